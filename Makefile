@@ -1,0 +1,60 @@
+# Every target works on a fresh clone: `setup` installs what is missing and does nothing when up to date.
+PYTHON ?= python3.13
+VENV := .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+OPENAI1 := $(VENV)/openai1
+NODE_STAMP := node_modules/.installed
+
+.PHONY: setup demo test check bench up format lock clean
+
+setup: $(STAMP) $(NODE_STAMP)
+
+$(STAMP): requirements.txt requirements-dev.txt
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@if command -v uv >/dev/null 2>&1; then \
+		VIRTUAL_ENV=$(VENV) uv pip install -q -r requirements-dev.txt; \
+	else \
+		$(PY) -m pip install -q --disable-pip-version-check -r requirements-dev.txt; \
+	fi
+	@touch $@
+
+$(NODE_STAMP): package.json package-lock.json
+	@npm ci --silent --no-fund --no-audit
+	@touch $@
+
+# openai 1.x and 3.x cannot share one environment; the older one lives beside it for the end-to-end tests.
+$(OPENAI1)/.installed: requirements-openai1.txt $(STAMP)
+	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --upgrade --target $(OPENAI1) -r requirements-openai1.txt
+	@touch $@
+
+demo:
+	@$(MAKE) --no-print-directory -j2 setup
+	@$(PY) -m local demo
+
+test: setup $(OPENAI1)/.installed
+	$(PY) -m pytest
+
+check: setup
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+
+bench: setup
+	$(PY) -m bench
+
+up: setup
+	@exec $(PY) -m local up
+
+format: setup
+	$(VENV)/bin/ruff format .
+	$(VENV)/bin/ruff check --fix .
+
+lock: setup
+	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade -o requirements.txt pyproject.toml
+	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
+	npm install --package-lock-only --silent
+
+clean:
+	rm -rf $(VENV) node_modules .local .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,55 @@
+"""The function app's entry points: front door, aggregator and outbox timer.
+
+The host imports this module on every cold start and drops the whole app if that fails, so nothing
+here connects or reads settings that can be wrong. Annotations must be real at run time.
+"""
+
+from typing import List  # noqa: UP035  # `list[...]` fails the runtime's indexing
+
+import azure.functions as func
+from starlette.requests import Request
+from starlette.responses import Response
+
+from meter.adapters.functions import hub_messages
+from meter.bootstrap import App
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
+_app = App()
+
+
+@app.function_name("front_door")
+@app.route(
+    route="{*path}",
+    methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
+)
+async def front_door(req: Request) -> Response:
+    """Every HTTP request: verified, balanced, relayed, metered."""
+    return await _app.answer(req)
+
+
+@app.function_name("aggregator")
+@app.event_hub_message_trigger(
+    arg_name="events",
+    event_hub_name=_app.event_hub_name(),
+    connection="EventHubConnection",
+    consumer_group="aggregator",
+    cardinality=func.Cardinality.MANY,
+    data_type=func.DataType.BINARY,
+)
+# The host checkpoints a batch even when the function fails: only a retry without end keeps it.
+@app.retry(
+    strategy="exponential_backoff",
+    max_retry_count="-1",
+    minimum_interval="00:00:01",
+    maximum_interval="00:01:00",
+)
+async def aggregator(events: List[func.EventHubEvent]) -> None:  # noqa: UP006  # see the import
+    """A batch of usage events: counted once each, in effect."""
+    await _app.aggregator().handle(hub_messages(events))
+
+
+@app.function_name("outbox")
+@app.timer_trigger(arg_name="timer", schedule="0 * * * * *", run_on_startup=False)
+async def outbox(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
+    """Every minute: publish what Event Hubs did not take before."""
+    await _app.republish()

@@ -1,0 +1,358 @@
+// The whole deployment of the meter into one resource group: see docs/deployment.md.
+targetScope = 'resourceGroup'
+
+// -- types --
+
+@description('One Azure OpenAI backend: an entry of METER_BACKENDS, and where its account is for the role assignment.')
+type backendType = {
+  @description('Name of the backend in usage events, logs and metrics.')
+  name: string
+
+  @description('Endpoint, e.g. https://contoso-eus.openai.azure.com/')
+  url: string
+
+  @description('Backends with the lowest number are tried first.')
+  @minValue(1)
+  priority: int
+
+  @description('Share of the calls within one priority.')
+  @minValue(1)
+  @maxValue(100)
+  weight: int
+
+  @description('How the deployments of this backend are paid for.')
+  tier: 'provisioned' | 'standard'
+
+  @description('Deployment names callers use, each with the name on this backend.')
+  deployments: object
+
+  @description('How the app proves itself to the backend; { "kind": "managed-identity" } where left out.')
+  auth: object?
+
+  @description('Name of the existing account; where left out, no role is assigned.')
+  accountName: string?
+
+  @description('Resource group of the existing account; where left out, that of this deployment.')
+  accountResourceGroup: string?
+
+  @description('Subscription of the existing account; where left out, that of this deployment.')
+  accountSubscriptionId: string?
+}
+
+@description('Instances that are kept warm for one scale group: "http" for the front door, "function:NAME" for another.')
+type alwaysReadyType = {
+  name: string
+
+  @minValue(1)
+  instanceCount: int
+}
+
+// -- names and place --
+
+@description('Starts the name of every resource: lower-case letters and digits, a letter first.')
+@minLength(3)
+@maxLength(8)
+param namePrefix string = 'meter'
+
+@description('Region of every resource. It must offer Flex Consumption.')
+param location string = resourceGroup().location
+
+@description('Tags of every resource.')
+param tags object = {}
+
+// -- who may call --
+
+@description('Token audiences that are accepted (METER_AUDIENCES).')
+@minLength(1)
+param audiences string[]
+
+@description('Entra tenant of the callers.')
+param tenantId string = tenant().tenantId
+
+@description('Token issuers that are accepted (METER_ISSUERS): by default the tenant\'s v1 and v2 issuer.')
+@minLength(1)
+param issuers string[] = [
+  'https://sts.windows.net/${tenantId}/'
+  uri(environment().authentication.loginEndpoint, '${tenantId}/v2.0')
+]
+
+@description('Tenants whose tokens are accepted (METER_ALLOWED_TENANTS).')
+@minLength(1)
+param allowedTenants string[] = [
+  tenantId
+]
+
+@description('Client app ids that may call (METER_ALLOWED_APPS); empty: any client that holds a valid token.')
+param allowedApps string[] = []
+
+@description('App roles of which a caller needs one (METER_REQUIRED_ROLES); empty: none needed.')
+param requiredRoles string[] = []
+
+@description('Scopes of which a caller needs one (METER_REQUIRED_SCOPES); empty: none needed.')
+param requiredScopes string[] = []
+
+@description('Claim that names the subject who is metered (METER_SUBJECT_CLAIM).')
+param subjectClaim string = 'sub'
+
+// -- what the meter does --
+
+@description('Azure OpenAI backends (METER_BACKENDS).')
+@minLength(1)
+param backends backendType[]
+
+@description('Whether an answer ends only once its usage event is stored (METER_DURABILITY).')
+@allowed([
+  'acknowledged'
+  'background'
+])
+param durability string = 'acknowledged'
+
+@description('What happens to a stream whose client leaves (METER_ON_DISCONNECT).')
+@allowed([
+  'drain'
+  'cancel'
+])
+param onDisconnect string = 'drain'
+
+@description('Days the ledger is kept (METER_RETENTION_DAYS). Within them a repeated event is recognised, so they must exceed the 7 days the hub keeps events.')
+@minValue(8)
+param retentionDays int = 100
+
+@description('Further METER_* app settings by name. A setting that has a parameter of its own cannot be changed here.')
+param additionalSettings object = {}
+
+// -- size --
+
+@description('Memory of one instance in MB.')
+@allowed([
+  512
+  2048
+  4096
+])
+param instanceMemoryMB int = 2048
+
+@description('Most instances the app may have, all scale groups together.')
+@minValue(40)
+@maxValue(1000)
+param maximumInstanceCount int = 100
+
+@description('Calls one instance serves at the same time before another is started.')
+@minValue(1)
+@maxValue(1000)
+param httpPerInstanceConcurrency int = 100
+
+@description('Scale groups with instances that are kept warm, which cost money also when idle; empty: none.')
+param alwaysReady alwaysReadyType[] = []
+
+@description('Partitions of the hub. They cannot be changed later, and are the most aggregator instances.')
+@minValue(1)
+@maxValue(32)
+param eventHubPartitions int = 8
+
+@description('Throughput units of the namespace: 1 MB/s or 1,000 messages/s in, each.')
+@minValue(1)
+@maxValue(40)
+param throughputUnits int = 1
+
+@description('Throughput units the namespace may grow to by itself; no more than throughputUnits: it does not grow.')
+@minValue(1)
+@maxValue(40)
+param maximumThroughputUnits int = 4
+
+@description('Keep a copy of every usage event as Avro blobs in the data account (Event Hubs Capture).')
+param captureEnabled bool = false
+
+@description('Redundancy of the data account. Choose Standard_LRS in a region without zones.')
+@allowed([
+  'Standard_LRS'
+  'Standard_ZRS'
+  'Standard_GRS'
+  'Standard_GZRS'
+])
+param dataStorageSku string = 'Standard_ZRS'
+
+@description('Days that logs are kept.')
+@minValue(30)
+@maxValue(730)
+param logRetentionDays int = 30
+
+// -- who may read --
+
+@description('Object id of the Entra group that may read the usage tables; empty: no such assignment.')
+param analystsGroupId string = ''
+
+// -- derived --
+
+var suffix = uniqueString(resourceGroup().id, namePrefix)
+var eventHubName = 'usage'
+var deploymentContainer = 'app-package'
+var captureContainer = 'usage-capture'
+var usageTables = [
+  'UsageByHour'
+  'UsageByDay'
+  'UsageByMonth'
+  'Subjects'
+  'DeadLetters'
+  'Outbox'
+]
+
+var backendEntries = [
+  for backend in backends: {
+    name: backend.name
+    url: backend.url
+    priority: backend.priority
+    weight: backend.weight
+    tier: backend.tier
+    auth: backend.?auth ?? { kind: 'managed-identity' }
+    deployments: backend.deployments
+  }
+]
+
+// Of two equal names the later one counts, so that additionalSettings cannot undo what follows it.
+var meterSettings = union(
+  additionalSettings,
+  {
+    METER_ISSUERS: join(issuers, ',')
+    METER_AUDIENCES: join(audiences, ',')
+    METER_ALLOWED_TENANTS: join(allowedTenants, ',')
+    METER_SUBJECT_CLAIM: subjectClaim
+    METER_BACKENDS: string({ backends: backendEntries })
+    METER_DURABILITY: durability
+    METER_ON_DISCONNECT: onDisconnect
+    METER_RETENTION_DAYS: string(retentionDays)
+    METER_EVENT_HUB: eventHubName
+  },
+  empty(allowedApps) ? {} : { METER_ALLOWED_APPS: join(allowedApps, ',') },
+  empty(requiredRoles) ? {} : { METER_REQUIRED_ROLES: join(requiredRoles, ',') },
+  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') }
+)
+
+// -- resources --
+
+module identity 'modules/identity.bicep' = {
+  name: 'identity'
+  params: {
+    name: '${namePrefix}-id-${suffix}'
+    location: location
+    tags: tags
+  }
+}
+
+module monitoring 'modules/monitoring.bicep' = {
+  name: 'monitoring'
+  params: {
+    workspaceName: '${namePrefix}-log-${suffix}'
+    appInsightsName: '${namePrefix}-ai-${suffix}'
+    location: location
+    tags: tags
+    retentionDays: logRetentionDays
+  }
+}
+
+module runtimeStorage 'modules/storage-account.bicep' = {
+  name: 'runtime-storage'
+  params: {
+    name: '${namePrefix}rt${suffix}'
+    location: location
+    tags: tags
+    skuName: 'Standard_LRS'
+    containers: [
+      deploymentContainer
+    ]
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module dataStorage 'modules/storage-account.bicep' = {
+  name: 'data-storage'
+  params: {
+    name: '${namePrefix}da${suffix}'
+    location: location
+    tags: tags
+    skuName: dataStorageSku
+    containers: captureEnabled ? [captureContainer] : []
+    tables: usageTables
+    deleteLock: true
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module eventHubs 'modules/event-hubs.bicep' = {
+  name: 'event-hubs'
+  params: {
+    namespaceName: '${namePrefix}-eh-${suffix}'
+    hubName: eventHubName
+    location: location
+    tags: tags
+    partitions: eventHubPartitions
+    throughputUnits: throughputUnits
+    maximumThroughputUnits: maximumThroughputUnits
+    captureEnabled: captureEnabled
+    captureAccountName: dataStorage.outputs.name
+    captureContainerName: captureContainer
+    workspaceId: monitoring.outputs.workspaceId
+  }
+}
+
+module access 'modules/access.bicep' = {
+  name: 'access'
+  params: {
+    appPrincipalId: identity.outputs.principalId
+    analystsGroupId: analystsGroupId
+    runtimeAccountName: runtimeStorage.outputs.name
+    dataAccountName: dataStorage.outputs.name
+    namespaceName: eventHubs.outputs.namespaceName
+    hubName: eventHubs.outputs.hubName
+    appInsightsName: monitoring.outputs.appInsightsName
+  }
+}
+
+// One after the other: two backends of one account make the same assignment.
+@batchSize(1)
+module openAiAccess 'modules/openai-access.bicep' = [
+  for backend in backends: if (!empty(backend.?accountName)) {
+    name: 'openai-access-${uniqueString(backend.name)}'
+    scope: resourceGroup(
+      backend.?accountSubscriptionId ?? subscription().subscriptionId,
+      backend.?accountResourceGroup ?? resourceGroup().name
+    )
+    params: {
+      accountName: backend.?accountName ?? 'none'
+      appPrincipalId: identity.outputs.principalId
+    }
+  }
+]
+
+module functionApp 'modules/function-app.bicep' = {
+  name: 'function-app'
+  params: {
+    name: '${namePrefix}-func-${suffix}'
+    planName: '${namePrefix}-plan-${suffix}'
+    location: location
+    tags: tags
+    identityId: identity.outputs.id
+    identityClientId: identity.outputs.clientId
+    runtimeBlobEndpoint: runtimeStorage.outputs.blobEndpoint
+    runtimeQueueEndpoint: runtimeStorage.outputs.queueEndpoint
+    runtimeTableEndpoint: runtimeStorage.outputs.tableEndpoint
+    deploymentContainer: deploymentContainer
+    dataTableEndpoint: dataStorage.outputs.tableEndpoint
+    eventHubNamespace: eventHubs.outputs.fullyQualifiedNamespace
+    appInsightsConnectionString: monitoring.outputs.appInsightsConnectionString
+    meterSettings: meterSettings
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    httpPerInstanceConcurrency: httpPerInstanceConcurrency
+    alwaysReady: alwaysReady
+    workspaceId: monitoring.outputs.workspaceId
+  }
+  dependsOn: [
+    access // the host reads its storage as soon as it starts
+  ]
+}
+
+output functionAppName string = functionApp.outputs.name
+output gatewayUrl string = functionApp.outputs.url
+output eventHubNamespace string = eventHubs.outputs.fullyQualifiedNamespace
+output tableServiceUri string = dataStorage.outputs.tableEndpoint
+output identityClientId string = identity.outputs.clientId

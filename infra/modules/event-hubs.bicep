@@ -1,0 +1,134 @@
+// The Event Hubs namespace without keys, its one hub of usage events, and Capture as an option.
+
+param namespaceName string
+param hubName string
+param location string
+param tags object
+param partitions int
+param throughputUnits int
+param maximumThroughputUnits int
+
+@description('Write every event to a blob container as well.')
+param captureEnabled bool
+
+param captureAccountName string
+param captureContainerName string
+param workspaceId string
+
+var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+var canGrow = maximumThroughputUnits > throughputUnits
+
+// Capture writes as the namespace itself, so only then does the namespace have an identity.
+resource namespace 'Microsoft.EventHub/namespaces@2024-01-01' = {
+  name: namespaceName
+  location: location
+  tags: tags
+  sku: {
+    name: 'Standard'
+    tier: 'Standard'
+    capacity: throughputUnits
+  }
+  identity: captureEnabled ? { type: 'SystemAssigned' } : null
+  properties: {
+    disableLocalAuth: true
+    minimumTlsVersion: '1.2'
+    publicNetworkAccess: 'Enabled'
+    isAutoInflateEnabled: canGrow
+    maximumThroughputUnits: canGrow ? maximumThroughputUnits : 0
+  }
+}
+
+resource captureAccount 'Microsoft.Storage/storageAccounts@2023-05-01' existing = if (captureEnabled) {
+  name: captureAccountName
+}
+
+resource captureBlobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' existing = if (captureEnabled) {
+  parent: captureAccount
+  name: 'default'
+}
+
+resource captureContainer 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = if (captureEnabled) {
+  parent: captureBlobs
+  name: captureContainerName
+}
+
+resource captureWriter 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (captureEnabled) {
+  name: guid(captureContainer.id, namespace.id, storageBlobDataContributor)
+  scope: captureContainer
+  properties: {
+    principalId: namespace.identity.principalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
+  }
+}
+
+resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
+  parent: namespace
+  name: hubName
+  properties: {
+    partitionCount: partitions
+    retentionDescription: {
+      cleanupPolicy: 'Delete'
+      retentionTimeInHours: 168 // 7 days, the most Standard offers
+    }
+    captureDescription: captureEnabled
+      ? {
+          enabled: true
+          encoding: 'Avro'
+          intervalInSeconds: 300
+          sizeLimitInBytes: 314572800
+          skipEmptyArchives: true
+          destination: {
+            name: 'EventHubArchive.AzureBlockBlob'
+            identity: {
+              type: 'SystemAssigned'
+            }
+            properties: {
+              storageAccountResourceId: captureAccount.id
+              blobContainer: captureContainerName
+              archiveNameFormat: '{Namespace}/{EventHub}/{PartitionId}/{Year}/{Month}/{Day}/{Hour}/{Minute}/{Second}'
+            }
+          }
+        }
+      : null
+  }
+  dependsOn: [
+    captureWriter
+  ]
+}
+
+@description('The Event Hub trigger reads through this one.')
+resource aggregatorGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
+  parent: hub
+  name: 'aggregator'
+}
+
+@description('For anyone who reads along.')
+resource auditGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
+  parent: hub
+  name: 'audit'
+}
+
+resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
+  name: 'to-log-analytics'
+  scope: namespace
+  properties: {
+    workspaceId: workspaceId
+    logs: [
+      {
+        categoryGroup: 'allLogs'
+        enabled: true
+      }
+    ]
+    metrics: [
+      {
+        category: 'AllMetrics'
+        enabled: true
+      }
+    ]
+  }
+}
+
+output namespaceName string = namespace.name
+output hubName string = hub.name
+output fullyQualifiedNamespace string = split(replace(namespace.properties.serviceBusEndpoint, 'https://', ''), ':')[0]

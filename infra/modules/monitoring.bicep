@@ -1,0 +1,42 @@
+// Log Analytics, and App Insights that stores in it and takes telemetry from Entra identities only.
+
+param workspaceName string
+param appInsightsName string
+param location string
+param tags object
+param retentionDays int
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+  name: workspaceName
+  location: location
+  tags: tags
+  properties: {
+    sku: {
+      name: 'PerGB2018'
+    }
+    retentionInDays: retentionDays
+    features: {
+      disableLocalAuth: true
+      enableLogAccessUsingOnlyResourcePermissions: true
+    }
+  }
+}
+
+resource appInsights 'Microsoft.Insights/components@2020-02-02' = {
+  name: appInsightsName
+  location: location
+  tags: tags
+  kind: 'web'
+  properties: {
+    Application_Type: 'web'
+    WorkspaceResourceId: workspace.id
+    IngestionMode: 'LogAnalytics'
+    DisableLocalAuth: true
+  }
+}
+
+output workspaceId string = workspace.id
+output appInsightsName string = appInsights.name
+
+@description('Says where telemetry goes. It opens nothing: local auth is off.')
+output appInsightsConnectionString string = appInsights.properties.ConnectionString

@@ -1,0 +1,84 @@
+"""The server: one data directory, one loopback port, and every connection to it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from local.eventhubs.broker import Broker
+from local.eventhubs.config import Config
+from local.eventhubs.connection import Connection
+from local.eventhubs.namespace import Namespace, Refuse
+from local.eventhubs.performatives import Condition, Refusal
+from local.eventhubs.tokens import TokenCheck
+
+DEFAULT_KEY_NAME: Final = "RootManageSharedAccessKey"
+LOOPBACK: Final = "127.0.0.1"
+CLOSE_SECONDS: Final = 1.0
+
+
+def system_now_ms() -> int:
+    """Return the wall clock in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+class Endpoint:
+    """A namespace of event hubs on a local port.
+
+    `refuse(hub, partition_id)` is the fault hook of the tests: a send for which it returns True is
+    answered with `com.microsoft:server-busy` and not stored.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        data_dir: Path,
+        key_name: str,
+        key: str,
+        *,
+        refuse: Refuse | None = None,
+        now_ms: Callable[[], int] = system_now_ms,
+    ) -> None:
+        self._config = config
+        self._data_dir = data_dir
+        self._tokens = TokenCheck(key_name, key, now_ms)
+        self._refuse = refuse
+        self._now_ms = now_ms
+        self._broker: Broker | None = None
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+
+    async def start(self, host: str = LOOPBACK, port: int = 0) -> int:
+        """Recover the logs, listen, and return the port.
+
+        Raises `DataInUseError`, `CorruptLogError` or `OSError`.
+        """
+        self._broker = Broker(self._config, self._data_dir, self._now_ms)
+        namespace = Namespace(broker=self._broker, tokens=self._tokens, refuse=self._refuse)
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(lambda: self._accept(namespace), host, port)
+        except OSError:
+            self._broker.close()
+            raise
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def stop(self) -> None:
+        """Tell every client, close every connection and log; a second call does nothing."""
+        if self._server is None or self._broker is None:
+            return
+        server, self._server = self._server, None
+        server.close()
+        for connection in list(self._connections):
+            connection.shut(Refusal(Condition.CONNECTION_FORCED, "The endpoint is shutting down."))
+        try:
+            await asyncio.wait_for(server.wait_closed(), CLOSE_SECONDS)
+        except TimeoutError:
+            server.abort_clients()
+        self._broker.close()
+
+    def _accept(self, namespace: Namespace) -> Connection:
+        connection = Connection(namespace, self._connections.discard)
+        self._connections.add(connection)
+        return connection

@@ -1,0 +1,157 @@
+"""The host's HTTP side: matches routes, forwards requests to the worker, streams answers back.
+
+As in the real host the request is forwarded to the worker's own port under an invocation id while
+the invocation is sent beside it. A caller that leaves makes the host abort the forward.
+`POST /admin/functions/NAME` runs any function once, as the real host's admin API does.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from local.functions.messages import http_value
+from local.functions.worker import Function, Worker
+
+IDLE_TIMEOUT_SECONDS = 240  # the real host's proxy gives up after that much silence
+MAX_BODY_BYTES = 104_857_600
+_HOP_BY_HOP = frozenset(
+    {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
+)
+
+log = logging.getLogger(__name__)
+
+type RunByName = Callable[[str, object], Awaitable[bool]]
+
+
+class Front:
+    """Serves HTTP triggers on a loopback port."""
+
+    def __init__(self, worker: Worker, route_prefix: str, run_by_name: RunByName) -> None:
+        self._worker = worker
+        self._routes = [
+            (_pattern(route_prefix, function.trigger.get("route") or function.name), function)
+            for function in worker.triggered_by("httpTrigger")
+        ]
+        self._run_by_name = run_by_name
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.ServerRunner | None = None
+        self._invocations: set[asyncio.Task[object]] = set()
+
+    async def start(self, port: int) -> int:
+        """Listen; returns the port."""
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(total=None, sock_read=IDLE_TIMEOUT_SECONDS),
+            max_line_size=65_536,
+            max_field_size=65_536,
+        )
+        server = web.Server(
+            self._serve, access_log=None, max_line_size=65_536, max_field_size=65_536
+        )
+        runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=5)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
+        self._runner = runner
+        return int(runner.addresses[0][1])
+
+    async def stop(self) -> None:
+        """Stop listening, let calls end within the grace time, disconnect from the worker."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+        if self._invocations:
+            await asyncio.wait(self._invocations, timeout=5)
+
+    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = request.raw_path.partition("?")[0]
+        if path.startswith("/admin/functions/") and request.method == "POST":
+            return await self._admin(request, path.removeprefix("/admin/functions/"))
+        for pattern, function in self._routes:
+            match = pattern.fullmatch(path)
+            methods = {method.upper() for method in function.trigger.get("methods", ())}
+            if match and (not methods or request.method in methods):
+                return await self._forward(request, function, match.groupdict())
+        return web.Response(status=404)
+
+    async def _admin(self, request: web.BaseRequest, name: str) -> web.Response:
+        try:
+            document = json.loads(await request.read() or b"{}")
+        except ValueError:
+            return web.Response(status=400)
+        argument = document.get("input", "") if isinstance(document, dict) else ""
+        found = await self._run_by_name(name, argument)
+        return web.Response(status=202 if found else 404)
+
+    async def _forward(
+        self, request: web.BaseRequest, function: Function, params: dict[str, str]
+    ) -> web.StreamResponse:
+        assert self._session is not None, "started"
+        invocation_id = str(uuid.uuid4())
+        argument = http_value(request.method, str(request.url), params)
+        invocation = asyncio.create_task(
+            self._worker.invoke(function, argument, invocation_id=invocation_id)
+        )
+        self._invocations.add(invocation)
+        invocation.add_done_callback(self._invocations.discard)
+        headers = [
+            (name, value)
+            for name, value in request.headers.items()
+            if name.lower() not in _HOP_BY_HOP
+        ]
+        headers.append(("x-ms-invocation-id", invocation_id))
+        try:
+            async with self._session.request(
+                request.method,
+                URL(self._worker.http_uri + request.raw_path, encoded=True),
+                headers=headers,
+                data=request.content if request.can_read_body else None,
+                skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
+                allow_redirects=False,
+            ) as response:
+                return await _relay(request, response)
+        except aiohttp.ClientError as exc:
+            log.error("forward failed: %s", type(exc).__name__)
+            return web.Response(status=502)
+
+
+async def _relay(request: web.BaseRequest, response: aiohttp.ClientResponse) -> web.StreamResponse:
+    answer = web.StreamResponse(status=response.status)
+    for name, value in response.headers.items():
+        if name.lower() not in _HOP_BY_HOP:
+            answer.headers.add(name, value)
+    await answer.prepare(request)
+    try:
+        async for chunk in response.content.iter_any():
+            await answer.write(chunk)
+    except aiohttp.ClientPayloadError:
+        # The worker broke the answer off; the caller must not take it for a whole one.
+        if request.transport is not None:
+            request.transport.abort()
+        return answer
+    await answer.write_eof()
+    return answer
+
+
+def _pattern(prefix: str, route: str) -> re.Pattern[str]:
+    """`{name}` matches one path segment and `{*name}` all the rest, as in ASP.NET routing."""
+    path = "/" + "/".join(part for part in (prefix.strip("/"), route.strip("/")) if part)
+    pieces = re.split(r"(\{\*?\w+\})", path)
+    pattern = ""
+    for piece in pieces:
+        if piece.startswith("{*"):
+            pattern += f"(?P<{piece[2:-1]}>.*)"
+        elif piece.startswith("{"):
+            pattern += f"(?P<{piece[1:-1]}>[^/]+)"
+        else:
+            pattern += re.escape(piece)
+    return re.compile(pattern)

@@ -1,0 +1,100 @@
+"""The host: starts the worker, then its triggers, and stops them in order on SIGTERM."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from local.functions.front import Front
+from local.functions.hub_trigger import HubTrigger
+from local.functions.messages import TypedData, bytes_values, json_value
+from local.functions.timer import run_timer, timer_value
+from local.functions.worker import Function, Worker
+
+DEFAULT_TIMER_SECONDS = 60.0
+GRACE_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+class Host:
+    """Runs one function app in this process."""
+
+    def __init__(self, app_dir: Path) -> None:
+        self._settings: Mapping[str, Any] = json.loads((app_dir / "host.json").read_text())
+        self._worker = Worker(app_dir)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._front: Front | None = None
+
+    async def start(self, port: int) -> int:
+        """Start everything; returns the HTTP port. Raises AppFailed."""
+        await self._worker.start()
+        extensions = self._settings.get("extensions", {})
+        prefix = extensions.get("http", {}).get("routePrefix", "api")
+        self._front = Front(self._worker, prefix, self._run_by_name)
+        bound = await self._front.start(port)
+        for function in self._worker.triggered_by("eventHubTrigger"):
+            trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
+            self._tasks.append(asyncio.create_task(trigger.run()))
+        seconds = float(os.environ.get("METER_OUTBOX_INTERVAL_SECONDS") or DEFAULT_TIMER_SECONDS)
+        for function in self._worker.triggered_by("timerTrigger"):
+            self._tasks.append(asyncio.create_task(run_timer(self._worker, function, seconds)))
+        return bound
+
+    async def stop(self) -> None:
+        """Stop taking work, let what runs end within the grace time."""
+        if self._front is not None:
+            await self._front.stop()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        if rest:
+            await asyncio.wait(rest, timeout=GRACE_SECONDS)
+
+    async def _run_by_name(self, name: str, argument: object) -> bool:
+        function = next((f for f in self._worker.functions if f.name == name), None)
+        if function is None:
+            return False
+        value, metadata = _admin_argument(function, argument)
+        invoked = await self._worker.invoke(function, value, metadata=metadata)
+        if invoked.error is not None:
+            log.error("%s failed: %s", name, invoked.error)
+        return True
+
+
+async def run(app_dir: Path, port: int) -> None:
+    """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls."""
+    host = Host(app_dir)
+    bound = await host.start(port)
+    stopping = asyncio.Event()
+    # After the worker has started: its HTTP server takes the signals for itself otherwise.
+    await asyncio.sleep(0.1)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
+        loop.add_signal_handler(number, stopping.set)
+    print(f"ready {bound}", flush=True)
+    await stopping.wait()
+    await host.stop()
+
+
+def _admin_argument(
+    function: Function, argument: object
+) -> tuple[TypedData, Mapping[str, TypedData]]:
+    match function.trigger["type"]:
+        case "timerTrigger":
+            return timer_value(), {}
+        case "eventHubTrigger":
+            text = argument if isinstance(argument, str) else json.dumps(argument)
+            context = json.dumps({"PartitionId": "admin"})
+            return bytes_values([text.encode()]), {
+                "SystemPropertiesArray": json_value([{"SequenceNumber": 0}]),
+                "PartitionContext": TypedData(json=context),
+            }
+        case _:
+            return TypedData(string=str(argument)), {}

@@ -1,0 +1,136 @@
+"""Drives the runtime in this process: start, index, load, invoke. It can be started once only."""
+
+import json
+import sys
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import azure_functions_runtime as runtime
+
+from local.functions.messages import Message, ParameterBinding, TypedData, worker_request
+
+_HOST = "127.0.0.1"
+
+
+class AppFailed(Exception):
+    """The runtime could not import or index the function app."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """A function's retry policy; `most` is -1 for ever."""
+
+    most: int
+    first_seconds: float
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """An indexed function with its trigger's binding as the decorators wrote it."""
+
+    id: str
+    name: str
+    trigger: Mapping[str, Any]
+    retry: Retry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Invoked:
+    """How an invocation ended; `error` is None when it succeeded."""
+
+    error: str | None
+
+
+class Worker:
+    """The language worker of one function app."""
+
+    def __init__(self, app_dir: Path) -> None:
+        self._app_dir = app_dir
+        self.http_uri = ""
+        self.functions: tuple[Function, ...] = ()
+
+    async def start(self) -> None:
+        """Import and index the app and start the worker's HTTP server. Raises AppFailed."""
+        sys.path.insert(0, str(self._app_dir))
+        runtime.start_threadpool_executor()
+        init = await runtime.worker_init_request(
+            worker_request(
+                "worker_init_request",
+                {"capabilities": {}, "function_app_directory": str(self._app_dir)},
+                host=_HOST,
+            )
+        )
+        if init.result.status != Message.Success:
+            raise AppFailed(f"{init.result.exception.message}\n{init.result.exception.stack_trace}")
+        self.http_uri = init.capabilities.get("HttpUri", "")
+        metadata = await runtime.functions_metadata_request(
+            worker_request("functions_metadata_request", {})
+        )
+        self.functions = tuple(map(_function, metadata.function_metadata_results or ()))
+        for function in self.functions:
+            await runtime.function_load_request(
+                worker_request("function_load_request", {"function_id": function.id})
+            )
+
+    def triggered_by(self, kind: str) -> tuple[Function, ...]:
+        """The functions with that kind of trigger, e.g. `httpTrigger`."""
+        return tuple(f for f in self.functions if f.trigger["type"] == kind)
+
+    async def invoke(
+        self,
+        function: Function,
+        argument: TypedData,
+        *,
+        metadata: Mapping[str, TypedData] | None = None,
+        invocation_id: str | None = None,
+        retry_count: int = 0,
+    ) -> Invoked:
+        """Run a function and wait for its end."""
+        most = function.retry.most if function.retry else 0
+        response = await runtime.invocation_request(
+            worker_request(
+                "invocation_request",
+                {
+                    "invocation_id": invocation_id or str(uuid.uuid4()),
+                    "function_id": function.id,
+                    "input_data": [ParameterBinding(function.trigger["name"], argument)],
+                    "trigger_metadata": metadata or {},
+                    "trace_context": Message(trace_parent="", trace_state="", attributes={}),
+                    "retry_context": Message(
+                        retry_count=retry_count, max_retry_count=most, exception=None
+                    ),
+                },
+            )
+        )
+        if response.result.status == Message.Success:
+            return Invoked(error=None)
+        return Invoked(error=response.result.exception.message)
+
+
+def _function(metadata: Message) -> Function:
+    bindings = [json.loads(binding) for binding in metadata.raw_bindings]
+    trigger = next(binding for binding in bindings if binding["type"].endswith("Trigger"))
+    return Function(
+        id=metadata.function_id,
+        name=metadata.name,
+        trigger=trigger,
+        retry=_retry(metadata.retry_options),
+    )
+
+
+def _retry(options: Message | None) -> Retry | None:
+    if options is None:
+        return None
+    fixed: timedelta | None = getattr(options, "delay_interval", None)
+    first = fixed or options.minimum_interval
+    longest = fixed or options.maximum_interval
+    return Retry(
+        most=options.max_retry_count,
+        first_seconds=first.total_seconds(),
+        longest_seconds=longest.total_seconds(),
+    )

@@ -1,0 +1,1 @@
+"""A token issuer for machines without Entra ID: signs tokens, publishes the verifying keys."""

@@ -1,0 +1,157 @@
+"""The rule by which the stand-in counts tokens, so that tests can predict every number.
+
+A word is what `str.split()` yields; of content given as parts only the `text` of parts counts.
+
+| operation | prompt tokens |
+|---|---|
+| chat | words of all message contents, plus 3 a message |
+| responses | the same; a text `input` is one message, `instructions` one more |
+| completions, embeddings | words of all prompts or inputs; a token id counts as a word |
+
+Completion tokens of one choice: `max_completion_tokens`, `max_tokens` or `max_output_tokens` when
+given, else `5 + prompt_tokens % 11`. Half of them (rounded down) are reasoning tokens when the body
+has a `reasoning_effort` or `reasoning.effort`, else none. Every other completion token is one word
+of the answer. Each of `n` choices (of each prompt, for completions) costs the same. Cached tokens
+are `prompt_tokens // 4`; embeddings have neither cached nor completion tokens.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+from local.openai.call import JsonObject, Operation
+
+_TOKENS_A_MESSAGE = 3
+_CACHED_SHARE = 4
+_LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+# Words outside ASCII let a split stream break inside a character.
+_WORDS = ("Every", "token", "größer", "日本", "counts", "once", "naïve", "🙂")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Count:
+    """The tokens of one call; `choices` answers of `words_per_choice` words each."""
+
+    prompt_tokens: int
+    cached_tokens: int
+    completion_tokens: int
+    reasoning_tokens: int
+    choices: int
+    words_per_choice: int
+    is_limited: bool
+
+
+def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
+    """Counts one call by the rule of this module."""
+    texts = list(_texts(operation, body))
+    prompt_tokens = sum(len(text.split()) for text in texts)
+    if operation in (Operation.CHAT, Operation.RESPONSES):
+        prompt_tokens += _TOKENS_A_MESSAGE * len(texts)
+    is_generating = operation is not Operation.EMBEDDINGS
+    limit = next((value for name in _LIMITS if (value := _positive(body.get(name)))), None)
+    per_choice = (limit or 5 + prompt_tokens % 11) if is_generating else 0
+    reasoning = per_choice // 2 if _has_effort(body) else 0
+    choices = _positive(body.get("n")) or 1
+    if operation is Operation.COMPLETIONS:
+        choices *= len(texts)
+    return Count(
+        prompt_tokens=prompt_tokens,
+        cached_tokens=prompt_tokens // _CACHED_SHARE if is_generating else 0,
+        completion_tokens=per_choice * choices,
+        reasoning_tokens=reasoning * choices,
+        choices=choices,
+        words_per_choice=per_choice - reasoning,
+        is_limited=limit is not None,
+    )
+
+
+def answer_words(count: Count) -> list[str]:
+    """The words of one choice; each but the first brings its leading space along."""
+    words = (_WORDS[index % len(_WORDS)] for index in range(count.words_per_choice))
+    return [word if index == 0 else f" {word}" for index, word in enumerate(words)]
+
+
+def inputs_of(value: object) -> list[str]:
+    """A `prompt` or `input` as its separate texts; token ids become one word each."""
+    if isinstance(value, str):
+        return [value]
+    if not isinstance(value, list):
+        return []
+    if value and all(isinstance(item, int) for item in value):
+        return [" ".join(str(item) for item in value)]
+    return [text for item in value for text in inputs_of(item)]
+
+
+def usage_json(operation: Operation, count: Count) -> JsonObject:
+    """The `usage` object in the shape of the operation's API."""
+    total_tokens = count.prompt_tokens + count.completion_tokens
+    match operation:
+        case Operation.EMBEDDINGS | Operation.MODELS:
+            return {"prompt_tokens": count.prompt_tokens, "total_tokens": total_tokens}
+        case Operation.RESPONSES:
+            return {
+                "input_tokens": count.prompt_tokens,
+                "input_tokens_details": {"cached_tokens": count.cached_tokens},
+                "output_tokens": count.completion_tokens,
+                "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
+                "total_tokens": total_tokens,
+            }
+        case Operation.CHAT | Operation.COMPLETIONS:
+            return {
+                "completion_tokens": count.completion_tokens,
+                "completion_tokens_details": {
+                    "accepted_prediction_tokens": 0,
+                    "audio_tokens": 0,
+                    "reasoning_tokens": count.reasoning_tokens,
+                    "rejected_prediction_tokens": 0,
+                },
+                "prompt_tokens": count.prompt_tokens,
+                "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": count.cached_tokens},
+                "total_tokens": total_tokens,
+            }
+        case _:
+            assert_never(operation)
+
+
+def _texts(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
+    match operation:
+        case Operation.CHAT:
+            yield from _message_texts(body.get("messages"))
+        case Operation.RESPONSES:
+            yield from _message_texts(body.get("instructions"))
+            yield from _message_texts(body.get("input"))
+        case Operation.COMPLETIONS:
+            yield from inputs_of(body.get("prompt"))
+        case Operation.EMBEDDINGS:
+            yield from inputs_of(body.get("input"))
+        case Operation.MODELS:
+            return
+        case _:
+            assert_never(operation)
+
+
+def _message_texts(messages: object) -> Iterator[str]:
+    if isinstance(messages, str):
+        yield messages
+    elif isinstance(messages, list):
+        for message in messages:
+            yield _content_text(message.get("content") if isinstance(message, dict) else None)
+
+
+def _content_text(content: object) -> str:
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, list) else []
+    texts = (part.get("text") for part in parts if isinstance(part, dict))
+    return " ".join(text for text in texts if isinstance(text, str))
+
+
+def _has_effort(body: Mapping[str, object]) -> bool:
+    reasoning = body.get("reasoning")
+    effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+    return bool(body.get("reasoning_effort") or effort)
+
+
+def _positive(value: object) -> int | None:
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count and isinstance(value, int) else None

@@ -1,0 +1,92 @@
+"""The errors an account answers with, worded as Azure words them."""
+
+from collections.abc import Mapping
+
+from local.openai.call import JsonObject, Operation
+
+_OPERATION_IDS = {
+    Operation.CHAT: "ChatCompletions_Create",
+    Operation.COMPLETIONS: "Completions_Create",
+    Operation.EMBEDDINGS: "Embeddings_Create",
+    Operation.RESPONSES: "Responses_Create",
+    Operation.MODELS: "Models_List",
+}
+_MESSAGES = {
+    500: "The server had an error while processing your request. Sorry about that!",
+    503: "The engine is currently overloaded, please try again later",
+}
+
+
+def error_json(code: str | None, message: str, *, kind: str | None = None) -> JsonObject:
+    """The envelope of every error: `{"error": {"code", "message", "type", "param"}}`."""
+    return {"error": {"code": code, "message": message, "type": kind, "param": None}}
+
+
+def wrong_key() -> JsonObject:
+    """401: the `api-key` is missing or another account's."""
+    return error_json(
+        "401",
+        "Access denied due to invalid subscription key or wrong API endpoint. Make sure to provide "
+        "a valid key for an active subscription and use a correct regional API endpoint for your "
+        "resource.",
+    )
+
+
+def resource_not_found() -> JsonObject:
+    """404: nothing at this address, which is also what a missing api-version gets."""
+    return error_json("404", "Resource not found")
+
+
+def deployment_not_found() -> JsonObject:
+    """404: the address is right and the deployment is not there."""
+    return error_json(
+        "DeploymentNotFound",
+        "The API deployment for this resource does not exist. If you created the deployment within "
+        "the last 5 minutes, please wait a moment and try again.",
+    )
+
+
+def operation_not_supported(operation: Operation, model: str) -> JsonObject:
+    """400: the deployment's model cannot do this operation."""
+    return error_json(
+        "OperationNotSupported",
+        f"The {operation} operation does not work with the specified model, {model}. Please choose "
+        "different model and try again.",
+    )
+
+
+def unreadable_body() -> JsonObject:
+    """400: the body is no JSON object."""
+    return error_json(
+        None,
+        "We could not parse the JSON body of your request. The API expects a JSON payload.",
+        kind="invalid_request_error",
+    )
+
+
+def missing_field(name: str) -> JsonObject:
+    """400: the operation's one mandatory field is not there."""
+    return error_json(None, f"Missing required parameter: '{name}'.", kind="invalid_request_error")
+
+
+def stream_options_refused() -> JsonObject:
+    """400: what api-versions answer that do not know `stream_options`."""
+    return error_json(
+        None,
+        "Unrecognized request argument supplied: stream_options",
+        kind="invalid_request_error",
+    )
+
+
+def faulty(status: int, operation: Operation, headers: Mapping[str, str]) -> JsonObject:
+    """The body for a status that a fault asked for."""
+    if status == 429:
+        seconds = headers.get("retry-after", "10")
+        return error_json(
+            "429",
+            f"Requests to the {_OPERATION_IDS[operation]} Operation under Azure OpenAI API have "
+            "exceeded token rate limit of your current OpenAI S0 pricing tier. Please retry after "
+            f"{seconds} seconds.",
+        )
+    message = _MESSAGES.get(status, "The request was refused.")
+    return error_json(str(status), message)

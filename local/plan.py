@@ -1,0 +1,194 @@
+"""Where everything of a stack is: ports, keys, addresses, settings. Kept in its state directory.
+
+`STATE/stack.json` is what other programs read (see docs/local-development.md).
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from local.child import free_ports, is_free
+
+HUB_NAME = "usage"
+AUDIENCE = "api://aoai-meter"
+KEY_NAME = "RootManageSharedAccessKey"
+BACKEND_KEY_SETTING = "LOCAL_BACKEND_KEY"
+PARTITIONS = 4
+# Azurite's published development account; it protects nothing.
+AZURITE_ACCOUNT = "devstoreaccount1"
+AZURITE_KEY = (
+    "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+DEFAULT_PORTS = {
+    "gateway": 7071,
+    "eventhubs": 5672,
+    "eventhubs_health": 5300,
+    "blob": 10000,
+    "queue": 10001,
+    "table": 10002,
+    "issuer": 7072,
+    "backend-a": 7073,
+    "backend-b": 7074,
+}
+BACKEND_NAMES = ("backend-a", "backend-b")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One stack."""
+
+    state: Path
+    ports: Mapping[str, int]
+    hub_key: str
+    backend_key: str
+    backends_file: Path | None
+
+    @property
+    def gateway_url(self) -> str:
+        """Where applications call."""
+        return f"http://127.0.0.1:{self.ports['gateway']}"
+
+    @property
+    def issuer(self) -> str:
+        """The stack's own token issuer."""
+        return f"http://127.0.0.1:{self.ports['issuer']}"
+
+    @property
+    def storage_connection_string(self) -> str:
+        """Azurite."""
+        base = "http://127.0.0.1:{}/" + AZURITE_ACCOUNT
+        endpoints = "".join(
+            f"{name.capitalize()}Endpoint={base.format(self.ports[name])};"
+            for name in ("blob", "queue", "table")
+        )
+        return (
+            f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};"
+            f"AccountKey={AZURITE_KEY};{endpoints}"
+        )
+
+    @property
+    def hub_connection_string(self) -> str:
+        """The Event Hubs endpoint, in the form Microsoft's emulator uses."""
+        return (
+            f"Endpoint=sb://localhost:{self.ports['eventhubs']};SharedAccessKeyName={KEY_NAME};"
+            f"SharedAccessKey={self.hub_key};UseDevelopmentEmulator=true"
+        )
+
+    @property
+    def backends_path(self) -> Path:
+        """The file METER_BACKENDS names."""
+        return self.backends_file or self.state / "backends.json"
+
+    def settings(self) -> dict[str, str]:
+        """The app's settings; what the environment sets already wins."""
+        own = {
+            "METER_ISSUERS": self.issuer,
+            "METER_AUDIENCES": AUDIENCE,
+            "METER_BACKENDS": str(self.backends_path),
+            "METER_EVENT_HUB": HUB_NAME,
+            "METER_OUTBOX_INTERVAL_SECONDS": "60",
+            BACKEND_KEY_SETTING: self.backend_key,
+            "EventHubConnection": self.hub_connection_string,
+            "MeterStorage": self.storage_connection_string,
+            "AzureWebJobsStorage": self.storage_connection_string,
+        }
+        return {name: os.environ.get(name) or value for name, value in own.items()}
+
+    def write_files(self) -> None:
+        """Write the backends and the hub's configuration."""
+        self.state.mkdir(parents=True, exist_ok=True)
+        if self.backends_file is None:
+            write_json(self.backends_path, {"backends": [self._backend(n) for n in BACKEND_NAMES]})
+        write_json(self.state / "Config.json", _hub_config())
+
+    def describe(self, pids: Mapping[str, int | None]) -> dict[str, object]:
+        """What stack.json holds."""
+        settings = self.settings()
+        return {
+            "gateway_url": self.gateway_url,
+            "issuer": settings["METER_ISSUERS"].split(",")[0],
+            "audience": settings["METER_AUDIENCES"].split(",")[0],
+            "storage_connection_string": settings["MeterStorage"],
+            "event_hub_connection_string": settings["EventHubConnection"],
+            "event_hub_name": settings["METER_EVENT_HUB"],
+            "backends": self._backend_addresses(),
+            "backends_file": settings["METER_BACKENDS"],
+            "backend_key": self.backend_key,
+            "pids": dict(pids),
+        }
+
+    def _backend(self, name: str) -> dict[str, object]:
+        names = ("gpt-4o", "gpt-4o-mini", "text-embedding-3-small")
+        return {
+            "name": name,
+            "url": f"http://127.0.0.1:{self.ports[name]}",
+            "priority": 1,
+            "weight": 1,
+            "tier": "standard",
+            "auth": {"kind": "api-key", "setting": BACKEND_KEY_SETTING},
+            "deployments": {deployment: deployment for deployment in names},
+        }
+
+    def _backend_addresses(self) -> list[dict[str, object]]:
+        try:
+            document = json.loads(self.backends_path.read_text())
+            entries = document["backends"] if isinstance(document, dict) else document
+            return [{"name": entry["name"], "url": entry["url"]} for entry in entries]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []  # `check-config` and /readyz say what is wrong with the file
+
+
+def make_plan(state: Path, *, port: int, backends_file: Path | None) -> Plan:
+    """Choose ports and keys. With port 0 all ports are free ones, else the usual ones if free."""
+    if port == 0:
+        ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
+    else:
+        spare = iter(free_ports(len(DEFAULT_PORTS)))
+        ports = {
+            name: usual if is_free(usual) else next(spare)
+            for name, usual in {**DEFAULT_PORTS, "gateway": port}.items()
+        }
+        ports["gateway"] = port
+    return Plan(
+        state=state,
+        ports=ports,
+        hub_key=_kept_secret(state / "hub.key"),
+        backend_key=_kept_secret(state / "backend.key"),
+        backends_file=backends_file.resolve() if backends_file else None,
+    )
+
+
+def read_stack(state: Path) -> dict[str, object]:
+    """stack.json of a running stack. Raises SystemExit with a hint when there is none."""
+    try:
+        document = json.loads((state / "stack.json").read_text())
+    except (OSError, ValueError):
+        raise SystemExit(f"no stack in {state}: start one with `python -m local up`") from None
+    assert isinstance(document, dict)
+    return document
+
+
+def write_json(path: Path, document: object) -> None:
+    """Write a file so that no reader ever sees half of it."""
+    part = path.with_suffix(".part")
+    part.write_text(json.dumps(document, indent=2) + "\n")
+    part.replace(path)
+
+
+def _kept_secret(path: Path) -> str:
+    """A key that stays the same over restarts, so that old connection strings go on working."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()
+
+
+def _hub_config() -> dict[str, object]:
+    groups = [{"Name": name} for name in ("aggregator", "audit")]
+    hub = {"Name": HUB_NAME, "PartitionCount": PARTITIONS, "ConsumerGroups": groups}
+    namespace = {"Type": "EventHub", "Name": "emulatorNs1", "Entities": [hub]}
+    return {"UserConfig": {"NamespaceConfig": [namespace], "LoggingConfig": {"Type": "File"}}}

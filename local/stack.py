@@ -1,0 +1,122 @@
+"""The local stack: Azurite, the Event Hubs endpoint, the issuer, the stand-ins, the function app."""
+
+import asyncio
+import shutil
+import sys
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from local.child import Child, ChildFailed
+from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+class Stack:
+    """A running stack. `start` returns when everything is ready; `stop` leaves nothing behind."""
+
+    def __init__(self, plan: Plan, *, host: str = "worker") -> None:
+        self.plan = plan
+        children = [self._azurite(), self._eventhubs(), self._issuer()]
+        if plan.backends_file is None:
+            children += [self._backend(name) for name in BACKEND_NAMES]
+        self._infrastructure = children
+        self._gateway = self._function_app(host)
+        self._running = AsyncExitStack()
+
+    async def start(self) -> None:
+        """Start all. Raises ChildFailed, with nothing left running."""
+        self.plan.write_files()
+        (self.plan.state / "stack.json").unlink(missing_ok=True)
+        try:
+            for child in (*self._infrastructure, self._gateway):
+                self._running.push_async_callback(child.stop)
+            async with asyncio.TaskGroup() as tasks:
+                for child in self._infrastructure:
+                    tasks.create_task(child.start())
+            await self._gateway.start()
+        except* ChildFailed as failures:
+            await self.stop()
+            raise failures.exceptions[0] from None
+        for child in (*self._infrastructure, self._gateway):
+            child.on_change = self._write_stack
+        self._write_stack()
+
+    async def stop(self) -> None:
+        """End all children, the function app first."""
+        await self._running.aclose()
+        (self.plan.state / "stack.json").unlink(missing_ok=True)
+
+    def _write_stack(self) -> None:
+        children = (*self._infrastructure, self._gateway)
+        pids = {child.name: child.pid for child in children}
+        write_json(self.plan.state / "stack.json", self.plan.describe(pids))
+
+    def _python(self, name: str, module: str, *arguments: str, port: str | None = None) -> Child:
+        number = self.plan.ports[port or name]
+        return Child(
+            name=name,
+            arguments=[sys.executable, "-m", module, "--port", str(number), *arguments],
+            port=number,
+            log_path=self.plan.state / "logs" / f"{name}.log",
+            environment={"PYTHONPATH": str(REPOSITORY)},
+        )
+
+    def _azurite(self) -> Child:
+        ports, folder = self.plan.ports, self.plan.state / "azurite"
+        script = REPOSITORY / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+        arguments = [
+            *("node", str(script), "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
+            *("--location", str(folder)),
+        ]
+        for service in ("blob", "queue", "table"):
+            arguments += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(ports[service])]
+        return Child(
+            name="azurite",
+            arguments=arguments,
+            port=ports["table"],
+            log_path=self.plan.state / "logs" / "azurite.log",
+            says_ready=False,
+        )
+
+    def _eventhubs(self) -> Child:
+        state = self.plan.state
+        return self._python(
+            "eventhubs",
+            "local.eventhubs",
+            *("--data", str(state / "eventhubs"), "--config", str(state / "Config.json")),
+            *("--key", self.plan.hub_key, "--key-name", KEY_NAME),
+            *("--health-port", str(self.plan.ports["eventhubs_health"])),
+        )
+
+    def _issuer(self) -> Child:
+        return self._python("issuer", "local.issuer", "--state", str(self.plan.state))
+
+    def _backend(self, name: str) -> Child:
+        record = self.plan.state / "calls" / f"{name}.jsonl"
+        return self._python(
+            name,
+            "local.openai",
+            *("--name", name, "--record", str(record), "--key", self.plan.backend_key),
+        )
+
+    def _function_app(self, host: str) -> Child:
+        if host == "func":
+            return self._core_tools()
+        child = self._python("gateway", "local.functions", "--app", str(REPOSITORY))
+        child.environment = {**child.environment, **self.plan.settings()}
+        return child
+
+    def _core_tools(self) -> Child:
+        func = shutil.which("func")
+        if func is None:
+            raise SystemExit("--host func needs Azure Functions Core Tools on the PATH")
+        port = self.plan.ports["gateway"]
+        return Child(
+            name="gateway",
+            arguments=[func, "start", "--port", str(port), "--script-root", str(REPOSITORY)],
+            port=port,
+            log_path=self.plan.state / "logs" / "gateway.log",
+            environment={**self.plan.settings(), "FUNCTIONS_WORKER_RUNTIME": "python"},
+            says_ready=False,
+        )

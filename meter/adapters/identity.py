@@ -1,0 +1,44 @@
+"""`meter.ports.BackendCredentials`: an API key from a setting, or the app's managed identity."""
+
+import time
+from collections.abc import Mapping
+
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError
+
+from meter.errors import UpstreamError
+from meter.gateway.backend import ApiKey, BackendAuth, ManagedIdentity
+from meter.ports import Headers
+
+AOAI_SCOPE = "https://cognitiveservices.azure.com/.default"
+RENEW_BEFORE_SECONDS = 300
+
+
+class ConfiguredCredentials:
+    """Credentials as configured per backend; tokens are kept until shortly before they expire."""
+
+    def __init__(
+        self, auth_by_backend: Mapping[str, BackendAuth], identity: AsyncTokenCredential | None
+    ) -> None:
+        self._auth = auth_by_backend
+        self._identity = identity
+        self._token = ""
+        self._renew_at = 0.0
+
+    async def headers_for(self, backend: str) -> Headers:
+        """The header that authenticates the gateway. Raises UpstreamError."""
+        match self._auth[backend]:
+            case ApiKey(value):
+                return (("api-key", value),)
+            case ManagedIdentity():
+                return (("authorization", f"Bearer {await self._identity_token()}"),)
+
+    async def _identity_token(self) -> str:
+        if time.time() >= self._renew_at:
+            assert self._identity is not None, "bootstrap gives an identity where one is configured"
+            try:
+                token = await self._identity.get_token(AOAI_SCOPE)
+            except AzureError as exc:
+                raise UpstreamError("the managed identity gave no token") from exc
+            self._token, self._renew_at = token.token, token.expires_on - RENEW_BEFORE_SECONDS
+        return self._token

@@ -1,0 +1,60 @@
+"""`meter.ports.KeySetSource` over OpenID Connect discovery, with `requests` in a worker thread.
+
+The event loop never waits on it. https only, but for loopback; no redirects; size and time bound.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+
+import requests
+
+from meter.errors import KeysUnavailable
+from meter.gateway.address import is_allowed_url
+
+TIMEOUT_SECONDS = (3.05, 5.0)
+MAX_DOCUMENT_BYTES = 1_048_576
+
+
+class DiscoveryKeySource:
+    """Fetches `{issuer}/.well-known/openid-configuration` and the key set it names."""
+
+    async def fetch(self, issuer: str) -> Sequence[Mapping[str, object]]:
+        """The issuer's published keys. Raises KeysUnavailable."""
+        return await asyncio.to_thread(_fetch_keys, issuer)
+
+
+def _fetch_keys(issuer: str) -> Sequence[Mapping[str, object]]:
+    with requests.Session() as session:
+        session.trust_env = False
+        metadata = _get(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        if metadata.get("issuer") != issuer:
+            raise KeysUnavailable("the discovery document names another issuer")
+        key_set = _get(session, str(metadata.get("jwks_uri")))
+    keys = key_set.get("keys")
+    if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
+        raise KeysUnavailable("the key set has no list of keys")
+    return keys
+
+
+def _get(session: requests.Session, url: str) -> Mapping[str, object]:
+    if not is_allowed_url(url):
+        raise KeysUnavailable("the address is not https")
+    try:
+        with session.get(
+            url, timeout=TIMEOUT_SECONDS, allow_redirects=False, stream=True
+        ) as response:
+            if response.status_code != 200:
+                raise KeysUnavailable(f"the issuer answered {response.status_code}")
+            body = response.raw.read(MAX_DOCUMENT_BYTES + 1, decode_content=True)
+    except (requests.RequestException, OSError) as exc:
+        raise KeysUnavailable(f"the issuer did not answer: {type(exc).__name__}") from exc
+    if len(body) > MAX_DOCUMENT_BYTES:
+        raise KeysUnavailable("the document is too large")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError) as exc:
+        raise KeysUnavailable("the document is not JSON") from exc
+    if not isinstance(document, dict):
+        raise KeysUnavailable("the document is not an object")
+    return document

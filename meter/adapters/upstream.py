@@ -1,0 +1,79 @@
+"""`meter.ports.Upstream` on aiohttp: pooled connections, no redirects, no decoding, no cookies."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
+from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
+
+# Shorter than the backends' own idle time, so that a call seldom meets a connection just closed.
+KEEP_ALIVE_SECONDS = 15
+MAX_HEADER_BYTES = 65_536
+
+
+class AiohttpUpstream:
+    """Sends requests to backends. Close it to give its connections back."""
+
+    def __init__(self, *, connect_timeout_seconds: float, idle_timeout_seconds: float) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=connect_timeout_seconds, sock_read=idle_timeout_seconds
+            ),
+            max_line_size=MAX_HEADER_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+        )
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._session.close()
+
+    async def send(
+        self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
+    ) -> UpstreamAnswer:
+        """Send and wait for the answer's head."""
+        try:
+            async with asyncio.timeout(first_byte_timeout_seconds):
+                response = await self._session.request(
+                    request.method,
+                    request.url,
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                )
+        except aiohttp.ConnectionTimeoutError as exc:
+            raise UpstreamUnreachable(request.backend) from exc
+        except TimeoutError as exc:
+            raise UpstreamTimeout(request.backend) from exc
+        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as exc:
+            raise UpstreamUnreachable(request.backend) from exc
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise UpstreamBroken(request.backend) from exc
+        return _Answer(response)
+
+
+class _Answer:
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self._response = response
+        self.status = response.status
+        self.headers: Headers = tuple(
+            (name.lower(), value) for name, value in response.headers.items()
+        )
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise UpstreamBroken(str(self._response.url.host)) from exc
+
+    async def close(self) -> None:
+        # Gives the connection back when the body was read to its end, and drops it otherwise.
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()

@@ -1,0 +1,120 @@
+"""The exceptions that cross a port or reach an entry point.
+
+MeterError
+  ConfigError            settings are missing or invalid; carries every problem found
+  CallerError            the call is answered with an error before any backend is tried
+    Unauthenticated        401
+    Forbidden              403
+    NotServed              404: unknown path, operation or deployment
+    BadRequest             400, 405, 411
+    TooLarge               413
+    Overloaded             429 or 503 with a wait
+  UpstreamError          a backend gave no usable answer
+    UpstreamUnreachable    no connection
+    UpstreamTimeout        no first byte in time
+    UpstreamBroken         the answer was cut
+  KeysUnavailable        an issuer's key set has never been loaded
+  PublishFailed          Event Hubs did not acknowledge in time
+  StorageUnavailable     Table Storage did not answer, or contention did not end
+"""
+
+from collections.abc import Sequence
+
+
+class MeterError(Exception):
+    """Base of everything this package raises on purpose."""
+
+
+class ConfigError(MeterError):
+    """Settings are missing or invalid; `problems` names every one of them."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+class CallerError(MeterError):
+    """A call that is answered without trying a backend. `code` is AOAI's `error.code`."""
+
+    status = 400
+    code = "BadRequest"
+    retry_after_seconds: float | None = None
+
+    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code or type(self).code
+        self.status = status or type(self).status
+
+
+class Unauthenticated(CallerError):
+    """No token, or one that does not verify. The caller learns no more than that."""
+
+    status = 401
+    code = "401"
+
+
+class Forbidden(CallerError):
+    """A valid token without the right to call."""
+
+    status = 403
+    code = "403"
+
+
+class NotServed(CallerError):
+    """No such path, operation or deployment."""
+
+    status = 404
+    code = "404"
+
+
+class BadRequest(CallerError):
+    """The request cannot be read."""
+
+
+class TooLarge(CallerError):
+    """The request is over a limit."""
+
+    status = 413
+    code = "RequestTooLarge"
+
+
+class Overloaded(CallerError):
+    """No capacity now; `retry_after_seconds` is the true soonest time to try again."""
+
+    status = 429
+    code = "429"
+
+    def __init__(
+        self, message: str, *, retry_after_seconds: float, status: int | None = None
+    ) -> None:
+        super().__init__(message, status=status, code=str(status) if status else None)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class UpstreamError(MeterError):
+    """A backend gave no usable answer; the next one may."""
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection to the backend."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The backend sent no byte in time."""
+
+
+class UpstreamBroken(UpstreamError):
+    """The backend's answer was cut before its end."""
+
+
+class KeysUnavailable(MeterError):
+    """The issuer's keys have never been loaded, so no token of it can be judged."""
+
+
+class PublishFailed(MeterError):
+    """Event Hubs did not acknowledge an event in time; it may still be stored."""
+
+
+class StorageUnavailable(MeterError):
+    """Table Storage did not answer, or refused; whether a write was applied is unknown."""

@@ -1,0 +1,1 @@
+"""The front door's core: authenticate, route, choose a backend, forward, relay, meter."""

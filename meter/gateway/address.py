@@ -1,0 +1,23 @@
+"""Which addresses may be trusted with keys and credentials: https, and plain http on loopback."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def is_allowed_url(url: str) -> bool:
+    """Whether a URL may be asked for keys or be a backend: https, or plain http on loopback."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    if parts.username or parts.password or not parts.hostname:
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

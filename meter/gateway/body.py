@@ -1,0 +1,96 @@
+"""A caller's JSON body: read once, and changed by splicing so that the rest stays as it was sent."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from json.decoder import scanstring  # type: ignore[attr-defined]  # in the module, not in typeshed
+
+from meter.errors import BadRequest
+
+_WHITESPACE = " \t\n\r"
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonBody:
+    """The parts of a request body that decide what happens to it."""
+
+    text: str
+    model: object
+    is_streaming: bool
+    stream_options: object
+    has_stream_options: bool
+
+    @property
+    def asks_for_usage(self) -> bool:
+        """Whether the caller itself asked for the usage frame."""
+        options = self.stream_options
+        return isinstance(options, dict) and options.get("include_usage") is True
+
+
+def parse_body(raw: bytes) -> JsonBody:
+    """Read a JSON object. Raises BadRequest for anything else."""
+    try:
+        text = raw.decode("utf-8-sig")
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRequest(
+            "The request body is not valid JSON; send a JSON object in UTF-8."
+        ) from None
+    if not isinstance(document, dict):
+        raise BadRequest("The request body must be a JSON object.")
+    return JsonBody(
+        text=text,
+        model=document.get("model"),
+        is_streaming=document.get("stream") is True,
+        stream_options=document.get("stream_options"),
+        has_stream_options="stream_options" in document,
+    )
+
+
+def with_usage_asked(body: JsonBody) -> dict[str, str]:
+    """The member that makes the backend report usage at the end of a stream, as JSON text."""
+    options = body.stream_options if isinstance(body.stream_options, dict) else {}
+    return {"stream_options": json.dumps({**options, "include_usage": True})}
+
+
+def spliced(text: str, members: Mapping[str, str]) -> bytes:
+    """The JSON object `text` with top-level members set to the given JSON texts.
+
+    Existing members (every one, where a name is repeated) are replaced in place and new ones are
+    put first; all other characters stay as they are. `text` must be a valid JSON object.
+    """
+    spans = [span for span in _member_spans(text) if span[0] in members]
+    for name, start, end in reversed(spans):
+        text = text[:start] + members[name] + text[end:]
+    present = {name for name, _, _ in spans}
+    added = [
+        f"{json.dumps(name)}:{value}" for name, value in members.items() if name not in present
+    ]
+    if added:
+        opening = text.index("{") + 1
+        rest = text[opening:]
+        comma = "" if rest.lstrip(_WHITESPACE).startswith("}") else ","
+        text = text[:opening] + ",".join(added) + comma + rest
+    return text.encode()
+
+
+def _member_spans(text: str) -> list[tuple[str, int, int]]:
+    """(name, start, end) of each top-level member's value, in order."""
+    spans = []
+    at = _skip(text, text.index("{") + 1)
+    while text[at] != "}":
+        name, at = scanstring(text, at + 1, True)
+        at = _skip(text, _skip(text, at) + 1)  # past the colon
+        _, end = _DECODER.raw_decode(text, at)
+        spans.append((name, at, end))
+        at = _skip(text, end)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+    return spans
+
+
+def _skip(text: str, at: int) -> int:
+    while text[at] in _WHITESPACE:
+        at += 1
+    return at

@@ -1,0 +1,155 @@
+"""Keeps the issuers' signing keys: cached, refreshed when due, stale rather than none.
+
+Rules (RFC 7517, RFC 8725): only asymmetric signature keys; RSA of 2048 bits or more; a kid that
+appears twice, or on a symmetric key, is refused. One fetch of a key set at a time, and at most one
+an interval, however many unknown key ids come in. A failed refresh keeps the keys there are.
+"""
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+
+from meter.errors import KeysUnavailable
+from meter.ports import Clock, KeySetSource
+
+MIN_RSA_BITS = 2048
+MAX_KEYS = 100
+ROUTINE_REFRESH_SECONDS = 3600.0
+
+type SigningKey = RSAPublicKey | EllipticCurvePublicKey
+
+_RSA_ALGORITHMS = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512"})
+_EC_ALGORITHMS = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationKey:
+    """A public key and the algorithms it may be used with."""
+
+    key: SigningKey = field(repr=False)
+    algorithms: frozenset[str]
+
+
+type KeySet = Mapping[str, VerificationKey]
+
+
+def parse_key_set(documents: Sequence[Mapping[str, object]]) -> KeySet:
+    """The usable keys of a JWKS by key id; unusable ones are left out."""
+    kids = Counter(str(document.get("kid")) for document in documents)
+    keys: dict[str, VerificationKey] = {}
+    for document in documents[:MAX_KEYS]:
+        kid = document.get("kid")
+        if isinstance(kid, str) and kids[kid] == 1 and (key := _verification_key(document)):
+            keys[kid] = key
+    return keys
+
+
+@dataclass(slots=True)
+class KeyRing:
+    """The key sets of all trusted issuers. One event loop owns it."""
+
+    source: KeySetSource
+    clock: Clock
+    min_refresh_seconds: float
+    _issuers: dict[str, "_IssuerKeys"] = field(default_factory=dict)
+
+    async def key_for(self, issuer: str, kid: str) -> tuple[VerificationKey, KeySet] | None:
+        """The issuer's key with that id and the set it came from; None when there is none.
+
+        Waits for a fetch only when no usable key is here. Raises KeysUnavailable when the issuer's
+        keys were never loaded.
+        """
+        entry = self._entry(issuer)
+        now = self.clock.monotonic()
+        if kid in entry.keys:
+            if now - entry.loaded_at > ROUTINE_REFRESH_SECONDS and self._may_fetch(entry, now):
+                self._start_fetch(issuer, entry)
+        elif entry.fetching is not None or self._may_fetch(entry, now):
+            await asyncio.shield(entry.fetching or self._start_fetch(issuer, entry))
+        if not entry.is_loaded:
+            raise KeysUnavailable(f"no keys of issuer {issuer!r} could be loaded")
+        key = entry.keys.get(kid)
+        return None if key is None else (key, entry.keys)
+
+    async def load(self, issuer: str) -> bool:
+        """Make sure the issuer's keys are here; False when they cannot be had now."""
+        entry = self._entry(issuer)
+        if not entry.is_loaded and (
+            entry.fetching is not None or self._may_fetch(entry, self.clock.monotonic())
+        ):
+            await asyncio.shield(entry.fetching or self._start_fetch(issuer, entry))
+        return entry.is_loaded
+
+    def is_current(self, issuer: str, keys: KeySet) -> bool:
+        """Whether that key set is still the issuer's newest, so that what it verified still holds."""
+        return self._entry(issuer).keys is keys
+
+    def _entry(self, issuer: str) -> "_IssuerKeys":
+        return self._issuers.setdefault(issuer, _IssuerKeys())
+
+    def _may_fetch(self, entry: "_IssuerKeys", now: float) -> bool:
+        return entry.fetching is None and now - entry.tried_at >= self.min_refresh_seconds
+
+    def _start_fetch(self, issuer: str, entry: "_IssuerKeys") -> "asyncio.Task[None]":
+        entry.tried_at = self.clock.monotonic()
+        entry.fetching = asyncio.create_task(self._fetch(issuer, entry))
+        return entry.fetching
+
+    async def _fetch(self, issuer: str, entry: "_IssuerKeys") -> None:
+        try:
+            keys = parse_key_set(await self.source.fetch(issuer))
+        except KeysUnavailable as exc:
+            log.warning("key_set_refresh_failed", extra={"issuer": issuer, "reason": str(exc)})
+        else:
+            if keys or not entry.is_loaded:
+                entry.keys = keys
+                entry.loaded_at = self.clock.monotonic()
+                entry.is_loaded = bool(keys)
+        finally:
+            entry.fetching = None
+
+
+@dataclass(slots=True)
+class _IssuerKeys:
+    keys: KeySet = field(default_factory=dict)
+    is_loaded: bool = False
+    loaded_at: float = 0.0
+    tried_at: float = float("-inf")
+    fetching: "asyncio.Task[None] | None" = None
+
+
+def _verification_key(document: Mapping[str, object]) -> VerificationKey | None:
+    operations = document.get("key_ops")
+    if document.get("use", "sig") != "sig" or document.get("kty") not in {"RSA", "EC"}:
+        return None
+    if operations is not None and not (isinstance(operations, list) and "verify" in operations):
+        return None
+    try:
+        key = jwt.PyJWK.from_dict(dict(document), _algorithm_hint(document)).key
+    except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        return None
+    if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
+        algorithms = _RSA_ALGORITHMS
+    elif isinstance(key, EllipticCurvePublicKey):
+        algorithms = frozenset({_EC_ALGORITHMS.get(str(document.get("crv")), "")})
+    else:
+        return None
+    stated = document.get("alg")
+    return VerificationKey(key, algorithms if stated is None else algorithms & {str(stated)})
+
+
+def _algorithm_hint(document: Mapping[str, object]) -> str:
+    """PyJWK wants one algorithm to parse the key with; which of the family does not matter."""
+    return (
+        "RS256"
+        if document.get("kty") == "RSA"
+        else _EC_ALGORITHMS.get(str(document.get("crv")), "ES256")
+    )

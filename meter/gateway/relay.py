@@ -1,0 +1,169 @@
+"""Relays one event stream to the caller and meters it on the way, whatever happens to either side.
+
+| what happens                   | the caller sees                    | outcome      | usage              |
+|--------------------------------|------------------------------------|--------------|--------------------|
+| the stream ends                | all of it                          | served       | reported           |
+| an error frame comes           | all of it                          | failed       | as far as reported |
+| the backend's stream is cut    | an error frame, then a cut         | failed       | as far as known    |
+| the caller leaves, drain       | nothing more                       | disconnected | reported           |
+| the caller leaves, cancel      | nothing more                       | disconnected | estimated          |
+
+The closing frame is held back until the usage event is safe, so a caller that has seen the end
+of an answer knows that it is counted.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meter.errors import UpstreamBroken
+from meter.gateway.extract import Reading, StreamReader
+from meter.ports import UpstreamAnswer
+from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
+
+
+class CallerGone(Exception):
+    """The caller closed its connection."""
+
+
+class AnswerCut(Exception):
+    """The connection must be broken off, so that the answer is not taken for a whole one."""
+
+
+class Sink(Protocol):
+    """Where a stream's bytes go."""
+
+    async def write(self, data: bytes) -> None:
+        """Send bytes to the caller. Raises CallerGone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamEnd:
+    """How a stream ended and what it said of itself."""
+
+    outcome: Outcome
+    reading: Reading
+    usage: TokenUsage
+    usage_source: UsageSource
+
+
+@dataclass(slots=True)
+class Drains:
+    """Bounds how many abandoned streams are read to their end at once, and for how long each."""
+
+    most: int
+    seconds: float
+    running: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamRelay:
+    """One stream on its way. `finish` publishes its usage event; it is awaited exactly once."""
+
+    chunks: AsyncIterator[bytes]
+    answer: UpstreamAnswer
+    reader: StreamReader
+    drains: Drains
+    finish: Callable[[StreamEnd], Awaitable[None]]
+    _is_caller_gone: bool = field(default=False)
+    _is_finished: bool = field(default=False)
+
+    async def run(self, sink: Sink) -> None:
+        """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
+        try:
+            is_whole = await self._pump(sink)
+        finally:
+            await self.answer.close()
+            await self._finish(Outcome.FAILED)
+        if self._is_caller_gone or is_whole:
+            return
+        if await self._wrote(sink, self.reader.take_rest() + _ERROR_FRAME):
+            raise AnswerCut
+
+    async def _pump(self, sink: Sink) -> bool:
+        """Move the stream; False when the backend cut it."""
+        try:
+            async for chunk in self.chunks:
+                relayed = self.reader.feed(chunk)
+                if self.reader.is_complete:
+                    if relayed:
+                        await self._wrote(sink, relayed)
+                    await self._finish(self._ended())
+                    relayed = self.reader.take_held()
+                if relayed and not await self._wrote(sink, relayed):
+                    return await self._drain()
+        except UpstreamBroken:
+            # After its closing frame a stream has nothing more to lose.
+            return self.reader.is_complete
+        rest = self.reader.take_rest()
+        await self._finish(self._ended())
+        if rest:
+            await self._wrote(sink, rest)
+        return True
+
+    async def _wrote(self, sink: Sink, data: bytes) -> bool:
+        if not self._is_caller_gone:
+            try:
+                await sink.write(data)
+            except CallerGone:
+                self._is_caller_gone = True
+        return not self._is_caller_gone
+
+    async def _drain(self) -> bool:
+        """Read what is left for its usage; the caller has gone."""
+        if not self.reader.is_complete and self.drains.running < self.drains.most:
+            self.drains.running += 1
+            try:
+                async with asyncio.timeout(self.drains.seconds):
+                    async for chunk in self.chunks:
+                        self.reader.feed(chunk)
+                        if self.reader.is_complete:
+                            break
+            except (TimeoutError, UpstreamBroken):
+                pass  # what is known by now is what is counted
+            finally:
+                self.drains.running -= 1
+        await self._finish(Outcome.DISCONNECTED)
+        return True
+
+    def _ended(self) -> Outcome:
+        return Outcome.FAILED if self.reader.has_error else Outcome.SERVED
+
+    async def _finish(self, outcome: Outcome) -> None:
+        if self._is_finished:
+            return
+        self._is_finished = True
+        usage, source = self._usage()
+        await self.finish(
+            StreamEnd(
+                outcome=outcome, reading=self.reader.reading, usage=usage, usage_source=source
+            )
+        )
+
+    def _usage(self) -> tuple[TokenUsage, UsageSource]:
+        usage = self.reader.reading.usage
+        if usage is not None:
+            return usage, UsageSource.REPORTED
+        if self.reader.is_complete or not self.reader.content_frames:
+            return NO_USAGE, UsageSource.MISSING
+        # Azure sends about one token a frame; the prompt's tokens stay unknown.
+        seen = self.reader.content_frames
+        return TokenUsage(completion_tokens=seen, total_tokens=seen), UsageSource.ESTIMATED
+
+
+_ERROR_FRAME = (
+    b"data: %s\n\n"
+    % json.dumps(
+        {
+            "error": {
+                "message": "The backend broke off this answer before its end.",
+                "type": "server_error",
+                "param": None,
+                "code": "upstream_cut",
+            }
+        }
+    ).encode()
+)

@@ -1,0 +1,99 @@
+"""Decides what a backend's answer means: relay it, or leave it and try the next backend.
+
+| answer                           | the caller gets   | the backend is benched for            |
+|----------------------------------|-------------------|---------------------------------------|
+| 2xx, 3xx                         | this answer       | not                                   |
+| 400 404 405 409 413 415 422 ...  | this answer       | not (the caller's own mistake)        |
+| 401, 403                         | the next backend  | 30 s (our credentials; alert in log)  |
+| 408, 500, 502, 503, 504          | the next backend  | its Retry-After, else 1 s and doubling|
+| 429                              | the next backend  | the wait it names, else 10 s          |
+| no connection, cut before the end| the next backend  | 1 s and doubling up to 30 s           |
+| no first byte in time            | the next backend  | 10 s and doubling up to 60 s          |
+
+A wait is benched for between 0.5 s and 60 s, then one call probes; the caller is told the true one.
+Waits come from `retry-after-ms`, `retry-after` (seconds or an HTTP date) and the rate-limit resets.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import Enum
+
+from meter.ports import Headers
+
+DEFAULT_THROTTLE_SECONDS = 10.0
+CREDENTIALS_BENCH_SECONDS = 30.0
+MAX_WAIT_SECONDS = 86_400.0
+
+_RESETS = (
+    "x-ratelimit-reset-requests",
+    "x-ratelimit-reset-tokens",
+    "x-rate-limit-reset-tokens",
+)
+
+
+class Fault(Enum):
+    """Why a backend was left for the next one."""
+
+    THROTTLED = "throttled"
+    ERROR = "error"
+    CREDENTIALS = "credentials"
+    UNREACHABLE = "unreachable"
+    TIMEOUT = "timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """The backend is left; `wait_seconds` is the wait it named, if any."""
+
+    fault: Fault
+    status: int | None = None
+    wait_seconds: float | None = None
+
+
+def judge(status: int, headers: Headers, now: datetime) -> Left | None:
+    """None when the answer is relayed to the caller, else why the next backend is tried."""
+    match status:
+        case 429:
+            wait = named_wait_seconds(headers, now)
+            return Left(Fault.THROTTLED, status, DEFAULT_THROTTLE_SECONDS if wait is None else wait)
+        case 401 | 403:
+            return Left(Fault.CREDENTIALS, status, CREDENTIALS_BENCH_SECONDS)
+        case 408 | 500 | 502 | 503 | 504:
+            return Left(Fault.ERROR, status, named_wait_seconds(headers, now))
+        case _:
+            return None
+
+
+def named_wait_seconds(headers: Headers, now: datetime) -> float | None:
+    """The wait an answer names, in seconds; None when it names none above 0."""
+    values: Mapping[str, str] = dict(headers)
+    milliseconds = _seconds(values.get("retry-after-ms", ""))
+    if milliseconds:
+        return milliseconds / 1000
+    retry_after = values.get("retry-after", "")
+    wait = _seconds(retry_after) or _until(retry_after, now)
+    if wait:
+        return wait
+    resets = [_seconds(values.get(name, "").removesuffix("s")) for name in _RESETS]
+    return max((reset for reset in resets if reset), default=None)
+
+
+def _seconds(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return min(value, MAX_WAIT_SECONDS * 1000) if math.isfinite(value) and value > 0 else None
+
+
+def _until(text: str, now: datetime) -> float | None:
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError):
+        return None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    seconds = (aware - now).total_seconds()
+    return seconds if seconds > 0 else None

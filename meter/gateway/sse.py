@@ -1,0 +1,95 @@
+"""Cuts a byte stream into server-sent event frames without changing a byte.
+
+A frame ends with a blank line; line ends are LF, CR LF or CR, also mixed (WHATWG HTML, section
+9.2.6). Chunk boundaries can fall anywhere. Whatever the split, the same bytes give the same frames:
+a frame that ends with CR takes the LF that may follow it, even when it comes in the next chunk.
+"""
+
+import re
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+MAX_FRAME_BYTES = 1_048_576
+
+_END_OF_LINE = rb"(?>\r\n|\n|\r)"
+_FRAME_END = re.compile(_END_OF_LINE + _END_OF_LINE)
+_DATA_LINE = re.compile(rb"(?:^|[\r\n])data:[ ]?([^\r\n]*)")
+_LONGEST_FRAME_END = 4
+
+
+class PieceKind(Enum):
+    """What a piece of the stream is."""
+
+    FRAME = 1
+    OVERSIZE = 2  # part of a frame that is too long to hold
+    TRAILING_LF = 3  # the LF of a CR LF whose CR ended the frame before
+
+
+class Piece(NamedTuple):
+    """Consecutive bytes of the stream."""
+
+    kind: PieceKind
+    data: bytes
+
+
+@dataclass(slots=True)
+class FrameCutter:
+    """Collects chunks and gives out whole frames.
+
+    The pieces' data, over all calls of `feed` and then `rest`, is the input. When a frame outgrows
+    `max_frame_bytes` its bytes are let through as they come until its end, so memory stays bounded
+    on an endless line.
+    """
+
+    max_frame_bytes: int = MAX_FRAME_BYTES
+    _buffer: bytearray = field(default_factory=bytearray)
+    _searched_to: int = 0
+    _is_oversize: bool = False
+    _ended_with_cr: bool = False
+
+    def feed(self, chunk: bytes) -> list[Piece]:
+        """The pieces this chunk completes."""
+        pieces: list[Piece] = []
+        if self._ended_with_cr and chunk:
+            self._ended_with_cr = False
+            if chunk[:1] == b"\n":
+                pieces.append(Piece(PieceKind.TRAILING_LF, b"\n"))
+                chunk = chunk[1:]
+        self._buffer += chunk
+        self._cut_whole_frames(pieces)
+        if len(self._buffer) > self.max_frame_bytes:
+            self._let_through(pieces)
+        return pieces
+
+    def rest(self) -> bytes:
+        """What is left of an unfinished frame at the stream's end."""
+        rest = bytes(self._buffer)
+        self._buffer.clear()
+        self._searched_to = 0
+        return rest
+
+    def _cut_whole_frames(self, pieces: list[Piece]) -> None:
+        start = 0
+        while match := _FRAME_END.search(self._buffer, max(start, self._searched_to)):
+            kind = PieceKind.OVERSIZE if self._is_oversize else PieceKind.FRAME
+            pieces.append(Piece(kind, bytes(self._buffer[start : match.end()])))
+            self._is_oversize = False
+            start = self._searched_to = match.end()
+        ended_here = start > 0 and start == len(self._buffer)
+        self._ended_with_cr = ended_here and self._buffer[-1:] == b"\r"
+        del self._buffer[:start]
+        self._searched_to = max(0, len(self._buffer) - _LONGEST_FRAME_END + 1)
+
+    def _let_through(self, pieces: list[Piece]) -> None:
+        keep = _LONGEST_FRAME_END - 1  # the frame's end may have begun
+        pieces.append(Piece(PieceKind.OVERSIZE, bytes(self._buffer[:-keep])))
+        del self._buffer[:-keep]
+        self._searched_to = 0
+        self._is_oversize = True
+
+
+def frame_data(frame: bytes) -> bytes:
+    """The frame's `data` lines joined with LF; empty when it has none."""
+    lines: list[bytes] = _DATA_LINE.findall(frame)
+    return lines[0] if len(lines) == 1 else b"\n".join(lines)

@@ -1,0 +1,273 @@
+"""Reads hub messages into usage events; what cannot be counted becomes a dead letter, never an error.
+
+A message holds a CloudEvents batch (a JSON array) or one event. Unknown fields are ignored, since
+newer front doors may send more. A bad event never takes its neighbours with it.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+from meter.usage import (
+    EVENT_TYPE,
+    MAX_SUBJECT_CHARS,
+    Attempt,
+    Outcome,
+    Principal,
+    Tier,
+    TokenUsage,
+    UsageEvent,
+    UsageSource,
+)
+
+MAX_AHEAD = timedelta(minutes=5)
+MAX_TOKENS = 10**12
+MAX_NAME_CHARS = 128
+
+
+class Reason(StrEnum):
+    """Why an event was not counted."""
+
+    NOT_JSON = "not-json"
+    NOT_AN_EVENT = "not-an-event"
+    UNKNOWN_TYPE = "unknown-type"
+    INVALID_FIELD = "invalid-field"
+    TOO_LATE = "too-late"
+    IN_THE_FUTURE = "in-the-future"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Message:
+    """One hub message as received, with where it came from."""
+
+    body: bytes
+    hub_partition: str
+    sequence_number: int
+    enqueued_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An event, or a whole message, that was not counted; `index` is its place in the message."""
+
+    message: Message
+    index: int
+    reason: Reason
+    detail: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decoded:
+    """What a batch of messages holds."""
+
+    events: tuple[UsageEvent, ...]
+    dead_letters: tuple[DeadLetter, ...]
+
+
+class _Rejected(Exception):
+    def __init__(self, reason: Reason, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) -> Decoded:
+    """Read every message. Events older than `retention` cannot be told from repeats any more."""
+    events: list[UsageEvent] = []
+    dead: list[DeadLetter] = []
+    for message in messages:
+        for index, document in enumerate(_documents(message)):
+            try:
+                if isinstance(document, _Rejected):
+                    raise document
+                event = read_event(document)
+                _check_time(event.time, now, retention)
+                events.append(event)
+            except _Rejected as exc:
+                body = (
+                    message.body
+                    if index == 0 and exc.reason is Reason.NOT_JSON
+                    else _text(document)
+                )
+                dead.append(
+                    DeadLetter(
+                        message=message, index=index, reason=exc.reason, detail=str(exc), body=body
+                    )
+                )
+    return Decoded(events=tuple(events), dead_letters=tuple(dead))
+
+
+def read_event(document: object) -> UsageEvent:
+    """One CloudEvent as a value. Raises when a field is missing or not what it must be."""
+    if not isinstance(document, dict):
+        raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {_kind(document)}")
+    if document.get("type") != EVENT_TYPE:
+        shown = str(document.get("type"))[:100]
+        raise _Rejected(Reason.UNKNOWN_TYPE, f"type must be {EVENT_TYPE}, got {shown!r}")
+    fields = _Fields(document, "")
+    fields.exactly("specversion", "1.0")
+    data = fields.part("data")
+    principal = data.part("principal")
+    return UsageEvent(
+        id=fields.uuid("id"),
+        source=fields.text("source", most=1024),
+        time=fields.moment("time"),
+        principal=Principal(
+            subject=fields.text("subject", most=MAX_SUBJECT_CHARS),
+            issuer=principal.text("issuer", most=1024),
+            tenant=principal.optional_text("tenant"),
+            object_id=principal.optional_text("object_id"),
+            client_app=principal.optional_text("client_app"),
+        ),
+        operation=data.text("operation"),
+        deployment=data.text("deployment"),
+        model=data.optional_text("model"),
+        api_version=data.optional_text("api_version"),
+        backend=data.optional_text("backend"),
+        tier=data.choice("tier", Tier),
+        spilled_from=data.optional_text("spilled_from"),
+        outcome=data.choice("outcome", Outcome),
+        status=data.count("status"),
+        streaming=data.flag("streaming"),
+        usage=_usage(data.part("usage")),
+        usage_source=data.choice("usage_source", UsageSource),
+        usage_raw=data.optional_object("usage_raw"),
+        attempts=tuple(_attempt(attempt) for attempt in data.parts("attempts")),
+        started_at=data.moment("started_at"),
+        duration_ms=data.count("duration_ms"),
+        time_to_first_byte_ms=data.optional_count("time_to_first_byte_ms"),
+        client_retry_count=data.count("client_retry_count"),
+    )
+
+
+def _usage(usage: "_Fields") -> TokenUsage:
+    return TokenUsage(
+        prompt_tokens=usage.count("prompt_tokens"),
+        completion_tokens=usage.count("completion_tokens"),
+        total_tokens=usage.count("total_tokens"),
+        cached_tokens=usage.count("cached_tokens"),
+        reasoning_tokens=usage.count("reasoning_tokens"),
+        audio_tokens=usage.count("audio_tokens"),
+        image_tokens=usage.count("image_tokens"),
+        seconds=usage.count("seconds"),
+    )
+
+
+def _attempt(attempt: "_Fields") -> Attempt:
+    return Attempt(
+        backend=attempt.text("backend"),
+        status=attempt.optional_count("status"),
+        duration_ms=attempt.count("duration_ms"),
+    )
+
+
+def _documents(message: Message) -> Sequence[object]:
+    try:
+        document = json.loads(message.body.decode())
+    except (ValueError, RecursionError):
+        return [_Rejected(Reason.NOT_JSON, "the message is not JSON in UTF-8")]
+    if document == []:
+        return [_Rejected(Reason.NOT_AN_EVENT, "the batch is empty")]
+    return document if isinstance(document, list) else [document]
+
+
+def _check_time(time: datetime, now: datetime, retention: timedelta) -> None:
+    if time < now - retention:
+        detail = f"the call ended {time.isoformat()}, before the last {retention.days} days"
+        raise _Rejected(Reason.TOO_LATE, detail)
+    if time > now + MAX_AHEAD:
+        detail = (
+            f"the call ended {time.isoformat()}, more than 5 minutes ahead of {now.isoformat()}"
+        )
+        raise _Rejected(Reason.IN_THE_FUTURE, detail)
+
+
+def _text(document: object) -> bytes:
+    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Reads the members of a JSON object strictly, naming the path of what it refuses."""
+
+    members: Mapping[str, object]
+    path: str
+
+    def exactly(self, name: str, value: object) -> None:
+        if self.members.get(name) != value:
+            raise self._refused(name, f"must be {value!r}")
+
+    def text(self, name: str, *, most: int = MAX_NAME_CHARS) -> str:
+        value = self.members.get(name)
+        if not isinstance(value, str) or not 0 < len(value) <= most or _has_surrogate(value):
+            raise self._refused(name, f"must be a text of 1 to {most} characters")
+        return value
+
+    def optional_text(self, name: str) -> str | None:
+        return None if self.members.get(name) is None else self.text(name, most=MAX_SUBJECT_CHARS)
+
+    def count(self, name: str) -> int:
+        value = self.members.get(name)
+        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
+            raise self._refused(name, f"must be a whole number from 0 to {MAX_TOKENS}")
+        return value
+
+    def optional_count(self, name: str) -> int | None:
+        return None if self.members.get(name) is None else self.count(name)
+
+    def flag(self, name: str) -> bool:
+        value = self.members.get(name)
+        if not isinstance(value, bool):
+            raise self._refused(name, "must be true or false")
+        return value
+
+    def choice[E: StrEnum](self, name: str, kind: type[E]) -> E:
+        try:
+            return kind(str(self.members.get(name)))
+        except ValueError:
+            raise self._refused(name, f"must be one of {', '.join(kind)}") from None
+
+    def moment(self, name: str) -> datetime:
+        try:
+            value = datetime.fromisoformat(self.text(name))
+        except ValueError:
+            value = None
+        if value is None or value.tzinfo is None or value.year < 2000:
+            raise self._refused(name, "must be an RFC 3339 time with its offset")
+        return value.astimezone(UTC)
+
+    def uuid(self, name: str) -> UUID:
+        try:
+            return UUID(self.text(name))
+        except ValueError:
+            raise self._refused(name, "must be a UUID") from None
+
+    def part(self, name: str) -> "_Fields":
+        value = self.members.get(name)
+        if not isinstance(value, dict):
+            raise self._refused(name, "must be an object")
+        return _Fields(value, f"{self.path}{name}.")
+
+    def optional_object(self, name: str) -> Mapping[str, object] | None:
+        return None if self.members.get(name) is None else self.part(name).members
+
+    def parts(self, name: str) -> list["_Fields"]:
+        value = self.members.get(name)
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise self._refused(name, "must be a list of objects")
+        return [_Fields(item, f"{self.path}{name}[{i}].") for i, item in enumerate(value)]
+
+    def _refused(self, name: str, rule: str) -> _Rejected:
+        shown = repr(self.members.get(name))[:100]
+        return _Rejected(Reason.INVALID_FIELD, f"{self.path}{name} {rule}, got {shown}")
+
+
+def _has_surrogate(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)

@@ -1,0 +1,91 @@
+"""Adds usage events up: counts that can be added in any order and grouping, with the same result."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from meter.ledger.keys import SumKey
+from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
+from meter.window import windows_of
+
+UNKNOWN_MODEL = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sums:
+    """What was counted under one key. `tokens` are added field by field."""
+
+    calls: int = 0
+    failed_calls: int = 0
+    estimated_calls: int = 0
+    missing_calls: int = 0
+    tokens: TokenUsage = NO_USAGE
+    first_call_at: datetime | None = None
+    last_call_at: datetime | None = None
+
+    def __add__(self, other: "Sums") -> "Sums":
+        return Sums(
+            calls=self.calls + other.calls,
+            failed_calls=self.failed_calls + other.failed_calls,
+            estimated_calls=self.estimated_calls + other.estimated_calls,
+            missing_calls=self.missing_calls + other.missing_calls,
+            tokens=_added(self.tokens, other.tokens),
+            first_call_at=_earlier(self.first_call_at, other.first_call_at),
+            last_call_at=_later(self.last_call_at, other.last_call_at),
+        )
+
+
+def sums_of(event: UsageEvent) -> Sums:
+    """What one call counts."""
+    return Sums(
+        calls=1,
+        failed_calls=int(event.outcome in {Outcome.REFUSED, Outcome.FAILED}),
+        estimated_calls=int(event.usage_source is UsageSource.ESTIMATED),
+        missing_calls=int(event.usage_source is UsageSource.MISSING),
+        tokens=event.usage,
+        first_call_at=event.time,
+        last_call_at=event.time,
+    )
+
+
+def sum_keys_of(event: UsageEvent) -> tuple[SumKey, SumKey, SumKey]:
+    """The three sums a call counts in: its hour, its day, its month."""
+    hour, day, month = windows_of(event.time)
+    names = event.deployment, event.model or UNKNOWN_MODEL, str(event.tier)
+    return SumKey(hour, *names), SumKey(day, *names), SumKey(month, *names)
+
+
+def fold(events: Iterable[UsageEvent]) -> dict[SumKey, Sums]:
+    """The sums of some calls of one subject. Each event counts once for each time it is given."""
+    sums: dict[SumKey, Sums] = {}
+    for event in events:
+        counted = sums_of(event)
+        for key in sum_keys_of(event):
+            known = sums.get(key)
+            sums[key] = counted if known is None else known + counted
+    return sums
+
+
+def _added(left: TokenUsage, right: TokenUsage) -> TokenUsage:
+    return TokenUsage(
+        prompt_tokens=left.prompt_tokens + right.prompt_tokens,
+        completion_tokens=left.completion_tokens + right.completion_tokens,
+        total_tokens=left.total_tokens + right.total_tokens,
+        cached_tokens=left.cached_tokens + right.cached_tokens,
+        reasoning_tokens=left.reasoning_tokens + right.reasoning_tokens,
+        audio_tokens=left.audio_tokens + right.audio_tokens,
+        image_tokens=left.image_tokens + right.image_tokens,
+        seconds=left.seconds + right.seconds,
+    )
+
+
+def _earlier(left: datetime | None, right: datetime | None) -> datetime | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return min(left, right)
+
+
+def _later(left: datetime | None, right: datetime | None) -> datetime | None:
+    if left is None or right is None:
+        return right if left is None else left
+    return max(left, right)

@@ -1,0 +1,80 @@
+"""The aggregator: one batch of hub messages from bytes to counted, shown and safe to checkpoint.
+
+`decode -> fold -> commit -> view`. Any error fails the whole batch: it comes again, and what was
+counted the first time is not counted twice.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from meter.ledger.commit import Committer, Counted
+from meter.ledger.deadletters import bury
+from meter.ledger.decode import Message, decode
+from meter.ledger.subjects import SubjectWriter
+from meter.ledger.view import ViewWriter
+from meter.ports import Clock, RowStore
+from meter.usage import UsageEvent
+from meter.window import Period, Window, window_of
+
+MAX_CONCURRENT_COMMITS = 8
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchReport:
+    """What one batch held."""
+
+    new_calls: int
+    repeated_calls: int
+    dead_letters: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Aggregator:
+    """Counts batches. One event loop owns it."""
+
+    store: RowStore
+    clock: Clock
+    retention: timedelta
+    committer: Committer
+    views: ViewWriter
+    subjects: SubjectWriter
+
+    async def handle(self, messages: Sequence[Message]) -> BatchReport:
+        """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
+        now = self.clock.now()
+        decoded = decode(messages, now=now, retention=self.retention)
+        await bury(self.store, decoded.dead_letters, now=now)
+        counted = await self._commit(decoded.events)
+        await self.views.show(row for part in counted for row in part.sums)
+        await self.subjects.see(decoded.events)
+        report = BatchReport(
+            new_calls=sum(part.new_calls for part in counted),
+            repeated_calls=sum(part.repeated_calls for part in counted),
+            dead_letters=len(decoded.dead_letters),
+        )
+        if report.dead_letters:
+            log.error("events_dead_lettered", extra={"count": report.dead_letters})
+        return report
+
+    async def _commit(self, events: Sequence[UsageEvent]) -> list[Counted]:
+        groups: defaultdict[tuple[str, Window], list[UsageEvent]] = defaultdict(list)
+        for event in events:
+            groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
+        limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
+
+        async def commit(subject: str, month: Window, group: list[UsageEvent]) -> Counted:
+            async with limit:
+                return await self.committer.commit(subject, month, group)
+
+        async with asyncio.TaskGroup() as tasks:
+            commits = [
+                tasks.create_task(commit(subject, month, group))
+                for (subject, month), group in groups.items()
+            ]
+        return [task.result() for task in commits]

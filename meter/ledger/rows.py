@@ -1,0 +1,102 @@
+"""The stored columns of a sum, the same in the ledger and in the views.
+
+| column                                  | type     | meaning                                       |
+|-----------------------------------------|----------|-----------------------------------------------|
+| Subject, Deployment, Model, Tier        | String   | whose sum it is, unescaped                    |
+| WindowStart                             | DateTime | first moment of the hour, day or month, UTC   |
+| Calls                                   | Int64    | every counted call                            |
+| FailedCalls                             | Int64    | of them, refused or failed                    |
+| EstimatedCalls, MissingCalls            | Int64    | of them, with estimated or unknown tokens     |
+| PromptTokens, CompletionTokens, TotalTokens | Int64 | token sums                                   |
+| CachedTokens, ReasoningTokens, AudioTokens, ImageTokens | Int64 | shares of the above               |
+| Seconds                                 | Int64    | audio seconds                                 |
+| FirstCallAt, LastCallAt                 | DateTime | ends of the first and the last call           |
+| Revision                                | Int64    | how often the sum was written; only grows     |
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from meter.ledger.fold import Sums
+from meter.ledger.keys import SumKey
+from meter.usage import TokenUsage
+
+
+def _column(field_name: str) -> str:
+    return "".join(part.capitalize() for part in field_name.split("_"))
+
+
+_TOKEN_COLUMNS = {field.name: _column(field.name) for field in fields(TokenUsage)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumRow:
+    """One subject's sum under one key, as an absolute value."""
+
+    subject: str
+    key: SumKey
+    sums: Sums
+    revision: int
+
+    def columns(self) -> Mapping[str, object]:
+        """The row's columns."""
+        key, sums = self.key, self.sums
+        return {
+            "Subject": self.subject,
+            "Deployment": key.deployment,
+            "Model": key.model,
+            "Tier": key.tier,
+            "WindowStart": key.window.start,
+            **sums_columns(sums),
+            "Revision": self.revision,
+        }
+
+
+def sums_columns(sums: Sums) -> dict[str, object]:
+    """The counts as columns."""
+    columns: dict[str, object] = {
+        "Calls": sums.calls,
+        "FailedCalls": sums.failed_calls,
+        "EstimatedCalls": sums.estimated_calls,
+        "MissingCalls": sums.missing_calls,
+    }
+    for name, column in _TOKEN_COLUMNS.items():
+        columns[column] = getattr(sums.tokens, name)
+    if sums.first_call_at is not None:
+        columns["FirstCallAt"] = sums.first_call_at
+    if sums.last_call_at is not None:
+        columns["LastCallAt"] = sums.last_call_at
+    return columns
+
+
+def read_sums(columns: Mapping[str, object]) -> Sums:
+    """The counts of a stored row."""
+    return Sums(
+        calls=_int(columns, "Calls"),
+        failed_calls=_int(columns, "FailedCalls"),
+        estimated_calls=_int(columns, "EstimatedCalls"),
+        missing_calls=_int(columns, "MissingCalls"),
+        tokens=TokenUsage(
+            **{name: _int(columns, column) for name, column in _TOKEN_COLUMNS.items()}
+        ),
+        first_call_at=_moment(columns, "FirstCallAt"),
+        last_call_at=_moment(columns, "LastCallAt"),
+    )
+
+
+def read_revision(columns: Mapping[str, object]) -> int:
+    """How often the row was written."""
+    return _int(columns, "Revision")
+
+
+def _int(columns: Mapping[str, object], name: str) -> int:
+    value = columns.get(name, 0)
+    assert isinstance(value, int), f"{name} is {value!r}"
+    return value
+
+
+def _moment(columns: Mapping[str, object], name: str) -> datetime | None:
+    value = columns.get(name)
+    assert value is None or isinstance(value, datetime), f"{name} is {value!r}"
+    return value

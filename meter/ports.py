@@ -1,0 +1,157 @@
+"""What the core needs from the outside, as small protocols; adapters implement them."""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from meter.usage import UsageEvent
+
+type Headers = tuple[tuple[str, str], ...]
+
+
+class Clock(Protocol):
+    """The time: `now` is aware UTC, `monotonic` are seconds that only go forward."""
+
+    def now(self) -> datetime:
+        """The current moment, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary start, for durations."""
+        ...
+
+
+class Dice(Protocol):
+    """Chance, so that tests can own it."""
+
+    def random(self) -> float:
+        """A float in [0, 1)."""
+        ...
+
+    def randbytes(self, n: int) -> bytes:
+        """`n` random bytes."""
+        ...
+
+
+class UsageSink(Protocol):
+    """Takes usage events. Never raises: what cannot be published is kept elsewhere or logged."""
+
+    async def publish(self, event: UsageEvent) -> None:
+        """Return when the event is acknowledged, or is in the outbox, or is logged in full."""
+        ...
+
+
+class KeySetSource(Protocol):
+    """Fetches an issuer's published keys."""
+
+    async def fetch(self, issuer: str) -> Sequence[Mapping[str, object]]:
+        """The `keys` of the issuer's JWKS. Raises KeysUnavailable."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamRequest:
+    """One HTTP request to a backend, ready to send."""
+
+    backend: str
+    method: str
+    url: str
+    headers: Headers
+    body: bytes
+
+
+class UpstreamAnswer(Protocol):
+    """A backend's answer whose head has arrived. Must be closed."""
+
+    @property
+    def status(self) -> int:
+        """The HTTP status code."""
+        ...
+
+    @property
+    def headers(self) -> Headers:
+        """Header names in lower case with values, repeated names kept."""
+        ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, undecoded. Raises UpstreamBroken when it is cut."""
+        ...
+
+    async def close(self) -> None:
+        """Give the connection back, or drop it when the body was not read to its end."""
+        ...
+
+
+class Upstream(Protocol):
+    """Sends requests to backends."""
+
+    async def send(
+        self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
+    ) -> UpstreamAnswer:
+        """Send and wait for the head. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamBroken."""
+        ...
+
+
+class BackendCredentials(Protocol):
+    """Knows how to authenticate to each backend."""
+
+    async def headers_for(self, backend: str) -> Headers:
+        """The header that authenticates the gateway to that backend. Raises UpstreamError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A stored row: its key, its columns and the etag it was read with (None: not stored yet)."""
+
+    key: str
+    columns: Mapping[str, object]
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The transaction was applied; the rows' new etags by row key."""
+
+    etags: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Nothing of the transaction was applied: a row exists, or was changed by someone else."""
+
+
+class RowStore(Protocol):
+    """Tables of rows, partitioned, with entity-group transactions.
+
+    All methods raise StorageUnavailable when it is unknown whether or not they took effect.
+    """
+
+    async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
+        """Those of the rows that exist, by row key."""
+        ...
+
+    async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
+        """The row keys from `first` to `last`, both included."""
+        ...
+
+    async def write(
+        self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]
+    ) -> Written | Conflict:
+        """Apply all or nothing: insert rows that must not exist, merge rows whose etag must match."""
+        ...
+
+    def scan(
+        self, table: str, *, first_partition: str, last_partition: str
+    ) -> AsyncIterator[tuple[str, Row]]:
+        """Rows of a range of partitions, both included, in key order, as (partition, row)."""
+        ...
+
+
+class Outbox(Protocol):
+    """Keeps encoded events that the hub did not take, until they are published."""
+
+    async def keep(self, events: Sequence[UsageEvent]) -> None:
+        """Store the events. Raises StorageUnavailable."""
+        ...

@@ -1,0 +1,195 @@
+"""One metered call as a value: who called what, what it cost in tokens, and how we know.
+
+A `UsageEvent` is what the front door publishes and the aggregator counts. Both halves of the
+product share this module and nothing else. Its wire form is CloudEvents 1.0 JSON.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from uuid import UUID
+
+EVENT_TYPE = "aoai.meter.usage.v1"
+SINGLE_CONTENT_TYPE = "application/cloudevents+json"
+BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
+MAX_SUBJECT_CHARS = 255
+
+
+class UsageSource(StrEnum):
+    """Where a call's token counts come from."""
+
+    REPORTED = "reported"
+    ESTIMATED = "estimated"
+    MISSING = "missing"
+
+
+class Outcome(StrEnum):
+    """How a call that reached a backend ended."""
+
+    SERVED = "served"
+    REFUSED = "refused"
+    FAILED = "failed"
+    DISCONNECTED = "disconnected"
+
+
+class Tier(StrEnum):
+    """How a backend's capacity is bought."""
+
+    PROVISIONED = "provisioned"
+    STANDARD = "standard"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenUsage:
+    """Token counts of one call, or a sum of calls.
+
+    Cached tokens are part of the prompt and reasoning tokens part of the completion: both are
+    shares, never to be added to the total. `seconds` is audio length, rounded up.
+    """
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+    image_tokens: int = 0
+    seconds: int = 0
+
+
+NO_USAGE = TokenUsage()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """The verified caller: the subject that is billed and what else the token said of it."""
+
+    subject: str
+    issuer: str
+    tenant: str | None = None
+    object_id: str | None = None
+    client_app: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try at one backend; `status` is None when it never answered."""
+
+    backend: str
+    status: int | None
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent:
+    """One call that reached a backend. `time` is the call's end and decides the window it counts in."""
+
+    id: UUID
+    source: str
+    time: datetime
+    principal: Principal
+    operation: str
+    deployment: str
+    model: str | None
+    api_version: str | None
+    backend: str | None
+    tier: Tier
+    spilled_from: str | None = None
+    outcome: Outcome
+    status: int
+    streaming: bool
+    usage: TokenUsage
+    usage_source: UsageSource
+    usage_raw: Mapping[str, object] | None = field(default=None, hash=False)
+    attempts: tuple[Attempt, ...] = ()
+    started_at: datetime
+    duration_ms: int
+    time_to_first_byte_ms: int | None = None
+    client_retry_count: int = 0
+
+    @property
+    def subject(self) -> str:
+        """The JWT subject that is billed."""
+        return self.principal.subject
+
+
+def new_event_id(at: datetime, entropy: bytes) -> UUID:
+    """Make a UUIDv7 (RFC 9562 section 5.7): 48 bits of milliseconds, then 74 random bits.
+
+    `entropy` is 10 random bytes. Ids sort by time, so one batch's ids lie close together.
+    """
+    milliseconds = int(at.timestamp() * 1000)
+    random_bits = int.from_bytes(entropy[:10])
+    value = (milliseconds & ((1 << 48) - 1)) << 80
+    value |= 0x7 << 76 | (random_bits >> 62 & 0xFFF) << 64
+    value |= 0b10 << 62 | random_bits & ((1 << 62) - 1)
+    return UUID(int=value)
+
+
+def encode_event(event: UsageEvent) -> bytes:
+    """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present."""
+    document = {
+        "specversion": "1.0",
+        "type": EVENT_TYPE,
+        "source": event.source,
+        "id": str(event.id),
+        "subject": event.principal.subject,
+        "time": format_time(event.time),
+        "datacontenttype": "application/json",
+        "data": _data(event),
+    }
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
+    """Join encoded events into a CloudEvents batch (a JSON array) without parsing them again."""
+    return b"[" + b",".join(encoded_events) + b"]"
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _data(event: UsageEvent) -> dict[str, object]:
+    principal, usage = event.principal, event.usage
+    return {
+        "principal": {
+            "issuer": principal.issuer,
+            "tenant": principal.tenant,
+            "object_id": principal.object_id,
+            "client_app": principal.client_app,
+        },
+        "operation": event.operation,
+        "deployment": event.deployment,
+        "model": event.model,
+        "api_version": event.api_version,
+        "backend": event.backend,
+        "tier": event.tier,
+        "spilled_from": event.spilled_from,
+        "outcome": event.outcome,
+        "status": event.status,
+        "streaming": event.streaming,
+        "usage": {
+            "prompt_tokens": usage.prompt_tokens,
+            "completion_tokens": usage.completion_tokens,
+            "total_tokens": usage.total_tokens,
+            "cached_tokens": usage.cached_tokens,
+            "reasoning_tokens": usage.reasoning_tokens,
+            "audio_tokens": usage.audio_tokens,
+            "image_tokens": usage.image_tokens,
+            "seconds": usage.seconds,
+        },
+        "usage_source": event.usage_source,
+        "usage_raw": event.usage_raw,
+        "attempts": [
+            {"backend": a.backend, "status": a.status, "duration_ms": a.duration_ms}
+            for a in event.attempts
+        ],
+        "started_at": format_time(event.started_at),
+        "duration_ms": event.duration_ms,
+        "time_to_first_byte_ms": event.time_to_first_byte_ms,
+        "client_retry_count": event.client_retry_count,
+    }

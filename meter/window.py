@@ -1,0 +1,73 @@
+"""UTC windows: the hour, day and month a call counts in, named so that names sort by time."""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+
+class Period(StrEnum):
+    """The lengths of window that are summed."""
+
+    HOUR = "hour"
+    DAY = "day"
+    MONTH = "month"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Window:
+    """One window by its name: `2026-11-23T07`, `2026-11-23` or `2026-11`."""
+
+    name: str
+
+    @property
+    def period(self) -> Period:
+        """The window's length, which its name's length tells."""
+        return _PERIOD_BY_NAME_LENGTH[len(self.name)]
+
+    @property
+    def start(self) -> datetime:
+        """The window's first moment."""
+        return datetime.strptime(self.name, _FORMATS[self.period]).replace(tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment after the window."""
+        start = self.start
+        match self.period:
+            case Period.HOUR:
+                return start + timedelta(hours=1)
+            case Period.DAY:
+                return start + timedelta(days=1)
+            case Period.MONTH:
+                return (start + timedelta(days=32)).replace(day=1)
+
+
+_FORMATS = {Period.HOUR: "%Y-%m-%dT%H", Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m"}
+_PERIOD_BY_NAME_LENGTH = {13: Period.HOUR, 10: Period.DAY, 7: Period.MONTH}
+_NAME = re.compile(r"\d{4}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
+
+
+def window_of(moment: datetime, period: Period) -> Window:
+    """The window of that length which holds the moment."""
+    return Window(moment.astimezone(UTC).strftime(_FORMATS[period]))
+
+
+def windows_of(moment: datetime) -> tuple[Window, Window, Window]:
+    """The hour, the day and the month which hold the moment."""
+    hour = moment.astimezone(UTC).strftime(_FORMATS[Period.HOUR])
+    return Window(hour), Window(hour[:10]), Window(hour[:7])
+
+
+def parse_window(name: str) -> Window:
+    """Read a window's name. Raises ValueError that says what is accepted."""
+    window = Window(name)
+    try:
+        if not _NAME.fullmatch(name):
+            raise ValueError
+        _ = window.start
+    except ValueError:
+        raise ValueError(
+            f"a time is YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH in UTC, got {name!r}"
+        ) from None
+    return window
