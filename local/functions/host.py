@@ -28,6 +28,7 @@ class Host:
         self._settings: Mapping[str, Any] = json.loads((app_dir / "host.json").read_text())
         self._worker = Worker(app_dir)
         self._tasks: list[asyncio.Task[None]] = []
+        self._standing: set[asyncio.Task[Any]] = set()
         self._front: Front | None = None
 
     async def start(self, port: int) -> int:
@@ -43,6 +44,9 @@ class Host:
         seconds = float(os.environ.get("METER_OUTBOX_INTERVAL_SECONDS") or DEFAULT_TIMER_SECONDS)
         for function in self._worker.triggered_by("timerTrigger"):
             self._tasks.append(asyncio.create_task(run_timer(self._worker, function, seconds)))
+        await asyncio.sleep(0)
+        # What runs as long as the process does, such as the worker's HTTP server.
+        self._standing = asyncio.all_tasks()
         return bound
 
     async def stop(self) -> None:
@@ -52,7 +56,7 @@ class Host:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        rest = asyncio.all_tasks() - self._standing
         if rest:
             await asyncio.wait(rest, timeout=GRACE_SECONDS)
 
