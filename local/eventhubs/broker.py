@@ -10,8 +10,8 @@ from typing import Final, Protocol
 from local.eventhubs.config import DEFAULT_GROUP, Config, HubConfig
 from local.eventhubs.log import PartitionLog
 from local.eventhubs.message import LastEnqueued, Message
-from local.eventhubs.partition_key import choose_partition
 from local.eventhubs.performatives import Condition, Refusal
+from meter.adapters.partition_key import choose_partition
 
 MAX_READERS: Final = 5  # without an owner level, per partition and consumer group
 

@@ -3,6 +3,9 @@
 Every event of a subject goes to one hub partition. Calls that end within a few milliseconds share
 one message a partition, a CloudEvents batch, since the SDK and the Functions host cost per message.
 A batch is sent at once when none is under way for its partition; while one is, the next gathers.
+
+All goes over one link, by partition key: the SDK opens a connection of its own for each partition
+that is sent to by id, half a second each, and a namespace has only so many connections.
 """
 
 import asyncio
@@ -17,6 +20,7 @@ from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import EventHubError
 
+from meter.adapters.partition_key import keys_by_partition
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Outbox
 from meter.usage import BATCH_CONTENT_TYPE, UsageEvent, encode_batch, encode_event
@@ -48,14 +52,14 @@ class EventHubSender:
 
     def __init__(self, producer: EventHubProducerClient) -> None:
         self._producer = producer
-        self._partitions: Sequence[str] = ()
+        self._keys: Sequence[str] = ()
         self._pending: dict[str, _Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
 
     async def warm(self) -> None:
         """Connect and learn the hub's partitions. Raises PublishFailed."""
-        if self._partitions:
+        if self._keys:
             return
         if self._warming is None or self._warming.done():
             self._warming = asyncio.create_task(self._connect())
@@ -64,13 +68,13 @@ class EventHubSender:
     async def send(self, subject: str, encoded_event: bytes) -> None:
         """Return when the hub has acknowledged the event. Raises PublishFailed."""
         await self.warm()
-        partition = self._partitions[crc32(subject.encode()) % len(self._partitions)]
+        key = self._keys[crc32(subject.encode()) % len(self._keys)]
         acknowledged = asyncio.get_running_loop().create_future()
-        pending = self._pending.setdefault(partition, _Pending())
+        pending = self._pending.setdefault(key, _Pending())
         pending.events.append((encoded_event, acknowledged))
         if not pending.is_sending:
             pending.is_sending = True
-            task = asyncio.create_task(self._send_pending(partition, pending))
+            task = asyncio.create_task(self._send_pending(key, pending))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await acknowledged
@@ -84,17 +88,21 @@ class EventHubSender:
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                self._partitions = sorted(await self._producer.get_partition_ids())
+                # Asking for a batch opens the link, which takes as long as the first send would.
+                partitions, _ = await asyncio.gather(
+                    self._producer.get_partition_ids(), self._producer.create_batch()
+                )
+                self._keys = keys_by_partition(len(partitions))
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
             raise PublishFailed(
                 f"the hub's partitions are not known: {type(exc).__name__}"
             ) from exc
 
-    async def _send_pending(self, partition: str, pending: _Pending) -> None:
+    async def _send_pending(self, key: str, pending: _Pending) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         while pending.events:
             batch, pending.events = pending.events, []
-            error = await self._send_batch(partition, [event for event, _ in batch])
+            error = await self._send_batch(key, [event for event, _ in batch])
             for _, acknowledged in batch:
                 if acknowledged.done():
                     continue  # its call has stopped waiting
@@ -104,13 +112,13 @@ class EventHubSender:
                     acknowledged.set_exception(error)
         pending.is_sending = False
 
-    async def _send_batch(self, partition: str, events: Iterable[bytes]) -> PublishFailed | None:
+    async def _send_batch(self, key: str, events: Iterable[bytes]) -> PublishFailed | None:
         messages: list[EventData | AmqpAnnotatedMessage] = [
             _message(part) for part in _packed(events)
         ]
         try:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                await self._producer.send_batch(messages, partition_id=partition)
+                await self._producer.send_batch(messages, partition_key=key)
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
             return PublishFailed(f"the hub did not take the events: {type(exc).__name__}")
         return None

@@ -35,8 +35,8 @@ from local.eventhubs.codec import (
     skip,
 )
 from local.eventhubs.message import BATCH_FORMAT, DATA, section, split_delivery
-from local.eventhubs.partition_key import choose_partition
 from local.eventhubs.performatives import ProtocolError, read_performative
+from meter.adapters.partition_key import choose_partition
 
 
 def _integers(bits: int, *, signed: bool) -> st.SearchStrategy[int]:

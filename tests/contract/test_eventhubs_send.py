@@ -17,7 +17,7 @@ from azure.eventhub.exceptions import (
     EventDataSendError,
 )
 
-from local.eventhubs.partition_key import choose_partition
+from meter.adapters.partition_key import choose_partition
 from tests.contract.test_eventhubs_harness import (
     HUB,
     PARTITIONS,

@@ -1,7 +1,7 @@
-"""One partition key is one partition: Jenkins lookup3, bit for bit as the SDK's buffered mode.
+"""Which hub partition a partition key belongs to: Jenkins lookup3, as the SDK's buffered mode has it.
 
-The SDK hashes code points, not UTF-8 bytes, so this does too: a key outside ASCII would otherwise
-land in one partition when buffered and in another when sent directly.
+The service does not document its hash; if it changed, keys would spread less evenly and nothing
+else. The SDK hashes code points, not UTF-8 bytes, and so does this.
 Source: Bob Jenkins, lookup3.c (public domain), `hashlittle2`.
 """
 
@@ -15,6 +15,17 @@ _MIX_ROTATIONS: Final = (4, 6, 8, 16, 19, 4)
 def choose_partition(key: str, partition_count: int) -> int:
     """Return the index of the partition that holds every event with this key."""
     return _signed_hash(key) % partition_count
+
+
+def keys_by_partition(partition_count: int) -> tuple[str, ...]:
+    """A short key for each partition, by its index."""
+    keys: dict[int, str] = {}
+    number = 0
+    while len(keys) < partition_count:
+        key = f"p{number}"
+        keys.setdefault(choose_partition(key, partition_count), key)
+        number += 1
+    return tuple(keys[index] for index in range(partition_count))
 
 
 def _signed_hash(key: str) -> int:
