@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from local.child import ChildFailed
-from local.demo import run_demo
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
 from local.plan import BACKEND_KEY_SETTING, make_plan, read_stack
@@ -28,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
             for line in _exports(options.state):
                 print(line)
         case "demo":
+            from local.demo import run_demo  # the OpenAI SDK takes half a second to import
+
             return asyncio.run(run_demo(options.state.resolve(), options.port))
     return 0
 

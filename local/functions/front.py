@@ -136,7 +136,7 @@ async def _relay(request: web.BaseRequest, response: aiohttp.ClientResponse) -> 
     except aiohttp.ClientPayloadError:
         # The worker broke the answer off; the caller must not take it for a whole one.
         if request.transport is not None:
-            request.transport.abort()
+            request.transport.close()
         return answer
     await answer.write_eof()
     return answer

@@ -102,6 +102,11 @@ class StreamReader:
         """What is known so far."""
         return Reading(usage_raw=self.usage_raw, model=self.model)
 
+    @property
+    def is_inside_frame(self) -> bool:
+        """Whether what was given out ends in the middle of a frame that is too long to hold."""
+        return self._cutter.is_oversize
+
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; return those to relay now."""
         relayed = bytearray()

@@ -80,7 +80,9 @@ class StreamRelay:
             await self._finish(Outcome.FAILED)
         if self._is_caller_gone or is_whole:
             return
-        if await self._wrote(sink, self.reader.take_rest() + _ERROR_FRAME):
+        # The frame that was cut is left out: a parser would take it and ours for one.
+        end_of_frame = b"\n\n" if self.reader.is_inside_frame else b""
+        if await self._wrote(sink, end_of_frame + _ERROR_FRAME):
             raise AnswerCut
 
     async def _pump(self, sink: Sink) -> bool:

@@ -43,9 +43,9 @@ class FrameCutter:
     """
 
     max_frame_bytes: int = MAX_FRAME_BYTES
+    is_oversize: bool = False  # whether a frame's beginning was let through
     _buffer: bytearray = field(default_factory=bytearray)
     _searched_to: int = 0
-    _is_oversize: bool = False
     _ended_with_cr: bool = False
 
     def feed(self, chunk: bytes) -> list[Piece]:
@@ -72,9 +72,9 @@ class FrameCutter:
     def _cut_whole_frames(self, pieces: list[Piece]) -> None:
         start = 0
         while match := _FRAME_END.search(self._buffer, max(start, self._searched_to)):
-            kind = PieceKind.OVERSIZE if self._is_oversize else PieceKind.FRAME
+            kind = PieceKind.OVERSIZE if self.is_oversize else PieceKind.FRAME
             pieces.append(Piece(kind, bytes(self._buffer[start : match.end()])))
-            self._is_oversize = False
+            self.is_oversize = False
             start = self._searched_to = match.end()
         ended_here = start > 0 and start == len(self._buffer)
         self._ended_with_cr = ended_here and self._buffer[-1:] == b"\r"
@@ -86,7 +86,7 @@ class FrameCutter:
         pieces.append(Piece(PieceKind.OVERSIZE, bytes(self._buffer[:-keep])))
         del self._buffer[:-keep]
         self._searched_to = 0
-        self._is_oversize = True
+        self.is_oversize = True
 
 
 def frame_data(frame: bytes) -> bytes:
