@@ -9,7 +9,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -127,6 +127,11 @@ class App:
             # Connecting takes longer than most calls wait for it; the first call pays once.
             self._warming = asyncio.create_task(_warm(self._gateway))
         return self._gateway
+
+    def warm(self) -> None:
+        """Start connecting, where the settings allow it; a call does the same."""
+        with suppress(InvalidSettings):
+            self.gateway()
 
     def aggregator(self) -> Aggregator:
         """The aggregator. Raises InvalidSettings."""
@@ -285,21 +290,18 @@ class _AsgiApp:
             await response(scope, receive, send)
 
     async def _live(self, receive: Receive, send: Send) -> None:
-        async with _lifespan(self._app):
-            while (await receive())["type"] != "lifespan.shutdown":
-                pass
-        await send({"type": "lifespan.shutdown.complete"})
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                self._app.warm()
+                await send({"type": "lifespan.startup.complete"})
+            else:
+                await self._app.close()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
 
 
 asgi_app: ASGIApp = _AsgiApp()
-
-
-@asynccontextmanager
-async def _lifespan(app: App) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await app.close()
 
 
 async def _warm(gateway: Gateway) -> None:

@@ -77,7 +77,6 @@ async def run(app_dir: Path, port: int) -> None:
     bound = await host.start(port)
     stopping = asyncio.Event()
     # After the worker has started: its HTTP server takes the signals for itself otherwise.
-    await asyncio.sleep(0.1)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)

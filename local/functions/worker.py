@@ -1,5 +1,6 @@
 """Drives the runtime in this process: start, index, load, invoke. It can be started once only."""
 
+import asyncio
 import json
 import sys
 import uuid
@@ -8,11 +9,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import azure_functions_runtime as runtime
 
 from local.functions.messages import Message, ParameterBinding, TypedData, worker_request
 
+LISTEN_SECONDS = 10.0
+LISTEN_TRIES = 500
 _HOST = "127.0.0.1"
 
 
@@ -68,6 +72,8 @@ class Worker:
         if init.result.status != Message.Success:
             raise AppFailed(f"{init.result.exception.message}\n{init.result.exception.stack_trace}")
         self.http_uri = init.capabilities.get("HttpUri", "")
+        if self.http_uri:
+            await _wait_until_listening(self.http_uri)
         metadata = await runtime.functions_metadata_request(
             worker_request("functions_metadata_request", {})
         )
@@ -110,6 +116,20 @@ class Worker:
         if response.result.status == Message.Success:
             return Invoked(error=None)
         return Invoked(error=response.result.exception.message)
+
+
+async def _wait_until_listening(uri: str) -> None:
+    """The runtime names its HTTP server's address before the server is up."""
+    address = urlsplit(uri)
+    for _ in range(LISTEN_TRIES):
+        try:
+            _, writer = await asyncio.open_connection(address.hostname, address.port)
+        except OSError:
+            await asyncio.sleep(LISTEN_SECONDS / LISTEN_TRIES)
+        else:
+            writer.close()
+            return
+    raise AppFailed(f"the worker's HTTP server does not listen at {uri}")
 
 
 def _function(metadata: Message) -> Function:
