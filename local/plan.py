@@ -134,7 +134,8 @@ class Plan:
 
     def _backend_addresses(self) -> list[dict[str, object]]:
         try:
-            document = json.loads(self.backends_path.read_text())
+            text = self.settings()["METER_BACKENDS"]
+            document = json.loads(text if text.startswith("{") else Path(text).read_text())
             entries = document["backends"] if isinstance(document, dict) else document
             return [{"name": entry["name"], "url": entry["url"]} for entry in entries]
         except (OSError, ValueError, KeyError, TypeError):

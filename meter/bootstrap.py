@@ -111,7 +111,7 @@ class App:
         try:
             gateway = self.gateway()
         except InvalidSettings as exc:
-            log.error("settings_invalid", extra={"problems": exc.problems})
+            log.error("settings_invalid problems=%s", "; ".join(exc.problems))
             return GatewayResponse(error_answer(_not_configured()))
         try:
             return await gateway.answer(request)
@@ -311,7 +311,7 @@ async def _warm(gateway: Gateway) -> None:
     )
     for result in results:
         if isinstance(result, Exception):
-            log.warning("not_warm_yet", extra={"reason": str(result)})
+            log.warning("not_warm_yet reason=%s", result)
 
 
 async def _unready(gateway: Gateway) -> AsyncIterator[str]:

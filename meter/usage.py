@@ -6,7 +6,7 @@ product share this module and nothing else. Its wire form is CloudEvents 1.0 JSO
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -15,6 +15,7 @@ EVENT_TYPE = "aoai.meter.usage.v1"
 SINGLE_CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
+MAX_EVENT_BYTES = 32_768
 
 
 class UsageSource(StrEnum):
@@ -129,7 +130,36 @@ def new_event_id(at: datetime, entropy: bytes) -> UUID:
 
 
 def encode_event(event: UsageEvent) -> bytes:
-    """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present."""
+    """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present.
+
+    `usage_raw` is a backend's own words: where they are too long, or no text that UTF-8 can write,
+    the event goes without them.
+    """
+    try:
+        encoded = _encode(event)
+    except UnicodeEncodeError:
+        encoded = b""
+    if not 0 < len(encoded) <= MAX_EVENT_BYTES:
+        encoded = _encode(replace(event, usage_raw=None))
+    return encoded
+
+
+def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
+    """Join encoded events into a CloudEvents batch (a JSON array) without parsing them again."""
+    return b"[" + b",".join(encoded_events) + b"]"
+
+
+def is_writable(text: str) -> bool:
+    """Whether UTF-8 can write the text: JSON can hold lone surrogates, which it cannot."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def format_time(moment: datetime) -> str:
+    """RFC 3339 in UTC with microseconds and `Z`."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _encode(event: UsageEvent) -> bytes:
     document = {
         "specversion": "1.0",
         "type": EVENT_TYPE,
@@ -141,16 +171,6 @@ def encode_event(event: UsageEvent) -> bytes:
         "data": _data(event),
     }
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
-    """Join encoded events into a CloudEvents batch (a JSON array) without parsing them again."""
-    return b"[" + b",".join(encoded_events) + b"]"
-
-
-def format_time(moment: datetime) -> str:
-    """RFC 3339 in UTC with microseconds and `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _data(event: UsageEvent) -> dict[str, object]:

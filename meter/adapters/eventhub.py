@@ -2,7 +2,7 @@
 
 Every event of a subject goes to one hub partition. Calls that end within a few milliseconds share
 one message a partition, a CloudEvents batch, since the SDK and the Functions host cost per message.
-A batch is sent at once when none is under way for its partition; while one is, the next gathers.
+While one send is under way for a partition, the next batch gathers.
 
 All goes over one link, by partition key: the SDK opens a connection of its own for each partition
 that is sent to by id, half a second each, and a namespace has only so many connections.
@@ -28,6 +28,7 @@ from meter.usage import BATCH_CONTENT_TYPE, UsageEvent, encode_batch, encode_eve
 GATHER_SECONDS = 0.002
 SEND_TIMEOUT_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
+MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
 CONNECT_TIMEOUT_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -101,7 +102,7 @@ class EventHubSender:
     async def _send_pending(self, key: str, pending: _Pending) -> None:
         await asyncio.sleep(GATHER_SECONDS)
         while pending.events:
-            batch, pending.events = pending.events, []
+            batch = _take(pending)
             error = await self._send_batch(key, [event for event, _ in batch])
             for _, acknowledged in batch:
                 if acknowledged.done():
@@ -162,12 +163,25 @@ class PublishingSink:
                 await self._hub.send(event.subject, encoded)
             return
         except (PublishFailed, TimeoutError) as exc:
-            log.warning("event_goes_to_outbox", extra={"reason": str(exc) or "no answer in time"})
+            log.warning("event_goes_to_outbox reason=%s", exc if str(exc) else "no answer in time")
         try:
             await self._outbox.keep([event])
         except StorageUnavailable:
             # The last resort: the log is then the only place that knows of this call.
-            log.critical("usage_event_unpublished", extra={"usage_event": encoded.decode()})
+            log.critical("usage_event_unpublished event=%s", encoded.decode())
+
+
+def _take(pending: _Pending) -> list[tuple[bytes, asyncio.Future[None]]]:
+    """The oldest pending events that fit into one send; at least one."""
+    size = 0
+    for count, (event, _) in enumerate(pending.events):
+        size += len(event)
+        if count and size > MAX_SEND_BYTES:
+            break
+    else:
+        count = len(pending.events)
+    batch, pending.events = pending.events[:count], pending.events[count:]
+    return batch
 
 
 def _packed(events: Iterable[bytes]) -> list[list[bytes]]:

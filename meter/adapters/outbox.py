@@ -5,6 +5,7 @@ Subject and Event (the encoded CloudEvent). Rows are deleted once the hub has ac
 crash in between publishes them again, which the ledger drops.
 """
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -16,7 +17,7 @@ from meter.usage import UsageEvent, encode_event
 from meter.window import Period, window_of
 
 OUTBOX_TABLE = "Outbox"
-MAX_A_RUN = 5_000
+ROWS_AT_ONCE = 200
 
 log = logging.getLogger(__name__)
 
@@ -38,16 +39,35 @@ class TableOutbox:
     async def republish(self, hub: Hub) -> int:
         """Send what is kept, oldest first, until all is sent or the hub refuses; return how many."""
         sent = 0
-        async for partition, row in self._store.scan(
+        rows: list[tuple[str, Row]] = []
+        async for kept in self._store.scan(
             OUTBOX_TABLE, first_partition="0", last_partition="9999"
         ):
-            try:
-                await hub.send(str(row.columns["Subject"]), str(row.columns["Event"]).encode())
-            except PublishFailed as exc:
-                log.warning("outbox_waits", extra={"reason": str(exc)})
+            rows.append(kept)
+            if len(rows) == ROWS_AT_ONCE:
+                published = await self._republish(hub, rows)
+                sent += published
+                if published < len(rows):
+                    return sent
+                rows = []
+        return sent + await self._republish(hub, rows)
+
+    async def _republish(self, hub: Hub, rows: Sequence[tuple[str, Row]]) -> int:
+        results = await asyncio.gather(
+            *(
+                hub.send(str(row.columns["Subject"]), str(row.columns["Event"]).encode())
+                for _, row in rows
+            ),
+            return_exceptions=True,
+        )
+        published = [kept for kept, error in zip(rows, results, strict=True) if error is None]
+        await asyncio.gather(
+            *(self._store.delete(OUTBOX_TABLE, hour, row.key) for hour, row in published)
+        )
+        for error in results:
+            if isinstance(error, PublishFailed):
+                log.warning("outbox_waits reason=%s", error)
                 break
-            await self._store.delete(OUTBOX_TABLE, partition, row.key)
-            sent += 1
-            if sent >= MAX_A_RUN:
-                break
-        return sent
+            if error is not None:
+                raise error
+        return len(published)

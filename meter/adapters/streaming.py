@@ -148,8 +148,10 @@ class GatewayResponse(Response):
         self.background = None
         body = answer.body if isinstance(answer, Answer) else b""
         self.body = body
+        # aiohttp reads headers as UTF-8 with surrogates for other bytes: this writes the same bytes.
         self.raw_headers = [
-            (name.encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers
+            (name.encode("latin-1"), value.encode("utf-8", "surrogateescape"))
+            for name, value in answer.headers
         ]
         if isinstance(answer, Answer):
             self.raw_headers.append((b"content-length", str(len(body)).encode()))

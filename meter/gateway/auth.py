@@ -19,7 +19,7 @@ import jwt
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.jwks import KeyRing, KeySet
 from meter.ports import Clock
-from meter.usage import MAX_SUBJECT_CHARS, Principal
+from meter.usage import MAX_SUBJECT_CHARS, Principal, is_writable
 
 MAX_TOKEN_CHARS = 16_384
 LEEWAY_SECONDS = 60
@@ -150,9 +150,7 @@ class TokenVerifier:
 
 def is_subject(value: object) -> bool:
     """Whether a value can be billed: 1-255 characters that UTF-8 can write."""
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_SUBJECT_CHARS:
-        return False
-    return not any("\ud800" <= char <= "\udfff" for char in value)
+    return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT_CHARS and is_writable(value)
 
 
 def _read_header(token: str, algorithms: frozenset[str]) -> tuple[str, str]:
@@ -222,14 +220,14 @@ def _moment(claims: Mapping[str, object], name: str, *, default: float | None = 
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT_CHARS else None
+    return str(value) if is_subject(value) else None
 
 
 def _refuse(reason: str) -> Unauthenticated:
-    log.info("token_refused", extra={"reason": reason})
+    log.info("token_refused reason=%s", reason)
     return Unauthenticated(UNAUTHENTICATED_MESSAGE)
 
 
 def _forbid(reason: str) -> Forbidden:
-    log.info("caller_forbidden", extra={"reason": reason})
+    log.info("caller_forbidden reason=%s", reason)
     return Forbidden(FORBIDDEN_MESSAGE)

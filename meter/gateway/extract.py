@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from meter.gateway.sse import FrameCutter, PieceKind, frame_data
-from meter.usage import TokenUsage
+from meter.usage import TokenUsage, is_writable
 
-MAX_COUNT = 10**12
+MAX_COUNT = 10**11  # a tenth of what the aggregator accepts, since some counts are sums
 MAX_MODEL_CHARS = 128
 
 _USAGE_KEY = b'"usage"'
@@ -180,7 +180,8 @@ def _object(text: bytes) -> dict[str, object] | None:
 
 
 def _model(name: object) -> str | None:
-    return name if isinstance(name, str) and 0 < len(name) <= MAX_MODEL_CHARS else None
+    is_name = isinstance(name, str) and 0 < len(name) <= MAX_MODEL_CHARS and is_writable(name)
+    return str(name) if is_name else None
 
 
 def _first(raw: Mapping[str, object], *names: str) -> int | None:

@@ -216,5 +216,6 @@ def _left_by(exc: UpstreamError) -> Left:
 
 def _log_left(backend: Backend, left: Left) -> None:
     level = logging.ERROR if left.fault is Fault.CREDENTIALS else logging.WARNING
-    fields = {"backend": backend.name, "fault": left.fault.value, "status": left.status}
-    log.log(level, "backend_left", extra=fields)
+    log.log(
+        level, "backend_left backend=%s fault=%s status=%s", backend.name, left.fault, left.status
+    )

@@ -217,7 +217,8 @@ class FrontDoor:
     ) -> None:
         tries, route = metering.tries, metering.route
         backend = tries.last_backend
-        spilled_from = header(headers, "x-ms-spillover-from-deployment")
+        named = header(headers, "x-ms-spillover-from-deployment")
+        spilled_from = named if is_deployment_name(named) else None
         event = UsageEvent(
             id=metering.event_id,
             source=self.source,

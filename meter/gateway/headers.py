@@ -100,6 +100,8 @@ def header(headers: Headers, name: str) -> str | None:
 
 
 def _may_go_upstream(name: str, value: str) -> bool:
+    if not (value.isascii() and value.isprintable()):
+        return False  # what cannot be sent on must not look like a backend's fault
     if name in _UPSTREAM_ANYWAY:
         return _REQUEST_ID.fullmatch(value) is not None
     return name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)

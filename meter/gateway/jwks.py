@@ -107,7 +107,7 @@ class KeyRing:
         try:
             keys = parse_key_set(await self.source.fetch(issuer))
         except KeysUnavailable as exc:
-            log.warning("key_set_refresh_failed", extra={"issuer": issuer, "reason": str(exc)})
+            log.warning("key_set_refresh_failed issuer=%s reason=%s", issuer, exc)
         else:
             if keys or not entry.is_loaded:
                 entry.keys = keys

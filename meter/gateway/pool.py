@@ -56,7 +56,7 @@ class Pool:
         wait = min(self.breakers.wait_seconds(b.name, deployment, now) for b in serving)
         seconds = max(wait, 0.001)
         return Overloaded(
-            "All backends of this deployment are out of capacity. "
+            "No backend of this deployment can take calls now. "
             f"Please retry after {max(1, round(seconds))} seconds.",
             retry_after_seconds=seconds,
         )

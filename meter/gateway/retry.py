@@ -19,7 +19,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from enum import Enum
+from enum import StrEnum
 
 from meter.ports import Headers
 
@@ -34,7 +34,7 @@ _RESETS = (
 )
 
 
-class Fault(Enum):
+class Fault(StrEnum):
     """Why a backend was left for the next one."""
 
     THROTTLED = "throttled"

@@ -3,7 +3,8 @@
 Table `DeadLetters`, partition the day it was enqueued, row key hub partition `|` sequence number
 `|` place in the message: a redelivery finds the row there and changes nothing. Column `Body` is
 the event's text. One that is not UTF-8, or is longer than a column holds, is kept compressed in
-`BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning.
+`BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. What one row cannot hold
+goes on in rows whose key has `|1`, `|2`, ... at the end.
 """
 
 import gzip
@@ -18,40 +19,51 @@ from meter.window import Period, window_of
 DEAD_LETTERS_TABLE = "DeadLetters"
 MAX_TEXT_CHARS = 30_000  # a string column holds 64 KiB of UTF-16
 MAX_BINARY_BYTES = 65_536
+MAX_BINARIES = 14  # a row holds 1 MiB
 
 
 async def bury(store: RowStore, letters: Iterable[DeadLetter], *, now: datetime) -> None:
     """Store dead letters. Raises StorageUnavailable."""
     for letter in letters:
         day = window_of(letter.message.enqueued_at or now, Period.DAY)
-        # A conflict says that it is here already.
-        await store.write(DEAD_LETTERS_TABLE, day.name, insert=[_row(letter)], update=[])
+        for row in _rows(letter):
+            # A conflict says that it is here already.
+            await store.write(DEAD_LETTERS_TABLE, day.name, insert=[row], update=[])
 
 
-def _row(letter: DeadLetter) -> Row:
+def _rows(letter: DeadLetter) -> list[Row]:
     message = letter.message
+    place = f"{message.sequence_number:020d}|{letter.index:06d}"
+    key = f"{escape(message.hub_partition)}|{place}"
+    first, *more = _body_columns(letter.body)
     columns: dict[str, object] = {
         "Reason": letter.reason.value,
         "Detail": letter.detail[:1000],
         "HubPartition": message.hub_partition,
         "SequenceNumber": message.sequence_number,
-        **_body_columns(letter.body),
+        **first,
     }
     if message.enqueued_at is not None:
         columns["EnqueuedAt"] = message.enqueued_at
-    place = f"{message.sequence_number:020d}|{letter.index:06d}"
-    return Row(key=f"{escape(message.hub_partition)}|{place}", columns=columns)
+    rows = [Row(key=key, columns=columns)]
+    return rows + [Row(key=f"{key}|{n}", columns=part) for n, part in enumerate(more, 1)]
 
 
-def _body_columns(body: bytes) -> dict[str, object]:
+def _body_columns(body: bytes) -> list[dict[str, object]]:
+    """The body's columns for the letter's row and, of a body that one row cannot hold, for more."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
         text = None
     if text is not None and len(text.encode("utf-16-le")) <= 2 * MAX_TEXT_CHARS:
-        return {"Body": text}
+        return [{"Body": text}]
     packed = gzip.compress(body, mtime=0)
-    columns: dict[str, object] = {"Body": body[:1000].decode(errors="replace")}
-    for index, start in enumerate(range(0, len(packed), MAX_BINARY_BYTES)):
-        columns[f"BodyGzip{index}"] = packed[start : start + MAX_BINARY_BYTES]
-    return columns
+    parts = [
+        packed[start : start + MAX_BINARY_BYTES]
+        for start in range(0, len(packed), MAX_BINARY_BYTES)
+    ]
+    rows: list[dict[str, object]] = [
+        {f"BodyGzip{index}": part for index, part in enumerate(parts) if index // MAX_BINARIES == n}
+        for n in range(-(-len(parts) // MAX_BINARIES))
+    ]
+    return [{"Body": body[:1000].decode(errors="replace"), **rows[0]}, *rows[1:]]

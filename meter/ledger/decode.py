@@ -21,6 +21,7 @@ from meter.usage import (
     TokenUsage,
     UsageEvent,
     UsageSource,
+    is_writable,
 )
 
 MAX_AHEAD = timedelta(minutes=5)
@@ -206,7 +207,7 @@ class _Fields:
 
     def text(self, name: str, *, most: int = MAX_NAME_CHARS) -> str:
         value = self.members.get(name)
-        if not isinstance(value, str) or not 0 < len(value) <= most or _has_surrogate(value):
+        if not isinstance(value, str) or not 0 < len(value) <= most or not is_writable(value):
             raise self._refused(name, f"must be a text of 1 to {most} characters")
         return value
 
@@ -267,7 +268,3 @@ class _Fields:
     def _refused(self, name: str, rule: str) -> _Rejected:
         shown = repr(self.members.get(name))[:100]
         return _Rejected(Reason.INVALID_FIELD, f"{self.path}{name} {rule}, got {shown}")
-
-
-def _has_surrogate(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)

@@ -59,7 +59,7 @@ class Aggregator:
             dead_letters=len(decoded.dead_letters),
         )
         if report.dead_letters:
-            log.error("events_dead_lettered", extra={"count": report.dead_letters})
+            log.error("events_dead_lettered count=%d", report.dead_letters)
         return report
 
     async def _commit(self, events: Sequence[UsageEvent]) -> list[Counted]:

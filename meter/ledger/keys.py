@@ -14,8 +14,8 @@ from uuid import UUID
 
 from meter.window import Window
 
-MAX_COMPONENT_CHARS = 200
-_PREFIX_CHARS = 100
+MAX_COMPONENT_CHARS = 160  # three of them, a tier and separators make the longest key
+_PREFIX_CHARS = 90
 _HASH_MARK = "=~"
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._@:]")
 _ESCAPED = re.compile(r"((?:=[0-9A-F]{2})+)")
