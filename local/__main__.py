@@ -20,7 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     match options.command:
         case "up":
-            return asyncio.run(_up(options))
+            try:
+                return asyncio.run(_up(options))
+            except OSError as exc:
+                raise SystemExit(f"the stack cannot start: {exc}") from exc
         case "token":
             print(_token(options))
         case "env":

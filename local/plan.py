@@ -153,6 +153,10 @@ def make_plan(state: Path, *, port: int, backends_file: Path | None) -> Plan:
             for name, usual in {**DEFAULT_PORTS, "gateway": port}.items()
         }
         ports["gateway"] = port
+        if not is_free(port):
+            raise SystemExit(
+                f"port {port} is taken: choose another with --port, or 0 for free ones"
+            )
     return Plan(
         state=state,
         ports=ports,

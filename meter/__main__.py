@@ -40,7 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         "check-config", help="list every problem of the settings; exit 1 if there are any"
     )
     report = commands.add_parser("report", help="who spent which tokens")
-    report.add_argument("--by", choices=[*Period], default=Period.MONTH.value)
+    report.add_argument(
+        "--by", choices=[period.value for period in Period], default=Period.MONTH.value
+    )
     time = "YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH, UTC, all of it included"
     report.add_argument("--from", dest="first", metavar="TIME", help=f"{time}; default: this month")
     report.add_argument("--to", dest="last", metavar="TIME", help=f"{time}; default: now")
@@ -50,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="any of subject,deployment,model,tier (default: all)",
     )
-    report.add_argument("--format", choices=[*Format], default=Format.TABLE.value)
+    report.add_argument(
+        "--format", choices=[form.value for form in Format], default=Format.TABLE.value
+    )
     report.add_argument("--out", type=Path, metavar="FILE", help="write there, not to the terminal")
     return parser
 

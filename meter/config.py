@@ -379,8 +379,11 @@ def _hub(reader: _Reader) -> HubSettings:
 
 
 def _storage(reader: _Reader) -> StorageSettings:
-    has_own = any(name.startswith("MeterStorage") for name in reader.environment)
-    setting = "MeterStorage" if has_own else "AzureWebJobsStorage"
+    setting = "AzureWebJobsStorage"
+    has_own = reader.text("MeterStorage") or reader.text("MeterStorage__tableServiceUri")
+    has_fallback = reader.text(setting) or reader.text(f"{setting}__tableServiceUri")
+    if has_own or not has_fallback:
+        setting = "MeterStorage"
     return StorageSettings(
         endpoint=_endpoint(reader, setting, "tableServiceUri"),
         retention=timedelta(days=reader.number("METER_RETENTION_DAYS", 100, least=1, most=3_660)),

@@ -29,6 +29,9 @@ def main() -> int:
     except AppFailed as exc:
         print(f"the function app cannot be loaded: {exc}", file=sys.stderr)
         return 1
+    except OSError as exc:
+        print(f"port {arguments.port}: {exc.strerror}", file=sys.stderr)
+        return 1
     return 0
 
 
