@@ -1,0 +1,350 @@
+"""`meter.ports.RowStore`: the fake and the adapter on Azurite keep the same promises."""
+
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import count
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from azure.data.tables.aio import TableServiceClient
+
+from local.child import free_ports, is_free
+from local.plan import AZURITE_ACCOUNT, AZURITE_KEY
+from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+from meter.errors import StorageUnavailable
+from meter.ports import Conflict, Row, RowStore, Written
+from tests.fakes.rows import MemoryRowStore
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+AZURITE = REPOSITORY / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
+START_SECONDS = 30.0
+P = "partition"
+
+
+@contextmanager
+def running_azurite(folder: Path) -> Iterator[str]:
+    """Azurite on free loopback ports; gives its connection string."""
+    ports = dict(zip(("blob", "queue", "table"), free_ports(3), strict=True))
+    words = ["node", str(AZURITE), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
+    words += ["--location", str(folder)]
+    for service, port in ports.items():
+        words += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        give_up = time.monotonic() + START_SECONDS
+        while is_free(ports["table"]):
+            assert process.poll() is None, "Azurite ended"
+            assert time.monotonic() < give_up, "Azurite did not start"
+            time.sleep(0.05)  # another process starts; there is nothing else to wait for
+        yield (
+            f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};"
+            f"TableEndpoint=http://127.0.0.1:{ports['table']}/{AZURITE_ACCOUNT};"
+        )
+    finally:
+        process.terminate()
+        process.wait(START_SECONDS)
+
+
+@pytest.fixture(scope="module")
+def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
+        yield connection_string
+
+
+@pytest.fixture(params=["fake", "azurite"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[RowStore]:
+    if request.param == "fake":
+        yield MemoryRowStore()
+        return
+    service = TableServiceClient.from_connection_string(
+        request.getfixturevalue("azurite"), **CLIENT_OPTIONS
+    )
+    store = TablesRowStore(service)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def table() -> str:
+    """A table of the test's own."""
+    return f"T{uuid4().hex}"
+
+
+def rows(*keys: str, **columns: object) -> list[Row]:
+    return [Row(key=key, columns=columns or {"N": 1}) for key in keys]
+
+
+async def inserted(store: RowStore, table: str, *keys: str, **columns: object) -> dict[str, Row]:
+    await store.write(table, P, insert=rows(*keys, **columns), update=[])
+    return dict(await store.read(table, P, keys))
+
+
+async def values(store: RowStore, table: str, keys: Sequence[str]) -> dict[str, object]:
+    found = await store.read(table, P, keys)
+    return {key: row.columns.get("N") for key, row in found.items()}
+
+
+async def test_what_is_written_is_read_with_its_etag(store: RowStore, table: str) -> None:
+    """A write answers with the etags that a read gives."""
+    result = await store.write(table, P, insert=rows("a", "b"), update=[])
+    found = await store.read(table, P, ["a", "b"])
+
+    assert isinstance(result, Written)
+    assert {key: row.etag for key, row in found.items()} == dict(result.etags)
+    assert {key: dict(row.columns) for key, row in found.items()} == {"a": {"N": 1}, "b": {"N": 1}}
+
+
+async def test_the_first_write_makes_the_table(store: RowStore, table: str) -> None:
+    """Months begin without anybody preparing them; an update of nothing makes it too."""
+    result = await store.write(
+        table, P, insert=[], update=[Row(key="a", columns={"N": 1}, etag='W/"1"')]
+    )
+    again = await store.write(table, P, insert=rows("a"), update=[])
+
+    assert isinstance(result, Conflict)
+    assert isinstance(again, Written)
+
+
+async def test_inserting_a_row_that_exists_is_a_conflict(store: RowStore, table: str) -> None:
+    """The row stays as it was."""
+    await inserted(store, table, "a")
+    result = await store.write(table, P, insert=rows("a", N=2), update=[])
+
+    assert isinstance(result, Conflict)
+    assert await values(store, table, ["a"]) == {"a": 1}
+
+
+async def test_updating_with_the_etag_read_merges_columns(store: RowStore, table: str) -> None:
+    """Columns that are not named stay."""
+    before = (await inserted(store, table, "a", N=1, Kept="x"))["a"]
+    result = await store.write(
+        table, P, insert=[], update=[Row(key="a", columns={"N": 2}, etag=before.etag)]
+    )
+    after = (await store.read(table, P, ["a"]))["a"]
+
+    assert isinstance(result, Written)
+    assert after.columns == {"N": 2, "Kept": "x"}
+    assert after.etag == result.etags["a"] != before.etag
+
+
+async def test_updating_with_a_stale_etag_is_a_conflict(store: RowStore, table: str) -> None:
+    """Somebody else's change is never overwritten."""
+    stale = (await inserted(store, table, "a"))["a"].etag
+    for number in (2, 3):
+        result = await store.write(
+            table, P, insert=[], update=[Row(key="a", columns={"N": number}, etag=stale)]
+        )
+
+    assert isinstance(result, Conflict)
+    assert await values(store, table, ["a"]) == {"a": 2}
+
+
+async def test_updating_a_row_that_is_not_there_is_a_conflict(store: RowStore, table: str) -> None:
+    """It may have been deleted since it was read."""
+    etag = (await inserted(store, table, "a"))["a"].etag
+    result = await store.write(
+        table, P, insert=[], update=[Row(key="gone", columns={"N": 2}, etag=etag)]
+    )
+
+    assert isinstance(result, Conflict)
+    assert await values(store, table, ["a", "gone"]) == {"a": 1}
+
+
+@pytest.mark.parametrize("trouble", ["insert", "update", "missing"])
+async def test_of_a_transaction_that_fails_nothing_is_kept(
+    store: RowStore, table: str, trouble: str
+) -> None:
+    """One row in conflict undoes all others, before it and after it."""
+    stored = await inserted(store, table, "a", "b")
+    good = Row(key="b", columns={"N": 9}, etag=stored["b"].etag)
+    bad = {
+        "insert": ([*rows("x"), *rows("a"), *rows("y")], [good]),
+        "update": (rows("x", "y"), [good, Row(key="a", columns={"N": 9}, etag=good.etag)]),
+        "missing": (rows("x", "y"), [good, Row(key="z", columns={"N": 9}, etag=good.etag)]),
+    }
+    insert, update = bad[trouble]
+    result = await store.write(table, P, insert=insert, update=update)
+
+    assert isinstance(result, Conflict)
+    assert await values(store, table, ["a", "b", "x", "y", "z"]) == {"a": 1, "b": 1}
+
+
+async def test_a_row_that_comes_twice_in_a_transaction_is_a_conflict(
+    store: RowStore, table: str
+) -> None:
+    """The service refuses it; nothing is kept."""
+    result = await store.write(table, P, insert=[*rows("b"), *rows("a", "a")], update=[])
+
+    assert isinstance(result, Conflict)
+    assert await values(store, table, ["a", "b"]) == {}
+
+
+async def test_100_rows_are_one_transaction(store: RowStore, table: str) -> None:
+    """The most an entity-group transaction may have."""
+    result = await store.write(table, P, insert=rows(*(f"{n:03}" for n in range(100))), update=[])
+
+    assert isinstance(result, Written)
+    assert len(await store.keys_between(table, P, "", "~")) == 100
+
+
+@pytest.mark.parametrize("number", [0, 1, 2**31 - 1, 2**31, 2**53 + 1, 2**63 - 1, -(2**31) - 1])
+async def test_whole_numbers_of_64_bits_are_kept(store: RowStore, table: str, number: int) -> None:
+    """As plain ints, whatever their size."""
+    found = await inserted(store, table, "a", N=number)
+
+    assert found["a"].columns == {"N": number}
+    assert type(found["a"].columns["N"]) is int
+
+
+async def test_values_of_other_kinds_are_kept(store: RowStore, table: str) -> None:
+    """Texts of any kind, bytes and flags come back as they went."""
+    columns = {"T": 'zoë "😀"\n\x00\x7f\\', "B": bytes(range(256)), "F": True, "E": ""}
+    found = await inserted(store, table, "a", **columns)
+
+    assert found["a"].columns == columns
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        datetime(2026, 11, 23, 7, 30, 15, 123_456, tzinfo=UTC),
+        datetime(2026, 11, 23, 7, 30, 15, 1, tzinfo=UTC),
+        datetime(2026, 11, 1, tzinfo=UTC),
+        datetime(2000, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC),
+    ],
+)
+async def test_moments_are_kept_to_the_microsecond(
+    store: RowStore, table: str, moment: datetime
+) -> None:
+    """Aware, in UTC, and fit to be written again."""
+    first = (await inserted(store, table, "a", At=moment))["a"]
+    await store.write(table, P, insert=[], update=[first])
+    second = (await store.read(table, P, ["a"]))["a"]
+
+    for found in (first.columns["At"], second.columns["At"]):
+        assert isinstance(found, datetime)
+        assert (found, found.utcoffset()) == (moment, timedelta(0))
+
+
+ODD_KEYS = [
+    "a=7Cb|c@d.e:f-g_h~",
+    "it's",
+    "two words",
+    "zoë=😀",
+    "a+b&c=d,e;f(g)$h!i*",
+    "'; drop",
+    "x" * 512,
+]
+
+
+@pytest.mark.parametrize("key", ODD_KEYS, ids=range(len(ODD_KEYS)))
+async def test_keys_of_odd_characters_name_their_row(store: RowStore, table: str, key: str) -> None:
+    """In the row key and in the partition, for every operation."""
+    await store.write(table, key, insert=rows(key, key[:-1]), update=[])
+    found = await store.read(table, key, [key])
+    result = await store.write(
+        table, key, insert=[], update=[Row(key=key, columns={"N": 2}, etag=found[key].etag)]
+    )
+
+    assert isinstance(result, Written)
+    assert await store.keys_between(table, key, key, key) == {key}
+    scanned = [row async for row in store.scan(table, first_partition=key, last_partition=key)]
+    assert [(place, row.key, row.columns["N"]) for place, row in scanned] == [
+        (key, key[:-1], 1),
+        (key, key, 2),
+    ]
+
+
+async def test_keys_that_differ_in_case_only_are_two_rows(store: RowStore, table: str) -> None:
+    """Subjects are compared exactly."""
+    await inserted(store, table, "a", "A")
+
+    assert await values(store, table, ["a", "A"]) == {"a": 1, "A": 1}
+
+
+async def test_keys_between_includes_both_ends(store: RowStore, table: str) -> None:
+    """In the order of code units, of one partition."""
+    await inserted(store, table, "a", "b", "b0", "c", "d")
+    await store.write(table, "other", insert=rows("bb"), update=[])
+
+    assert await store.keys_between(table, P, "b", "c") == {"b", "b0", "c"}
+    assert await store.keys_between(table, P, "bb", "bz") == set()
+
+
+async def test_keys_between_finds_more_than_a_page(store: RowStore, table: str) -> None:
+    """The service answers in pages of 1000."""
+    numbers = count()
+    for _ in range(11):
+        keys = [f"{next(numbers):05}" for _ in range(100)]
+        await store.write(table, P, insert=rows(*keys), update=[])
+
+    assert len(await store.keys_between(table, P, "00001", "01098")) == 1098
+
+
+async def test_a_scan_gives_a_range_of_partitions_in_key_order(store: RowStore, table: str) -> None:
+    """Both ends included."""
+    for partition in ("2026-12", "2026-10", "2026-11", "2026-09"):
+        await store.write(table, partition, insert=rows("b", "a"), update=[])
+    found = [
+        (partition, row.key)
+        async for partition, row in store.scan(
+            table, first_partition="2026-10", last_partition="2026-11"
+        )
+    ]
+
+    assert found == [("2026-10", "a"), ("2026-10", "b"), ("2026-11", "a"), ("2026-11", "b")]
+
+
+async def test_what_is_not_there_is_not_found(store: RowStore, table: str) -> None:
+    """Neither a missing table nor a missing row is an error."""
+    missing = [
+        await store.read(table, P, ["a"]),
+        await store.keys_between(table, P, "a", "z"),
+        [row async for row in store.scan(table, first_partition="", last_partition="~")],
+    ]
+    await inserted(store, table, "a")
+
+    assert missing == [{}, set(), []]
+    assert await store.read(table, P, ["b"]) == {}
+    assert await store.read(table, "other", ["a"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("key", "columns"),
+    [("x" * 513, {}), ("a/b", {}), ("a", {"T": "x" * 32_769}), ("a", {"B": bytes(65_537)})],
+    ids=["long key", "forbidden character", "long text", "long bytes"],
+)
+async def test_what_the_service_cannot_hold_is_refused(
+    store: RowStore, table: str, key: str, columns: dict[str, object]
+) -> None:
+    """Loudly, so that nothing is cut unseen."""
+    with pytest.raises(StorageUnavailable):
+        await store.write(table, P, insert=[Row(key=key, columns=columns)], update=[])
+
+
+async def test_analysts_tools_see_int64_and_datetime(azurite: str, table: str) -> None:
+    """The stored types are Edm.Int64, small numbers too, and Edm.DateTime."""
+    service = TableServiceClient.from_connection_string(azurite)
+    offset = datetime(2026, 11, 23, 9, tzinfo=timezone(timedelta(hours=2)))
+    async with service:
+        await TablesRowStore(service).write(table, P, insert=rows("a", N=7, At=offset), update=[])
+        entity = await service.get_table_client(table).get_entity(P, "a")
+
+    assert (entity["N"].value, entity["N"].edm_type) == (7, "Edm.Int64")
+    assert entity["At"].isoformat() == "2026-11-23T07:00:00+00:00"
+
+
+async def test_a_deleted_row_may_be_gone_already(azurite: str, table: str) -> None:
+    """Deleting is idempotent; only another partition's row stays."""
+    async with TableServiceClient.from_connection_string(azurite) as service:
+        store = TablesRowStore(service)
+        await store.delete(table, P, "a")
+        await inserted(store, table, "a", "b")
+        for _ in range(2):
+            await store.delete(table, P, "a")
+
+        assert await values(store, table, ["a", "b"]) == {"b": 1}

@@ -1,0 +1,208 @@
+"""The ledger as a state machine: whatever is delivered, lost, repeated or killed, sums equal a dictionary."""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from meter.errors import StorageUnavailable
+from meter.ledger.commit import Committer
+from meter.ledger.fold import Sums, fold
+from meter.ledger.handler import Aggregator
+from meter.ledger.rows import read_revision, read_sums
+from meter.ledger.subjects import SubjectWriter
+from meter.ledger.view import ViewWriter
+from meter.usage import Outcome, TokenUsage, UsageEvent, UsageSource
+from tests.factories import message, usage_event
+from tests.fakes.rows import Fault, MemoryRowStore
+
+MONTH_END = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
+VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
+OPERATIONS = st.sampled_from(["read", "keys_between", "write"])
+FAULTS = st.sampled_from([Fault.UNAVAILABLE, Fault.CONFLICT, Fault.ANSWER_LOST])
+
+
+class FixedClock:
+    """Stands still a little after the last event."""
+
+    def now(self) -> datetime:
+        return MONTH_END + timedelta(hours=2)
+
+    def monotonic(self) -> float:
+        return 0.0
+
+
+def made_event(number: int) -> UsageEvent:
+    """The event of that number: always the same, spread over subjects, hours, months and kinds."""
+    return usage_event(
+        number,
+        subject="alice" if number % 3 else "b|ö",
+        time=MONTH_END + timedelta(minutes=number % 4 * 17),
+        deployment=f"d{number % 2}",
+        outcome=list(Outcome)[number % 4],
+        usage_source=list(UsageSource)[number % 3],
+        usage=TokenUsage(prompt_tokens=2**32 + number, total_tokens=2**33 + number),
+    )
+
+
+NUMBERS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
+
+
+class Ledger(RuleBasedStateMachine):
+    """Two aggregators on one store. A batch that fails stays at the hub until it is handled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.store = MemoryRowStore()
+        self.aggregators = [self.new_aggregator(), self.new_aggregator()]
+        self.events: dict[UUID, UsageEvent] = {}
+        self.unfinished: list[list[UsageEvent]] = []
+        self.seen_writes = 0
+        self.revisions: dict[tuple[str, str, str], int] = {}
+
+    def new_aggregator(self) -> Aggregator:
+        return Aggregator(
+            store=self.store,
+            clock=FixedClock(),
+            retention=timedelta(days=100),
+            committer=Committer(self.store),
+            views=ViewWriter(self.store),
+            subjects=SubjectWriter(self.store),
+        )
+
+    @initialize(pauses=st.lists(st.integers(0, 3), max_size=30))
+    def schedule(self, pauses: list[int]) -> None:
+        self.store.pauses.extend(pauses)
+
+    @rule(numbers=NUMBERS, who=st.integers(0, 1))
+    def deliver(self, numbers: list[int], who: int) -> None:
+        self.handle(self.batch(numbers), who)
+
+    @rule(
+        numbers=NUMBERS,
+        who=st.integers(0, 1),
+        operation=OPERATIONS,
+        faults=st.lists(FAULTS | st.just(Fault.NOTHING), min_size=1, max_size=5),
+        dies=st.booleans(),
+    )
+    def deliver_into_trouble(
+        self, numbers: list[int], who: int, operation: str, faults: list[Fault], dies: bool
+    ) -> None:
+        self.store.plan(operation, *faults)
+        self.handle(self.batch(numbers), who)
+        self.store.forget_plans()
+        if dies:
+            self.aggregators[who] = self.new_aggregator()
+
+    @rule(
+        ours=NUMBERS,
+        theirs=NUMBERS,
+        pauses=st.lists(st.integers(0, 4), max_size=30),
+        share_memory=st.booleans(),
+    )
+    def race(
+        self, ours: list[int], theirs: list[int], pauses: list[int], share_memory: bool
+    ) -> None:
+        """Two hub partitions at once, in two processes or in one."""
+        self.store.pauses.extend(pauses)
+        batches = [self.batch(ours), self.batch(theirs)]
+        first, second = self.aggregators
+        racers = [first, first if share_memory else second]
+
+        async def both() -> list[BaseException | None]:
+            return await asyncio.gather(
+                *(handled(one, batch) for one, batch in zip(racers, batches, strict=True))
+            )
+
+        failures = self.runner.run(both())
+        self.unfinished += [b for b, failure in zip(batches, failures, strict=True) if failure]
+
+    @rule(who=st.integers(0, 1))
+    def redeliver(self, who: int) -> None:
+        waiting, self.unfinished = self.unfinished, []
+        for batch in waiting:
+            self.handle(batch, who)
+
+    @invariant()
+    def sums_and_markers_agree(self) -> None:
+        ledgers = [name for name in self.store.tables if name.startswith("Ledger")]
+        rows = [item for name in ledgers for item in self.store.tables[name].items()]
+        markers = sum(key.startswith("c|") for (_, key), _ in rows)
+        for length in (7, 10, 13):
+            of_length = (r for (_, k), r in rows if k[0] == "s" and len(k.split("|")[1]) == length)
+            assert sum(read_sums(row.columns).calls for row in of_length) == markers
+
+    @invariant()
+    def views_never_go_back(self) -> None:
+        for table, partition, row in self.store.history[self.seen_writes :]:
+            if table in VIEWS:
+                place = (table, partition, row.key)
+                assert read_revision(row.columns) > self.revisions.get(place, 0)
+                self.revisions[place] = read_revision(row.columns)
+        self.seen_writes = len(self.store.history)
+
+    def teardown(self) -> None:
+        self.store.forget_plans()
+        self.redeliver(0)
+        self.runner.close()
+
+        assert self.unfinished == []
+        expected = expected_sums(self.events.values())
+        assert stored_sums(self.store, VIEWS) == expected
+        assert stored_sums(self.store, ["Ledger202611", "Ledger202612"]) == expected
+
+    def batch(self, numbers: Sequence[int]) -> list[UsageEvent]:
+        batch = [made_event(number) for number in numbers]
+        self.events |= {event.id: event for event in batch}
+        return batch
+
+    def handle(self, batch: list[UsageEvent], who: int) -> None:
+        if self.runner.run(handled(self.aggregators[who], batch)):
+            self.unfinished.append(batch)
+
+
+async def handled(aggregator: Aggregator, batch: list[UsageEvent]) -> BaseException | None:
+    """None, or the outage the batch met."""
+    failure: BaseException | None = None
+    try:
+        await aggregator.handle([message(*batch)])
+    except* StorageUnavailable as outages:
+        failure = outages
+    return failure
+
+
+def expected_sums(events: Iterable[UsageEvent]) -> dict[tuple[object, ...], Sums]:
+    """What folding all events of each subject gives."""
+    by_subject: dict[str, list[UsageEvent]] = {}
+    for event in events:
+        by_subject.setdefault(event.subject, []).append(event)
+    return {
+        (subject, key.window.start, len(key.window.name), key.deployment, key.model, key.tier): sums
+        for subject, own in by_subject.items()
+        for key, sums in fold(own).items()
+    }
+
+
+def stored_sums(store: MemoryRowStore, tables: Sequence[str]) -> dict[tuple[object, ...], Sums]:
+    """What the sums of these tables hold."""
+    found = {}
+    for table in tables:
+        for (partition, key), row in store.tables.get(table, {}).items():
+            if not key.startswith("c|"):
+                name = partition if table in VIEWS else key.split("|")[1]
+                found[_names(row.columns, len(name))] = read_sums(row.columns)
+    return found
+
+
+def _names(columns: Mapping[str, object], length: int) -> tuple[object, ...]:
+    names = (columns[name] for name in ("Deployment", "Model", "Tier"))
+    return (columns["Subject"], columns["WindowStart"], length, *names)
+
+
+TestLedger = Ledger.TestCase
+TestLedger.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)

@@ -1,0 +1,65 @@
+"""Folding: the order and the grouping of events never matter."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meter.ledger.fold import Sums, fold, sums_of
+from meter.ledger.keys import SumKey
+from meter.usage import Outcome, UsageEvent, UsageSource
+from tests.factories import NOW, token_usages, usage_event
+
+EVENTS = st.lists(
+    st.builds(
+        usage_event,
+        st.integers(0, 10**6),
+        time=st.timedeltas(-timedelta(days=40), timedelta(0)).map(lambda ago: NOW + ago),
+        deployment=st.sampled_from(["a", "b"]),
+        model=st.sampled_from([None, "m"]),
+        outcome=st.sampled_from(Outcome),
+        usage_source=st.sampled_from(UsageSource),
+        usage=token_usages(),
+    ),
+    max_size=12,
+)
+
+
+def merged(parts: Sequence[dict[SumKey, Sums]]) -> dict[SumKey, Sums]:
+    total: dict[SumKey, Sums] = {}
+    for part in parts:
+        for key, sums in part.items():
+            total[key] = total.get(key, Sums()) + sums
+    return total
+
+
+@given(EVENTS.flatmap(lambda events: st.tuples(st.just(events), st.permutations(events))))
+def test_the_order_of_events_does_not_matter(
+    orders: tuple[list[UsageEvent], list[UsageEvent]],
+) -> None:
+    """Partitions may be read in any order."""
+    given_order, other_order = orders
+
+    assert fold(given_order) == fold(other_order)
+
+
+@given(EVENTS, st.lists(st.integers(0, 12), max_size=4))
+def test_the_grouping_of_events_does_not_matter(events: list[UsageEvent], cuts: list[int]) -> None:
+    """Batches may be cut anywhere."""
+    edges = [0, *sorted(cuts), len(events)]
+    parts = [fold(events[start:end]) for start, end in pairwise(edges)]
+
+    assert merged(parts) == fold(events)
+
+
+@given(EVENTS)
+def test_every_length_of_window_holds_every_call(events: list[UsageEvent]) -> None:
+    """Hours, days and months add up to the same."""
+    sums = fold(events)
+    whole = sum((sums_of(event) for event in events), Sums())
+
+    for length in (13, 10, 7):
+        of_length = (value for key, value in sums.items() if len(key.window.name) == length)
+        assert sum(of_length, Sums()) == whole

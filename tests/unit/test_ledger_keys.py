@@ -1,0 +1,104 @@
+"""Key components: what they look like, and which rows they name."""
+
+from uuid import UUID
+
+import pytest
+
+from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table, unescape
+from meter.window import Window
+
+KEY = SumKey(Window("2026-11-23"), "gpt-4o", "gpt-4o-2024-11-20", "standard")
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("alice@example.com", "alice@example.com"),
+        ("urn:app-1._x", "urn:app-1._x"),
+        ("a|b", "a=7Cb"),
+        ("a=7Cb", "a=3D7Cb"),
+        ("a/b\\c#d?e%f", "a=2Fb=5Cc=23d=3Fe=25f"),
+        ("a b\n\x7f", "a=20b=0A=7F"),
+        ("~", "=7E"),
+        ("zoë", "zo=C3=AB"),
+        ("😀", "=F0=9F=98=80"),
+        ("", ""),
+    ],
+)
+def test_what_is_not_plain_is_written_in_hexadecimal(text: str, key: str) -> None:
+    """ASCII letters, digits and `-._@:` stay; all else becomes the bytes of its UTF-8."""
+    escaped = escape(text)
+
+    assert escaped == key
+    assert unescape(escaped) == text
+
+
+def test_a_text_of_160_plain_characters_is_kept_readable() -> None:
+    """The hash form begins only where the escaped form is longer than a component may be."""
+    key = escape("a" * 160)
+
+    assert key == "a" * 160
+
+
+def test_a_longer_text_becomes_a_prefix_and_its_hash() -> None:
+    """The key stays short and its owner can still be guessed from the prefix."""
+    key = escape("a" * 161)
+
+    assert key[:92] == "a" * 90 + "=~"
+    assert len(key) == 156
+    assert unescape(key) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "prefix"),
+    [
+        ("a" * 90 + "|" * 80, "a" * 90),
+        ("a" * 89 + "|" * 80, "a" * 89),
+        ("a" * 88 + "|" * 80, "a" * 88),
+        ("a" * 87 + "|" * 80, "a" * 87 + "=7C"),
+    ],
+)
+def test_the_prefix_is_not_cut_inside_an_escape(text: str, prefix: str) -> None:
+    """A reader of the prefix never sees half of an `=XX`."""
+    key = escape(text)
+
+    assert key.split("=~")[0] == prefix
+
+
+def test_long_texts_with_one_prefix_have_different_keys() -> None:
+    """The hash is of the whole text."""
+    keys = {escape("a" * 250 + end) for end in "xyz"}
+
+    assert len(keys) == 3
+
+
+def test_rows_are_named_by_what_they_sum() -> None:
+    """Names are separated by `|`, in the order of the published schema."""
+    keys = KEY.row_key(), KEY.view_row_key("a|b")
+
+    assert keys == (
+        "s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard",
+        "a=7Cb|gpt-4o|gpt-4o-2024-11-20|standard",
+    )
+
+
+def test_a_calls_marker_is_named_by_its_id() -> None:
+    """One id is one marker."""
+    key = call_row_key(UUID("01934c60-0000-7000-8000-000000000001"))
+
+    assert key == "c|01934c60-0000-7000-8000-000000000001"
+
+
+def test_each_month_has_its_own_ledger() -> None:
+    """Retention is dropping a table; table names are letters and digits only."""
+    table = ledger_table(Window("2026-11"))
+
+    assert table == "Ledger202611"
+
+
+def test_the_longest_keys_stay_below_what_the_service_takes() -> None:
+    """A row key has at most 512 characters; names of any kind and length must be countable."""
+    key = SumKey(Window("2026-11-23T07"), "/" * 53, "/" * 53, "provisioned")
+    lengths = len(key.row_key()), len(key.view_row_key("/" * 53))
+
+    assert lengths == (347, 491)

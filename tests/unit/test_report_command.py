@@ -1,0 +1,86 @@
+"""`python -m meter report` as its users meet it: words, exit codes, messages."""
+
+import pytest
+
+from local.child import free_ports
+from meter.__main__ import main
+
+
+@pytest.fixture
+def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MeterStorage", "MeterStorage__tableServiceUri", "AzureWebJobsStorage"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "accepted"),
+    [
+        ([], "command"),
+        (["raport"], "'report'"),
+        (["report", "--by", "week"], "hour"),
+        (["report", "--format", "pdf"], "csv"),
+        (["report", "--group", "team"], "subject, deployment, model, tier"),
+        (["report", "--group", "tier,tier"], "twice"),
+        (["report", "--from", "yesterday"], "YYYY-MM-DD"),
+        (["report", "--to", "2026-02-30"], "YYYY-MM-DD"),
+        (
+            ["report", "--from", "2026-02", "--to", "2026-01"],
+            "--from 2026-02 is after --to 2026-01",
+        ),
+        (["report", "--since", "2026-02"], "--since"),
+        (["report", "extra"], "extra"),
+    ],
+)
+def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
+    words: list[str], accepted: str, no_storage: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before storage is looked for; nothing on standard output."""
+    with pytest.raises(SystemExit) as ending:
+        main(words)
+
+    assert ending.value.code == 2
+    output = capsys.readouterr()
+    assert accepted in output.err
+    assert output.out == ""
+
+
+def test_missing_settings_exit_with_1_and_name_the_setting(
+    no_storage: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without storage there is nothing to report from."""
+    code = main(["report"])
+
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "error: MeterStorage is not set, nor is MeterStorage__tableServiceUri\n"
+    )
+
+
+def test_storage_that_does_not_answer_exits_with_1_and_shows_no_key(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what failed, in one line, without the secret."""
+    (port,) = free_ports(1)
+    monkeypatch.setenv(
+        "MeterStorage",
+        "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=c2VjcmV0;"
+        f"TableEndpoint=http://127.0.0.1:{port}/a",
+    )
+    code = main(["report"])
+
+    error = capsys.readouterr().err
+    assert code == 1
+    assert error.startswith("error: table storage did not answer: UsageByMonth: query")
+    assert len(error.splitlines()) == 1
+    assert "c2VjcmV0" not in error
+
+
+def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` is the analyst's manual."""
+    with pytest.raises(SystemExit) as ending:
+        main(["report", "--help"])
+
+    assert ending.value.code == 0
+    shown = capsys.readouterr().out
+    for word in ("--by", "--from", "--to", "--group", "--format", "--out", "month", "csv", "json"):
+        assert word in shown
