@@ -390,8 +390,17 @@ def _storage(reader: _Reader) -> StorageSettings:
     )
 
 
+def _is_connection_string(text: str) -> bool:
+    parts = dict(part.partition("=")[::2] for part in text.split(";") if part)
+    has_place = not parts.keys().isdisjoint({"Endpoint", "TableEndpoint", "AccountName"})
+    secrets = {"AccountKey", "SharedAccessKey", "SharedAccessSignature"}
+    return has_place and not parts.keys().isdisjoint(secrets)
+
+
 def _endpoint(reader: _Reader, setting: str, address_name: str) -> AzureEndpoint:
     connection_string = reader.text(setting) or None
+    if connection_string is not None and not _is_connection_string(connection_string):
+        reader.problem(setting, "is no connection string: Name=value pairs, separated by ;")
     address = reader.text(f"{setting}__{address_name}") or None
     if connection_string is None and address is None:
         reader.problem(setting, f"is not set, nor is {setting}__{address_name}")

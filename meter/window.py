@@ -45,7 +45,7 @@ class Window:
 
 _FORMATS = {Period.HOUR: "%Y-%m-%dT%H", Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m"}
 _PERIOD_BY_NAME_LENGTH = {13: Period.HOUR, 10: Period.DAY, 7: Period.MONTH}
-_NAME = re.compile(r"\d{4}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
+_NAME = re.compile(r"[2-9]\d{3}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
 
 
 def window_of(moment: datetime, period: Period) -> Window:
@@ -65,9 +65,9 @@ def parse_window(name: str) -> Window:
     try:
         if not _NAME.fullmatch(name):
             raise ValueError
-        _ = window.start
-    except ValueError:
+        _ = window.end
+    except (ValueError, OverflowError):
         raise ValueError(
-            f"a time is YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH in UTC, got {name!r}"
+            f"a time is YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH in UTC from 2000 on, got {name!r}"
         ) from None
     return window

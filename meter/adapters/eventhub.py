@@ -21,13 +21,14 @@ from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import EventHubError
 
 from meter.adapters.partition_key import keys_by_partition
-from meter.errors import PublishFailed, StorageUnavailable
+from meter.errors import PublishFailed
 from meter.ports import Outbox
 from meter.usage import BATCH_CONTENT_TYPE, UsageEvent, encode_batch, encode_event
 
 GATHER_SECONDS = 0.002
 SEND_TIMEOUT_SECONDS = 30.0
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
+OUTBOX_PATIENCE = 5.0
 MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
 CONNECT_TIMEOUT_SECONDS = 10.0
 
@@ -120,7 +121,7 @@ class EventHubSender:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self._producer.send_batch(messages, partition_key=key)
-        except (EventHubError, TimeoutError, OSError, ValueError) as exc:
+        except Exception as exc:  # whatever the SDK raises, the calls that wait must hear of it
             return PublishFailed(f"the hub did not take the events: {type(exc).__name__}")
         return None
 
@@ -139,6 +140,8 @@ class PublishingSink:
         self._hub = hub
         self._outbox = outbox
         self._timeout_seconds = acknowledge_timeout_seconds
+        # Long enough for a retry of a slow write; the caller waits meanwhile.
+        self._outbox_timeout_seconds = OUTBOX_PATIENCE * acknowledge_timeout_seconds
         self._waits = waits_for_acknowledgement
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -162,11 +165,12 @@ class PublishingSink:
             async with asyncio.timeout(self._timeout_seconds):
                 await self._hub.send(event.subject, encoded)
             return
-        except (PublishFailed, TimeoutError) as exc:
-            log.warning("event_goes_to_outbox reason=%s", exc if str(exc) else "no answer in time")
+        except Exception as exc:  # an event is never dropped for a fault that nobody foresaw
+            log.warning("event_goes_to_outbox reason=%s", str(exc) or "no answer in time")
         try:
-            await self._outbox.keep([event])
-        except StorageUnavailable:
+            async with asyncio.timeout(self._outbox_timeout_seconds):
+                await self._outbox.keep([event])
+        except Exception:
             # The last resort: the log is then the only place that knows of this call.
             log.critical("usage_event_unpublished event=%s", encoded.decode())
 
@@ -189,11 +193,11 @@ def _packed(events: Iterable[bytes]) -> list[list[bytes]]:
     messages: list[list[bytes]] = []
     size = MAX_MESSAGE_BYTES
     for event in events:
-        if size + len(event) > MAX_MESSAGE_BYTES:
+        size += len(event) + 1  # and the comma or bracket before it
+        if size + 1 > MAX_MESSAGE_BYTES:
             messages.append([])
-            size = 0
+            size = len(event) + 1
         messages[-1].append(event)
-        size += len(event) + 1
     return messages
 
 

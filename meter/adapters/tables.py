@@ -5,6 +5,7 @@ Whole numbers are stored as Edm.Int64, so that sums pass 2^31. Tables are made w
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from http.client import HTTPException
 from typing import Any
 
 import aiohttp
@@ -36,7 +37,11 @@ _CONFLICTS = frozenset(
         "InvalidDuplicateRow",
     }
 )
-_FAULTS = (AzureError, aiohttp.ClientError, TimeoutError, OSError)
+# The last three are what the SDK lets through when an answer is not what it can read.
+_FAULTS = (
+    *(AzureError, aiohttp.ClientError, TimeoutError, OSError),
+    *(HTTPException, ValueError, AttributeError),
+)
 
 
 class TablesRowStore:
@@ -100,6 +105,8 @@ class TablesRowStore:
         if isinstance(results, Conflict):
             return results
         keys = [row.key for row in (*insert, *update)]
+        if len(results) != len(keys):
+            raise StorageUnavailable(f"{table}: an answer of {len(results)} to {len(keys)} rows")
         return Written(
             {key: str(result["etag"]) for key, result in zip(keys, results, strict=True)}
         )

@@ -1,15 +1,14 @@
 """Keeps what could not be counted, whole, with the reason, so that nothing is lost silently.
 
-Table `DeadLetters`, partition the day it was enqueued, row key hub partition `|` sequence number
-`|` place in the message: a redelivery finds the row there and changes nothing. Column `Body` is
-the event's text. One that is not UTF-8, or is longer than a column holds, is kept compressed in
-`BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. What one row cannot hold
-goes on in rows whose key has `|1`, `|2`, ... at the end.
+Table `DeadLetters`, partition the day it was enqueued (or `undated`), row key hub partition `|`
+sequence number `|` place in the message: a redelivery finds the row there and changes nothing.
+Column `Body` is the event's text. One that is not UTF-8, or is longer than a column holds, is kept
+compressed in `BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. What one row
+cannot hold goes on in rows whose key has `|1`, `|2`, ... at the end.
 """
 
 import gzip
 from collections.abc import Iterable
-from datetime import datetime
 
 from meter.ledger.decode import DeadLetter
 from meter.ledger.keys import escape
@@ -17,18 +16,20 @@ from meter.ports import Row, RowStore
 from meter.window import Period, window_of
 
 DEAD_LETTERS_TABLE = "DeadLetters"
+UNDATED = "undated"
 MAX_TEXT_CHARS = 30_000  # a string column holds 64 KiB of UTF-16
 MAX_BINARY_BYTES = 65_536
 MAX_BINARIES = 14  # a row holds 1 MiB
 
 
-async def bury(store: RowStore, letters: Iterable[DeadLetter], *, now: datetime) -> None:
+async def bury(store: RowStore, letters: Iterable[DeadLetter]) -> None:
     """Store dead letters. Raises StorageUnavailable."""
     for letter in letters:
-        day = window_of(letter.message.enqueued_at or now, Period.DAY)
+        enqueued_at = letter.message.enqueued_at
+        day = window_of(enqueued_at, Period.DAY).name if enqueued_at else UNDATED
         for row in _rows(letter):
             # A conflict says that it is here already.
-            await store.write(DEAD_LETTERS_TABLE, day.name, insert=[row], update=[])
+            await store.write(DEAD_LETTERS_TABLE, day, insert=[row], update=[])
 
 
 def _rows(letter: DeadLetter) -> list[Row]:

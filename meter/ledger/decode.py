@@ -27,6 +27,10 @@ from meter.usage import (
 MAX_AHEAD = timedelta(minutes=5)
 MAX_TOKENS = 10**12
 MAX_NAME_CHARS = 128
+MAX_DIGITS = 20
+FIRST_YEAR = 2000
+
+_TIME_RULE = "must be an RFC 3339 time with its offset"
 
 
 class Reason(StrEnum):
@@ -80,7 +84,8 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
     events: list[UsageEvent] = []
     dead: list[DeadLetter] = []
     for message in messages:
-        for index, document in enumerate(_documents(message)):
+        documents = _documents(message)
+        for index, document in enumerate(documents):
             try:
                 if isinstance(document, _Rejected):
                     raise document
@@ -88,11 +93,7 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
                 _check_time(event.time, now, retention)
                 events.append(event)
             except _Rejected as exc:
-                body = (
-                    message.body
-                    if index == 0 and exc.reason is Reason.NOT_JSON
-                    else _text(document)
-                )
+                body = message.body if len(documents) == 1 else _text(document)
                 dead.append(
                     DeadLetter(
                         message=message, index=index, reason=exc.reason, detail=str(exc), body=body
@@ -167,12 +168,17 @@ def _attempt(attempt: "_Fields") -> Attempt:
 
 def _documents(message: Message) -> Sequence[object]:
     try:
-        document = json.loads(message.body.decode())
+        # Whole numbers longer than Python converts are read as floats, which no field accepts.
+        document = json.loads(message.body.decode(), parse_int=_whole_number)
     except (ValueError, RecursionError):
         return [_Rejected(Reason.NOT_JSON, "the message is not JSON in UTF-8")]
     if document == []:
         return [_Rejected(Reason.NOT_AN_EVENT, "the batch is empty")]
     return document if isinstance(document, list) else [document]
+
+
+def _whole_number(text: str) -> int | float:
+    return int(text) if len(text) <= MAX_DIGITS else float(text)
 
 
 def _check_time(time: datetime, now: datetime, retention: timedelta) -> None:
@@ -238,11 +244,11 @@ class _Fields:
     def moment(self, name: str) -> datetime:
         try:
             value = datetime.fromisoformat(self.text(name))
-        except ValueError:
-            value = None
-        if value is None or value.tzinfo is None or value.year < 2000:
-            raise self._refused(name, "must be an RFC 3339 time with its offset")
-        return value.astimezone(UTC)
+            if value.tzinfo is not None and value.year >= FIRST_YEAR:
+                return value.astimezone(UTC)
+        except (ValueError, OverflowError) as exc:
+            raise self._refused(name, _TIME_RULE) from exc
+        raise self._refused(name, _TIME_RULE)
 
     def uuid(self, name: str) -> UUID:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer, Counted
 from meter.ledger.deadletters import bury
 from meter.ledger.decode import Message, decode
@@ -49,7 +50,7 @@ class Aggregator:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
         now = self.clock.now()
         decoded = decode(messages, now=now, retention=self.retention)
-        await bury(self.store, decoded.dead_letters, now=now)
+        await bury(self.store, decoded.dead_letters)
         counted = await self._commit(decoded.events)
         await self.views.show(row for part in counted for row in part.sums)
         await self.subjects.see(decoded.events)
@@ -72,9 +73,13 @@ class Aggregator:
             async with limit:
                 return await self.committer.commit(subject, month, group)
 
-        async with asyncio.TaskGroup() as tasks:
-            commits = [
-                tasks.create_task(commit(subject, month, group))
-                for (subject, month), group in groups.items()
-            ]
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                commits = [
+                    tasks.create_task(commit(subject, month, group))
+                    for (subject, month), group in groups.items()
+                ]
+        except* StorageUnavailable as outages:
+            # One is enough to say; the batch is delivered again whole.
+            raise StorageUnavailable(str(outages.exceptions[0])) from outages
         return [task.result() for task in commits]

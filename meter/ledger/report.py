@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import unicodedata
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -82,8 +83,8 @@ def make_query(
         last=window_of(end, period),
         groups=_groupings(groups),
     )
-    if query.first > query.last:
-        raise ValueError(f"--from {first} is after --to {last}")
+    if start > end:
+        raise ValueError(f"--from {first or query.first.name} is after --to {last or 'now'}")
     return query
 
 
@@ -174,17 +175,24 @@ def _aligned(
     head: Sequence[str], body: Sequence[Sequence[str]], last: Sequence[str], *, text_columns: int
 ) -> str:
     rows = [head, *body, last]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    widths = [max(_cells(row[column]) for row in rows) for column in range(len(head))]
 
     def line(row: Sequence[str]) -> str:
         cells = [
-            cell.ljust(width) if column < text_columns else cell.rjust(width)
+            cell + " " * (width - _cells(cell))
+            if column < text_columns
+            else " " * (width - _cells(cell)) + cell
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         return "  ".join(cells).rstrip()
 
     rule = "  ".join("-" * width for width in widths)
     return "\n".join([line(head), rule, *map(line, body), rule, line(last), ""])
+
+
+def _cells(text: str) -> int:
+    """The terminal cells a text takes: East Asian wide characters take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def _printable(text: str) -> str:
@@ -206,7 +214,7 @@ def _as_csv(report: Report) -> str:
 
 def _cell(text: str) -> str:
     """Spreadsheets run cells that begin like a formula; an apostrophe in front keeps it text."""
-    return f"'{text}" if text[:1] in set("=+-@\t\r") else text
+    return f"'{text}" if text[:1] in set("=+-@\t\r\n＝＋－＠") else text
 
 
 def _as_json(report: Report) -> str:

@@ -84,15 +84,12 @@ def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | No
             return None
         first, last = min(first, first_seen), max(last, last_seen)
     principal = latest.principal
-    return Row(
-        key=key,
-        columns={
+    columns: dict[str, object] = {"FirstSeen": first, "LastSeen": last}
+    if latest.time == last:  # an older call must not bring back what a newer one said
+        columns |= {
             "Subject": principal.subject,
             "Tenant": principal.tenant or "",
             "ObjectId": principal.object_id or "",
             "ClientApp": principal.client_app or "",
-            "FirstSeen": first,
-            "LastSeen": last,
-        },
-        etag=None if stored is None else stored.etag,
-    )
+        }
+    return Row(key=key, columns=columns, etag=None if stored is None else stored.etag)

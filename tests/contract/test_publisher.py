@@ -356,3 +356,64 @@ async def test_closing_sends_what_is_pending_then_disconnects(producer: FakeProd
 
     assert producer.bodies == [b"[1]"]
     assert producer.is_closed
+
+
+async def test_an_unforeseen_error_does_not_block_the_partition_for_ever() -> None:
+    """Whatever the SDK raises, the waiting calls hear of it and the next send is tried."""
+    producer = BrokenOnce()
+    sender = EventHubSender(cast(EventHubProducerClient, producer))
+    with pytest.raises(PublishFailed):
+        await sender.send("alice", b"1")
+    await sender.send("alice", b"2")
+
+    assert producer.sent == ["[2]"]
+
+
+class BrokenOnce:
+    """A producer whose first send fails in a way that nobody foresaw."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.is_broken = True
+
+    async def get_partition_ids(self) -> list[str]:
+        return ["0"]
+
+    async def create_batch(self) -> None:
+        return None
+
+    async def send_batch(self, messages: list[EventData], **_options: object) -> None:
+        if self.is_broken:
+            self.is_broken = False
+            raise RuntimeError("a fault in the SDK")
+        self.sent += [message.body_as_str() for message in messages]
+
+
+class Unforeseen:
+    """A hub and an outbox that fail in ways that nobody foresaw, or never answer."""
+
+    def __init__(self, *, hangs: bool = False) -> None:
+        self.hangs = hangs
+
+    async def send(self, subject: str, encoded_event: bytes) -> None:
+        raise RuntimeError("hub")
+
+    async def keep(self, events: Sequence[UsageEvent]) -> None:
+        if self.hangs:
+            await asyncio.Event().wait()
+        raise ValueError("outbox")
+
+
+@pytest.mark.parametrize("hangs", [False, True])
+async def test_faults_that_nobody_foresaw_leave_the_event_in_the_log(
+    hangs: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Publishing never raises, never waits for ever and never drops an event silently."""
+    both = Unforeseen(hangs=hangs)
+    sink = PublishingSink(
+        both, both, acknowledge_timeout_seconds=0.01, waits_for_acknowledgement=True
+    )
+    await sink.publish(usage_event(1))
+
+    assert "usage_event_unpublished" in caplog.text
+    assert str(usage_event(1).id) in caplog.text

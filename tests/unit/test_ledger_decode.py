@@ -14,6 +14,7 @@ from tests.factories import (
     RETENTION,
     document,
     document_with_data,
+    event_id,
     json_message,
     message,
     raw_message,
@@ -78,7 +79,8 @@ def test_of_a_member_that_comes_twice_the_last_one_counts() -> None:
         (b"[{}", Reason.NOT_JSON),
         (b"[" * 100_000, Reason.NOT_JSON),
         (b"[" * 100_000 + b"]" * 100_000, Reason.NOT_JSON),
-        (b"9" * 5_000, Reason.NOT_JSON),
+        (b"[]", Reason.NOT_AN_EVENT),
+        (b"9" * 5_000, Reason.NOT_AN_EVENT),
         (b"null", Reason.NOT_AN_EVENT),
         (b'"text"', Reason.NOT_AN_EVENT),
         (b"NaN", Reason.NOT_AN_EVENT),
@@ -251,3 +253,22 @@ def test_a_detail_shows_only_the_beginning_of_what_was_refused() -> None:
     found = decoded(json_message(document(subject="x" * 100_000)))
 
     assert len(found.dead_letters[0].detail) < 200
+
+
+@pytest.mark.parametrize("member", ["time", "started_at"])
+def test_a_time_beyond_what_utc_can_hold_is_a_dead_letter(member: str) -> None:
+    """A time that is valid only in its own offset is refused like any other bad time."""
+    text = "9999-12-31T23:59:59-01:00"
+    value = document(time=text) if member == "time" else document_with_data(started_at=text)
+    found = decode([json_message(value)], now=NOW, retention=RETENTION)
+
+    assert [letter.reason for letter in found.dead_letters] == [Reason.INVALID_FIELD]
+
+
+def test_a_number_too_long_to_read_takes_no_neighbours_with_it() -> None:
+    """Python converts no whole number of over 4,300 digits; only the event that has it is refused."""
+    bad = encode_event(usage_event(2)).replace(b'"status":200', b'"status":' + b"9" * 5000)
+    body = b"[" + encode_event(usage_event(1)) + b"," + bad + b"]"
+    found = decode([raw_message(body)], now=NOW, retention=RETENTION)
+
+    assert [event.id for event in found.events] == [event_id(1)]

@@ -145,3 +145,19 @@ async def test_contention_without_end_is_an_outage(
 
     with pytest.raises(StorageUnavailable, match="10 conflicts in a row"):
         await subjects.see([usage_event(1)])
+
+
+async def test_an_older_call_does_not_bring_an_older_client_app_back() -> None:
+    """Tenant, object id and client app are those of the newest call, in whatever order they come."""
+    store = MemoryRowStore()
+    subjects = SubjectWriter(store)
+    new = replace(usage_event(1), principal=replace(PRINCIPAL, client_app="new"))
+    old = replace(
+        usage_event(2),
+        time=NOW - timedelta(hours=1),
+        principal=replace(PRINCIPAL, client_app="old"),
+    )
+    await subjects.see([new])
+    await subjects.see([old])
+
+    assert store.rows("Subjects")["alice"]["ClientApp"] == "new"

@@ -67,8 +67,14 @@ def test_a_query_holds_all_of_the_periods_it_names(
 @pytest.mark.parametrize(
     ("changes", "accepted"),
     [
-        ({"first": "last week"}, "YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH in UTC, got 'last week'"),
-        ({"last": "2026-11-31"}, "YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH in UTC, got '2026-11-31'"),
+        (
+            {"first": "last week"},
+            "YYYY-MM-DD or YYYY-MM-DDTHH in UTC from 2000 on, got 'last week'",
+        ),
+        (
+            {"last": "2026-11-31"},
+            "YYYY-MM-DD or YYYY-MM-DDTHH in UTC from 2000 on, got '2026-11-31'",
+        ),
         ({"groups": "team"}, "subject, deployment, model, tier, comma-separated; got 'team'"),
         ({"groups": "tier,model,tier"}, "twice: 'tier,model,tier'"),
         (

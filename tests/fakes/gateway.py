@@ -1,0 +1,179 @@
+"""In-memory stand-ins for what the front door needs; each obeys its protocol in `meter.ports`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from random import Random
+
+from meter.errors import KeysUnavailable, UpstreamError
+from meter.gateway.relay import CallerGone
+from meter.ports import Headers, UpstreamRequest
+from meter.usage import UsageEvent
+
+START = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+
+type Key = Mapping[str, object]
+type Part = bytes | Exception | asyncio.Event
+
+
+@dataclass
+class FakeClock:
+    """A clock that moves when told to."""
+
+    moment: datetime = START
+    seconds: float = 1000.0
+
+    def now(self) -> datetime:
+        return self.moment
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def advance(self, seconds: float) -> None:
+        self.moment += timedelta(seconds=seconds)
+        self.seconds += seconds
+
+
+def seeded_dice(seed: int = 7) -> Random:
+    """Chance that is the same in every run; `Random` has what `Dice` asks for."""
+    return Random(seed)
+
+
+@dataclass
+class FixedDice:
+    """Rolls the same number each time."""
+
+    value: float = 0.0
+
+    def random(self) -> float:
+        return self.value
+
+    def randbytes(self, n: int) -> bytes:
+        return bytes(range(n))
+
+
+@dataclass
+class FakeKeySource:
+    """Key sets by issuer; `is_down` makes each fetch fail, `gate` holds it until set."""
+
+    keys: dict[str, Sequence[Key]]
+    is_down: bool = False
+    gate: asyncio.Event | None = None
+    fetched: list[str] = field(default_factory=list)
+
+    async def fetch(self, issuer: str) -> Sequence[Key]:
+        self.fetched.append(issuer)
+        if self.gate is not None:
+            await self.gate.wait()
+        if self.is_down:
+            raise KeysUnavailable("the issuer did not answer")
+        return self.keys[issuer]
+
+
+class FakeAnswer:
+    """A backend's answer: parts are bytes to give, an exception to raise or an event to wait for."""
+
+    def __init__(self, status: int, headers: Headers, parts: Sequence[Part]) -> None:
+        self.status = status
+        self.headers = headers
+        self.times_closed = 0
+        self.parts_read = 0
+        self.is_waiting = asyncio.Event()
+        self._parts = parts
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            self.parts_read += 1
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, bytes):
+                yield part
+            else:
+                self.is_waiting.set()
+                await part.wait()
+
+    async def close(self) -> None:
+        self.times_closed += 1
+
+
+def json_answer(status: int, body: bytes, *headers: tuple[str, str]) -> FakeAnswer:
+    """A whole JSON answer."""
+    return FakeAnswer(status, (("content-type", "application/json"), *headers), [body])
+
+
+def stream_answer(*parts: Part, headers: Headers = ()) -> FakeAnswer:
+    """An event stream."""
+    return FakeAnswer(200, (("content-type", "text/event-stream"), *headers), parts)
+
+
+@dataclass
+class FakeUpstream:
+    """Gives each backend's scripted answers in order; the last one is not repeated."""
+
+    script: dict[str, list[FakeAnswer | UpstreamError]]
+    clock: FakeClock | None = None
+    seconds_per_send: float = 0.0
+    gate: asyncio.Event | None = None
+    requests: list[UpstreamRequest] = field(default_factory=list)
+
+    async def send(
+        self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
+    ) -> FakeAnswer:
+        self.requests.append(request)
+        if self.clock is not None:
+            self.clock.advance(self.seconds_per_send)
+        if self.gate is not None:
+            await self.gate.wait()
+        answer = self.script[request.backend].pop(0)
+        if isinstance(answer, UpstreamError):
+            raise answer
+        return answer
+
+    @property
+    def order(self) -> list[str]:
+        """The backends in the order in which they were asked."""
+        return [request.backend for request in self.requests]
+
+
+@dataclass
+class FakeCredentials:
+    """An API key a backend; a backend in `refused` has none."""
+
+    refused: frozenset[str] = frozenset()
+
+    async def headers_for(self, backend: str) -> Headers:
+        if backend in self.refused:
+            raise UpstreamError("the managed identity gave no token")
+        return (("api-key", f"key-of-{backend}"),)
+
+
+@dataclass
+class FakeSink:
+    """Keeps the events it is given; `gate` holds the acknowledgement until set."""
+
+    events: list[UsageEvent] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def publish(self, event: UsageEvent) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        self.events.append(event)
+
+
+@dataclass
+class FakeCaller:
+    """A caller that takes what is written until it leaves after `leaves_after` writes."""
+
+    leaves_after: int | None = None
+    writes: list[bytes] = field(default_factory=list)
+
+    async def write(self, data: bytes) -> None:
+        if self.leaves_after is not None and len(self.writes) >= self.leaves_after:
+            raise CallerGone
+        self.writes.append(data)
+
+    @property
+    def received(self) -> bytes:
+        """All the bytes that arrived."""
+        return b"".join(self.writes)

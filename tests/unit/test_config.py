@@ -1,0 +1,405 @@
+"""Settings are read once, typed and defaulted, and every problem they have is told at once."""
+
+import json
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from meter.config import (
+    AzureEndpoint,
+    Durability,
+    InvalidSettings,
+    Limits,
+    OnDisconnect,
+    event_hub_name,
+    load_settings,
+    load_storage_settings,
+)
+from meter.errors import ConfigError
+from meter.gateway.auth import TokenRules
+from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
+from meter.usage import Tier
+
+CONNECTION = "AccountName=a;AccountKey=storage-secret"
+BACKEND = {"name": "eu", "url": "https://eu.openai.azure.com", "deployments": {"gpt": "gpt-own"}}
+REQUIRED = {
+    "METER_ISSUERS": "https://login.example/t/v2.0",
+    "METER_AUDIENCES": "api://meter",
+    "METER_BACKENDS": json.dumps({"backends": [BACKEND]}),
+    "EventHubConnection": "Endpoint=sb://hub/;SharedAccessKey=hub-secret",
+    "MeterStorage": CONNECTION,
+}
+
+
+def environment(**changes: str) -> dict[str, str]:
+    return REQUIRED | changes
+
+
+def backends(*entries: object) -> dict[str, str]:
+    return environment(METER_BACKENDS=json.dumps({"backends": entries}))
+
+
+def problems(settings: dict[str, str]) -> tuple[str, ...]:
+    with pytest.raises(InvalidSettings) as found:
+        load_settings(settings)
+    return found.value.problems
+
+
+def test_what_is_not_set_has_its_default() -> None:
+    """The mandatory settings alone are enough."""
+    gateway = load_settings(REQUIRED).gateway
+
+    assert gateway.rules == TokenRules(
+        issuers=frozenset({"https://login.example/t/v2.0"}),
+        audiences=frozenset({"api://meter"}),
+        algorithms=frozenset({"RS256"}),
+        subject_claim="sub",
+    )
+    assert gateway.limits == Limits(
+        connect_timeout_seconds=5,
+        first_byte_timeout_seconds=120,
+        idle_timeout_seconds=600,
+        publish_timeout_seconds=1,
+        drain_seconds=300,
+        max_drains=100,
+        max_body_bytes=33_554_432,
+    )
+    assert (gateway.durability, gateway.on_disconnect) == (
+        Durability.ACKNOWLEDGED,
+        OnDisconnect.DRAIN,
+    )
+    assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (30, False)
+    assert gateway.source == "/aoai-meter/local"
+
+
+def test_the_hub_and_the_storage_have_their_defaults() -> None:
+    """The hub is `usage`; calls are kept apart for 100 days."""
+    settings = load_settings(REQUIRED)
+
+    assert (settings.hub.name, settings.storage.retention) == ("usage", timedelta(days=100))
+
+
+def test_a_backend_has_its_defaults() -> None:
+    """First priority, weight 1, standard tier, the app's own identity."""
+    gateway = load_settings(REQUIRED).gateway
+
+    assert gateway.backends == (
+        Backend(
+            name="eu",
+            url="https://eu.openai.azure.com",
+            priority=1,
+            weight=1,
+            tier=Tier.STANDARD,
+            deployments={"gpt": "gpt-own"},
+        ),
+    )
+    assert gateway.auth == {"eu": ManagedIdentity()}
+
+
+def test_all_that_is_set_is_used() -> None:
+    """Lists are comma-separated; spaces and empty parts do not matter."""
+    settings = load_settings(
+        environment(
+            METER_ISSUERS="https://a.example/, https://b.example ,",
+            METER_AUDIENCES=" api://a,api://b ",
+            METER_ALLOWED_TENANTS="t1,t2",
+            METER_ALLOWED_APPS="app",
+            METER_REQUIRED_ROLES="Meter.Call",
+            METER_REQUIRED_SCOPES="call",
+            METER_SUBJECT_CLAIM="oid",
+            METER_ALGORITHMS="RS256,ES256",
+            METER_DURABILITY="background",
+            METER_ON_DISCONNECT="cancel",
+            METER_RETENTION_DAYS="30",
+            METER_CONNECT_TIMEOUT_SECONDS="0.5",
+            METER_FIRST_BYTE_TIMEOUT_SECONDS="2",
+            METER_IDLE_TIMEOUT_SECONDS="3",
+            METER_PUBLISH_TIMEOUT_SECONDS="4",
+            METER_DRAIN_SECONDS="5",
+            METER_MAX_DRAINS="6",
+            METER_MAX_BODY_BYTES="7000",
+            METER_JWKS_REFRESH_SECONDS="8",
+            METER_EXPOSE_BACKEND="TRUE",
+            METER_EVENT_HUB="other",
+            WEBSITE_SITE_NAME="site",
+        )
+    )
+
+    gateway = settings.gateway
+    assert gateway.rules == TokenRules(
+        issuers=frozenset({"https://a.example/", "https://b.example"}),
+        audiences=frozenset({"api://a", "api://b"}),
+        algorithms=frozenset({"RS256", "ES256"}),
+        allowed_tenants=frozenset({"t1", "t2"}),
+        allowed_apps=frozenset({"app"}),
+        required_roles=frozenset({"Meter.Call"}),
+        required_scopes=frozenset({"call"}),
+        subject_claim="oid",
+    )
+    assert gateway.limits == Limits(
+        connect_timeout_seconds=0.5,
+        first_byte_timeout_seconds=2,
+        idle_timeout_seconds=3,
+        publish_timeout_seconds=4,
+        drain_seconds=5,
+        max_drains=6,
+        max_body_bytes=7000,
+    )
+    assert (gateway.durability, gateway.on_disconnect) == (
+        Durability.BACKGROUND,
+        OnDisconnect.CANCEL,
+    )
+    assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
+    assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
+    assert settings.storage.retention == timedelta(days=30)
+
+
+def test_a_backend_is_read_whole() -> None:
+    """Its address loses the `/openai` that Azure's pages show at its end."""
+    entry = {
+        "name": "ptu",
+        "url": "https://eu.openai.azure.com/openai/",
+        "priority": 2,
+        "weight": 70,
+        "tier": "provisioned",
+        "auth": {"kind": "api-key", "setting": "EU_KEY"},
+        "deployments": {"gpt": "own", "embed": "embed"},
+    }
+    gateway = load_settings(backends(entry) | {"EU_KEY": "backend-secret"}).gateway
+
+    assert gateway.backends == (
+        Backend(
+            name="ptu",
+            url="https://eu.openai.azure.com",
+            priority=2,
+            weight=70,
+            tier=Tier.PROVISIONED,
+            deployments={"gpt": "own", "embed": "embed"},
+        ),
+    )
+    assert gateway.auth == {"ptu": ApiKey("backend-secret")}
+
+
+def test_backends_may_be_a_bare_list_or_in_a_file(tmp_path: Path) -> None:
+    """Inline JSON or a file's path."""
+    file = tmp_path / "backends.json"
+    file.write_text(REQUIRED["METER_BACKENDS"], "utf-8")
+    settings = [REQUIRED["METER_BACKENDS"], json.dumps([BACKEND]), str(file)]
+
+    loaded = [load_settings(environment(METER_BACKENDS=text)).gateway.backends for text in settings]
+
+    assert loaded[0] == loaded[1] == loaded[2]
+
+
+@pytest.mark.parametrize("name", ["METER_ISSUERS", "METER_AUDIENCES", "METER_BACKENDS"])
+@pytest.mark.parametrize("value", [None, "", "  "])
+def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
+    """A missing audience stops the app; it never means any."""
+    settings = {k: v for k, v in REQUIRED.items() if k != name}
+    settings |= {} if value is None else {name: value}
+
+    (problem,) = problems(settings)
+
+    assert problem.startswith(f"{name} is not set: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("METER_CONNECT_TIMEOUT_SECONDS", "0", "must be a number from 0.1 to 60, got '0'"),
+        ("METER_CONNECT_TIMEOUT_SECONDS", "61", "must be a number from 0.1 to 60, got '61'"),
+        ("METER_FIRST_BYTE_TIMEOUT_SECONDS", "nan", "must be a number from 0.1 to 1800, got 'nan'"),
+        ("METER_IDLE_TIMEOUT_SECONDS", "inf", "must be a number from 1 to 1800, got 'inf'"),
+        ("METER_PUBLISH_TIMEOUT_SECONDS", "1s", "must be a number from 0.05 to 30, got '1s'"),
+        ("METER_DRAIN_SECONDS", "-1", "must be a number from 1 to 1800, got '-1'"),
+        ("METER_MAX_DRAINS", "many", "must be a number from 0 to 10000, got 'many'"),
+        ("METER_MAX_BODY_BYTES", "1", "must be a number from 1024 to 1.04858e+08, got '1'"),
+        ("METER_JWKS_REFRESH_SECONDS", "0", "must be a number from 1 to 86400, got '0'"),
+        ("METER_RETENTION_DAYS", "0", "must be a number from 1 to 3660, got '0'"),
+        ("METER_DURABILITY", "safe", "must be one of acknowledged, background, got 'safe'"),
+        ("METER_ON_DISCONNECT", "DRAIN", "must be one of drain, cancel, got 'DRAIN'"),
+        ("METER_EXPOSE_BACKEND", "yes", "must be true or false, got 'yes'"),
+        ("METER_BACKENDS", "{", "is not valid JSON"),
+        ("METER_BACKENDS", "[" * 200_000, "is not valid JSON"),
+        ("METER_BACKENDS", "[]", 'must be {"backends": [...]} with at least one backend'),
+        ("METER_BACKENDS", "{}", 'must be {"backends": [...]} with at least one backend'),
+        ("METER_BACKENDS", "/no/such/file", "names a file that cannot be read (FileNotFoundError)"),
+        ("METER_BACKENDS", "\x00", "names a file that cannot be read (ValueError)"),
+    ],
+)
+def test_a_value_that_is_refused_is_told_with_what_is_accepted(
+    name: str, value: str, text: str
+) -> None:
+    """What was refused, the value, and what would do."""
+    (problem,) = problems(environment(**{name: value}))
+
+    assert problem.startswith(f"{name} {text}")
+
+
+@pytest.mark.parametrize("algorithm", ["none", "HS256", "rs256", "EdDSA"])
+def test_only_asymmetric_algorithms_can_be_configured(algorithm: str) -> None:
+    """Never `none`, never HS*."""
+    (problem,) = problems(environment(METER_ALGORITHMS=f"RS256,{algorithm}"))
+
+    assert problem == (
+        "METER_ALGORITHMS accepts ES256, ES384, ES512, PS256, PS384, PS512, RS256, RS384, RS512; "
+        f"got {algorithm}"
+    )
+
+
+@pytest.mark.parametrize(
+    "issuer", ["http://login.example", "login.example", "ftp://x", "https://", "file:///keys"]
+)
+def test_issuers_are_asked_over_https(issuer: str) -> None:
+    """Plain http is for loopback."""
+    (problem,) = problems(environment(METER_ISSUERS=issuer))
+
+    assert problem.startswith(
+        "METER_ISSUERS must be https URLs; plain http is accepted on loopback"
+    )
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8080", "localhost:1", "[::1]:9", "127.9.9.9"])
+def test_plain_http_is_accepted_on_loopback(host: str) -> None:
+    """For the local stack: issuers and backends."""
+    settings = backends(BACKEND | {"url": f"http://{host}"}) | {"METER_ISSUERS": f"http://{host}/t"}
+
+    assert load_settings(settings).gateway.backends[0].url == f"http://{host}"
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"name": ""}, "needs a name of 1-64 letters, digits and ._- for each backend"),
+        ({"name": "a b"}, "needs a name of 1-64 letters, digits and ._- for each backend"),
+        ({"url": None}, "needs an https url for each backend; plain http on loopback only"),
+        ({"url": "http://x.example"}, "needs an https url for each backend; plain http on"),
+        ({"url": "https://x.example?a=1"}, "needs an https url for each backend; plain http on"),
+        ({"url": "https://u:p@x.example"}, "needs an https url for each backend; plain http on"),
+        ({"weight": 0}, "weight must be 1-100, got 0"),
+        ({"weight": 101}, "weight must be 1-100, got 101"),
+        ({"weight": True}, "weight must be 1-100, got True"),
+        ({"weight": 1.5}, "weight must be 1-100, got 1.5"),
+        ({"priority": 0}, "priority must be 1-1000, got 0"),
+        ({"priority": "1"}, "priority must be 1-1000, got '1'"),
+        ({"tier": "premium"}, "tier must be one of provisioned, standard, got 'premium'"),
+        ({"deployments": {}}, "needs deployments for each backend"),
+        ({"deployments": ["gpt"]}, "needs deployments for each backend"),
+        ({"deployments": {"a/b": "x"}}, "needs deployments for each backend"),
+        ({"deployments": {"gpt": None}}, "needs deployments for each backend"),
+        ({"auth": {"kind": "password"}}, "auth.kind must be managed-identity or api-key"),
+        ({"auth": "api-key"}, "auth.kind must be managed-identity or api-key"),
+        ({"auth": {"kind": "api-key"}}, "auth.setting must name a setting that holds the key"),
+        (
+            {"auth": {"kind": "api-key", "setting": "UNSET"}},
+            "auth.setting must name a setting that holds the key",
+        ),
+        (
+            {"wieght": 5},
+            "accepts auth, deployments, name, priority, tier, url, weight; got wieght",
+        ),
+    ],
+    ids=str,
+)
+def test_a_backend_that_cannot_be_used_is_told(change: dict[str, object], text: str) -> None:
+    """With the backend's name as a detail for operators."""
+    (problem,) = problems(backends(BACKEND | change))
+
+    assert problem.startswith(f"METER_BACKENDS {text}")
+    assert problem.endswith(f"(backend {change.get('name', 'eu')!r})")
+
+
+def test_backends_have_different_names() -> None:
+    """Their circuits and credentials go by name."""
+    assert problems(backends(BACKEND, BACKEND)) == (
+        "METER_BACKENDS has a name twice (backend 'eu')",
+    )
+
+
+def test_a_backend_that_is_no_object_is_told_by_its_place() -> None:
+    """It has no name to go by."""
+    found = problems(backends(BACKEND, 7))
+
+    assert "METER_BACKENDS has an entry that is no object (backend '#2')" in found
+
+
+def test_every_problem_is_told_at_once() -> None:
+    """Not the first only, so that one restart mends them all."""
+    found = problems(
+        {"METER_DURABILITY": "x", "METER_MAX_DRAINS": "x", "METER_BACKENDS": '[{"name":"a"}]'}
+    )
+
+    assert [problem.split()[0] for problem in found] == [
+        "METER_BACKENDS",
+        "METER_BACKENDS",
+        "METER_ISSUERS",
+        "METER_AUDIENCES",
+        "METER_DURABILITY",
+        "METER_MAX_DRAINS",
+        "EventHubConnection",
+        "MeterStorage",
+    ]
+
+
+def test_invalid_settings_are_a_config_error() -> None:
+    """Entry points answer it as one."""
+    with pytest.raises(ConfigError, match="METER_ISSUERS is not set"):
+        load_settings({})
+
+
+def test_no_secret_is_shown() -> None:
+    """Not in any settings' text, nor in a problem's."""
+    keyed = BACKEND | {"auth": {"kind": "api-key", "setting": "EU_KEY"}}
+    settings = backends(keyed) | {"EU_KEY": "backend-secret"}
+
+    shown = repr(load_settings(settings)) + str(problems(settings | {"METER_ISSUERS": ""}))
+
+    assert [s for s in ("backend-secret", "hub-secret", "storage-secret") if s in shown] == []
+
+
+def test_services_are_addressed_with_an_identity_or_a_connection_string() -> None:
+    """`__fullyQualifiedNamespace`, `__tableServiceUri` and `__clientId`."""
+    settings = {
+        k: v for k, v in REQUIRED.items() if k not in {"EventHubConnection", "MeterStorage"}
+    }
+    loaded = load_settings(
+        settings
+        | {
+            "EventHubConnection__fullyQualifiedNamespace": "hub.servicebus.windows.net",
+            "EventHubConnection__clientId": "hub-client",
+            "MeterStorage__tableServiceUri": "https://a.table.core.windows.net",
+            "AZURE_CLIENT_ID": "client",
+        }
+    )
+
+    assert loaded.hub.endpoint == AzureEndpoint(
+        address="hub.servicebus.windows.net", client_id="hub-client"
+    )
+    assert loaded.storage.endpoint == AzureEndpoint(
+        address="https://a.table.core.windows.net", client_id="client"
+    )
+
+
+def test_storage_falls_back_to_the_hosts_own() -> None:
+    """`AzureWebJobsStorage`, where `MeterStorage` is not set."""
+    hosts = {"AzureWebJobsStorage": CONNECTION}
+    loaded = [load_storage_settings(hosts | own) for own in ({}, {"MeterStorage": ""})]
+
+    assert [one.endpoint.connection_string for one in loaded] == [CONNECTION, CONNECTION]
+
+
+def test_the_hubs_name_is_known_before_settings_are_checked() -> None:
+    """The Functions host needs it to index the trigger."""
+    assert [event_hub_name({}), event_hub_name({"METER_EVENT_HUB": "x"})] == ["usage", "x"]
+
+
+@pytest.mark.parametrize("text", ["nonsense", "DefaultEndpointsProtocol=https", "AccountKey=x"])
+def test_a_connection_string_that_is_none_is_a_problem(text: str) -> None:
+    """It is told with the other problems, and not shown: it may hold a key."""
+    with pytest.raises(InvalidSettings) as refusal:
+        load_storage_settings({"MeterStorage": text})
+
+    assert refusal.value.problems == (
+        "MeterStorage is no connection string: Name=value pairs, separated by ;",
+    )

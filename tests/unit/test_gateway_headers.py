@@ -1,0 +1,185 @@
+"""Credentials, steering and identity never reach a backend; connection matters stay on their hop."""
+
+from urllib.parse import unquote
+
+import pytest
+
+from meter.gateway.headers import downstream_headers, header, subject_header, upstream_headers
+
+KEY = (("api-key", "key-of-a"),)
+
+STRIPPED_UPSTREAM = [
+    "authorization",
+    "cookie",
+    "host",
+    "content-length",
+    "expect",
+    "via",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-original-url",
+    "x-arr-log-id",
+    "x-azure-clientip",
+    "client-ip",
+    "x-ms-spillover-deployment",
+    "x-ms-client-principal",
+    "x-ms-token-aad-access-token",
+    "ocp-apim-subscription-key",
+    "x-meter-event-id",
+    "total-tokens",
+    "connection",
+    "keep-alive",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+]
+
+
+@pytest.mark.parametrize("name", STRIPPED_UPSTREAM)
+def test_what_is_not_a_backends_business_is_stripped(name: str) -> None:
+    """Credentials, cookies, forwarding, steering and hop-by-hop headers."""
+    sent = upstream_headers(((name, "x"), ("accept", "*/*")), "alice", KEY)
+
+    assert header(sent, name) is None
+    assert header(sent, "accept") == "*/*"
+
+
+def test_a_backend_gets_the_gateways_credentials_and_no_others() -> None:
+    """The caller's `api-key` gives way to the backend's."""
+    caller = (("api-key", "callers"), ("authorization", "Bearer callers"))
+
+    sent = upstream_headers(caller, "alice", KEY)
+
+    assert [pair for pair in sent if pair[0] in {"api-key", "authorization"}] == [
+        ("api-key", "key-of-a")
+    ]
+
+
+def test_the_callers_identity_header_is_overwritten() -> None:
+    """Only the verified subject is sent on."""
+    sent = upstream_headers((("caller-subject", "admin"),), "alice", KEY)
+
+    assert [value for name, value in sent if name == "caller-subject"] == ["alice"]
+
+
+def test_answers_are_asked_for_unencoded() -> None:
+    """A compressed answer could not be metered on its way."""
+    sent = upstream_headers((("accept-encoding", "gzip, br"),), "alice", KEY)
+
+    assert [value for name, value in sent if name == "accept-encoding"] == ["identity"]
+
+
+def test_other_headers_are_passed_on_in_order() -> None:
+    """Repeated ones too."""
+    caller = (("content-type", "application/json"), ("x-a", "1"), ("x-b", "2"), ("x-a", "3"))
+
+    sent = upstream_headers(caller, "alice", KEY)
+
+    assert sent[:4] == caller
+
+
+def test_headers_that_connection_names_are_dropped_both_ways() -> None:
+    """RFC 9110 section 7.6.1; what the gateway adds itself cannot be named away."""
+    headers = (("connection", "X-Secret , caller-subject,close"), ("x-secret", "1"), ("x-ok", "2"))
+
+    sent = upstream_headers(headers, "alice", KEY)
+
+    assert (header(sent, "x-secret"), header(sent, "caller-subject")) == (None, "alice")
+    assert downstream_headers(headers) == (("x-ok", "2"),)
+
+
+@pytest.mark.parametrize(
+    ("value", "is_sent"),
+    [
+        ("0191-abc_DEF.1:2/3+4=", True),
+        ("a" * 128, True),
+        ("a" * 129, False),
+        ("", False),
+        ("a b", False),
+        ("id\u00e9", False),
+        ("<script>", False),
+    ],
+)
+def test_a_client_request_id_is_passed_on_when_it_is_one(value: str, is_sent: bool) -> None:
+    """Limited in length and characters."""
+    sent = upstream_headers((("x-ms-client-request-id", value),), "alice", KEY)
+
+    assert (header(sent, "x-ms-client-request-id") == value) is is_sent
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x-request-id",
+        "apim-request-id",
+        "x-ms-request-id",
+        "x-ms-client-request-id",
+        "x-ms-region",
+        "azureml-model-session",
+        "openai-model",
+        "openai-processing-ms",
+        "x-ms-deployment-name",
+        "x-ms-spillover-from-deployment",
+        "x-ms-spillover-error",
+        "x-ratelimit-remaining-tokens",
+        "retry-after",
+        "retry-after-ms",
+        "policy-id",
+        "content-type",
+        "x-should-retry",
+    ],
+)
+def test_what_sdks_and_operators_read_reaches_the_caller(name: str) -> None:
+    """Azure's own headers, as they came."""
+    assert downstream_headers(((name, "1"),)) == ((name, "1"),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "location",
+        "set-cookie",
+        "server",
+        "date",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "upgrade",
+        "proxy-authenticate",
+        "total-tokens",
+        "x-meter-event-id",
+        "x-meter-backend",
+    ],
+)
+def test_what_belongs_to_the_backends_connection_or_to_us_is_dropped(name: str) -> None:
+    """A backend can neither redirect the caller, nor set cookies, nor speak for the gateway."""
+    assert downstream_headers(((name, "1"),)) == ()
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        ("alice", "alice"),
+        ("a b/c?d", "a b/c?d"),
+        ("caf\u00e9", "caf%C3%A9"),
+        (" lead", "%20lead"),
+        ("trail ", "trail%20"),
+        ("line\r\nx-evil: 1", "line%0D%0Ax-evil%3A%201"),
+        ("nul\x00", "nul%00"),
+        ("\U0001f600", "%F0%9F%98%80"),
+    ],
+)
+def test_a_subject_is_sent_plain_or_percent_encoded(subject: str, expected: str) -> None:
+    """Plain ASCII as it is, anything else as percent-encoded UTF-8, so no header can be injected."""
+    assert subject_header(subject) == expected
+
+
+def test_the_longest_encoded_subject_reads_back() -> None:
+    """255 characters of any kind."""
+    subject = "\U0001f600" * 255
+
+    assert unquote(subject_header(subject)) == subject

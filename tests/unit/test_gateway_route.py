@@ -1,0 +1,160 @@
+"""A request line is one of the known forms or is refused."""
+
+import pytest
+
+from meter.errors import BadRequest, NotServed
+from meter.gateway.route import Operation, is_deployment_name, parse_route
+
+ACCEPTED = [
+    ("/openai/deployments/gpt-4o/chat/completions", "chat/completions", "gpt-4o"),
+    ("/openai/deployments/a.b_c-1/completions", "completions", "a.b_c-1"),
+    ("/openai/deployments/embed/embeddings", "embeddings", "embed"),
+    ("/openai/responses", "responses", None),
+    ("/openai/v1/chat/completions", "chat/completions", None),
+    ("/openai/v1/completions", "completions", None),
+    ("/openai/v1/embeddings", "embeddings", None),
+    ("/openai/v1/responses", "responses", None),
+]
+REFUSED = [
+    "",
+    "/",
+    "//openai/responses",
+    "/openai//responses",
+    "/openai/responses/",
+    "/openai/responses/resp_1",
+    "/openai/responses;x=1",
+    "/openai/responses%20",
+    "/openai/responses\n",
+    "/OpenAI/responses",
+    "/openai/Responses",
+    "/api/openai/responses",
+    "/openai/v1/models",
+    "/openai/models",
+    "/openai/v2/responses",
+    "/openai/v1/../responses",
+    "/openai/./responses",
+    "/openai/%72esponses",
+    "/openai%2fresponses",
+    "\\openai\\responses",
+    "/openai\\responses",
+    "https://evil.example/openai/responses",
+    "http://127.0.0.1/openai/v1/embeddings",
+    "openai/responses",
+    "*",
+    "/openai/deployments/gpt/chat/completions/",
+    "/openai/deployments/gpt/chat//completions",
+    "/openai/deployments//chat/completions",
+    "/openai/deployments/gpt/responses",
+    "/openai/deployments/gpt/images/generations",
+    "/openai/deployments/gpt/audio/speech",
+    "/openai/deployments/a/b/chat/completions",
+    "/openai/deployments/%2e%2e/chat/completions",
+    "/openai/deployments/..%2f/chat/completions",
+    "/openai/deployments/gpt%2fchat/completions",
+    "/openai/deployments/gpt;v=1/chat/completions",
+    "/openai/deployments/g\\pt/chat/completions",
+    "/openai/deployments/gpt\u00e9/chat/completions",
+    "/openai/deployments/gpt\u0661/chat/completions",
+    "/openai/deployments/gpt chat/completions",
+    "/openai/deployments/gpt\x00/chat/completions",
+    "/openai/deployments/" + "a" * 65 + "/chat/completions",
+    "/openai/deployments/gpt/chat/completions?api-version=1",
+    "/openai/deployments/gpt/chat/completions#x",
+]
+
+
+@pytest.mark.parametrize(("path", "operation", "deployment"), ACCEPTED)
+def test_the_known_forms_are_routed(path: str, operation: str, deployment: str | None) -> None:
+    """Classic paths name the deployment; the others leave it to the body's `model`."""
+    route = parse_route("POST", path, "")
+
+    assert (route.operation.value, route.deployment) == (operation, deployment)
+
+
+@pytest.mark.parametrize("path", REFUSED, ids=repr)
+def test_every_other_path_is_not_found(path: str) -> None:
+    """Deny by default, on the path as it was sent."""
+    with pytest.raises(NotServed) as refused:
+        parse_route("POST", path, "")
+
+    assert refused.value.status == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "post", ""])
+def test_other_methods_are_not_allowed(method: str) -> None:
+    """405 on a known path."""
+    with pytest.raises(BadRequest) as refused:
+        parse_route(method, "/openai/responses", "")
+
+    assert (refused.value.status, refused.value.code) == (405, "MethodNotAllowed")
+
+
+def test_an_unknown_path_is_not_found_whatever_the_method() -> None:
+    """The path is judged before the method."""
+    with pytest.raises(NotServed):
+        parse_route("DELETE", "/openai/files", "")
+
+
+@pytest.mark.parametrize(
+    ("query", "api_version"),
+    [
+        ("", None),
+        ("api-version=2024-10-21", "2024-10-21"),
+        ("x=1&api-version=2025-01-01-preview", "2025-01-01-preview"),
+        ("api-version=preview&api-version=other", "preview"),
+        ("API-Version=2024-10-21", None),
+        ("api-version=", None),
+        ("api-version=" + "v" * 100, "v" * 64),
+    ],
+)
+def test_the_api_version_is_read_from_the_query(query: str, api_version: str | None) -> None:
+    """The first one counts, and its length is bounded since it is stored."""
+    assert parse_route("POST", "/openai/responses", query).api_version == api_version
+
+
+@pytest.mark.parametrize(
+    "query", ["a b", "a=\n", "a=\x00", "\u00e9=1", '"', "<x>", "\\", "a" * 2049]
+)
+def test_a_query_with_odd_characters_is_a_bad_request(query: str) -> None:
+    """400; an encoded form of the same passes unchanged."""
+    with pytest.raises(BadRequest) as refused:
+        parse_route("POST", "/openai/responses", query)
+
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "expected"),
+    [
+        (
+            "/openai/deployments/public/chat/completions",
+            "api-version=1",
+            "/openai/deployments/own-name/chat/completions?api-version=1",
+        ),
+        ("/openai/responses", "api-version=1", "/openai/responses?api-version=1"),
+        ("/openai/v1/embeddings", "", "/openai/v1/embeddings"),
+    ],
+)
+def test_the_upstream_path_is_built_from_the_parts(path: str, query: str, expected: str) -> None:
+    """The backend's own deployment name takes the public one's place; the query stays as it was."""
+    assert parse_route("POST", path, query).upstream_path("own-name") == expected
+
+
+@pytest.mark.parametrize(
+    ("operation", "takes"),
+    [
+        (Operation.CHAT_COMPLETIONS, True),
+        (Operation.COMPLETIONS, True),
+        (Operation.EMBEDDINGS, False),
+        (Operation.RESPONSES, False),
+    ],
+)
+def test_stream_options_are_for_chat_and_completions(operation: Operation, takes: bool) -> None:
+    """The Responses API reports usage by itself and refuses the option."""
+    assert operation.takes_stream_options is takes
+
+
+@pytest.mark.parametrize("name", ["", "a" * 65, "a/b", "a b", "\u00e9", None, 7, ["gpt"], "gpt\n"])
+def test_what_cannot_name_a_deployment_is_told(name: object) -> None:
+    """1-64 letters, digits and `._-`."""
+    assert is_deployment_name(name) is False

@@ -1,0 +1,167 @@
+"""The usage event's wire form: CloudEvents 1.0 JSON in which every field is always there."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from meter.usage import (
+    Attempt,
+    Outcome,
+    Principal,
+    Tier,
+    TokenUsage,
+    UsageEvent,
+    UsageSource,
+    encode_batch,
+    encode_event,
+    format_time,
+    new_event_id,
+)
+
+AT = datetime(2026, 11, 23, 7, 30, 1, 500, tzinfo=UTC)
+EVENT_ID = UUID("019a0000-0000-7000-8000-000000000001")
+
+
+def event(subject: str = "alice") -> UsageEvent:
+    """An event in which everything that may be absent is."""
+    return UsageEvent(
+        id=EVENT_ID,
+        source="/aoai-meter/test",
+        time=AT,
+        principal=Principal(subject=subject, issuer="https://issuer.example"),
+        operation="embeddings",
+        deployment="embed",
+        model=None,
+        api_version=None,
+        backend=None,
+        tier=Tier.STANDARD,
+        outcome=Outcome.FAILED,
+        status=504,
+        streaming=False,
+        usage=TokenUsage(),
+        usage_source=UsageSource.MISSING,
+        started_at=AT,
+        duration_ms=12,
+        attempts=(Attempt(backend="a", status=None, duration_ms=12),),
+    )
+
+
+def test_every_field_is_present_when_it_has_no_value() -> None:
+    """null or 0, as the contract lists them."""
+    assert json.loads(encode_event(event())) == {
+        "specversion": "1.0",
+        "type": "aoai.meter.usage.v1",
+        "source": "/aoai-meter/test",
+        "id": "019a0000-0000-7000-8000-000000000001",
+        "subject": "alice",
+        "time": "2026-11-23T07:30:01.000500Z",
+        "datacontenttype": "application/json",
+        "data": {
+            "principal": {
+                "issuer": "https://issuer.example",
+                "tenant": None,
+                "object_id": None,
+                "client_app": None,
+            },
+            "operation": "embeddings",
+            "deployment": "embed",
+            "model": None,
+            "api_version": None,
+            "backend": None,
+            "tier": "standard",
+            "spilled_from": None,
+            "outcome": "failed",
+            "status": 504,
+            "streaming": False,
+            "usage": {
+                "prompt_tokens": 0,
+                "completion_tokens": 0,
+                "total_tokens": 0,
+                "cached_tokens": 0,
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+                "image_tokens": 0,
+                "seconds": 0,
+            },
+            "usage_source": "missing",
+            "usage_raw": None,
+            "attempts": [{"backend": "a", "status": None, "duration_ms": 12}],
+            "started_at": "2026-11-23T07:30:01.000500Z",
+            "duration_ms": 12,
+            "time_to_first_byte_ms": None,
+            "client_retry_count": 0,
+        },
+    }
+
+
+@given(st.text(min_size=1, max_size=255))
+def test_a_subject_of_any_characters_reads_back(subject: str) -> None:
+    """UTF-8, unescaped; JSON readers get the very same text."""
+    assert json.loads(encode_event(event(subject)))["subject"] == subject
+
+
+@pytest.mark.parametrize("raw", [{"x": "\ud800"}, {"\udfff": 1}, {"x": "y" * 32_768}], ids=str)
+def test_an_event_goes_without_raw_usage_that_cannot_be_sent(raw: dict[str, object]) -> None:
+    """Too long, or no text that UTF-8 can write; the counts are sent all the same."""
+    one = replace(event(), usage=TokenUsage(total_tokens=7), usage_raw=raw)
+
+    data = json.loads(encode_event(one))["data"]
+
+    assert (data["usage_raw"], data["usage"]["total_tokens"]) == (None, 7)
+
+
+def test_raw_usage_is_sent_as_the_backend_wrote_it() -> None:
+    """Also what is not counted yet."""
+    raw = {"total_tokens": 7, "cache_write_tokens": 2, "note": "\u00e9"}
+
+    data = json.loads(encode_event(replace(event(), usage_raw=raw)))["data"]
+
+    assert data["usage_raw"] == raw
+
+
+def test_a_batch_is_an_array_of_its_events() -> None:
+    """Joined without being read again."""
+    encoded = [encode_event(event("a")), encode_event(event("b"))]
+
+    batch = json.loads(encode_batch(encoded))
+
+    assert [one["subject"] for one in batch] == ["a", "b"]
+
+
+def test_a_batch_of_nothing_is_an_empty_array() -> None:
+    """Still a batch."""
+    assert encode_batch([]) == b"[]"
+
+
+def test_times_are_written_in_utc() -> None:
+    """Whatever zone they are given in."""
+    east = AT.astimezone(timezone(timedelta(hours=5, minutes=30)))
+
+    assert format_time(east) == "2026-11-23T07:30:01.000500Z"
+
+
+@given(st.binary(min_size=10, max_size=10))
+def test_an_event_id_is_a_uuid_of_version_7(entropy: bytes) -> None:
+    """RFC 9562 section 5.7: version, variant and the milliseconds, whatever the dice say."""
+    event_id = new_event_id(AT, entropy)
+
+    assert (event_id.version, event_id.variant) == (7, "specified in RFC 4122")
+    assert event_id.int >> 80 == 1_795_419_001_000
+
+
+@given(st.binary(min_size=10, max_size=10), st.binary(min_size=10, max_size=10))
+def test_different_dice_give_different_ids(one: bytes, other: bytes) -> None:
+    """74 random bits: two calls of one millisecond are apart when their first 74 bits are."""
+    same = int.from_bytes(one) & ((1 << 74) - 1) == int.from_bytes(other) & ((1 << 74) - 1)
+
+    assert (new_event_id(AT, one) == new_event_id(AT, other)) is same
+
+
+def test_ids_sort_by_time() -> None:
+    """A later millisecond is a greater id, whatever the dice say."""
+    assert new_event_id(AT, b"\xff" * 10) < new_event_id(AT + timedelta(milliseconds=1), bytes(10))
