@@ -221,6 +221,7 @@ def build_gateway(settings: Settings) -> Gateway:
             most=limits.max_drains if gateway.on_disconnect is OnDisconnect.DRAIN else 0,
             seconds=limits.drain_seconds,
         ),
+        write_timeout_seconds=limits.write_timeout_seconds,
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,
     )

@@ -76,6 +76,7 @@ class Limits:
     idle_timeout_seconds: float
     publish_timeout_seconds: float
     drain_seconds: float
+    write_timeout_seconds: float
     max_drains: int
     max_body_bytes: int
 
@@ -170,6 +171,12 @@ class _Reader:
         self.problem(name, f"must be a number from {least:g} to {most:g}, got {text!r}")
         return default
 
+    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
+        value = self.number(name, default, least=least, most=most)
+        if value != int(value):
+            self.problem(name, f"must be a whole number, got {self.text(name)!r}")
+        return int(value)
+
     def choice[E: StrEnum](self, name: str, default: E) -> E:
         text = self.text(name, default.value)
         try:
@@ -215,9 +222,10 @@ def _limits(reader: _Reader) -> Limits:
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
         publish_timeout_seconds=number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30),
         drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
-        max_drains=int(number("METER_MAX_DRAINS", 100, least=0, most=10_000)),
-        max_body_bytes=int(
-            number("METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600)
+        write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+        max_drains=reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000),
+        max_body_bytes=reader.whole(
+            "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600
         ),
     )
 
@@ -226,17 +234,19 @@ def _rules(reader: _Reader) -> TokenRules:
     issuers = reader.names("METER_ISSUERS")
     if not issuers:
         reader.problem("METER_ISSUERS", "is not set: name the token issuers, comma-separated")
-    for issuer in sorted(issuers):
+    for number, issuer in enumerate(sorted(issuers), 1):
         if not is_allowed_url(issuer):
             reader.problem(
                 "METER_ISSUERS",
-                "must be https URLs; plain http is accepted on loopback only",
-                f"got {issuer!r}",
+                "must be https URLs without a user; plain http is accepted on loopback only",
+                f"number {number} of {len(issuers)} in alphabetical order",
             )
     audiences = reader.names("METER_AUDIENCES")
     if not audiences:
         reader.problem("METER_AUDIENCES", "is not set: name the audiences tokens must be for")
     algorithms = reader.names("METER_ALGORITHMS", "RS256")
+    if not algorithms:
+        reader.problem("METER_ALGORITHMS", "names no algorithm; leave it out for RS256")
     if unknown := sorted(algorithms - KNOWN_ALGORITHMS):
         accepted = ", ".join(sorted(KNOWN_ALGORITHMS))
         reader.problem("METER_ALGORITHMS", f"accepts {accepted}; got {', '.join(unknown)}")
@@ -327,7 +337,7 @@ class _BackendReader:
             self._problem("needs an https url for each backend; plain http on loopback only")
             return "https://invalid.invalid"
         # Azure's own pages show the address with and without the path; ours adds it.
-        return url.rstrip("/").removesuffix("/openai")
+        return url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
 
     def _whole(self, key: str, default: int, most: int) -> int:
         value = self._entry.get(key, default)

@@ -132,12 +132,12 @@ def new_event_id(at: datetime, entropy: bytes) -> UUID:
 def encode_event(event: UsageEvent) -> bytes:
     """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present.
 
-    `usage_raw` is a backend's own words: where they are too long, or no text that UTF-8 can write,
-    the event goes without them.
+    `usage_raw` is a backend's own words: where they are too long, too deep, or not what JSON in
+    UTF-8 can write, the event goes without them.
     """
     try:
         encoded = _encode(event)
-    except UnicodeEncodeError:
+    except (ValueError, RecursionError):
         encoded = b""
     if not 0 < len(encoded) <= MAX_EVENT_BYTES:
         encoded = _encode(replace(event, usage_raw=None))
@@ -170,7 +170,7 @@ def _encode(event: UsageEvent) -> bytes:
         "datacontenttype": "application/json",
         "data": _data(event),
     }
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _data(event: UsageEvent) -> dict[str, object]:

@@ -175,6 +175,7 @@ class Door:
             clock=self.clock,
             dice=FixedDice(),
             drains=self.drains,
+            write_timeout_seconds=5,
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,
         )

@@ -23,7 +23,7 @@ class ConfiguredCredentials:
         self._auth = auth_by_backend
         self._identity = identity
         self._token = ""
-        self._renew_at = 0.0
+        self._expires_at = 0.0
 
     async def headers_for(self, backend: str) -> Headers:
         """The header that authenticates the gateway. Raises UpstreamError."""
@@ -34,11 +34,13 @@ class ConfiguredCredentials:
                 return (("authorization", f"Bearer {await self._identity_token()}"),)
 
     async def _identity_token(self) -> str:
-        if time.time() >= self._renew_at:
+        now = time.time()
+        if now >= self._expires_at - RENEW_BEFORE_SECONDS:
             assert self._identity is not None, "bootstrap gives an identity where one is configured"
             try:
                 token = await self._identity.get_token(AOAI_SCOPE)
+                self._token, self._expires_at = token.token, float(token.expires_on)
             except AzureError as exc:
-                raise UpstreamError("the managed identity gave no token") from exc
-            self._token, self._renew_at = token.token, token.expires_on - RENEW_BEFORE_SECONDS
+                if now >= self._expires_at:
+                    raise UpstreamError("the managed identity gave no token") from exc
         return self._token

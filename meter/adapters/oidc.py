@@ -5,15 +5,19 @@ The event loop never waits on it. https only, but for loopback; no redirects; si
 
 import asyncio
 import json
+import time
 from collections.abc import Mapping, Sequence
 
 import requests
+import urllib3
 
 from meter.errors import KeysUnavailable
 from meter.gateway.address import is_allowed_url
 
 TIMEOUT_SECONDS = (3.05, 5.0)
+TOTAL_SECONDS = 10.0
 MAX_DOCUMENT_BYTES = 1_048_576
+READ_BYTES = 65_536
 
 
 class DiscoveryKeySource:
@@ -46,8 +50,8 @@ def _get(session: requests.Session, url: str) -> Mapping[str, object]:
         ) as response:
             if response.status_code != 200:
                 raise KeysUnavailable(f"the issuer answered {response.status_code}")
-            body = response.raw.read(MAX_DOCUMENT_BYTES + 1, decode_content=True)
-    except (requests.RequestException, OSError) as exc:
+            body = _read(response)
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
         raise KeysUnavailable(f"the issuer did not answer: {type(exc).__name__}") from exc
     if len(body) > MAX_DOCUMENT_BYTES:
         raise KeysUnavailable("the document is too large")
@@ -58,3 +62,16 @@ def _get(session: requests.Session, url: str) -> Mapping[str, object]:
     if not isinstance(document, dict):
         raise KeysUnavailable("the document is not an object")
     return document
+
+
+def _read(response: requests.Response) -> bytes:
+    """The body, bounded in size and in total time: the client's own time-out is one of each read."""
+    deadline = time.monotonic() + TOTAL_SECONDS
+    body = b""
+    while part := response.raw.read1(READ_BYTES, decode_content=True):
+        body += part
+        if len(body) > MAX_DOCUMENT_BYTES:
+            break
+        if time.monotonic() > deadline:
+            raise KeysUnavailable("the issuer took too long")
+    return body

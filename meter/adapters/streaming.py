@@ -19,7 +19,7 @@ from azurefunctions.extensions.base import WebApp as BaseWebApp
 from azurefunctions.extensions.base import WebServer as BaseWebServer
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from meter.errors import TooLarge
 from meter.gateway.handler import Answer, StreamingAnswer
@@ -161,14 +161,12 @@ class GatewayResponse(Response):
         if isinstance(self._answer, Answer):
             await super().__call__(scope, receive, send)
             return
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-        await _send_stream(self._answer.relay, receive, send)
+        start = {
+            "type": "http.response.start",
+            "status": self.status_code,
+            "headers": self.raw_headers,
+        }
+        await _send_stream(self._answer.relay, start, receive, send)
 
 
 class _Caller:
@@ -197,8 +195,12 @@ class _Caller:
 _relays: set[asyncio.Task[None]] = set()
 
 
-async def _send_stream(relay: StreamRelay, receive: Receive, send: Send) -> None:
+async def _send_stream(relay: StreamRelay, start: Message, receive: Receive, send: Send) -> None:
     caller = _Caller(send)
+    try:
+        await send(start)
+    except OSError:
+        caller.is_gone = True
     # Detached: the runtime cancels a request whose client has left, and with it the usage event.
     task = asyncio.create_task(relay.run(caller))
     _relays.add(task)

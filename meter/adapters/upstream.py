@@ -2,8 +2,15 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+from yarl import URL
 
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
@@ -11,6 +18,9 @@ from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
 # Shorter than the backends' own idle time, so that a call seldom meets a connection just closed.
 KEEP_ALIVE_SECONDS = 15
 MAX_HEADER_BYTES = 65_536
+MAX_STALE = 3
+
+_is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
 
 
 class AiohttpUpstream:
@@ -18,7 +28,7 @@ class AiohttpUpstream:
 
     def __init__(self, *, connect_timeout_seconds: float, idle_timeout_seconds: float) -> None:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS),
+            connector=_Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
@@ -38,13 +48,7 @@ class AiohttpUpstream:
         """Send and wait for the answer's head."""
         try:
             async with asyncio.timeout(first_byte_timeout_seconds):
-                response = await self._session.request(
-                    request.method,
-                    request.url,
-                    headers=request.headers,
-                    data=request.body,
-                    allow_redirects=False,
-                )
+                return _Answer(await self._request(request))
         except aiohttp.ConnectionTimeoutError as exc:
             raise UpstreamUnreachable(request.backend) from exc
         except TimeoutError as exc:
@@ -53,7 +57,41 @@ class AiohttpUpstream:
             raise UpstreamUnreachable(request.backend) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise UpstreamBroken(request.backend) from exc
-        return _Answer(response)
+
+    async def _request(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+        for stale in range(MAX_STALE + 1):
+            try:
+                return await self._session.request(
+                    request.method,
+                    URL(request.url, encoded=True),
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                )
+            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+                # A connection that was kept alive and closed meanwhile says nothing of the backend.
+                if not _is_reused.get() or stale == MAX_STALE:
+                    raise
+        raise AssertionError("unreachable")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tells whether the current task's last connection had been used before."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        _is_reused.set(False)
+        connection = await super().connect(req, traces, timeout)
+        protocol = connection.protocol
+        if protocol is not None:
+            _is_reused.set(protocol in self._used)
+            self._used.add(protocol)
+        return connection
 
 
 class _Answer:

@@ -1,18 +1,22 @@
 """Which addresses may be trusted with keys and credentials: https, and plain http on loopback."""
 
+import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+_HOST = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
 
 
 def is_allowed_url(url: str) -> bool:
     """Whether a URL may be asked for keys or be a backend: https, or plain http on loopback."""
     try:
         parts = urlsplit(url)
+        _ = parts.port
     except ValueError:
         return False
-    if parts.username or parts.password or not parts.hostname:
+    if parts.username or parts.password or not _HOST.fullmatch(parts.hostname or ""):
         return False
-    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname))
+    return parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
 
 
 def is_loopback(host: str) -> bool:

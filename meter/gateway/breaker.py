@@ -7,6 +7,7 @@ One circuit a (backend, deployment), since AOAI throttles deployments.
 | closed    | answered                   | closed, failures = 0                                   |
 | open      | an older call is answered  | open: that answer says nothing of the time since       |
 | closed    | fault                      | open until now + bench time, failures + 1              |
+| open      | an older call has a fault  | open: the same failure, seen by another call           |
 | open      | its time has come, a call  | half-open: that one call probes                        |
 | half-open | answered                   | closed, failures = 0                                   |
 | half-open | fault                      | open, failures + 1 (benched longer)                    |
@@ -62,15 +63,18 @@ class Breakers:
         if circuit is not None and circuit.opened_at <= started_at:
             del self._circuits[backend, deployment]
 
-    def left(self, backend: str, deployment: str, left: Left, now: float) -> None:
-        """The backend was left: the circuit opens."""
+    def left(
+        self, backend: str, deployment: str, left: Left, *, started_at: float, now: float
+    ) -> None:
+        """The backend was left by a call sent at `started_at`: the circuit opens."""
         circuit = self._circuits.setdefault((backend, deployment), _Circuit())
+        if circuit.failures and started_at <= circuit.opened_at:
+            return  # it was under way when the circuit opened: the same failure seen again
         circuit.failures += 1
         circuit.opened_at = now
-        wait = _bench_seconds(left, circuit.failures)
-        circuit.told_until = max(circuit.told_until, now + wait)
-        clamped = min(max(wait, MIN_BENCH_SECONDS), MAX_BENCH_SECONDS)
-        circuit.open_until = max(circuit.open_until, now + clamped)
+        wait = max(_bench_seconds(left, circuit.failures), MIN_BENCH_SECONDS)
+        circuit.told_until = now + wait
+        circuit.open_until = now + min(wait, MAX_BENCH_SECONDS)
         circuit.probing_until = 0.0
 
     def wait_seconds(self, backend: str, deployment: str, now: float) -> float:

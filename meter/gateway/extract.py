@@ -19,6 +19,7 @@ MAX_MODEL_CHARS = 128
 _USAGE_KEY = b'"usage"'
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
 _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
+_CONTENT = re.compile(rb'"(?:content|text|arguments|refusal)"[ \t]*:[ \t]*"[^"]')
 _TERMINAL_TYPES = frozenset({"response.completed", "response.incomplete", "response.failed"})
 
 
@@ -141,8 +142,10 @@ class StreamReader:
             return False
         if self.model is None and (named := _MODEL.search(data)):
             self.model = named[1].decode(errors="replace")
-        self.content_frames += b'"delta"' in data or b'"text"' in data
-        says_usage = _USAGE_KEY in data and not _NULL_USAGE.search(data)
+        self.content_frames += _has_content(data)
+        says_usage = _USAGE_KEY in data and (
+            data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data))
+        )
         if not (says_usage or b'"error"' in data or b'"response.' in data[:200]):
             return False
         return self._read_frame(data, says_usage)
@@ -153,7 +156,7 @@ class StreamReader:
         document = _object(data)
         if document is None:
             return False
-        kind = document.get("type")
+        kind = str(document.get("type"))
         if kind in _TERMINAL_TYPES:
             self.is_complete = True
         if isinstance(document.get("error"), dict) or kind in {"error", "response.failed"}:
@@ -166,6 +169,13 @@ class StreamReader:
         self.usage_raw = usage
         self.model = _model(source.get("model")) or self.model
         return self.hides_usage and document.get("choices") == []
+
+
+def _has_content(data: bytes) -> bool:
+    """Whether a frame carries a piece of the answer, for estimates."""
+    if b'"response.' in data[:200]:
+        return b'.delta"' in data[:200]
+    return _CONTENT.search(data) is not None
 
 
 _ERROR_OR_END = (*_TERMINAL_TYPES, '"error"')

@@ -18,7 +18,7 @@ from meter.errors import (
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header, upstream_headers
 from meter.gateway.pool import Pool
-from meter.gateway.retry import Fault, Left, judge
+from meter.gateway.retry import CREDENTIALS_BENCH_SECONDS, Fault, Left, judge
 from meter.gateway.route import Operation
 from meter.ports import (
     BackendCredentials,
@@ -128,7 +128,7 @@ class Forwarder:
         )
         if isinstance(outcome, Left):
             tries.faults.append(outcome)
-            self.pool.left(backend, call.deployment, outcome, now=now)
+            self.pool.left(backend, call.deployment, outcome, started_at=started, now=now)
             _log_left(backend, outcome)
         else:
             self.pool.answered(backend, call.deployment, started_at=started)
@@ -156,7 +156,9 @@ class Forwarder:
             if not _is_event_stream(answer):
                 return await _read_whole(backend, answer)
             chunks = answer.chunks()
-            first = await anext(chunks, b"")
+            first = await anext(chunks, None)
+            if first is None:
+                raise UpstreamBroken(backend.name)  # a stream of nothing; the next may say more
             is_handed_on = True
         finally:
             if not is_handed_on:
@@ -194,8 +196,7 @@ async def _read_whole(backend: Backend, answer: UpstreamAnswer) -> WholeAnswer:
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    if first:
-        yield first
+    yield first
     async for chunk in rest:
         yield chunk
 
@@ -211,7 +212,7 @@ def _left_by(exc: UpstreamError) -> Left:
         case UpstreamUnreachable() | UpstreamBroken():
             return Left(Fault.UNREACHABLE)
         case _:
-            return Left(Fault.CREDENTIALS)
+            return Left(Fault.CREDENTIALS, wait_seconds=CREDENTIALS_BENCH_SECONDS)
 
 
 def _log_left(backend: Backend, left: Left) -> None:

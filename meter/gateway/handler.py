@@ -95,6 +95,7 @@ class FrontDoor:
     clock: Clock
     dice: Dice
     drains: Drains
+    write_timeout_seconds: float
     source: str
     exposes_backend: bool = False
 
@@ -189,6 +190,7 @@ class FrontDoor:
             answer=forwarded.answer,
             reader=StreamReader(hides_usage=hides_usage),
             drains=self.drains,
+            write_timeout_seconds=self.write_timeout_seconds,
             finish=finish,
         )
         metering.is_streaming = True

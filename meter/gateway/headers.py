@@ -35,7 +35,11 @@ _NOT_UPSTREAM = _HOP_BY_HOP | frozenset(
         "forwarded",
         "host",
         "total-tokens",
+        "true-client-ip",
         "via",
+        "x-client-ip",
+        "x-functions-key",
+        "x-real-ip",
     }
 )
 _NOT_UPSTREAM_PREFIXES = (
@@ -53,7 +57,9 @@ _NOT_UPSTREAM_PREFIXES = (
     "disguised-host",
     "was-default-hostname",
 )
-_UPSTREAM_ANYWAY = frozenset({"x-ms-client-request-id"})
+_REQUEST_IDS = frozenset(
+    {"x-ms-client-request-id", "x-request-id", "request-id", "x-correlation-id"}
+)
 _NOT_DOWNSTREAM = _HOP_BY_HOP | frozenset(
     {"content-length", "date", "location", "server", "set-cookie", "total-tokens"}
 )
@@ -102,7 +108,7 @@ def header(headers: Headers, name: str) -> str | None:
 def _may_go_upstream(name: str, value: str) -> bool:
     if not (value.isascii() and value.isprintable()):
         return False  # what cannot be sent on must not look like a backend's fault
-    if name in _UPSTREAM_ANYWAY:
+    if name in _REQUEST_IDS:
         return _REQUEST_ID.fullmatch(value) is not None
     return name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)
 

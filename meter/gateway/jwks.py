@@ -70,8 +70,7 @@ class KeyRing:
         entry = self._entry(issuer)
         now = self.clock.monotonic()
         if kid in entry.keys:
-            if now - entry.loaded_at > ROUTINE_REFRESH_SECONDS and self._may_fetch(entry, now):
-                self._start_fetch(issuer, entry)
+            self._refresh_if_due(issuer, entry)
         elif entry.fetching is not None or self._may_fetch(entry, now):
             await asyncio.shield(entry.fetching or self._start_fetch(issuer, entry))
         if not entry.is_loaded:
@@ -90,10 +89,18 @@ class KeyRing:
 
     def is_current(self, issuer: str, keys: KeySet) -> bool:
         """Whether that key set is still the issuer's newest, so that what it verified still holds."""
-        return self._entry(issuer).keys is keys
+        entry = self._entry(issuer)
+        self._refresh_if_due(issuer, entry)
+        return entry.keys is keys
 
     def _entry(self, issuer: str) -> "_IssuerKeys":
         return self._issuers.setdefault(issuer, _IssuerKeys())
+
+    def _refresh_if_due(self, issuer: str, entry: "_IssuerKeys") -> None:
+        """Start a refresh that nobody waits for, so that a removed key is found out."""
+        now = self.clock.monotonic()
+        if now - entry.loaded_at > ROUTINE_REFRESH_SECONDS and self._may_fetch(entry, now):
+            self._start_fetch(issuer, entry)
 
     def _may_fetch(self, entry: "_IssuerKeys", now: float) -> bool:
         return entry.fetching is None and now - entry.tried_at >= self.min_refresh_seconds
@@ -128,7 +135,7 @@ class _IssuerKeys:
 
 def _verification_key(document: Mapping[str, object]) -> VerificationKey | None:
     operations = document.get("key_ops")
-    if document.get("use", "sig") != "sig" or document.get("kty") not in {"RSA", "EC"}:
+    if document.get("use", "sig") != "sig" or document.get("kty") not in ("RSA", "EC"):
         return None
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
         return None

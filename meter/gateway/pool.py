@@ -47,9 +47,11 @@ class Pool:
         """The backend's answer to the call sent at `started_at` is relayed."""
         self.breakers.answered(backend.name, deployment, started_at)
 
-    def left(self, backend: Backend, deployment: str, left: Left, *, now: float) -> None:
-        """The backend was left for the next one."""
-        self.breakers.left(backend.name, deployment, left, now)
+    def left(
+        self, backend: Backend, deployment: str, left: Left, *, started_at: float, now: float
+    ) -> None:
+        """The backend was left for the next one by the call sent at `started_at`."""
+        self.breakers.left(backend.name, deployment, left, started_at=started_at, now=now)
 
     def exhausted(self, serving: Sequence[Backend], deployment: str, *, now: float) -> Overloaded:
         """The answer when all are benched: 429 with the true soonest wait."""

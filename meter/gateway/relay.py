@@ -67,9 +67,10 @@ class StreamRelay:
     answer: UpstreamAnswer
     reader: StreamReader
     drains: Drains
+    write_timeout_seconds: float
     finish: Callable[[StreamEnd], Awaitable[None]]
     _is_caller_gone: bool = field(default=False)
-    _is_finished: bool = field(default=False)
+    _finishing: asyncio.Future[None] | None = field(default=None)
 
     async def run(self, sink: Sink) -> None:
         """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
@@ -98,7 +99,9 @@ class StreamRelay:
                 if relayed and not await self._wrote(sink, relayed):
                     return await self._drain()
         except UpstreamBroken:
-            # After its closing frame a stream has nothing more to lose.
+            # The usage may stand in a last frame that lacks its end. After its closing frame a
+            # stream has nothing more to lose.
+            self.reader.take_rest()
             return self.reader.is_complete
         rest = self.reader.take_rest()
         await self._finish(self._ended())
@@ -109,8 +112,10 @@ class StreamRelay:
     async def _wrote(self, sink: Sink, data: bytes) -> bool:
         if not self._is_caller_gone:
             try:
-                await sink.write(data)
-            except CallerGone:
+                async with asyncio.timeout(self.write_timeout_seconds):
+                    await sink.write(data)
+            except (CallerGone, TimeoutError):
+                # One that does not read for so long is as good as gone.
                 self._is_caller_gone = True
         return not self._is_caller_gone
 
@@ -128,6 +133,7 @@ class StreamRelay:
                 pass  # what is known by now is what is counted
             finally:
                 self.drains.running -= 1
+                self.reader.take_rest()
         await self._finish(Outcome.DISCONNECTED)
         return True
 
@@ -135,15 +141,14 @@ class StreamRelay:
         return Outcome.FAILED if self.reader.has_error else Outcome.SERVED
 
     async def _finish(self, outcome: Outcome) -> None:
-        if self._is_finished:
-            return
-        self._is_finished = True
-        usage, source = self._usage()
-        await self.finish(
-            StreamEnd(
+        if self._finishing is None:
+            usage, source = self._usage()
+            end = StreamEnd(
                 outcome=outcome, reading=self.reader.reading, usage=usage, usage_source=source
             )
-        )
+            self._finishing = asyncio.ensure_future(self.finish(end))
+        # Shielded: whoever ends this relay early must not take the usage event with it.
+        await asyncio.shield(self._finishing)
 
     def _usage(self) -> tuple[TokenUsage, UsageSource]:
         usage = self.reader.reading.usage

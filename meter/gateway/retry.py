@@ -5,7 +5,7 @@
 | 2xx, 3xx                         | this answer       | not                                   |
 | 400 404 405 409 413 415 422 ...  | this answer       | not (the caller's own mistake)        |
 | 401, 403                         | the next backend  | 30 s (our credentials; alert in log)  |
-| 408, 500, 502, 503, 504          | the next backend  | its Retry-After, else 1 s and doubling|
+| 408, 5xx                         | the next backend  | its Retry-After, else 1 s and doubling|
 | 429                              | the next backend  | the wait it names, else 10 s          |
 | no connection, cut before the end| the next backend  | 1 s and doubling up to 30 s           |
 | no first byte in time            | the next backend  | 10 s and doubling up to 60 s          |
@@ -61,14 +61,21 @@ def judge(status: int, headers: Headers, now: datetime) -> Left | None:
             return Left(Fault.THROTTLED, status, DEFAULT_THROTTLE_SECONDS if wait is None else wait)
         case 401 | 403:
             return Left(Fault.CREDENTIALS, status, CREDENTIALS_BENCH_SECONDS)
-        case 408 | 500 | 502 | 503 | 504:
+        case 408:
+            return Left(Fault.ERROR, status, named_wait_seconds(headers, now))
+        case _ if status >= 500:
             return Left(Fault.ERROR, status, named_wait_seconds(headers, now))
         case _:
             return None
 
 
 def named_wait_seconds(headers: Headers, now: datetime) -> float | None:
-    """The wait an answer names, in seconds; None when it names none above 0."""
+    """The wait an answer names, in seconds, at most a day; None when it names none above 0."""
+    wait = _named_wait_seconds(headers, now)
+    return None if wait is None else min(wait, MAX_WAIT_SECONDS)
+
+
+def _named_wait_seconds(headers: Headers, now: datetime) -> float | None:
     values: Mapping[str, str] = dict(headers)
     milliseconds = _seconds(values.get("retry-after-ms", ""))
     if milliseconds:
@@ -86,14 +93,14 @@ def _seconds(text: str) -> float | None:
         value = float(text)
     except ValueError:
         return None
-    return min(value, MAX_WAIT_SECONDS * 1000) if math.isfinite(value) and value > 0 else None
+    return value if math.isfinite(value) and value > 0 else None
 
 
 def _until(text: str, now: datetime) -> float | None:
     try:
         moment = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+        aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        seconds = (aware - now).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    seconds = (aware - now).total_seconds()
     return seconds if seconds > 0 else None

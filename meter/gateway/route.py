@@ -82,10 +82,10 @@ def is_deployment_name(name: object) -> bool:
     return isinstance(name, str) and _DEPLOYMENT.fullmatch(name) is not None
 
 
-_DEPLOYMENT = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
 _PATH = re.compile(
     r"/openai/(?:"
-    r"deployments/(?P<deployment>[A-Za-z0-9._-]{1,64})"
+    r"deployments/(?P<deployment>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,64})"
     r"/(?P<deployed>chat/completions|completions|embeddings)"
     r"|v1/(?P<v1>chat/completions|completions|embeddings|responses)"
     r"|(?P<shared>responses))",

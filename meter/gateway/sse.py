@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-MAX_FRAME_BYTES = 1_048_576
+MAX_FRAME_BYTES = 4_194_304  # the closing frame of a Responses stream repeats the whole output
 
 _END_OF_LINE = rb"(?>\r\n|\n|\r)"
 _FRAME_END = re.compile(_END_OF_LINE + _END_OF_LINE)
@@ -51,7 +51,9 @@ class FrameCutter:
     def feed(self, chunk: bytes) -> list[Piece]:
         """The pieces this chunk completes."""
         pieces: list[Piece] = []
-        if self._ended_with_cr and chunk:
+        if not chunk:
+            return pieces
+        if self._ended_with_cr:
             self._ended_with_cr = False
             if chunk[:1] == b"\n":
                 pieces.append(Piece(PieceKind.TRAILING_LF, b"\n"))
@@ -72,7 +74,8 @@ class FrameCutter:
     def _cut_whole_frames(self, pieces: list[Piece]) -> None:
         start = 0
         while match := _FRAME_END.search(self._buffer, max(start, self._searched_to)):
-            kind = PieceKind.OVERSIZE if self.is_oversize else PieceKind.FRAME
+            is_oversize = self.is_oversize or match.end() - start > self.max_frame_bytes
+            kind = PieceKind.OVERSIZE if is_oversize else PieceKind.FRAME
             pieces.append(Piece(kind, bytes(self._buffer[start : match.end()])))
             self.is_oversize = False
             start = self._searched_to = match.end()

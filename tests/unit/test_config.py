@@ -7,14 +7,11 @@ from pathlib import Path
 import pytest
 
 from meter.config import (
-    AzureEndpoint,
     Durability,
     InvalidSettings,
     Limits,
     OnDisconnect,
-    event_hub_name,
     load_settings,
-    load_storage_settings,
 )
 from meter.errors import ConfigError
 from meter.gateway.auth import TokenRules
@@ -62,6 +59,7 @@ def test_what_is_not_set_has_its_default() -> None:
         idle_timeout_seconds=600,
         publish_timeout_seconds=1,
         drain_seconds=300,
+        write_timeout_seconds=60,
         max_drains=100,
         max_body_bytes=33_554_432,
     )
@@ -71,13 +69,6 @@ def test_what_is_not_set_has_its_default() -> None:
     )
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (30, False)
     assert gateway.source == "/aoai-meter/local"
-
-
-def test_the_hub_and_the_storage_have_their_defaults() -> None:
-    """The hub is `usage`; calls are kept apart for 100 days."""
-    settings = load_settings(REQUIRED)
-
-    assert (settings.hub.name, settings.storage.retention) == ("usage", timedelta(days=100))
 
 
 def test_a_backend_has_its_defaults() -> None:
@@ -118,6 +109,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_PUBLISH_TIMEOUT_SECONDS="4",
             METER_DRAIN_SECONDS="5",
             METER_MAX_DRAINS="6",
+            METER_WRITE_TIMEOUT_SECONDS="9",
             METER_MAX_BODY_BYTES="7000",
             METER_JWKS_REFRESH_SECONDS="8",
             METER_EXPOSE_BACKEND="TRUE",
@@ -143,6 +135,7 @@ def test_all_that_is_set_is_used() -> None:
         idle_timeout_seconds=3,
         publish_timeout_seconds=4,
         drain_seconds=5,
+        write_timeout_seconds=9,
         max_drains=6,
         max_body_bytes=7000,
     )
@@ -256,7 +249,7 @@ def test_issuers_are_asked_over_https(issuer: str) -> None:
     (problem,) = problems(environment(METER_ISSUERS=issuer))
 
     assert problem.startswith(
-        "METER_ISSUERS must be https URLs; plain http is accepted on loopback"
+        "METER_ISSUERS must be https URLs without a user; plain http is accepted on loopback"
     )
 
 
@@ -358,48 +351,32 @@ def test_no_secret_is_shown() -> None:
     assert [s for s in ("backend-secret", "hub-secret", "storage-secret") if s in shown] == []
 
 
-def test_services_are_addressed_with_an_identity_or_a_connection_string() -> None:
-    """`__fullyQualifiedNamespace`, `__tableServiceUri` and `__clientId`."""
-    settings = {
-        k: v for k, v in REQUIRED.items() if k not in {"EventHubConnection", "MeterStorage"}
-    }
-    loaded = load_settings(
-        settings
-        | {
-            "EventHubConnection__fullyQualifiedNamespace": "hub.servicebus.windows.net",
-            "EventHubConnection__clientId": "hub-client",
-            "MeterStorage__tableServiceUri": "https://a.table.core.windows.net",
-            "AZURE_CLIENT_ID": "client",
-        }
-    )
+def test_a_password_in_an_issuers_address_is_not_shown() -> None:
+    """It is refused for having one, so it must not be printed either."""
+    (problem,) = problems(environment(METER_ISSUERS="https://user:hunter2@login.example"))
 
-    assert loaded.hub.endpoint == AzureEndpoint(
-        address="hub.servicebus.windows.net", client_id="hub-client"
-    )
-    assert loaded.storage.endpoint == AzureEndpoint(
-        address="https://a.table.core.windows.net", client_id="client"
-    )
+    assert "hunter2" not in problem
 
 
-def test_storage_falls_back_to_the_hosts_own() -> None:
-    """`AzureWebJobsStorage`, where `MeterStorage` is not set."""
-    hosts = {"AzureWebJobsStorage": CONNECTION}
-    loaded = [load_storage_settings(hosts | own) for own in ({}, {"MeterStorage": ""})]
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"METER_ALGORITHMS": ","},
+        {"METER_MAX_DRAINS": "1.5"},
+        backends(BACKEND | {"deployments": {"..": ".."}}),
+        backends(BACKEND | {"url": "https://eu.x:99999"}),
+        backends(BACKEND | {"url": "https://eu .x"}),
+    ],
+    ids=["no algorithm", "half a drain", "dotted deployment", "port", "space in host"],
+)
+def test_what_cannot_work_is_told_at_start(change: dict[str, str]) -> None:
+    """Each would fail every call, or be changed silently."""
+    assert len(problems(environment() | change)) == 1
 
-    assert [one.endpoint.connection_string for one in loaded] == [CONNECTION, CONNECTION]
 
+@pytest.mark.parametrize("path", ["", "/", "/openai", "/openai/", "/openai/v1", "/openai/v1/"])
+def test_a_backends_address_may_be_copied_from_any_of_azures_pages(path: str) -> None:
+    """Azure shows the address with and without the path; ours adds it."""
+    settings = load_settings(environment() | backends(BACKEND | {"url": f"https://eu.x{path}"}))
 
-def test_the_hubs_name_is_known_before_settings_are_checked() -> None:
-    """The Functions host needs it to index the trigger."""
-    assert [event_hub_name({}), event_hub_name({"METER_EVENT_HUB": "x"})] == ["usage", "x"]
-
-
-@pytest.mark.parametrize("text", ["nonsense", "DefaultEndpointsProtocol=https", "AccountKey=x"])
-def test_a_connection_string_that_is_none_is_a_problem(text: str) -> None:
-    """It is told with the other problems, and not shown: it may hold a key."""
-    with pytest.raises(InvalidSettings) as refusal:
-        load_storage_settings({"MeterStorage": text})
-
-    assert refusal.value.problems == (
-        "MeterStorage is no connection string: Name=value pairs, separated by ;",
-    )
+    assert settings.gateway.backends[0].url == "https://eu.x"

@@ -1,5 +1,6 @@
 """A verified token is remembered only as long as it, and the key that signed it, hold."""
 
+import asyncio
 import logging
 
 import pytest
@@ -99,3 +100,15 @@ async def test_the_log_says_why_and_shows_nothing_of_the_token(
     shown = " ".join(str(vars(record)) for record in caplog.records)
     assert caplog.messages == ["token_refused reason=expired"]
     assert not [part for part in (*text.split("."), "secret-subject") if part in shown]
+
+
+async def test_remembered_tokens_do_not_keep_a_removed_key_alive() -> None:
+    """Also calls that are answered from memory make a due refresh start."""
+    clock, source = FakeClock(), FakeKeySource({ISSUER: [jwk()]})
+    made, text = verifier(clock, source), token(payload=claims(exp=NOW + 86_400))
+    await made.verify(text)
+    clock.advance(3_601)
+    await made.verify(text)
+    await asyncio.sleep(0)
+
+    assert len(source.fetched) == 2

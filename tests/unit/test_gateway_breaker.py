@@ -16,7 +16,7 @@ def throttled(seconds: float) -> Left:
 
 def opened(left: Left, *, at: float = 100.0) -> Breakers:
     breakers = Breakers()
-    breakers.left("a", "gpt", left, at)
+    breakers.left("a", "gpt", left, started_at=at, now=at)
     return breakers
 
 
@@ -80,7 +80,7 @@ def test_an_answered_probe_closes_the_circuit() -> None:
     breakers.answered("a", "gpt", started_at=101.0)
 
     assert breakers.may_call("a", "gpt", 101.0)
-    breakers.left("a", "gpt", ERROR, 200.0)
+    breakers.left("a", "gpt", ERROR, started_at=200.0, now=200.0)
     assert breakers.may_call("a", "gpt", 201.0)
 
 
@@ -88,7 +88,7 @@ def test_a_failed_probe_benches_longer() -> None:
     """Half-open, fault: open, for twice as long."""
     breakers = opened(ERROR)
     breakers.start("a", "gpt", 101.0)
-    breakers.left("a", "gpt", ERROR, 101.0)
+    breakers.left("a", "gpt", ERROR, started_at=101.0, now=101.0)
 
     assert not breakers.may_call("a", "gpt", 102.99)
     assert breakers.may_call("a", "gpt", 103.0)
@@ -100,7 +100,7 @@ def test_doubling_ends_at_its_bound(left: Left, most: float) -> None:
     breakers = Breakers()
     now = 0.0
     for _ in range(2_000):
-        breakers.left("a", "gpt", left, now)
+        breakers.left("a", "gpt", left, started_at=now, now=now)
         now += most
 
     assert breakers.may_call("a", "gpt", now)
@@ -134,3 +134,30 @@ def test_during_a_probe_the_wait_is_the_probes() -> None:
     breakers.start("a", "gpt", 101.0)
 
     assert breakers.wait_seconds("a", "gpt", 111.0) == 20.0
+
+
+def test_calls_that_fail_together_are_one_failure() -> None:
+    """Ten calls in flight when a node blips: benched as for one failure, not for ten."""
+    breakers = Breakers()
+    for _ in range(10):
+        breakers.left("a", "gpt", UNREACHABLE, started_at=99.0, now=100.0)
+
+    assert breakers.may_call("a", "gpt", 101.0)
+
+
+def test_a_newer_wait_replaces_an_older_one() -> None:
+    """Told a day and then, by the probe, five seconds: the true wait is five seconds."""
+    breakers = Breakers()
+    breakers.left("a", "gpt", throttled(86_400), started_at=0.0, now=0.0)
+    breakers.start("a", "gpt", 60.0)
+    breakers.left("a", "gpt", throttled(5), started_at=60.0, now=60.0)
+
+    assert breakers.wait_seconds("a", "gpt", 60.0) == 5.0
+
+
+def test_the_told_wait_is_never_shorter_than_the_bench() -> None:
+    """Whoever comes back when he was told to must be let through."""
+    breakers = Breakers()
+    breakers.left("a", "gpt", throttled(0.1), started_at=0.0, now=0.0)
+
+    assert breakers.wait_seconds("a", "gpt", 0.2) == pytest.approx(0.3)

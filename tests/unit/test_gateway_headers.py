@@ -183,3 +183,17 @@ def test_the_longest_encoded_subject_reads_back() -> None:
     subject = "\U0001f600" * 255
 
     assert unquote(subject_header(subject)) == subject
+
+
+@pytest.mark.parametrize("name", ["x-functions-key", "x-real-ip", "true-client-ip", "x-client-ip"])
+def test_the_hosts_key_and_forwarding_headers_stay_here(name: str) -> None:
+    """`x-functions-key` opens the function app; the others are forwarding headers."""
+    assert header(upstream_headers(((name, "x"),), "alice", ()), name) is None
+
+
+@pytest.mark.parametrize("value", ["x" * 129, "a b", "caf\u00e9"])
+def test_a_request_id_of_a_caller_is_bounded(value: str) -> None:
+    """Request ids end up in the backend's logs: short and plain, or left out."""
+    sent = upstream_headers((("x-request-id", value),), "alice", ())
+
+    assert header(sent, "x-request-id") is None

@@ -251,3 +251,9 @@ async def test_a_key_set_is_current_until_the_next_one() -> None:
     await keys.key_for(ISSUER, "key-2")
 
     assert (was_current, keys.is_current(ISSUER, found[1])) == (True, False)
+
+
+@pytest.mark.parametrize("kind", [[], {}])
+def test_one_odd_key_does_not_spoil_the_set(kind: object) -> None:
+    """A member of any type is a reason to leave that key out, and no other."""
+    assert list(parse_key_set([{"kid": "odd", "kty": kind}, jwk()])) == ["key-1"]

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from meter.adapters import oidc
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.errors import KeysUnavailable
 
@@ -160,3 +161,44 @@ async def test_the_event_loop_does_not_wait_for_the_issuer() -> None:
     """The fetch runs in a thread, so the server in this very loop can answer it."""
     async with running() as issuer, asyncio.timeout(5):
         assert await DiscoveryKeySource().fetch(issuer.url) == KEYS
+
+
+@pytest.mark.parametrize("stays_open", [False, True], ids=["cut", "stands still"])
+async def test_a_document_that_does_not_end_is_no_key_set(
+    stays_open: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Broken or stalled half-way: the keys are not to be had now, and nothing else is wrong."""
+    monkeypatch.setattr(oidc, "TIMEOUT_SECONDS", (0.2, 0.2))
+
+    async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{")
+        await writer.drain()
+        if stays_open:
+            await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(half, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(KeysUnavailable):
+        await DiscoveryKeySource().fetch(url)
+    server.close()
+
+
+async def test_a_document_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A byte now and then never runs into the time-out of one read."""
+    monkeypatch.setattr(oidc, "TOTAL_SECONDS", 0.1)
+
+    async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        for _ in range(20):
+            writer.write(b" ")
+            await asyncio.sleep(0.02)
+        writer.close()
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    with pytest.raises(KeysUnavailable, match="too long"):
+        await DiscoveryKeySource().fetch(url)
+    server.close()

@@ -48,7 +48,7 @@ def test_the_lowest_priority_number_goes_first() -> None:
 def test_a_benched_priority_gives_way_to_the_next() -> None:
     """And is chosen again when its time has come."""
     made = pool(backend("ptu", priority=1), backend("paygo", priority=2))
-    made.left(made.backends[0], "gpt", throttled(10), now=0.0)
+    made.left(made.backends[0], "gpt", throttled(10), started_at=0.0, now=0.0)
 
     chosen = [made.choose(made.backends, "gpt", tried=(), now=now) for now in (5.0, 10.0)]
 
@@ -96,7 +96,7 @@ def test_a_backend_is_not_tried_twice() -> None:
 def test_one_call_alone_probes_a_benched_backend() -> None:
     """Choosing it makes that call the probe."""
     made = pool(backend("a"))
-    made.left(made.backends[0], "gpt", throttled(10), now=0.0)
+    made.left(made.backends[0], "gpt", throttled(10), started_at=0.0, now=0.0)
 
     chosen = [made.choose(made.backends, "gpt", tried=(), now=10.0) for _ in range(2)]
 
@@ -107,7 +107,7 @@ def test_when_all_are_benched_the_soonest_true_wait_is_told() -> None:
     """429, with the least of the waits the backends named."""
     made = pool(backend("a"), backend("b"), backend("c", priority=2))
     for named, seconds in zip(made.backends, (86_400, 300, 7_200), strict=True):
-        made.left(named, "gpt", throttled(seconds), now=0.0)
+        made.left(named, "gpt", throttled(seconds), started_at=0.0, now=0.0)
 
     refusal = made.exhausted(made.backends, "gpt", now=10.0)
 
@@ -118,6 +118,6 @@ def test_when_all_are_benched_the_soonest_true_wait_is_told() -> None:
 def test_a_wait_that_is_over_is_told_as_one_above_zero() -> None:
     """The SDK takes a 0 for no wait at all and backs off by its own rule."""
     made = pool(backend("a"))
-    made.left(made.backends[0], "gpt", throttled(1), now=0.0)
+    made.left(made.backends[0], "gpt", throttled(1), started_at=0.0, now=0.0)
 
     assert made.exhausted(made.backends, "gpt", now=50.0).retry_after_seconds == 0.001

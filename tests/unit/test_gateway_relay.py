@@ -42,6 +42,7 @@ def relay(
         answer=answer,
         reader=StreamReader(hides_usage=hides),
         drains=drains or Drains(most=10, seconds=5),
+        write_timeout_seconds=0.05,
         finish=ends.finish,
     )
 
@@ -140,7 +141,7 @@ async def test_a_frame_that_was_cut_is_left_out() -> None:
 
 async def test_a_long_frame_that_was_cut_is_ended_first() -> None:
     """Its beginning was relayed as it came, so the error frame begins after a blank line."""
-    answer = stream_answer(b"data: " + b"x" * 1_100_000, UpstreamBroken("a"))
+    answer = stream_answer(b"data: " + b"x" * 5_000_000, UpstreamBroken("a"))
     caller = FakeCaller()
 
     with pytest.raises(AnswerCut):

@@ -79,3 +79,28 @@ def test_the_first_wait_above_zero_counts(headers: dict[str, str], expected: flo
 def test_a_wait_that_is_no_positive_number_is_no_wait(name: str, junk: str) -> None:
     """Zero, negative, not finite and junk."""
     assert named_wait_seconds(((name, junk),), START) is None
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 99999999999999999999 Jan 2027 00:00:00 GMT",
+    ],
+)
+def test_an_absurd_date_is_no_wait(date: str) -> None:
+    """What a date parser cannot hold must not fail the call."""
+    assert named_wait_seconds((("retry-after", date),), START) is None
+
+
+@pytest.mark.parametrize("text", ["999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_is_at_most_a_day(text: str) -> None:
+    """A backend that asks for more is asked again after a day."""
+    assert named_wait_seconds((("retry-after", text),), START) == 86_400.0
+
+
+@pytest.mark.parametrize("status", [500, 501, 505, 507, 520, 529, 599])
+def test_every_5xx_is_the_backends_fault(status: int) -> None:
+    """Another backend may serve what this one cannot."""
+    assert judge(status, (), START) == Left(Fault.ERROR, status, None)
