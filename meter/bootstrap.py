@@ -318,7 +318,7 @@ async def _warm(gateway: Gateway) -> None:
 async def _unready(gateway: Gateway) -> AsyncIterator[str]:
     try:
         async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            await gateway.sender.warm()
+            await gateway.sender.ping()
     except (PublishFailed, TimeoutError):
         yield "the event hub cannot be reached"
     try:

@@ -67,6 +67,14 @@ class EventHubSender:
             self._warming = asyncio.create_task(self._connect())
         await asyncio.shield(self._warming)
 
+    async def ping(self) -> None:
+        """Ask the hub for anything at all. Raises PublishFailed."""
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
+                await self._producer.get_partition_ids()
+        except (EventHubError, TimeoutError, OSError, ValueError) as exc:
+            raise PublishFailed(f"the hub does not answer: {type(exc).__name__}") from exc
+
     async def send(self, subject: str, encoded_event: bytes) -> None:
         """Return when the hub has acknowledged the event. Raises PublishFailed."""
         await self.warm()

@@ -2,7 +2,8 @@
 
 import json
 import threading
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 
@@ -23,9 +24,9 @@ def _read_along(stack: RunningStack, enough: int, wanted: str) -> list[tuple[str
 
     def on_event(partition: Any, message: EventData) -> None:
         try:
-            document = json.loads(message.body_as_str())
+            document = json.loads(b"".join(cast(Iterable[bytes], message.body)))
         except ValueError:
-            return
+            return  # other tests send garbage on purpose
         for event in document if isinstance(document, list) else [document]:
             if isinstance(event, dict) and event.get("subject") == wanted:
                 found.append((partition.partition_id, message, event))
