@@ -222,6 +222,7 @@ def build_gateway(settings: Settings) -> Gateway:
             seconds=limits.drain_seconds,
         ),
         write_timeout_seconds=limits.write_timeout_seconds,
+        keepalive_seconds=limits.keepalive_seconds,
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,
     )

@@ -77,6 +77,7 @@ class Limits:
     publish_timeout_seconds: float
     drain_seconds: float
     write_timeout_seconds: float
+    keepalive_seconds: float
     max_drains: int
     max_body_bytes: int
 
@@ -223,6 +224,7 @@ def _limits(reader: _Reader) -> Limits:
         publish_timeout_seconds=number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30),
         drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
         write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+        keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
         max_drains=reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000),
         max_body_bytes=reader.whole(
             "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600

@@ -176,6 +176,7 @@ class Door:
             dice=FixedDice(),
             drains=self.drains,
             write_timeout_seconds=5,
+            keepalive_seconds=20,
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,
         )

@@ -36,6 +36,7 @@ class _Circuit:
     open_until: float = 0.0
     told_until: float = 0.0  # the true wait, which may be longer than the bench
     probing_until: float = 0.0
+    is_throttled: bool = False  # benched because the backend said so, not by our own guess
 
 
 @dataclass(slots=True)
@@ -43,6 +44,7 @@ class Breakers:
     """The circuits of all backends. Times are monotonic seconds. One event loop owns it."""
 
     _circuits: dict[tuple[str, str], _Circuit] = field(default_factory=dict)
+    _recovered: dict[tuple[str, str], float] = field(default_factory=dict)
 
     def may_call(self, backend: str, deployment: str, now: float) -> bool:
         """Whether a call may be sent now. Changes nothing."""
@@ -51,17 +53,27 @@ class Breakers:
             return True
         return circuit.open_until <= now and circuit.probing_until <= now
 
+    def is_throttled(self, backend: str, deployment: str, now: float) -> bool:
+        """Whether the backend itself asked to be left alone until later than now."""
+        circuit = self._circuits.get((backend, deployment))
+        return circuit is not None and circuit.is_throttled and circuit.open_until > now
+
     def start(self, backend: str, deployment: str, now: float) -> None:
         """A call is being sent; if the circuit was open, it is the probe."""
         circuit = self._circuits.get((backend, deployment))
         if circuit is not None and circuit.failures:
             circuit.probing_until = now + PROBE_SECONDS
 
-    def answered(self, backend: str, deployment: str, started_at: float) -> None:
+    def answered(self, backend: str, deployment: str, *, started_at: float, now: float) -> None:
         """A call sent at `started_at` was answered: the circuit closes if it opened before that."""
         circuit = self._circuits.get((backend, deployment))
         if circuit is not None and circuit.opened_at <= started_at:
             del self._circuits[backend, deployment]
+            self._recovered[backend, deployment] = now
+
+    def recovered_at(self, backend: str, deployment: str) -> float | None:
+        """When the circuit last closed after it was open; None when it never was."""
+        return self._recovered.get((backend, deployment))
 
     def left(
         self, backend: str, deployment: str, left: Left, *, started_at: float, now: float
@@ -72,6 +84,7 @@ class Breakers:
             return  # it was under way when the circuit opened: the same failure seen again
         circuit.failures += 1
         circuit.opened_at = now
+        circuit.is_throttled = left.fault is Fault.THROTTLED
         wait = max(_bench_seconds(left, circuit.failures), MIN_BENCH_SECONDS)
         circuit.told_until = now + wait
         circuit.open_until = now + min(wait, MAX_BENCH_SECONDS)

@@ -1,12 +1,13 @@
 """Sends a call to one backend after another until one answers, or none is left to try.
 
-A backend may be left as long as the caller has no byte: until the first chunk of a stream, or the
+A backend may be left as long as the caller has no byte: until the first frame of a stream, or the
 whole of a body that is not a stream, is here. Nothing ever waits before the next try.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from meter.errors import (
     CallerError,
@@ -20,6 +21,7 @@ from meter.gateway.headers import header, upstream_headers
 from meter.gateway.pool import Pool
 from meter.gateway.retry import CREDENTIALS_BENCH_SECONDS, Fault, Left, judge
 from meter.gateway.route import Operation
+from meter.gateway.sse import has_whole_frame
 from meter.ports import (
     BackendCredentials,
     Clock,
@@ -28,7 +30,9 @@ from meter.ports import (
     UpstreamAnswer,
     UpstreamRequest,
 )
-from meter.usage import Attempt
+from meter.usage import Attempt, Tier
+
+MAX_FIRST_FRAME_BYTES = 65_536
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +57,13 @@ class Tries:
 
     attempts: list[Attempt] = field(default_factory=list)
     last_backend: Backend | None = None
+    preferred_provisioned: Backend | None = None
     faults: list[Left] = field(default_factory=list)
+
+    @property
+    def found_throttling(self) -> bool:
+        """Whether a backend answered this very call that it has no capacity."""
+        return any(left.fault is Fault.THROTTLED for left in self.faults)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +78,7 @@ class WholeAnswer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamedAnswer:
-    """A backend's event stream whose first chunk is here; `chunks` starts with it."""
+    """A backend's event stream whose first frame is here; `chunks` starts with it."""
 
     backend: Backend
     status: int
@@ -76,6 +86,29 @@ class StreamedAnswer:
     chunks: AsyncIterator[bytes]
     answer: UpstreamAnswer
     asked_for_usage: bool
+
+
+@dataclass(slots=True)
+class _Leased:
+    """An answer that hands its backend back when it is closed."""
+
+    answer: UpstreamAnswer
+    hand_back: Callable[[], None]
+
+    @property
+    def status(self) -> int:
+        return self.answer.status
+
+    @property
+    def headers(self) -> Headers:
+        return self.answer.headers
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        return self.answer.chunks()
+
+    async def close(self) -> None:
+        self.hand_back()
+        await self.answer.close()
 
 
 @dataclass(slots=True)
@@ -95,10 +128,17 @@ class Forwarder:
         benched or throttle, and a CallerError with 502, 503 or 504 when they fail otherwise.
         """
         serving = self.pool.serving(call.deployment)
+        tries.preferred_provisioned = preferred_provisioned(serving)
         tried: set[str] = set()
         while True:
             now = self.clock.monotonic()
-            backend = self.pool.choose(serving, call.deployment, tried=tried, now=now)
+            backend = self.pool.choose(
+                serving,
+                call.deployment,
+                tried=tried,
+                now=now,
+                spares_throttled=tries.found_throttling or not tries.faults,
+            )
             if backend is None:
                 raise self._give_up(serving, call.deployment, tries)
             tried.add(backend.name)
@@ -112,7 +152,7 @@ class Forwarder:
         started = self.clock.monotonic()
         tries.last_backend = backend
         status: int | None = None
-        outcome: WholeAnswer | StreamedAnswer | Left
+        outcome: WholeAnswer | StreamedAnswer | Left | None = None
         try:
             asks = call.must_ask_for_usage
             outcome = await self._exchange(call, backend, asking_for_usage=asks)
@@ -122,6 +162,9 @@ class Forwarder:
             status = outcome.status
         except UpstreamError as exc:
             outcome = _left_by(exc)
+        finally:
+            if not isinstance(outcome, StreamedAnswer):
+                self.pool.ended(backend, call.deployment)
         now = self.clock.monotonic()
         tries.attempts.append(
             Attempt(backend=backend.name, status=status, duration_ms=round((now - started) * 1000))
@@ -131,7 +174,7 @@ class Forwarder:
             self.pool.left(backend, call.deployment, outcome, started_at=started, now=now)
             _log_left(backend, outcome)
         else:
-            self.pool.answered(backend, call.deployment, started_at=started)
+            self.pool.answered(backend, call.deployment, started_at=started, now=now)
         return outcome
 
     async def _exchange(
@@ -156,8 +199,8 @@ class Forwarder:
             if not _is_event_stream(answer):
                 return await _read_whole(backend, answer)
             chunks = answer.chunks()
-            first = await anext(chunks, None)
-            if first is None:
+            first = await _first_frame(chunks)
+            if not first:
                 raise UpstreamBroken(backend.name)  # a stream of nothing; the next may say more
             is_handed_on = True
         finally:
@@ -168,14 +211,15 @@ class Forwarder:
             status=answer.status,
             headers=answer.headers,
             chunks=_chain(first, chunks),
-            answer=answer,
+            answer=_Leased(answer, partial(self.pool.ended, backend, call.deployment)),
             asked_for_usage=asking_for_usage,
         )
 
     def _give_up(self, serving: list[Backend], deployment: str, tries: Tries) -> CallerError:
         faults = [left.fault for left in tries.faults]
-        if not faults or Fault.THROTTLED in faults:
-            return self.pool.exhausted(serving, deployment, now=self.clock.monotonic())
+        now = self.clock.monotonic()
+        if not faults or self.pool.any_throttles(serving, deployment, now=now):
+            return self.pool.exhausted(serving, deployment, now=now)
         if faults[-1] is Fault.TIMEOUT:
             return CallerError("No backend answered in time.", status=504, code="GatewayTimeout")
         if tries.faults[-1].status in {503, 504}:
@@ -183,6 +227,12 @@ class Forwarder:
             code = "ServiceUnavailable" if status == 503 else "GatewayTimeout"
             return CallerError("No backend can serve this call now.", status=status, code=code)
         return CallerError("No backend could serve this call.", status=502, code="BadGateway")
+
+
+def preferred_provisioned(serving: Sequence[Backend]) -> Backend | None:
+    """The provisioned backend that calls should go to first: from it they spill over."""
+    provisioned = [backend for backend in serving if backend.tier is Tier.PROVISIONED]
+    return min(provisioned, key=lambda backend: backend.priority, default=None)
 
 
 def _is_event_stream(answer: UpstreamAnswer) -> bool:
@@ -193,6 +243,16 @@ def _is_event_stream(answer: UpstreamAnswer) -> bool:
 async def _read_whole(backend: Backend, answer: UpstreamAnswer) -> WholeAnswer:
     body = b"".join([chunk async for chunk in answer.chunks()])
     return WholeAnswer(backend=backend, status=answer.status, headers=answer.headers, body=body)
+
+
+async def _first_frame(chunks: AsyncIterator[bytes]) -> bytes:
+    """The stream's beginning up to a whole frame: what breaks before that has cost nothing."""
+    beginning = b""
+    async for chunk in chunks:
+        beginning += chunk
+        if has_whole_frame(beginning) or len(beginning) > MAX_FIRST_FRAME_BYTES:
+            break
+    return beginning
 
 
 async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

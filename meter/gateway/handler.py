@@ -96,6 +96,7 @@ class FrontDoor:
     dice: Dice
     drains: Drains
     write_timeout_seconds: float
+    keepalive_seconds: float
     source: str
     exposes_backend: bool = False
 
@@ -191,6 +192,7 @@ class FrontDoor:
             reader=StreamReader(hides_usage=hides_usage),
             drains=self.drains,
             write_timeout_seconds=self.write_timeout_seconds,
+            keepalive_seconds=self.keepalive_seconds,
             finish=finish,
         )
         metering.is_streaming = True
@@ -219,8 +221,7 @@ class FrontDoor:
     ) -> None:
         tries, route = metering.tries, metering.route
         backend = tries.last_backend
-        named = header(headers, "x-ms-spillover-from-deployment")
-        spilled_from = named if is_deployment_name(named) else None
+        spilled_from = _spilled_from(tries, headers)
         event = UsageEvent(
             id=metering.event_id,
             source=self.source,
@@ -231,7 +232,7 @@ class FrontDoor:
             model=end.reading.model,
             api_version=route.api_version,
             backend=backend.name if backend else None,
-            tier=backend.tier if backend and not spilled_from else Tier.STANDARD,
+            tier=_tier(backend, headers),
             spilled_from=spilled_from,
             outcome=end.outcome,
             status=status,
@@ -333,6 +334,28 @@ def _call(request: Request, metering: _Metering, body: JsonBody) -> Call:
         body=body_for,
         must_ask_for_usage=may_ask and not body.asks_for_usage,
     )
+
+
+def _spilled_from(tries: Tries, headers: Headers) -> str | None:
+    """What the call spilled over from: Azure's provisioned deployment, or our provisioned backend."""
+    native = _native_spillover(headers)
+    preferred, used = tries.preferred_provisioned, tries.last_backend
+    if native is not None or preferred is None or used is None:
+        return native
+    has_spilled = used.tier is Tier.STANDARD and preferred.priority < used.priority
+    return preferred.name if has_spilled else None
+
+
+def _tier(backend: Backend | None, headers: Headers) -> Tier:
+    """The tier the call is billed at: Azure bills its own spillover at the standard rate."""
+    if backend is None or _native_spillover(headers) is not None:
+        return Tier.STANDARD
+    return backend.tier
+
+
+def _native_spillover(headers: Headers) -> str | None:
+    named = header(headers, "x-ms-spillover-from-deployment")
+    return named if is_deployment_name(named) else None
 
 
 def _retry_count(headers: Headers) -> int:

@@ -23,6 +23,8 @@ from meter.gateway.extract import Reading, StreamReader
 from meter.ports import UpstreamAnswer
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
+KEEPALIVE_COMMENT = b": keep-alive\n\n"
+
 
 class CallerGone(Exception):
     """The caller closed its connection."""
@@ -68,15 +70,19 @@ class StreamRelay:
     reader: StreamReader
     drains: Drains
     write_timeout_seconds: float
+    keepalive_seconds: float
     finish: Callable[[StreamEnd], Awaitable[None]]
     _is_caller_gone: bool = field(default=False)
+    _writes: int = field(default=0)
     _finishing: asyncio.Future[None] | None = field(default=None)
 
     async def run(self, sink: Sink) -> None:
         """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
+        keeping_alive = asyncio.create_task(self._keep_alive(sink))
         try:
             is_whole = await self._pump(sink)
         finally:
+            keeping_alive.cancel()
             await self.answer.close()
             await self._finish(Outcome.FAILED)
         if self._is_caller_gone or is_whole:
@@ -85,6 +91,14 @@ class StreamRelay:
         end_of_frame = b"\n\n" if self.reader.is_inside_frame else b""
         if await self._wrote(sink, end_of_frame + _ERROR_FRAME):
             raise AnswerCut
+
+    async def _keep_alive(self, sink: Sink) -> None:
+        """Break long silences with comments, which clients skip: Azure cuts idle connections."""
+        while not self._is_caller_gone:
+            silence = self._writes
+            await asyncio.sleep(self.keepalive_seconds)
+            if silence == self._writes and not self.reader.is_inside_frame:
+                await self._wrote(sink, KEEPALIVE_COMMENT)
 
     async def _pump(self, sink: Sink) -> bool:
         """Move the stream; False when the backend cut it."""
@@ -110,6 +124,7 @@ class StreamRelay:
         return True
 
     async def _wrote(self, sink: Sink, data: bytes) -> bool:
+        self._writes += 1
         if not self._is_caller_gone:
             try:
                 async with asyncio.timeout(self.write_timeout_seconds):

@@ -11,6 +11,7 @@
 | no first byte in time            | the next backend  | 10 s and doubling up to 60 s          |
 
 A wait is benched for between 0.5 s and 60 s, then one call probes; the caller is told the true one.
+Where every backend is benched, those that did not throttle are tried all the same (`pool.py`).
 Waits come from `retry-after-ms`, `retry-after` (seconds or an HTTP date) and the rate-limit resets.
 """
 

@@ -92,6 +92,11 @@ class FrameCutter:
         self.is_oversize = True
 
 
+def has_whole_frame(beginning: bytes) -> bool:
+    """Whether a stream's beginning holds a whole frame."""
+    return _FRAME_END.search(beginning) is not None
+
+
 def frame_data(frame: bytes) -> bytes:
     """The frame's `data` lines joined with LF; empty when it has none."""
     lines: list[bytes] = _DATA_LINE.findall(frame)

@@ -60,6 +60,7 @@ def test_what_is_not_set_has_its_default() -> None:
         publish_timeout_seconds=1,
         drain_seconds=300,
         write_timeout_seconds=60,
+        keepalive_seconds=20,
         max_drains=100,
         max_body_bytes=33_554_432,
     )
@@ -110,6 +111,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_DRAIN_SECONDS="5",
             METER_MAX_DRAINS="6",
             METER_WRITE_TIMEOUT_SECONDS="9",
+            METER_KEEPALIVE_SECONDS="10",
             METER_MAX_BODY_BYTES="7000",
             METER_JWKS_REFRESH_SECONDS="8",
             METER_EXPOSE_BACKEND="TRUE",
@@ -136,6 +138,7 @@ def test_all_that_is_set_is_used() -> None:
         publish_timeout_seconds=4,
         drain_seconds=5,
         write_timeout_seconds=9,
+        keepalive_seconds=10,
         max_drains=6,
         max_body_bytes=7000,
     )

@@ -59,7 +59,7 @@ def test_circuits_are_apart() -> None:
 def test_an_answer_to_an_older_call_leaves_an_open_circuit_open() -> None:
     """That answer says nothing of the time since."""
     breakers = opened(throttled(10))
-    breakers.answered("a", "gpt", started_at=99.0)
+    breakers.answered("a", "gpt", started_at=99.0, now=99.0)
 
     assert not breakers.may_call("a", "gpt", 105.0)
 
@@ -77,7 +77,7 @@ def test_an_answered_probe_closes_the_circuit() -> None:
     """Half-open, answered: closed, and the next fault is a first one again."""
     breakers = opened(ERROR)
     breakers.start("a", "gpt", 101.0)
-    breakers.answered("a", "gpt", started_at=101.0)
+    breakers.answered("a", "gpt", started_at=101.0, now=101.0)
 
     assert breakers.may_call("a", "gpt", 101.0)
     breakers.left("a", "gpt", ERROR, started_at=200.0, now=200.0)

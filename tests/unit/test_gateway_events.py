@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from meter.errors import UpstreamBroken, UpstreamTimeout
+from meter.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
 from meter.gateway.relay import AnswerCut, Drains
 from meter.usage import (
     NO_USAGE,
@@ -72,7 +72,7 @@ async def test_a_served_call_is_told_in_full() -> None:
     assert (event.id.version, event.source, event.principal) == (7, "/aoai-meter/test", PRINCIPAL)
     assert (event.operation, event.deployment) == ("chat/completions", "gpt")
     assert (event.model, event.api_version) == ("gpt-4o-2024", "2024-10-21")
-    assert (event.backend, event.tier, event.spilled_from) == ("b", Tier.STANDARD, None)
+    assert (event.backend, event.tier, event.spilled_from) == ("b", Tier.STANDARD, "a")
     assert (event.outcome, event.status, event.streaming) == (Outcome.SERVED, 200, False)
     assert (event.usage_source, event.usage) == (
         UsageSource.REPORTED,
@@ -280,3 +280,16 @@ async def test_nothing_secret_of_a_stream_is_stored_or_logged(
     event = encode_event(made.sink.events[0]).decode()
     shown = event + "".join(str(vars(r)) for r in caplog.records)
     assert "secret completion" not in shown
+
+
+async def test_a_call_that_left_its_provisioned_backend_spilled_over() -> None:
+    """Billed at the standard rate, and it says whose capacity was missing."""
+    answers: dict[str, list[FakeAnswer | UpstreamError]] = {
+        "ptu": [json_answer(429, b"{}", ("retry-after", "9"))],
+        "paygo": [json_answer(200, SERVED)],
+    }
+    made = Door(FakeUpstream(answers), backends=[backend("ptu"), backend("paygo", priority=2)])
+    await made.call()
+
+    event = made.sink.events[0]
+    assert (event.backend, event.tier, event.spilled_from) == ("paygo", Tier.STANDARD, "ptu")

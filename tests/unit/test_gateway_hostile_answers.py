@@ -119,6 +119,7 @@ def _relay(answer: FakeAnswer, ends: list[StreamEnd], gate: asyncio.Event | None
         reader=StreamReader(),
         drains=Drains(most=1, seconds=5),
         write_timeout_seconds=0.05,
+        keepalive_seconds=20,
         finish=finish,
     )
 

@@ -94,13 +94,25 @@ def test_a_backend_is_not_tried_twice() -> None:
 
 
 def test_one_call_alone_probes_a_benched_backend() -> None:
-    """Choosing it makes that call the probe."""
-    made = pool(backend("a"))
+    """Choosing it makes that call the probe; the next call goes elsewhere."""
+    made = pool(backend("a"), backend("b", priority=2))
     made.left(made.backends[0], "gpt", throttled(10), started_at=0.0, now=0.0)
 
     chosen = [made.choose(made.backends, "gpt", tried=(), now=10.0) for _ in range(2)]
 
-    assert [b and b.name for b in chosen] == ["a", None]
+    assert [b and b.name for b in chosen] == ["a", "b"]
+
+
+def test_when_all_are_benched_the_broken_are_tried_and_the_throttled_are_not() -> None:
+    """That a backend still fails is a guess; that it has no capacity it said itself."""
+    made = pool(backend("a"), backend("b"))
+    made.left(made.backends[0], "gpt", throttled(10), started_at=0.0, now=0.0)
+    made.left(made.backends[1], "gpt", Left(Fault.UNREACHABLE), started_at=0.0, now=0.0)
+    first = made.choose(made.backends, "gpt", tried=(), now=0.1)
+    second = made.choose(made.backends, "gpt", tried=("b",), now=0.1)
+    third = made.choose(made.backends, "gpt", tried=("b",), now=0.1, spares_throttled=False)
+
+    assert [b and b.name for b in (first, second, third)] == ["b", None, "a"]
 
 
 def test_when_all_are_benched_the_soonest_true_wait_is_told() -> None:

@@ -1,7 +1,7 @@
 """The relay's table, row by row: what the caller sees, and the one usage event it makes."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -43,6 +43,7 @@ def relay(
         reader=StreamReader(hides_usage=hides),
         drains=drains or Drains(most=10, seconds=5),
         write_timeout_seconds=0.05,
+        keepalive_seconds=20,
         finish=ends.finish,
     )
 
@@ -264,3 +265,25 @@ async def test_an_empty_stream_is_counted_once() -> None:
     await relay(stream_answer(), ends).run(FakeCaller())
 
     assert ends.counted == [(Outcome.SERVED, UsageSource.MISSING, NO_USAGE)]
+
+
+class SlowAnswer(FakeAnswer):
+    """An answer that is silent before each of its parts."""
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        async for chunk in super().chunks():
+            await asyncio.sleep(0.05)
+            yield chunk
+
+
+async def test_long_silences_are_broken_by_comments() -> None:
+    """Azure cuts connections that are idle; clients skip comments, and the frames stay whole."""
+    answer = SlowAnswer(200, (), (TEXT_FRAME, USAGE_FRAME + DONE_FRAME))
+    made, caller = relay(answer, Ends()), FakeCaller()
+    made.keepalive_seconds = 0.01
+    await made.run(caller)
+
+    assert caller.received.startswith(b": keep-alive\n\n")
+    assert b"\n\n: keep-alive\n\n" in caller.received
+    frames = caller.received.replace(b": keep-alive\n\n", b"")
+    assert frames == TEXT_FRAME + USAGE_FRAME + DONE_FRAME
