@@ -48,6 +48,7 @@ from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
 from meter.gateway.forward import Forwarder
 from meter.gateway.handler import Answer, FrontDoor, error_answer
+from meter.gateway.headers import exceeds, headers_too_large
 from meter.gateway.jwks import KeyRing
 from meter.gateway.pool import Pool
 from meter.gateway.relay import Drains
@@ -79,10 +80,15 @@ class Gateway:
 
     async def answer(self, request: Request) -> Response:
         """Answer one call."""
-        limit = self.settings.limits.max_body_bytes
-        return GatewayResponse(
-            await self.front_door.handle(gateway_request(request, max_body_bytes=limit))
+        limits = self.settings.limits
+        limited = gateway_request(
+            request,
+            max_body_bytes=limits.max_body_bytes,
+            read_timeout_seconds=limits.read_timeout_seconds,
         )
+        if exceeds(limited.headers, limits.max_headers, limits.max_header_bytes):
+            return GatewayResponse(error_answer(headers_too_large()))
+        return GatewayResponse(await self.front_door.handle(limited))
 
     async def close(self) -> None:
         """Finish what is under way, in the order in which it depends on each other."""
@@ -223,6 +229,8 @@ def build_gateway(settings: Settings) -> Gateway:
         ),
         write_timeout_seconds=limits.write_timeout_seconds,
         keepalive_seconds=limits.keepalive_seconds,
+        total_timeout_seconds=limits.total_timeout_seconds,
+        max_concurrent_calls=limits.max_concurrent_calls,
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,
     )

@@ -78,6 +78,11 @@ class Limits:
     drain_seconds: float
     write_timeout_seconds: float
     keepalive_seconds: float
+    total_timeout_seconds: float
+    read_timeout_seconds: float
+    max_concurrent_calls: int
+    max_headers: int
+    max_header_bytes: int
     max_drains: int
     max_body_bytes: int
 
@@ -225,6 +230,15 @@ def _limits(reader: _Reader) -> Limits:
         drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
         write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
         keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
+        total_timeout_seconds=number("METER_TOTAL_TIMEOUT_SECONDS", 1700, least=1, most=86_400),
+        read_timeout_seconds=number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+        max_concurrent_calls=reader.whole(
+            "METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000
+        ),
+        max_headers=reader.whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
+        max_header_bytes=reader.whole(
+            "METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576
+        ),
         max_drains=reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000),
         max_body_bytes=reader.whole(
             "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600

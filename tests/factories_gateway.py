@@ -159,6 +159,8 @@ class Door:
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
     drains: Drains = field(default_factory=lambda: Drains(most=10, seconds=5))
     exposes_backend: bool = False
+    total_timeout_seconds: float = 5
+    max_concurrent_calls: int = 100
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.backends, FixedDice())
@@ -177,6 +179,8 @@ class Door:
             drains=self.drains,
             write_timeout_seconds=5,
             keepalive_seconds=20,
+            total_timeout_seconds=self.total_timeout_seconds,
+            max_concurrent_calls=self.max_concurrent_calls,
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,
         )

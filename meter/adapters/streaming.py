@@ -120,11 +120,18 @@ def forget_invocation(invocation_id: str) -> None:
         references.pop(invocation_id, None)
 
 
-def gateway_request(request: Request, *, max_body_bytes: int) -> GatewayRequest:
+def gateway_request(
+    request: Request, *, max_body_bytes: int, read_timeout_seconds: float
+) -> GatewayRequest:
     """The core's view of a Starlette request."""
 
     async def read_body() -> bytes:
-        return await _read_body(request, max_body_bytes)
+        try:
+            async with asyncio.timeout(read_timeout_seconds):
+                return await _read_body(request, max_body_bytes)
+        except TimeoutError as exc:
+            text = f"The request body was not sent within {read_timeout_seconds:g} seconds."
+            raise TooLarge(text, status=408, code="RequestTimeout") from exc
 
     scope = request.scope
     raw_path = scope.get("raw_path") or scope["path"].encode()

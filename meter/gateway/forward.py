@@ -4,6 +4,7 @@ A backend may be left as long as the caller has no byte: until the first frame o
 whole of a body that is not a stream, is here. Nothing ever waits before the next try.
 """
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -162,13 +163,15 @@ class Forwarder:
             status = outcome.status
         except UpstreamError as exc:
             outcome = _left_by(exc)
+        except asyncio.CancelledError:
+            # Out of time as a whole: the event still says who was being asked.
+            tries.attempts.append(self._attempt(backend, None, started))
+            raise
         finally:
             if not isinstance(outcome, StreamedAnswer):
                 self.pool.ended(backend, call.deployment)
+        tries.attempts.append(self._attempt(backend, status, started))
         now = self.clock.monotonic()
-        tries.attempts.append(
-            Attempt(backend=backend.name, status=status, duration_ms=round((now - started) * 1000))
-        )
         if isinstance(outcome, Left):
             tries.faults.append(outcome)
             self.pool.left(backend, call.deployment, outcome, started_at=started, now=now)
@@ -176,6 +179,10 @@ class Forwarder:
         else:
             self.pool.answered(backend, call.deployment, started_at=started, now=now)
         return outcome
+
+    def _attempt(self, backend: Backend, status: int | None, started: float) -> Attempt:
+        milliseconds = round((self.clock.monotonic() - started) * 1000)
+        return Attempt(backend=backend.name, status=status, duration_ms=milliseconds)
 
     async def _exchange(
         self, call: Call, backend: Backend, *, asking_for_usage: bool

@@ -3,6 +3,7 @@
 `authenticate -> route -> choose backend -> forward -> relay + extract -> publish -> answer`
 """
 
+import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from meter.errors import (
     CallerError,
     KeysUnavailable,
     NotServed,
+    Overloaded,
     Unauthenticated,
 )
 from meter.gateway.auth import UNAUTHENTICATED_MESSAGE, TokenVerifier
@@ -97,8 +99,11 @@ class FrontDoor:
     drains: Drains
     write_timeout_seconds: float
     keepalive_seconds: float
+    total_timeout_seconds: float
+    max_concurrent_calls: int
     source: str
     exposes_backend: bool = False
+    _running: int = field(default=0)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
         """Answer one call. Expected failures become answers in AOAI's error shape."""
@@ -120,6 +125,12 @@ class FrontDoor:
         body = parse_body(await request.read_body())
         deployment = _deployment(route, body)
         self.forwarder.pool.serving(deployment)
+        if self._running >= self.max_concurrent_calls:
+            raise Overloaded(
+                "This instance has as many calls as it takes. Please retry after 1 second.",
+                retry_after_seconds=1,
+                status=503,
+            )
         metering = _Metering(
             event_id=event_id,
             principal=principal,
@@ -130,11 +141,24 @@ class FrontDoor:
             started=started,
             retry_count=_retry_count(request.headers),
         )
-        call = _call(request, metering, body)
+        self._running += 1
+        answer: Answer | StreamingAnswer | None = None
         try:
-            forwarded = await self.forwarder.forward(call, metering.tries)
+            answer = await self._forward(_call(request, metering, body), metering)
+        finally:
+            if not isinstance(answer, StreamingAnswer):
+                self._running -= 1  # a stream runs on until its event is published
+        return answer
+
+    async def _forward(self, call: Call, metering: _Metering) -> Answer | StreamingAnswer:
+        try:
+            async with asyncio.timeout(self.total_timeout_seconds):
+                forwarded = await self.forwarder.forward(call, metering.tries)
         except CallerError as exc:
             return await self._fail(metering, exc)
+        except TimeoutError:
+            late = CallerError("The call took too long.", status=504, code="GatewayTimeout")
+            return await self._fail(metering, late)
         metering.first_byte_ms = self._elapsed_ms(metering)
         if isinstance(forwarded, WholeAnswer):
             return await self._answer_whole(metering, forwarded)
@@ -182,6 +206,7 @@ class FrontDoor:
         self, metering: _Metering, forwarded: StreamedAnswer, *, hides_usage: bool
     ) -> StreamingAnswer:
         async def finish(end: StreamEnd) -> None:
+            self._running -= 1
             await self._publish(
                 metering, status=forwarded.status, headers=forwarded.headers, end=end
             )
@@ -193,6 +218,7 @@ class FrontDoor:
             drains=self.drains,
             write_timeout_seconds=self.write_timeout_seconds,
             keepalive_seconds=self.keepalive_seconds,
+            total_timeout_seconds=self.total_timeout_seconds,
             finish=finish,
         )
         metering.is_streaming = True

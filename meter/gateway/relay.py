@@ -5,6 +5,7 @@
 | the stream ends                | all of it                          | served       | reported           |
 | an error frame comes           | all of it                          | failed       | as far as reported |
 | the backend's stream is cut    | an error frame, then a cut         | failed       | as far as known    |
+| it takes longer than allowed   | an error frame, then a cut         | failed       | as far as known    |
 | the caller leaves, drain       | nothing more                       | disconnected | reported           |
 | the caller leaves, cancel      | nothing more                       | disconnected | estimated          |
 
@@ -71,6 +72,7 @@ class StreamRelay:
     drains: Drains
     write_timeout_seconds: float
     keepalive_seconds: float
+    total_timeout_seconds: float
     finish: Callable[[StreamEnd], Awaitable[None]]
     _is_caller_gone: bool = field(default=False)
     _writes: int = field(default=0)
@@ -79,8 +81,12 @@ class StreamRelay:
     async def run(self, sink: Sink) -> None:
         """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
         keeping_alive = asyncio.create_task(self._keep_alive(sink))
+        is_whole = False
         try:
-            is_whole = await self._pump(sink)
+            async with asyncio.timeout(self.total_timeout_seconds):
+                is_whole = await self._pump(sink)
+        except TimeoutError:
+            pass  # it ends like a stream that the backend cut
         finally:
             keeping_alive.cancel()
             await self.answer.close()

@@ -4,7 +4,14 @@ from urllib.parse import unquote
 
 import pytest
 
-from meter.gateway.headers import downstream_headers, header, subject_header, upstream_headers
+from meter.gateway.headers import (
+    downstream_headers,
+    exceeds,
+    header,
+    subject_header,
+    upstream_headers,
+)
+from meter.ports import Headers
 
 KEY = (("api-key", "key-of-a"),)
 
@@ -197,3 +204,17 @@ def test_a_request_id_of_a_caller_is_bounded(value: str) -> None:
     sent = upstream_headers((("x-request-id", value),), "alice", ())
 
     assert header(sent, "x-request-id") is None
+
+
+@pytest.mark.parametrize(
+    ("headers", "is_over"),
+    [
+        ((("a", "b"),) * 3, False),
+        ((("a", "b"),) * 4, True),
+        ((("a", "b" * 9),), False),
+        ((("a", "b" * 10),), True),
+    ],
+)
+def test_headers_are_bounded_in_number_and_size(headers: Headers, is_over: bool) -> None:
+    """At most so many, and at most so many bytes of names and values together."""
+    assert exceeds(headers, 3, 10) is is_over

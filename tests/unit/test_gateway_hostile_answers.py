@@ -120,6 +120,7 @@ def _relay(answer: FakeAnswer, ends: list[StreamEnd], gate: asyncio.Event | None
         drains=Drains(most=1, seconds=5),
         write_timeout_seconds=0.05,
         keepalive_seconds=20,
+        total_timeout_seconds=5,
         finish=finish,
     )
 

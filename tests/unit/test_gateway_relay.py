@@ -44,6 +44,7 @@ def relay(
         drains=drains or Drains(most=10, seconds=5),
         write_timeout_seconds=0.05,
         keepalive_seconds=20,
+        total_timeout_seconds=5,
         finish=ends.finish,
     )
 

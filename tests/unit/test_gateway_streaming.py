@@ -64,12 +64,15 @@ def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Request:
 
 
 async def read(wire: Wire, *headers: tuple[bytes, bytes]) -> bytes:
-    return await gateway_request(asked(wire, *headers), max_body_bytes=4).read_body()
+    request = gateway_request(asked(wire, *headers), max_body_bytes=4, read_timeout_seconds=0.05)
+    return await request.read_body()
 
 
 def test_the_core_sees_the_request_as_it_was_sent() -> None:
     """The undecoded path without the query, the raw query, every header."""
-    request = gateway_request(asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), max_body_bytes=4)
+    request = gateway_request(
+        asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), max_body_bytes=4, read_timeout_seconds=1
+    )
 
     assert (request.method, request.raw_path) == ("POST", "/openai/v1/%72esponses")
     assert request.query == "a=%20&b"
@@ -163,3 +166,18 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
+
+
+async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
+    """408: a caller must not hold a place by sending nothing."""
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    request = gateway_request(Request(scope, receive), max_body_bytes=4, read_timeout_seconds=0.01)
+    with pytest.raises(TooLarge) as refused:
+        await request.read_body()
+
+    assert (refused.value.status, refused.value.code) == (408, "RequestTimeout")
