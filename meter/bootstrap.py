@@ -30,19 +30,7 @@ from meter.adapters.outbox import TableOutbox
 from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config import (
-    AzureEndpoint,
-    Durability,
-    GatewaySettings,
-    HubSettings,
-    InvalidSettings,
-    OnDisconnect,
-    Settings,
-    StorageSettings,
-    event_hub_name,
-    load_settings,
-    load_storage_settings,
-)
+from meter.config import InvalidSettings, event_hub_name, load_settings, load_storage_settings
 from meter.errors import CallerError, PublishFailed, StorageUnavailable
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
@@ -56,6 +44,15 @@ from meter.ledger.commit import Committer
 from meter.ledger.handler import Aggregator
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.view import ViewWriter
+from meter.settings import (
+    AzureEndpoint,
+    Durability,
+    GatewaySettings,
+    HubSettings,
+    OnDisconnect,
+    Settings,
+    StorageSettings,
+)
 
 READY_TIMEOUT_SECONDS = 5.0
 

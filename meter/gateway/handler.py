@@ -109,14 +109,12 @@ class FrontDoor:
         """Answer one call. Expected failures become answers in AOAI's error shape."""
         event_id = new_event_id(self.clock.now(), self.dice.randbytes(10))
         try:
-            answer = await self._handle(request, event_id)
+            return await self._handle(request, event_id)
         except CallerError as exc:
-            answer = error_answer(exc)
+            return error_answer(exc)
         except KeysUnavailable:
-            answer = error_answer(
-                CallerError("Tokens cannot be verified now.", status=503, code="ServiceUnavailable")
-            )
-        return answer
+            unready = "Tokens cannot be verified now."
+            return error_answer(CallerError(unready, status=503, code="ServiceUnavailable"))
 
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         started_at, started = self.clock.now(), self.clock.monotonic()
@@ -222,7 +220,7 @@ class FrontDoor:
             finish=finish,
         )
         metering.is_streaming = True
-        headers = self._headers(metering, forwarded.backend, forwarded.headers, is_stream=True)
+        headers = self._headers(metering, forwarded.backend, forwarded.headers)
         return StreamingAnswer(status=forwarded.status, headers=headers, relay=relay)
 
     def _headers(
@@ -232,11 +230,10 @@ class FrontDoor:
         backend_headers: Headers,
         *,
         usage: TokenUsage | None = None,
-        is_stream: bool = False,
     ) -> Headers:
         headers = downstream_headers(backend_headers)
         own = [("x-meter-event-id", str(metering.event_id))]
-        if usage is not None and not is_stream:
+        if usage is not None:
             own.append(("total-tokens", str(usage.total_tokens)))
         if self.exposes_backend:
             own.append(("x-meter-backend", backend.name))

@@ -6,16 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from meter.config import (
-    Durability,
-    InvalidSettings,
-    Limits,
-    OnDisconnect,
-    load_settings,
-)
+from meter.config import InvalidSettings, load_settings
 from meter.errors import ConfigError
 from meter.gateway.auth import TokenRules
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
+from meter.settings import Durability, Limits, OnDisconnect
 from meter.usage import Tier
 
 CONNECTION = "AccountName=a;AccountKey=storage-secret"

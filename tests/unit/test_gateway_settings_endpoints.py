@@ -4,13 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from meter.config import (
-    AzureEndpoint,
-    InvalidSettings,
-    event_hub_name,
-    load_settings,
-    load_storage_settings,
-)
+from meter.config import InvalidSettings, event_hub_name, load_settings, load_storage_settings
+from meter.settings import AzureEndpoint
 from tests.unit.test_config import REQUIRED
 
 CONNECTION = REQUIRED["MeterStorage"]
