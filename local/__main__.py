@@ -76,8 +76,8 @@ async def _up(options: argparse.Namespace) -> int:
     try:
         if starting.done():
             await starting
-            print(f"gateway {plan.gateway_url}, state {plan.state}", flush=True)
             print("ready", flush=True)
+            print(f"gateway {plan.gateway_url}, state {plan.state}", file=sys.stderr)
             await stopped
         else:
             starting.cancel()
