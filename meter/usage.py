@@ -17,6 +17,9 @@ BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
 MAX_EVENT_BYTES = 32_768
 
+# Made once: `json.dumps` makes a new encoder each time for settings that are not its defaults.
+_JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
 
 class UsageSource(StrEnum):
     """Where a call's token counts come from."""
@@ -156,7 +159,7 @@ def is_writable(text: str) -> bool:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds and `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
 
 
 def _encode(event: UsageEvent) -> bytes:
@@ -170,7 +173,7 @@ def _encode(event: UsageEvent) -> bytes:
         "datacontenttype": "application/json",
         "data": _data(event),
     }
-    return json.dumps(document, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _JSON.encode(document).encode()
 
 
 def _data(event: UsageEvent) -> dict[str, object]:

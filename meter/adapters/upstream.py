@@ -89,8 +89,11 @@ class _Connector(aiohttp.TCPConnector):
         connection = await super().connect(req, traces, timeout)
         protocol = connection.protocol
         if protocol is not None:
-            _is_reused.set(protocol in self._used)
-            self._used.add(protocol)
+            is_reused = protocol in self._used
+            if is_reused:
+                _is_reused.set(True)
+            else:
+                self._used.add(protocol)
         return connection
 
 
