@@ -95,7 +95,7 @@ class Gateway:
 
 
 class App:
-    """The function app: builds its parts on first use, one set an event loop."""
+    """The function app: builds its parts on first use, in the event loop that then owns them."""
 
     def __init__(
         self, environment: Callable[[], dict[str, str]] = lambda: dict(os.environ)

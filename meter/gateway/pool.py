@@ -50,8 +50,10 @@ class Pool:
         """The backend to try next; None when every one was tried or asked to be left alone.
 
         When all are benched, those that are benched for a fault are tried all the same, since that
-        they still fail is a guess. Those that throttle are spared, since they said until when,
-        unless the call has found nothing but broken ones.
+        they still fail is a guess. Those that throttle are spared until the time they named,
+        unless the call has found nothing but broken ones. A single probe is a courtesy to callers
+        who can be served elsewhere: where nobody can, it holds none of them up.
+
         Each one that is given out must be handed back with `ended`.
         """
         free = [
