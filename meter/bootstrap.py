@@ -27,19 +27,23 @@ from meter.adapters.eventhub import EventHubSender, PublishingSink
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.outbox import TableOutbox
+from meter.adapters.spool import FileSpool
 from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+from meter.adapters.tokenizer import token_counter
 from meter.adapters.upstream import AiohttpUpstream
 from meter.config import InvalidSettings, event_hub_name, load_settings, load_storage_settings
 from meter.errors import CallerError, PublishFailed, StorageUnavailable
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
+from meter.gateway.estimate import Estimator
 from meter.gateway.forward import Forwarder
-from meter.gateway.handler import Answer, FrontDoor, error_answer
+from meter.gateway.handler import CallLimits, FrontDoor
 from meter.gateway.headers import exceeds, headers_too_large
+from meter.gateway.http import Answer, error_answer
 from meter.gateway.jwks import KeyRing
 from meter.gateway.pool import Pool
-from meter.gateway.relay import Drains
+from meter.gateway.relay import Drains, RelayTimes
 from meter.ledger.commit import Committer
 from meter.ledger.handler import Aggregator
 from meter.ledger.subjects import SubjectWriter
@@ -49,6 +53,7 @@ from meter.settings import (
     Durability,
     GatewaySettings,
     HubSettings,
+    Limits,
     OnDisconnect,
     Settings,
     StorageSettings,
@@ -216,6 +221,7 @@ def build_gateway(settings: Settings) -> Gateway:
             credentials=ConfiguredCredentials(gateway.auth, identity),
             clock=clock,
             first_byte_timeout_seconds=limits.first_byte_timeout_seconds,
+            max_buffered_bytes=limits.max_buffered_bytes,
         ),
         sink=sink,
         clock=clock,
@@ -224,10 +230,9 @@ def build_gateway(settings: Settings) -> Gateway:
             most=limits.max_drains if gateway.on_disconnect is OnDisconnect.DRAIN else 0,
             seconds=limits.drain_seconds,
         ),
-        write_timeout_seconds=limits.write_timeout_seconds,
-        keepalive_seconds=limits.keepalive_seconds,
-        total_timeout_seconds=limits.total_timeout_seconds,
-        max_concurrent_calls=limits.max_concurrent_calls,
+        limits=_call_limits(limits),
+        new_spool=FileSpool,
+        estimator=Estimator(token_counter()),
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,
     )
@@ -240,6 +245,19 @@ def build_gateway(settings: Settings) -> Gateway:
         outbox=outbox,
         settings=gateway,
         closables=(upstream, sink, sender, store, *identities),
+    )
+
+
+def _call_limits(limits: Limits) -> CallLimits:
+    return CallLimits(
+        times=RelayTimes(
+            write_seconds=limits.write_timeout_seconds,
+            keepalive_seconds=limits.keepalive_seconds,
+            total_seconds=limits.total_timeout_seconds,
+        ),
+        first_keepalive_seconds=limits.first_keepalive_seconds,
+        max_concurrent_calls=limits.max_concurrent_calls,
+        max_frame_bytes=limits.max_frame_bytes,
     )
 
 

@@ -157,6 +157,7 @@ def _limits(reader: _Reader) -> Limits:
         drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
         write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
         keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
+        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220),
         total_timeout_seconds=number("METER_TOTAL_TIMEOUT_SECONDS", 1700, least=1, most=86_400),
         read_timeout_seconds=number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
         max_concurrent_calls=reader.whole(
@@ -169,6 +170,12 @@ def _limits(reader: _Reader) -> Limits:
         max_drains=reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000),
         max_body_bytes=reader.whole(
             "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600
+        ),
+        max_frame_bytes=reader.whole(
+            "METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600
+        ),
+        max_buffered_bytes=reader.whole(
+            "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
         ),
     )
 

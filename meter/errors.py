@@ -6,7 +6,8 @@ MeterError
     Unauthenticated        401
     Forbidden              403
     NotServed              404: unknown path, operation or deployment
-    BadRequest             400, 405, 411
+    BadRequest             400, 411
+    MethodNotAllowed       405, with the methods that are
     TooLarge               413
     Overloaded             429 or 503 with a wait
   UpstreamError          a backend gave no usable answer
@@ -70,6 +71,17 @@ class NotServed(CallerError):
 
 class BadRequest(CallerError):
     """The request cannot be read."""
+
+
+class MethodNotAllowed(CallerError):
+    """A known address, asked with a method that it does not take; `allowed` are those it takes."""
+
+    status = 405
+    code = "MethodNotAllowed"
+
+    def __init__(self, allowed: Sequence[str]) -> None:
+        super().__init__(f"This address accepts {', '.join(allowed)}.")
+        self.allowed = tuple(allowed)
 
 
 class TooLarge(CallerError):

@@ -1,6 +1,6 @@
 """What the core needs from the outside, as small protocols; adapters implement them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -42,6 +42,30 @@ class UsageSink(Protocol):
         ...
 
 
+class TokenCounter(Protocol):
+    """Counts the tokens of a text as a model's tokenizer does."""
+
+    def count(self, text: str) -> int:
+        """How many tokens the text is."""
+        ...
+
+
+class Spool(Protocol):
+    """Keeps a request body while it is sent on, so that it can be sent again."""
+
+    def append(self, data: bytes) -> None:
+        """Add bytes at the end."""
+        ...
+
+    def read(self, start: int, size: int) -> bytes:
+        """At most `size` bytes from `start`; empty at the end of what is here."""
+        ...
+
+    def close(self) -> None:
+        """Forget it."""
+        ...
+
+
 class KeySetSource(Protocol):
     """Fetches an issuer's published keys."""
 
@@ -52,13 +76,16 @@ class KeySetSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamRequest:
-    """One HTTP request to a backend, ready to send."""
+    """One HTTP request to a backend, ready to send.
+
+    A body that still arrives is a function that gives its bytes from the beginning, each time.
+    """
 
     backend: str
     method: str
     url: str
     headers: Headers
-    body: bytes
+    body: bytes | Callable[[], AsyncIterator[bytes]]
 
 
 class UpstreamAnswer(Protocol):

@@ -43,6 +43,7 @@ class Limits:
     drain_seconds: float
     write_timeout_seconds: float
     keepalive_seconds: float
+    first_keepalive_seconds: float
     total_timeout_seconds: float
     read_timeout_seconds: float
     max_concurrent_calls: int
@@ -50,6 +51,8 @@ class Limits:
     max_header_bytes: int
     max_drains: int
     max_body_bytes: int
+    max_frame_bytes: int
+    max_buffered_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

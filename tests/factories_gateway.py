@@ -13,12 +13,14 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from meter.gateway.auth import TokenRules, TokenVerifier
 from meter.gateway.backend import Backend
+from meter.gateway.estimate import Estimator
 from meter.gateway.forward import Forwarder
-from meter.gateway.handler import Answer, FrontDoor, Request, StreamingAnswer
+from meter.gateway.handler import CallLimits, FrontDoor
+from meter.gateway.http import Answer, Request, StreamingAnswer
 from meter.gateway.jwks import KeyRing
 from meter.gateway.pool import Pool
-from meter.gateway.relay import Drains
-from meter.ports import Headers
+from meter.gateway.relay import Drains, RelayTimes
+from meter.ports import Headers, TokenCounter
 from meter.usage import Tier
 from tests.fakes.gateway import (
     START,
@@ -26,7 +28,9 @@ from tests.fakes.gateway import (
     FakeClock,
     FakeCredentials,
     FakeKeySource,
+    FakeRequestBody,
     FakeSink,
+    FakeSpool,
     FakeUpstream,
     FixedDice,
 )
@@ -161,6 +165,17 @@ class Door:
     exposes_backend: bool = False
     total_timeout_seconds: float = 5
     max_concurrent_calls: int = 100
+    keepalive_seconds: float = 20
+    first_keepalive_seconds: float = 60
+    max_frame_bytes: int = 4_194_304
+    max_buffered_bytes: int = 33_554_432
+    counter: TokenCounter | None = None
+    spools: list[FakeSpool] = field(default_factory=list)
+
+    def new_spool(self) -> FakeSpool:
+        """A spool that tests can look at."""
+        self.spools.append(FakeSpool())
+        return self.spools[-1]
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.backends, FixedDice())
@@ -172,22 +187,31 @@ class Door:
                 credentials=self.credentials,
                 clock=self.clock,
                 first_byte_timeout_seconds=120,
+                max_buffered_bytes=self.max_buffered_bytes,
             ),
             sink=self.sink,
             clock=self.clock,
             dice=FixedDice(),
             drains=self.drains,
-            write_timeout_seconds=5,
-            keepalive_seconds=20,
-            total_timeout_seconds=self.total_timeout_seconds,
-            max_concurrent_calls=self.max_concurrent_calls,
+            limits=CallLimits(
+                times=RelayTimes(
+                    write_seconds=5,
+                    keepalive_seconds=self.keepalive_seconds,
+                    total_seconds=self.total_timeout_seconds,
+                ),
+                first_keepalive_seconds=self.first_keepalive_seconds,
+                max_concurrent_calls=self.max_concurrent_calls,
+                max_frame_bytes=self.max_frame_bytes,
+            ),
+            new_spool=self.new_spool,
+            estimator=Estimator(self.counter),
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,
         )
 
     async def call(
         self,
-        body: bytes = CHAT_BODY,
+        body: bytes | FakeRequestBody = CHAT_BODY,
         *,
         path: str = CHAT_PATH,
         query: str = "api-version=2024-10-21",
@@ -219,7 +243,7 @@ def door(*answers: FakeAnswer | Exception, **parts: object) -> Door:
 
 
 def request(
-    body: bytes = CHAT_BODY,
+    body: bytes | FakeRequestBody = CHAT_BODY,
     *,
     path: str = CHAT_PATH,
     query: str = "api-version=2024-10-21",
@@ -228,15 +252,12 @@ def request(
 ) -> Request:
     """A caller's request."""
 
-    async def read_body() -> bytes:
-        return body
-
     return Request(
         method=method,
         raw_path=path,
         query=query,
         headers=bearer() if headers is None else headers,
-        read_body=read_body,
+        body=body if isinstance(body, FakeRequestBody) else FakeRequestBody([body]),
     )
 
 

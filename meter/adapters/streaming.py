@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
@@ -17,14 +18,13 @@ from azurefunctions.extensions.base import RequestSynchronizer as BaseRequestSyn
 from azurefunctions.extensions.base import RequestTrackerMeta, ResponseLabels, ResponseTrackerMeta
 from azurefunctions.extensions.base import WebApp as BaseWebApp
 from azurefunctions.extensions.base import WebServer as BaseWebServer
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from meter.errors import TooLarge
-from meter.gateway.handler import Answer, StreamingAnswer
-from meter.gateway.handler import Request as GatewayRequest
-from meter.gateway.relay import AnswerCut, CallerGone, StreamRelay
+from meter.gateway.http import Answer, AnswerCut, CallerGone, Relay, StreamingAnswer
+from meter.gateway.http import Request as GatewayRequest
 
 INVOCATION_HEADER = "x-ms-invocation-id"
 COORDINATOR_MODULE = "azure_functions_runtime.http_v2"
@@ -124,15 +124,6 @@ def gateway_request(
     request: Request, *, max_body_bytes: int, read_timeout_seconds: float
 ) -> GatewayRequest:
     """The core's view of a Starlette request."""
-
-    async def read_body() -> bytes:
-        try:
-            async with asyncio.timeout(read_timeout_seconds):
-                return await _read_body(request, max_body_bytes)
-        except TimeoutError as exc:
-            text = f"The request body was not sent within {read_timeout_seconds:g} seconds."
-            raise TooLarge(text, status=408, code="RequestTimeout") from exc
-
     scope = request.scope
     raw_path = scope.get("raw_path") or scope["path"].encode()
     return GatewayRequest(
@@ -142,7 +133,7 @@ def gateway_request(
         headers=tuple(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         ),
-        read_body=read_body,
+        body=_Body(request, max_body_bytes, read_timeout_seconds),
     )
 
 
@@ -160,7 +151,7 @@ class GatewayResponse(Response):
             (name.encode("latin-1"), value.encode("utf-8", "surrogateescape"))
             for name, value in answer.headers
         ]
-        if isinstance(answer, Answer):
+        if isinstance(answer, Answer) and answer.status != HTTPStatus.NO_CONTENT:
             self.raw_headers.append((b"content-length", str(len(body)).encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -202,7 +193,7 @@ class _Caller:
 _relays: set[asyncio.Task[None]] = set()
 
 
-async def _send_stream(relay: StreamRelay, start: Message, receive: Receive, send: Send) -> None:
+async def _send_stream(relay: Relay, start: Message, receive: Receive, send: Send) -> None:
     caller = _Caller(send)
     try:
         await send(start)
@@ -233,19 +224,50 @@ async def finish_relays() -> None:
         await asyncio.wait(_relays)
 
 
-async def _read_body(request: Request, max_body_bytes: int) -> bytes:
-    too_large = TooLarge(f"The request body is larger than {max_body_bytes} bytes.")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_body_bytes:
-        raise too_large
-    parts: list[bytes] = []
-    size = 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > max_body_bytes:
-                raise too_large
+class _Body:
+    """`meter.gateway.http.RequestBody` of one ASGI request."""
+
+    def __init__(self, request: Request, max_bytes: int, timeout_seconds: float) -> None:
+        self._receive = request.receive
+        self._declared = request.headers.get("content-length", "")
+        self._max_bytes = max_bytes
+        self._timeout_seconds = timeout_seconds
+        self._deadline: float | None = None
+        self._size = 0
+        self._is_ended = False
+
+    async def read(self) -> bytes:
+        parts: list[bytes] = []
+        while part := await self.next_part():
             parts.append(part)
-    except ClientDisconnect as exc:
-        raise TooLarge("The request body was not sent to its end.", status=400) from exc
-    return b"".join(parts)
+        return b"".join(parts)
+
+    async def next_part(self) -> bytes:
+        if self._declared.isdigit() and int(self._declared) > self._max_bytes:
+            raise self._too_large()
+        loop = asyncio.get_running_loop()
+        if self._deadline is None:
+            self._deadline = loop.time() + self._timeout_seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._next_part()
+        except TimeoutError as exc:
+            text = f"The request body was not sent within {self._timeout_seconds:g} seconds."
+            raise TooLarge(text, status=408, code="RequestTimeout") from exc
+
+    async def _next_part(self) -> bytes:
+        while not self._is_ended:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise TooLarge("The request body was not sent to its end.", status=400)
+            part: bytes = message.get("body", b"")
+            self._is_ended = not message.get("more_body", False)
+            self._size += len(part)
+            if self._size > self._max_bytes:
+                raise self._too_large()
+            if part:
+                return part
+        return b""
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"The request body is larger than {self._max_bytes} bytes.")

@@ -65,7 +65,7 @@ class AiohttpUpstream:
                     request.method,
                     URL(request.url, encoded=True),
                     headers=request.headers,
-                    data=request.body,
+                    data=_payload(request),
                     allow_redirects=False,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -73,6 +73,11 @@ class AiohttpUpstream:
                 if not _is_reused.get() or stale == MAX_STALE:
                     raise
         raise AssertionError("unreachable")
+
+
+def _payload(request: UpstreamRequest) -> bytes | AsyncIterator[bytes] | None:
+    """The body; without one, GET and DELETE say nothing of its length."""
+    return (request.body or None) if isinstance(request.body, bytes) else request.body()
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -19,7 +19,8 @@ class JsonBody:
     model: object
     is_streaming: bool
     stream_options: object
-    has_stream_options: bool
+    is_background: bool
+    previous_response_id: str | None
 
     @property
     def asks_for_usage(self) -> bool:
@@ -39,12 +40,14 @@ def parse_body(raw: bytes) -> JsonBody:
         ) from None
     if not isinstance(document, dict):
         raise BadRequest("The request body must be a JSON object.")
+    previous = document.get("previous_response_id")
     return JsonBody(
         text=text,
         model=document.get("model"),
         is_streaming=document.get("stream") is True,
         stream_options=document.get("stream_options"),
-        has_stream_options="stream_options" in document,
+        is_background=document.get("background") is True,
+        previous_response_id=previous if isinstance(previous, str) else None,
     )
 
 

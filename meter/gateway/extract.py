@@ -1,102 +1,140 @@
-"""Reads token usage out of a copy of an answer, whole or streamed.
+"""Follows one streamed answer: what to relay of it, and what it says of its tokens.
 
-Sources: Azure OpenAI REST reference (chat, completions, embeddings) and Responses API reference.
-Answers are hostile input: whatever is not a sane count makes the usage `missing`, never an error.
+Only frames that can matter are parsed as JSON: the usage, an error, the closing one.
 """
 
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Protocol
 
-from meter.gateway.sse import FrameCutter, PieceKind, frame_data
-from meter.usage import TokenUsage, is_writable
+from meter.gateway.http import event_stream_error
+from meter.gateway.reading import TAIL_BYTES, Reading, json_object, model_name, read_tail
+from meter.gateway.sse import DEFAULT_MAX_FRAME_BYTES, FrameCutter, PieceKind, frame_data
 
-MAX_COUNT = 10**11  # a tenth of what the aggregator accepts, since some counts are sums
-MAX_MODEL_CHARS = 128
+MAX_SEEN_BYTES = 1_048_576
+_HEAD_BYTES = 512
 
 _USAGE_KEY = b'"usage"'
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
 _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
-_CONTENT = re.compile(rb'"(?:content|text|arguments|refusal)"[ \t]*:[ \t]*"[^"]')
-_TERMINAL_TYPES = frozenset({"response.completed", "response.incomplete", "response.failed"})
+_CONTENT = re.compile(
+    rb'"(?:content|text|arguments|refusal|delta)"[ \t]*:[ \t]*("(?:[^"\\]|\\.)+")'
+)
+_TYPED = re.compile(rb'"(?:response\.|image_|transcript\.|speech\.)')
+_TERMINAL_TYPES = frozenset(
+    {
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "image_generation.completed",
+        "image_edit.completed",
+        "transcript.text.done",
+        "speech.audio.done",
+    }
+)
+_OVERSIZE_TYPE = re.compile(
+    rb'(?:(?:^|[\r\n])event:[ ]?|"type"[ \t]*:[ \t]*")(%b)["\r\n]'
+    % b"|".join(re.escape(kind.encode()) for kind in sorted(_TERMINAL_TYPES))
+)
+_ERROR_OR_END = (*(kind.encode() for kind in _TERMINAL_TYPES), b'"error"')
+_CUT_FRAME = event_stream_error(
+    {
+        "error": {
+            "message": "The backend broke off this answer before its end.",
+            "type": "server_error",
+            "param": None,
+            "code": "upstream_cut",
+        }
+    }
+)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What an answer says of itself: its raw usage object and model, where it names them."""
+@dataclass(slots=True)
+class SeenContent:
+    """What has been seen of an answer's text, for estimates: about one frame a token."""
 
-    usage_raw: Mapping[str, object] | None = None
-    model: str | None = None
+    frames: int = 0
+    texts: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, data: bytes) -> None:
+        """Note a frame's piece of text, as the JSON string it is, while there is room."""
+        if _is_typed(data) and b'.delta"' not in data[:200]:
+            return
+        found = _CONTENT.search(data)
+        if found is None:
+            return
+        self.frames += 1
+        if self._size + len(found[1]) <= MAX_SEEN_BYTES:
+            self._size += len(found[1])
+            self.texts.append(found[1])
+
+    def text(self) -> str:
+        """The pieces of text together."""
+        return "".join(_string(text) for text in self.texts)
+
+
+class AnswerReader(Protocol):
+    """Follows a streamed answer. `feed` returns the bytes to relay now; see `StreamReader`."""
+
+    is_complete: bool
+    has_error: bool
 
     @property
-    def usage(self) -> TokenUsage | None:
-        """The counts; None when there is no usage, or none that makes sense."""
-        return None if self.usage_raw is None else read_usage(self.usage_raw)
+    def reading(self) -> Reading: ...
 
+    @property
+    def seen(self) -> SeenContent: ...
 
-def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
-    """Translate a usage object of any AOAI API. An explicit 0 is a count, an absent one is 0.
+    @property
+    def tells_usage(self) -> bool:
+        """Whether reading on can tell more about the tokens."""
+        ...
 
-    None when it names neither tokens nor seconds, or a count is negative, absurd or no number.
-    """
-    try:
-        prompt = _first(raw, "prompt_tokens", "input_tokens")
-        completion = _first(raw, "completion_tokens", "output_tokens")
-        seconds = _count(raw.get("seconds"))
-        total = _count(raw.get("total_tokens"))
-        if prompt is completion is seconds is total is None:
-            return None
-        inside_prompt = _details(raw, "prompt_tokens_details", "input_tokens_details")
-        inside_completion = _details(raw, "completion_tokens_details", "output_tokens_details")
-        return TokenUsage(
-            prompt_tokens=prompt or 0,
-            completion_tokens=completion or 0,
-            total_tokens=(prompt or 0) + (completion or 0) if total is None else total,
-            cached_tokens=_count(inside_prompt.get("cached_tokens")) or 0,
-            reasoning_tokens=_count(inside_completion.get("reasoning_tokens")) or 0,
-            audio_tokens=_sum_of("audio_tokens", inside_prompt, inside_completion),
-            image_tokens=_sum_of("image_tokens", inside_prompt, inside_completion),
-            seconds=seconds or 0,
-        )
-    except ValueError:
-        return None
+    @property
+    def takes_comments(self) -> bool:
+        """Whether an SSE comment may be put in between here."""
+        ...
 
+    def feed(self, chunk: bytes) -> bytes: ...
 
-def read_answer(body: bytes) -> Reading:
-    """Read a whole JSON answer."""
-    document = _object(body)
-    if document is None:
-        return Reading()
-    usage, model = document.get("usage"), document.get("model")
-    return Reading(
-        usage_raw=usage if isinstance(usage, dict) else None,
-        model=_model(model),
-    )
+    def take_held(self) -> bytes: ...
+
+    def take_rest(self) -> bytes: ...
+
+    def cut_notice(self) -> bytes:
+        """What to send when the backend broke the answer off."""
+        ...
 
 
 @dataclass(slots=True)
 class StreamReader:
-    """Follows one streamed answer: gives out what to relay and keeps what the stream says of itself.
+    """Follows one event stream.
 
     `feed` returns the bytes to relay now. Once the stream's closing frame has come, `is_complete`
     is true and that frame and all after it gather in `held`, to be sent when the call's usage
     event is safe. With `hides_usage` the frame that we asked for, and the caller did not, is left
     out; everything else is relayed byte for byte, in whole frames.
-
-    Only frames that can matter are parsed as JSON: the usage, an error, the closing one.
     """
 
     hides_usage: bool = False
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     usage_raw: Mapping[str, object] | None = None
     model: str | None = None
     is_complete: bool = False
     has_error: bool = False
-    content_frames: int = 0
+    tells_usage: bool = True
+    seen: SeenContent = field(default_factory=SeenContent)
     _held: bytearray = field(default_factory=bytearray)
-    _cutter: FrameCutter = field(default_factory=FrameCutter)
+    _cutter: FrameCutter = field(init=False)
     _hid_last_frame: bool = False
+    _oversize_head: bytes = b""
+    _oversize_tail: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._cutter = FrameCutter(self.max_frame_bytes)
 
     @property
     def reading(self) -> Reading:
@@ -104,9 +142,9 @@ class StreamReader:
         return Reading(usage_raw=self.usage_raw, model=self.model)
 
     @property
-    def is_inside_frame(self) -> bool:
-        """Whether what was given out ends in the middle of a frame that is too long to hold."""
-        return self._cutter.is_oversize
+    def takes_comments(self) -> bool:
+        """Not in the middle of a frame that is too long to hold."""
+        return not self._cutter.is_oversize
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; return those to relay now."""
@@ -115,8 +153,9 @@ class StreamReader:
             match piece.kind:
                 case PieceKind.FRAME:
                     self._hid_last_frame = self._is_hidden(piece.data)
-                case PieceKind.OVERSIZE:
+                case PieceKind.OVERSIZE | PieceKind.OVERSIZE_END:
                     self._hid_last_frame = False
+                    self._note_oversize(piece.data, is_end=piece.kind is PieceKind.OVERSIZE_END)
                 case PieceKind.TRAILING_LF:
                     pass
             if not self._hid_last_frame:
@@ -135,6 +174,10 @@ class StreamReader:
         is_hidden = bool(rest) and self._is_hidden(rest)
         return self.take_held() + (b"" if is_hidden else rest)
 
+    def cut_notice(self) -> bytes:
+        """An error frame; the frame that was cut is ended first, or a parser would take it for one."""
+        return (b"" if self.takes_comments else b"\n\n") + _CUT_FRAME
+
     def _is_hidden(self, frame: bytes) -> bool:
         data = frame_data(frame)
         if data == b"[DONE]":
@@ -142,18 +185,18 @@ class StreamReader:
             return False
         if self.model is None and (named := _MODEL.search(data)):
             self.model = named[1].decode(errors="replace")
-        self.content_frames += _has_content(data)
+        self.seen.add(data)
         says_usage = _USAGE_KEY in data and (
             data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data))
         )
-        if not (says_usage or b'"error"' in data or b'"response.' in data[:200]):
+        if not (says_usage or b'"error"' in data or _is_typed(data)):
             return False
         return self._read_frame(data, says_usage)
 
     def _read_frame(self, data: bytes, says_usage: bool) -> bool:
-        if not says_usage and not any(kind.encode() in data for kind in _ERROR_OR_END):
+        if not says_usage and not any(kind in data for kind in _ERROR_OR_END):
             return False
-        document = _object(data)
+        document = json_object(data)
         if document is None:
             return False
         kind = str(document.get("type"))
@@ -167,56 +210,80 @@ class StreamReader:
         if not isinstance(usage, dict):
             return False
         self.usage_raw = usage
-        self.model = _model(source.get("model")) or self.model
+        self.model = model_name(source.get("model")) or self.model
         return self.hides_usage and document.get("choices") == []
 
+    def _note_oversize(self, data: bytes, *, is_end: bool) -> None:
+        if len(self._oversize_head) < _HEAD_BYTES:
+            self._oversize_head += data[: _HEAD_BYTES - len(self._oversize_head)]
+        self._oversize_tail = (self._oversize_tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+        if is_end:
+            self._read_oversize()
+            self._oversize_head = self._oversize_tail = b""
 
-def _has_content(data: bytes) -> bool:
-    """Whether a frame carries a piece of the answer, for estimates."""
-    if b'"response.' in data[:200]:
-        return b'.delta"' in data[:200]
-    return _CONTENT.search(data) is not None
+    def _read_oversize(self) -> None:
+        """A frame too long to parse: its type stands at its beginning, its usage near its end."""
+        found = _OVERSIZE_TYPE.search(self._oversize_head)
+        if found is None:
+            return
+        self.is_complete = True
+        self.has_error = self.has_error or found[1] == b"response.failed"
+        reading = read_tail(self._oversize_tail)
+        self.usage_raw = reading.usage_raw or self.usage_raw
+        self.model = self.model or reading.model
 
 
-_ERROR_OR_END = (*_TERMINAL_TYPES, '"error"')
+@dataclass(slots=True)
+class ByteReader:
+    """Follows an answer that is no event stream: audio, or JSON too long to hold.
+
+    Its last byte is held until the usage event is safe, so nobody has a whole answer that is not
+    counted. Where it is JSON, the usage is read from its end.
+    """
+
+    tells_usage: bool
+    is_complete: bool = False
+    has_error: bool = False
+    takes_comments: bool = False
+    seen: SeenContent = field(default_factory=SeenContent)
+    _held: bytes = b""
+    _tail: bytes = b""
+
+    @property
+    def reading(self) -> Reading:
+        """What the end of the answer so far says."""
+        return read_tail(self._tail) if self.tells_usage else Reading()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return those to relay now."""
+        if not chunk:
+            return b""
+        if self.tells_usage:
+            self._tail = (self._tail + chunk[-TAIL_BYTES:])[-TAIL_BYTES:]
+        relayed, self._held = self._held + chunk[:-1], chunk[-1:]
+        return relayed
+
+    def take_held(self) -> bytes:
+        """Nothing: there is no closing frame."""
+        return b""
+
+    def take_rest(self) -> bytes:
+        """The last byte."""
+        rest, self._held = self._held, b""
+        return rest
+
+    def cut_notice(self) -> bytes:
+        """Nothing: what is cut is short of its length or its last chunk."""
+        return b""
 
 
-def _object(text: bytes) -> dict[str, object] | None:
+def _is_typed(data: bytes) -> bool:
+    """Whether a frame is of an API whose events carry a type: Responses, images, audio."""
+    return _TYPED.search(data, 0, 200) is not None
+
+
+def _string(text: bytes) -> str:
     try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def _model(name: object) -> str | None:
-    is_name = isinstance(name, str) and 0 < len(name) <= MAX_MODEL_CHARS and is_writable(name)
-    return str(name) if is_name else None
-
-
-def _first(raw: Mapping[str, object], *names: str) -> int | None:
-    for name in names:
-        if (count := _count(raw.get(name))) is not None:
-            return count
-    return None
-
-
-def _count(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(value)
-    if not 0 <= value <= MAX_COUNT:  # also refuses NaN
-        raise ValueError(value)
-    return -int(-value // 1)  # audio seconds may be fractions; they are rounded up
-
-
-def _details(raw: Mapping[str, object], *names: str) -> Mapping[str, object]:
-    for name in names:
-        if isinstance(details := raw.get(name), dict):
-            return cast(Mapping[str, object], details)
-    return {}
-
-
-def _sum_of(name: str, *details: Mapping[str, object]) -> int:
-    return sum(_count(part.get(name)) or 0 for part in details)
+        return str(json.loads(text))
+    except ValueError:
+        return ""  # not UTF-8: an estimate does without it

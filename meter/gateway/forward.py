@@ -1,13 +1,14 @@
 """Sends a call to one backend after another until one answers, or none is left to try.
 
 A backend may be left as long as the caller has no byte: until the first frame of a stream, or the
-whole of a body that is not a stream, is here. Nothing ever waits before the next try.
+whole of a body that is not a stream, is here. Nothing ever waits before the next try. What one
+backend alone has stored is asked of each in turn, unless it is known who has it (`affinity.py`).
 """
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from meter.errors import (
@@ -17,39 +18,52 @@ from meter.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from meter.gateway.answers import Leased, StreamedAnswer, WholeAnswer, begin_answer
 from meter.gateway.backend import Backend
-from meter.gateway.headers import header, upstream_headers
+from meter.gateway.headers import upstream_headers
 from meter.gateway.pool import Pool
 from meter.gateway.retry import CREDENTIALS_BENCH_SECONDS, Fault, Left, judge
-from meter.gateway.route import Operation
-from meter.gateway.sse import has_whole_frame
 from meter.ports import (
     BackendCredentials,
     Clock,
     Headers,
     Upstream,
-    UpstreamAnswer,
     UpstreamRequest,
 )
 from meter.usage import Attempt, Tier
-
-MAX_FIRST_FRAME_BYTES = 65_536
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingBody:
+    """A request body for one backend; `length` where it is not known from the bytes."""
+
+    content: bytes | Callable[[], AsyncIterator[bytes]]
+    length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """A caller's request, verified and routed. `url_path` and `body` make it one backend's own."""
+    """A caller's request, verified and routed. `url_path` and `body` make it one backend's own.
+
+    `load_key` names what circuits and load are kept for: a deployment, or an operation without one.
+    `owner` is the backend to ask first and alone, unless `is_elsewhere` says of its answer, a
+    status and a body, that it knows nothing of what is asked for. `caller_error` is why the
+    caller's body could not be sent on, if so.
+    """
 
     subject: str
     method: str
-    deployment: str
-    operation: Operation
+    candidates: Sequence[Backend]
+    load_key: str
     headers: Headers
     url_path: Callable[[Backend], str]
-    body: Callable[[Backend, bool], bytes]
-    must_ask_for_usage: bool
+    body: Callable[[Backend, bool], OutgoingBody]
+    must_ask_for_usage: bool = False
+    owner: str | None = None
+    is_elsewhere: Callable[[int, bytes], bool] = lambda _status, _body: False
+    caller_error: Callable[[], CallerError | None] = lambda: None
 
 
 @dataclass(slots=True)
@@ -67,49 +81,14 @@ class Tries:
         return any(left.fault is Fault.THROTTLED for left in self.faults)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeAnswer:
-    """A backend's answer that is here in full."""
-
-    backend: Backend
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamedAnswer:
-    """A backend's event stream whose first frame is here; `chunks` starts with it."""
-
-    backend: Backend
-    status: int
-    headers: Headers
-    chunks: AsyncIterator[bytes]
-    answer: UpstreamAnswer
-    asked_for_usage: bool
-
-
 @dataclass(slots=True)
-class _Leased:
-    """An answer that hands its backend back when it is closed."""
+class _Elsewhere:
+    """Every backend answered that what is asked for is not with it; the last one's answer."""
 
-    answer: UpstreamAnswer
-    hand_back: Callable[[], None]
+    answer: WholeAnswer
 
-    @property
-    def status(self) -> int:
-        return self.answer.status
 
-    @property
-    def headers(self) -> Headers:
-        return self.answer.headers
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        return self.answer.chunks()
-
-    async def close(self) -> None:
-        self.hand_back()
-        await self.answer.close()
+type _Outcome = WholeAnswer | StreamedAnswer | Left
 
 
 @dataclass(slots=True)
@@ -121,47 +100,64 @@ class Forwarder:
     credentials: BackendCredentials
     clock: Clock
     first_byte_timeout_seconds: float
+    max_buffered_bytes: int
 
     async def forward(self, call: Call, tries: Tries) -> WholeAnswer | StreamedAnswer:
         """The first answer that is the caller's to have.
 
-        Raises NotServed when no backend serves the deployment, Overloaded when all that do are
-        benched or throttle, and a CallerError with 502, 503 or 504 when they fail otherwise.
+        Raises Overloaded when all candidates are benched or throttle, the caller's own error when
+        its body breaks off, and a CallerError with 502, 503 or 504 when they fail otherwise.
         """
-        serving = self.pool.serving(call.deployment)
-        tries.preferred_provisioned = preferred_provisioned(serving)
+        tries.preferred_provisioned = preferred_provisioned(call.candidates)
+        owners = [backend for backend in call.candidates if backend.name == call.owner]
+        others = [backend for backend in call.candidates if backend.name != call.owner]
+        elsewhere: _Elsewhere | None = None
+        for group in (owners, others):
+            if group:
+                outcome = await self._forward_among(group, call, tries)
+                if not isinstance(outcome, _Elsewhere):
+                    return outcome
+                elsewhere = outcome
+        assert elsewhere is not None, "a call has at least one candidate"
+        return elsewhere.answer
+
+    async def _forward_among(
+        self, group: list[Backend], call: Call, tries: Tries
+    ) -> WholeAnswer | StreamedAnswer | _Elsewhere:
         tried: set[str] = set()
+        elsewhere: list[WholeAnswer] = []
         while True:
-            now = self.clock.monotonic()
             backend = self.pool.choose(
-                serving,
-                call.deployment,
+                group,
+                call.load_key,
                 tried=tried,
-                now=now,
+                now=self.clock.monotonic(),
                 spares_throttled=tries.found_throttling or not tries.faults,
             )
+            if backend is None and len(elsewhere) == len(group):
+                return _Elsewhere(elsewhere[-1])
             if backend is None:
-                raise self._give_up(serving, call.deployment, tries)
+                # One that could not be asked may know what the others do not.
+                known = {answer.backend.name for answer in elsewhere}
+                rest = [backend for backend in group if backend.name not in known]
+                raise self._give_up(rest, call.load_key, tries)
             tried.add(backend.name)
             answer = await self._try(call, backend, tries)
-            if not isinstance(answer, Left):
+            if isinstance(answer, WholeAnswer) and call.is_elsewhere(answer.status, answer.body):
+                elsewhere.append(answer)
+            elif not isinstance(answer, Left):
                 return answer
 
-    async def _try(
-        self, call: Call, backend: Backend, tries: Tries
-    ) -> WholeAnswer | StreamedAnswer | Left:
+    async def _try(self, call: Call, backend: Backend, tries: Tries) -> _Outcome:
         started = self.clock.monotonic()
         tries.last_backend = backend
-        status: int | None = None
-        outcome: WholeAnswer | StreamedAnswer | Left | None = None
+        outcome: _Outcome | None = None
         try:
-            asks = call.must_ask_for_usage
-            outcome = await self._exchange(call, backend, asking_for_usage=asks)
-            if asks and isinstance(outcome, WholeAnswer) and _refuses_stream_options(outcome):
-                # Old api-versions and `data_sources` refuse the option that we added.
-                outcome = await self._exchange(call, backend, asking_for_usage=False)
-            status = outcome.status
+            outcome = await self._ask(call, backend, tries)
         except UpstreamError as exc:
+            tries.attempts.append(self._attempt(backend, None, started))
+            if (error := call.caller_error()) is not None:
+                raise error from exc  # the caller's side broke, and the backend's with it
             outcome = _left_by(exc)
         except asyncio.CancelledError:
             # Out of time as a whole: the event still says who was being asked.
@@ -169,64 +165,69 @@ class Forwarder:
             raise
         finally:
             if not isinstance(outcome, StreamedAnswer):
-                self.pool.ended(backend, call.deployment)
-        tries.attempts.append(self._attempt(backend, status, started))
+                self.pool.ended(backend, call.load_key)
         now = self.clock.monotonic()
         if isinstance(outcome, Left):
             tries.faults.append(outcome)
-            self.pool.left(backend, call.deployment, outcome, started_at=started, now=now)
+            self.pool.left(backend, call.load_key, outcome, started_at=started, now=now)
             _log_left(backend, outcome)
         else:
-            self.pool.answered(backend, call.deployment, started_at=started, now=now)
+            self.pool.answered(backend, call.load_key, started_at=started, now=outcome.begun_at)
+        return outcome
+
+    async def _ask(self, call: Call, backend: Backend, tries: Tries) -> _Outcome:
+        asks, started = call.must_ask_for_usage, self.clock.monotonic()
+        outcome = await self._exchange(call, backend, asking_for_usage=asks)
+        tries.attempts.append(self._attempt(backend, outcome.status, started))
+        if asks and isinstance(outcome, WholeAnswer) and _refuses_stream_options(outcome):
+            # Old api-versions and `data_sources` refuse the option that we added.
+            started = self.clock.monotonic()
+            outcome = await self._exchange(call, backend, asking_for_usage=False)
+            tries.attempts.append(self._attempt(backend, outcome.status, started))
+            if isinstance(outcome, StreamedAnswer):
+                outcome = replace(outcome, is_usage_refused=True)
         return outcome
 
     def _attempt(self, backend: Backend, status: int | None, started: float) -> Attempt:
         milliseconds = round((self.clock.monotonic() - started) * 1000)
         return Attempt(backend=backend.name, status=status, duration_ms=milliseconds)
 
-    async def _exchange(
-        self, call: Call, backend: Backend, *, asking_for_usage: bool
-    ) -> WholeAnswer | StreamedAnswer | Left:
+    async def _exchange(self, call: Call, backend: Backend, *, asking_for_usage: bool) -> _Outcome:
         credentials = await self.credentials.headers_for(backend.name)
+        body = call.body(backend, asking_for_usage)
+        length = () if body.length is None else (("content-length", str(body.length)),)
         request = UpstreamRequest(
             backend=backend.name,
             method=call.method,
             url=backend.url + call.url_path(backend),
-            headers=upstream_headers(call.headers, call.subject, credentials),
-            body=call.body(backend, asking_for_usage),
+            headers=(*upstream_headers(call.headers, call.subject, credentials), *length),
+            body=body.content,
         )
         answer = await self.upstream.send(
             request, first_byte_timeout_seconds=self.first_byte_timeout_seconds
         )
-        is_handed_on = False
+        begun: _Outcome | None = None
         try:
-            left = judge(answer.status, answer.headers, self.clock.now())
-            if left is not None:
-                return left
-            if not _is_event_stream(answer):
-                return await _read_whole(backend, answer)
-            chunks = answer.chunks()
-            first = await _first_frame(chunks)
-            if not first:
-                raise UpstreamBroken(backend.name)  # a stream of nothing; the next may say more
-            is_handed_on = True
+            begun = judge(answer.status, answer.headers, self.clock.now())
+            if begun is None:
+                begun = await begin_answer(
+                    backend,
+                    Leased(answer, partial(self.pool.ended, backend, call.load_key)),
+                    clock=self.clock,
+                    max_buffered_bytes=self.max_buffered_bytes,
+                )
         finally:
-            if not is_handed_on:
+            if not isinstance(begun, StreamedAnswer):
                 await answer.close()
-        return StreamedAnswer(
-            backend=backend,
-            status=answer.status,
-            headers=answer.headers,
-            chunks=_chain(first, chunks),
-            answer=_Leased(answer, partial(self.pool.ended, backend, call.deployment)),
-            asked_for_usage=asking_for_usage,
-        )
+        if isinstance(begun, StreamedAnswer):
+            return replace(begun, asked_for_usage=asking_for_usage)
+        return begun
 
-    def _give_up(self, serving: list[Backend], deployment: str, tries: Tries) -> CallerError:
+    def _give_up(self, group: Sequence[Backend], load_key: str, tries: Tries) -> CallerError:
         faults = [left.fault for left in tries.faults]
         now = self.clock.monotonic()
-        if not faults or self.pool.any_throttles(serving, deployment, now=now):
-            return self.pool.exhausted(serving, deployment, now=now)
+        if not faults or self.pool.any_throttles(group, load_key, now=now):
+            return self.pool.exhausted(group, load_key, now=now)
         if faults[-1] is Fault.TIMEOUT:
             return CallerError("No backend answered in time.", status=504, code="GatewayTimeout")
         if tries.faults[-1].status in {503, 504}:
@@ -240,32 +241,6 @@ def preferred_provisioned(serving: Sequence[Backend]) -> Backend | None:
     """The provisioned backend that calls should go to first: from it they spill over."""
     provisioned = [backend for backend in serving if backend.tier is Tier.PROVISIONED]
     return min(provisioned, key=lambda backend: backend.priority, default=None)
-
-
-def _is_event_stream(answer: UpstreamAnswer) -> bool:
-    kind = header(answer.headers, "content-type") or ""
-    return answer.status == 200 and kind.lower().startswith("text/event-stream")
-
-
-async def _read_whole(backend: Backend, answer: UpstreamAnswer) -> WholeAnswer:
-    body = b"".join([chunk async for chunk in answer.chunks()])
-    return WholeAnswer(backend=backend, status=answer.status, headers=answer.headers, body=body)
-
-
-async def _first_frame(chunks: AsyncIterator[bytes]) -> bytes:
-    """The stream's beginning up to a whole frame: what breaks before that has cost nothing."""
-    beginning = b""
-    async for chunk in chunks:
-        beginning += chunk
-        if has_whole_frame(beginning) or len(beginning) > MAX_FIRST_FRAME_BYTES:
-            break
-    return beginning
-
-
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
 
 
 def _refuses_stream_options(answer: WholeAnswer) -> bool:

@@ -5,86 +5,39 @@
 
 import asyncio
 import json
-import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
 from uuid import UUID
 
-from meter.errors import (
-    BadRequest,
-    CallerError,
-    KeysUnavailable,
-    NotServed,
-    Overloaded,
-    Unauthenticated,
-)
+from meter.errors import CallerError, KeysUnavailable, NotServed, Overloaded, Unauthenticated
+from meter.gateway.affinity import Owner, Owners
+from meter.gateway.answers import StreamedAnswer, WholeAnswer
 from meter.gateway.auth import UNAUTHENTICATED_MESSAGE, TokenVerifier
-from meter.gateway.backend import Backend
-from meter.gateway.body import JsonBody, parse_body, spliced, with_usage_asked
-from meter.gateway.extract import Reading, StreamReader, read_answer
-from meter.gateway.forward import Call, Forwarder, StreamedAnswer, Tries, WholeAnswer
+from meter.gateway.calls import Prepared, prepare
+from meter.gateway.encoding import decoded
+from meter.gateway.estimate import Estimator
+from meter.gateway.extract import AnswerReader, ByteReader, StreamReader
+from meter.gateway.forward import Call, Forwarder
 from meter.gateway.headers import downstream_headers, header
-from meter.gateway.relay import Drains, StreamEnd, StreamRelay
-from meter.gateway.route import Route, is_deployment_name, parse_route
-from meter.ports import Clock, Dice, Headers, UsageSink
-from meter.usage import (
-    NO_USAGE,
-    Outcome,
-    Principal,
-    Tier,
-    TokenUsage,
-    UsageEvent,
-    UsageSource,
-    new_event_id,
-)
-
-log = logging.getLogger(__name__)
+from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
+from meter.gateway.late import LATE_HEADERS, LateRelay
+from meter.gateway.metering import NOTHING_READ, Metering, retry_count
+from meter.gateway.operations import Operation
+from meter.gateway.reading import read_answer, read_response_id
+from meter.gateway.relay import Drains, RelayTimes, StreamEnd, StreamRelay
+from meter.gateway.route import Route, allowed_methods, parse_route
+from meter.ports import Clock, Dice, Headers, Spool, UsageSink
+from meter.usage import NO_USAGE, Outcome, UsageSource, new_event_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """A caller's HTTP request. `raw_path` is undecoded; `read_body` raises TooLarge."""
+class CallLimits:
+    """Bounds on calls."""
 
-    method: str
-    raw_path: str
-    query: str
-    headers: Headers
-    read_body: Callable[[], Awaitable[bytes]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """An answer whose body is whole."""
-
-    status: int
-    headers: Headers
-    body: bytes
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamingAnswer:
-    """An answer whose body is relayed as it comes."""
-
-    status: int
-    headers: Headers
-    relay: StreamRelay
-
-
-@dataclass(slots=True)
-class _Metering:
-    """What is gathered about one call until its event is published."""
-
-    event_id: UUID
-    principal: Principal
-    route: Route
-    deployment: str
-    is_streaming: bool
-    started_at: datetime
-    started: float
-    retry_count: int
-    tries: Tries = field(default_factory=Tries)
-    first_byte_ms: int | None = None
+    times: RelayTimes
+    first_keepalive_seconds: float
+    max_concurrent_calls: int
+    max_frame_bytes: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,12 +50,12 @@ class FrontDoor:
     clock: Clock
     dice: Dice
     drains: Drains
-    write_timeout_seconds: float
-    keepalive_seconds: float
-    total_timeout_seconds: float
-    max_concurrent_calls: int
+    limits: CallLimits
+    new_spool: Callable[[], Spool]
+    estimator: Estimator
     source: str
     exposes_backend: bool = False
+    owners: Owners = field(default_factory=Owners)
     _running: int = field(default=0)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
@@ -119,193 +72,178 @@ class FrontDoor:
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.verifier.verify(_token(request.headers))
+        if request.method == "OPTIONS":
+            allow = ", ".join(allowed_methods(request.raw_path))
+            return Answer(status=204, headers=(("allow", allow),), body=b"")
         route = parse_route(request.method, request.raw_path, request.query)
-        body = parse_body(await request.read_body())
-        deployment = _deployment(route, body)
-        self.forwarder.pool.serving(deployment)
-        if self._running >= self.max_concurrent_calls:
+        if route.operation in {Operation.MODELS, Operation.MODELS_GET}:
+            return self._models(route)
+        self._take_slot()
+        prepared: Prepared | None = None
+        try:
+            prepared = await prepare(request, route, self.owners, self.new_spool)
+            call = prepared.call(request, principal.subject, self.forwarder.pool)
+        except BaseException:
+            self._running -= 1
+            if prepared is not None:
+                prepared.close()
+            raise
+        metering = Metering(
+            event_id=event_id,
+            principal=principal,
+            route=route,
+            deployment=prepared.deployment,
+            is_streaming=prepared.is_streaming,
+            started_at=started_at,
+            started=started,
+            retry_count=retry_count(request.headers),
+            clock=self.clock,
+        )
+        return await self._answer(call, metering, prepared)
+
+    def _take_slot(self) -> None:
+        if self._running >= self.limits.max_concurrent_calls:
             raise Overloaded(
                 "This instance has as many calls as it takes. Please retry after 1 second.",
                 retry_after_seconds=1,
                 status=503,
             )
-        metering = _Metering(
-            event_id=event_id,
-            principal=principal,
-            route=route,
-            deployment=deployment,
-            is_streaming=body.is_streaming,
-            started_at=started_at,
-            started=started,
-            retry_count=_retry_count(request.headers),
-        )
         self._running += 1
+
+    async def _answer(
+        self, call: Call, metering: Metering, prepared: Prepared
+    ) -> Answer | StreamingAnswer:
+        """Answer within the slot that the call has."""
+        forwarding = self._forward(call, metering, prepared)
+        if not prepared.is_streaming:
+            return await forwarding
+        answering = asyncio.create_task(forwarding)
+        await asyncio.wait({answering}, timeout=self.limits.first_keepalive_seconds)
+        if answering.done():
+            return answering.result()
+        headers = (*LATE_HEADERS, ("x-meter-event-id", str(metering.event_id)))
+        relay = LateRelay(answering, self.limits.times)
+        return StreamingAnswer(status=200, headers=headers, relay=relay)
+
+    async def _forward(
+        self, call: Call, metering: Metering, prepared: Prepared
+    ) -> Answer | StreamingAnswer:
         answer: Answer | StreamingAnswer | None = None
         try:
-            answer = await self._forward(_call(request, metering, body), metering)
+            async with asyncio.timeout(self.limits.times.total_seconds):
+                forwarded = await self.forwarder.forward(call, metering.tries)
+            metering.first_byte_ms = metering.elapsed_ms(forwarded.begun_at)
+            self._learn(metering, forwarded)
+            if isinstance(forwarded, WholeAnswer):
+                answer = await self._answer_whole(metering, forwarded)
+            else:
+                answer = self._answer_stream(metering, forwarded, prepared)
+        except CallerError as exc:
+            answer = await self._fail(metering, exc)
+        except TimeoutError:
+            late = CallerError("The call took too long.", status=504, code="GatewayTimeout")
+            answer = await self._fail(metering, late)
         finally:
+            prepared.close()
             if not isinstance(answer, StreamingAnswer):
                 self._running -= 1  # a stream runs on until its event is published
         return answer
 
-    async def _forward(self, call: Call, metering: _Metering) -> Answer | StreamingAnswer:
-        try:
-            async with asyncio.timeout(self.total_timeout_seconds):
-                forwarded = await self.forwarder.forward(call, metering.tries)
-        except CallerError as exc:
-            return await self._fail(metering, exc)
-        except TimeoutError:
-            late = CallerError("The call took too long.", status=504, code="GatewayTimeout")
-            return await self._fail(metering, late)
-        metering.first_byte_ms = self._elapsed_ms(metering)
-        if isinstance(forwarded, WholeAnswer):
-            return await self._answer_whole(metering, forwarded)
-        return self._answer_stream(metering, forwarded, hides_usage=forwarded.asked_for_usage)
+    def _learn(self, metering: Metering, forwarded: WholeAnswer | StreamedAnswer) -> None:
+        """Remember which backend stores the response that it has just answered about."""
+        owner = Owner(forwarded.backend.name, metering.deployment)
+        if forwarded.status >= 400:
+            return
+        if metering.route.served.is_by_id:
+            self.owners.learn(metering.route.stored_id, owner)
+        elif metering.route.operation is Operation.RESPONSES:
+            self.owners.learn(read_response_id(forwarded.beginning), owner)
 
-    async def _fail(self, metering: _Metering, exc: CallerError) -> Answer:
+    async def _fail(self, metering: Metering, exc: CallerError) -> Answer:
         answer = error_answer(exc)
         if not metering.tries.attempts:
             return answer  # no backend was reached: a metric, not an event
-        await self._publish(
-            metering,
-            status=answer.status,
-            end=StreamEnd(
-                outcome=Outcome.FAILED,
-                reading=Reading(),
-                usage=NO_USAGE,
-                usage_source=UsageSource.MISSING,
-            ),
+        end = StreamEnd(
+            outcome=Outcome.FAILED,
+            reading=NOTHING_READ,
+            usage=NO_USAGE,
+            usage_source=UsageSource.MISSING,
         )
+        await self.sink.publish(metering.event(self.source, end, status=answer.status, headers=()))
         return Answer(
             status=answer.status,
             headers=(*answer.headers, ("x-meter-event-id", str(metering.event_id))),
             body=answer.body,
         )
 
-    async def _answer_whole(self, metering: _Metering, forwarded: WholeAnswer) -> Answer:
-        is_served = forwarded.status < 400
-        reading = read_answer(forwarded.body)
+    async def _answer_whole(self, metering: Metering, forwarded: WholeAnswer) -> Answer:
+        encoding = header(forwarded.headers, "content-encoding")
+        reading = read_answer(decoded(forwarded.body, encoding))
         usage = reading.usage
-        await self._publish(
-            metering,
-            status=forwarded.status,
-            headers=forwarded.headers,
-            end=StreamEnd(
-                outcome=Outcome.SERVED if is_served else Outcome.REFUSED,
-                reading=reading,
-                usage=usage or NO_USAGE,
-                usage_source=UsageSource.MISSING if usage is None else UsageSource.REPORTED,
-            ),
+        end = StreamEnd(
+            outcome=Outcome.SERVED if forwarded.status < 400 else Outcome.REFUSED,
+            reading=reading,
+            usage=usage or NO_USAGE,
+            usage_source=UsageSource.MISSING if usage is None else UsageSource.REPORTED,
         )
-        headers = self._headers(metering, forwarded.backend, forwarded.headers, usage=usage)
+        event = metering.event(self.source, end, status=forwarded.status, headers=forwarded.headers)
+        await self.sink.publish(event)
+        headers = self._headers(metering, forwarded)
+        if usage is not None:
+            headers = (*headers, ("total-tokens", str(event.usage.total_tokens)))
         return Answer(status=forwarded.status, headers=headers, body=forwarded.body)
 
     def _answer_stream(
-        self, metering: _Metering, forwarded: StreamedAnswer, *, hides_usage: bool
+        self, metering: Metering, forwarded: StreamedAnswer, prepared: Prepared
     ) -> StreamingAnswer:
         async def finish(end: StreamEnd) -> None:
             self._running -= 1
-            await self._publish(
-                metering, status=forwarded.status, headers=forwarded.headers, end=end
+            await self.sink.publish(
+                metering.event(self.source, end, status=forwarded.status, headers=forwarded.headers)
             )
 
         relay = StreamRelay(
             chunks=forwarded.chunks,
             answer=forwarded.answer,
-            reader=StreamReader(hides_usage=hides_usage),
+            reader=self._reader(forwarded),
             drains=self.drains,
-            write_timeout_seconds=self.write_timeout_seconds,
-            keepalive_seconds=self.keepalive_seconds,
-            total_timeout_seconds=self.total_timeout_seconds,
+            times=self.limits.times,
             finish=finish,
+            estimator=self.estimator,
+            prompt=prepared.prompt_texts,
+            is_usage_refused=forwarded.is_usage_refused,
         )
-        metering.is_streaming = True
-        headers = self._headers(metering, forwarded.backend, forwarded.headers)
+        metering.is_streaming = forwarded.is_events
+        headers = self._headers(metering, forwarded)
+        if not forwarded.is_events and (size := header(forwarded.headers, "content-length")):
+            headers = (*headers, ("content-length", size))  # a cut can then be told from the end
         return StreamingAnswer(status=forwarded.status, headers=headers, relay=relay)
 
-    def _headers(
-        self,
-        metering: _Metering,
-        backend: Backend,
-        backend_headers: Headers,
-        *,
-        usage: TokenUsage | None = None,
-    ) -> Headers:
-        headers = downstream_headers(backend_headers)
+    def _reader(self, forwarded: StreamedAnswer) -> AnswerReader:
+        if forwarded.is_events:
+            return StreamReader(
+                hides_usage=forwarded.asked_for_usage, max_frame_bytes=self.limits.max_frame_bytes
+            )
+        kind = header(forwarded.headers, "content-type") or ""
+        return ByteReader(tells_usage="json" in kind.lower())
+
+    def _headers(self, metering: Metering, forwarded: WholeAnswer | StreamedAnswer) -> Headers:
         own = [("x-meter-event-id", str(metering.event_id))]
-        if usage is not None:
-            own.append(("total-tokens", str(usage.total_tokens)))
         if self.exposes_backend:
-            own.append(("x-meter-backend", backend.name))
-        return (*headers, *own)
+            own.append(("x-meter-backend", forwarded.backend.name))
+        return (*downstream_headers(forwarded.headers), *own)
 
-    async def _publish(
-        self, metering: _Metering, *, status: int, end: StreamEnd, headers: Headers = ()
-    ) -> None:
-        tries, route = metering.tries, metering.route
-        backend = tries.last_backend
-        spilled_from = _spilled_from(tries, headers)
-        event = UsageEvent(
-            id=metering.event_id,
-            source=self.source,
-            time=self.clock.now(),
-            principal=metering.principal,
-            operation=route.operation,
-            deployment=metering.deployment,
-            model=end.reading.model,
-            api_version=route.api_version,
-            backend=backend.name if backend else None,
-            tier=_tier(backend, headers),
-            spilled_from=spilled_from,
-            outcome=end.outcome,
-            status=status,
-            streaming=metering.is_streaming,
-            usage=end.usage,
-            usage_source=end.usage_source,
-            usage_raw=end.reading.usage_raw,
-            attempts=tuple(tries.attempts),
-            started_at=metering.started_at,
-            duration_ms=self._elapsed_ms(metering),
-            time_to_first_byte_ms=metering.first_byte_ms,
-            client_retry_count=metering.retry_count,
-        )
-        await self.sink.publish(event)
-
-    def _elapsed_ms(self, metering: _Metering) -> int:
-        return round((self.clock.monotonic() - metering.started) * 1000)
-
-
-def error_answer(exc: CallerError) -> Answer:
-    """An error in the shape the OpenAI SDK reads: `{"error": {code, message, type, param}}`."""
-    body = {
-        "error": {
-            "code": exc.code,
-            "message": exc.message,
-            "type": _ERROR_TYPES.get(exc.status, "server_error"),
-            "param": None,
-        }
-    }
-    headers = [("content-type", "application/json")]
-    if exc.status == 401:
-        headers.append(("www-authenticate", 'Bearer error="invalid_token"'))
-    if exc.status == 405:
-        headers.append(("allow", "POST"))
-    if exc.retry_after_seconds is not None:
-        # Rounded up, so that nobody comes back too early.
-        headers.append(("retry-after", str(-int(-exc.retry_after_seconds // 1))))
-        headers.append(("retry-after-ms", str(-int(-exc.retry_after_seconds * 1000 // 1))))
-    return Answer(status=exc.status, headers=tuple(headers), body=json.dumps(body).encode())
-
-
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    405: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
+    def _models(self, route: Route) -> Answer:
+        """The deployments that can be called here, as the models that clients list. No event."""
+        names = sorted({name for each in self.forwarder.pool.backends for name in each.deployments})
+        models = {name: _model(name) for name in names}
+        if route.operation is Operation.MODELS:
+            return _json_answer({"object": "list", "data": list(models.values())})
+        if route.stored_id not in models:
+            raise NotServed(
+                f"The model {route.stored_id!r} does not exist.", code="model_not_found"
+            )
+        return _json_answer(models[route.stored_id])
 
 
 def _token(headers: Headers) -> str:
@@ -322,65 +260,11 @@ def _token(headers: Headers) -> str:
     raise Unauthenticated(UNAUTHENTICATED_MESSAGE)
 
 
-def _deployment(route: Route, body: JsonBody) -> str:
-    if route.deployment is not None:
-        return route.deployment
-    if body.model is None:
-        raise BadRequest("The request body must name a deployment in `model`.")
-    if not is_deployment_name(body.model):
-        raise NotServed(
-            "The API deployment for this resource does not exist.", code="DeploymentNotFound"
-        )
-    return str(body.model)
+def _json_answer(document: object) -> Answer:
+    headers = (("content-type", "application/json"),)
+    return Answer(status=200, headers=headers, body=json.dumps(document).encode())
 
 
-def _call(request: Request, metering: _Metering, body: JsonBody) -> Call:
-    route, deployment = metering.route, metering.deployment
-    may_ask = body.is_streaming and route.operation.takes_stream_options
-
-    def body_for(backend: Backend, asking_for_usage: bool) -> bytes:
-        members: dict[str, str] = {}
-        own_name = backend.own_name(deployment)
-        if isinstance(body.model, str) and body.model == deployment != own_name:
-            members["model"] = json.dumps(own_name)
-        if asking_for_usage:
-            members |= with_usage_asked(body)
-        return spliced(body.text, members) if members else body.text.encode()
-
-    return Call(
-        subject=metering.principal.subject,
-        method=request.method,
-        deployment=deployment,
-        operation=route.operation,
-        headers=request.headers,
-        url_path=lambda backend: route.upstream_path(backend.own_name(deployment)),
-        body=body_for,
-        must_ask_for_usage=may_ask and not body.asks_for_usage,
-    )
-
-
-def _spilled_from(tries: Tries, headers: Headers) -> str | None:
-    """What the call spilled over from: Azure's provisioned deployment, or our provisioned backend."""
-    native = _native_spillover(headers)
-    preferred, used = tries.preferred_provisioned, tries.last_backend
-    if native is not None or preferred is None or used is None:
-        return native
-    has_spilled = used.tier is Tier.STANDARD and preferred.priority < used.priority
-    return preferred.name if has_spilled else None
-
-
-def _tier(backend: Backend | None, headers: Headers) -> Tier:
-    """The tier the call is billed at: Azure bills its own spillover at the standard rate."""
-    if backend is None or _native_spillover(headers) is not None:
-        return Tier.STANDARD
-    return backend.tier
-
-
-def _native_spillover(headers: Headers) -> str | None:
-    named = header(headers, "x-ms-spillover-from-deployment")
-    return named if is_deployment_name(named) else None
-
-
-def _retry_count(headers: Headers) -> int:
-    text = header(headers, "x-stainless-retry-count") or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+def _model(deployment: str) -> dict[str, object]:
+    """A deployment as clients expect a model; when it was made is not known here."""
+    return {"id": deployment, "object": "model", "created": 0, "owned_by": "azure-openai"}

@@ -1,4 +1,4 @@
-"""Relays one event stream to the caller and meters it on the way, whatever happens to either side.
+"""Relays one streamed answer to the caller and meters it, whatever happens to either side.
 
 | what happens                   | the caller sees                    | outcome      | usage              |
 |--------------------------------|------------------------------------|--------------|--------------------|
@@ -9,38 +9,24 @@
 | the caller leaves, drain       | nothing more                       | disconnected | reported           |
 | the caller leaves, cancel      | nothing more                       | disconnected | estimated          |
 
-The closing frame is held back until the usage event is safe, so a caller that has seen the end
-of an answer knows that it is counted.
+The closing frame (of other answers the last byte) is held back until the usage event is safe, so a
+caller that has seen the end of an answer knows that it is counted. In an answer that is no event
+stream there is no place for comments and error frames: it is cut short of its length.
 """
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from meter.errors import UpstreamBroken
-from meter.gateway.extract import Reading, StreamReader
+from meter.gateway.estimate import Estimator, PromptTexts
+from meter.gateway.extract import AnswerReader
+from meter.gateway.http import AnswerCut, CallerGone, CallerSink
+from meter.gateway.reading import Reading
 from meter.ports import UpstreamAnswer
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
-
-
-class CallerGone(Exception):
-    """The caller closed its connection."""
-
-
-class AnswerCut(Exception):
-    """The connection must be broken off, so that the answer is not taken for a whole one."""
-
-
-class Sink(Protocol):
-    """Where a stream's bytes go."""
-
-    async def write(self, data: bytes) -> None:
-        """Send bytes to the caller. Raises CallerGone."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +37,15 @@ class StreamEnd:
     reading: Reading
     usage: TokenUsage
     usage_source: UsageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelayTimes:
+    """How long things may take: one write, a silence before a comment, the answer as a whole."""
+
+    write_seconds: float
+    keepalive_seconds: float
+    total_seconds: float
 
 
 @dataclass(slots=True)
@@ -64,26 +59,30 @@ class Drains:
 
 @dataclass(slots=True, kw_only=True)
 class StreamRelay:
-    """One stream on its way. `finish` publishes its usage event; it is awaited exactly once."""
+    """One streamed answer on its way. `finish` publishes its usage event and is awaited once.
+
+    `is_usage_refused` says that the backend would not report usage, so that it is estimated.
+    """
 
     chunks: AsyncIterator[bytes]
     answer: UpstreamAnswer
-    reader: StreamReader
+    reader: AnswerReader
     drains: Drains
-    write_timeout_seconds: float
-    keepalive_seconds: float
-    total_timeout_seconds: float
+    times: RelayTimes
     finish: Callable[[StreamEnd], Awaitable[None]]
+    estimator: Estimator
+    prompt: PromptTexts
+    is_usage_refused: bool = False
     _is_caller_gone: bool = field(default=False)
     _writes: int = field(default=0)
     _finishing: asyncio.Future[None] | None = field(default=None)
 
-    async def run(self, sink: Sink) -> None:
+    async def run(self, sink: CallerSink) -> None:
         """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
         keeping_alive = asyncio.create_task(self._keep_alive(sink))
         is_whole = False
         try:
-            async with asyncio.timeout(self.total_timeout_seconds):
+            async with asyncio.timeout(self.times.total_seconds):
                 is_whole = await self._pump(sink)
         except TimeoutError:
             pass  # it ends like a stream that the backend cut
@@ -93,20 +92,19 @@ class StreamRelay:
             await self._finish(Outcome.FAILED)
         if self._is_caller_gone or is_whole:
             return
-        # The frame that was cut is left out: a parser would take it and ours for one.
-        end_of_frame = b"\n\n" if self.reader.is_inside_frame else b""
-        if await self._wrote(sink, end_of_frame + _ERROR_FRAME):
+        notice = self.reader.cut_notice()
+        if not notice or await self._wrote(sink, notice):
             raise AnswerCut
 
-    async def _keep_alive(self, sink: Sink) -> None:
+    async def _keep_alive(self, sink: CallerSink) -> None:
         """Break long silences with comments, which clients skip: Azure cuts idle connections."""
         while not self._is_caller_gone:
             silence = self._writes
-            await asyncio.sleep(self.keepalive_seconds)
-            if silence == self._writes and not self.reader.is_inside_frame:
+            await asyncio.sleep(self.times.keepalive_seconds)
+            if silence == self._writes and self.reader.takes_comments:
                 await self._wrote(sink, KEEPALIVE_COMMENT)
 
-    async def _pump(self, sink: Sink) -> bool:
+    async def _pump(self, sink: CallerSink) -> bool:
         """Move the stream; False when the backend cut it."""
         try:
             async for chunk in self.chunks:
@@ -129,11 +127,11 @@ class StreamRelay:
             await self._wrote(sink, rest)
         return True
 
-    async def _wrote(self, sink: Sink, data: bytes) -> bool:
+    async def _wrote(self, sink: CallerSink, data: bytes) -> bool:
         self._writes += 1
         if not self._is_caller_gone:
             try:
-                async with asyncio.timeout(self.write_timeout_seconds):
+                async with asyncio.timeout(self.times.write_seconds):
                     await sink.write(data)
             except (CallerGone, TimeoutError):
                 # One that does not read for so long is as good as gone.
@@ -142,7 +140,8 @@ class StreamRelay:
 
     async def _drain(self) -> bool:
         """Read what is left for its usage; the caller has gone."""
-        if not self.reader.is_complete and self.drains.running < self.drains.most:
+        has_more = self.reader.tells_usage and not self.reader.is_complete
+        if has_more and self.drains.running < self.drains.most:
             self.drains.running += 1
             try:
                 async with asyncio.timeout(self.drains.seconds):
@@ -163,35 +162,24 @@ class StreamRelay:
 
     async def _finish(self, outcome: Outcome) -> None:
         if self._finishing is None:
-            usage, source = self._usage()
-            end = StreamEnd(
-                outcome=outcome, reading=self.reader.reading, usage=usage, usage_source=source
-            )
-            self._finishing = asyncio.ensure_future(self.finish(end))
+            self._finishing = asyncio.ensure_future(self._settle(outcome))
         # Shielded: whoever ends this relay early must not take the usage event with it.
         await asyncio.shield(self._finishing)
 
-    def _usage(self) -> tuple[TokenUsage, UsageSource]:
-        usage = self.reader.reading.usage
-        if usage is not None:
-            return usage, UsageSource.REPORTED
-        if self.reader.is_complete or not self.reader.content_frames:
+    async def _settle(self, outcome: Outcome) -> None:
+        reading = self.reader.reading
+        usage, source = await self._usage(reading)
+        await self.finish(
+            StreamEnd(outcome=outcome, reading=reading, usage=usage, usage_source=source)
+        )
+
+    async def _usage(self, reading: Reading) -> tuple[TokenUsage, UsageSource]:
+        if (reported := reading.usage) is not None:
+            return reported, UsageSource.REPORTED
+        is_silent = self.reader.is_complete and not self.is_usage_refused
+        if is_silent or not self.reader.tells_usage:
             return NO_USAGE, UsageSource.MISSING
-        # Azure sends about one token a frame; the prompt's tokens stay unknown.
-        seen = self.reader.content_frames
-        return TokenUsage(completion_tokens=seen, total_tokens=seen), UsageSource.ESTIMATED
-
-
-_ERROR_FRAME = (
-    b"data: %s\n\n"
-    % json.dumps(
-        {
-            "error": {
-                "message": "The backend broke off this answer before its end.",
-                "type": "server_error",
-                "param": None,
-                "code": "upstream_cut",
-            }
-        }
-    ).encode()
-)
+        estimated = await self.estimator.usage(self.prompt, self.reader.seen)
+        if estimated is None:
+            return NO_USAGE, UsageSource.MISSING
+        return estimated, UsageSource.ESTIMATED

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-MAX_FRAME_BYTES = 4_194_304  # the closing frame of a Responses stream repeats the whole output
+DEFAULT_MAX_FRAME_BYTES = 4_194_304  # a Responses stream's closing frame repeats the whole output
 
 _END_OF_LINE = rb"(?>\r\n|\n|\r)"
 _FRAME_END = re.compile(_END_OF_LINE + _END_OF_LINE)
@@ -23,7 +23,8 @@ class PieceKind(Enum):
 
     FRAME = 1
     OVERSIZE = 2  # part of a frame that is too long to hold
-    TRAILING_LF = 3  # the LF of a CR LF whose CR ended the frame before
+    OVERSIZE_END = 3  # the last part of such a frame
+    TRAILING_LF = 4  # the LF of a CR LF whose CR ended the frame before
 
 
 class Piece(NamedTuple):
@@ -42,7 +43,7 @@ class FrameCutter:
     on an endless line.
     """
 
-    max_frame_bytes: int = MAX_FRAME_BYTES
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     is_oversize: bool = False  # whether a frame's beginning was let through
     _buffer: bytearray = field(default_factory=bytearray)
     _searched_to: int = 0
@@ -75,7 +76,7 @@ class FrameCutter:
         start = 0
         while match := _FRAME_END.search(self._buffer, max(start, self._searched_to)):
             is_oversize = self.is_oversize or match.end() - start > self.max_frame_bytes
-            kind = PieceKind.OVERSIZE if is_oversize else PieceKind.FRAME
+            kind = PieceKind.OVERSIZE_END if is_oversize else PieceKind.FRAME
             pieces.append(Piece(kind, bytes(self._buffer[start : match.end()])))
             self.is_oversize = False
             start = self._searched_to = match.end()

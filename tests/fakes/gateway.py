@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 
-from meter.errors import KeysUnavailable, UpstreamError
-from meter.gateway.relay import CallerGone
+from meter.errors import CallerError, KeysUnavailable, UpstreamBroken, UpstreamError
+from meter.gateway.http import CallerGone
 from meter.ports import Headers, UpstreamRequest
 from meter.usage import UsageEvent
 
@@ -108,14 +108,60 @@ def stream_answer(*parts: Part, headers: Headers = ()) -> FakeAnswer:
 
 
 @dataclass
+class FakeSpool:
+    """A spool in memory."""
+
+    data: bytearray = field(default_factory=bytearray)
+    is_closed: bool = False
+
+    def append(self, data: bytes) -> None:
+        self.data += data
+
+    def read(self, start: int, size: int) -> bytes:
+        return b"" if self.is_closed else bytes(self.data[start : start + size])
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class FakeRequestBody:
+    """A caller's body: parts are bytes that arrive, an exception to raise or an event to wait for."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = list(parts)
+
+    async def read(self) -> bytes:
+        parts = []
+        while part := await self.next_part():
+            parts.append(part)
+        return b"".join(parts)
+
+    async def next_part(self) -> bytes:
+        while self._parts:
+            part = self._parts[0]
+            if isinstance(part, asyncio.Event):
+                await part.wait()
+            self._parts.pop(0)
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, bytes) and part:
+                return part
+        return b""
+
+
+@dataclass
 class FakeUpstream:
-    """Gives each backend's scripted answers in order; the last one is not repeated."""
+    """Gives each backend's scripted answers in order; the last one is not repeated.
+
+    A body that still arrives is read to its end first, into `bodies`.
+    """
 
     script: dict[str, list[FakeAnswer | UpstreamError]]
     clock: FakeClock | None = None
     seconds_per_send: float = 0.0
     gate: asyncio.Event | None = None
     requests: list[UpstreamRequest] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
 
     async def send(
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
@@ -125,6 +171,7 @@ class FakeUpstream:
             self.clock.advance(self.seconds_per_send)
         if self.gate is not None:
             await self.gate.wait()
+        self.bodies.append(await _read(request))
         answer = self.script[request.backend].pop(0)
         if isinstance(answer, UpstreamError):
             raise answer
@@ -134,6 +181,15 @@ class FakeUpstream:
     def order(self) -> list[str]:
         """The backends in the order in which they were asked."""
         return [request.backend for request in self.requests]
+
+
+async def _read(request: UpstreamRequest) -> bytes:
+    if isinstance(request.body, bytes):
+        return request.body
+    try:
+        return b"".join([part async for part in request.body()])
+    except CallerError as exc:
+        raise UpstreamBroken(request.backend) from exc  # as an HTTP client would
 
 
 @dataclass

@@ -76,7 +76,7 @@ def test_a_frame_after_an_oversize_one_is_a_frame_again() -> None:
 
     kinds = [piece.kind for chunk in chunks for piece in cutter.feed(chunk)]
 
-    assert kinds == [PieceKind.OVERSIZE, PieceKind.OVERSIZE, PieceKind.FRAME]
+    assert kinds == [PieceKind.OVERSIZE, PieceKind.OVERSIZE_END, PieceKind.FRAME]
 
 
 def test_several_data_lines_are_joined_and_other_lines_ignored() -> None:

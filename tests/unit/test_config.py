@@ -56,6 +56,7 @@ def test_what_is_not_set_has_its_default() -> None:
         drain_seconds=300,
         write_timeout_seconds=60,
         keepalive_seconds=20,
+        first_keepalive_seconds=200,
         total_timeout_seconds=1700,
         read_timeout_seconds=60,
         max_concurrent_calls=1000,
@@ -63,6 +64,8 @@ def test_what_is_not_set_has_its_default() -> None:
         max_header_bytes=65_536,
         max_drains=100,
         max_body_bytes=33_554_432,
+        max_frame_bytes=4_194_304,
+        max_buffered_bytes=33_554_432,
     )
     assert (gateway.durability, gateway.on_disconnect) == (
         Durability.ACKNOWLEDGED,
@@ -112,6 +115,9 @@ def test_all_that_is_set_is_used() -> None:
             METER_MAX_DRAINS="6",
             METER_WRITE_TIMEOUT_SECONDS="9",
             METER_KEEPALIVE_SECONDS="10",
+            METER_FIRST_KEEPALIVE_SECONDS="14",
+            METER_MAX_FRAME_BYTES="70000",
+            METER_MAX_BUFFERED_ANSWER_BYTES="80000",
             METER_TOTAL_TIMEOUT_SECONDS="11",
             METER_READ_TIMEOUT_SECONDS="12",
             METER_MAX_CONCURRENT_CALLS="13",
@@ -144,6 +150,7 @@ def test_all_that_is_set_is_used() -> None:
         drain_seconds=5,
         write_timeout_seconds=9,
         keepalive_seconds=10,
+        first_keepalive_seconds=14,
         total_timeout_seconds=11,
         read_timeout_seconds=12,
         max_concurrent_calls=13,
@@ -151,6 +158,8 @@ def test_all_that_is_set_is_used() -> None:
         max_header_bytes=2048,
         max_drains=6,
         max_body_bytes=7000,
+        max_frame_bytes=70_000,
+        max_buffered_bytes=80_000,
     )
     assert (gateway.durability, gateway.on_disconnect) == (
         Durability.BACKGROUND,

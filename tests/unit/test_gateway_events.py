@@ -5,7 +5,8 @@ import logging
 import pytest
 
 from meter.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
-from meter.gateway.relay import AnswerCut, Drains
+from meter.gateway.http import AnswerCut
+from meter.gateway.relay import Drains
 from meter.usage import (
     NO_USAGE,
     Attempt,

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from meter.gateway.extract import MAX_COUNT, StreamReader, read_answer, read_usage
+from meter.gateway.extract import StreamReader
+from meter.gateway.reading import MAX_COUNT, read_answer, read_usage
 from meter.usage import TokenUsage
 
 USAGE_FIELDS: list[tuple[str, dict[str, object], TokenUsage]] = [

@@ -1,6 +1,7 @@
 """A call goes from backend to backend until one answers; the caller never waits in between."""
 
 import json
+from collections.abc import Sequence
 
 import pytest
 
@@ -11,11 +12,11 @@ from meter.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from meter.gateway.answers import StreamedAnswer, WholeAnswer
 from meter.gateway.backend import Backend
-from meter.gateway.forward import Call, Forwarder, StreamedAnswer, Tries, WholeAnswer
+from meter.gateway.forward import Call, Forwarder, OutgoingBody, Tries
 from meter.gateway.pool import Pool
 from meter.gateway.retry import Fault
-from meter.gateway.route import Operation
 from meter.usage import Attempt
 from tests.factories_gateway import backend
 from tests.fakes.gateway import (
@@ -31,15 +32,16 @@ from tests.fakes.gateway import (
 type Scripted = FakeAnswer | UpstreamError
 
 
-def call(*, asks: bool = False) -> Call:
-    def body(backend: Backend, asking_for_usage: bool) -> bytes:
-        return json.dumps({"for": backend.name, "asks": asking_for_usage}).encode()
+def call(candidates: Sequence[Backend], *, asks: bool = False) -> Call:
+    def body(backend: Backend, asking_for_usage: bool) -> OutgoingBody:
+        text = json.dumps({"for": backend.name, "asks": asking_for_usage})
+        return OutgoingBody(content=text.encode())
 
     return Call(
         subject="alice",
         method="POST",
-        deployment="gpt",
-        operation=Operation.CHAT_COMPLETIONS,
+        candidates=candidates,
+        load_key="gpt",
         headers=(("authorization", "Bearer callers"), ("x-a", "1")),
         url_path=lambda backend: f"/openai/deployments/{backend.own_name('gpt')}/chat/completions",
         body=body,
@@ -65,8 +67,9 @@ class Bench:
             credentials=self.credentials,
             clock=self.clock,
             first_byte_timeout_seconds=120,
+            max_buffered_bytes=1_000_000,
         )
-        return await forwarder.forward(call(asks=asks), self.tries)
+        return await forwarder.forward(call(self.pool.serving("gpt"), asks=asks), self.tries)
 
     async def refusal(self) -> CallerError:
         with pytest.raises(CallerError) as refused:

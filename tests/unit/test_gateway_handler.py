@@ -6,8 +6,7 @@ from dataclasses import replace
 import pytest
 
 from meter.errors import TooLarge, UpstreamBroken, UpstreamTimeout
-from meter.gateway.handler import Answer, StreamingAnswer
-from meter.gateway.relay import AnswerCut
+from meter.gateway.http import Answer, AnswerCut, StreamingAnswer
 from tests.factories_gateway import (
     CHAT_BODY,
     DONE_FRAME,
@@ -22,10 +21,15 @@ from tests.factories_gateway import (
     door,
     error_of,
     headers_of,
-    request,
     token,
 )
-from tests.fakes.gateway import FakeCaller, FakeUpstream, json_answer, stream_answer
+from tests.fakes.gateway import (
+    FakeCaller,
+    FakeRequestBody,
+    FakeUpstream,
+    json_answer,
+    stream_answer,
+)
 
 REFUSAL = b'{"error":{"code":"content_filter","message":"filtered","innererror":{}}}'
 
@@ -164,7 +168,7 @@ async def test_what_is_not_served_is_refused_without_an_event(
 
 async def test_a_method_that_is_not_allowed_names_the_one_that_is() -> None:
     """RFC 9110 section 15.5.6."""
-    assert headers_of(await door().call(method="GET"))["allow"] == "POST"
+    assert headers_of(await door().call(method="GET"))["allow"] == "POST, OPTIONS"
 
 
 async def test_a_path_is_not_told_apart_without_a_token() -> None:
@@ -195,11 +199,8 @@ async def test_a_body_must_name_a_deployment_that_is_served(body: bytes, status:
 
 async def test_a_body_over_the_limit_is_refused() -> None:
     """413."""
-
-    async def too_large() -> bytes:
-        raise TooLarge("The request body is larger than 10 bytes.")
-
-    answer = await door().front_door.handle(replace(request(), read_body=too_large))
+    too_large = TooLarge("The request body is larger than 10 bytes.")
+    answer = await door().call(FakeRequestBody([b"{", too_large]))
 
     assert (answer.status, error_of(answer)["code"]) == (413, "RequestTooLarge")
 

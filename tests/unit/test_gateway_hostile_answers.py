@@ -7,9 +7,10 @@ import pytest
 
 from meter.adapters.streaming import GatewayResponse
 from meter.errors import UpstreamBroken
+from meter.gateway.estimate import Estimator
 from meter.gateway.extract import StreamReader
-from meter.gateway.handler import Answer
-from meter.gateway.relay import AnswerCut, Drains, StreamEnd, StreamRelay
+from meter.gateway.http import Answer, AnswerCut
+from meter.gateway.relay import Drains, RelayTimes, StreamEnd, StreamRelay
 from meter.gateway.sse import FrameCutter, PieceKind
 from meter.usage import Outcome, UsageSource, encode_event
 from tests.factories_gateway import DONE_FRAME, SERVED, TEXT_FRAME, USAGE_FRAME, door
@@ -94,9 +95,11 @@ def test_a_frame_over_the_limit_is_oversize_whatever_the_split() -> None:
     """Whether a frame is read must not depend on how it arrived."""
     stream = b"data: " + b"x" * 40 + b"\n\n"
     whole, split = FrameCutter(max_frame_bytes=16), FrameCutter(max_frame_bytes=16)
-    kinds = {piece.kind for piece in whole.feed(stream)}
+    at_once = whole.feed(stream)
+    byte_by_byte = [piece for byte in stream for piece in split.feed(bytes([byte]))]
 
-    assert kinds == {piece.kind for byte in stream for piece in split.feed(bytes([byte]))}
+    assert at_once[-1].kind is byte_by_byte[-1].kind is PieceKind.OVERSIZE_END
+    assert {piece.kind for piece in byte_by_byte[:-1]} == {PieceKind.OVERSIZE}
 
 
 def test_an_empty_chunk_changes_nothing() -> None:
@@ -118,9 +121,9 @@ def _relay(answer: FakeAnswer, ends: list[StreamEnd], gate: asyncio.Event | None
         answer=answer,
         reader=StreamReader(),
         drains=Drains(most=1, seconds=5),
-        write_timeout_seconds=0.05,
-        keepalive_seconds=20,
-        total_timeout_seconds=5,
+        times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
+        estimator=Estimator(),
+        prompt=lambda: (),
         finish=finish,
     )
 

@@ -1,11 +1,11 @@
 """What one instance takes at once, and for how long."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from meter.gateway.handler import Answer, StreamingAnswer
-from meter.gateway.relay import AnswerCut
+from meter.gateway.http import Answer, AnswerCut, StreamingAnswer
 from meter.usage import Outcome
 from tests.factories_gateway import (
     DONE_FRAME,
@@ -20,9 +20,7 @@ from tests.fakes.gateway import FakeCaller, json_answer, stream_answer
 
 
 def limited(made: Door, *, calls: int = 100, seconds: float = 5) -> Door:
-    made.front_door.max_concurrent_calls = calls
-    made.front_door.total_timeout_seconds = seconds
-    return made
+    return replace(made, max_concurrent_calls=calls, total_timeout_seconds=seconds)
 
 
 async def test_calls_beyond_the_limit_are_refused_at_once() -> None:

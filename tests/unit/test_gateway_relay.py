@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from meter.errors import UpstreamBroken
+from meter.gateway.estimate import Estimator
 from meter.gateway.extract import StreamReader
-from meter.gateway.relay import AnswerCut, Drains, StreamEnd, StreamRelay
+from meter.gateway.http import AnswerCut
+from meter.gateway.relay import Drains, RelayTimes, StreamEnd, StreamRelay
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from tests.factories_gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME
 from tests.fakes.gateway import FakeAnswer, FakeCaller, Part, stream_answer
@@ -42,9 +44,9 @@ def relay(
         answer=answer,
         reader=StreamReader(hides_usage=hides),
         drains=drains or Drains(most=10, seconds=5),
-        write_timeout_seconds=0.05,
-        keepalive_seconds=20,
-        total_timeout_seconds=5,
+        times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
+        estimator=Estimator(),
+        prompt=lambda: (),
         finish=ends.finish,
     )
 
@@ -281,7 +283,7 @@ async def test_long_silences_are_broken_by_comments() -> None:
     """Azure cuts connections that are idle; clients skip comments, and the frames stay whole."""
     answer = SlowAnswer(200, (), (TEXT_FRAME, USAGE_FRAME + DONE_FRAME))
     made, caller = relay(answer, Ends()), FakeCaller()
-    made.keepalive_seconds = 0.01
+    made.times = RelayTimes(write_seconds=1, keepalive_seconds=0.01, total_seconds=5)
     await made.run(caller)
 
     assert caller.received.startswith(b": keep-alive\n\n")

@@ -2,8 +2,9 @@
 
 import pytest
 
-from meter.errors import BadRequest, NotServed
-from meter.gateway.route import Operation, is_deployment_name, parse_route
+from meter.errors import BadRequest, MethodNotAllowed, NotServed
+from meter.gateway.operations import TABLE, Operation, Served
+from meter.gateway.route import allowed_methods, is_deployment_name, parse_route
 
 ACCEPTED = [
     ("/openai/deployments/gpt-4o/chat/completions", "chat/completions", "gpt-4o"),
@@ -21,15 +22,12 @@ REFUSED = [
     "//openai/responses",
     "/openai//responses",
     "/openai/responses/",
-    "/openai/responses/resp_1",
     "/openai/responses;x=1",
     "/openai/responses%20",
     "/openai/responses\n",
     "/OpenAI/responses",
     "/openai/Responses",
     "/api/openai/responses",
-    "/openai/v1/models",
-    "/openai/models",
     "/openai/v2/responses",
     "/openai/v1/../responses",
     "/openai/./responses",
@@ -45,8 +43,18 @@ REFUSED = [
     "/openai/deployments/gpt/chat//completions",
     "/openai/deployments//chat/completions",
     "/openai/deployments/gpt/responses",
-    "/openai/deployments/gpt/images/generations",
-    "/openai/deployments/gpt/audio/speech",
+    "/openai/deployments/gpt/models",
+    "/openai/images/generations",
+    "/openai/audio/speech",
+    "/openai/responses/..",
+    "/openai/responses/resp_1/..",
+    "/openai/responses/%2e%2e",
+    "/openai/responses/resp_1/input_items/x",
+    "/openai/responses/resp_1/output",
+    "/openai/responses/{id}",
+    "/openai/responses/" + "a" * 129,
+    "/openai/models/",
+    "/openai/v1/images/variations",
     "/openai/deployments/a/b/chat/completions",
     "/openai/deployments/%2e%2e/chat/completions",
     "/openai/deployments/..%2f/chat/completions",
@@ -80,13 +88,62 @@ def test_every_other_path_is_not_found(path: str) -> None:
     assert refused.value.status == 404
 
 
-@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS", "post", ""])
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "BREW", "post", ""])
 def test_other_methods_are_not_allowed(method: str) -> None:
-    """405 on a known path."""
-    with pytest.raises(BadRequest) as refused:
+    """405 on a known path, with the methods that are (RFC 9110 section 15.5.6)."""
+    with pytest.raises(MethodNotAllowed) as refused:
         parse_route(method, "/openai/responses", "")
 
     assert (refused.value.status, refused.value.code) == (405, "MethodNotAllowed")
+    assert refused.value.allowed == ("POST", "OPTIONS")
+
+
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/openai/v1/embeddings", ("POST", "OPTIONS")),
+        ("/openai/responses/resp_1", ("GET", "DELETE", "HEAD", "OPTIONS")),
+        ("/openai/v1/responses/resp_1/cancel", ("POST", "OPTIONS")),
+        ("/openai/v1/responses/resp_1/input_items", ("GET", "HEAD", "OPTIONS")),
+        ("/openai/models", ("GET", "HEAD", "OPTIONS")),
+    ],
+)
+def test_an_address_tells_its_methods(path: str, methods: tuple[str, ...]) -> None:
+    """What OPTIONS and a 405 say."""
+    assert allowed_methods(path) == methods
+
+
+@pytest.mark.parametrize(
+    ("path", "family"),
+    [
+        ("/openai/realtime", "The Realtime API"),
+        ("/openai/v1/realtime/sessions", "The Realtime API"),
+        ("/openai/v1/batches", "The Batch API"),
+        ("/openai/files", "The Files API"),
+        ("/openai/v1/files/file-1/content", "The Files API"),
+        ("/openai/assistants", "The Assistants API"),
+        ("/openai/threads/t/runs", "The Assistants API"),
+        ("/openai/v1/fine_tuning/jobs", "Fine-tuning"),
+        ("/openai/deployments/gpt/extensions/chat/completions", "Chat extensions"),
+    ],
+)
+def test_what_is_not_served_is_said_by_name(path: str, family: str) -> None:
+    """A clear 404, which SDKs do not retry."""
+    with pytest.raises(NotServed) as refused:
+        parse_route("POST", path, "")
+
+    assert refused.value.message.startswith(f"{family} is not served here.")
+
+
+@pytest.mark.parametrize("served", TABLE, ids=lambda served: served.operation.value)
+def test_each_operation_has_its_addresses(served: Served) -> None:
+    """One in the classic style, one in v1, and the same row behind both."""
+    tail = served.tail.replace("{id}", "resp_1")
+    classic = served.place.value.format(deployment="gpt") + tail
+
+    for path in (classic, f"/openai/v1/{tail}"):
+        route = parse_route(served.method, path, "")
+        assert (route.served, route.upstream_path("gpt")) == (served, path)
 
 
 def test_an_unknown_path_is_not_found_whatever_the_method() -> None:
@@ -140,18 +197,11 @@ def test_the_upstream_path_is_built_from_the_parts(path: str, query: str, expect
     assert parse_route("POST", path, query).upstream_path("own-name") == expected
 
 
-@pytest.mark.parametrize(
-    ("operation", "takes"),
-    [
-        (Operation.CHAT_COMPLETIONS, True),
-        (Operation.COMPLETIONS, True),
-        (Operation.EMBEDDINGS, False),
-        (Operation.RESPONSES, False),
-    ],
-)
-def test_stream_options_are_for_chat_and_completions(operation: Operation, takes: bool) -> None:
-    """The Responses API reports usage by itself and refuses the option."""
-    assert operation.takes_stream_options is takes
+def test_stream_options_are_for_chat_and_completions() -> None:
+    """The other APIs report usage by themselves and refuse the option."""
+    takers = {served.operation for served in TABLE if served.takes_stream_options}
+
+    assert takers == {Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS}
 
 
 @pytest.mark.parametrize("name", ["", "a" * 65, "a/b", "a b", "\u00e9", None, 7, ["gpt"], "gpt\n"])

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request
 from meter.errors import TooLarge, UpstreamBroken
-from meter.gateway.handler import Answer
+from meter.gateway.http import Answer
 from meter.usage import Outcome
 from tests.factories_gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME, door
 from tests.fakes.gateway import stream_answer
@@ -65,7 +65,7 @@ def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Request:
 
 async def read(wire: Wire, *headers: tuple[bytes, bytes]) -> bytes:
     request = gateway_request(asked(wire, *headers), max_body_bytes=4, read_timeout_seconds=0.05)
-    return await request.read_body()
+    return await request.body.read()
 
 
 def test_the_core_sees_the_request_as_it_was_sent() -> None:
@@ -178,6 +178,6 @@ async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
     request = gateway_request(Request(scope, receive), max_body_bytes=4, read_timeout_seconds=0.01)
     with pytest.raises(TooLarge) as refused:
-        await request.read_body()
+        await request.body.read()
 
     assert (refused.value.status, refused.value.code) == (408, "RequestTimeout")

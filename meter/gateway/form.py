@@ -1,0 +1,200 @@
+"""A multipart form on its way to a backend: sent on while it arrives, kept so it can be sent again.
+
+Bytes are relayed as they come and spooled (RFC 7578 for the form, RFC 2046 for its parts). Where
+the form names the deployment, its `model` part is read first and replaced by the backend's own name.
+A second `model` part is refused before the form's end is sent on: what is metered under one name
+must not be served under another.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from meter.errors import BadRequest, CallerError
+from meter.gateway.http import RequestBody
+from meter.ports import Spool
+
+PART_BYTES = 65_536
+MAX_MODEL_BYTES = 256
+
+_EXTENDED_NAME = re.compile(rb"(?:^|[;\s])name\*", re.IGNORECASE)
+_NOT_A_FORM = "The request body is not a valid multipart form (RFC 7578)."
+
+
+def is_form(content_type: str | None) -> bool:
+    """Whether a Content-Type says that the body is a form."""
+    return (content_type or "").strip().lower().startswith("multipart/form-data")
+
+
+@dataclass(slots=True)
+class FormBody:
+    """One form. `error` is why the caller's side of it failed, if it did."""
+
+    source: RequestBody
+    spool: Spool
+    declared_bytes: int | None
+    fields: "_ModelField | None" = None
+    error: CallerError | None = None
+    _size: int = 0
+    _is_ended: bool = False
+    _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def model(self) -> str | None:
+        """What the form's `model` part says, once `read_model` has read it."""
+        return None if self.fields is None else self.fields.value
+
+    async def read_model(self, content_type: str) -> None:
+        """Read on until the form has named its model. Raises BadRequest when it does not."""
+        self.fields = _ModelField(_boundary(content_type))
+        while not self.fields.is_read and not self._is_ended:
+            await self._more()
+        if not self.fields.is_read:
+            raise BadRequest("The form must name a deployment in its `model` part.")
+
+    def parts(self, model: str | None = None) -> AsyncIterator[bytes]:
+        """The form from its beginning, with another name in its `model` part where one is given.
+
+        Raises CallerError when the caller does not send it to its end.
+        """
+        return self._parts(model)
+
+    def length(self, model: str | None = None) -> int | None:
+        """The bytes that `parts` gives in all; None where the caller did not say."""
+        if self.declared_bytes is None or model is None or self.fields is None:
+            return self.declared_bytes
+        start, end = self.fields.span
+        return self.declared_bytes + len(model) - (end - start)
+
+    def close(self) -> None:
+        """Forget what is spooled."""
+        self.spool.close()
+
+    async def _parts(self, model: str | None) -> AsyncIterator[bytes]:
+        at = 0
+        if model is not None and self.fields is not None:
+            start, end = self.fields.span
+            while at < start and (part := self.spool.read(at, min(PART_BYTES, start - at))):
+                at += len(part)
+                yield part
+            yield model.encode()
+            at = end
+        while True:
+            if at < self._size:
+                part = self.spool.read(at, PART_BYTES)
+                if not part:
+                    return  # closed: nobody waits for this copy any more
+                at += len(part)
+                yield part
+            elif self._is_ended:
+                return
+            else:
+                await self._more()
+
+    async def _more(self) -> None:
+        size = self._size
+        async with self._reading:
+            if self._is_ended or self._size > size:
+                return
+            try:
+                part = await self.source.next_part()
+                if self.fields is not None:
+                    self.fields.feed(part)
+            except CallerError as exc:
+                self.error = exc
+                raise
+            self.spool.append(part)
+            self._size += len(part)
+            self._is_ended = not part
+
+
+@dataclass(slots=True)
+class _ModelField:
+    """Finds the `model` part in a form's bytes."""
+
+    boundary: bytes
+    value: str | None = None
+    span: tuple[int, int] = (0, 0)
+    is_read: bool = False
+    _parser: MultipartParser = field(init=False)
+    _fed: int = 0
+    _header: bytes = b""
+    _header_name: bytes = b""
+    _is_in_model: bool = False
+    _gathered: bytes = b""
+    _starts_at: int = 0
+
+    def __post_init__(self) -> None:
+        self._parser = MultipartParser(
+            self.boundary,
+            {
+                "on_part_begin": self._begin_part,
+                "on_header_field": self._add_to(self._add_name),
+                "on_header_value": self._add_to(self._add_value),
+                "on_header_end": self._end_header,
+                "on_part_data": self._add_data,
+                "on_part_end": self._end_part,
+            },
+        )
+
+    def feed(self, data: bytes) -> None:
+        """Take the form's next bytes. Raises BadRequest."""
+        try:
+            self._parser.write(data)
+        except FormParserError:
+            raise BadRequest(_NOT_A_FORM) from None
+        self._fed += len(data)
+
+    def _add_to(self, add: Callable[[bytes], None]) -> Callable[[bytes, int, int], None]:
+        return lambda data, start, end: add(data[start:end])
+
+    def _begin_part(self) -> None:
+        self._is_in_model = False
+        self._header = self._header_name = b""
+
+    def _add_name(self, part: bytes) -> None:
+        self._header_name += part
+
+    def _add_value(self, part: bytes) -> None:
+        self._header += part
+
+    def _end_header(self) -> None:
+        if self._header_name.lower() == b"content-disposition":
+            if _EXTENDED_NAME.search(self._header):
+                raise BadRequest("A part of a form must have a plain name (RFC 7578 section 4.2).")
+            _, options = parse_options_header(self._header)
+            if options.get(b"name") == b"model":
+                if self.is_read:
+                    raise BadRequest("The form names `model` more than once.")
+                self._is_in_model = True
+                self._gathered = b""
+        self._header = self._header_name = b""
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        if not self._is_in_model:
+            return
+        if not self._gathered:
+            # A name has no line break, so no piece of it is ever held back as a boundary's beginning.
+            self._starts_at = self._fed + start
+        self._gathered += data[start:end]
+        if len(self._gathered) > MAX_MODEL_BYTES:
+            raise BadRequest("The form's `model` part is too long for a deployment's name.")
+
+    def _end_part(self) -> None:
+        if self._is_in_model:
+            self._is_in_model = False
+            self.value = self._gathered.decode(errors="replace")
+            self.span = (self._starts_at, self._starts_at + len(self._gathered))
+            self.is_read = True
+
+
+def _boundary(content_type: str) -> bytes:
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if not boundary:
+        raise BadRequest("The Content-Type of a multipart form must name its boundary.")
+    return boundary

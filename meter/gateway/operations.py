@@ -1,0 +1,121 @@
+"""The one table of what is relayed: operation, method, address, body and answer.
+
+`docs/operations-served.md` shows the same table to users; a test keeps the two alike.
+
+Deny by default: what is not in the table is answered with 404, and families of operations that
+Azure OpenAI has and this gateway does not relay are named in that answer.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+
+class Operation(StrEnum):
+    """The operations that are served, by the name that usage events carry."""
+
+    CHAT_COMPLETIONS = "chat/completions"
+    COMPLETIONS = "completions"
+    EMBEDDINGS = "embeddings"
+    RESPONSES = "responses"
+    RESPONSES_GET = "responses/get"
+    RESPONSES_DELETE = "responses/delete"
+    RESPONSES_CANCEL = "responses/cancel"
+    RESPONSES_INPUT_ITEMS = "responses/input_items"
+    IMAGES_GENERATIONS = "images/generations"
+    IMAGES_EDITS = "images/edits"
+    AUDIO_TRANSCRIPTIONS = "audio/transcriptions"
+    AUDIO_TRANSLATIONS = "audio/translations"
+    AUDIO_SPEECH = "audio/speech"
+    MODELS = "models"
+    MODELS_GET = "models/get"
+
+
+class Place(Enum):
+    """Where an operation stands in classic addresses; in v1 all stand under `/openai/v1/`."""
+
+    BY_DEPLOYMENT = "/openai/deployments/{deployment}/"
+    SHARED = "/openai/"
+
+
+class Body(Enum):
+    """What a request carries."""
+
+    NONE = "none"
+    JSON = "JSON"
+    FORM = "form or JSON"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """One row of the table. `tail` is the address after its place; `{id}` is a stored object's id.
+
+    `is_charged` is false for what only handles answers that were charged when they were made.
+    """
+
+    operation: Operation
+    method: str = "POST"
+    tail: str
+    place: Place = Place.BY_DEPLOYMENT
+    body: Body = Body.JSON
+    is_charged: bool = True
+
+    @property
+    def takes_stream_options(self) -> bool:
+        """Whether a streamed call reports usage only when `stream_options.include_usage` asks for it."""
+        return self.operation in {Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS}
+
+    @property
+    def is_by_id(self) -> bool:
+        """Whether it is about an answer that one backend has stored."""
+        return "{id}" in self.tail
+
+
+def _of_a_response(operation: Operation, method: str, tail: str) -> Served:
+    return Served(
+        operation=operation,
+        method=method,
+        tail=tail,
+        place=Place.SHARED,
+        body=Body.NONE,
+        is_charged=False,
+    )
+
+
+TABLE: tuple[Served, ...] = (
+    Served(operation=Operation.CHAT_COMPLETIONS, tail="chat/completions"),
+    Served(operation=Operation.COMPLETIONS, tail="completions"),
+    Served(operation=Operation.EMBEDDINGS, tail="embeddings"),
+    Served(operation=Operation.RESPONSES, tail="responses", place=Place.SHARED),
+    _of_a_response(Operation.RESPONSES_GET, "GET", "responses/{id}"),
+    _of_a_response(Operation.RESPONSES_DELETE, "DELETE", "responses/{id}"),
+    _of_a_response(Operation.RESPONSES_CANCEL, "POST", "responses/{id}/cancel"),
+    _of_a_response(Operation.RESPONSES_INPUT_ITEMS, "GET", "responses/{id}/input_items"),
+    Served(operation=Operation.IMAGES_GENERATIONS, tail="images/generations"),
+    Served(operation=Operation.IMAGES_EDITS, tail="images/edits", body=Body.FORM),
+    Served(operation=Operation.AUDIO_TRANSCRIPTIONS, tail="audio/transcriptions", body=Body.FORM),
+    Served(operation=Operation.AUDIO_TRANSLATIONS, tail="audio/translations", body=Body.FORM),
+    Served(operation=Operation.AUDIO_SPEECH, tail="audio/speech"),
+    _of_a_response(Operation.MODELS, "GET", "models"),
+    _of_a_response(Operation.MODELS_GET, "GET", "models/{id}"),
+)
+
+# First word of an address under /openai/, /openai/v1/ or a deployment, and what callers know it as.
+NOT_SERVED: Mapping[str, str] = {
+    "assistants": "The Assistants API",
+    "batches": "The Batch API",
+    "containers": "The Containers API",
+    "conversations": "The Conversations API",
+    "evals": "The Evaluation API",
+    "extensions": "Chat extensions",
+    "files": "The Files API",
+    "fine_tuning": "Fine-tuning",
+    "fine-tunes": "Fine-tuning",
+    "moderations": "The Moderations API",
+    "realtime": "The Realtime API",
+    "threads": "The Assistants API",
+    "uploads": "The Files API",
+    "vector_stores": "The Vector Stores API",
+    "video": "Video generation",
+    "videos": "Video generation",
+}

@@ -1,0 +1,160 @@
+"""Reads what a whole answer says of its tokens, its model and its id.
+
+Sources: Azure OpenAI REST reference (chat, completions, embeddings, images, audio) and Responses
+API reference. Answers are hostile input: whatever is not a sane count makes the usage `missing`,
+never an error.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from meter.usage import TokenUsage, is_writable
+
+MAX_COUNT = 10**11  # a tenth of what the aggregator accepts, since some counts are sums
+MAX_MODEL_CHARS = 128
+MAX_PARSED_BYTES = 1_048_576  # parsing more would hold up every other call for long
+TAIL_BYTES = 65_536
+
+_USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(?=\{)')
+_MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*"([^"\\]{1,128})"')
+_RESPONSE_ID = re.compile(rb'"id"[ \t\r\n]*:[ \t\r\n]*"(resp_[A-Za-z0-9_-]{1,123})"')
+_HEAD_BYTES = 4_096
+_DECODER = json.JSONDecoder()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What an answer says of itself: its raw usage object and model, where it names them."""
+
+    usage_raw: Mapping[str, object] | None = None
+    model: str | None = None
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """The counts; None when there is no usage, or none that makes sense."""
+        return None if self.usage_raw is None else read_usage(self.usage_raw)
+
+
+def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
+    """Translate a usage object of any AOAI API. An explicit 0 is a count, an absent one is 0.
+
+    None when it names neither tokens nor seconds, or a count is negative, absurd or no number.
+    """
+    try:
+        prompt = _first(raw, "prompt_tokens", "input_tokens")
+        completion = _first(raw, "completion_tokens", "output_tokens")
+        seconds = _count(raw.get("seconds"))
+        total = _count(raw.get("total_tokens"))
+        if prompt is completion is seconds is total is None:
+            return None
+        inside_prompt = _details(
+            raw, "prompt_tokens_details", "input_tokens_details", "input_token_details"
+        )
+        inside_completion = _details(
+            raw, "completion_tokens_details", "output_tokens_details", "output_token_details"
+        )
+        return TokenUsage(
+            prompt_tokens=prompt or 0,
+            completion_tokens=completion or 0,
+            total_tokens=(prompt or 0) + (completion or 0) if total is None else total,
+            cached_tokens=_count(inside_prompt.get("cached_tokens")) or 0,
+            reasoning_tokens=_count(inside_completion.get("reasoning_tokens")) or 0,
+            audio_tokens=_sum_of("audio_tokens", inside_prompt, inside_completion),
+            image_tokens=_sum_of("image_tokens", inside_prompt, inside_completion),
+            seconds=seconds or 0,
+        )
+    except ValueError:
+        return None
+
+
+def read_answer(body: bytes) -> Reading:
+    """Read a whole JSON answer. Of a long one the end is read first: usage comes after the data."""
+    if len(body) > MAX_PARSED_BYTES:
+        reading = read_tail(body[-TAIL_BYTES:])
+        if reading.usage is not None:
+            return reading
+    document = json_object(body)
+    if document is None:
+        return Reading()
+    usage, model = document.get("usage"), document.get("model")
+    return Reading(
+        usage_raw=usage if isinstance(usage, dict) else None,
+        model=model_name(model),
+    )
+
+
+def read_tail(tail: bytes) -> Reading:
+    """Read the end of a JSON text that begins anywhere: its last usage that makes sense, its model.
+
+    A quotation mark inside a JSON string is escaped, so what looks like a member is one.
+    """
+    usage_raw: Mapping[str, object] | None = None
+    for match in _USAGE.finditer(tail):
+        candidate = _object_at(tail, match.end())
+        if candidate is not None and read_usage(candidate) is not None:
+            usage_raw = candidate
+    named = _MODEL.search(tail)
+    return Reading(
+        usage_raw=usage_raw,
+        model=model_name(named[1].decode(errors="replace")) if named else None,
+    )
+
+
+def read_response_id(beginning: bytes) -> str | None:
+    """The id of a stored response, from the beginning of the answer that made it."""
+    found = _RESPONSE_ID.search(beginning[:_HEAD_BYTES])
+    return found[1].decode() if found else None
+
+
+def json_object(text: bytes) -> dict[str, object] | None:
+    """The JSON object; None when the text is anything else."""
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def model_name(name: object) -> str | None:
+    """The name where it can be one."""
+    is_name = isinstance(name, str) and 0 < len(name) <= MAX_MODEL_CHARS and is_writable(name)
+    return str(name) if is_name else None
+
+
+def _object_at(text: bytes, start: int) -> dict[str, object] | None:
+    try:
+        document, _ = _DECODER.raw_decode(text[start:].decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+def _first(raw: Mapping[str, object], *names: str) -> int | None:
+    for name in names:
+        if (count := _count(raw.get(name))) is not None:
+            return count
+    return None
+
+
+def _count(value: object) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(value)
+    if not 0 <= value <= MAX_COUNT:  # also refuses NaN
+        raise ValueError(value)
+    return -int(-value // 1)  # audio seconds may be fractions; they are rounded up
+
+
+def _details(raw: Mapping[str, object], *names: str) -> Mapping[str, object]:
+    for name in names:
+        if isinstance(details := raw.get(name), dict):
+            return cast(Mapping[str, object], details)
+    return {}
+
+
+def _sum_of(name: str, *details: Mapping[str, object]) -> int:
+    return sum(_count(part.get(name)) or 0 for part in details)
