@@ -38,7 +38,10 @@ class UsageSink(Protocol):
     """Takes usage events. Never raises: what cannot be published is kept elsewhere or logged."""
 
     async def publish(self, event: UsageEvent) -> None:
-        """Return when the event is acknowledged, or is in the outbox, or is logged in full."""
+        """Return when the event is acknowledged, or is in the outbox, or is logged in full.
+
+        Whoever cancels the wait does not take the event with it.
+        """
         ...
 
 
@@ -54,7 +57,7 @@ class Spool(Protocol):
     """Keeps a request body while it is sent on, so that it can be sent again."""
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end."""
+        """Add bytes at the end. Raises Overloaded when there is no room for them."""
         ...
 
     def read(self, start: int, size: int) -> bytes:

@@ -165,16 +165,18 @@ class Door:
     exposes_backend: bool = False
     total_timeout_seconds: float = 5
     max_concurrent_calls: int = 100
+    write_seconds: float = 5
     keepalive_seconds: float = 20
     first_keepalive_seconds: float = 60
     max_frame_bytes: int = 4_194_304
     max_buffered_bytes: int = 33_554_432
     counter: TokenCounter | None = None
+    spool_room: int | None = None
     spools: list[FakeSpool] = field(default_factory=list)
 
     def new_spool(self) -> FakeSpool:
         """A spool that tests can look at."""
-        self.spools.append(FakeSpool())
+        self.spools.append(FakeSpool(room=self.spool_room))
         return self.spools[-1]
 
     def __post_init__(self) -> None:
@@ -195,7 +197,7 @@ class Door:
             drains=self.drains,
             limits=CallLimits(
                 times=RelayTimes(
-                    write_seconds=5,
+                    write_seconds=self.write_seconds,
                     keepalive_seconds=self.keepalive_seconds,
                     total_seconds=self.total_timeout_seconds,
                 ),
@@ -222,6 +224,17 @@ class Door:
         return await self.front_door.handle(
             request(body, path=path, query=query, method=method, headers=headers)
         )
+
+    @property
+    def in_flight(self) -> list[int]:
+        """How often backends were given out and not handed back, or handed back too often."""
+        return [seen.in_flight for seen in self.pool.loads._seen.values() if seen.in_flight]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that calls held has been given back."""
+        spools = all(spool.is_closed for spool in self.spools)
+        return spools and not self.in_flight and self.front_door._running == 0
 
     async def answer(self, body: bytes = CHAT_BODY, *, headers: Headers | None = None) -> Answer:
         """One call that is not streamed."""
@@ -264,6 +277,30 @@ def request(
 def bearer(of: str | None = None) -> Headers:
     """The header that carries a token."""
     return (("authorization", f"Bearer {of or token()}"), ("content-type", "application/json"))
+
+
+BOUNDARY = "x-boundary-7"
+SPEECH_PATH = "/openai/deployments/gpt/audio/speech"
+TRANSCRIPTION_PATH = "/openai/deployments/gpt/audio/transcriptions"
+V1_TRANSCRIPTION_PATH = "/openai/v1/audio/transcriptions"
+V1_RESPONSES_PATH = "/openai/v1/responses"
+
+
+def form(*fields: tuple[str, bytes], boundary: str = BOUNDARY) -> bytes:
+    """A multipart form; a field called `file` comes as one."""
+    parts = []
+    for name, value in fields:
+        file = '; filename="a.wav"\r\nContent-Type: audio/wav' if name == "file" else ""
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        parts.append(head.encode() + value + b"\r\n")
+    return b"".join(parts) + f"--{boundary}--\r\n".encode()
+
+
+def form_headers(length: int | None = None, *, kind: str | None = None) -> Headers:
+    """The headers of a form, with a token that is let in."""
+    declared = () if length is None else (("content-length", str(length)),)
+    kind = f"multipart/form-data; boundary={BOUNDARY}" if kind is None else kind
+    return (bearer()[0], ("content-type", kind), *declared)
 
 
 def headers_of(answer: Answer | StreamingAnswer) -> dict[str, str]:

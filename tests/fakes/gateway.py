@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
+from threading import get_ident
 
-from meter.errors import CallerError, KeysUnavailable, UpstreamBroken, UpstreamError
+from meter.errors import CallerError, KeysUnavailable, Overloaded, UpstreamBroken, UpstreamError
 from meter.gateway.http import CallerGone
 from meter.ports import Headers, UpstreamRequest
 from meter.usage import UsageEvent
@@ -80,6 +81,7 @@ class FakeAnswer:
         self.times_closed = 0
         self.parts_read = 0
         self.is_waiting = asyncio.Event()
+        self.is_closed = asyncio.Event()
         self._parts = parts
 
     async def chunks(self) -> AsyncIterator[bytes]:
@@ -95,6 +97,7 @@ class FakeAnswer:
 
     async def close(self) -> None:
         self.times_closed += 1
+        self.is_closed.set()
 
 
 def json_answer(status: int, body: bytes, *headers: tuple[str, str]) -> FakeAnswer:
@@ -109,26 +112,39 @@ def stream_answer(*parts: Part, headers: Headers = ()) -> FakeAnswer:
 
 @dataclass
 class FakeSpool:
-    """A spool in memory."""
+    """A spool in memory, with room for `room` bytes."""
 
     data: bytearray = field(default_factory=bytearray)
+    room: int | None = None
     is_closed: bool = False
 
     def append(self, data: bytes) -> None:
+        self._check_open()
+        if self.room is not None and len(self.data) + len(data) > self.room:
+            raise Overloaded("There is no room.", retry_after_seconds=1, status=503)
         self.data += data
 
     def read(self, start: int, size: int) -> bytes:
-        return b"" if self.is_closed else bytes(self.data[start : start + size])
+        self._check_open()
+        return bytes(self.data[start : start + size])
 
     def close(self) -> None:
         self.is_closed = True
 
+    def _check_open(self) -> None:
+        if self.is_closed:
+            raise ValueError("the spool is closed")
+
 
 class FakeRequestBody:
-    """A caller's body: parts are bytes that arrive, an exception to raise or an event to wait for."""
+    """A caller's body: parts are bytes that arrive, an exception to raise or an event to wait for.
+
+    After an exception nothing else comes.
+    """
 
     def __init__(self, parts: Sequence[Part]) -> None:
         self._parts = list(parts)
+        self.is_waiting = asyncio.Event()
 
     async def read(self) -> bytes:
         parts = []
@@ -139,11 +155,12 @@ class FakeRequestBody:
     async def next_part(self) -> bytes:
         while self._parts:
             part = self._parts[0]
-            if isinstance(part, asyncio.Event):
-                await part.wait()
-            self._parts.pop(0)
             if isinstance(part, Exception):
                 raise part
+            if isinstance(part, asyncio.Event):
+                self.is_waiting.set()
+                await part.wait()
+            self._parts.pop(0)
             if isinstance(part, bytes) and part:
                 return part
         return b""
@@ -153,7 +170,8 @@ class FakeRequestBody:
 class FakeUpstream:
     """Gives each backend's scripted answers in order; the last one is not repeated.
 
-    A body that still arrives is read to its end first, into `bodies`.
+    A body that still arrives is read first, into `bodies`: to its end, or by the backends named in
+    `parts_read` only so many parts of it. `whole` are the backends that got a body's end.
     """
 
     script: dict[str, list[FakeAnswer | UpstreamError]]
@@ -161,7 +179,10 @@ class FakeUpstream:
     seconds_per_send: float = 0.0
     gate: asyncio.Event | None = None
     requests: list[UpstreamRequest] = field(default_factory=list)
+    parts_read: dict[str, int] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
+    given: list[FakeAnswer] = field(default_factory=list)
 
     async def send(
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
@@ -171,11 +192,25 @@ class FakeUpstream:
             self.clock.advance(self.seconds_per_send)
         if self.gate is not None:
             await self.gate.wait()
-        self.bodies.append(await _read(request))
+        await self._read(request)
         answer = self.script[request.backend].pop(0)
         if isinstance(answer, UpstreamError):
             raise answer
+        self.given.append(answer)
         return answer
+
+    async def _read(self, request: UpstreamRequest) -> None:
+        self.bodies.append(b"")
+        parts = _whole(request.body) if isinstance(request.body, bytes) else request.body()
+        most = self.parts_read.get(request.backend)
+        try:
+            while most is None or most > 0:
+                self.bodies[-1] += await anext(parts)
+                most = None if most is None else most - 1
+        except StopAsyncIteration:
+            self.whole.append(request.backend)
+        except CallerError as exc:
+            raise UpstreamBroken(request.backend) from exc  # as an HTTP client would
 
     @property
     def order(self) -> list[str]:
@@ -183,13 +218,8 @@ class FakeUpstream:
         return [request.backend for request in self.requests]
 
 
-async def _read(request: UpstreamRequest) -> bytes:
-    if isinstance(request.body, bytes):
-        return request.body
-    try:
-        return b"".join([part async for part in request.body()])
-    except CallerError as exc:
-        raise UpstreamBroken(request.backend) from exc  # as an HTTP client would
+async def _whole(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 @dataclass
@@ -210,11 +240,38 @@ class FakeSink:
 
     events: list[UsageEvent] = field(default_factory=list)
     gate: asyncio.Event | None = None
+    is_asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    has_events: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def publish(self, event: UsageEvent) -> None:
+        task = asyncio.create_task(self._publish(event))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        await asyncio.shield(task)
+
+    async def _publish(self, event: UsageEvent) -> None:
+        self.is_asked.set()
         if self.gate is not None:
             await self.gate.wait()
         self.events.append(event)
+        self.has_events.set()
+
+
+@dataclass
+class WordCounter:
+    """Counts words as tokens; `fault` is raised instead. `texts` are those it was asked for."""
+
+    fault: Exception | None = None
+    texts: list[str] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+
+    def count(self, text: str) -> int:
+        self.texts.append(text)
+        self.threads.add(get_ident())
+        if self.fault is not None:
+            raise self.fault
+        return len(text.split())
 
 
 @dataclass
@@ -223,11 +280,13 @@ class FakeCaller:
 
     leaves_after: int | None = None
     writes: list[bytes] = field(default_factory=list)
+    is_written_to: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def write(self, data: bytes) -> None:
         if self.leaves_after is not None and len(self.writes) >= self.leaves_after:
             raise CallerGone
         self.writes.append(data)
+        self.is_written_to.set()
 
     @property
     def received(self) -> bytes:
