@@ -2,6 +2,8 @@
 
 from tempfile import SpooledTemporaryFile
 
+from meter.errors import Overloaded
+
 MAX_MEMORY_BYTES = 1_048_576
 
 
@@ -12,14 +14,16 @@ class FileSpool:
         self._file = SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES)  # noqa: SIM115  # `close` is its end
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end."""
-        self._file.seek(0, 2)
-        self._file.write(data)
+        """Add bytes at the end. Raises Overloaded when there is no room for them."""
+        try:
+            self._file.seek(0, 2)
+            self._file.write(data)
+        except OSError as exc:
+            text = "This instance has no room for the request body now."
+            raise Overloaded(text, retry_after_seconds=1, status=503) from exc
 
     def read(self, start: int, size: int) -> bytes:
-        """At most `size` bytes from `start`; empty at the end, and once it is closed."""
-        if self._file.closed:
-            return b""
+        """At most `size` bytes from `start`; empty at the end."""
         self._file.seek(start)
         return self._file.read(size)
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
+from types import TracebackType
 from weakref import WeakSet
 
 import aiohttp
@@ -45,10 +46,11 @@ class AiohttpUpstream:
     async def send(
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
     ) -> UpstreamAnswer:
-        """Send and wait for the answer's head."""
+        """Send and wait for the answer's head. Waiting for the caller's own bytes takes no time."""
+        patience = _Patience(first_byte_timeout_seconds)
         try:
-            async with asyncio.timeout(first_byte_timeout_seconds):
-                return _Answer(await self._request(request))
+            async with patience:
+                return _Answer(await self._request(request, patience))
         except aiohttp.ConnectionTimeoutError as exc:
             raise UpstreamUnreachable(request.backend) from exc
         except TimeoutError as exc:
@@ -58,14 +60,16 @@ class AiohttpUpstream:
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise UpstreamBroken(request.backend) from exc
 
-    async def _request(self, request: UpstreamRequest) -> aiohttp.ClientResponse:
+    async def _request(
+        self, request: UpstreamRequest, patience: "_Patience"
+    ) -> aiohttp.ClientResponse:
         for stale in range(MAX_STALE + 1):
             try:
                 return await self._session.request(
                     request.method,
                     URL(request.url, encoded=True),
                     headers=request.headers,
-                    data=_payload(request),
+                    data=_payload(request, patience),
                     allow_redirects=False,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
@@ -75,9 +79,54 @@ class AiohttpUpstream:
         raise AssertionError("unreachable")
 
 
-def _payload(request: UpstreamRequest) -> bytes | AsyncIterator[bytes] | None:
+def _payload(
+    request: UpstreamRequest, patience: "_Patience"
+) -> bytes | AsyncIterator[bytes] | None:
     """The body; without one, GET and DELETE say nothing of its length."""
-    return (request.body or None) if isinstance(request.body, bytes) else request.body()
+    if isinstance(request.body, bytes):
+        return request.body or None
+    return patience.apart_from(request.body())
+
+
+class _Patience:
+    """A timeout that stands still while a request body's next bytes are waited for.
+
+    A caller that sends slowly must not look like a backend that does not answer.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timeout = asyncio.timeout(seconds)
+        self._is_over = False
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._is_over = True
+        await self._timeout.__aexit__(kind, error, traceback)
+
+    async def apart_from(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """The same parts."""
+        self._run(is_running=False)
+        try:
+            async for part in parts:
+                self._run(is_running=True)
+                yield part
+                self._run(is_running=False)
+        finally:
+            self._run(is_running=True)
+
+    def _run(self, *, is_running: bool) -> None:
+        # An answer may begin, or time run out, while the rest of the body is still sent.
+        if not (self._is_over or self._timeout.expired()):
+            now = asyncio.get_running_loop().time()
+            self._timeout.reschedule(now + self._seconds if is_running else None)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -99,10 +99,9 @@ async def prepare(
 ) -> Prepared:
     """Read the body as far as needed. Raises BadRequest, TooLarge or NotServed."""
     body: JsonBody | FormBody | None = None
-    kind = header(request.headers, "content-type")
-    if route.served.body is Body.FORM and is_form(kind):
-        body = await _form(request, route, kind or "", spool)
-    elif route.served.body is not Body.NONE:
+    if route.served.body is Body.FORM and is_form(header(request.headers, "content-type")):
+        return await _prepare_form(request, route, spool)
+    if route.served.body is not Body.NONE:
         body = parse_body(await request.body.read())
     if isinstance(body, JsonBody) and route.operation is Operation.RESPONSES:
         if body.is_background and not body.is_streaming:
@@ -113,20 +112,26 @@ async def prepare(
     return Prepared(route=route, deployment=_deployment(route, body, owner), body=body, owner=owner)
 
 
-async def _form(request: Request, route: Route, kind: str, spool: Callable[[], Spool]) -> FormBody:
+async def _prepare_form(request: Request, route: Route, spool: Callable[[], Spool]) -> Prepared:
+    kinds = [value for name, value in request.headers if name == "content-type"]
+    if len(kinds) > 1:
+        raise BadRequest("A form must have one Content-Type.")  # which boundary holds is a guess
     length = header(request.headers, "content-length") or ""
     form = FormBody(
         source=request.body,
         spool=spool(),
         declared_bytes=int(length) if length.isascii() and length.isdigit() else None,
     )
-    if route.deployment is None:
-        try:
-            await form.read_model(kind)
-        except BaseException:
-            form.close()
-            raise
-    return form
+    try:
+        if route.deployment is None:
+            await form.read_model(kinds[0])
+        else:
+            await form.begin()
+        deployment = _deployment(route, form, None)
+    except BaseException:
+        form.close()
+        raise
+    return Prepared(route=route, deployment=deployment, body=form, owner=None)
 
 
 def _deployment(route: Route, body: JsonBody | FormBody | None, owner: Owner | None) -> str:

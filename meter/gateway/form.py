@@ -2,8 +2,8 @@
 
 Bytes are relayed as they come and spooled (RFC 7578 for the form, RFC 2046 for its parts). Where
 the form names the deployment, its `model` part is read first and replaced by the backend's own name.
-A second `model` part is refused before the form's end is sent on: what is metered under one name
-must not be served under another.
+What is metered under one name must not be served under another. So a second `model` part is refused
+before the form's end is sent on, and so is every form that another parser might read in another way.
 """
 
 import asyncio
@@ -21,8 +21,19 @@ from meter.ports import Spool
 PART_BYTES = 65_536
 MAX_MODEL_BYTES = 256
 
-_EXTENDED_NAME = re.compile(rb"(?:^|[;\s])name\*", re.IGNORECASE)
 _NOT_A_FORM = "The request body is not a valid multipart form (RFC 7578)."
+_UNPLAIN_NAME = (
+    "Each part of a form must have one plain name of letters, digits, `_`, `.`, `-` and brackets."
+)
+_BOUNDARY = re.compile(
+    rb"[0-9A-Za-z'()+_./:=?-]{1,70}"
+)  # RFC 2046 section 5.1.1, what no list joins
+_BOUNDARY_NAME = re.compile(r"boundary[*0-9]*[ \t]*=", re.IGNORECASE)
+_NAME = re.compile(rb"(?:^|[;\s])name[*0-9]*\s*=", re.IGNORECASE)
+_PLAIN_NAME = re.compile(rb"[0-9A-Za-z_.\[\]-]{1,128}")
+# One that is not closed is matched too, or each of its escaped quotes would be tried as a beginning.
+_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|(?P<open>\\?\Z))', re.DOTALL)
+_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def is_form(content_type: str | None) -> bool:
@@ -41,6 +52,7 @@ class FormBody:
     error: CallerError | None = None
     _size: int = 0
     _is_ended: bool = False
+    _is_closed: bool = False
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -56,10 +68,14 @@ class FormBody:
         if not self.fields.is_read:
             raise BadRequest("The form must name a deployment in its `model` part.")
 
+    async def begin(self) -> None:
+        """Wait for the first bytes: what is refused at once must not cost a backend a connection."""
+        await self._more()
+
     def parts(self, model: str | None = None) -> AsyncIterator[bytes]:
         """The form from its beginning, with another name in its `model` part where one is given.
 
-        Raises CallerError when the caller does not send it to its end.
+        Raises CallerError when the caller does not send it to its end, or it is closed before that.
         """
         return self._parts(model)
 
@@ -68,53 +84,64 @@ class FormBody:
         if self.declared_bytes is None or model is None or self.fields is None:
             return self.declared_bytes
         start, end = self.fields.span
-        return self.declared_bytes + len(model) - (end - start)
+        return self.declared_bytes + len(model.encode()) - (end - start)
 
     def close(self) -> None:
-        """Forget what is spooled."""
+        """Forget what is spooled. Who still sends it breaks off."""
+        self._is_closed = True
         self.spool.close()
 
     async def _parts(self, model: str | None) -> AsyncIterator[bytes]:
         at = 0
         if model is not None and self.fields is not None:
             start, end = self.fields.span
-            while at < start and (part := self.spool.read(at, min(PART_BYTES, start - at))):
+            while at < start:
+                part = self._spooled(at, min(PART_BYTES, start - at))
                 at += len(part)
                 yield part
             yield model.encode()
             at = end
-        while True:
+        while at < self._size or not self._is_ended:
             if at < self._size:
-                part = self.spool.read(at, PART_BYTES)
-                if not part:
-                    return  # closed: nobody waits for this copy any more
+                part = self._spooled(at, PART_BYTES)
                 at += len(part)
                 yield part
-            elif self._is_ended:
-                return
             else:
                 await self._more()
+
+    def _spooled(self, start: int, size: int) -> bytes:
+        if self._is_closed:
+            # An end here would make a half form look like a whole one.
+            raise BadRequest("The call ended before its form was sent.")
+        return self.spool.read(start, size)
 
     async def _more(self) -> None:
         size = self._size
         async with self._reading:
+            if self.error is not None:
+                raise self.error
             if self._is_ended or self._size > size:
                 return
             try:
                 part = await self.source.next_part()
                 if self.fields is not None:
                     self.fields.feed(part)
+                if not self._is_closed:
+                    self.spool.append(part)
             except CallerError as exc:
                 self.error = exc
                 raise
-            self.spool.append(part)
             self._size += len(part)
             self._is_ended = not part
 
 
 @dataclass(slots=True)
 class _ModelField:
-    """Finds the `model` part in a form's bytes."""
+    """Finds the `model` part in a form's bytes, and sees to it that others find the same one.
+
+    Whatever looks like a delimiter, to a parser that takes other line ends or reads on behind the
+    closing one, must be one to this parser too.
+    """
 
     boundary: bytes
     value: str | None = None
@@ -124,9 +151,14 @@ class _ModelField:
     _fed: int = 0
     _header: bytes = b""
     _header_name: bytes = b""
+    _is_named: bool = False
     _is_in_model: bool = False
     _gathered: bytes = b""
     _starts_at: int = 0
+    _delimiter: re.Pattern[bytes] = field(init=False)
+    _delimiters: int = 0
+    _looks_like_delimiters: int = 0
+    _recent: bytes = b"\n"  # a form may begin with its first delimiter
 
     def __post_init__(self) -> None:
         self._parser = MultipartParser(
@@ -138,8 +170,10 @@ class _ModelField:
                 "on_header_end": self._end_header,
                 "on_part_data": self._add_data,
                 "on_part_end": self._end_part,
+                "on_end": self._end,
             },
         )
+        self._delimiter = re.compile(rb"[\r\n]--" + re.escape(self.boundary) + rb"(?s:(?=..))")
 
     def feed(self, data: bytes) -> None:
         """Take the form's next bytes. Raises BadRequest."""
@@ -148,12 +182,19 @@ class _ModelField:
         except FormParserError:
             raise BadRequest(_NOT_A_FORM) from None
         self._fed += len(data)
+        recent = self._recent + data
+        self._looks_like_delimiters += len(self._delimiter.findall(recent))
+        # Too little to hold a whole one, so that none is counted twice.
+        self._recent = recent[-len(self.boundary) - 4 :]
+        if self._looks_like_delimiters != self._delimiters:
+            raise BadRequest(_NOT_A_FORM)
 
     def _add_to(self, add: Callable[[bytes], None]) -> Callable[[bytes, int, int], None]:
         return lambda data, start, end: add(data[start:end])
 
     def _begin_part(self) -> None:
-        self._is_in_model = False
+        self._delimiters += 1
+        self._is_named = self._is_in_model = False
         self._header = self._header_name = b""
 
     def _add_name(self, part: bytes) -> None:
@@ -163,16 +204,22 @@ class _ModelField:
         self._header += part
 
     def _end_header(self) -> None:
+        if _CONTROL.search(self._header):
+            raise BadRequest(_NOT_A_FORM)  # to some parsers a line feed begins another header
         if self._header_name.lower() == b"content-disposition":
-            if _EXTENDED_NAME.search(self._header):
-                raise BadRequest("A part of a form must have a plain name (RFC 7578 section 4.2).")
-            _, options = parse_options_header(self._header)
-            if options.get(b"name") == b"model":
-                if self.is_read:
-                    raise BadRequest("The form names `model` more than once.")
-                self._is_in_model = True
-                self._gathered = b""
+            if self._is_named:
+                raise BadRequest(_UNPLAIN_NAME)
+            self._is_named = True
+            # Form fields are told apart without regard to case by some servers.
+            if _part_name(self._header).lower() == b"model":
+                self._begin_model()
         self._header = self._header_name = b""
+
+    def _begin_model(self) -> None:
+        if self.is_read:
+            raise BadRequest("The form names `model` more than once.")
+        self._is_in_model = True
+        self._gathered = b""
 
     def _add_data(self, data: bytes, start: int, end: int) -> None:
         if not self._is_in_model:
@@ -191,10 +238,25 @@ class _ModelField:
             self.span = (self._starts_at, self._starts_at + len(self._gathered))
             self.is_read = True
 
+    def _end(self) -> None:
+        self._delimiters += 1
+
+
+def _part_name(disposition: bytes) -> bytes:
+    """A part's name. Raises BadRequest where parsers may disagree about it (RFC 7578 section 4.2)."""
+    unquoted = _QUOTED.sub(lambda text: b"" if text["open"] is None else b'"', disposition)
+    _, options = parse_options_header(disposition)
+    name = options.get(b"name", b"")
+    is_plain = len(_NAME.findall(unquoted)) == 1 and _PLAIN_NAME.fullmatch(name) is not None
+    if not is_plain or b'"' in unquoted:
+        raise BadRequest(_UNPLAIN_NAME)
+    return name
+
 
 def _boundary(content_type: str) -> bytes:
     _, options = parse_options_header(content_type)
     boundary = options.get(b"boundary", b"")
-    if not boundary:
-        raise BadRequest("The Content-Type of a multipart form must name its boundary.")
+    is_one = len(_BOUNDARY_NAME.findall(content_type)) == 1
+    if not is_one or not _BOUNDARY.fullmatch(boundary):
+        raise BadRequest("The Content-Type of a multipart form must name its boundary (RFC 2046).")
     return boundary
