@@ -32,8 +32,10 @@ async def decoded_parts(parts: AsyncIterator[bytes], encoding: str | None) -> As
     try:
         async for part in parts:
             while part:
+                if decompressor.eof:  # members may follow each other (RFC 1952 section 2.2)
+                    decompressor = _decompressor(encoding)
                 yield decompressor.decompress(part, PART_BYTES)
-                part = decompressor.unconsumed_tail
+                part = decompressor.unconsumed_tail or decompressor.unused_data
     except zlib.error as exc:
         raise UpstreamBroken("an answer is not compressed as its header says") from exc
     if not decompressor.eof:

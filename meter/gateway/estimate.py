@@ -6,6 +6,7 @@ Either way the event says `estimated`.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,8 +15,10 @@ from meter.ports import TokenCounter
 from meter.usage import TokenUsage
 
 MAX_DEPTH = 8  # messages of parts of texts are 4
-MAX_COUNTED_CHARS = 400_000  # of longer texts the beginning is counted and the rest in proportion
+MAX_COUNTED_CHARS = 100_000  # beyond, the rest is taken in proportion: counting is slow
 TOKENS_A_MESSAGE = 3
+
+log = logging.getLogger(__name__)
 
 type PromptTexts = Callable[[], Sequence[str]]
 
@@ -29,8 +32,13 @@ class Estimator:
     async def usage(self, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
         """The estimate; None when there is nothing to go by."""
         if self.counter is not None:
-            # In a thread: a long prompt takes a tokenizer in Python a while.
-            return await asyncio.to_thread(_counted, self.counter, prompt, seen)
+            try:
+                # In a thread: a long prompt takes a tokenizer in Python a while.
+                return await asyncio.to_thread(_counted, self.counter, prompt, seen)
+            except Exception as exc:
+                # Whatever a tokenizer makes of hostile text, the call's event must come. What it
+                # says may repeat the text.
+                log.warning("estimate_failed reason=%s", type(exc).__name__)
         if not seen.frames:
             return None
         return TokenUsage(completion_tokens=seen.frames, total_tokens=seen.frames)
@@ -60,9 +68,10 @@ def _gather(value: object, found: list[str], depth: int = 0) -> None:
 
 
 def _counted(counter: TokenCounter, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
-    prompt_tokens = sum(_count(counter, text) + TOKENS_A_MESSAGE for text in prompt())
+    texts = prompt()
+    prompt_tokens = _count(counter, texts) + TOKENS_A_MESSAGE * len(texts)
     # A frame holds at least one token, also where its text was too much to keep.
-    completion_tokens = max(_count(counter, seen.text()), seen.frames)
+    completion_tokens = max(_count(counter, [seen.text()]), seen.frames)
     total_tokens = prompt_tokens + completion_tokens
     if not total_tokens:
         return None
@@ -73,8 +82,12 @@ def _counted(counter: TokenCounter, prompt: PromptTexts, seen: SeenContent) -> T
     )
 
 
-def _count(counter: TokenCounter, text: str) -> int:
-    counted = counter.count(text[:MAX_COUNTED_CHARS])
-    if len(text) <= MAX_COUNTED_CHARS:
-        return counted
-    return counted * len(text) // MAX_COUNTED_CHARS
+def _count(counter: TokenCounter, texts: Sequence[str]) -> int:
+    left, counted = MAX_COUNTED_CHARS, 0
+    for text in texts:
+        counted += counter.count(text[:left])
+        left -= len(text[:left])
+        if not left:
+            break
+    chars = sum(map(len, texts))
+    return counted if left else counted * chars // MAX_COUNTED_CHARS

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from meter.gateway.http import event_stream_error
-from meter.gateway.reading import TAIL_BYTES, Reading, json_object, model_name, read_tail
+from meter.gateway.reading import (
+    TAIL_BYTES,
+    Reading,
+    json_object,
+    model_name,
+    read_ends,
+    read_tail,
+)
 from meter.gateway.sse import DEFAULT_MAX_FRAME_BYTES, FrameCutter, PieceKind, frame_data
 
 MAX_SEEN_BYTES = 1_048_576
@@ -20,9 +27,9 @@ _USAGE_KEY = b'"usage"'
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
 _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
 _CONTENT = re.compile(
-    rb'"(?:content|text|arguments|refusal|delta)"[ \t]*:[ \t]*("(?:[^"\\]|\\.)+")'
+    rb'"(?:content|text|arguments|refusal|delta)"[ \t]*:[ \t]*"((?:[^"\\]++|\\.)++)"'
 )
-_TYPED = re.compile(rb'"(?:response\.|image_|transcript\.|speech\.)')
+_TYPED = re.compile(rb'"type"[ \t]*:[ \t]*"(?:response\.|image_|transcript\.|speech\.)')
 _TERMINAL_TYPES = frozenset(
     {
         "response.completed",
@@ -56,8 +63,7 @@ class SeenContent:
     """What has been seen of an answer's text, for estimates: about one frame a token."""
 
     frames: int = 0
-    texts: list[bytes] = field(default_factory=list)
-    _size: int = 0
+    _texts: bytearray = field(default_factory=bytearray)  # pieces of JSON strings, one a line
 
     def add(self, data: bytes) -> None:
         """Note a frame's piece of text, as the JSON string it is, while there is room."""
@@ -67,13 +73,12 @@ class SeenContent:
         if found is None:
             return
         self.frames += 1
-        if self._size + len(found[1]) <= MAX_SEEN_BYTES:
-            self._size += len(found[1])
-            self.texts.append(found[1])
+        if len(self._texts) + len(found[1]) < MAX_SEEN_BYTES:
+            self._texts += found[1] + b"\n"
 
     def text(self) -> str:
         """The pieces of text together."""
-        return "".join(_string(text) for text in self.texts)
+        return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
 
 
 class AnswerReader(Protocol):
@@ -155,7 +160,9 @@ class StreamReader:
                     self._hid_last_frame = self._is_hidden(piece.data)
                 case PieceKind.OVERSIZE | PieceKind.OVERSIZE_END:
                     self._hid_last_frame = False
-                    self._note_oversize(piece.data, is_end=piece.kind is PieceKind.OVERSIZE_END)
+                    self._note_oversize(piece.data)
+                    if piece.kind is PieceKind.OVERSIZE_END:
+                        self.is_complete = self._read_oversize() or self.is_complete
                 case PieceKind.TRAILING_LF:
                     pass
             if not self._hid_last_frame:
@@ -170,8 +177,13 @@ class StreamReader:
 
     def take_rest(self) -> bytes:
         """At the stream's end: what is still held, and an unfinished last frame."""
-        rest = self._cutter.rest()
-        is_hidden = bool(rest) and self._is_hidden(rest)
+        was_oversize, rest = self._cutter.is_oversize, self._cutter.rest()
+        is_hidden = False
+        if was_oversize:
+            self._note_oversize(rest)
+            self._read_oversize()
+        elif rest:
+            is_hidden = self._is_hidden(rest)
         return self.take_held() + (b"" if is_hidden else rest)
 
     def cut_notice(self) -> bytes:
@@ -213,24 +225,25 @@ class StreamReader:
         self.model = model_name(source.get("model")) or self.model
         return self.hides_usage and document.get("choices") == []
 
-    def _note_oversize(self, data: bytes, *, is_end: bool) -> None:
+    def _note_oversize(self, data: bytes) -> None:
         if len(self._oversize_head) < _HEAD_BYTES:
             self._oversize_head += data[: _HEAD_BYTES - len(self._oversize_head)]
         self._oversize_tail = (self._oversize_tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
-        if is_end:
-            self._read_oversize()
-            self._oversize_head = self._oversize_tail = b""
 
-    def _read_oversize(self) -> None:
-        """A frame too long to parse: its type stands at its beginning, its usage near its end."""
+    def _read_oversize(self) -> bool:
+        """Read what is kept of a frame too long to parse; whether it is a closing one.
+
+        Its type stands at its beginning, its usage near its end, in a `response` where there is one.
+        """
         found = _OVERSIZE_TYPE.search(self._oversize_head)
+        tail, self._oversize_head, self._oversize_tail = self._oversize_tail, b"", b""
         if found is None:
-            return
-        self.is_complete = True
+            return False
         self.has_error = self.has_error or found[1] == b"response.failed"
-        reading = read_tail(self._oversize_tail)
+        reading = read_tail(tail, level=2 if found[1].startswith(b"response.") else 1)
         self.usage_raw = reading.usage_raw or self.usage_raw
         self.model = self.model or reading.model
+        return True
 
 
 @dataclass(slots=True)
@@ -247,18 +260,21 @@ class ByteReader:
     takes_comments: bool = False
     seen: SeenContent = field(default_factory=SeenContent)
     _held: bytes = b""
+    _beginning: bytes = b""
     _tail: bytes = b""
 
     @property
     def reading(self) -> Reading:
-        """What the end of the answer so far says."""
-        return read_tail(self._tail) if self.tells_usage else Reading()
+        """What the ends of the answer so far say."""
+        return read_ends(self._beginning, self._tail) if self.tells_usage else Reading()
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return those to relay now."""
         if not chunk:
             return b""
         if self.tells_usage:
+            if len(self._beginning) < _HEAD_BYTES:
+                self._beginning += chunk[: _HEAD_BYTES - len(self._beginning)]
             self._tail = (self._tail + chunk[-TAIL_BYTES:])[-TAIL_BYTES:]
         relayed, self._held = self._held + chunk[:-1], chunk[-1:]
         return relayed
@@ -284,6 +300,6 @@ def _is_typed(data: bytes) -> bool:
 
 def _string(text: bytes) -> str:
     try:
-        return str(json.loads(text))
+        return str(json.loads(b'"%b"' % text))
     except ValueError:
         return ""  # not UTF-8: an estimate does without it

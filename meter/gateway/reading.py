@@ -18,11 +18,16 @@ MAX_MODEL_CHARS = 128
 MAX_PARSED_BYTES = 1_048_576  # parsing more would hold up every other call for long
 TAIL_BYTES = 65_536
 
-_USAGE = re.compile(rb'"usage"[ \t\r\n]*:[ \t\r\n]*(?=\{)')
-_MODEL = re.compile(rb'"model"[ \t\r\n]*:[ \t\r\n]*"([^"\\]{1,128})"')
+_MEMBER = re.compile(rb'"(?:usage|model)"[ \t\r\n]*:')
+# A string that is not closed is one too, or each of its escaped quotes would be tried as a beginning.
+_TOKEN = re.compile(
+    rb'"(usage|model)"[ \t\r\n]*:[ \t\r\n]*|"(?:[^"\\]++|\\.)*+"?|[{}\[\]]', re.DOTALL
+)
 _RESPONSE_ID = re.compile(rb'"id"[ \t\r\n]*:[ \t\r\n]*"(resp_[A-Za-z0-9_-]{1,123})"')
 _HEAD_BYTES = 4_096
 _DECODER = json.JSONDecoder()
+_STEPS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
+_TOP_MODEL = (b"model", 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +78,7 @@ def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
 def read_answer(body: bytes) -> Reading:
     """Read a whole JSON answer. Of a long one the end is read first: usage comes after the data."""
     if len(body) > MAX_PARSED_BYTES:
-        reading = read_tail(body[-TAIL_BYTES:])
+        reading = read_ends(body[:TAIL_BYTES], body[-TAIL_BYTES:])
         if reading.usage is not None:
             return reading
     document = json_object(body)
@@ -86,20 +91,31 @@ def read_answer(body: bytes) -> Reading:
     )
 
 
-def read_tail(tail: bytes) -> Reading:
-    """Read the end of a JSON text that begins anywhere: its last usage that makes sense, its model.
+def read_ends(beginning: bytes, end: bytes) -> Reading:
+    """Read a JSON text too long to parse: its usage stands near its end, its model there or at first."""
+    reading = read_tail(end)
+    if reading.model is not None:
+        return reading
+    found = [place for name, level, place in _members(beginning, 0) if (name, level) == _TOP_MODEL]
+    model = model_name(_value_at(beginning, found[-1])) if found else None
+    return Reading(usage_raw=reading.usage_raw, model=model)
 
-    A quotation mark inside a JSON string is escaped, so what looks like a member is one.
+
+def read_tail(tail: bytes, *, level: int = 1) -> Reading:
+    """Read the end of a JSON text that begins anywhere: the usage and model of the object at that level.
+
+    What other objects hold is not the answer's: a caller's own words may be repeated there.
     """
-    usage_raw: Mapping[str, object] | None = None
-    for match in _USAGE.finditer(tail):
-        candidate = _object_at(tail, match.end())
-        if candidate is not None and read_usage(candidate) is not None:
-            usage_raw = candidate
-    named = _MODEL.search(tail)
+    # A quotation mark inside a JSON string is escaped, so what looks like a member is one.
+    first = _MEMBER.search(tail)
+    if first is None:
+        return Reading()
+    *members, (_, end_level, _) = _members(tail, first.start())
+    places = {name: place for name, at, place in members if at - end_level == level}
+    usage = _value_at(tail, places[b"usage"]) if b"usage" in places else None
     return Reading(
-        usage_raw=usage_raw,
-        model=model_name(named[1].decode(errors="replace")) if named else None,
+        usage_raw=usage if isinstance(usage, dict) else None,
+        model=model_name(_value_at(tail, places[b"model"])) if b"model" in places else None,
     )
 
 
@@ -124,12 +140,26 @@ def model_name(name: object) -> str | None:
     return str(name) if is_name else None
 
 
-def _object_at(text: bytes, start: int) -> dict[str, object] | None:
+def _members(text: bytes, start: int) -> list[tuple[bytes, int, int]]:
+    """The members `usage` and `model` from `start` on, each with its level and its value's place.
+
+    Levels count from 0 at `start`. The last item is no member: it tells the level of the end.
+    """
+    level = 0
+    found: list[tuple[bytes, int, int]] = []
+    for token in _TOKEN.finditer(text, start):
+        if token[1]:
+            found.append((token[1], level, token.end()))
+        else:
+            level += _STEPS.get(token[0], 0)
+    return [*found, (b"", level, len(text))]
+
+
+def _value_at(text: bytes, start: int) -> object:
     try:
-        document, _ = _DECODER.raw_decode(text[start:].decode(errors="replace"))
+        return cast(object, _DECODER.raw_decode(text[start:].decode(errors="replace"))[0])
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) else None
 
 
 def _first(raw: Mapping[str, object], *names: str) -> int | None:

@@ -85,11 +85,13 @@ class StreamRelay:
             async with asyncio.timeout(self.times.total_seconds):
                 is_whole = await self._pump(sink)
         except TimeoutError:
-            pass  # it ends like a stream that the backend cut
+            is_whole = self.reader.is_complete  # else it ends like a stream that the backend cut
         finally:
             keeping_alive.cancel()
-            await self.answer.close()
-            await self._finish(Outcome.FAILED)
+            try:
+                await self.answer.close()
+            finally:
+                await self._finish(Outcome.FAILED)
         if self._is_caller_gone or is_whole:
             return
         notice = self.reader.cut_notice()
@@ -117,10 +119,11 @@ class StreamRelay:
                 if relayed and not await self._wrote(sink, relayed):
                     return await self._drain()
         except UpstreamBroken:
-            # The usage may stand in a last frame that lacks its end. After its closing frame a
-            # stream has nothing more to lose.
+            # The usage may stand in a last frame that lacks its end; the caller does not get that
+            # frame. After its closing frame a stream has nothing more to lose.
+            is_whole = self.reader.is_complete
             self.reader.take_rest()
-            return self.reader.is_complete
+            return is_whole
         rest = self.reader.take_rest()
         await self._finish(self._ended())
         if rest:
@@ -168,15 +171,16 @@ class StreamRelay:
 
     async def _settle(self, outcome: Outcome) -> None:
         reading = self.reader.reading
-        usage, source = await self._usage(reading)
+        usage, source = await self._usage(reading, outcome)
         await self.finish(
             StreamEnd(outcome=outcome, reading=reading, usage=usage, usage_source=source)
         )
 
-    async def _usage(self, reading: Reading) -> tuple[TokenUsage, UsageSource]:
+    async def _usage(self, reading: Reading, outcome: Outcome) -> tuple[TokenUsage, UsageSource]:
         if (reported := reading.usage) is not None:
             return reported, UsageSource.REPORTED
-        is_silent = self.reader.is_complete and not self.is_usage_refused
+        is_over = self.reader.is_complete or outcome is Outcome.SERVED
+        is_silent = is_over and not self.is_usage_refused
         if is_silent or not self.reader.tells_usage:
             return NO_USAGE, UsageSource.MISSING
         estimated = await self.estimator.usage(self.prompt, self.reader.seen)

@@ -249,6 +249,20 @@ async def test_a_cancelled_relay_is_counted_once(parts_before: list[bytes]) -> N
     assert answer.times_closed == 1
 
 
+async def test_an_answer_that_cannot_be_closed_is_counted() -> None:
+    """Whatever happens to the connection, the event comes."""
+
+    class Stuck(FakeAnswer):
+        async def close(self) -> None:
+            raise ConnectionError
+
+    ends = Ends()
+    with pytest.raises(ConnectionError):
+        await relay(Stuck(200, (), [TEXT_FRAME, UpstreamBroken("a")]), ends).run(FakeCaller())
+
+    assert [end.outcome for end in ends.ends] == [Outcome.FAILED]
+
+
 async def test_a_drain_that_is_cancelled_gives_its_place_back() -> None:
     """And its call is counted."""
     answer, ends = stream_answer(TEXT_FRAME, asyncio.Event()), Ends()
