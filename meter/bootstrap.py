@@ -60,6 +60,7 @@ from meter.settings import (
 )
 
 READY_TIMEOUT_SECONDS = 5.0
+FINISH_SECONDS = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Gateway:
     async def close(self) -> None:
         """Finish what is under way, in the order in which it depends on each other."""
         await finish_relays()
+        await self.front_door.finish(FINISH_SECONDS, cut_seconds=FINISH_SECONDS)
         for closable in self.closables:
             await closable.close()
 

@@ -199,10 +199,11 @@ async def _send_stream(relay: Relay, start: Message, receive: Receive, send: Sen
         await send(start)
     except OSError:
         caller.is_gone = True
-    # Detached: the runtime cancels a request whose client has left, and with it the usage event.
-    task = asyncio.create_task(relay.run(caller))
-    _relays.add(task)
-    task.add_done_callback(_relays.discard)
+    except BaseException:
+        caller.is_gone = True
+        _detach(relay, caller)
+        raise
+    task = _detach(relay, caller)
     watch = asyncio.create_task(caller.watch(receive))
     try:
         await asyncio.shield(task)
@@ -216,6 +217,16 @@ async def _send_stream(relay: Relay, start: Message, receive: Receive, send: Sen
         watch.cancel()
     if not caller.is_gone:
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _detach(relay: Relay, caller: _Caller) -> asyncio.Task[None]:
+    """Relay in a task of its own: who cancels a request must not take its usage event with it."""
+    loop = asyncio.get_running_loop()
+    # Begun at once: a task that is cancelled before its first step would never run.
+    task = asyncio.Task(relay.run(caller), loop=loop, eager_start=True)
+    _relays.add(task)
+    task.add_done_callback(_relays.discard)
+    return task
 
 
 async def finish_relays() -> None:
@@ -257,14 +268,16 @@ class _Body:
 
     async def _next_part(self) -> bytes:
         while not self._is_ended:
+            if self._size > self._max_bytes:
+                raise self._too_large()
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise TooLarge("The request body was not sent to its end.", status=400)
             part: bytes = message.get("body", b"")
-            self._is_ended = not message.get("more_body", False)
             self._size += len(part)
             if self._size > self._max_bytes:
                 raise self._too_large()
+            self._is_ended = not message.get("more_body", False)
             if part:
                 return part
         return b""

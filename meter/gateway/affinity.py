@@ -24,6 +24,7 @@ class Owner:
 class Owners:
     """The latest responses by id. A wrong memory only costs one more question."""
 
+    most: int = MAX_REMEMBERED
     _known: OrderedDict[str, Owner] = field(default_factory=OrderedDict)
 
     def of(self, response_id: str | None) -> Owner | None:
@@ -39,5 +40,5 @@ class Owners:
             owner = Owner(owner.backend, before.deployment)
         self._known[response_id] = owner
         self._known.move_to_end(response_id)
-        if len(self._known) > MAX_REMEMBERED:
+        if len(self._known) > self.most:
             self._known.popitem(last=False)

@@ -20,14 +20,14 @@ from meter.gateway.extract import AnswerReader, ByteReader, StreamReader
 from meter.gateway.forward import Call, Forwarder
 from meter.gateway.headers import downstream_headers, header
 from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
-from meter.gateway.late import LATE_HEADERS, LateRelay
+from meter.gateway.late import LATE_HEADERS, Abandoned, LateRelay
 from meter.gateway.metering import NOTHING_READ, Metering, retry_count
 from meter.gateway.operations import Operation
 from meter.gateway.reading import read_answer, read_response_id
 from meter.gateway.relay import Drains, RelayTimes, StreamEnd, StreamRelay
 from meter.gateway.route import Route, allowed_methods, parse_route
 from meter.ports import Clock, Dice, Headers, Spool, UsageSink
-from meter.usage import NO_USAGE, Outcome, UsageSource, new_event_id
+from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource, new_event_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +56,7 @@ class FrontDoor:
     source: str
     exposes_backend: bool = False
     owners: Owners = field(default_factory=Owners)
+    abandoned: Abandoned = field(default_factory=Abandoned)
     _running: int = field(default=0)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
@@ -68,6 +69,10 @@ class FrontDoor:
         except KeysUnavailable:
             unready = "Tokens cannot be verified now."
             return error_answer(CallerError(unready, status=503, code="ServiceUnavailable"))
+
+    async def finish(self, seconds: float, *, cut_seconds: float) -> None:
+        """Wait so long for calls whose requests were cancelled, then cut and count them."""
+        await self.abandoned.finish(seconds, cut_seconds=cut_seconds)
 
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         started_at, started = self.clock.now(), self.clock.monotonic()
@@ -114,11 +119,17 @@ class FrontDoor:
         self, call: Call, metering: Metering, prepared: Prepared
     ) -> Answer | StreamingAnswer:
         """Answer within the slot that the call has."""
+        # A task of its own: whoever cancels the request must not take its usage event with it.
+        # Begun at once: a task that is cancelled before its first step would never run.
         forwarding = self._forward(call, metering, prepared)
-        if not prepared.is_streaming:
-            return await forwarding
-        answering = asyncio.create_task(forwarding)
-        await asyncio.wait({answering}, timeout=self.limits.first_keepalive_seconds)
+        loop = asyncio.get_running_loop()
+        answering = asyncio.Task(forwarding, loop=loop, eager_start=True)
+        patience = self.limits.first_keepalive_seconds if prepared.is_streaming else None
+        try:
+            await asyncio.wait({answering}, timeout=patience)
+        except BaseException:
+            self.abandoned.take(answering)
+            raise
         if answering.done():
             return answering.result()
         headers = (*LATE_HEADERS, ("x-meter-event-id", str(metering.event_id)))
@@ -143,11 +154,20 @@ class FrontDoor:
         except TimeoutError:
             late = CallerError("The call took too long.", status=504, code="GatewayTimeout")
             answer = await self._fail(metering, late)
+        except asyncio.CancelledError:
+            if not metering.is_published:
+                ending = CallerError("The call was cut.", status=503, code="ServiceUnavailable")
+                await self._fail(metering, ending)
+            raise
         finally:
-            prepared.close()
             if not isinstance(answer, StreamingAnswer):
-                self._running -= 1  # a stream runs on until its event is published
+                self._end(prepared)
         return answer
+
+    def _end(self, prepared: Prepared) -> None:
+        """Give back what the call holds here; a stream holds it until its event is made."""
+        prepared.close()
+        self._running -= 1
 
     def _learn(self, metering: Metering, forwarded: WholeAnswer | StreamedAnswer) -> None:
         """Remember which backend stores the response that it has just answered about."""
@@ -169,25 +189,30 @@ class FrontDoor:
             usage=NO_USAGE,
             usage_source=UsageSource.MISSING,
         )
-        await self.sink.publish(metering.event(self.source, end, status=answer.status, headers=()))
+        event = metering.event(self.source, end, status=answer.status, headers=())
+        await self._publish(metering, event)
         return Answer(
             status=answer.status,
             headers=(*answer.headers, ("x-meter-event-id", str(metering.event_id))),
             body=answer.body,
         )
 
+    async def _publish(self, metering: Metering, event: UsageEvent) -> None:
+        metering.is_published = True
+        await self.sink.publish(event)
+
     async def _answer_whole(self, metering: Metering, forwarded: WholeAnswer) -> Answer:
         encoding = header(forwarded.headers, "content-encoding")
         reading = read_answer(decoded(forwarded.body, encoding))
         usage = reading.usage
         end = StreamEnd(
-            outcome=Outcome.SERVED if forwarded.status < 400 else Outcome.REFUSED,
+            outcome=Outcome.SERVED,
             reading=reading,
             usage=usage or NO_USAGE,
             usage_source=UsageSource.MISSING if usage is None else UsageSource.REPORTED,
         )
         event = metering.event(self.source, end, status=forwarded.status, headers=forwarded.headers)
-        await self.sink.publish(event)
+        await self._publish(metering, event)
         headers = self._headers(metering, forwarded)
         if usage is not None:
             headers = (*headers, ("total-tokens", str(event.usage.total_tokens)))
@@ -197,7 +222,7 @@ class FrontDoor:
         self, metering: Metering, forwarded: StreamedAnswer, prepared: Prepared
     ) -> StreamingAnswer:
         async def finish(end: StreamEnd) -> None:
-            self._running -= 1
+            self._end(prepared)
             await self.sink.publish(
                 metering.event(self.source, end, status=forwarded.status, headers=forwarded.headers)
             )

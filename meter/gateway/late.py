@@ -6,7 +6,9 @@ afterwards comes as an event, an error too.
 """
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from meter.gateway.http import (
     Answer,
@@ -21,40 +23,62 @@ from meter.gateway.relay import KEEPALIVE_COMMENT, RelayTimes
 from meter.ports import Headers
 
 LATE_HEADERS: Headers = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
-_UNREADABLE = {
-    "error": {
-        "message": "The backend's answer was no event stream.",
-        "type": "server_error",
-        "param": None,
-        "code": "not_a_stream",
-    }
-}
+
+type Answering = asyncio.Task[Answer | StreamingAnswer]
+
+
+@dataclass(slots=True)
+class Abandoned:
+    """Calls whose requests the server has cancelled: they run on and are counted."""
+
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def take(self, answering: Answering) -> None:
+        """See to it that the call ends, with nobody to take its answer."""
+        loop = asyncio.get_running_loop()
+        # Begun at once: a task that is cancelled before its first step would never run.
+        task = asyncio.Task(_run_out(answering), loop=loop, eager_start=True)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self, seconds: float, *, cut_seconds: float) -> None:
+        """Wait so long for those that still run, then cut them and wait until they are counted."""
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=seconds)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late, timeout=cut_seconds)
 
 
 @dataclass(slots=True)
 class LateRelay:
     """Keeps the caller's connection alive until `answering` is done, then relays its result."""
 
-    answering: "asyncio.Task[Answer | StreamingAnswer]"
+    answering: Answering
     times: RelayTimes
 
     async def run(self, sink: CallerSink) -> None:
-        """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
+        """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one.
+
+        When it is cancelled, the call is cut, and counted before this returns.
+        """
         caller = _Caller(sink, self.times.write_seconds)
-        while not self.answering.done():
-            await caller.try_write(KEEPALIVE_COMMENT)
-            await asyncio.wait({self.answering}, timeout=self.times.keepalive_seconds)
+        try:
+            while not self.answering.done():
+                await caller.try_write(KEEPALIVE_COMMENT)
+                await asyncio.wait({self.answering}, timeout=self.times.keepalive_seconds)
+        except BaseException:
+            await _cut(self.answering)
+            raise
         answer = self.answering.result()
         if isinstance(answer, StreamingAnswer) and _is_event_stream(answer.headers):
             await answer.relay.run(caller)
             return
-        if isinstance(answer, StreamingAnswer):
-            await answer.relay.run(_Nobody())
-            document: object = _UNREADABLE
-        else:
-            document = json_object(answer.body) or _UNREADABLE
+        await _relay_to_nobody(answer)
+        document = _document(answer)
         await caller.try_write(event_stream_error(document))
-        if isinstance(document, dict) and "error" in document:
+        if document.get("error"):
             raise AnswerCut
 
 
@@ -77,6 +101,45 @@ class _Caller:
                 await self.write(data)
         except (CallerGone, TimeoutError):
             self.is_gone = True
+
+
+async def _run_out(answering: Answering) -> None:
+    try:
+        await asyncio.wait({answering})
+    except BaseException:
+        await _cut(answering)
+        raise
+    await _relay_to_nobody(answering.result())
+
+
+async def _cut(answering: Answering) -> None:
+    """End the call now; its event says what is known of it."""
+    answering.cancel()
+    await asyncio.wait({answering})
+    if not answering.cancelled():  # it was done by then
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0):
+                await _relay_to_nobody(answering.result())
+
+
+async def _relay_to_nobody(answer: Answer | StreamingAnswer) -> None:
+    if isinstance(answer, StreamingAnswer):
+        with suppress(AnswerCut):
+            await answer.relay.run(_Nobody())
+
+
+def _document(answer: Answer | StreamingAnswer) -> Mapping[str, object]:
+    """What to say in an event of an answer that is no event stream; SDKs raise on an `error` only."""
+    document = json_object(answer.body) if isinstance(answer, Answer) else None
+    if document is None:
+        return _error("The backend's answer was no event stream.", code="not_a_stream")
+    if answer.status < 400 or document.get("error"):
+        return document
+    return _error(f"The backend answered with status {answer.status}.", code=str(answer.status))
+
+
+def _error(message: str, *, code: str) -> Mapping[str, object]:
+    return {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
 
 
 class _Nobody:

@@ -11,7 +11,7 @@ from meter.gateway.reading import Reading
 from meter.gateway.relay import StreamEnd
 from meter.gateway.route import Route, is_deployment_name
 from meter.ports import Clock, Headers
-from meter.usage import NO_USAGE, Principal, Tier, UsageEvent, UsageSource
+from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,6 +29,7 @@ class Metering:
     clock: Clock
     tries: Tries = field(default_factory=Tries)
     first_byte_ms: int | None = None
+    is_published: bool = False
 
     def elapsed_ms(self, until: float | None = None) -> int:
         """Milliseconds from the call's start until a moment (monotonic), or now."""
@@ -37,7 +38,8 @@ class Metering:
     def event(self, source: str, end: StreamEnd, *, status: int, headers: Headers) -> UsageEvent:
         """The call's usage event; `headers` are the backend's.
 
-        What only handles stored answers costs nothing, whatever usage their text repeats.
+        What only handles stored answers costs nothing, whatever usage their text repeats, and goes
+        where they are stored. An error that was passed on whole was served to nobody: `refused`.
         """
         backend = self.tries.last_backend
         is_charged = self.route.served.is_charged
@@ -52,8 +54,8 @@ class Metering:
             api_version=self.route.api_version,
             backend=backend.name if backend else None,
             tier=_tier(backend, headers),
-            spilled_from=_spilled_from(self.tries, headers),
-            outcome=end.outcome,
+            spilled_from=_spilled_from(self.tries, headers) if is_charged else None,
+            outcome=_outcome(end.outcome, status),
             status=status,
             streaming=self.is_streaming,
             usage=end.usage if is_charged else NO_USAGE,
@@ -74,6 +76,10 @@ def retry_count(headers: Headers) -> int:
 
 
 NOTHING_READ = Reading()
+
+
+def _outcome(outcome: Outcome, status: int) -> Outcome:
+    return Outcome.REFUSED if outcome is Outcome.SERVED and status >= 400 else outcome
 
 
 def _spilled_from(tries: Tries, headers: Headers) -> str | None:

@@ -168,6 +168,24 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
 
 
+@pytest.mark.parametrize("fault", [asyncio.CancelledError, RuntimeError])
+async def test_a_stream_whose_head_cannot_be_sent_is_counted(fault: type[BaseException]) -> None:
+    """Cancelled, or a fault of the server: its place is given back, and its rest is drained."""
+    made = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME))
+    response = GatewayResponse(await made.stream())
+
+    async def send(message: Message) -> None:
+        raise fault
+
+    with pytest.raises(fault):
+        await response({"type": "http"}, Wire().receive, send)
+    await finish_relays()
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
+    assert made.is_idle
+
+
 async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
     """408: a caller must not hold a place by sending nothing."""
 
