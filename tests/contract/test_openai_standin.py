@@ -284,7 +284,7 @@ async def test_the_record_equals_what_the_sdk_saw(bench: Bench) -> None:
         ),
         ("/openai/v1/chat/completions", {"api-key": "wrong"}, {"model": "gpt-4o"}, 401, "401"),
         ("/openai/deployments/gpt-4o/chat/completions", None, {}, 404, "404"),
-        ("/openai/v1/audio/speech", None, {}, 404, "404"),
+        ("/openai/v1/audio/voices", None, {}, 404, "404"),
         ("/openai/v1/chat/completions", None, {"model": "gpt-9"}, 404, "DeploymentNotFound"),
         (
             f"/openai/deployments/gpt-9/embeddings?api-version={API_VERSION}",
