@@ -114,7 +114,10 @@ def usage_json(operation: Operation, count: Count) -> JsonObject:
         case Operation.RESPONSES:
             return {
                 "input_tokens": count.prompt_tokens,
-                "input_tokens_details": {"cached_tokens": count.cached_tokens},
+                "input_tokens_details": {
+                    "cache_write_tokens": 0,
+                    "cached_tokens": count.cached_tokens,
+                },
                 "output_tokens": count.completion_tokens,
                 "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
                 "total_tokens": total_tokens,
