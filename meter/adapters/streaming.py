@@ -243,6 +243,8 @@ class _Body:
         return b"".join(parts)
 
     async def next_part(self) -> bytes:
+        if self._is_ended:
+            return b""  # most bodies are one part: their end costs no timer
         if self._declared.isdigit() and int(self._declared) > self._max_bytes:
             raise self._too_large()
         loop = asyncio.get_running_loop()
