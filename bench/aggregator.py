@@ -177,7 +177,7 @@ _EVENT = UsageEvent(
 )
 
 
-class _Counter(AioHttpTransport):
+class _Counter(AioHttpTransport):  # type: ignore[misc]  # a lazy export, untyped
     """Counts the requests that go to Table Storage, retries included."""
 
     def __init__(self) -> None:
