@@ -303,7 +303,7 @@ def test_plain_http_is_accepted_on_loopback(host: str) -> None:
         ),
         (
             {"wieght": 5},
-            "accepts auth, deployments, name, priority, tier, url, weight; got wieght",
+            "accepts auth, deployments, name, priority, resource_id, tier, url, weight; got wieght",
         ),
     ],
     ids=str,
