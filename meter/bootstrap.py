@@ -17,6 +17,7 @@ from typing import Protocol
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.data.tables.aio import TableServiceClient
 from azure.eventhub.aio import EventHubProducerClient
+from azure.identity import DefaultAzureCredential as SyncAzureCredential
 from azure.identity.aio import DefaultAzureCredential
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,12 +26,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender, PublishingSink
 from meter.adapters.identity import ConfiguredCredentials
+from meter.adapters.monitor import AzureMonitor
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.outbox import TableOutbox
 from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config import InvalidSettings, event_hub_name, load_settings, load_storage_settings
+from meter.config import (
+    InvalidSettings,
+    event_hub_name,
+    load_reconcile_settings,
+    load_settings,
+    load_storage_settings,
+)
 from meter.errors import CallerError, PublishFailed, StorageUnavailable
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
@@ -50,6 +58,7 @@ from meter.settings import (
     GatewaySettings,
     HubSettings,
     OnDisconnect,
+    ReconcileSettings,
     Settings,
     StorageSettings,
 )
@@ -186,6 +195,16 @@ async def open_store() -> AsyncIterator[TablesRowStore]:
         yield store
     finally:
         await store.close()
+
+
+def current_reconcile_settings() -> ReconcileSettings:
+    """What a reconciliation needs of the environment. Raises InvalidSettings."""
+    return load_reconcile_settings(os.environ)
+
+
+def build_monitor(url: str) -> AzureMonitor:
+    """Connect to Azure Monitor as whoever is signed in."""
+    return AzureMonitor(url, SyncAzureCredential())
 
 
 def build_gateway(settings: Settings) -> Gateway:
