@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.data.tables.aio import TableServiceClient
@@ -40,6 +41,7 @@ from meter.config import (
     load_storage_settings,
 )
 from meter.errors import CallerError, PublishFailed, StorageUnavailable
+from meter.gateway.address import is_loopback
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
 from meter.gateway.forward import Forwarder
@@ -203,8 +205,9 @@ def current_reconcile_settings() -> ReconcileSettings:
 
 
 def build_monitor(url: str) -> AzureMonitor:
-    """Connect to Azure Monitor as whoever is signed in."""
-    return AzureMonitor(url, SyncAzureCredential())
+    """Connect to Azure Monitor as whoever is signed in to Azure; on loopback as nobody."""
+    is_local = is_loopback(urlsplit(url).hostname or "")
+    return AzureMonitor(url, None if is_local else SyncAzureCredential())
 
 
 def build_gateway(settings: Settings) -> Gateway:

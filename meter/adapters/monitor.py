@@ -19,7 +19,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import requests
 import urllib3
@@ -36,7 +36,6 @@ from meter.adapters.metrics import (
     printable,
 )
 from meter.errors import MonitorUnavailable
-from meter.gateway.address import is_loopback
 from meter.ledger.reconcile import Hours, OwnDeployment, Tally
 from meter.window import Period, Window, window_of
 
@@ -46,18 +45,18 @@ RETRIED = frozenset({408, 429, 500, 502, 503, 504, 529})
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)
 MOST_WAIT_SECONDS = 60.0
 RENEW_BEFORE_SECONDS = 300
-MAX_DOCUMENT_BYTES = 33_554_432
 _READ_BYTES = 65_536
 _SCOPES = {"https://management.usgovcloudapi.net": "https://management.core.usgovcloudapi.net"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waits:
-    """How long to wait for an answer: to connect, for a silent one, and for all of it."""
+class Bounds:
+    """Bounds of one answer: to connect, for a silent service, for all of it; and its size."""
 
     connect_seconds: float = 3.05
     silence_seconds: float = 30.0
     total_seconds: float = 60.0
+    document_bytes: int = 33_554_432
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,24 +68,24 @@ class _Later:
 
 
 class AzureMonitor:
-    """The metrics API at one address. Signs in unless the address is on loopback."""
+    """The metrics API at one address. Without a credential nobody signs in, as on loopback."""
 
     def __init__(
         self,
         url: str,
-        credential: TokenCredential,
+        credential: TokenCredential | None,
         *,
-        waits: Waits | None = None,
+        bounds: Bounds | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._url = url
-        self._credential = None if is_loopback(urlsplit(url).hostname or "") else credential
-        self._waits = waits or Waits()
+        self._credential = credential
+        self._bounds = bounds or Bounds()
         self._sleep = sleep
         self._token, self._expires_at = "", 0.0
         self._session = requests.Session()
         # A proxy of the environment is for the way to Azure, not for this machine.
-        self._session.trust_env = self._credential is not None
+        self._session.trust_env = credential is not None
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,16 +131,16 @@ class AzureMonitor:
         self._sleep(seconds)
 
     def _try(self, url: str, account: str) -> Document | _Later:
-        waits = self._waits
+        bounds = self._bounds
         try:
             with self._session.get(
                 url,
                 auth=self._authorize,
-                timeout=(waits.connect_seconds, waits.silence_seconds),
+                timeout=(bounds.connect_seconds, bounds.silence_seconds),
                 allow_redirects=False,
                 stream=True,
             ) as response:
-                body = _read(response, waits.total_seconds)
+                body = _read(response, bounds)
         except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
             return _Later(f"no answer ({type(exc).__name__})")
         status = response.status_code
@@ -184,13 +183,13 @@ def _parsed(body: bytes, account: str) -> Document:
     return document
 
 
-def _read(response: requests.Response, total_seconds: float) -> bytes:
+def _read(response: requests.Response, bounds: Bounds) -> bytes:
     """The body, bounded in size and in total time: the client's own time-out is one of each read."""
-    deadline = time.monotonic() + total_seconds
+    deadline = time.monotonic() + bounds.total_seconds
     body = b""
     while part := response.raw.read1(_READ_BYTES, decode_content=True):
         body += part
-        if len(body) > MAX_DOCUMENT_BYTES:
+        if len(body) > bounds.document_bytes:
             raise MonitorUnavailable("Azure Monitor's answer is too large")
         if time.monotonic() > deadline:
             raise requests.Timeout

@@ -32,7 +32,9 @@ def verdict(found: Reconciliation) -> str:
     """The verdict in one line."""
     if not found.judged:
         return "NOTHING COMPARED: no deployment is served by known accounts alone"
-    size = f"{found.total.difference('total_tokens'):+,} tokens ({_percent(found.total)})"
+    size = f"{_signed(found.total.difference('total_tokens'))} tokens"
+    if found.total.recorded.total_tokens:
+        size += f" ({_percent(found.total, 'total_tokens')})"
     if found.agrees:
         return f"AGREES within {_tolerance(found)}: {size}"
     labels = [_shortened(line.label) for line in found.beyond]
@@ -85,12 +87,11 @@ def _hour_row(line: Line, window: Window, pair: Pair) -> _Cells:
 
 
 def _row(label: str, pair: Pair, name: str, remark: str) -> _Cells:
-    difference = pair.difference(name)
     return (
         label,
         f"{getattr(pair.counted, name):,}",
         f"{getattr(pair.recorded, name):,}",
-        f"{difference:+,}" if difference else "0",
+        _signed(pair.difference(name)),
         _percent(pair, name),
         remark,
     )
@@ -110,7 +111,11 @@ def _uncertain(pair: Pair) -> str:
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
-def _percent(pair: Pair, name: str = "total_tokens") -> str:
+def _signed(number: int) -> str:
+    return f"{number:+,}" if number else "0"
+
+
+def _percent(pair: Pair, name: str) -> str:
     share = _share(pair, name)
     return "-" if share is None else f"{share:+.2f}%" if share else "0.00%"
 
