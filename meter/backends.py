@@ -26,41 +26,47 @@ class SettingReader(Protocol):
         ...
 
 
-def read_backends(reader: SettingReader) -> tuple[Backend, ...]:
-    """The backends without their keys; what is wrong is noted, and has a default."""
-    return _checked(reader, _backend_readers(reader))
-
-
-def read_backends_with_auth(
+def read_backends(
     reader: SettingReader,
 ) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
-    """The backends, and by name how the gateway authenticates to each."""
+    """The backends, and by name how the gateway authenticates to each; what is wrong is noted."""
     readers = _backend_readers(reader)
-    backends = _checked(reader, readers)
+    backends = _backends(reader, readers)
     auth = {backend.name: each.auth() for backend, each in zip(backends, readers, strict=True)}
     return backends, auth
+
+
+def read_accounts(reader: SettingReader) -> tuple[Backend, ...]:
+    """The backends as accounts in Azure, without their keys; what is wrong is noted."""
+    backends = _backends(reader, _backend_readers(reader))
+    first_of_url: dict[str, Backend] = {}
+    for backend in backends:
+        first = first_of_url.setdefault(backend.url.lower(), backend)
+        if (first.resource_id or "").lower() != (backend.resource_id or "").lower():
+            # One of them would pass for somebody else's calls.
+            reader.problem(
+                SETTING,
+                "needs one resource_id, or none, for all backends of one url",
+                f"backends {first.name!r} and {backend.name!r}",
+            )
+    if backends and all(backend.resource_id is None for backend in backends):
+        reader.problem(SETTING, "gives no backend a resource_id, so there is no account to ask")
+    return backends
+
+
+def _backends(reader: SettingReader, readers: Sequence["_BackendReader"]) -> tuple[Backend, ...]:
+    backends = tuple(each.backend() for each in readers)
+    names: set[str] = set()
+    for backend in backends:
+        if backend.name in names:
+            reader.problem(SETTING, "has a name twice", f"backend {backend.name!r}")
+        names.add(backend.name)
+    return backends
 
 
 def _backend_readers(reader: SettingReader) -> list["_BackendReader"]:
     entries = _backend_entries(reader)
     return [_BackendReader(reader, index, entry) for index, entry in enumerate(entries)]
-
-
-def _checked(reader: SettingReader, readers: Sequence["_BackendReader"]) -> tuple[Backend, ...]:
-    backends = tuple(each.backend() for each in readers)
-    first_of_name: dict[str, Backend] = {}
-    first_of_url: dict[str, Backend] = {}
-    for backend in backends:
-        if first_of_name.setdefault(backend.name, backend) is not backend:
-            reader.problem(SETTING, "has a name twice", f"backend {backend.name!r}")
-        other = first_of_url.setdefault(backend.url.lower(), backend)
-        if (other.resource_id or "").lower() != (backend.resource_id or "").lower():
-            reader.problem(
-                SETTING,
-                "needs one resource_id, or none, for all backends of one url",
-                f"backends {other.name!r} and {backend.name!r}",
-            )
-    return backends
 
 
 def _backend_entries(reader: SettingReader) -> list[object]:
@@ -96,7 +102,7 @@ class _BackendReader:
     _RESOURCE_ID = re.compile(
         r"/subscriptions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
         r"/resourceGroups/[\w().-]{0,89}[\w()-]"  # Azure's rule: no full stop at the end
-        r"/providers/Microsoft\.CognitiveServices/accounts/[a-z0-9][a-z0-9_.-]{1,63}",
+        r"/providers/Microsoft\.CognitiveServices/accounts/[a-z0-9][a-z0-9_.-]{0,63}",
         re.IGNORECASE,
     )
 
@@ -185,4 +191,4 @@ class _BackendReader:
             "resource_id must be /subscriptions/ID/resourceGroups/GROUP/providers/"
             "Microsoft.CognitiveServices/accounts/NAME"
         )
-        return None
+        return "/invalid"

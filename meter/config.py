@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from meter.backends import read_backends, read_backends_with_auth
+from meter.backends import read_accounts, read_backends
 from meter.errors import ConfigError
 from meter.gateway.address import is_allowed_url
 from meter.gateway.auth import TokenRules
@@ -70,13 +70,10 @@ def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
 def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings:
     """What a reconciliation needs; it asks for no backend's key. Raises InvalidSettings."""
     reader = _Reader(environment)
-    backends = read_backends(reader)
-    if backends and all(backend.resource_id is None for backend in backends):
-        reader.problem(
-            "METER_BACKENDS", "gives no backend a resource_id, so there is no account to ask"
-        )
     settings = ReconcileSettings(
-        backends=backends, monitor_url=_monitor_url(reader), storage=_storage(reader)
+        backends=read_accounts(reader),
+        monitor_url=_monitor_url(reader),
+        storage=_storage(reader),
     )
     reader.raise_problems()
     return settings
@@ -141,7 +138,7 @@ class _Reader:
 
 
 def _gateway(reader: _Reader) -> GatewaySettings:
-    backends, auth = read_backends_with_auth(reader)
+    backends, auth = read_backends(reader)
     site = reader.text("WEBSITE_SITE_NAME", "local")
     return GatewaySettings(
         rules=_rules(reader),

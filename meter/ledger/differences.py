@@ -32,7 +32,7 @@ def verdict(found: Reconciliation) -> str:
     """The verdict in one line."""
     if not found.judged:
         return "NOTHING COMPARED: no deployment is served by known accounts alone"
-    size = f"{_signed(found.total.difference('total_tokens'))} tokens"
+    size = f"difference {_signed(found.total.difference('total_tokens'))} tokens"
     if found.total.recorded.total_tokens:
         size += f" ({_percent(found.total, 'total_tokens')})"
     if found.agrees:

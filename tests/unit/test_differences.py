@@ -70,7 +70,7 @@ def test_a_table_shows_what_differs_and_ends_with_the_verdict() -> None:
         "\n"
         "note: hours from X on are left out\n"
         "\n"
-        "DIFFERS beyond 0.5%: -6,750 tokens (-6.22%), in gpt-4o, east/gpt-4.1\n"
+        "DIFFERS beyond 0.5%: difference -6,750 tokens (-6.22%), in gpt-4o, east/gpt-4.1\n"
     )
 
 
@@ -79,7 +79,7 @@ def test_an_agreement_is_one_line_a_deployment_and_one_for_the_verdict() -> None
     lines = write_reconciliation(agreeing(), Form.TABLE).splitlines()
 
     assert lines[4].split() == ["mini", "995", "1,000", "-5", "-0.50%", "agrees"]
-    assert lines[-1] == "AGREES within 0.5%: -5 tokens (-0.50%)"
+    assert lines[-1] == "AGREES within 0.5%: difference -5 tokens (-0.50%)"
 
 
 def test_a_difference_where_azure_has_nothing_has_no_percentage() -> None:
@@ -90,7 +90,7 @@ def test_a_difference_where_azure_has_nothing_has_no_percentage() -> None:
 
     row = write_reconciliation(found, Form.TABLE).splitlines()[4]
     assert row.split() == ["a", "5", "0", "+5", "-", "differs"]
-    assert verdict(found) == "DIFFERS beyond 0%: +5 tokens, in a"
+    assert verdict(found) == "DIFFERS beyond 0%: difference +5 tokens, in a"
 
 
 def test_nothing_compared_says_so() -> None:
@@ -174,4 +174,7 @@ def test_a_verdict_names_the_first_and_counts_the_others() -> None:
         recorded={own(name): {SEVEN: tally(10)} for name in names},
     )
 
-    assert verdict(found) == "DIFFERS beyond 0%: -50 tokens (-100.00%), in d0, d1, d2 and 2 more"
+    assert (
+        verdict(found)
+        == "DIFFERS beyond 0%: difference -50 tokens (-100.00%), in d0, d1, d2 and 2 more"
+    )
