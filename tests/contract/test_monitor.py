@@ -380,6 +380,13 @@ async def test_a_total_may_be_a_decimal_or_left_out(
     assert found[own("a")][HOURS[0]] == Tally(prompt_tokens=tokens)
 
 
+async def test_a_number_from_outside_of_the_range_is_left_out(meeting: Meeting) -> None:
+    """An hour that the next piece of the range asks for must not count twice."""
+    meeting.fail(Fault(body=_with_point(timeStamp=f"{HOURS[-1].end:%Y-%m-%dT%H}:00:00Z", total=7)))
+
+    assert await meeting.ask() == {}
+
+
 async def test_an_endless_answer_is_given_up(meeting: Meeting) -> None:
     """Bounded in size, whatever the service sends."""
     meeting.fail(Fault(body="x" * 1_200_000))
