@@ -1,4 +1,4 @@
-"""`python -m meter`: the report, and a check of the settings."""
+"""`python -m meter`: the report, its reconciliation with Azure, and a check of the settings."""
 
 import argparse
 import asyncio
@@ -6,15 +6,19 @@ import logging
 import sys
 from pathlib import Path
 
-from meter import bootstrap
+from meter import bootstrap, reconcile_command
 from meter.adapters.clock import SystemClock
-from meter.errors import ConfigError, StorageUnavailable
+from meter.errors import ConfigError, MonitorUnavailable, StorageUnavailable
 from meter.ledger.report import Format, Query, Report, make_query, read_report, write_report
+from meter.ports import Clock
 from meter.window import Period
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; 0 when it did its work, 1 when it could not, 2 for words it does not know."""
+def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> int:
+    """Run one command; 0 when it did its work, 1 when it could not, 2 for words it does not know.
+
+    A reconciliation that finds a difference ends with 1 as well.
+    """
     parser = _parser()
     options = parser.parse_args(arguments)
     # Its own errors are told below; the SDKs' retries are not for a terminal.
@@ -22,13 +26,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "check-config":
             return _check_config()
+        if options.command == "reconcile":
+            return reconcile_command.run(parser, options, clock or SystemClock())
         return _report(parser, options)
     except ConfigError as exc:
         for problem in exc.problems:
             print(f"error: {problem}", file=sys.stderr)
     except StorageUnavailable as exc:
         print(f"error: table storage did not answer: {exc}", file=sys.stderr)
-    except OSError as exc:
+    except (MonitorUnavailable, OSError) as exc:
         print(f"error: {exc}", file=sys.stderr)
     return 1
 
@@ -56,6 +62,9 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=[form.value for form in Format], default=Format.TABLE.value
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="write there, not to the terminal")
+    reconcile_command.add_arguments(
+        commands.add_parser("reconcile", help="compare with what Azure Monitor recorded")
+    )
     return parser
 
 

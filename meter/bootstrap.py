@@ -13,10 +13,12 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.data.tables.aio import TableServiceClient
 from azure.eventhub.aio import EventHubProducerClient
+from azure.identity import DefaultAzureCredential as SyncAzureCredential
 from azure.identity.aio import DefaultAzureCredential
 from starlette.requests import Request
 from starlette.responses import Response
@@ -25,6 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender, PublishingSink
 from meter.adapters.identity import ConfiguredCredentials
+from meter.adapters.monitor import AzureMonitor
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.outbox import TableOutbox
 from meter.adapters.spool import FileSpool
@@ -32,8 +35,15 @@ from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_req
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.adapters.tokenizer import token_counter
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config import InvalidSettings, event_hub_name, load_settings, load_storage_settings
+from meter.config import (
+    InvalidSettings,
+    event_hub_name,
+    load_reconcile_settings,
+    load_settings,
+    load_storage_settings,
+)
 from meter.errors import CallerError, PublishFailed, StorageUnavailable
+from meter.gateway.address import is_loopback
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
 from meter.gateway.estimate import Estimator
@@ -55,6 +65,7 @@ from meter.settings import (
     HubSettings,
     Limits,
     OnDisconnect,
+    ReconcileSettings,
     Settings,
     StorageSettings,
 )
@@ -191,6 +202,17 @@ async def open_store() -> AsyncIterator[TablesRowStore]:
         yield store
     finally:
         await store.close()
+
+
+def current_reconcile_settings() -> ReconcileSettings:
+    """What a reconciliation needs of the environment. Raises InvalidSettings."""
+    return load_reconcile_settings(os.environ)
+
+
+def build_monitor(url: str) -> AzureMonitor:
+    """Connect to Azure Monitor as whoever is signed in to Azure; on loopback as nobody."""
+    is_local = is_loopback(urlsplit(url).hostname or "")
+    return AzureMonitor(url, None if is_local else SyncAzureCredential())
 
 
 def build_gateway(settings: Settings) -> Gateway:

@@ -17,6 +17,7 @@ MeterError
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
+  MonitorUnavailable     Azure Monitor has no numbers, or gave none that can be used
 """
 
 from collections.abc import Sequence
@@ -130,3 +131,7 @@ class PublishFailed(MeterError):
 
 class StorageUnavailable(MeterError):
     """Table Storage did not answer, or refused; whether a write was applied is unknown."""
+
+
+class MonitorUnavailable(MeterError):
+    """Azure Monitor refused, did not answer, or has no numbers of what is asked for."""

@@ -87,6 +87,15 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileSettings:
+    """What a reconciliation needs: the backends, without their keys, Azure Monitor and the tables."""
+
+    backends: tuple[Backend, ...]
+    monitor_url: str
+    storage: StorageSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings."""
 
