@@ -359,3 +359,11 @@ def test_what_differs_most_comes_first() -> None:
     )
 
     assert [line.label for line in found.lines] == ["c", "b", "east/z", "a", "d"]
+
+
+def test_calls_that_cost_nothing_make_no_line() -> None:
+    """Stored responses are handled under `unknown` where nobody knows which deployment made them."""
+    free = {"unknown": {SEVEN: tally(calls=3)}}
+    found = reconcile(question(), [served("east", gpt="gpt")], counted=free, recorded={})
+
+    assert [line.names for line in found.lines] == [("gpt",)]
