@@ -266,7 +266,7 @@ def reconcile(
         hours = _paired((counted.get(n, {}) for n in names), (recorded.get(o, {}) for o in own))
         reason = "; ".join(_reasons(served, names))
         sums = sum(hours.values(), Pair())
-        if not own and not sums.gap:
+        if not sums.gap and not any(each.deployments.keys() & set(names) for each in served):
             continue  # calls that cost nothing, of stored responses that nobody knew the maker of
         if reason:
             standing = Standing.NOT_COMPARABLE
