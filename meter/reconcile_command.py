@@ -6,7 +6,6 @@ import sys
 from contextlib import closing
 
 from meter import bootstrap
-from meter.ledger.differences import Form, write_reconciliation
 from meter.ledger.reconcile import (
     Hours,
     OwnDeployment,
@@ -16,6 +15,7 @@ from meter.ledger.reconcile import (
     read_counted,
     reconcile,
 )
+from meter.ledger.reconcile_report import Form, write_reconciliation
 from meter.ports import Clock
 from meter.settings import ReconcileSettings
 

@@ -2,8 +2,8 @@
 
 import json
 
-from meter.ledger.differences import MOST_HOURS, Form, verdict, write_reconciliation
 from meter.ledger.reconcile import Reconciliation, reconcile
+from meter.ledger.reconcile_report import MOST_HOURS, Form, verdict, write_reconciliation
 from meter.window import Window
 from tests.factories_reconcile import EAST, EIGHT, SEVEN, own, question, served, tally
 
