@@ -76,12 +76,13 @@ class TablesRowStore:
             parameters={"partition": partition, "first": first, "last": last},
             select=["RowKey"],
         )
-        try:
-            return {entity["RowKey"] async for entity in pages}
-        except ResourceNotFoundError:
-            return set()  # the table is not made yet
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: query", exc) from exc
+        async with self._reads:
+            try:
+                return {entity["RowKey"] async for entity in pages}
+            except ResourceNotFoundError:
+                return set()  # the table is not made yet
+            except _FAULTS as exc:
+                raise _unavailable(f"{table}: query", exc) from exc
 
     async def write(
         self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]

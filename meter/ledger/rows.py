@@ -86,8 +86,9 @@ def read_sums(columns: Mapping[str, object]) -> Sums:
 
 
 def read_revision(columns: Mapping[str, object]) -> int:
-    """How often the row was written."""
-    return _int(columns, "Revision")
+    """How often the row was written; 0 for what is no number, so that the next copy mends it."""
+    value = columns.get("Revision")
+    return value if isinstance(value, int) else 0
 
 
 def _int(columns: Mapping[str, object], name: str) -> int:
