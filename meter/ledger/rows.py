@@ -20,7 +20,9 @@ from datetime import datetime
 
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
+from meter.ports import Row
 from meter.usage import TokenUsage
+from meter.window import Window
 
 
 def _column(field_name: str) -> str:
@@ -51,6 +53,17 @@ class SumRow:
             **sums_columns(sums),
             "Revision": self.revision,
         }
+
+
+def read_sum_row(row: Row) -> SumRow:
+    """A ledger's row as a value."""
+    names = (str(row.columns[name]) for name in ("Deployment", "Model", "Tier"))
+    return SumRow(
+        subject=str(row.columns["Subject"]),
+        key=SumKey(Window(row.key.split("|")[1]), *names),
+        sums=read_sums(row.columns),
+        revision=read_revision(row.columns),
+    )
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:
