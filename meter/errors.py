@@ -16,6 +16,7 @@ MeterError
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
+  LedgerMissing          there is no ledger of a month from which it could be rebuilt
 """
 
 from collections.abc import Sequence
@@ -118,3 +119,7 @@ class PublishFailed(MeterError):
 
 class StorageUnavailable(MeterError):
     """Table Storage did not answer, or refused; whether a write was applied is unknown."""
+
+
+class LedgerMissing(MeterError):
+    """There is no ledger of the month: it had no calls, or is past its retention."""

@@ -31,6 +31,14 @@ def _column(field_name: str) -> str:
 
 _TOKEN_COLUMNS = {field.name: _column(field.name) for field in fields(TokenUsage)}
 
+SUM_COLUMNS = frozenset(
+    {
+        *("Subject", "Deployment", "Model", "Tier", "WindowStart", "FirstCallAt", "LastCallAt"),
+        *("Calls", "FailedCalls", "EstimatedCalls", "MissingCalls", "Revision"),
+        *_TOKEN_COLUMNS.values(),
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumRow:
@@ -43,14 +51,10 @@ class SumRow:
 
     def columns(self) -> Mapping[str, object]:
         """The row's columns."""
-        key, sums = self.key, self.sums
         return {
             "Subject": self.subject,
-            "Deployment": key.deployment,
-            "Model": key.model,
-            "Tier": key.tier,
-            "WindowStart": key.window.start,
-            **sums_columns(sums),
+            **key_columns(self.key),
+            **sums_columns(self.sums),
             "Revision": self.revision,
         }
 
@@ -64,6 +68,16 @@ def read_sum_row(row: Row) -> SumRow:
         sums=read_sums(row.columns),
         revision=read_revision(row.columns),
     )
+
+
+def key_columns(key: SumKey) -> dict[str, object]:
+    """What the sum is of, as columns."""
+    return {
+        "Deployment": key.deployment,
+        "Model": key.model,
+        "Tier": key.tier,
+        "WindowStart": key.window.start,
+    }
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:

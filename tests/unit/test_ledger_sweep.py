@@ -9,7 +9,6 @@ from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.sweep import Sweep
-from meter.ledger.view import ViewWriter
 from meter.usage import UsageEvent
 from meter.window import Period, window_of
 from tests.factories import NOW, usage_event
