@@ -56,7 +56,9 @@ from meter.gateway.pool import Pool
 from meter.gateway.relay import Drains, RelayTimes
 from meter.ledger.commit import Committer
 from meter.ledger.handler import Aggregator
+from meter.ledger.retention import Retention
 from meter.ledger.subjects import SubjectWriter
+from meter.ledger.sweep import Sweep
 from meter.ledger.view import ViewWriter
 from meter.settings import (
     AzureEndpoint,
@@ -155,10 +157,19 @@ class App:
     def aggregator(self) -> Aggregator:
         """The aggregator. Raises InvalidSettings."""
         if self._aggregator is None:
-            settings = load_storage_settings(self._environment())
-            self._store = build_store(settings)
-            self._aggregator = build_aggregator(self._store, settings.retention)
+            store, retention = self._storage()
+            self._aggregator = build_aggregator(store, retention)
         return self._aggregator
+
+    async def sweep(self) -> int:
+        """One run of the sweep timer: how many view rows it healed."""
+        store, _ = self._storage()
+        return await Sweep(store=store, clock=SystemClock()).run()
+
+    async def drop_old_ledgers(self) -> list[str]:
+        """One run of the retention timer: the tables it dropped."""
+        store, retention = self._storage()
+        return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
 
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published."""
@@ -176,6 +187,12 @@ class App:
             self._gateway = None
         if self._store is not None:
             await self._store.close()
+
+    def _storage(self) -> tuple[TablesRowStore, timedelta]:
+        settings = load_storage_settings(self._environment())
+        if self._store is None:
+            self._store = build_store(settings)
+        return self._store, settings.retention
 
     async def _readiness(self) -> Response:
         try:

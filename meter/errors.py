@@ -18,6 +18,7 @@ MeterError
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
   MonitorUnavailable     Azure Monitor has no numbers, or gave none that can be used
+  LedgerMissing          there is no ledger of a month from which it could be rebuilt
 """
 
 from collections.abc import Sequence
@@ -135,3 +136,7 @@ class StorageUnavailable(MeterError):
 
 class MonitorUnavailable(MeterError):
     """Azure Monitor refused, did not answer, or has no numbers of what is asked for."""
+
+
+class LedgerMissing(MeterError):
+    """There is no ledger of the month: it had no calls, or is past its retention."""

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import logging
-import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,10 +11,9 @@ from typing import Any
 from local.functions.front import Front
 from local.functions.hub_trigger import HubTrigger
 from local.functions.messages import TypedData, bytes_values, json_value
-from local.functions.timer import run_timer, timer_value
+from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
 
-DEFAULT_TIMER_SECONDS = 60.0
 GRACE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
@@ -41,9 +39,9 @@ class Host:
         for function in self._worker.triggered_by("eventHubTrigger"):
             trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
             self._tasks.append(asyncio.create_task(trigger.run()))
-        seconds = float(os.environ.get("METER_OUTBOX_INTERVAL_SECONDS") or DEFAULT_TIMER_SECONDS)
         for function in self._worker.triggered_by("timerTrigger"):
-            self._tasks.append(asyncio.create_task(run_timer(self._worker, function, seconds)))
+            timer = run_timer(self._worker, function, interval_seconds(function))
+            self._tasks.append(asyncio.create_task(timer))
         await asyncio.sleep(0)
         # What runs as long as the process does, such as the worker's HTTP server.
         self._standing = asyncio.all_tasks()

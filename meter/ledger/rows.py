@@ -20,7 +20,9 @@ from datetime import datetime
 
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
+from meter.ports import Row
 from meter.usage import TokenUsage
+from meter.window import Window
 
 
 def _column(field_name: str) -> str:
@@ -28,6 +30,14 @@ def _column(field_name: str) -> str:
 
 
 _TOKEN_COLUMNS = {field.name: _column(field.name) for field in fields(TokenUsage)}
+
+SUM_COLUMNS = frozenset(
+    {
+        *("Subject", "Deployment", "Model", "Tier", "WindowStart", "FirstCallAt", "LastCallAt"),
+        *("Calls", "FailedCalls", "EstimatedCalls", "MissingCalls", "Revision"),
+        *_TOKEN_COLUMNS.values(),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +51,33 @@ class SumRow:
 
     def columns(self) -> Mapping[str, object]:
         """The row's columns."""
-        key, sums = self.key, self.sums
         return {
             "Subject": self.subject,
-            "Deployment": key.deployment,
-            "Model": key.model,
-            "Tier": key.tier,
-            "WindowStart": key.window.start,
-            **sums_columns(sums),
+            **key_columns(self.key),
+            **sums_columns(self.sums),
             "Revision": self.revision,
         }
+
+
+def read_sum_row(row: Row) -> SumRow:
+    """A ledger's row as a value."""
+    names = (str(row.columns[name]) for name in ("Deployment", "Model", "Tier"))
+    return SumRow(
+        subject=str(row.columns["Subject"]),
+        key=SumKey(Window(row.key.split("|")[1]), *names),
+        sums=read_sums(row.columns),
+        revision=read_revision(row.columns),
+    )
+
+
+def key_columns(key: SumKey) -> dict[str, object]:
+    """What the sum is of, as columns."""
+    return {
+        "Deployment": key.deployment,
+        "Model": key.model,
+        "Tier": key.tier,
+        "WindowStart": key.window.start,
+    }
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:
@@ -86,8 +113,9 @@ def read_sums(columns: Mapping[str, object]) -> Sums:
 
 
 def read_revision(columns: Mapping[str, object]) -> int:
-    """How often the row was written."""
-    return _int(columns, "Revision")
+    """How often the row was written; 0 for what is no number, so that the next copy mends it."""
+    value = columns.get("Revision")
+    return value if isinstance(value, int) else 0
 
 
 def _int(columns: Mapping[str, object], name: str) -> int:
