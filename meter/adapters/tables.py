@@ -119,12 +119,18 @@ class TablesRowStore:
             raise _unavailable(f"{table}: delete", exc) from exc
 
     async def scan(
-        self, table: str, *, first_partition: str, last_partition: str
+        self,
+        table: str,
+        *,
+        first_partition: str,
+        last_partition: str,
+        columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
-        """Rows of a range of partitions, both included, in key order."""
+        """Rows of a range of partitions, both included, in key order; all columns, or some."""
         pages = self._client(table).query_entities(
             "PartitionKey ge @first and PartitionKey le @last",
             parameters={"first": first_partition, "last": last_partition},
+            select=None if columns is None else ["PartitionKey", "RowKey", *columns],
         )
         try:
             async for entity in pages:
