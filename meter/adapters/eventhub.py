@@ -162,7 +162,7 @@ class EventHubSender:
     async def close(self) -> None:
         """Send what is pending, then disconnect; both in bounded time."""
         if self._tasks:
-            _, stuck = await asyncio.wait(self._tasks, timeout=self._patience_seconds)
+            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in stuck:
                 task.cancel()
         with suppress(TimeoutError):
