@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from meter.adapters.functions import hub_messages
+from meter.adapters.streaming import before_exit
 from meter.bootstrap import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 _app = App()
+before_exit(_app.close, answers_seconds=_app.answers_seconds())
 
 
 @app.function_name("front_door")

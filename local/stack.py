@@ -9,6 +9,9 @@ from pathlib import Path
 from local.child import Child, ChildFailed
 from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
 
+# Streams end, or are cut, and what is known of them is published.
+GATEWAY_STOP_SECONDS = 60.0
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
@@ -105,6 +108,7 @@ class Stack:
             return self._core_tools()
         child = self._python("gateway", "local.functions", "--app", str(REPOSITORY))
         child.environment = {**child.environment, **self.plan.settings()}
+        child.stop_seconds = GATEWAY_STOP_SECONDS
         return child
 
     def _core_tools(self) -> Child:

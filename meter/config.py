@@ -20,6 +20,7 @@ from meter.settings import (
     HubSettings,
     Limits,
     OnDisconnect,
+    PublishSettings,
     ReconcileSettings,
     Settings,
     StorageSettings,
@@ -59,6 +60,16 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(gateway=gateway, hub=hub, storage=storage)
 
 
+def load_publish_settings(environment: Mapping[str, str]) -> PublishSettings:
+    """The hub's and the storage's settings alone, for the outbox timer. Raises InvalidSettings."""
+    reader = _Reader(environment)
+    publish = PublishSettings(
+        hub=_hub(reader), storage=_storage(reader), timeout_seconds=_publish_seconds(reader)
+    )
+    reader.raise_problems()
+    return publish
+
+
 def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
     """The storage settings alone, for the aggregator and the reports. Raises InvalidSettings."""
     reader = _Reader(environment)
@@ -82,6 +93,11 @@ def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings
 def event_hub_name(environment: Mapping[str, str]) -> str:
     """The hub's name, which the Functions host needs before any settings are checked."""
     return environment.get("METER_EVENT_HUB") or "usage"
+
+
+def shutdown_seconds(environment: Mapping[str, str]) -> float:
+    """How long the process may take to end, known whatever else is invalid."""
+    return _shutdown_seconds(_Reader(environment))
 
 
 class _Reader:
@@ -161,7 +177,8 @@ def _limits(reader: _Reader) -> Limits:
             "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
         ),
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
-        publish_timeout_seconds=number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30),
+        publish_timeout_seconds=_publish_seconds(reader),
+        shutdown_seconds=_shutdown_seconds(reader),
         drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
         write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
         keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
@@ -186,6 +203,14 @@ def _limits(reader: _Reader) -> Limits:
             "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
         ),
     )
+
+
+def _publish_seconds(reader: _Reader) -> float:
+    return reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
+
+
+def _shutdown_seconds(reader: _Reader) -> float:
+    return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
 
 
 def _rules(reader: _Reader) -> TokenRules:

@@ -1,4 +1,8 @@
-"""The host: starts the worker, then its triggers, and stops them in order on SIGTERM."""
+"""The host: starts the worker, then its triggers, and stops them in order on SIGTERM.
+
+As in a container that ends: the host takes no new work and lets what runs end, then the worker's
+own handler of SIGTERM has its turn, and what has not ended by then is killed.
+"""
 
 import asyncio
 import json
@@ -15,6 +19,7 @@ from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
 
 GRACE_SECONDS = 10.0
+KILL_SECONDS = 40.0
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +40,7 @@ class Host:
         extensions = self._settings.get("extensions", {})
         prefix = extensions.get("http", {}).get("routePrefix", "api")
         self._front = Front(self._worker, prefix, self._run_by_name)
-        bound = await self._front.start(port)
+        bound = await self._front.start(port, grace_seconds=GRACE_SECONDS)
         for function in self._worker.triggered_by("eventHubTrigger"):
             trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
             self._tasks.append(asyncio.create_task(trigger.run()))
@@ -74,14 +79,18 @@ async def run(app_dir: Path, port: int) -> None:
     host = Host(app_dir)
     bound = await host.start(port)
     stopping = asyncio.Event()
-    # After the worker has started: its HTTP server takes the signals for itself otherwise.
+    # After the worker has started: its HTTP server takes the signals for itself.
     loop = asyncio.get_running_loop()
+    workers_handler = signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
         loop.add_signal_handler(number, stopping.set)
     print(f"ready {bound}", flush=True)
     await stopping.wait()
     await host.stop()
+    if callable(workers_handler):
+        workers_handler(signal.SIGTERM, None)
+        await asyncio.sleep(KILL_SECONDS)  # the worker ends this process before
 
 
 def _admin_argument(

@@ -130,8 +130,9 @@ class TablesRowStore:
         last_partition: str,
         first_key: str | None = None,
         last_key: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
-        """Rows of a range of partitions, and of a range of keys in each, in key order."""
+        """Rows of a range of partitions, and of keys in each, in key order; all columns, or some."""
         bounds = {"p": first_partition, "last": last_partition, "key": first_key, "end": last_key}
         parts = ["PartitionKey ge @p", "PartitionKey le @last", "RowKey ge @key", "RowKey le @end"]
         if first_partition == last_partition:
@@ -141,6 +142,7 @@ class TablesRowStore:
         pages = self._client(table).query_entities(
             " and ".join(parts),
             parameters={name: value for name, value in bounds.items() if value is not None},
+            select=None if columns is None else ["PartitionKey", "RowKey", *columns],
         )
         try:
             async for entity in pages:

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from meter.config import InvalidSettings, load_reconcile_settings, load_settings
+from meter.config import (
+    InvalidSettings,
+    load_publish_settings,
+    load_reconcile_settings,
+    load_settings,
+    shutdown_seconds,
+)
 from meter.errors import ConfigError
 from meter.gateway.auth import TokenRules
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
@@ -53,6 +59,7 @@ def test_what_is_not_set_has_its_default() -> None:
         first_byte_timeout_seconds=120,
         idle_timeout_seconds=600,
         publish_timeout_seconds=1,
+        shutdown_seconds=25,
         drain_seconds=300,
         write_timeout_seconds=60,
         keepalive_seconds=20,
@@ -111,6 +118,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_FIRST_BYTE_TIMEOUT_SECONDS="2",
             METER_IDLE_TIMEOUT_SECONDS="3",
             METER_PUBLISH_TIMEOUT_SECONDS="4",
+            METER_SHUTDOWN_SECONDS="12",
             METER_DRAIN_SECONDS="5",
             METER_MAX_DRAINS="6",
             METER_WRITE_TIMEOUT_SECONDS="9",
@@ -147,6 +155,7 @@ def test_all_that_is_set_is_used() -> None:
         first_byte_timeout_seconds=2,
         idle_timeout_seconds=3,
         publish_timeout_seconds=4,
+        shutdown_seconds=12,
         drain_seconds=5,
         write_timeout_seconds=9,
         keepalive_seconds=10,
@@ -168,6 +177,31 @@ def test_all_that_is_set_is_used() -> None:
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
     assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
     assert settings.storage.retention == timedelta(days=30)
+
+
+def test_the_outbox_timer_needs_the_hub_and_the_storage_only() -> None:
+    """It runs on instances of its own, and must publish whatever the front door lacks."""
+    settings = load_publish_settings(
+        {
+            "EventHubConnection": REQUIRED["EventHubConnection"],
+            "MeterStorage": CONNECTION,
+            "METER_PUBLISH_TIMEOUT_SECONDS": "2",
+        }
+    )
+    with pytest.raises(InvalidSettings) as raised:
+        load_publish_settings({"METER_ISSUERS": "not a url"})
+
+    assert (settings.hub.name, settings.timeout_seconds) == ("usage", 2)
+    assert {problem.setting for problem in raised.value.found} == {
+        "EventHubConnection",
+        "MeterStorage",
+    }
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 25), ("40", 40), ("soon", 25), ("0", 25)])
+def test_the_time_to_end_is_known_whatever_is_set(text: str, seconds: float) -> None:
+    """A process must end in order although its settings are invalid; `check-config` tells of it."""
+    assert shutdown_seconds({"METER_SHUTDOWN_SECONDS": text}) == seconds
 
 
 def test_a_backend_is_read_whole() -> None:
