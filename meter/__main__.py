@@ -1,4 +1,4 @@
-"""`python -m meter`: the report, and a check of the settings."""
+"""`python -m meter`: the report, a check of the settings, and repair (see `meter.commands`)."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from meter import bootstrap
 from meter.adapters.clock import SystemClock
+from meter.commands import deadletters, rebuild
 from meter.errors import ConfigError, StorageUnavailable
 from meter.ledger.report import Format, Query, Report, make_query, read_report, write_report
 from meter.window import Period
@@ -22,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.command == "check-config":
             return _check_config()
+        if options.command in {"rebuild", "deadletters"}:
+            return int(options.run(options))
         return _report(parser, options)
     except ConfigError as exc:
         for problem in exc.problems:
@@ -56,6 +59,8 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=[form.value for form in Format], default=Format.TABLE.value
     )
     report.add_argument("--out", type=Path, metavar="FILE", help="write there, not to the terminal")
+    rebuild.add_parser(commands)
+    deadletters.add_parser(commands)
     return parser
 
 

@@ -205,6 +205,14 @@ async def open_store() -> AsyncIterator[TablesRowStore]:
         await store.close()
 
 
+@asynccontextmanager
+async def open_aggregator() -> AsyncIterator[Aggregator]:
+    """An aggregator on the tables the environment names, for commands. Raises InvalidSettings."""
+    retention = load_storage_settings(os.environ).retention
+    async with open_store() as store:
+        yield build_aggregator(store, retention)
+
+
 def build_gateway(settings: Settings) -> Gateway:
     """Wire a front door. Must be called in the event loop it will live in."""
     gateway, limits = settings.gateway, settings.gateway.limits
