@@ -13,9 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
-from urllib.parse import urlsplit
 
-from azure.identity import DefaultAzureCredential as SyncAzureCredential
 from azure.identity.aio import DefaultAzureCredential
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +24,6 @@ from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.hub_circuit import HubCircuit
 from meter.adapters.identity import ConfiguredCredentials
-from meter.adapters.monitor import AzureMonitor
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.outbox import TableOutbox
 from meter.adapters.publishing import PublishingSink
@@ -45,15 +42,13 @@ from meter.config import (
     load_storage_settings,
     shutdown_seconds,
 )
-from meter.errors import CallerError
-from meter.gateway.address import is_loopback
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
 from meter.gateway.estimate import Estimator
 from meter.gateway.forward import Forwarder
 from meter.gateway.handler import CallLimits, FrontDoor
 from meter.gateway.headers import exceeds, headers_too_large
-from meter.gateway.http import Answer, error_answer
+from meter.gateway.http import error_answer, internal_error, not_configured
 from meter.gateway.jwks import KeyRing
 from meter.gateway.pool import Pool
 from meter.gateway.relay import Drains, RelayTimes
@@ -151,13 +146,13 @@ class App:
             gateway = self.gateway()
         except InvalidSettings as exc:
             log.error("settings_invalid problems=%s", "; ".join(exc.problems))
-            return GatewayResponse(error_answer(_not_configured()))
+            return GatewayResponse(not_configured())
         try:
             return await gateway.answer(request)
         except Exception:
             # The last line: a fault of ours is answered in the shape callers can read.
             log.exception("call_failed_unexpectedly")
-            return GatewayResponse(_internal_error())
+            return GatewayResponse(internal_error())
 
     def gateway(self) -> Gateway:
         """The front door. Raises InvalidSettings."""
@@ -264,10 +259,12 @@ def current_reconcile_settings() -> ReconcileSettings:
     return load_reconcile_settings(os.environ)
 
 
-def build_monitor(url: str) -> AzureMonitor:
-    """Connect to Azure Monitor as whoever is signed in to Azure; on loopback as nobody."""
-    is_local = is_loopback(urlsplit(url).hostname or "")
-    return AzureMonitor(url, None if is_local else SyncAzureCredential())
+@asynccontextmanager
+async def open_aggregator() -> AsyncIterator[Aggregator]:
+    """An aggregator on the tables the environment names, for commands. Raises InvalidSettings."""
+    retention = load_storage_settings(os.environ).retention
+    async with open_store() as store:
+        yield build_aggregator(store, retention)
 
 
 def build_publisher(settings: PublishSettings) -> Publisher:
@@ -394,18 +391,3 @@ def _needs_identity(settings: Settings) -> bool:
 
 def _health(body: Mapping[str, object], *, status: int = 200) -> Response:
     return Response(json.dumps(body), status_code=status, media_type="application/json")
-
-
-def _not_configured() -> CallerError:
-    return CallerError(
-        "This gateway is not configured yet: settings are missing or invalid. GET /readyz lists "
-        "them, and so does `python -m meter check-config`.",
-        status=503,
-        code="ServiceUnavailable",
-    )
-
-
-def _internal_error() -> Answer:
-    return error_answer(
-        CallerError("The gateway failed unexpectedly.", status=500, code="InternalServerError")
-    )

@@ -4,8 +4,14 @@ import argparse
 import asyncio
 import sys
 from contextlib import closing
+from functools import partial
+from urllib.parse import urlsplit
+
+from azure.identity import DefaultAzureCredential
 
 from meter import bootstrap
+from meter.adapters.monitor import AzureMonitor
+from meter.gateway.address import is_loopback
 from meter.ledger.reconcile import (
     Hours,
     OwnDeployment,
@@ -16,12 +22,12 @@ from meter.ledger.reconcile import (
     reconcile,
 )
 from meter.ledger.reconcile_report import Form, write_reconciliation
-from meter.ports import Clock
 from meter.settings import ReconcileSettings
 
 
-def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Describe the command's words."""
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's words."""
+    command = commands.add_parser("reconcile", help="compare with what Azure Monitor recorded")
     time = "YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH, UTC, all of it included"
     command.add_argument("--from", dest="first", metavar="TIME", help=f"{time}; default: yesterday")
     command.add_argument(
@@ -42,17 +48,17 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--format", choices=[form.value for form in Form], default=Form.TABLE.value
     )
+    command.set_defaults(run=partial(_run, command))
 
 
-def run(parser: argparse.ArgumentParser, options: argparse.Namespace, clock: Clock) -> int:
-    """Compare and print; 0 when all agrees, 1 when not. Raises what `__main__` tells of."""
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         question = make_question(
             first=options.first,
             last=options.last,
             tolerance=options.tolerance,
             ignored=options.ignore,
-            now=clock.now(),
+            now=options.clock.now(),
         )
     except ValueError as exc:
         parser.error(str(exc))
@@ -77,7 +83,13 @@ def _read_recorded(settings: ReconcileSettings, question: Question) -> dict[OwnD
     # Backends may share an account, whose id has no case: it is asked once.
     accounts = {each.resource_id.lower() for each in settings.backends if each.resource_id}
     recorded: dict[OwnDeployment, Hours] = {}
-    with closing(bootstrap.build_monitor(settings.monitor_url)) as monitor:
+    with closing(_monitor(settings.monitor_url)) as monitor:
         for account in sorted(accounts):
             recorded |= monitor.recorded(account, question.first, question.last)
     return recorded
+
+
+def _monitor(url: str) -> AzureMonitor:
+    """As whoever is signed in to Azure; on loopback as nobody."""
+    is_local = is_loopback(urlsplit(url).hostname or "")
+    return AzureMonitor(url, None if is_local else DefaultAzureCredential())
