@@ -5,7 +5,7 @@ import logging
 import sys
 
 from meter.adapters.clock import SystemClock
-from meter.commands import check_config, deadletters, rebuild, reconcile, report
+from meter.commands import adjust, check_config, deadletters, rebuild, reconcile, report
 from meter.errors import ConfigError, MonitorUnavailable, StorageUnavailable
 from meter.ports import Clock
 
@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m meter", description="Report, check and repair what the meter counted."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (report, reconcile, check_config, deadletters, rebuild):
+    for command in (report, reconcile, check_config, deadletters, adjust, rebuild):
         command.add_parser(commands)
     return parser
 

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from meter.adjustment import Correction
 from meter.ledger.differences import Difference, Kind, WrongColumn, difference_of, readable
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import (
@@ -27,7 +28,7 @@ from meter.ledger.keys import (
 )
 from meter.ledger.markers import read_marker
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
-from meter.ledger.rows import SumRow, key_columns, read_revision, sums_columns
+from meter.ledger.rows import SumRow, cleared_adjustments, key_columns, read_revision, sums_columns
 from meter.ledger.subjects import SUBJECTS_PARTITION, SUBJECTS_TABLE
 from meter.ports import Row, RowStore, Written
 from meter.window import Period, Window, parse_window, window_of
@@ -61,7 +62,7 @@ class Share:
         call = read_marker(row)
         if window_of(call.time, Period.MONTH) != self.month:
             raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
-        self.calls += 1
+        self.calls += not isinstance(call, Correction)
         for key, sums in fold([call]).items():
             known = self.counted.get(key)
             self.counted[key] = sums if known is None else known + sums
@@ -167,11 +168,12 @@ class Audit:
                 assert stored is not None, "a wrong sum is stored or counted"
                 delete.append(stored)
                 continue
-            columns = right[key].columns()
+            columns = dict(right[key].columns())
             if stored is None:
                 insert.append(Row(key=key, columns=columns))
                 continue
-            columns = {**columns, "Revision": read_revision(stored.columns) + 1}
+            columns |= cleared_adjustments(stored.columns, columns)
+            columns["Revision"] = read_revision(stored.columns) + 1
             update.append(Row(key=key, columns=columns, etag=stored.etag))
         result = await self.store.write(
             ledger_table(self.month), share.partition, insert=insert, update=update, delete=delete

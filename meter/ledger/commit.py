@@ -19,13 +19,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+from meter.adjustment import Countable
 from meter.ledger.fold import fold, sum_keys_of
 from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table
 from meter.ledger.markers import marker_rows
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ledger.rows import SumRow, read_revision, read_sums
 from meter.ports import Row, RowStore
-from meter.usage import UsageEvent
 from meter.window import Window
 
 RANGE_SECONDS = 10
@@ -47,7 +47,7 @@ class Committer:
         self._store = store
         self._sums = OptimisticRows(store=store)
 
-    async def commit(self, subject: str, month: Window, events: Sequence[UsageEvent]) -> Counted:
+    async def commit(self, subject: str, month: Window, events: Sequence[Countable]) -> Counted:
         """Count one subject's calls of one month. Raises StorageUnavailable."""
         sums: dict[SumKey, SumRow] = {}
         unique = list({event.id: event for event in reversed(events)}.values())[::-1]
@@ -61,7 +61,7 @@ class Committer:
         )
 
     async def _commit_chunk(
-        self, subject: str, table: str, chunk: Sequence[UsageEvent]
+        self, subject: str, table: str, chunk: Sequence[Countable]
     ) -> tuple[list[SumRow], int]:
         partition = escape(subject)
         keys = {key.row_key(): key for event in chunk for key in sum_keys_of(event)}
@@ -82,8 +82,8 @@ class Committer:
         return _sum_rows(subject, keys, stored), len(pending)
 
     async def _uncounted(
-        self, table: str, partition: str, events: Sequence[UsageEvent]
-    ) -> list[UsageEvent]:
+        self, table: str, partition: str, events: Sequence[Countable]
+    ) -> list[Countable]:
         ranges = _ranges([event.id for event in events])
         found = await asyncio.gather(
             *(
@@ -95,9 +95,9 @@ class Committer:
         return [event for event in events if call_row_key(event.id) not in counted]
 
 
-def _chunks(events: Sequence[UsageEvent]) -> Iterator[list[UsageEvent]]:
+def _chunks(events: Sequence[Countable]) -> Iterator[list[Countable]]:
     """Split so that markers and sums of a chunk fit into one transaction."""
-    chunk: list[UsageEvent] = []
+    chunk: list[Countable] = []
     keys: set[SumKey] = set()
     for event in events:
         wider = keys.union(sum_keys_of(event))
@@ -125,7 +125,7 @@ def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
     return ranges
 
 
-def _added_up(subject: str, stored: Mapping[str, Row], pending: Sequence[UsageEvent]) -> list[Row]:
+def _added_up(subject: str, stored: Mapping[str, Row], pending: Sequence[Countable]) -> list[Row]:
     rows = []
     for key, added in fold(pending).items():
         before = stored.get(key.row_key())

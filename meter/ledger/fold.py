@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from meter.adjustment import Correction
 from meter.ledger.keys import SumKey
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from meter.window import windows_of
@@ -53,7 +54,10 @@ class Call(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What was counted under one key. `tokens` are added field by field."""
+    """What was counted under one key. Tokens are added field by field.
+
+    Corrections are apart, so that what was metered can always be told: `adjusted` may be negative.
+    """
 
     calls: int = 0
     failed_calls: int = 0
@@ -62,6 +66,8 @@ class Sums:
     tokens: TokenUsage = NO_USAGE
     first_call_at: datetime | None = None
     last_call_at: datetime | None = None
+    adjustments: int = 0
+    adjusted: TokenUsage = NO_USAGE
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
@@ -72,11 +78,16 @@ class Sums:
             tokens=_added(self.tokens, other.tokens),
             first_call_at=_earlier(self.first_call_at, other.first_call_at),
             last_call_at=_later(self.last_call_at, other.last_call_at),
+            adjustments=self.adjustments + other.adjustments,
+            # Seldom more than nothing, and this runs for every call.
+            adjusted=_added(self.adjusted, other.adjusted) if other.adjustments else self.adjusted,
         )
 
 
-def sums_of(call: Call) -> Sums:
-    """What one call counts."""
+def sums_of(call: Call | Correction) -> Sums:
+    """What one call, or one correction of a call, counts."""
+    if isinstance(call, Correction):
+        return Sums(adjustments=1, adjusted=call.usage)
     return Sums(
         calls=1,
         failed_calls=int(call.outcome in {Outcome.REFUSED, Outcome.FAILED}),
@@ -88,14 +99,14 @@ def sums_of(call: Call) -> Sums:
     )
 
 
-def sum_keys_of(call: Call) -> tuple[SumKey, SumKey, SumKey]:
-    """The three sums a call counts in: its hour, its day, its month."""
+def sum_keys_of(call: Call | Correction) -> tuple[SumKey, SumKey, SumKey]:
+    """The three sums it counts in: its hour, its day, its month."""
     hour, day, month = windows_of(call.time)
     names = call.deployment, call.model or UNKNOWN_MODEL, str(call.tier)
     return SumKey(hour, *names), SumKey(day, *names), SumKey(month, *names)
 
 
-def fold(calls: Iterable[Call]) -> dict[SumKey, Sums]:
+def fold(calls: Iterable[Call | Correction]) -> dict[SumKey, Sums]:
     """The sums of some calls of one subject. Each counts once for each time it is given."""
     sums: dict[SumKey, Sums] = {}
     for call in calls:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer, Counted
 from meter.ledger.deadletters import bury
@@ -59,10 +60,10 @@ class Aggregator:
         """What the messages hold, by the rules that apply now."""
         return decode(messages, now=self.clock.now(), retention=self.retention)
 
-    async def count(self, events: Sequence[UsageEvent]) -> BatchReport:
+    async def count(self, events: Sequence[Countable]) -> BatchReport:
         """Count events and show their sums. Raises StorageUnavailable."""
         # First, so that every subject with a sum has a row: the sweep finds it by that.
-        await self.subjects.see(events)
+        await self.subjects.see(event for event in events if isinstance(event, UsageEvent))
         counted = await self._commit(events)
         await self.views.show(row for part in counted for row in part.sums)
         return BatchReport(
@@ -70,13 +71,13 @@ class Aggregator:
             repeated_calls=sum(part.repeated_calls for part in counted),
         )
 
-    async def _commit(self, events: Sequence[UsageEvent]) -> list[Counted]:
-        groups: defaultdict[tuple[str, Window], list[UsageEvent]] = defaultdict(list)
+    async def _commit(self, events: Sequence[Countable]) -> list[Counted]:
+        groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
             groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
-        async def commit(subject: str, month: Window, group: list[UsageEvent]) -> Counted:
+        async def commit(subject: str, month: Window, group: list[Countable]) -> Counted:
             async with limit:
                 return await self.committer.commit(subject, month, group)
 

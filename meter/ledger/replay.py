@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from meter.adjustment import Countable
 from meter.ledger.deadletters import DEAD_LETTERS_TABLE
 from meter.ledger.decode import Message, Reason
 from meter.ledger.handler import Aggregator
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ports import Row, RowStore
-from meter.usage import UsageEvent
 
 LETTERS_AT_ONCE = 50
 _ROW_KEY = re.compile(r"([^|/]*)\|(\d{20})\|(\d{6})", re.ASCII)
@@ -43,7 +43,7 @@ class Judgement:
     """What a letter holds by the rules that apply now: `refusals` say why it must stay."""
 
     letter: StoredLetter
-    events: tuple[UsageEvent, ...] = ()
+    events: tuple[Countable, ...] = ()
     refusals: tuple[str, ...] = ()
 
 

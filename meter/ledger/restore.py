@@ -16,7 +16,7 @@ from meter.errors import LedgerMissing
 from meter.ledger.differences import Difference, Kind, WrongColumn, difference_of, differing
 from meter.ledger.keys import LAST_KEY, SUM_PREFIX, ledger_table
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
-from meter.ledger.rows import SUM_COLUMNS, read_revision
+from meter.ledger.rows import SUM_COLUMNS, cleared_adjustments, read_revision
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import Row, RowStore, Tables, Written
 from meter.window import Period, Window, parse_window
@@ -189,6 +189,7 @@ class _Wrong:
 def _judged(key: str, total: Row, shown: Row | None) -> _Wrong | None:
     right = {name: value for name, value in total.columns.items() if name in SUM_COLUMNS}
     found = {} if shown is None else shown.columns
+    right |= cleared_adjustments(found, right)
     columns = differing(found, right)
     if not columns:
         return None

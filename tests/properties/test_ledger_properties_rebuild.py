@@ -9,9 +9,9 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.differences import LEDGER_KINDS
-from meter.usage import UsageEvent
 from meter.window import Window
 from tests.factories_ledger import aggregator_on
 from tests.fakes.rows import Fault
@@ -81,9 +81,9 @@ def tamper(store: Store, step: Tamper) -> None:
             store.tamper(table, partition, key, **{step.column: step.value})
 
 
-async def play(store: Store, steps: Sequence[Deliver | Tamper]) -> list[UsageEvent]:
+async def play(store: Store, steps: Sequence[Deliver | Tamper]) -> list[Countable]:
     """The events whose batches were handled to the end."""
-    safe: list[UsageEvent] = []
+    safe: list[Countable] = []
     for step in steps:
         match step:
             case Deliver(numbers, faults):
@@ -110,7 +110,7 @@ async def rebuild_all(store: Store, **options: bool) -> list[Found]:
     return found
 
 
-def counted(store: Store) -> list[UsageEvent]:
+def counted(store: Store) -> list[Countable]:
     """The events that have a marker."""
     ids = {key for name in LEDGERS for _, key in store.tables.get(name, {}) if key[0] == "c"}
     return [event for event in map(made_event, range(41)) if f"c|{event.id}" in ids]

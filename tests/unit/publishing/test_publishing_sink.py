@@ -52,7 +52,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> list[UsageEvent]:
     ]
     found = decode([raw_message(body) for body in bodies], now=NOW, retention=RETENTION)
     assert not found.dead_letters
-    return list(found.events)
+    return [event for event in found.events if isinstance(event, UsageEvent)]
 
 
 async def publishing_seconds(sink: PublishingSink, event: UsageEvent) -> float:
