@@ -6,9 +6,9 @@ MeterError
     Unauthenticated        401
     Forbidden              403
     NotServed              404: unknown path, operation or deployment
-    BadRequest             400, 411
+    BadRequest             400
     MethodNotAllowed       405, with the methods that are
-    TooLarge               413
+    TooLarge               413, 431; 408 or 400 for a body that does not come whole
     Overloaded             429 or 503 with a wait
   UpstreamError          a backend gave no usable answer
     UpstreamUnreachable    no connection

@@ -316,7 +316,8 @@ class _Body:
         while not self._is_ended:
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise TooLarge("The request body was not sent to its end.", status=400)
+                text = "The request body was not sent to its end."
+                raise TooLarge(text, status=400, code="BadRequest")
             part: bytes = message.get("body", b"")
             self._is_ended = not message.get("more_body", False)
             self._size += len(part)

@@ -108,7 +108,8 @@ class Forwarder:
         Raises Overloaded when all candidates are benched or throttle, the caller's own error when
         its body breaks off, and a CallerError with 502, 503 or 504 when they fail otherwise.
         """
-        tries.preferred_provisioned = preferred_provisioned(call.candidates)
+        if call.owner is None:
+            tries.preferred_provisioned = preferred_provisioned(call.candidates)
         owners = [backend for backend in call.candidates if backend.name == call.owner]
         others = [backend for backend in call.candidates if backend.name != call.owner]
         elsewhere: _Elsewhere | None = None
@@ -145,6 +146,7 @@ class Forwarder:
             answer = await self._try(call, backend, tries)
             if isinstance(answer, WholeAnswer) and call.is_elsewhere(answer.status, answer.body):
                 elsewhere.append(answer)
+                tries.preferred_provisioned = None  # what goes where it is stored has not spilled
             elif not isinstance(answer, Left):
                 return answer
 

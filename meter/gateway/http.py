@@ -114,7 +114,7 @@ def error_document(exc: CallerError) -> Mapping[str, object]:
         "error": {
             "code": exc.code,
             "message": exc.message,
-            "type": _ERROR_TYPES.get(exc.status, "server_error"),
+            "type": _error_type(exc.status),
             "param": None,
         }
     }
@@ -125,12 +125,7 @@ def event_stream_error(document: object) -> bytes:
     return b"data: %s\n\n" % json.dumps(document).encode()
 
 
-_ERROR_TYPES = {
-    400: "invalid_request_error",
-    401: "invalid_request_error",
-    403: "invalid_request_error",
-    404: "invalid_request_error",
-    405: "invalid_request_error",
-    413: "invalid_request_error",
-    429: "rate_limit_error",
-}
+def _error_type(status: int) -> str:
+    if status == 429:
+        return "rate_limit_error"
+    return "invalid_request_error" if status < 500 else "server_error"

@@ -52,7 +52,7 @@ class Metering:
             api_version=self.route.api_version,
             backend=backend.name if backend else None,
             tier=_tier(backend, headers),
-            spilled_from=_spilled_from(self.tries, headers),
+            spilled_from=_spilled_from(self.tries, headers) if is_charged else None,
             outcome=end.outcome,
             status=status,
             streaming=self.is_streaming,
