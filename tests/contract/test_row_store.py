@@ -373,6 +373,18 @@ async def test_a_scan_of_several_partitions_can_be_bounded_by_keys(
     assert [(partition, row.key) async for partition, row in scan] == [("p", "b"), ("q", "b")]
 
 
+async def test_a_scan_finds_more_than_a_page(store: RowStore, table: str) -> None:
+    """The service answers in pages of 1000, also where keys bound the range."""
+    keys = [f"{number:05}" for number in range(1100)]
+    for start in range(0, 1100, 100):
+        await store.write(table, P, insert=rows(*keys[start : start + 100]), update=[])
+    scan = store.scan(
+        table, first_partition=P, last_partition=P, first_key="00001", last_key="01098"
+    )
+
+    assert [row.key async for _, row in scan] == keys[1:1099]
+
+
 async def test_the_names_of_tables_are_found_by_their_beginning(
     store: MemoryRowStore | TablesRowStore, table: str
 ) -> None:
