@@ -11,7 +11,7 @@ from meter import bootstrap
 from meter.adapters.clock import system_dice
 from meter.adjustment import Adjustment, encode_adjustment
 from meter.commands.terminal import printable
-from meter.ledger.corrections import find_call, make_adjustment
+from meter.ledger.corrections import find_call, make_adjustment, moment_of
 from meter.ledger.decode import Message
 from meter.ledger.handler import BatchReport
 from meter.usage import TokenUsage, format_time, new_event_id
@@ -37,7 +37,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     command.add_argument("--subject", required=True, help="whose call it is")
     command.add_argument(
-        "--call", required=True, type=UUID, metavar="ID", help="its x-meter-event-id"
+        "--call", required=True, type=_event_id, metavar="ID", help="its x-meter-event-id"
     )
     command.add_argument("--reason", required=True, help="kept with the correction")
     for name in _COUNTS:
@@ -50,7 +50,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="the window it counts in, RFC 3339; default: now, so that closed months stay closed",
     )
     command.add_argument(
-        "--id", type=UUID, help="to try again what was printed before: it is counted once"
+        "--id", type=_event_id, help="to try again what was printed before: it is counted once"
     )
     command.add_argument("--dry-run", action="store_true", help="tell, and count nothing")
     command.set_defaults(run=partial(_run, command))
@@ -73,15 +73,17 @@ async def _adjust(
             text = f"no call {options.call} of subject {options.subject!r} is counted"
             print(f"error: {text}", file=sys.stderr)
             return 1
+        adjustment_id = options.id or new_event_id(now, system_dice().randbytes(10))
         try:
             adjustment = make_adjustment(
                 call,
-                adjustment_id=options.id or new_event_id(now, system_dice().randbytes(10)),
+                adjustment_id=adjustment_id,
                 subject=options.subject,
                 refers_to=options.call,
                 reason=options.reason,
                 usage=usage,
-                time=options.time or now,
+                # With the same id it must land in the same month, or it would count again.
+                time=options.time or moment_of(adjustment_id),
             )
         except ValueError as exc:
             parser.error(str(exc))
@@ -112,8 +114,22 @@ def _told(adjustment: Adjustment, report: BatchReport | None) -> str:
     )
 
 
+def _event_id(text: str) -> UUID:
+    try:
+        event_id = UUID(text)
+        moment_of(event_id)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes an event id, a UUIDv7; got {text!r}") from None
+    return event_id
+
+
 def _moment(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
-    if moment.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"needs its offset, like 2026-11-23T07:00Z; got {text!r}")
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"takes a time with its offset, like 2026-11-23T07:00Z; got {text!r}"
+        )
     return moment

@@ -20,7 +20,7 @@ async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCal
 
     The id holds the moment at which the call began (UUIDv7), and with it the month.
     """
-    begun = datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)
+    begun = moment_of(event_id)
     months = {window_of(moment, Period.MONTH) for moment in (begun, begun + LONGEST_CALL)}
     for month in sorted(months):
         key = call_row_key(event_id)
@@ -29,6 +29,13 @@ async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCal
             marker = read_marker(found[key])
             return None if isinstance(marker, Correction) else marker
     return None
+
+
+def moment_of(event_id: UUID) -> datetime:
+    """The moment at which an id was made (RFC 9562 section 5.7). Raises ValueError for other kinds."""
+    if event_id.version != 7:
+        raise ValueError(f"an event id is a UUIDv7, got {event_id}")
+    return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)
 
 
 def make_adjustment(

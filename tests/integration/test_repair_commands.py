@@ -244,3 +244,74 @@ def test_a_key_that_is_not_there_exits_with_1(
     assert code == 1
     assert output.err == "error: there is no dead letter 2026-11-23/0/9/0\n"
     assert "1 refused" in output.out
+
+
+def adjust(*words: str, call_id: object = None, subject: str = "alice") -> int:
+    event_id = call(1).id if call_id is None else call_id
+    return main(["adjust", "--subject", subject, "--call", str(event_id), *words])
+
+
+def adjusted(tables: Tables) -> list[tuple[int, int, int]]:
+    return [
+        (row["Calls"].value, row["TotalTokens"].value, row["AdjustedTotalTokens"].value)
+        for row in tables.rows("UsageByMonth")
+    ]
+
+
+def test_an_adjustment_is_counted_beside_its_call_and_once(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was printed can be run again under its id; the call keeps its numbers."""
+    tables.receive(message(call(1)))
+    reason = ("--reason", "the answer was filtered", "--completion-tokens", "-5")
+    dry = adjust(*reason, "--dry-run")
+    capsys.readouterr()
+    first = adjust(*reason)
+    told = capsys.readouterr().out
+    adjustment_id = told.split()[1]
+    again = adjust(*reason, "--id", adjustment_id)
+
+    assert (dry, first, again) == (0, 0, 0)
+    assert told.startswith(f"adjustment {adjustment_id} of call {call(1).id}\n")
+    assert told.endswith("  prompt +0  completion -5  total -5\ncounted\n")
+    assert capsys.readouterr().out.endswith("was counted before: nothing changed\n")
+    assert adjusted(tables) == [(1, 15, -5)]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["--reason", "r"], 2, "at least one count must be other than 0"),
+        (["--reason", "r", "--prompt-tokens", "-99"], 2, "prompt_tokens of the call is 10"),
+        (["--reason", " ", "--prompt-tokens", "-1"], 2, "a text of 1 to 500 characters"),
+        (["--reason", "r", "--prompt-tokens", "x"], 2, "invalid int value"),
+        (["--reason", "r", "--time", "2026-11-23"], 2, "takes a time with its offset"),
+        (["--reason", "r", "--time", "noon"], 2, "takes a time with its offset"),
+        (["--reason", "r", "--id", "7"], 2, "takes an event id, a UUIDv7"),
+        (["--reason", "r", "--prompt-tokens", "1", "--time", "2020-01-01T00Z"], 1, "days"),
+    ],
+)
+def test_an_adjustment_that_cannot_be_meant_says_what_is_accepted(
+    tables: Tables, capsys: pytest.CaptureFixture[str], words: list[str], code: int, told: str
+) -> None:
+    """2 for words, 1 for what the ledger says; nothing is written."""
+    tables.receive(message(call(1)))
+    try:
+        found = adjust(*words)
+    except SystemExit as ending:
+        found = int(str(ending.code))
+
+    assert found == code
+    assert told in capsys.readouterr().err
+    assert "AdjustedTotalTokens" not in tables.rows("UsageByMonth")[0]
+
+
+def test_a_call_that_is_not_counted_cannot_be_adjusted(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nor one of another subject."""
+    tables.receive(message(call(1)))
+    code = adjust("--reason", "r", "--prompt-tokens", "-1", subject="bob")
+
+    assert code == 1
+    assert capsys.readouterr().err == (f"error: no call {call(1).id} of subject 'bob' is counted\n")
