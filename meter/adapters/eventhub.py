@@ -208,11 +208,11 @@ class EventHubSender:
         lane.is_sending = False
 
     async def _send_batch(self, key: str, batch: Sequence[_Waiting]) -> _Refusal | None:
-        events = [event for each in batch for event in each.events]
-        messages: list[EventData | AmqpAnnotatedMessage] = [
-            _message(part) for part in _packed(events)
-        ]
         try:
+            events = [event for each in batch for event in each.events]
+            messages: list[EventData | AmqpAnnotatedMessage] = [
+                _message(part) for part in _packed(events)
+            ]
             # The SDK's own timeout makes it connect anew; ours is for where it does not return.
             async with asyncio.timeout(2 * self._send_timeout_seconds):
                 await self._producer.send_batch(
