@@ -17,6 +17,7 @@ class Measured:
     seconds: float
     cpu_seconds: float
     p50_ms: float
+    p95_ms: float
     p99_ms: float
 
     @property
@@ -55,6 +56,7 @@ async def load(port: int, request: bytes, *, pid: int, connections: int, calls: 
         seconds=seconds,
         cpu_seconds=cpu_seconds(pid) - cpu,
         p50_ms=latencies[len(latencies) // 2] * 1000,
+        p95_ms=latencies[len(latencies) * 95 // 100] * 1000,
         p99_ms=latencies[len(latencies) * 99 // 100] * 1000,
     )
 

@@ -1,9 +1,8 @@
 """Sends encoded events to Event Hubs (azure-eventhub, aio), and again until they are acknowledged.
 
-Every event of a subject goes to one hub partition, in the order in which they were given. Calls
-that end within a few milliseconds share one message a partition, a CloudEvents batch, since the SDK
-and the Functions host cost per message. While one send is under way for a partition, the next
-batch gathers.
+Every event of a subject goes to one hub partition, in the order in which they were given. While one
+send is under way for a partition, the next batch gathers: calls that end within a few milliseconds
+share one message, a CloudEvents batch, since the SDK and the Functions host cost per message.
 
 All goes over one link, by partition key: the SDK opens a connection of its own for each partition
 that is sent to by id, half a second each, and a namespace has only so many connections.
@@ -30,7 +29,6 @@ from meter.errors import PublishFailed
 from meter.ports import Clock, Dice
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
-GATHER_SECONDS = 0.002
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.4
 # The SDK then drops its connection, which may have gone silent, and makes a new one.
@@ -194,7 +192,9 @@ class EventHubSender:
                 await asyncio.sleep(pause)
 
     async def _send_lane(self, key: str, lane: _Lane) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
+        # What ends in this turn of the loop goes together. To wait longer costs a call more than it
+        # saves: the SDK sends one batch at a time, and what comes meanwhile gathers.
+        await asyncio.sleep(0)
         while batch := lane.take():
             refusal = await self._send_batch(key, batch)
             if refusal is None:
@@ -208,11 +208,11 @@ class EventHubSender:
         lane.is_sending = False
 
     async def _send_batch(self, key: str, batch: Sequence[_Waiting]) -> _Refusal | None:
-        events = [event for each in batch for event in each.events]
-        messages: list[EventData | AmqpAnnotatedMessage] = [
-            _message(part) for part in _packed(events)
-        ]
         try:
+            events = [event for each in batch for event in each.events]
+            messages: list[EventData | AmqpAnnotatedMessage] = [
+                _message(part) for part in _packed(events)
+            ]
             # The SDK's own timeout makes it connect anew; ours is for where it does not return.
             async with asyncio.timeout(2 * self._send_timeout_seconds):
                 await self._producer.send_batch(
