@@ -143,11 +143,13 @@ class Link:
         if side is not None:
             side.finish()
 
-    def drop(self) -> None:
-        """Give up what is not written yet; both sockets close soon."""
+    async def drop(self) -> None:
+        """Give up what is not written yet; return when both sockets are closed."""
         for side in (self.caller, self.target):
             if side is not None:
                 side.writer.transport.abort()
+                with suppress(OSError):
+                    await side.writer.wait_closed()
 
     def end(self, ending: Ending) -> None:
         """End both sides; the target is closed in order, so that it reads what was sent to it."""

@@ -61,7 +61,7 @@ class FaultProxy:
         except OSError:
             link.end(Ending.RESET)
         finally:
-            link.drop()
+            await link.drop()
             del self._links[link]
 
     async def _serve(self, link: Link) -> None:

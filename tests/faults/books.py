@@ -2,13 +2,14 @@
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from azure.data.tables import TableServiceClient
 
 from meter.ledger.keys import CALL_PREFIX, SUM_PREFIX, unescape
+from meter.usage import UsageEvent
 
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
 
@@ -90,3 +91,12 @@ def _added(rows: Iterable[tuple[str, Any]]) -> Mapping[str, Mapping[str, Totals]
         subject: {window: (count, tokens[subject][window]) for window, count in windows.items()}
         for subject, windows in calls.items()
     }
+
+
+def assert_counted_once(books: Books, events: Sequence[UsageEvent]) -> None:
+    """Each event has its marker with its tokens, and every sum and view agrees with the markers."""
+    for subject in {event.subject for event in events}:
+        account = books.of(subject)
+        own = [event for event in events if event.subject == subject]
+        assert account.calls == {str(event.id): event.usage.total_tokens for event in own}
+        assert account.problems() == []

@@ -3,32 +3,25 @@
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import count
 from random import Random
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 from azure.data.tables import TableServiceClient as BlockingTableServiceClient
-from azure.data.tables.aio import TableServiceClient
 
-from local.faults import Flow, HttpFaultProxy, RequestFault, Rules
-from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.bootstrap import build_aggregator
-from meter.errors import StorageUnavailable
+from local.faults import Flow, RequestFault, Rules
 from meter.ledger.decode import Message
-from meter.ledger.handler import Aggregator, BatchReport
 from meter.usage import TokenUsage, UsageEvent
 from tests.contract.test_row_store import running_azurite
-from tests.factories import NOW, RETENTION, message, raw_message, usage_event
-from tests.faults.books import VIEWS, Account, Books, read_books
+from tests.factories import NOW, message, raw_message, usage_event
+from tests.faults.books import VIEWS, Books, assert_counted_once, read_books
+from tests.faults.delivery import deliver, path_to
 
 OUTAGE_SECONDS = 2.0
-RETRY_SECONDS = 0.2  # the trigger's least wait is a second; the order of things is the same
 AT_ONCE = 3
 BUSY = json.dumps({"odata.error": {"code": "ServerBusy", "message": {"value": "busy"}}})
 NO_FAULT = RequestFault(path="nothing is like this")
@@ -36,64 +29,10 @@ LEAST_REQUESTS = 30  # a sweep that ends sooner has not failed each of them
 RUNS = count(1)  # each run has subjects of its own, since all share one Azurite
 
 
-@dataclass(frozen=True)
-class Clock:
-    """It is a little later than every event."""
-
-    def now(self) -> datetime:
-        return NOW + timedelta(hours=2)
-
-    def monotonic(self) -> float:
-        return 0.0
-
-
 @pytest.fixture(scope="module")
 def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
         yield connection_string
-
-
-@dataclass(frozen=True, slots=True)
-class Path:
-    """A way to the storage that can be broken."""
-
-    proxy: HttpFaultProxy
-    connection_string: str
-
-    @asynccontextmanager
-    async def aggregator(self, **options: object) -> AsyncIterator[Aggregator]:
-        """An aggregator in a process of its own, as it were: nothing in memory."""
-        # As the app has it but for the waits between the SDK's tries, which would take minutes here.
-        merged = {**CLIENT_OPTIONS, "retry_backoff_factor": 0, **options}
-        service = TableServiceClient.from_connection_string(self.connection_string, **merged)
-        store = TablesRowStore(service)
-        yield replace(build_aggregator(store, RETENTION), clock=Clock())
-        await store.close()
-
-
-@asynccontextmanager
-async def path_to(azurite: str) -> AsyncIterator[Path]:
-    [endpoint] = [part for part in azurite.split(";") if part.startswith("TableEndpoint=")]
-    target = urlsplit(endpoint.partition("=")[2]).port or 0
-    proxy = HttpFaultProxy("127.0.0.1", target)
-    port = await proxy.start()
-    yield Path(proxy, azurite.replace(f":{target}/", f":{port}/"))
-    await proxy.stop()
-
-
-async def deliver(
-    aggregator: Aggregator, batch: Sequence[Message], *, then: Aggregator | None = None
-) -> tuple[BatchReport, int]:
-    """Deliver a batch until it succeeds, as the trigger does, from the second time on to `then`."""
-    for failures in count():
-        try:
-            return await (aggregator if failures == 0 else then or aggregator).handle(
-                batch
-            ), failures
-        except StorageUnavailable:
-            assert failures < 100, "the batch never succeeds"
-            await asyncio.sleep(RETRY_SECONDS if failures > 3 else 0)
-    raise AssertionError
 
 
 def call(number: int, subject: str, minute: int, tokens: int) -> UsageEvent:
@@ -295,15 +234,6 @@ def batches_of(events: Sequence[UsageEvent], size: int) -> list[list[Message]]:
     """One message for each two events."""
     pairs = [message(*events[at : at + 2], sequence_number=at) for at in range(0, len(events), 2)]
     return [pairs[at : at + size] for at in range(0, len(pairs), size)]
-
-
-def assert_counted_once(books: Books, events: Sequence[UsageEvent]) -> None:
-    """Each event has its marker with its tokens, and every sum and view agrees with the markers."""
-    for subject in {event.subject for event in events}:
-        account: Account = books.of(subject)
-        own = [event for event in events if event.subject == subject]
-        assert account.calls == {str(event.id): event.usage.total_tokens for event in own}
-        assert account.problems() == []
 
 
 async def test_storage_that_refuses_everything_for_a_while_loses_nothing(azurite: str) -> None:
