@@ -56,9 +56,10 @@ class HttpFaultProxy(FaultProxy):
         await link.forward(Way.DOWN, _answer(fault.status, fault.answer.encode()))
 
     async def _send(self, link: Link, request: Request) -> Side:
-        target = link.target
-        if target is None or target.reader.at_eof():
-            link.target = target = await Side.connect(*self.target)
+        if link.target is not None and link.target.reader.at_eof():
+            await link.target.drop()
+            link.target = None
+        link.target = target = link.target or await Side.connect(*self.target)
         await link.forward(Way.UP, request.raw)
         if link.is_dead:
             await link.caller.reader.read()

@@ -102,6 +102,12 @@ class Side:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESETS)
             transport.abort()
 
+    async def drop(self) -> None:
+        """Give up what is not written yet; return when the socket is closed."""
+        self.writer.transport.abort()
+        with suppress(OSError):
+            await self.writer.wait_closed()
+
     def finish(self) -> None:
         """Say that nothing more comes, where it can still be said."""
         with suppress(OSError, RuntimeError):
@@ -147,9 +153,7 @@ class Link:
         """Give up what is not written yet; return when both sockets are closed."""
         for side in (self.caller, self.target):
             if side is not None:
-                side.writer.transport.abort()
-                with suppress(OSError):
-                    await side.writer.wait_closed()
+                await side.drop()
 
     def end(self, ending: Ending) -> None:
         """End both sides; the target is closed in order, so that it reads what was sent to it."""
