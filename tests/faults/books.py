@@ -36,6 +36,20 @@ class Books:
 
 
 @dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A sum that is not that of the markers."""
+
+    where: str
+    stored: Totals
+    markers: Totals
+
+    @property
+    def is_too_much(self) -> bool:
+        """Something is counted more than once; else something is missing."""
+        return self.stored > self.markers
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """What is stored of one subject."""
 
@@ -43,16 +57,16 @@ class Account:
     sums: Mapping[str, Totals] = field(default_factory=dict)
     views: Mapping[str, Totals] = field(default_factory=dict)
 
-    def problems(self) -> list[str]:
-        """Where markers, sums and views disagree; a sum that is too high is a call counted twice."""
-        truth = len(self.calls), sum(self.calls.values())
+    def disagreements(self) -> list[Disagreement]:
+        """Where the ledger's sums or the views, by hour, day or month, are not the markers' sum."""
+        markers = len(self.calls), sum(self.calls.values())
         found = []
         for period, length in (("month", 7), ("day", 10), ("hour", 13)):
             for name, totals in (("ledger", self.sums), ("view", self.views)):
-                windows = [found for window, found in totals.items() if len(window) == length]
-                added = sum(calls for calls, _ in windows), sum(tokens for _, tokens in windows)
-                if added != truth:
-                    found.append(f"{name} by {period}: {added}, markers: {truth}")
+                windows = [total for window, total in totals.items() if len(window) == length]
+                stored = sum(calls for calls, _ in windows), sum(tokens for _, tokens in windows)
+                if stored != markers:
+                    found.append(Disagreement(f"{name} by {period}", stored, markers))
         return found
 
 
@@ -99,4 +113,4 @@ def assert_counted_once(books: Books, events: Sequence[UsageEvent]) -> None:
         account = books.of(subject)
         own = [event for event in events if event.subject == subject]
         assert account.calls == {str(event.id): event.usage.total_tokens for event in own}
-        assert account.problems() == []
+        assert account.disagreements() == []

@@ -111,12 +111,13 @@ class Judgement:
     recorded: int
     lost: list[str]
     differing: list[str]
+    missing: list[str]
     doubled: list[str]
 
     @property
-    def is_good(self) -> bool:
-        """Nothing seen is lost, nothing is counted wrongly or twice."""
-        return not (self.lost or self.differing or self.doubled)
+    def problems(self) -> list[str]:
+        """Seen calls without a marker or with other tokens than billed, and sums that are wrong."""
+        return [*self.lost, *self.differing, *self.missing, *self.doubled]
 
 
 def judge(calls: Sequence[Call], books: Books, recorded: Mapping[str, Any]) -> Judgement:
@@ -132,12 +133,11 @@ def judge(calls: Sequence[Call], books: Books, recorded: Mapping[str, Any]) -> J
             lost.append(f"{call.subject} {call.event_id}")
         elif call.is_seen and (bill is None or bill["usage"]["total_tokens"] != tokens):
             differing.append(f"{call.subject} {call.event_id}: {tokens} tokens, billed {bill}")
-    doubled = [
-        f"{subject}: {problem}"
-        for subject, account in accounts.items()
-        for problem in account.problems()
-    ]
+    missing: list[str] = []
+    doubled: list[str] = []
     for subject, account in accounts.items():
+        for wrong in account.disagreements():
+            (doubled if wrong.is_too_much else missing).append(f"{subject}: {wrong}")
         bills = sum(each["caller_subject"] == subject for each in billed)
         if len(account.calls) > bills:
             doubled.append(f"{subject}: {len(account.calls)} calls counted, {bills} billed")
@@ -148,6 +148,7 @@ def judge(calls: Sequence[Call], books: Books, recorded: Mapping[str, Any]) -> J
         recorded=len(billed),
         lost=lost,
         differing=differing,
+        missing=missing,
         doubled=doubled,
     )
 
@@ -158,6 +159,6 @@ async def judge_in_the_end(stage: Stage, calls: Sequence[Call]) -> Judgement:
     give_up = loop.time() + DRAIN_SECONDS
     while True:
         judgement = judge(calls, await stage.books(), await stage.recorded())
-        if judgement.is_good or loop.time() > give_up:
+        if not judgement.problems or loop.time() > give_up:
             return judgement
         await asyncio.sleep(0.3)
