@@ -18,10 +18,13 @@ from azure.data.tables.aio import TableServiceClient
 
 from local.faults import FaultProxy, Flow, Rules
 from local.plan import AZURITE_ACCOUNT, AZURITE_KEY, HUB_NAME
-from meter.adapters.eventhub import EventHubSender, PublishingSink
+from meter.adapters.clients import build_producer
+from meter.adapters.clock import SystemClock, system_dice
+from meter.adapters.eventhub import EventHubSender
+from meter.adapters.hub_circuit import HubCircuit
 from meter.adapters.outbox import OUTBOX_TABLE, TableOutbox
+from meter.adapters.publishing import PublishingSink
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.bootstrap import build_producer
 from meter.ledger.decode import Message
 from meter.settings import AzureEndpoint, HubSettings
 from meter.usage import TokenUsage, UsageEvent
@@ -119,19 +122,26 @@ class Publisher:
 async def publisher_to(hub: HubProcess, azurite: str, name: str) -> AsyncIterator[Publisher]:
     proxy = FaultProxy("localhost", hub.port)
     endpoint = AzureEndpoint(connection_string=hub_connection_string(await proxy.start()))
-    sender = EventHubSender(build_producer(HubSettings(endpoint=endpoint, name=HUB_NAME)))
+    clock, dice = SystemClock(), system_dice()
+    sender = EventHubSender(
+        build_producer(HubSettings(endpoint=endpoint, name=HUB_NAME)),
+        clock=clock,
+        dice=dice,
+        patience_seconds=PUBLISH_TIMEOUT_SECONDS,
+    )
     service = TableServiceClient.from_connection_string(azurite, **CLIENT_OPTIONS)
     store = TablesRowStore(service)
-    outbox = TableOutbox(store)
+    outbox = TableOutbox(store, clock)
     sink = PublishingSink(
         sender,
         outbox,
+        HubCircuit(clock, dice),
         acknowledge_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
         waits_for_acknowledgement=True,
     )
     await sender.warm()
     yield Publisher(proxy, sender, outbox, sink, store, name)
-    await sink.close()
+    await sink.close(DRAIN_SECONDS)
     await sender.close()
     await store.close()
     await proxy.stop()
