@@ -5,10 +5,8 @@ sends them. The same batches on a store in memory show the share of this project
 the process uses beyond that on Azurite is the SDK's.
 """
 
-import json
 import os
 import resource
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,8 +19,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.data.tables.aio import TableServiceClient
 
 from bench.load import cpu_seconds
-from local.plan import make_plan
-from local.stack import Stack
+from bench.servers import SERVER_CORE, Ground
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.bootstrap import build_aggregator
 from meter.ledger.decode import Message
@@ -43,8 +40,9 @@ from meter.usage import (
 SUBJECTS = 50
 BATCH = 1_000
 EVENTS_A_MESSAGE = 20
+EVENTS = 30_000  # BENCH_EVENTS=1000000 shows that memory stays flat, in a quarter of an hour
 RETENTION = timedelta(days=100)
-OUR_CORE, OTHER_CORE = 0, 1
+_AZURITE, _MEMORY = "Azurite", "memory"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,45 +62,58 @@ class Folded:
         return self.events / self.seconds
 
 
-async def measure(*, events: int) -> dict[str, Folded]:
-    """Azurite and memory in the same run."""
-    with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(Path(folder), port=0, backends_file=None)
-        stack = Stack(plan)
-        await stack.start()
-        try:
-            pid = json.loads((plan.state / "stack.json").read_text())["pids"]["azurite"]
-            os.sched_setaffinity(pid, {OTHER_CORE})
-            os.sched_setaffinity(0, {OUR_CORE})
-            counter = _Counter()
-            service = TableServiceClient.from_connection_string(
-                plan.storage_connection_string, **CLIENT_OPTIONS, transport=counter
-            )
-            store = TablesRowStore(service)
-            try:
-                aggregator = build_aggregator(store, RETENTION)
-                on_azurite = await _run(aggregator, events=events, seed=1, counter=counter, pid=pid)
-            finally:
-                await store.close()
-        finally:
-            await stack.stop()
-        in_memory = await _run(
-            build_aggregator(_MemoryStore(), RETENTION),  # type: ignore[arg-type]  # a RowStore
-            events=events,
-            seed=1,
-            counter=_Counter(),
-            pid=os.getpid(),
-        )
-        return {"Azurite": on_azurite, "memory": in_memory}
+async def measure(ground: Ground) -> dict[str, Folded]:
+    """Azurite, then memory, in this process on its own core."""
+    os.sched_setaffinity(0, {SERVER_CORE})
+    counter = _Counter()
+    service = TableServiceClient.from_connection_string(
+        ground.settings["MeterStorage"], **CLIENT_OPTIONS, transport=counter
+    )
+    store = TablesRowStore(service)
+    try:
+        aggregator = build_aggregator(store, RETENTION)
+        on_azurite = await _run(aggregator, counter=counter, pid=ground.azurite_pid)
+    finally:
+        await store.close()
+    aggregator = build_aggregator(_MemoryStore(), RETENTION)  # type: ignore[arg-type]  # a RowStore
+    in_memory = await _run(aggregator, counter=_Counter(), pid=os.getpid())
+    return {_AZURITE: on_azurite, _MEMORY: in_memory}
 
 
-async def _run(
-    aggregator: Aggregator, *, events: int, seed: int, counter: "_Counter", pid: int
-) -> Folded:
-    await _fold(aggregator, events=5 * BATCH, seed=seed + 1)  # connect, make tables, warm up
+def report(results: Mapping[str, Folded]) -> list[str]:
+    """The results as Markdown."""
+    azurite, memory = results[_AZURITE], results[_MEMORY]
+    ours = memory.our_cpu_seconds
+    shares = {
+        "this project's code": ours,
+        "SDK and HTTP": azurite.our_cpu_seconds - ours,
+        "Azurite": azurite.store_cpu_seconds,
+    }
+    return [
+        "## Aggregator",
+        "",
+        f"{azurite.events:,} events of {SUBJECTS} subjects in batches of {BATCH:,} on Azurite, the "
+        "aggregator in one process on one core, Azurite on the other. This project's share is what "
+        "the same events cost on a store in memory.",
+        "",
+        "| events/s | table transactions an event | memory grown |",
+        "|---|---|---|",
+        f"| {azurite.events_a_second:,.0f} | {azurite.requests / azurite.events:.3f} "
+        f"| {azurite.memory_grown_mb:.1f} MB |",
+        "",
+        "| CPU of | ms an event |",
+        "|---|---|",
+        *(f"| {name} | {cpu / azurite.events * 1000:.3f} |" for name, cpu in shares.items()),
+        "",
+    ]
+
+
+async def _run(aggregator: Aggregator, *, counter: "_Counter", pid: int) -> Folded:
+    events = int(os.environ.get("BENCH_EVENTS") or EVENTS)
+    await _fold(aggregator, events=5 * BATCH, seed=1)  # connect, make tables, warm up
     memory, counter.requests = _memory_mb(), 0
     ours, stores, begun = cpu_seconds(os.getpid()), cpu_seconds(pid), time.perf_counter()
-    spent = await _fold(aggregator, events=events, seed=seed)
+    spent = await _fold(aggregator, events=events, seed=2)
     making = spent.making_cpu_seconds
     return Folded(
         events=events,

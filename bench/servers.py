@@ -28,6 +28,7 @@ class Ground:
 
     settings: Mapping[str, str]
     request: bytes
+    azurite_pid: int
 
 
 @asynccontextmanager
@@ -52,7 +53,10 @@ async def ground() -> AsyncIterator[Ground]:
                 "BACKEND_URL": f"http://127.0.0.1:{port}",
             }
             try:
-                yield Ground(settings=settings, request=_request(token))
+                pids = json.loads((plan.state / "stack.json").read_text())["pids"]
+                yield Ground(
+                    settings=settings, request=_request(token), azurite_pid=pids["azurite"]
+                )
             finally:
                 backend.terminate()
                 await backend.wait()
