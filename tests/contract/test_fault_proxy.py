@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 import pytest
@@ -373,7 +374,7 @@ async def test_the_command_takes_rules_over_its_control_port(echo: Echo) -> None
 
 def test_rules_are_read_from_json_as_python_writes_them() -> None:
     """Every key of the tables in `rules.py`, and the defaults for those left out."""
-    fault = {
+    fault: dict[str, Any] = {
         "number": 3,
         "method": "PUT",
         "path": "/a",
@@ -406,19 +407,7 @@ def test_rules_are_read_from_json_as_python_writes_them() -> None:
         freeze=True,
         refuse=True,
         count=7,
-        requests=(
-            RequestFault(
-                number=3,
-                method="PUT",
-                path="/a",
-                body="b",
-                count=None,
-                repeats=True,
-                applied=True,
-                status=503,
-                answer="{}",
-            ),
-        ),
+        requests=(RequestFault(**fault),),
     )
 
 

@@ -12,6 +12,7 @@ from tests.faults.stage import Stage, staged
 from tests.running import new_subject
 
 KILLS = 2
+SEEN_BEFORE = 25  # answered calls before each kill, so that it comes under load
 AT_ONCE = 16
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -37,7 +38,7 @@ async def test_a_worker_killed_in_the_middle_of_relays_loses_no_call_that_was_se
     stage.stack.fault({"chunk_delay_ms": 20, "count": None})
     async with callers.calling(AT_ONCE):
         for _ in range(KILLS):
-            await callers.until_seen(40)
+            await callers.until_seen(SEEN_BEFORE)
             await stage.kill_worker()
         await callers.until_seen(20)
     judgement = await judge_in_the_end(stage, callers.calls)
@@ -51,10 +52,10 @@ async def test_a_worker_killed_while_events_are_published_loses_no_call_that_was
     stage: Stage, callers: Callers
 ) -> None:
     """The hub is slow, so that most calls wait for it when kill -9 comes; some are there already."""
-    await stage.hub_proxy.put(Rules(up=Flow(latency_ms=100), down=Flow(latency_ms=100)))
+    await stage.hub_proxy.put(Rules(up=Flow(latency_ms=70), down=Flow(latency_ms=70)))
     async with callers.calling(AT_ONCE):
         for _ in range(KILLS):
-            await callers.until_seen(40)
+            await callers.until_seen(SEEN_BEFORE)
             await stage.kill_worker()
     await stage.clear()
     judgement = await judge_in_the_end(stage, callers.calls)
@@ -72,7 +73,7 @@ async def test_a_worker_killed_while_it_commits_doubles_nothing(
             await stage.storage_proxy.put(
                 Rules(up=Flow(latency_ms=latency_ms), down=Flow(latency_ms=latency_ms))
             )
-            await callers.until_seen(40)
+            await callers.until_seen(SEEN_BEFORE)
             await storage_is_written_to(stage)
             await stage.kill_worker()
     await stage.clear()
@@ -94,7 +95,7 @@ async def test_a_hub_killed_under_load_loses_and_doubles_nothing(
     """kill -9 of the endpoint, gone for a second: its disk and the outbox have everything."""
     async with callers.calling(AT_ONCE):
         for _ in range(KILLS):
-            await callers.until_seen(40)
+            await callers.until_seen(SEEN_BEFORE)
             stage.hub.kill()
             await asyncio.sleep(1)
             await asyncio.to_thread(stage.hub.start)
