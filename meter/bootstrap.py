@@ -70,7 +70,8 @@ from meter.settings import (
 
 # Of the time in which the process must end: answers have the rest of it.
 CLOSING_SHARE = 0.4
-RELAYS_SHARE, SINK_SHARE = 0.1, 0.6
+# Of that rest: streams end, those that are cut are counted, what is pending is saved, links close.
+RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,8 @@ class Gateway:
 
     async def close(self, seconds: float) -> None:
         """End what is under way and publish it, in about that time."""
-        await finish_relays(RELAYS_SHARE * seconds)
+        self.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
+        await finish_relays(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)
         await self.sink.close(SINK_SHARE * seconds)
         for closable in self.closables:
             await closable.close()

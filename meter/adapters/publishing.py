@@ -78,16 +78,21 @@ class PublishingSink:
             # Shielded: a caller that leaves must not take its usage event with it.
             await asyncio.shield(task)
 
-    async def close(self, seconds: float) -> None:
-        """Return when all that was taken is safe or, after that time, in the log."""
+    def hurry(self, seconds: float) -> None:
+        """Have all that is pending, and all that still comes, safe or in the log in that time."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + seconds
         self._hub_seconds = min(self._hub_seconds, HUB_SHARE * seconds)
         self._outbox_seconds = min(self._outbox_seconds, OUTBOX_SHARE * seconds)
         hurried = loop.time() + self._hub_seconds
         for window in self._windows:
             if not window.expired():
                 window.reschedule(min(window.when() or hurried, hurried))
+
+    async def close(self, seconds: float) -> None:
+        """Return when all that was taken is safe or, after that time, in the log."""
+        self.hurry(seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
         while self._tasks and loop.time() < end:
             await asyncio.wait(self._tasks, timeout=end - loop.time())
         late = tuple(self._tasks)

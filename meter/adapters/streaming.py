@@ -266,17 +266,17 @@ async def _send_stream(relay: Relay, start: Message, receive: Receive, send: Sen
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def finish_relays(seconds: float) -> None:
-    """Wait that long for streams that are still metered, then cut them and wait as long again.
+async def finish_relays(seconds: float, *, cut_seconds: float) -> None:
+    """Wait so long for streams that are still metered, then cut them and wait until they are counted.
 
-    One that is cut publishes what is known of it.
+    One that is cut publishes what is known of it, for which it has `cut_seconds`.
     """
     if _relays:
         _, late = await asyncio.wait(_relays, timeout=seconds)
         for task in late:
             task.cancel()
         if late:
-            await asyncio.wait(late, timeout=seconds)
+            await asyncio.wait(late, timeout=cut_seconds)
 
 
 class _Body:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -168,7 +169,7 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
         await task
     go_on.set()
 
-    await finish_relays(5)
+    await finish_relays(5, cut_seconds=5)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
@@ -183,11 +184,39 @@ async def test_a_stream_that_does_not_end_before_the_process_is_counted_as_far_a
     task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
     await upstream_answer.is_waiting.wait()
 
-    await finish_relays(0.05)
+    await finish_relays(0.05, cut_seconds=5)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.ESTIMATED)
     assert event.usage.completion_tokens == 1
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_stream_that_is_cut_is_waited_for_until_it_is_counted() -> None:
+    """To estimate and to publish takes its time, and the process must not end before."""
+    counted: list[str] = []
+
+    class SlowToCount:
+        """A relay that is cut and then takes a while."""
+
+        async def run(self, sink: object) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.1)
+                counted.append("counted")
+
+    relay: Any = SlowToCount()
+    made, wire = door(stream_answer(DONE_FRAME)), Wire()
+    response = GatewayResponse(replace(await made.stream(), relay=relay))
+    task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    await finish_relays(0.01, cut_seconds=5)
+
+    assert counted == ["counted"]
     with pytest.raises(asyncio.CancelledError):
         await task
 
