@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OPENAI1 := $(VENV)/openai1
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test check bench up format lock clean
+.PHONY: setup demo test soak check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 
@@ -34,6 +34,9 @@ demo:
 
 test: setup $(OPENAI1)/.installed
 	$(PY) -m pytest
+
+soak: setup
+	$(PY) -m tests.faults.soak --seconds 600
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -1,4 +1,4 @@
-"""The function app's entry points: front door, aggregator and outbox timer.
+"""The function app's entry points: front door, aggregator and three timers.
 
 The host imports this module on every cold start and drops the whole app if that fails, so nothing
 here connects or reads settings that can be wrong. Annotations must be real at run time.
@@ -11,10 +11,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from meter.adapters.functions import hub_messages
+from meter.adapters.streaming import before_exit
 from meter.bootstrap import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 _app = App()
+before_exit(_app.close, answers_seconds=_app.answers_seconds())
 
 
 @app.function_name("front_door")
@@ -53,3 +55,18 @@ async def aggregator(events: List[func.EventHubEvent]) -> None:  # noqa: UP006  
 async def outbox(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
     """Every minute: publish what Event Hubs did not take before."""
     await _app.republish()
+
+
+@app.function_name("sweep")
+@app.timer_trigger(arg_name="timer", schedule="0 */10 * * * *", run_on_startup=False)
+async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
+    """Every ten minutes: show sums that a crash left unshown."""
+    await _app.sweep()
+
+
+# A function of its own, so that who must keep every ledger can switch off this one alone.
+@app.function_name("retention")
+@app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *", run_on_startup=False)
+async def retention(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
+    """Every day: drop ledgers that no call can be counted in any more."""
+    await _app.drop_old_ledgers()

@@ -17,6 +17,7 @@ class Measured:
     seconds: float
     cpu_seconds: float
     p50_ms: float
+    p95_ms: float
     p99_ms: float
 
     @property
@@ -44,7 +45,7 @@ async def load(port: int, request: bytes, *, pid: int, connections: int, calls: 
         writer.close()
         await writer.wait_closed()
 
-    cpu, begun = _cpu_seconds(pid), time.perf_counter()
+    cpu, begun = cpu_seconds(pid), time.perf_counter()
     async with asyncio.TaskGroup() as tasks:
         for _ in range(connections):
             tasks.create_task(client())
@@ -53,12 +54,14 @@ async def load(port: int, request: bytes, *, pid: int, connections: int, calls: 
     return Measured(
         calls=len(latencies),
         seconds=seconds,
-        cpu_seconds=_cpu_seconds(pid) - cpu,
+        cpu_seconds=cpu_seconds(pid) - cpu,
         p50_ms=latencies[len(latencies) // 2] * 1000,
+        p95_ms=latencies[len(latencies) * 95 // 100] * 1000,
         p99_ms=latencies[len(latencies) * 99 // 100] * 1000,
     )
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """CPU seconds a process has used, in the system's ticks."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -29,7 +29,7 @@ type backendType = {
   @description('How the app proves itself to the backend; { "kind": "managed-identity" } where left out.')
   auth: object?
 
-  @description('Name of the existing account; where left out, no role is assigned.')
+  @description('Name of the existing account; where left out, no role is assigned, and the backend has no resource_id.')
   accountName: string?
 
   @description('Resource group of the existing account; where left out, that of this deployment.')
@@ -181,6 +181,9 @@ param logRetentionDays int = 30
 @description('Object id of the Entra group that may read the usage tables; empty: no such assignment.')
 param analystsGroupId string = ''
 
+@description('Object id of the Entra group that may read the Azure OpenAI accounts\' metrics, for `python -m meter reconcile`; empty: no such assignment.')
+param operatorsGroupId string = ''
+
 // -- derived --
 
 var suffix = uniqueString(resourceGroup().id, namePrefix)
@@ -205,6 +208,14 @@ var backendEntries = [
     tier: backend.tier
     auth: backend.?auth ?? { kind: 'managed-identity' }
     deployments: backend.deployments
+    resource_id: empty(backend.?accountName)
+      ? null
+      : resourceId(
+          backend.?accountSubscriptionId ?? subscription().subscriptionId,
+          backend.?accountResourceGroup ?? resourceGroup().name,
+          'Microsoft.CognitiveServices/accounts',
+          backend.?accountName ?? 'none'
+        )
   }
 ]
 
@@ -319,6 +330,7 @@ module openAiAccess 'modules/openai-access.bicep' = [
     params: {
       accountName: backend.?accountName ?? 'none'
       appPrincipalId: identity.outputs.principalId
+      operatorsGroupId: operatorsGroupId
     }
   }
 ]

@@ -5,7 +5,7 @@
 | starting | printed `ready`, or listens | running                                                |
 | starting | ended                       | failed: its first start; else starting again           |
 | running  | ended                       | starting again after `RESTART_SECONDS`, on its port    |
-| any      | stop                        | SIGTERM, after `STOP_SECONDS` SIGKILL; stopped         |
+| any      | stop                        | SIGTERM, after `stop_seconds` SIGKILL; stopped         |
 """
 
 import asyncio
@@ -39,6 +39,7 @@ class Child:
     log_path: Path
     environment: Mapping[str, str] = field(default_factory=dict)
     says_ready: bool = True
+    stop_seconds: float = STOP_SECONDS
     on_change: Callable[[], None] = lambda: None
     pid: int | None = None
     _process: asyncio.subprocess.Process | None = None
@@ -61,7 +62,7 @@ class Child:
         if process.returncode is None:
             _signal_group(process.pid, signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+                await asyncio.wait_for(process.wait(), self.stop_seconds)
         _signal_group(process.pid, signal.SIGKILL)
         await process.wait()
 

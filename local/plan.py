@@ -121,7 +121,10 @@ class Plan:
         }
 
     def _backend(self, name: str) -> dict[str, object]:
-        names = ("gpt-4o", "gpt-4o-mini", "text-embedding-3-small")
+        names = (
+            *("gpt-4o", "gpt-4o-mini", "text-embedding-3-small"),
+            *("gpt-image-1", "gpt-4o-transcribe", "whisper", "tts"),
+        )
         return {
             "name": name,
             "url": f"http://127.0.0.1:{self.ports[name]}",

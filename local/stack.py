@@ -9,19 +9,25 @@ from pathlib import Path
 from local.child import Child, ChildFailed
 from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
 
+# Streams end, or are cut, and what is known of them is published.
+GATEWAY_STOP_SECONDS = 60.0
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Stack:
-    """A running stack. `start` returns when everything is ready; `stop` leaves nothing behind."""
+    """A running stack. `start` returns when everything is ready; `stop` leaves nothing behind.
 
-    def __init__(self, plan: Plan, *, host: str = "worker") -> None:
+    Without a host it has all but the function app, for benchmarks that bring their own.
+    """
+
+    def __init__(self, plan: Plan, *, host: str | None = "worker") -> None:
         self.plan = plan
         children = [self._azurite(), self._eventhubs(), self._issuer()]
         if plan.backends_file is None:
             children += [self._backend(name) for name in BACKEND_NAMES]
         self._infrastructure = children
-        self._gateway = self._function_app(host)
+        self._apps = [] if host is None else [self._function_app(host)]
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
@@ -29,16 +35,17 @@ class Stack:
         self.plan.write_files()
         (self.plan.state / "stack.json").unlink(missing_ok=True)
         try:
-            for child in (*self._infrastructure, self._gateway):
+            for child in (*self._infrastructure, *self._apps):
                 self._running.push_async_callback(child.stop)
             async with asyncio.TaskGroup() as tasks:
                 for child in self._infrastructure:
                     tasks.create_task(child.start())
-            await self._gateway.start()
+            for app in self._apps:
+                await app.start()
         except* ChildFailed as failures:
             await self.stop()
             raise failures.exceptions[0] from None
-        for child in (*self._infrastructure, self._gateway):
+        for child in (*self._infrastructure, *self._apps):
             child.on_change = self._write_stack
         self._write_stack()
 
@@ -48,7 +55,7 @@ class Stack:
         (self.plan.state / "stack.json").unlink(missing_ok=True)
 
     def _write_stack(self) -> None:
-        children = (*self._infrastructure, self._gateway)
+        children = (*self._infrastructure, *self._apps)
         pids = {child.name: child.pid for child in children}
         write_json(self.plan.state / "stack.json", self.plan.describe(pids))
 
@@ -105,6 +112,7 @@ class Stack:
             return self._core_tools()
         child = self._python("gateway", "local.functions", "--app", str(REPOSITORY))
         child.environment = {**child.environment, **self.plan.settings()}
+        child.stop_seconds = GATEWAY_STOP_SECONDS
         return child
 
     def _core_tools(self) -> Child:

@@ -8,59 +8,70 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from azure.core.credentials_async import AsyncTokenCredential
-from azure.data.tables.aio import TableServiceClient
-from azure.eventhub.aio import EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
-from meter.adapters.eventhub import EventHubSender, PublishingSink
+from meter.adapters.eventhub import EventHubSender
+from meter.adapters.hub_circuit import HubCircuit
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.outbox import TableOutbox
+from meter.adapters.publishing import PublishingSink
+from meter.adapters.readiness import readiness
 from meter.adapters.spool import FileSpool
-from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request
-from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request, live
+from meter.adapters.tables import TablesRowStore
 from meter.adapters.tokenizer import token_counter
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config import InvalidSettings, event_hub_name, load_settings, load_storage_settings
-from meter.errors import CallerError, PublishFailed, StorageUnavailable
+from meter.config import (
+    InvalidSettings,
+    event_hub_name,
+    load_publish_settings,
+    load_reconcile_settings,
+    load_settings,
+    load_storage_settings,
+    shutdown_seconds,
+)
 from meter.gateway.auth import TokenVerifier
 from meter.gateway.backend import ManagedIdentity
 from meter.gateway.estimate import Estimator
 from meter.gateway.forward import Forwarder
 from meter.gateway.handler import CallLimits, FrontDoor
 from meter.gateway.headers import exceeds, headers_too_large
-from meter.gateway.http import Answer, error_answer
+from meter.gateway.http import error_answer, internal_error, not_configured
 from meter.gateway.jwks import KeyRing
 from meter.gateway.pool import Pool
 from meter.gateway.relay import Drains, RelayTimes
 from meter.ledger.commit import Committer
 from meter.ledger.handler import Aggregator
+from meter.ledger.retention import Retention
 from meter.ledger.subjects import SubjectWriter
+from meter.ledger.sweep import Sweep
 from meter.ledger.view import ViewWriter
 from meter.settings import (
-    AzureEndpoint,
     Durability,
     GatewaySettings,
-    HubSettings,
     Limits,
     OnDisconnect,
+    PublishSettings,
+    ReconcileSettings,
     Settings,
-    StorageSettings,
 )
 
-READY_TIMEOUT_SECONDS = 5.0
-FINISH_SECONDS = 5.0
+# Of the time in which the process must end: answers have the rest of it.
+CLOSING_SHARE = 0.4
+# Of that rest: streams end, those that are cut are counted, what is pending is saved, links close.
+RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +81,27 @@ class _Closable(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Publisher:
+    """The ways out for usage events: one warm link to the hub, and the outbox."""
+
+    sender: EventHubSender
+    outbox: TableOutbox
+    store: TablesRowStore
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self.sender.close()
+        await self.store.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """A front door with all it stands on. `close` publishes what is pending first."""
+    """A front door with all it stands on."""
 
     front_door: FrontDoor
     keys: KeyRing
-    sender: EventHubSender
-    store: TablesRowStore
-    outbox: TableOutbox
+    publisher: Publisher
+    sink: PublishingSink
     settings: GatewaySettings
     closables: tuple[_Closable, ...]
 
@@ -93,10 +117,14 @@ class Gateway:
             return GatewayResponse(error_answer(headers_too_large()))
         return GatewayResponse(await self.front_door.handle(limited))
 
-    async def close(self) -> None:
-        """Finish what is under way, in the order in which it depends on each other."""
-        await finish_relays()
-        await self.front_door.finish(FINISH_SECONDS, cut_seconds=FINISH_SECONDS)
+    async def close(self, seconds: float) -> None:
+        """End what is under way and publish it, in about that time."""
+        self.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
+        waits, cuts = RELAYS_SHARE * seconds, CUT_SHARE * seconds
+        await asyncio.gather(
+            finish_relays(waits, cut_seconds=cuts), self.front_door.finish(waits, cut_seconds=cuts)
+        )
+        await self.sink.close(SINK_SHARE * seconds)
         for closable in self.closables:
             await closable.close()
 
@@ -109,6 +137,7 @@ class App:
     ) -> None:
         self._environment = environment
         self._gateway: Gateway | None = None
+        self._publisher: Publisher | None = None
         self._aggregator: Aggregator | None = None
         self._store: TablesRowStore | None = None
         self._warming: asyncio.Task[None] | None = None
@@ -122,18 +151,19 @@ class App:
             gateway = self.gateway()
         except InvalidSettings as exc:
             log.error("settings_invalid problems=%s", "; ".join(exc.problems))
-            return GatewayResponse(error_answer(_not_configured()))
+            return GatewayResponse(not_configured())
         try:
             return await gateway.answer(request)
         except Exception:
             # The last line: a fault of ours is answered in the shape callers can read.
             log.exception("call_failed_unexpectedly")
-            return GatewayResponse(_internal_error())
+            return GatewayResponse(internal_error())
 
     def gateway(self) -> Gateway:
         """The front door. Raises InvalidSettings."""
         if self._gateway is None:
-            self._gateway = build_gateway(load_settings(self._environment()))
+            settings = load_settings(self._environment())
+            self._gateway = build_gateway(settings, self._publisher_of(settings.publish))
             # Connecting takes longer than most calls wait for it; the first call pays once.
             self._warming = asyncio.create_task(_warm(self._gateway))
         return self._gateway
@@ -146,27 +176,57 @@ class App:
     def aggregator(self) -> Aggregator:
         """The aggregator. Raises InvalidSettings."""
         if self._aggregator is None:
-            settings = load_storage_settings(self._environment())
-            self._store = build_store(settings)
-            self._aggregator = build_aggregator(self._store, settings.retention)
+            store, retention = self._storage()
+            self._aggregator = build_aggregator(store, retention)
         return self._aggregator
 
+    async def sweep(self) -> int:
+        """One run of the sweep timer: how many view rows it healed."""
+        store, _ = self._storage()
+        return await Sweep(store=store, clock=SystemClock()).run()
+
+    async def drop_old_ledgers(self) -> list[str]:
+        """One run of the retention timer: the tables it dropped."""
+        store, retention = self._storage()
+        return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
+
     async def republish(self) -> int:
-        """One run of the outbox timer: how many events were published."""
-        gateway = self.gateway()
-        return await gateway.outbox.republish(gateway.sender)
+        """One run of the outbox timer: how many events were published. Raises InvalidSettings."""
+        publisher = self._publisher_of(load_publish_settings(self._environment()))
+        backlog = await publisher.outbox.backlog()
+        log.info(
+            "outbox_backlog events=%d oldest_seconds=%.0f", backlog.events, backlog.oldest_seconds
+        )
+        return await publisher.outbox.republish(publisher.sender)
 
     def event_hub_name(self) -> str:
         """The hub's name, for the trigger's binding."""
         return event_hub_name(self._environment())
 
+    def answers_seconds(self) -> float:
+        """How long answers may go on when the process is told to end."""
+        return shutdown_seconds(self._environment()) * (1 - CLOSING_SHARE)
+
     async def close(self) -> None:
-        """Publish what is pending and disconnect."""
+        """Publish what is pending and disconnect, in what is left of `METER_SHUTDOWN_SECONDS`."""
+        seconds = shutdown_seconds(self._environment()) * CLOSING_SHARE
         if self._gateway is not None:
-            await self._gateway.close()
-            self._gateway = None
-        if self._store is not None:
-            await self._store.close()
+            await self._gateway.close(seconds)
+        for closable in (self._publisher, self._store):
+            if closable is not None:
+                await closable.close()
+        self._gateway = self._publisher = self._store = self._aggregator = None
+
+    def _publisher_of(self, settings: PublishSettings) -> Publisher:
+        if self._publisher is None:
+            self._publisher = build_publisher(settings)
+        return self._publisher
+
+    def _storage(self) -> tuple[TablesRowStore, timedelta]:
+        settings = load_storage_settings(self._environment())
+        if self._store is None:
+            self._store = build_store(settings)
+        return self._store, settings.retention
 
     async def _readiness(self) -> Response:
         try:
@@ -174,10 +234,14 @@ class App:
         except InvalidSettings as exc:
             shown = sorted({f"{problem.setting} {problem.text}" for problem in exc.found})
             return _health({"status": "unready", "settings": shown}, status=503)
-        reasons = [reason async for reason in _unready(gateway)]
-        if reasons:
-            return _health({"status": "unready", "reasons": reasons}, status=503)
-        return _health({"status": "ready"})
+        found = await readiness(
+            hub=gateway.publisher.sender,
+            storage=gateway.publisher.store,
+            outbox=gateway.publisher.outbox,
+            keys=gateway.keys,
+            issuers=gateway.settings.rules.issuers,
+        )
+        return _health(found, status=200 if found["status"] == "ready" else 503)
 
 
 def current_settings() -> Settings:
@@ -195,17 +259,41 @@ async def open_store() -> AsyncIterator[TablesRowStore]:
         await store.close()
 
 
-def build_gateway(settings: Settings) -> Gateway:
+def current_reconcile_settings() -> ReconcileSettings:
+    """What a reconciliation needs of the environment. Raises InvalidSettings."""
+    return load_reconcile_settings(os.environ)
+
+
+@asynccontextmanager
+async def open_aggregator() -> AsyncIterator[Aggregator]:
+    """An aggregator on the tables the environment names, for commands. Raises InvalidSettings."""
+    retention = load_storage_settings(os.environ).retention
+    async with open_store() as store:
+        yield build_aggregator(store, retention)
+
+
+def build_publisher(settings: PublishSettings) -> Publisher:
+    """Wire the ways out for usage events. Must be called in the event loop they will live in."""
+    clock, store = SystemClock(), build_store(settings.storage)
+    sender = EventHubSender(
+        build_producer(settings.hub),
+        clock=clock,
+        dice=system_dice(),
+        patience_seconds=settings.timeout_seconds,
+    )
+    return Publisher(sender=sender, outbox=TableOutbox(store, clock), store=store)
+
+
+def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     """Wire a front door. Must be called in the event loop it will live in."""
     gateway, limits = settings.gateway, settings.gateway.limits
     clock = SystemClock()
+    dice = system_dice()
     identity = DefaultAzureCredential() if _needs_identity(settings) else None
-    store = build_store(settings.storage)
-    outbox = TableOutbox(store)
-    sender = EventHubSender(build_producer(settings.hub))
     sink = PublishingSink(
-        sender,
-        outbox,
+        publisher.sender,
+        publisher.outbox,
+        HubCircuit(clock, dice),
         acknowledge_timeout_seconds=limits.publish_timeout_seconds,
         waits_for_acknowledgement=gateway.durability is Durability.ACKNOWLEDGED,
     )
@@ -214,7 +302,6 @@ def build_gateway(settings: Settings) -> Gateway:
         idle_timeout_seconds=limits.idle_timeout_seconds,
     )
     keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
-    dice = system_dice()
     front_door = FrontDoor(
         verifier=TokenVerifier(gateway.rules, keys, clock),
         forwarder=Forwarder(
@@ -242,11 +329,10 @@ def build_gateway(settings: Settings) -> Gateway:
     return Gateway(
         front_door=front_door,
         keys=keys,
-        sender=sender,
-        store=store,
-        outbox=outbox,
+        publisher=publisher,
+        sink=sink,
         settings=gateway,
-        closables=(upstream, sink, sender, store, *identities),
+        closables=(upstream, *identities),
     )
 
 
@@ -275,34 +361,6 @@ def build_aggregator(store: TablesRowStore, retention: timedelta) -> Aggregator:
     )
 
 
-def build_store(settings: StorageSettings) -> TablesRowStore:
-    """Connect to Table Storage."""
-    endpoint = settings.endpoint
-    if endpoint.connection_string is not None:
-        service = TableServiceClient.from_connection_string(
-            endpoint.connection_string, **CLIENT_OPTIONS
-        )
-    else:
-        assert endpoint.address is not None, "settings name one or the other"
-        service = TableServiceClient(
-            endpoint.address, credential=_identity(endpoint), **CLIENT_OPTIONS
-        )
-    return TablesRowStore(service)
-
-
-def build_producer(settings: HubSettings) -> EventHubProducerClient:
-    """Connect to Event Hubs. The SDK's own retries stay few: the outbox stands behind them."""
-    endpoint = settings.endpoint
-    if endpoint.connection_string is not None:
-        return EventHubProducerClient.from_connection_string(
-            endpoint.connection_string, eventhub_name=settings.name, retry_total=1
-        )
-    assert endpoint.address is not None, "settings name one or the other"
-    return EventHubProducerClient(
-        endpoint.address, settings.name, _identity(endpoint), retry_total=1
-    )
-
-
 class _AsgiApp:
     """The front door without a Functions host, for containers and benchmarks."""
 
@@ -311,21 +369,10 @@ class _AsgiApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await live(receive, send, start=self._app.warm, close=self._app.close)
         elif scope["type"] == "http":
             response = await self._app.answer(Request(scope, receive))
             await response(scope, receive, send)
-
-    async def _live(self, receive: Receive, send: Send) -> None:
-        while True:
-            message = await receive()
-            if message["type"] == "lifespan.startup":
-                self._app.warm()
-                await send({"type": "lifespan.startup.complete"})
-            else:
-                await self._app.close()
-                await send({"type": "lifespan.shutdown.complete"})
-                return
 
 
 asgi_app: ASGIApp = _AsgiApp()
@@ -334,53 +381,18 @@ asgi_app: ASGIApp = _AsgiApp()
 async def _warm(gateway: Gateway) -> None:
     issuers = sorted(gateway.settings.rules.issuers)
     results = await asyncio.gather(
-        gateway.sender.warm(), *(gateway.keys.load(i) for i in issuers), return_exceptions=True
+        gateway.publisher.sender.warm(),
+        *(gateway.keys.load(i) for i in issuers),
+        return_exceptions=True,
     )
     for result in results:
         if isinstance(result, Exception):
             log.warning("not_warm_yet reason=%s", result)
 
 
-async def _unready(gateway: Gateway) -> AsyncIterator[str]:
-    try:
-        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            await gateway.sender.ping()
-    except (PublishFailed, TimeoutError):
-        yield "the event hub cannot be reached"
-    try:
-        async with asyncio.timeout(READY_TIMEOUT_SECONDS):
-            await gateway.store.ping()
-    except (StorageUnavailable, TimeoutError):
-        yield "table storage cannot be reached"
-    loaded = [await gateway.keys.load(issuer) for issuer in gateway.settings.rules.issuers]
-    if not all(loaded):
-        yield "an issuer's keys are not loaded"
-
-
 def _needs_identity(settings: Settings) -> bool:
     return any(isinstance(auth, ManagedIdentity) for auth in settings.gateway.auth.values())
 
 
-def _identity(endpoint: AzureEndpoint) -> AsyncTokenCredential:
-    if endpoint.client_id is None:
-        return DefaultAzureCredential()
-    return DefaultAzureCredential(managed_identity_client_id=endpoint.client_id)
-
-
-def _health(body: dict[str, object], *, status: int = 200) -> Response:
+def _health(body: Mapping[str, object], *, status: int = 200) -> Response:
     return Response(json.dumps(body), status_code=status, media_type="application/json")
-
-
-def _not_configured() -> CallerError:
-    return CallerError(
-        "This gateway is not configured yet: settings are missing or invalid. GET /readyz lists "
-        "them, and so does `python -m meter check-config`.",
-        status=503,
-        code="ServiceUnavailable",
-    )
-
-
-def _internal_error() -> Answer:
-    return error_answer(
-        CallerError("The gateway failed unexpectedly.", status=500, code="InternalServerError")
-    )

@@ -4,19 +4,15 @@ docs/configuration.md describes each setting. A problem's text never shows a sec
 name backends, so it is for operators (`check-config`, the log) and not for `/readyz`.
 """
 
-import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
-from pathlib import Path
 
+from meter.backends import read_accounts, read_backends
 from meter.errors import ConfigError
 from meter.gateway.address import is_allowed_url
 from meter.gateway.auth import TokenRules
-from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
-from meter.gateway.route import is_deployment_name
 from meter.settings import (
     AzureEndpoint,
     Durability,
@@ -24,10 +20,11 @@ from meter.settings import (
     HubSettings,
     Limits,
     OnDisconnect,
+    PublishSettings,
+    ReconcileSettings,
     Settings,
     StorageSettings,
 )
-from meter.usage import Tier
 
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
@@ -63,6 +60,16 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
     return Settings(gateway=gateway, hub=hub, storage=storage)
 
 
+def load_publish_settings(environment: Mapping[str, str]) -> PublishSettings:
+    """The hub's and the storage's settings alone, for the outbox timer. Raises InvalidSettings."""
+    reader = _Reader(environment)
+    publish = PublishSettings(
+        hub=_hub(reader), storage=_storage(reader), timeout_seconds=_publish_seconds(reader)
+    )
+    reader.raise_problems()
+    return publish
+
+
 def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
     """The storage settings alone, for the aggregator and the reports. Raises InvalidSettings."""
     reader = _Reader(environment)
@@ -71,9 +78,26 @@ def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
     return storage
 
 
+def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings:
+    """What a reconciliation needs; it asks for no backend's key. Raises InvalidSettings."""
+    reader = _Reader(environment)
+    settings = ReconcileSettings(
+        backends=read_accounts(reader),
+        monitor_url=_monitor_url(reader),
+        storage=_storage(reader),
+    )
+    reader.raise_problems()
+    return settings
+
+
 def event_hub_name(environment: Mapping[str, str]) -> str:
     """The hub's name, which the Functions host needs before any settings are checked."""
     return environment.get("METER_EVENT_HUB") or "usage"
+
+
+def shutdown_seconds(environment: Mapping[str, str]) -> float:
+    """How long the process may take to end, known whatever else is invalid."""
+    return _shutdown_seconds(_Reader(environment))
 
 
 class _Reader:
@@ -130,7 +154,7 @@ class _Reader:
 
 
 def _gateway(reader: _Reader) -> GatewaySettings:
-    backends, auth = _backends(reader)
+    backends, auth = read_backends(reader)
     site = reader.text("WEBSITE_SITE_NAME", "local")
     return GatewaySettings(
         rules=_rules(reader),
@@ -153,7 +177,8 @@ def _limits(reader: _Reader) -> Limits:
             "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
         ),
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
-        publish_timeout_seconds=number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30),
+        publish_timeout_seconds=_publish_seconds(reader),
+        shutdown_seconds=_shutdown_seconds(reader),
         drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
         write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
         keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
@@ -178,6 +203,14 @@ def _limits(reader: _Reader) -> Limits:
             "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
         ),
     )
+
+
+def _publish_seconds(reader: _Reader) -> float:
+    return reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
+
+
+def _shutdown_seconds(reader: _Reader) -> float:
+    return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
 
 
 def _rules(reader: _Reader) -> TokenRules:
@@ -212,125 +245,6 @@ def _rules(reader: _Reader) -> TokenRules:
     )
 
 
-def _backends(reader: _Reader) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
-    entries = _backend_entries(reader)
-    backends: list[Backend] = []
-    auth: dict[str, BackendAuth] = {}
-    for index, entry in enumerate(entries):
-        backend, backend_auth = _BackendReader(reader, index, entry).read()
-        if backend.name in auth:
-            reader.problem("METER_BACKENDS", "has a name twice", f"backend {backend.name!r}")
-        backends.append(backend)
-        auth[backend.name] = backend_auth
-    return tuple(backends), auth
-
-
-def _backend_entries(reader: _Reader) -> list[object]:
-    setting = "METER_BACKENDS"
-    text = reader.text(setting)
-    if not text:
-        reader.problem(setting, "is not set: give the backends as JSON, or a file's path")
-        return []
-    if not text.startswith(("{", "[")):
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except (OSError, ValueError) as exc:
-            reader.problem(setting, "names a file that cannot be read", type(exc).__name__)
-            return []
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        reader.problem(setting, "is not valid JSON", str(exc)[:200])
-        return []
-    entries = document.get("backends") if isinstance(document, dict) else document
-    if not isinstance(entries, list) or not entries:
-        reader.problem(setting, 'must be {"backends": [...]} with at least one backend')
-        return []
-    return entries
-
-
-class _BackendReader:
-    """Reads one entry of METER_BACKENDS."""
-
-    _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-    _KEYS = frozenset({"name", "url", "priority", "weight", "tier", "auth", "deployments"})
-
-    def __init__(self, reader: _Reader, index: int, entry: object) -> None:
-        self._reader = reader
-        self._entry: Mapping[str, object] = entry if isinstance(entry, dict) else {}
-        name = self._entry.get("name")
-        self._name = name if isinstance(name, str) else f"#{index + 1}"
-        if not isinstance(entry, dict):
-            self._problem("has an entry that is no object")
-
-    def read(self) -> tuple[Backend, BackendAuth]:
-        if not self._NAME.fullmatch(self._name):
-            self._problem("needs a name of 1-64 letters, digits and ._- for each backend")
-        if unknown := sorted(self._entry.keys() - self._KEYS):
-            self._problem(f"accepts {', '.join(sorted(self._KEYS))}; got {', '.join(unknown)}")
-        backend = Backend(
-            name=self._name,
-            url=self._url(),
-            priority=self._whole("priority", 1, 1_000),
-            weight=self._whole("weight", 1, 100),
-            tier=self._tier(),
-            deployments=self._deployments(),
-        )
-        return backend, self._auth()
-
-    def _problem(self, text: str) -> None:
-        self._reader.problem("METER_BACKENDS", text, f"backend {self._name!r}")
-
-    def _url(self) -> str:
-        url = self._entry.get("url")
-        if not isinstance(url, str) or not is_allowed_url(url) or "?" in url or "#" in url:
-            self._problem("needs an https url for each backend; plain http on loopback only")
-            return "https://invalid.invalid"
-        # Azure's own pages show the address with and without the path; ours adds it.
-        return url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
-
-    def _whole(self, key: str, default: int, most: int) -> int:
-        value = self._entry.get(key, default)
-        if type(value) is int and 1 <= value <= most:
-            return value
-        self._problem(f"{key} must be 1-{most}, got {value!r}")
-        return default
-
-    def _tier(self) -> Tier:
-        value = self._entry.get("tier", Tier.STANDARD.value)
-        try:
-            return Tier(str(value))
-        except ValueError:
-            self._problem(f"tier must be one of {', '.join(Tier)}, got {value!r}")
-            return Tier.STANDARD
-
-    def _deployments(self) -> Mapping[str, str]:
-        value = self._entry.get("deployments")
-        if isinstance(value, dict) and value:
-            names = [*value.keys(), *value.values()]
-            if all(is_deployment_name(name) for name in names):
-                return value
-        self._problem(
-            "needs deployments for each backend: an object from public names to the backend's own, "
-            "of 1-64 letters, digits and ._-"
-        )
-        return {}
-
-    def _auth(self) -> BackendAuth:
-        auth = self._entry.get("auth", {"kind": "managed-identity"})
-        kind = auth.get("kind") if isinstance(auth, dict) else None
-        if kind == "managed-identity":
-            return ManagedIdentity()
-        if isinstance(auth, dict) and kind == "api-key":
-            setting = auth.get("setting")
-            key = self._reader.text(setting) if isinstance(setting, str) else ""
-            if not key:
-                self._problem("auth.setting must name a setting that holds the key")
-            return ApiKey(key)
-        self._problem("auth.kind must be managed-identity or api-key")
-        return ManagedIdentity()
-
-
 def _hub(reader: _Reader) -> HubSettings:
     return HubSettings(
         endpoint=_endpoint(reader, "EventHubConnection", "fullyQualifiedNamespace"),
@@ -348,6 +262,14 @@ def _storage(reader: _Reader) -> StorageSettings:
         endpoint=_endpoint(reader, setting, "tableServiceUri"),
         retention=timedelta(days=reader.number("METER_RETENTION_DAYS", 100, least=1, most=3_660)),
     )
+
+
+def _monitor_url(reader: _Reader) -> str:
+    setting = "METER_MONITOR_URL"
+    url = reader.text(setting, "https://management.azure.com").rstrip("/")
+    if not is_allowed_url(url) or "?" in url or "#" in url:
+        reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
+    return url
 
 
 def _is_connection_string(text: str) -> bool:

@@ -6,9 +6,9 @@ MeterError
     Unauthenticated        401
     Forbidden              403
     NotServed              404: unknown path, operation or deployment
-    BadRequest             400, 411
+    BadRequest             400
     MethodNotAllowed       405, with the methods that are
-    TooLarge               413
+    TooLarge               413, 431; 408 or 400 for a body that does not come whole
     Overloaded             429 or 503 with a wait
   UpstreamError          a backend gave no usable answer
     UpstreamUnreachable    no connection
@@ -17,6 +17,8 @@ MeterError
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
+  MonitorUnavailable     Azure Monitor has no numbers, or gave none that can be used
+  LedgerMissing          there is no ledger of a month from which it could be rebuilt
 """
 
 from collections.abc import Sequence
@@ -130,3 +132,11 @@ class PublishFailed(MeterError):
 
 class StorageUnavailable(MeterError):
     """Table Storage did not answer, or refused; whether a write was applied is unknown."""
+
+
+class MonitorUnavailable(MeterError):
+    """Azure Monitor refused, did not answer, or has no numbers of what is asked for."""
+
+
+class LedgerMissing(MeterError):
+    """There is no ledger of the month: it had no calls, or is past its retention."""

@@ -167,15 +167,44 @@ class RowStore(Protocol):
         ...
 
     async def write(
-        self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]
+        self,
+        table: str,
+        partition: str,
+        *,
+        insert: Sequence[Row],
+        update: Sequence[Row],
+        delete: Sequence[Row] = (),
     ) -> Written | Conflict:
-        """Apply all or nothing: insert rows that must not exist, merge rows whose etag must match."""
+        """Apply all or nothing: insert rows that must not exist, merge or delete rows whose etag
+        must match."""
         ...
 
     def scan(
-        self, table: str, *, first_partition: str, last_partition: str
+        self,
+        table: str,
+        *,
+        first_partition: str,
+        last_partition: str,
+        first_key: str | None = None,
+        last_key: str | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
-        """Rows of a range of partitions, both included, in key order, as (partition, row)."""
+        """Rows of a range of partitions, both included, in key order, as (partition, row).
+
+        With keys only rows from `first_key` to `last_key`, both included, of each partition; of
+        one partition that reads no others.
+        """
+        ...
+
+
+class Tables(Protocol):
+    """The tables there are. All methods raise StorageUnavailable."""
+
+    async def names(self, prefix: str) -> list[str]:
+        """The names that begin so, in order."""
+        ...
+
+    async def drop(self, table: str) -> None:
+        """Delete a table with all its rows; it may be gone already."""
         ...
 
 

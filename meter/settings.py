@@ -40,6 +40,7 @@ class Limits:
     first_byte_timeout_seconds: float
     idle_timeout_seconds: float
     publish_timeout_seconds: float
+    shutdown_seconds: float
     drain_seconds: float
     write_timeout_seconds: float
     keepalive_seconds: float
@@ -87,9 +88,36 @@ class StorageSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReconcileSettings:
+    """What a reconciliation needs: the backends, without their keys, Azure Monitor and the tables."""
+
+    backends: tuple[Backend, ...]
+    monitor_url: str
+    storage: StorageSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishSettings:
+    """What publishing needs, and all that the outbox timer needs."""
+
+    hub: HubSettings
+    storage: StorageSettings
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings."""
 
     gateway: GatewaySettings
     hub: HubSettings
     storage: StorageSettings
+
+    @property
+    def publish(self) -> PublishSettings:
+        """Those that publishing needs."""
+        return PublishSettings(
+            hub=self.hub,
+            storage=self.storage,
+            timeout_seconds=self.gateway.limits.publish_timeout_seconds,
+        )

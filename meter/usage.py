@@ -147,6 +147,11 @@ def encode_event(event: UsageEvent) -> bytes:
     return encoded
 
 
+def encode_document(document: Mapping[str, object]) -> bytes:
+    """Write a JSON document as events are written. Raises ValueError for what UTF-8 cannot write."""
+    return _JSON.encode(document).encode()
+
+
 def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
     """Join encoded events into a CloudEvents batch (a JSON array) without parsing them again."""
     return b"[" + b",".join(encoded_events) + b"]"
@@ -173,7 +178,7 @@ def _encode(event: UsageEvent) -> bytes:
         "datacontenttype": "application/json",
         "data": _data(event),
     }
-    return _JSON.encode(document).encode()
+    return encode_document(document)
 
 
 def _data(event: UsageEvent) -> dict[str, object]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
+from meter.adjustment import Adjustment, Countable, encode_adjustment
 from meter.ledger.decode import Message
 from meter.usage import (
     Attempt,
@@ -82,9 +83,31 @@ def document_with_data(**members: Any) -> dict[str, Any]:
     return {**whole, "data": _changed(whole["data"], members)}
 
 
-def message(*events: UsageEvent, sequence_number: int = 1) -> Message:
+def adjustment(number: int = 1, *, subject: str = "alice", **changes: Any) -> Adjustment:
+    """An adjustment of the event of that number. `changes` are fields of Adjustment."""
+    made = Adjustment(
+        id=event_id(1_000_000 + number),
+        source="/aoai-meter/adjust",
+        time=NOW,
+        subject=subject,
+        refers_to=event_id(number),
+        reason="the backend was billed twice",
+        deployment=EVENT.deployment,
+        model=EVENT.model,
+        tier=EVENT.tier,
+        usage=TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5),
+    )
+    return replace(made, **changes)
+
+
+def message(*events: Countable, sequence_number: int = 1) -> Message:
     """A hub message that holds the events as a batch."""
-    return raw_message(encode_batch(map(encode_event, events)), sequence_number=sequence_number)
+    return raw_message(encode_batch(map(encoded, events)), sequence_number=sequence_number)
+
+
+def encoded(event: Countable) -> bytes:
+    """The event as it is on the hub."""
+    return encode_adjustment(event) if isinstance(event, Adjustment) else encode_event(event)
 
 
 def raw_message(body: bytes, *, sequence_number: int = 1) -> Message:

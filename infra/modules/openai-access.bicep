@@ -1,9 +1,13 @@
-// Lets the app call the deployments of one existing Azure OpenAI account; deployed into that account's resource group.
+// Who may do what with one existing Azure OpenAI account; deployed into that account's resource group.
 
 param accountName string
 param appPrincipalId string
 
+@description('Empty: no assignment for operators.')
+param operatorsGroupId string
+
 var cognitiveServicesOpenAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
+var monitoringReader = '43d0d8ad-25c7-4714-9337-8ba259a9fe05'
 
 resource openAiAccount 'Microsoft.CognitiveServices/accounts@2024-10-01' existing = {
   name: accountName
@@ -16,5 +20,15 @@ resource appCallsModels 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
     principalId: appPrincipalId
     principalType: 'ServicePrincipal'
     roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', cognitiveServicesOpenAiUser)
+  }
+}
+
+resource operatorsReadMetrics 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (!empty(operatorsGroupId)) {
+  name: guid(openAiAccount.id, operatorsGroupId, monitoringReader)
+  scope: openAiAccount
+  properties: {
+    principalId: operatorsGroupId
+    principalType: 'Group'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', monitoringReader)
   }
 }

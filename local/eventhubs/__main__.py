@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from local.eventhubs.broker import DataInUseError
+from local.eventhubs.busy import BusySends
 from local.eventhubs.config import Config, ConfigError
 from local.eventhubs.endpoint import DEFAULT_KEY_NAME, LOOPBACK, Endpoint
 from local.eventhubs.health import start_health
@@ -31,12 +32,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     config = Config.load(arguments.config)
-    endpoint = Endpoint(config, arguments.data, arguments.key_name, arguments.key)
+    busy = BusySends()
+    endpoint = Endpoint(
+        config, arguments.data, arguments.key_name, arguments.key, refuse=busy.refuse
+    )
     port = await endpoint.start(LOOPBACK, arguments.port)
     health = None
     try:
         if arguments.health_port is not None:
-            health = await start_health(LOOPBACK, arguments.health_port)
+            health = await start_health(LOOPBACK, arguments.health_port, busy)
         with suppress(BrokenPipeError):  # whoever waited for this line may be gone
             print(f"ready {port}", flush=True)
         await stopping.wait()
@@ -53,7 +57,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--config", type=Path, required=True, help="Config.json of the emulator")
     parser.add_argument("--key", required=True, help="shared access key")
     parser.add_argument("--key-name", default=DEFAULT_KEY_NAME, help="name of the policy")
-    parser.add_argument("--health-port", type=int, help="port of GET /health, none if not given")
+    parser.add_argument("--health-port", type=int, help="port of GET /health and POST /busy/N")
     return parser.parse_args()
 
 

@@ -1,25 +1,36 @@
-"""GET /health over HTTP, as Microsoft's emulator answers it, so that the same probes work."""
+"""GET /health over HTTP, as Microsoft's emulator answers it, so that the same probes work.
+
+For fault tests, `POST /busy/N` lets the next N sends be refused with `com.microsoft:server-busy`.
+"""
 
 import asyncio
+import re
+from functools import partial
 from typing import Final
+
+from local.eventhubs.busy import BusySends
 
 REQUEST_SECONDS: Final = 5.0
 MAX_HEADER_BYTES: Final = 8192
 
 _OK: Final = b'{"status":"healthy"}'
+_BUSY: Final = b'{"status":"busy"}'
 _MISSING: Final = b'{"status":"not found"}'
+_ASKS_BUSY: Final = re.compile(rb"POST /busy/([0-9]{1,9}) ")
 
 
-async def start_health(host: str, port: int) -> asyncio.Server:
-    """Listen for probes."""
-    return await asyncio.start_server(_answer, host, port, limit=MAX_HEADER_BYTES)
+async def start_health(host: str, port: int, busy: BusySends) -> asyncio.Server:
+    """Listen for probes, and for what makes the endpoint busy."""
+    return await asyncio.start_server(partial(_answer, busy), host, port, limit=MAX_HEADER_BYTES)
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answer(
+    busy: BusySends, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+) -> None:
     try:
         async with asyncio.timeout(REQUEST_SECONDS):
             head = await reader.readuntil(b"\r\n\r\n")
-            writer.write(_response(head))
+            writer.write(_response(head, busy))
             await writer.drain()
     except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
         return  # a probe that speaks no HTTP, or went away, gets no answer
@@ -27,9 +38,15 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer.close()
 
 
-def _response(head: bytes) -> bytes:
+def _response(head: bytes, busy: BusySends) -> bytes:
+    if asked := _ASKS_BUSY.match(head):
+        busy.ask(int(asked[1]))
+        return _http(b"200 OK", _BUSY)
     is_health = head.split(b"\r\n", 1)[0].split(b" ")[:2] == [b"GET", b"/health"]
-    status, body = (b"200 OK", _OK) if is_health else (b"404 Not Found", _MISSING)
+    return _http(b"200 OK", _OK) if is_health else _http(b"404 Not Found", _MISSING)
+
+
+def _http(status: bytes, body: bytes) -> bytes:
     return b"\r\n".join(
         (
             b"HTTP/1.1 " + status,

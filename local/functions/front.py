@@ -44,8 +44,8 @@ class Front:
         self._runner: web.ServerRunner | None = None
         self._invocations: set[asyncio.Task[object]] = set()
 
-    async def start(self, port: int) -> int:
-        """Listen; returns the port."""
+    async def start(self, port: int, *, grace_seconds: float) -> int:
+        """Listen; returns the port. Calls have the grace time to end when it stops."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
@@ -57,7 +57,7 @@ class Front:
         server = web.Server(
             self._serve, access_log=None, max_line_size=65_536, max_field_size=65_536
         )
-        runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=5)
+        runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=grace_seconds)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", port, backlog=1024).start()
         self._runner = runner

@@ -1,9 +1,12 @@
-"""The host: starts the worker, then its triggers, and stops them in order on SIGTERM."""
+"""The host: starts the worker, then its triggers, and stops them in order on SIGTERM.
+
+As in a container that ends: the host takes no new work and lets what runs end, then the worker's
+own handler of SIGTERM has its turn, and what has not ended by then is killed.
+"""
 
 import asyncio
 import json
 import logging
-import os
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +15,11 @@ from typing import Any
 from local.functions.front import Front
 from local.functions.hub_trigger import HubTrigger
 from local.functions.messages import TypedData, bytes_values, json_value
-from local.functions.timer import run_timer, timer_value
+from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
 
-DEFAULT_TIMER_SECONDS = 60.0
 GRACE_SECONDS = 10.0
+KILL_SECONDS = 40.0
 
 log = logging.getLogger(__name__)
 
@@ -37,13 +40,13 @@ class Host:
         extensions = self._settings.get("extensions", {})
         prefix = extensions.get("http", {}).get("routePrefix", "api")
         self._front = Front(self._worker, prefix, self._run_by_name)
-        bound = await self._front.start(port)
+        bound = await self._front.start(port, grace_seconds=GRACE_SECONDS)
         for function in self._worker.triggered_by("eventHubTrigger"):
             trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
             self._tasks.append(asyncio.create_task(trigger.run()))
-        seconds = float(os.environ.get("METER_OUTBOX_INTERVAL_SECONDS") or DEFAULT_TIMER_SECONDS)
         for function in self._worker.triggered_by("timerTrigger"):
-            self._tasks.append(asyncio.create_task(run_timer(self._worker, function, seconds)))
+            timer = run_timer(self._worker, function, interval_seconds(function))
+            self._tasks.append(asyncio.create_task(timer))
         await asyncio.sleep(0)
         # What runs as long as the process does, such as the worker's HTTP server.
         self._standing = asyncio.all_tasks()
@@ -76,14 +79,18 @@ async def run(app_dir: Path, port: int) -> None:
     host = Host(app_dir)
     bound = await host.start(port)
     stopping = asyncio.Event()
-    # After the worker has started: its HTTP server takes the signals for itself otherwise.
+    # After the worker has started: its HTTP server takes the signals for itself.
     loop = asyncio.get_running_loop()
+    workers_handler = signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
         loop.add_signal_handler(number, stopping.set)
     print(f"ready {bound}", flush=True)
     await stopping.wait()
     await host.stop()
+    if callable(workers_handler):
+        workers_handler(signal.SIGTERM, None)
+        await asyncio.sleep(KILL_SECONDS)  # the worker ends this process before
 
 
 def _admin_argument(

@@ -1,37 +1,82 @@
 """Decides how an account answers a request: refused as Azure refuses, struck by a fault, or well.
 
 The order of the checks: key (401), address and api-version (404), body (400), deployment (404),
-operation and mandatory field (400). Only a call that passed them all takes a fault.
+operation, mandatory fields and the response to go on from (400). Only a call that passed them all
+takes a fault. A call by a response's id has no body to check, and takes its fault before the id is
+looked up.
 """
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import assert_never
 
 from local.openai import refusals
-from local.openai.answers import Answer, Stamp, encode, models_answer, plain_answer, refuse
-from local.openai.call import Call, Operation, Target, deployment_of, parse_body, parse_target
+from local.openai.answers import (
+    Answer,
+    Stamp,
+    completion_answer,
+    embeddings_answer,
+    encode,
+    gzipped,
+    models_answer,
+    refuse,
+)
+from local.openai.audio import speech_answer, transcript_answer
+from local.openai.call import (
+    Call,
+    JsonObject,
+    Operation,
+    StoredOperation,
+    StoredTarget,
+    Target,
+    Upload,
+    deployment_of,
+    parse_body,
+    parse_target,
+)
+from local.openai.families import can_do
 from local.openai.faults import NO_FAULT, Fault, FaultQueue
-from local.openai.streams import streamed_answer
+from local.openai.form import Form, is_form
+from local.openai.images import image_answer
+from local.openai.stored import ResponseStore, wants_events
+from local.openai.streams import streamed_completion
 
-_MANDATORY = {
-    Operation.CHAT: "messages",
-    Operation.COMPLETIONS: "prompt",
-    Operation.EMBEDDINGS: "input",
-    Operation.RESPONSES: "input",
+# Each entry may be given under any of its names; a refusal asks for the first.
+_MANDATORY: Mapping[Operation, tuple[tuple[str, ...], ...]] = {
+    Operation.CHAT: (("messages",),),
+    Operation.COMPLETIONS: (("prompt",),),
+    Operation.EMBEDDINGS: (("input",),),
+    Operation.RESPONSES: (("input",),),
+    Operation.IMAGE_GENERATIONS: (("prompt",),),
+    Operation.IMAGE_EDITS: (("prompt",), ("image", "images")),
+    Operation.TRANSCRIPTIONS: (("file",),),
+    Operation.TRANSLATIONS: (("file",),),
+    Operation.SPEECH: (("input",), ("voice",)),
 }
+_TAKING_FORMS = frozenset({Operation.IMAGE_EDITS, Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS})
+_TAKING_JSON = frozenset(Operation) - {Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS}
 _BODILESS = (204, 304)  # RFC 9110 section 6.4.1: a body would be read as the next answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
-    """A request as it arrived; header names are lower-case."""
+    """A request as it arrived; header names are lower-case.
+
+    `form` is the body as a multipart form, None where it is none or a broken one.
+    """
 
     method: str
     path: str
-    api_version: str | None
+    query: Mapping[str, str]
     headers: Mapping[str, str]
     body: bytes
+    form: Form | None = None
+
+    @property
+    def api_version(self) -> str | None:
+        """The version that classic addresses must name."""
+        return self.query.get("api-version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +88,20 @@ class Ruling:
 
     answer: Answer | None
     fault: Fault = NO_FAULT
-    operation: Operation | None = None
+    operation: Operation | StoredOperation | None = None
     deployment: str | None = None
     model: str | None = None
     is_streaming: bool = False
 
 
 class Account:
-    """An account's deployments (name to model), its key, and the faults that wait for calls."""
+    """An account's deployments (name to model), its key, its responses, the faults that wait."""
 
     def __init__(self, deployments: Mapping[str, str], key: str | None) -> None:
         self.faults = FaultQueue()
         self._deployments = dict(deployments)
         self._key = key
+        self._responses = ResponseStore()
 
     def rule(self, inquiry: Inquiry, stamp: Stamp) -> Ruling:
         """Decides one request; takes a fault from the queue when the call is accepted."""
@@ -64,19 +110,13 @@ class Account:
             return _refused(401, refusals.wrong_key(), target)
         if target is None or not (target.is_v1 or inquiry.api_version):
             return _refused(404, refusals.resource_not_found(), target)
+        if isinstance(target, StoredTarget):
+            return self._rule_stored(target, inquiry)
         if target.operation is Operation.MODELS:
             return self._rule_models()
-        body = parse_body(inquiry.body)
-        if body is None:
-            return _refused(400, refusals.unreadable_body(), target)
-        deployment = deployment_of(target, body)
-        model = self._deployments.get(deployment or "")
-        if deployment is None or model is None:
-            return _refused(404, refusals.deployment_not_found(), target, deployment=deployment)
-        call = Call(operation=target.operation, deployment=deployment, model=model, body=body)
-        return self._rule_call(call, stamp)
+        return self._rule_target(target, inquiry, stamp)
 
-    def _is_key_right(self, inquiry: Inquiry, target: Target | None) -> bool:
+    def _is_key_right(self, inquiry: Inquiry, target: Target | StoredTarget | None) -> bool:
         if self._key is None:
             return True
         given = inquiry.headers.get("api-key", "")
@@ -85,21 +125,49 @@ class Account:
             given = inquiry.headers.get("authorization", "").removeprefix("Bearer ")
         return hmac.compare_digest(given.encode(), self._key.encode())
 
+    def _rule_stored(self, target: StoredTarget, inquiry: Inquiry) -> Ruling:
+        fault = self.faults.take(None, has_stream_options=False)
+        answer = _strike(
+            fault,
+            target.operation,
+            lambda: self._responses.answer(target, inquiry.query, no_usage=fault.no_usage),
+        )
+        is_streaming = target.operation is StoredOperation.GET and wants_events(inquiry.query)
+        return Ruling(
+            answer=answer, fault=fault, operation=target.operation, is_streaming=is_streaming
+        )
+
     def _rule_models(self) -> Ruling:
         fault = self.faults.take(None, has_stream_options=False)
-        answer = _faulty_answer(Operation.MODELS, fault) or models_answer(self._deployments)
-        is_silent = fault.hang or fault.reset
-        return Ruling(answer=None if is_silent else answer, fault=fault, operation=Operation.MODELS)
+        answer = _strike(fault, Operation.MODELS, lambda: models_answer(self._deployments))
+        return Ruling(answer=answer, fault=fault, operation=Operation.MODELS)
+
+    def _rule_target(self, target: Target, inquiry: Inquiry, stamp: Stamp) -> Ruling:
+        read = _read_body(target.operation, inquiry)
+        if isinstance(read, Answer):
+            return Ruling(answer=read, operation=target.operation, deployment=target.deployment)
+        body, uploads = read
+        deployment = deployment_of(target, body)
+        model = self._deployments.get(deployment or "")
+        if deployment is None or model is None:
+            return _refused(404, refusals.deployment_not_found(), target, deployment=deployment)
+        call = Call(
+            operation=target.operation,
+            deployment=deployment,
+            model=model,
+            body=body,
+            uploads=uploads,
+        )
+        return self._rule_call(call, stamp)
 
     def _rule_call(self, call: Call, stamp: Stamp) -> Ruling:
         fault = NO_FAULT
-        answer = _refuse_body(call)
+        answer = _refuse_body(call) or self._refuse_previous(call)
         if answer is None:
             fault = self.faults.take(call.deployment, has_stream_options=call.has_stream_options)
-            answer = _faulty_answer(call.operation, fault) or _good_answer(call, stamp, fault)
-        is_silent = fault.hang or fault.reset
+            answer = _strike(fault, call.operation, lambda: self._good_answer(call, stamp, fault))
         return Ruling(
-            answer=None if is_silent else answer,
+            answer=answer,
             fault=fault,
             operation=call.operation,
             deployment=call.deployment,
@@ -107,28 +175,84 @@ class Account:
             is_streaming=call.is_streaming,
         )
 
+    def _refuse_previous(self, call: Call) -> Answer | None:
+        if call.operation is not Operation.RESPONSES:
+            return None
+        missing = self._responses.missing_previous(call)
+        return refuse(400, refusals.previous_response_not_found(missing)) if missing else None
+
+    def _good_answer(self, call: Call, stamp: Stamp, fault: Fault) -> Answer:
+        no_usage = fault.no_usage
+        match call.operation:
+            case Operation.CHAT | Operation.COMPLETIONS:
+                if call.is_streaming:
+                    return streamed_completion(
+                        call, stamp, no_usage=no_usage, with_async_filter=fault.async_filter
+                    )
+                return completion_answer(call, stamp, no_usage=no_usage)
+            case Operation.EMBEDDINGS:
+                return embeddings_answer(call, no_usage=no_usage)
+            case Operation.RESPONSES:
+                return self._responses.create(call, stamp, no_usage=no_usage)
+            case Operation.IMAGE_GENERATIONS | Operation.IMAGE_EDITS:
+                return image_answer(call, stamp, no_usage=no_usage)
+            case Operation.TRANSCRIPTIONS | Operation.TRANSLATIONS:
+                return transcript_answer(call, no_usage=no_usage)
+            case Operation.SPEECH:
+                return speech_answer(call, no_usage=no_usage)
+            case Operation.MODELS:
+                return models_answer(self._deployments)
+            case _:
+                assert_never(call.operation)
+
 
 def _refused(
-    status: int, error: dict[str, object], target: Target | None, *, deployment: str | None = None
+    status: int,
+    error: JsonObject,
+    target: Target | StoredTarget | None,
+    *,
+    deployment: str | None = None,
 ) -> Ruling:
+    in_address = target.deployment if isinstance(target, Target) else None
     return Ruling(
         answer=refuse(status, error),
         operation=target.operation if target else None,
-        deployment=deployment or (target.deployment if target else None),
+        deployment=deployment or in_address,
     )
 
 
+def _read_body(
+    operation: Operation, inquiry: Inquiry
+) -> tuple[JsonObject, tuple[Upload, ...]] | Answer:
+    if operation in _TAKING_FORMS and is_form(inquiry.headers.get("content-type", "")):
+        form = inquiry.form
+        return (form.fields, form.uploads) if form else refuse(400, refusals.unreadable_form())
+    if operation not in _TAKING_JSON:
+        return refuse(400, refusals.unreadable_form())
+    body = parse_body(inquiry.body)
+    return (body, ()) if body is not None else refuse(400, refusals.unreadable_body())
+
+
 def _refuse_body(call: Call) -> Answer | None:
-    embeds = call.model.startswith("text-embedding")
-    if embeds != (call.operation is Operation.EMBEDDINGS):
+    if not can_do(call.model, call.operation):
         return refuse(400, refusals.operation_not_supported(call.operation, call.model))
-    mandatory = _MANDATORY[call.operation]
-    if mandatory not in call.body:
-        return refuse(400, refusals.missing_field(mandatory))
+    for names in _MANDATORY[call.operation]:
+        if not any(call.has(name) for name in names):
+            return refuse(400, refusals.missing_field(names[0]))
     return None
 
 
-def _faulty_answer(operation: Operation, fault: Fault) -> Answer | None:
+def _strike(
+    fault: Fault, operation: Operation | StoredOperation, make_answer: Callable[[], Answer]
+) -> Answer | None:
+    """What a fault leaves of an answer, which is only made if it is given."""
+    if fault.hang or fault.reset:
+        return None
+    answer = _faulty_answer(operation, fault) or make_answer()
+    return gzipped(answer) if fault.gzip else answer
+
+
+def _faulty_answer(operation: Operation | StoredOperation, fault: Fault) -> Answer | None:
     if fault.reject_stream_options:
         return refuse(400, refusals.stream_options_refused())
     if fault.status in _BODILESS:
@@ -139,12 +263,3 @@ def _faulty_answer(operation: Operation, fault: Fault) -> Answer | None:
     if fault.status is not None:
         return refuse(fault.status, refusals.faulty(fault.status, operation, fault.headers))
     return None
-
-
-def _good_answer(call: Call, stamp: Stamp, fault: Fault) -> Answer:
-    is_streamable = call.operation is not Operation.EMBEDDINGS
-    if call.is_streaming and is_streamable:
-        return streamed_answer(
-            call, stamp, no_usage=fault.no_usage, with_async_filter=fault.async_filter
-        )
-    return plain_answer(call, stamp, no_usage=fault.no_usage)

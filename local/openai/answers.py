@@ -4,15 +4,18 @@ import base64
 import hashlib
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import assert_never
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from local.openai.call import Call, JsonObject, Operation
 from local.openai.counting import Count, answer_words, count_tokens, inputs_of, usage_json
 
 FINGERPRINT = "fp_b705f0c291"
+JSON_TYPE = "application/json"
+EVENT_STREAM_TYPE = "text/event-stream; charset=utf-8"
 _DEFAULT_DIMENSIONS = 1536
+_GZIP_WINDOW = 31  # zlib's number for the largest window inside a gzip header and trailer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +28,16 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer before any fault damages it; `usage` is what the account bills."""
+    """A whole answer before its delivery; `usage` is what the account bills.
+
+    A stream is written piece by piece without saying how long it will be.
+    """
 
     status: int
     pieces: tuple[bytes, ...]
+    content_type: str = JSON_TYPE
     is_stream: bool = False
+    is_gzipped: bool = False
     usage: JsonObject | None = None
 
 
@@ -38,29 +46,62 @@ def encode(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def event_stream(pieces: Iterable[bytes], usage: JsonObject | None) -> Answer:
+    """A stream of server-sent events, one piece a frame."""
+    return Answer(
+        status=200,
+        pieces=tuple(pieces),
+        content_type=EVENT_STREAM_TYPE,
+        is_stream=True,
+        usage=usage,
+    )
+
+
+def event_frame(event: JsonObject) -> bytes:
+    """A frame that names its event and carries it."""
+    return b"event: %b\n%b" % (str(event["type"]).encode(), data_frame(event))
+
+
+def data_frame(content: JsonObject) -> bytes:
+    """A frame without a name."""
+    return b"data: %b\n\n" % encode(content)
+
+
+def gzipped(answer: Answer) -> Answer:
+    """The same answer gzip-encoded; each piece can be read when it arrives."""
+    if not answer.pieces:
+        return answer
+    zipper = zlib.compressobj(wbits=_GZIP_WINDOW)
+    pieces = [
+        zipper.compress(piece) + zipper.flush(zlib.Z_SYNC_FLUSH) for piece in answer.pieces[:-1]
+    ]
+    pieces.append(zipper.compress(answer.pieces[-1]) + zipper.flush())
+    return replace(answer, pieces=tuple(pieces), is_gzipped=True)
+
+
 def refuse(status: int, error: JsonObject) -> Answer:
     """An answer that carries an error and bills nothing."""
     return Answer(status=status, pieces=(encode(error),))
 
 
-def plain_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
-    """The JSON answer to an accepted call; `no_usage` leaves the usage out of the body only."""
+def completion_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
+    """The JSON answer to a chat or a completion; `no_usage` leaves it out of the body only."""
     count = count_tokens(call.operation, call.body)
-    usage = usage_json(call.operation, count)
-    match call.operation:
-        case Operation.CHAT | Operation.COMPLETIONS:
-            content = _completion(call, count, stamp)
-        case Operation.RESPONSES:
-            content = response_json(call, stamp, text="".join(answer_words(count)))
-        case Operation.EMBEDDINGS:
-            content = _embeddings(call)
-        case Operation.MODELS:
-            raise ValueError("a list of models is made by models_answer")
-        case _:
-            assert_never(call.operation)
-    if not no_usage:
-        content["usage"] = usage
-    return Answer(status=200, pieces=(encode(content),), usage=usage)
+    return json_answer(
+        _completion(call, count, stamp), usage_json(call.operation, count), no_usage=no_usage
+    )
+
+
+def embeddings_answer(call: Call, *, no_usage: bool = False) -> Answer:
+    """The vectors of each input, which depend on its text alone."""
+    usage = usage_json(call.operation, count_tokens(call.operation, call.body))
+    return json_answer(_embeddings(call), usage, no_usage=no_usage)
+
+
+def json_answer(content: JsonObject, usage: JsonObject | None, *, no_usage: bool) -> Answer:
+    """An answer in JSON that tells its usage, unless there is none or a fault hides it."""
+    shown = {} if usage is None or no_usage else {"usage": usage}
+    return Answer(status=200, pieces=(encode(content | shown),), usage=usage)
 
 
 def models_answer(deployments: Mapping[str, str]) -> Answer:
@@ -85,47 +126,9 @@ def prompt_filter_results() -> list[JsonObject]:
     return [{"prompt_index": 0, "content_filter_results": filter_results()}]
 
 
-def response_json(call: Call, stamp: Stamp, *, text: str | None) -> JsonObject:
-    """A Responses object without usage; in progress while there is no text."""
-    return {
-        "id": f"resp_{stamp.identity}",
-        "object": "response",
-        "created_at": stamp.created,
-        "status": "in_progress" if text is None else "completed",
-        "error": None,
-        "incomplete_details": None,
-        "instructions": call.body.get("instructions"),
-        "metadata": {},
-        "model": call.model,
-        "output": [] if text is None else [message_json(stamp, text=text)],
-        "parallel_tool_calls": True,
-        "temperature": 1.0,
-        "tool_choice": "auto",
-        "tools": [],
-        "top_p": 1.0,
-        "usage": None,
-    }
-
-
-def message_json(stamp: Stamp, *, text: str | None) -> JsonObject:
-    """The one output item of a Responses answer; empty while there is no text."""
-    return {
-        "id": f"msg_{stamp.identity}",
-        "type": "message",
-        "status": "in_progress" if text is None else "completed",
-        "role": "assistant",
-        "content": [] if text is None else [text_part_json(text)],
-    }
-
-
-def text_part_json(text: str) -> JsonObject:
-    """The one content part of a Responses message."""
-    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}
-
-
 def _completion(call: Call, count: Count, stamp: Stamp) -> JsonObject:
     is_chat = call.operation is Operation.CHAT
-    text = "".join(answer_words(count))
+    text = "".join(answer_words(count.words_per_choice))
     said: JsonObject = (
         {"message": {"annotations": [], "content": text, "refusal": None, "role": "assistant"}}
         if is_chat

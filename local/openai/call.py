@@ -8,11 +8,14 @@ from enum import StrEnum
 
 type JsonObject = dict[str, object]
 
-_BY_DEPLOYMENT = re.compile(
-    r"/openai/deployments/(?P<deployment>[^/]+)/(?P<op>chat/completions|completions|embeddings)"
+_ON_DEPLOYMENTS = (
+    "chat/completions|completions|embeddings"
+    "|images/generations|images/edits|audio/transcriptions|audio/translations|audio/speech"
 )
+_BY_DEPLOYMENT = re.compile(rf"/openai/deployments/(?P<deployment>[^/]+)/(?P<op>{_ON_DEPLOYMENTS})")
 _BY_BODY = re.compile(r"/openai/(?P<op>responses|models)")
-_V1 = re.compile(r"/openai/v1/(?P<op>chat/completions|completions|embeddings|responses|models)")
+_V1 = re.compile(rf"/openai/v1/(?P<op>{_ON_DEPLOYMENTS}|responses|models)")
+_BY_ID = re.compile(r"/openai/(?P<v1>v1/)?responses/(?P<id>[^/]+)(?P<tail>/cancel|/input_items)?")
 
 
 class Operation(StrEnum):
@@ -22,7 +25,29 @@ class Operation(StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
+    IMAGE_GENERATIONS = "images/generations"
+    IMAGE_EDITS = "images/edits"
+    TRANSCRIPTIONS = "audio/transcriptions"
+    TRANSLATIONS = "audio/translations"
+    SPEECH = "audio/speech"
     MODELS = "models"
+
+
+class StoredOperation(StrEnum):
+    """The operations on a response that is stored; they name no deployment and bill nothing."""
+
+    GET = "responses/get"
+    DELETE = "responses/delete"
+    CANCEL = "responses/cancel"
+    INPUT_ITEMS = "responses/input_items"
+
+
+_STORED_OPERATIONS = {
+    ("GET", None): StoredOperation.GET,
+    ("DELETE", None): StoredOperation.DELETE,
+    ("POST", "/cancel"): StoredOperation.CANCEL,
+    ("GET", "/input_items"): StoredOperation.INPUT_ITEMS,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,17 +60,37 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTarget:
+    """The address of a stored response and what is to be done with it."""
+
+    operation: StoredOperation
+    response_id: str
+    is_v1: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """A file in a form: the field's name and the size in bytes, which is all that counts."""
+
+    name: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """An accepted call: its deployment exists and its body is a JSON object."""
+    """An accepted call: its deployment exists and its body is a JSON object or a form."""
 
     operation: Operation
     deployment: str
     model: str
     body: JsonObject
+    uploads: tuple[Upload, ...] = ()
 
     @property
     def is_streaming(self) -> bool:
         """True when the caller asked for server-sent events."""
+        if self.operation is Operation.SPEECH:
+            return self.body.get("stream_format") == "sse"
         return self.body.get("stream") is True
 
     @property
@@ -59,9 +104,18 @@ class Call:
         options = self.body.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
+    def has(self, name: str) -> bool:
+        """True when the caller gave this field, as a value or as a file."""
+        return name in self.body or any(upload.name == name for upload in self.uploads)
 
-def parse_target(method: str, path: str) -> Target | None:
+
+def parse_target(method: str, path: str) -> Target | StoredTarget | None:
     """The target of a request line, or None where an account has nothing at that address."""
+    if found := _BY_ID.fullmatch(path):
+        stored = _STORED_OPERATIONS.get((method, found["tail"]))
+        if stored is None:
+            return None
+        return StoredTarget(operation=stored, response_id=found["id"], is_v1=bool(found["v1"]))
     for pattern, is_v1 in ((_BY_DEPLOYMENT, False), (_BY_BODY, False), (_V1, True)):
         if found := pattern.fullmatch(path):
             operation = Operation(found["op"])

@@ -13,9 +13,22 @@ given, else `5 + prompt_tokens % 11`. Half of them (rounded down) are reasoning 
 has a `reasoning_effort` or `reasoning.effort`, else none. Every other completion token is one word
 of the answer. Each of `n` choices (of each prompt, for completions) costs the same. Cached tokens
 are `prompt_tokens // 4`; embeddings have neither cached nor completion tokens.
+
+Images: input text tokens are the words of `prompt`; each uploaded `image` (not the mask) is 200
+input image tokens. An image costs 272 output tokens of quality `low`, 4,160 of `high`, 1,056 of any
+other or none; so does each of `n` (at most 10). A stream carries one image and before it
+`partial_images` partial ones (default 1, at most 3) of 100 output tokens each. An image file has 32
+bytes a token. DALL-E models bill no tokens.
+
+Transcriptions and translations: the audio lasts `bytes // 32000 + 1` seconds. Input tokens are the
+words of `prompt` as text and 10 a second as audio; output tokens `5 + input_tokens % 11`, each a
+word of the answer. Whisper answers alike, but bills the seconds.
+
+Speech: input tokens are the words of `input` and `instructions`. The audio has 2 chunks and one
+more for each word of `input`, each of 2,048 bytes and 10 output tokens.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
@@ -44,14 +57,14 @@ class Count:
 def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
     """Counts one call by the rule of this module."""
     texts = list(_texts(operation, body))
-    prompt_tokens = sum(len(text.split()) for text in texts)
+    prompt_tokens = word_count(texts)
     if operation in (Operation.CHAT, Operation.RESPONSES):
         prompt_tokens += _TOKENS_A_MESSAGE * len(texts)
     is_generating = operation is not Operation.EMBEDDINGS
-    limit = next((value for name in _LIMITS if (value := _positive(body.get(name)))), None)
+    limit = next((value for name in _LIMITS if (value := positive(body.get(name)))), None)
     per_choice = (limit or 5 + prompt_tokens % 11) if is_generating else 0
     reasoning = per_choice // 2 if _has_effort(body) else 0
-    choices = _positive(body.get("n")) or 1
+    choices = positive(body.get("n")) or 1
     if operation is Operation.COMPLETIONS:
         choices *= len(texts)
     return Count(
@@ -65,9 +78,19 @@ def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
     )
 
 
-def answer_words(count: Count) -> list[str]:
-    """The words of one choice; each but the first brings its leading space along."""
-    words = (_WORDS[index % len(_WORDS)] for index in range(count.words_per_choice))
+def prompt_words(operation: Operation, body: Mapping[str, object]) -> int:
+    """The words in all that the caller wrote for the model to read."""
+    return word_count(_texts(operation, body))
+
+
+def word_count(texts: Iterable[str]) -> int:
+    """The words of several texts."""
+    return sum(len(text.split()) for text in texts)
+
+
+def answer_words(number: int) -> list[str]:
+    """So many words of an answer; each but the first brings its leading space along."""
+    words = (_WORDS[index % len(_WORDS)] for index in range(number))
     return [word if index == 0 else f" {word}" for index, word in enumerate(words)]
 
 
@@ -91,7 +114,10 @@ def usage_json(operation: Operation, count: Count) -> JsonObject:
         case Operation.RESPONSES:
             return {
                 "input_tokens": count.prompt_tokens,
-                "input_tokens_details": {"cached_tokens": count.cached_tokens},
+                "input_tokens_details": {
+                    "cache_write_tokens": 0,
+                    "cached_tokens": count.cached_tokens,
+                },
                 "output_tokens": count.completion_tokens,
                 "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
                 "total_tokens": total_tokens,
@@ -109,33 +135,57 @@ def usage_json(operation: Operation, count: Count) -> JsonObject:
                 "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": count.cached_tokens},
                 "total_tokens": total_tokens,
             }
+        case (
+            Operation.IMAGE_GENERATIONS
+            | Operation.IMAGE_EDITS
+            | Operation.TRANSCRIPTIONS
+            | Operation.TRANSLATIONS
+            | Operation.SPEECH
+        ):
+            raise ValueError(f"{operation} has a usage of its own")
         case _:
             assert_never(operation)
 
 
-def _texts(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
-    match operation:
-        case Operation.CHAT:
-            yield from _message_texts(body.get("messages"))
-        case Operation.RESPONSES:
-            yield from _message_texts(body.get("instructions"))
-            yield from _message_texts(body.get("input"))
-        case Operation.COMPLETIONS:
-            yield from inputs_of(body.get("prompt"))
-        case Operation.EMBEDDINGS:
-            yield from inputs_of(body.get("input"))
-        case Operation.MODELS:
-            return
-        case _:
-            assert_never(operation)
-
-
-def _message_texts(messages: object) -> Iterator[str]:
+def message_texts(messages: object) -> Iterator[str]:
+    """The text of each message; a text alone is one message."""
     if isinstance(messages, str):
         yield messages
     elif isinstance(messages, list):
         for message in messages:
             yield _content_text(message.get("content") if isinstance(message, dict) else None)
+
+
+def positive(value: object) -> int | None:
+    """The value if it is a whole number above 0."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count and isinstance(value, int) else None
+
+
+def _texts(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
+    match operation:
+        case Operation.CHAT:
+            yield from message_texts(body.get("messages"))
+        case Operation.RESPONSES:
+            yield from message_texts(body.get("instructions"))
+            yield from message_texts(body.get("input"))
+        case (
+            Operation.COMPLETIONS
+            | Operation.IMAGE_GENERATIONS
+            | Operation.IMAGE_EDITS
+            | Operation.TRANSCRIPTIONS
+            | Operation.TRANSLATIONS
+        ):
+            yield from inputs_of(body.get("prompt"))
+        case Operation.EMBEDDINGS:
+            yield from inputs_of(body.get("input"))
+        case Operation.SPEECH:
+            yield from inputs_of(body.get("input"))
+            yield from inputs_of(body.get("instructions"))
+        case Operation.MODELS:
+            return
+        case _:
+            assert_never(operation)
 
 
 def _content_text(content: object) -> str:
@@ -150,8 +200,3 @@ def _has_effort(body: Mapping[str, object]) -> bool:
     reasoning = body.get("reasoning")
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
     return bool(body.get("reasoning_effort") or effort)
-
-
-def _positive(value: object) -> int | None:
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return value if is_count and isinstance(value, int) else None

@@ -14,12 +14,14 @@ A fault is a JSON object; every key is optional:
 | `cut_after_bytes` | the connection is reset after this many bytes of the body |
 | `chunk_delay_ms` | wait between two writes of a stream |
 | `split_bytes` | the body is written in pieces of this size, wherever that cuts a frame |
+| `gzip` | the body, whole or streamed, is gzip-encoded, whatever the caller accepts |
 | `no_usage` | the answer tells no usage (the record still does) |
 | `async_filter` | streams carry an asynchronous content filter's chunk |
 | `reject_stream_options` | strikes only calls with `stream_options`, with a 400 |
 
 The first fault in the queue that fits an accepted call strikes it; one call gets one fault. Calls
-refused for their key, address, deployment or body use none up.
+refused for their key, address, deployment or body use none up. Calls by a response's id have no
+deployment; they are struck before the id is looked up.
 """
 
 from collections.abc import Mapping
@@ -41,6 +43,7 @@ class Fault:
     cut_after_bytes: int | None = None
     chunk_delay_ms: int = 0
     split_bytes: int | None = None
+    gzip: bool = False
     no_usage: bool = False
     async_filter: bool = False
     reject_stream_options: bool = False
@@ -111,7 +114,7 @@ def _problem(name: str, value: object) -> str | None:
             expected, is_right = "a whole number or null", value is None or _is_whole(value)
         case "delay_ms" | "chunk_delay_ms":
             expected, is_right = "a whole number", _is_whole(value)
-        case "hang" | "reset" | "no_usage" | "async_filter" | "reject_stream_options":
+        case "hang" | "reset" | "gzip" | "no_usage" | "async_filter" | "reject_stream_options":
             expected, is_right = "true or false", isinstance(value, bool)
         case "headers":
             expected, is_right = "an object", value is None or isinstance(value, dict)

@@ -15,9 +15,8 @@ def answer_headers(
 ) -> dict[str, str]:
     """Azure's headers, with those of the call's fault in their place where both name one."""
     return {
-        "content-type": "text/event-stream; charset=utf-8"
-        if answer.is_stream
-        else "application/json",
+        "content-type": answer.content_type,
+        **({"content-encoding": "gzip"} if answer.is_gzipped else {}),
         "x-request-id": request_id,
         "apim-request-id": str(uuid.uuid4()),
         "x-ms-region": region,

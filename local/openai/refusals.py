@@ -2,14 +2,23 @@
 
 from collections.abc import Mapping
 
-from local.openai.call import JsonObject, Operation
+from local.openai.call import JsonObject, Operation, StoredOperation
 
-_OPERATION_IDS = {
+_OPERATION_IDS: Mapping[Operation | StoredOperation, str] = {
     Operation.CHAT: "ChatCompletions_Create",
     Operation.COMPLETIONS: "Completions_Create",
     Operation.EMBEDDINGS: "Embeddings_Create",
     Operation.RESPONSES: "Responses_Create",
+    Operation.IMAGE_GENERATIONS: "ImageGenerations_Create",
+    Operation.IMAGE_EDITS: "ImageEdits_Create",
+    Operation.TRANSCRIPTIONS: "Transcriptions_Create",
+    Operation.TRANSLATIONS: "Translations_Create",
+    Operation.SPEECH: "Speech_Create",
     Operation.MODELS: "Models_List",
+    StoredOperation.GET: "Responses_Get",
+    StoredOperation.DELETE: "Responses_Delete",
+    StoredOperation.CANCEL: "Responses_Cancel",
+    StoredOperation.INPUT_ITEMS: "Responses_ListInputItems",
 }
 _MESSAGES = {
     500: "The server had an error while processing your request. Sorry about that!",
@@ -17,9 +26,14 @@ _MESSAGES = {
 }
 
 
-def error_json(code: str | None, message: str, *, kind: str | None = None) -> JsonObject:
+_INVALID = "invalid_request_error"
+
+
+def error_json(
+    code: str | None, message: str, *, kind: str | None = None, param: str | None = None
+) -> JsonObject:
     """The envelope of every error: `{"error": {"code", "message", "type", "param"}}`."""
-    return {"error": {"code": code, "message": message, "type": kind, "param": None}}
+    return {"error": {"code": code, "message": message, "type": kind, "param": param}}
 
 
 def wrong_key() -> JsonObject:
@@ -60,13 +74,48 @@ def unreadable_body() -> JsonObject:
     return error_json(
         None,
         "We could not parse the JSON body of your request. The API expects a JSON payload.",
-        kind="invalid_request_error",
+        kind=_INVALID,
     )
 
 
+def unreadable_form() -> JsonObject:
+    """400: the body is no multipart form, or a broken one."""
+    return error_json(
+        None,
+        "We could not parse the multipart form of your request. The API expects a "
+        "multipart/form-data payload.",
+        kind=_INVALID,
+    )
+
+
+def response_not_found(response_id: str) -> JsonObject:
+    """404: no such response, or it was deleted, or it was not to be stored."""
+    return error_json(None, f"Response with id '{response_id}' not found.", kind=_INVALID)
+
+
+def previous_response_not_found(response_id: str) -> JsonObject:
+    """400: the response that a call goes on from is not there."""
+    return error_json(
+        "previous_response_not_found",
+        f"Previous response with id '{response_id}' not found.",
+        kind=_INVALID,
+        param="previous_response_id",
+    )
+
+
+def not_in_background() -> JsonObject:
+    """400: only a response made in the background can be cancelled."""
+    return error_json(None, "Cannot cancel a synchronous response.", kind=_INVALID)
+
+
+def not_streamable() -> JsonObject:
+    """400: a cancelled response has no events to send again."""
+    return error_json(None, "Cannot stream a cancelled response.", kind=_INVALID)
+
+
 def missing_field(name: str) -> JsonObject:
-    """400: the operation's one mandatory field is not there."""
-    return error_json(None, f"Missing required parameter: '{name}'.", kind="invalid_request_error")
+    """400: a mandatory field of the operation is not there."""
+    return error_json(None, f"Missing required parameter: '{name}'.", kind=_INVALID)
 
 
 def stream_options_refused() -> JsonObject:
@@ -74,11 +123,13 @@ def stream_options_refused() -> JsonObject:
     return error_json(
         None,
         "Unrecognized request argument supplied: stream_options",
-        kind="invalid_request_error",
+        kind=_INVALID,
     )
 
 
-def faulty(status: int, operation: Operation, headers: Mapping[str, str]) -> JsonObject:
+def faulty(
+    status: int, operation: Operation | StoredOperation, headers: Mapping[str, str]
+) -> JsonObject:
     """The body for a status that a fault asked for."""
     if status == 429:
         seconds = headers.get("retry-after", "10")

@@ -23,6 +23,7 @@ from local.openai.answers import Stamp
 from local.openai.call import parse_body
 from local.openai.delivery import deliver, reset_connection
 from local.openai.faults import Fault, parse_fault
+from local.openai.form import is_form, read_form
 from local.openai.headers import answer_headers
 from local.openai.record import CallLog, CallRecord
 
@@ -30,6 +31,10 @@ DEFAULT_DEPLOYMENTS: Mapping[str, str] = {
     "gpt-4o": "gpt-4o-2024-11-20",
     "gpt-4o-mini": "gpt-4o-mini-2024-07-18",
     "text-embedding-3-small": "text-embedding-3-small",
+    "gpt-image-1": "gpt-image-1-2025-04-15",
+    "gpt-4o-transcribe": "gpt-4o-transcribe-2025-03-20",
+    "whisper": "whisper-001",
+    "tts": "gpt-4o-mini-tts-2025-03-20",
 }
 _HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
@@ -120,12 +125,16 @@ class StandIn:
 
 
 async def _read_inquiry(request: web.Request) -> Inquiry:
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    content_type = headers.get("content-type", "")
+    body = await request.read()
     return Inquiry(
         method=request.method,
         path=request.path,
-        api_version=request.query.get("api-version"),
-        headers={name.lower(): value for name, value in request.headers.items()},
-        body=await request.read(),
+        query=request.query,
+        headers=headers,
+        body=body,
+        form=await read_form(content_type, body) if is_form(content_type) else None,
     )
 
 

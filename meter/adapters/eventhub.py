@@ -1,16 +1,20 @@
-"""`meter.ports.UsageSink` on Event Hubs (azure-eventhub, aio), with the outbox behind it.
+"""Sends encoded events to Event Hubs (azure-eventhub, aio), and again until they are acknowledged.
 
-Every event of a subject goes to one hub partition. Calls that end within a few milliseconds share
-one message a partition, a CloudEvents batch, since the SDK and the Functions host cost per message.
-While one send is under way for a partition, the next batch gathers.
+Every event of a subject goes to one hub partition, in the order in which they were given. While one
+send is under way for a partition, the next batch gathers: calls that end within a few milliseconds
+share one message, a CloudEvents batch, since the SDK and the Functions host cost per message.
 
 All goes over one link, by partition key: the SDK opens a connection of its own for each partition
 that is sent to by id, half a second each, and a namespace has only so many connections.
+
+The SDK's own retries are off (`clients.py`): they begin after 0.8 s, and what the service rejects,
+`com.microsoft:server-busy` among it, the SDK does not try again at all.
 """
 
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 from zlib import crc32
@@ -18,19 +22,30 @@ from zlib import crc32
 from azure.eventhub import EventData
 from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.amqp import AmqpAnnotatedMessage
-from azure.eventhub.exceptions import EventHubError
+from azure.eventhub.exceptions import ClientClosedError, EventHubError
 
 from meter.adapters.partition_key import keys_by_partition
 from meter.errors import PublishFailed
-from meter.ports import Outbox
-from meter.usage import BATCH_CONTENT_TYPE, UsageEvent, encode_batch, encode_event
+from meter.ports import Clock, Dice
+from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
-GATHER_SECONDS = 0.002
-SEND_TIMEOUT_SECONDS = 30.0
-MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
-OUTBOX_PATIENCE = 5.0
-MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
+FIRST_PAUSE_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 0.4
+# The SDK then drops its connection, which may have gone silent, and makes a new one.
+SEND_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
+CLOSE_TIMEOUT_SECONDS = 2.0
+MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
+MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
+# Conditions that trying again within a second does not change, without what is before the colon.
+_FINAL_CONDITIONS = frozenset(
+    {
+        *("unauthorized-access", "not-found", "not-allowed", "not-implemented", "invalid-field"),
+        *("decode-error", "link:message-size-exceeded", "resource-limit-exceeded"),
+        *("resource-deleted", "entity-disabled", "argument-error", "argument-out-of-range"),
+        "publisher-revoked-error",
+    }
+)
 
 log = logging.getLogger(__name__)
 
@@ -38,24 +53,76 @@ log = logging.getLogger(__name__)
 class Hub(Protocol):
     """Sends encoded events to the hub."""
 
-    async def send(self, subject: str, encoded_event: bytes) -> None:
-        """Return when the hub has acknowledged the event. Raises PublishFailed."""
+    async def send(self, subject: str, events: Sequence[bytes]) -> None:
+        """Return when the hub has acknowledged all of them, or none. Raises PublishFailed.
+
+        Together they are at most `MAX_SEND_BYTES`, or one event.
+        """
         ...
 
 
+@dataclass(slots=True, kw_only=True)
+class _Waiting:
+    """Events that one caller waits for until a moment on the clock."""
+
+    events: Sequence[bytes]
+    until: float
+    acknowledged: asyncio.Future[None]
+
+
 @dataclass(slots=True)
-class _Pending:
-    events: list[tuple[bytes, asyncio.Future[None]]] = field(default_factory=list)
+class _Lane:
+    """What waits for one hub partition, oldest first."""
+
+    waiting: list[_Waiting] = field(default_factory=list)
     is_sending: bool = False
+    failures: int = 0
+
+    def take(self) -> list[_Waiting]:
+        """What fits into one send, of what is still waited for."""
+        # One that has stopped waiting has put its event elsewhere.
+        live = [each for each in self.waiting if not each.acknowledged.done()]
+        size = count = 0
+        for each in live:
+            size += sum(map(len, each.events))
+            if count and size > MAX_SEND_BYTES:
+                break
+            count += 1
+        self.waiting = live[count:]
+        return live[:count]
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """Why a send failed, and whether the next try would fail for the same reason."""
+
+    reason: str
+    is_final: bool
 
 
 class EventHubSender:
-    """Gathers events per hub partition and sends them. One event loop owns it."""
+    """Gathers events per hub partition and sends them. One event loop owns it.
 
-    def __init__(self, producer: EventHubProducerClient) -> None:
+    A send that fails is tried again, after a pause that doubles, for `patience_seconds` from when
+    its events were given. Events that came meanwhile stay behind those that are tried again.
+    """
+
+    def __init__(
+        self,
+        producer: EventHubProducerClient,
+        *,
+        clock: Clock,
+        dice: Dice,
+        patience_seconds: float,
+        send_timeout_seconds: float = SEND_TIMEOUT_SECONDS,
+    ) -> None:
         self._producer = producer
+        self._send_timeout_seconds = send_timeout_seconds
+        self._clock = clock
+        self._dice = dice
+        self._patience_seconds = patience_seconds
         self._keys: Sequence[str] = ()
-        self._pending: dict[str, _Pending] = {}
+        self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
 
@@ -73,27 +140,32 @@ class EventHubSender:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 await self._producer.get_partition_ids()
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
-            raise PublishFailed(f"the hub does not answer: {type(exc).__name__}") from exc
+            raise PublishFailed(f"the hub does not answer: {_refusal(exc).reason}") from exc
 
-    async def send(self, subject: str, encoded_event: bytes) -> None:
-        """Return when the hub has acknowledged the event. Raises PublishFailed."""
-        await self.warm()
+    async def send(self, subject: str, events: Sequence[bytes]) -> None:
+        """Return when the hub has acknowledged the events. Raises PublishFailed."""
+        until = self._clock.monotonic() + self._patience_seconds
+        await self._warm_until(until)
         key = self._keys[crc32(subject.encode()) % len(self._keys)]
         acknowledged = asyncio.get_running_loop().create_future()
-        pending = self._pending.setdefault(key, _Pending())
-        pending.events.append((encoded_event, acknowledged))
-        if not pending.is_sending:
-            pending.is_sending = True
-            task = asyncio.create_task(self._send_pending(key, pending))
+        lane = self._lanes.setdefault(key, _Lane())
+        lane.waiting.append(_Waiting(events=events, until=until, acknowledged=acknowledged))
+        if not lane.is_sending:
+            lane.is_sending = True
+            task = asyncio.create_task(self._send_lane(key, lane))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await acknowledged
 
     async def close(self) -> None:
-        """Send what is pending, then disconnect."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-        await self._producer.close()
+        """Send what is pending, then disconnect; both in bounded time."""
+        if self._tasks:
+            _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_SECONDS)
+            for task in stuck:
+                task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await self._producer.close()
 
     async def _connect(self) -> None:
         try:
@@ -104,96 +176,84 @@ class EventHubSender:
                 )
                 self._keys = keys_by_partition(len(partitions))
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
-            raise PublishFailed(
-                f"the hub's partitions are not known: {type(exc).__name__}"
-            ) from exc
+            text = f"the hub's partitions are not known: {_refusal(exc).reason}"
+            raise PublishFailed(text) from exc
 
-    async def _send_pending(self, key: str, pending: _Pending) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
-        while pending.events:
-            batch = _take(pending)
-            error = await self._send_batch(key, [event for event, _ in batch])
-            for _, acknowledged in batch:
-                if acknowledged.done():
-                    continue  # its call has stopped waiting
-                if error is None:
-                    acknowledged.set_result(None)
-                else:
-                    acknowledged.set_exception(error)
-        pending.is_sending = False
+    async def _warm_until(self, until: float) -> None:
+        failures = 0
+        while not self._keys:
+            try:
+                await self.warm()
+            except PublishFailed:
+                pause = self._pause_seconds(failures)
+                if self._clock.monotonic() + pause >= until:
+                    raise
+                failures += 1
+                await asyncio.sleep(pause)
 
-    async def _send_batch(self, key: str, events: Iterable[bytes]) -> PublishFailed | None:
-        messages: list[EventData | AmqpAnnotatedMessage] = [
-            _message(part) for part in _packed(events)
-        ]
+    async def _send_lane(self, key: str, lane: _Lane) -> None:
+        # What ends in this turn of the loop goes together. To wait longer costs a call more than it
+        # saves: the SDK sends one batch at a time, and what comes meanwhile gathers.
+        await asyncio.sleep(0)
+        while batch := lane.take():
+            refusal = await self._send_batch(key, batch)
+            if refusal is None:
+                lane.failures = 0
+                for each in batch:
+                    if not each.acknowledged.done():
+                        each.acknowledged.set_result(None)
+            else:
+                await self._retry_or_fail(lane, batch, refusal)
+        lane.failures = 0
+        lane.is_sending = False
+
+    async def _send_batch(self, key: str, batch: Sequence[_Waiting]) -> _Refusal | None:
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                await self._producer.send_batch(messages, partition_key=key)
+            events = [event for each in batch for event in each.events]
+            messages: list[EventData | AmqpAnnotatedMessage] = [
+                _message(part) for part in _packed(events)
+            ]
+            # The SDK's own timeout makes it connect anew; ours is for where it does not return.
+            async with asyncio.timeout(2 * self._send_timeout_seconds):
+                await self._producer.send_batch(
+                    messages, partition_key=key, timeout=self._send_timeout_seconds
+                )
         except Exception as exc:  # whatever the SDK raises, the calls that wait must hear of it
-            return PublishFailed(f"the hub did not take the events: {type(exc).__name__}")
+            return _refusal(exc)
         return None
 
-
-class PublishingSink:
-    """`meter.ports.UsageSink`: hub first, then the outbox, then the log. Never raises."""
-
-    def __init__(
-        self,
-        hub: Hub,
-        outbox: Outbox,
-        *,
-        acknowledge_timeout_seconds: float,
-        waits_for_acknowledgement: bool,
+    async def _retry_or_fail(
+        self, lane: _Lane, batch: Sequence[_Waiting], refusal: _Refusal
     ) -> None:
-        self._hub = hub
-        self._outbox = outbox
-        self._timeout_seconds = acknowledge_timeout_seconds
-        # Long enough for a retry of a slow write; the caller waits meanwhile.
-        self._outbox_timeout_seconds = OUTBOX_PATIENCE * acknowledge_timeout_seconds
-        self._waits = waits_for_acknowledgement
-        self._tasks: set[asyncio.Task[None]] = set()
+        pause = self._pause_seconds(lane.failures)
+        lane.failures += 1
+        next_try = self._clock.monotonic() + pause
+        again: list[_Waiting] = []
+        for each in batch:
+            if each.acknowledged.done():
+                continue
+            if refusal.is_final or next_try >= each.until:
+                text = f"the hub did not take the events: {refusal.reason}"
+                each.acknowledged.set_exception(PublishFailed(text))
+            else:
+                again.append(each)
+        lane.waiting[:0] = again  # in front, so that a subject's events stay in order
+        if lane.waiting:
+            await asyncio.sleep(pause)
 
-    async def publish(self, event: UsageEvent) -> None:
-        """Return when the event is safe; at once when publishing runs in the background."""
-        task = asyncio.create_task(self._publish(event))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        if self._waits:
-            # Shielded: a caller that leaves must not take its usage event with it.
-            await asyncio.shield(task)
-
-    async def close(self) -> None:
-        """Wait until everything taken is safe."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
-    async def _publish(self, event: UsageEvent) -> None:
-        encoded = encode_event(event)
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                await self._hub.send(event.subject, encoded)
-            return
-        except Exception as exc:  # an event is never dropped for a fault that nobody foresaw
-            log.warning("event_goes_to_outbox reason=%s", str(exc) or "no answer in time")
-        try:
-            async with asyncio.timeout(self._outbox_timeout_seconds):
-                await self._outbox.keep([event])
-        except Exception:
-            # The last resort: the log is then the only place that knows of this call.
-            log.critical("usage_event_unpublished event=%s", encoded.decode())
+    def _pause_seconds(self, failures: int) -> float:
+        """Twice as long after each failure, and anything from half of that, so that instances part."""
+        longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16), LONGEST_PAUSE_SECONDS)
+        return longest * (1 + self._dice.random()) / 2
 
 
-def _take(pending: _Pending) -> list[tuple[bytes, asyncio.Future[None]]]:
-    """The oldest pending events that fit into one send; at least one."""
-    size = 0
-    for count, (event, _) in enumerate(pending.events):
-        size += len(event)
-        if count and size > MAX_SEND_BYTES:
-            break
-    else:
-        count = len(pending.events)
-    batch, pending.events = pending.events[:count], pending.events[count:]
-    return batch
+def _refusal(exc: Exception) -> _Refusal:
+    condition = getattr(exc, "error", None) or ""
+    name = type(exc).__name__
+    return _Refusal(
+        reason=f"{name} {condition}".rstrip(),
+        is_final=condition in _FINAL_CONDITIONS or isinstance(exc, ClientClosedError | ValueError),
+    )
 
 
 def _packed(events: Iterable[bytes]) -> list[list[bytes]]:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
@@ -74,7 +75,10 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
         return self
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request (ASGI 3)."""
+        """Serve one request, or the process's life (ASGI 3)."""
+        if scope["type"] == "lifespan":
+            await live(receive, send, close=_ending.close)
+            return
         assert self._endpoint is not None, "the runtime routes before it serves"
         request = Request(scope, receive)
         invocation_id = request.headers.get(INVOCATION_HEADER)
@@ -93,20 +97,64 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
     """Serves the app where the host expects it."""
 
     async def serve(self) -> None:
-        """Run until the process ends."""
+        """Run until the process ends.
+
+        uvicorn takes SIGTERM for itself: it stops listening, lets answers end, then calls the
+        app's lifespan, which closes the app, and then lets the signal end the process.
+        """
         config = uvicorn.Config(
             self.web_app,
             host=self.hostname,
             port=self.port,
             http="httptools",
             ws="none",
-            lifespan="off",
+            lifespan="on",
+            timeout_graceful_shutdown=max(1, round(_ending.answers_seconds)),
             access_log=False,  # it would print query strings, and costs as much as the request
             log_level="warning",
             server_header=False,
             h11_max_incomplete_event_size=MAX_REQUEST_LINE_BYTES,
         )
         await uvicorn.Server(config).serve()
+
+
+@dataclass(slots=True)
+class _Ending:
+    """What happens in a worker that is told to end: one app a process, as in the runtime."""
+
+    answers_seconds: float
+    close: Callable[[], Awaitable[None]]
+
+
+async def _close_nothing() -> None:
+    """A worker whose app has nothing to close."""
+
+
+_ending = _Ending(answers_seconds=15.0, close=_close_nothing)
+
+
+def before_exit(close: Callable[[], Awaitable[None]], *, answers_seconds: float) -> None:
+    """Have the worker call `close` on SIGTERM, after answers had that long to end."""
+    _ending.close, _ending.answers_seconds = close, answers_seconds
+
+
+async def live(
+    receive: Receive,
+    send: Send,
+    *,
+    close: Callable[[], Awaitable[None]],
+    start: Callable[[], None] = lambda: None,
+) -> None:
+    """An ASGI app's lifespan: start with the server, close before the process ends."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            start()
+            await send({"type": "lifespan.startup.complete"})
+        else:
+            await close()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
 
 
 def forget_invocation(invocation_id: str) -> None:
@@ -229,10 +277,17 @@ def _detach(relay: Relay, caller: _Caller) -> asyncio.Task[None]:
     return task
 
 
-async def finish_relays() -> None:
-    """Wait for streams that are still being metered."""
-    while _relays:
-        await asyncio.wait(_relays)
+async def finish_relays(seconds: float, *, cut_seconds: float) -> None:
+    """Wait so long for streams that are still metered, then cut them and wait until they are counted.
+
+    One that is cut publishes what is known of it, for which it has `cut_seconds`.
+    """
+    if _relays:
+        _, late = await asyncio.wait(_relays, timeout=seconds)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=cut_seconds)
 
 
 class _Body:
@@ -254,6 +309,8 @@ class _Body:
         return b"".join(parts)
 
     async def next_part(self) -> bytes:
+        if self._is_ended:
+            return b""  # most bodies are one part: their end costs no timer
         if self._declared.isdigit() and int(self._declared) > self._max_bytes:
             raise self._too_large()
         loop = asyncio.get_running_loop()
@@ -272,7 +329,8 @@ class _Body:
                 raise self._too_large()
             message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise TooLarge("The request body was not sent to its end.", status=400)
+                text = "The request body was not sent to its end."
+                raise TooLarge(text, status=400, code="BadRequest")
             part: bytes = message.get("body", b"")
             self._size += len(part)
             if self._size > self._max_bytes:

@@ -1,4 +1,4 @@
-"""`meter.ports.RowStore` on Azure Table Storage (azure-data-tables).
+"""`meter.ports.RowStore` and `Tables` on Azure Table Storage (azure-data-tables).
 
 Whole numbers are stored as Edm.Int64, so that sums pass 2^31. Tables are made when first written.
 """
@@ -76,39 +76,43 @@ class TablesRowStore:
             parameters={"partition": partition, "first": first, "last": last},
             select=["RowKey"],
         )
-        try:
-            return {entity["RowKey"] async for entity in pages}
-        except ResourceNotFoundError:
-            return set()  # the table is not made yet
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: query", exc) from exc
+        async with self._reads:
+            try:
+                return {entity["RowKey"] async for entity in pages}
+            except ResourceNotFoundError:
+                return set()  # the table is not made yet
+            except _FAULTS as exc:
+                raise _unavailable(f"{table}: query", exc) from exc
 
     async def write(
-        self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]
+        self,
+        table: str,
+        partition: str,
+        *,
+        insert: Sequence[Row],
+        update: Sequence[Row],
+        delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """One entity-group transaction."""
         operations: list[_Operation] = [("create", _entity(partition, row), {}) for row in insert]
         operations += [
-            (
-                "update",
-                _entity(partition, row),
-                {
-                    "mode": UpdateMode.MERGE,
-                    "etag": row.etag,
-                    "match_condition": MatchConditions.IfNotModified,
-                },
-            )
+            ("update", _entity(partition, row), {"mode": UpdateMode.MERGE, **_if_unchanged(row)})
             for row in update
+        ]
+        operations += [
+            ("delete", {"PartitionKey": partition, "RowKey": row.key}, _if_unchanged(row))
+            for row in delete
         ]
         client = self._client(table)
         results = await self._in_table(table, lambda: client.submit_transaction(operations))
         if isinstance(results, Conflict):
             return results
+        if len(results) != len(operations):
+            asked = len(operations)
+            raise StorageUnavailable(f"{table}: an answer of {len(results)} to {asked} rows")
         keys = [row.key for row in (*insert, *update)]
-        if len(results) != len(keys):
-            raise StorageUnavailable(f"{table}: an answer of {len(results)} to {len(keys)} rows")
         return Written(
-            {key: str(result["etag"]) for key, result in zip(keys, results, strict=True)}
+            {key: str(result["etag"]) for key, result in zip(keys, results, strict=False)}
         )
 
     async def delete(self, table: str, partition: str, key: str) -> None:
@@ -119,12 +123,26 @@ class TablesRowStore:
             raise _unavailable(f"{table}: delete", exc) from exc
 
     async def scan(
-        self, table: str, *, first_partition: str, last_partition: str
+        self,
+        table: str,
+        *,
+        first_partition: str,
+        last_partition: str,
+        first_key: str | None = None,
+        last_key: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
-        """Rows of a range of partitions, both included, in key order."""
+        """Rows of a range of partitions, and of keys in each, in key order; all columns, or some."""
+        bounds = {"p": first_partition, "last": last_partition, "key": first_key, "end": last_key}
+        parts = ["PartitionKey ge @p", "PartitionKey le @last", "RowKey ge @key", "RowKey le @end"]
+        if first_partition == last_partition:
+            # The service finds the rows of one partition by their keys only where it is named.
+            parts[:2] = ["PartitionKey eq @p"]
+        parts = [part for part in parts if bounds[part.split("@")[1]] is not None]
         pages = self._client(table).query_entities(
-            "PartitionKey ge @first and PartitionKey le @last",
-            parameters={"first": first_partition, "last": last_partition},
+            " and ".join(parts),
+            parameters={name: value for name, value in bounds.items() if value is not None},
+            select=None if columns is None else ["PartitionKey", "RowKey", *columns],
         )
         try:
             async for entity in pages:
@@ -133,6 +151,21 @@ class TablesRowStore:
             return  # the table is not made yet
         except _FAULTS as exc:
             raise _unavailable(f"{table}: query", exc) from exc
+
+    async def names(self, prefix: str) -> list[str]:
+        """The tables whose names begin so, in order."""
+        try:
+            tables = [table.name async for table in self._service.list_tables()]
+        except _FAULTS as exc:
+            raise _unavailable("list tables", exc) from exc
+        return sorted(name for name in tables if name.startswith(prefix))
+
+    async def drop(self, table: str) -> None:
+        """Delete a table with all its rows; it may be gone already."""
+        try:
+            await self._service.delete_table(table)
+        except _FAULTS as exc:
+            raise _unavailable(f"{table}: drop", exc) from exc
 
     async def _get(self, table: str, partition: str, key: str) -> Row | None:
         async with self._reads:
@@ -177,6 +210,10 @@ class TablesRowStore:
 def _entity(partition: str, row: Row) -> dict[str, object]:
     columns = {name: _to_edm(value) for name, value in row.columns.items()}
     return {"PartitionKey": partition, "RowKey": row.key, **columns}
+
+
+def _if_unchanged(row: Row) -> dict[str, object]:
+    return {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
 
 
 def _to_edm(value: object) -> object:

@@ -29,7 +29,8 @@ class Backend:
     """One AOAI account.
 
     `priority` is tried lowest first; `weight` (1-100) shares calls within a priority.
-    `deployments` maps public names to this account's own.
+    `deployments` maps public names to this account's own. `resource_id` is the account's id in Azure,
+    which only reconciliation needs.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Backend:
     weight: int = 1
     tier: Tier = Tier.STANDARD
     deployments: Mapping[str, str] = field(default_factory=dict, hash=False)
+    resource_id: str | None = None
 
     def serves(self, deployment: str) -> bool:
         """Whether calls for the public deployment name may go here."""

@@ -238,7 +238,7 @@ class FrontDoor:
             prompt=prepared.prompt_texts,
             is_usage_refused=forwarded.is_usage_refused,
         )
-        metering.is_streaming = forwarded.is_events
+        metering.is_streaming = metering.is_streaming or forwarded.is_events
         headers = self._headers(metering, forwarded)
         if not forwarded.is_events and (size := header(forwarded.headers, "content-length")):
             headers = (*headers, ("content-length", size))  # a cut can then be told from the end

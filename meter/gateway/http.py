@@ -89,6 +89,25 @@ def error_answer(exc: CallerError) -> Answer:
     return Answer(status=exc.status, headers=tuple(headers), body=body)
 
 
+def not_configured() -> Answer:
+    """The answer of an app whose settings cannot be used."""
+    return error_answer(
+        CallerError(
+            "This gateway is not configured yet: settings are missing or invalid. GET /readyz "
+            "lists them, and so does `python -m meter check-config`.",
+            status=503,
+            code="ServiceUnavailable",
+        )
+    )
+
+
+def internal_error() -> Answer:
+    """The answer when the gateway itself fails."""
+    return error_answer(
+        CallerError("The gateway failed unexpectedly.", status=500, code="InternalServerError")
+    )
+
+
 def error_document(exc: CallerError) -> Mapping[str, object]:
     """The error as a JSON document."""
     return {

@@ -117,7 +117,8 @@ class KeyRing:
             log.warning("key_set_refresh_failed issuer=%s reason=%s", issuer, exc)
         else:
             if keys or not entry.is_loaded:
-                entry.keys = keys
+                if keys != entry.keys:  # what the same keys have verified goes on holding
+                    entry.keys = keys
                 entry.loaded_at = self.clock.monotonic()
                 entry.is_loaded = bool(keys)
         finally:

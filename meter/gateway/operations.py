@@ -1,6 +1,6 @@
 """The one table of what is relayed: operation, method, address, body and answer.
 
-`docs/operations-served.md` shows the same table to users; a test keeps the two alike.
+`docs/api.md` shows the same table to users; a test keeps the two alike.
 
 Deny by default: what is not in the table is answered with 404, and families of operations that
 Azure OpenAI has and this gateway does not relay are named in that answer.

@@ -12,10 +12,12 @@
 
 A wait is benched for between 0.5 s and 60 s, then one call probes; the caller is told the true one.
 Where every backend is benched, those that did not throttle are tried all the same (`pool.py`).
-Waits come from `retry-after-ms`, `retry-after` (seconds or an HTTP date) and the rate-limit resets.
+Waits come from `retry-after-ms`, `retry-after` (seconds or an HTTP date) and the rate-limit resets
+(seconds, `1m30s`, `250ms`).
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -33,6 +35,9 @@ _RESETS = (
     "x-ratelimit-reset-tokens",
     "x-rate-limit-reset-tokens",
 )
+_UNIT_SECONDS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_DURATION_PART = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|h|m|s)", re.ASCII)
+_DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+", re.ASCII)
 
 
 class Fault(StrEnum):
@@ -85,7 +90,7 @@ def _named_wait_seconds(headers: Headers, now: datetime) -> float | None:
     wait = _seconds(retry_after) or _until(retry_after, now)
     if wait:
         return wait
-    resets = [_seconds(values.get(name, "").removesuffix("s")) for name in _RESETS]
+    resets = [_duration(values.get(name, "").strip()) for name in _RESETS]
     return max((reset for reset in resets if reset), default=None)
 
 
@@ -95,6 +100,13 @@ def _seconds(text: str) -> float | None:
     except ValueError:
         return None
     return value if math.isfinite(value) and value > 0 else None
+
+
+def _duration(text: str) -> float | None:
+    """Seconds as a number, or in the forms `1m30s` and `250ms` that rate-limit resets come in."""
+    if not _DURATION.fullmatch(text):
+        return _seconds(text)
+    return sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(text)) or None
 
 
 def _until(text: str, now: datetime) -> float | None:

@@ -6,10 +6,13 @@ so nothing encoded, doubled or dotted can reach a backend. The upstream path is 
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import parse_qsl
 
 from meter.errors import BadRequest, MethodNotAllowed, NotServed
 from meter.gateway.operations import NOT_SERVED, TABLE, Operation, Place, Served
+
+MAX_REMEMBERED = 2_048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +45,12 @@ class Route:
         return f"{path}?{self.query}" if self.query else path
 
 
+@lru_cache(maxsize=MAX_REMEMBERED)
 def parse_route(method: str, raw_path: str, query: str) -> Route:
     """Decide what is called. Raises NotServed (404), MethodNotAllowed (405) or BadRequest (query).
 
-    HEAD is served as GET; the server leaves the body out.
+    HEAD is served as GET; the server leaves the body out. Applications send the same few request
+    lines over and over, so the latest are remembered.
     """
     address = _parse_address(raw_path)
     wanted = "GET" if method == "HEAD" else method

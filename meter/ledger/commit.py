@@ -4,7 +4,7 @@ The ledger of a month is one table, a subject's share of it one partition:
 
 | row key                               | columns                  | written                         |
 |---------------------------------------|--------------------------|---------------------------------|
-| `c|` event id                         | At, Call                 | insert: fails if it is there    |
+| `c|` event id                         | see `markers.py`         | insert: fails if it is there    |
 | `s|` window `|` deployment `|` model `|` tier | see `rows.py`    | insert, or update if unchanged  |
 
 Table Storage applies an entity-group transaction whole or not at all. So a repeated event fails the
@@ -14,22 +14,21 @@ the rest is added to the sums as they are then. When it is unknown whether a tra
 the batch fails and comes again: the markers decide then.
 """
 
-import json
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
 
-from meter.errors import StorageUnavailable
+from meter.adjustment import Countable
 from meter.ledger.fold import fold, sum_keys_of
 from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table
+from meter.ledger.markers import marker_rows
+from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ledger.rows import SumRow, read_revision, read_sums
-from meter.ports import Conflict, Row, RowStore
-from meter.usage import UsageEvent
+from meter.ports import Row, RowStore
 from meter.window import Window
 
-MAX_TRANSACTION_ROWS = 100  # and 4 MiB, which 100 of these rows (under 4 KB each) never reach
-MAX_CONFLICTS = 10
-MAX_KNOWN_PARTITIONS = 5_000
+RANGE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,24 +40,20 @@ class Counted:
     repeated_calls: int
 
 
-@dataclass(slots=True)
 class Committer:
-    """Writes the ledger. Remembers the sums it wrote last; a wrong memory only costs a conflict."""
+    """Writes the ledger."""
 
-    store: RowStore
-    _known: OrderedDict[tuple[str, str], dict[str, Row]] = field(default_factory=OrderedDict)
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self._sums = OptimisticRows(store=store)
 
-    async def commit(self, subject: str, month: Window, events: Sequence[UsageEvent]) -> Counted:
+    async def commit(self, subject: str, month: Window, events: Sequence[Countable]) -> Counted:
         """Count one subject's calls of one month. Raises StorageUnavailable."""
         sums: dict[SumKey, SumRow] = {}
         unique = list({event.id: event for event in reversed(events)}.values())[::-1]
         new_calls = 0
         for chunk in _chunks(unique):
-            try:
-                rows, added = await self._commit_chunk(subject, ledger_table(month), chunk)
-            except StorageUnavailable:
-                self._known.pop((ledger_table(month), escape(subject)), None)
-                raise
+            rows, added = await self._commit_chunk(subject, ledger_table(month), chunk)
             sums.update((row.key, row) for row in rows)
             new_calls += added
         return Counted(
@@ -66,79 +61,43 @@ class Committer:
         )
 
     async def _commit_chunk(
-        self, subject: str, table: str, chunk: Sequence[UsageEvent]
+        self, subject: str, table: str, chunk: Sequence[Countable]
     ) -> tuple[list[SumRow], int]:
         partition = escape(subject)
         keys = {key.row_key(): key for event in chunk for key in sum_keys_of(event)}
         pending = list(chunk)
-        for _ in range(MAX_CONFLICTS):
-            stored = await self._stored(table, partition, keys)
-            if not pending:
-                return _sum_rows(subject, keys, stored), 0
-            rows = _added_up(subject, stored, pending)
-            written = await self._write(table, partition, pending, rows, stored)
-            if written is not None:
-                return _sum_rows(subject, keys, {**stored, **written}), len(pending)
+
+        def build(stored: Mapping[str, Row]) -> list[Row]:
+            # No call is left when all of them turned out to be repeats: then nothing is written.
+            return [*marker_rows(pending), *_added_up(subject, stored, pending)]
+
+        async def leave_out_repeats() -> None:
+            # Before the sums are read again: so these are never older than the markers.
+            nonlocal pending
             pending = await self._uncounted(table, partition, pending)
-        raise StorageUnavailable(f"{table}: {MAX_CONFLICTS} conflicts in a row in one partition")
 
-    async def _stored(self, table: str, partition: str, keys: dict[str, SumKey]) -> dict[str, Row]:
-        known = self._known.get((table, partition), {})
-        unknown = [key for key in keys if key not in known]
-        if unknown:
-            known = {**known, **await self.store.read(table, partition, unknown)}
-        return {key: known[key] for key in keys if key in known}
-
-    async def _write(
-        self,
-        table: str,
-        partition: str,
-        pending: Sequence[UsageEvent],
-        rows: Sequence[SumRow],
-        stored: dict[str, Row],
-    ) -> dict[str, Row] | None:
-        markers = [_marker(event) for event in pending]
-        sums = []
-        for row in rows:
-            before = stored.get(row.key.row_key())
-            etag = None if before is None else before.etag
-            sums.append(Row(key=row.key.row_key(), columns=row.columns(), etag=etag))
-        result = await self.store.write(
-            table,
-            partition,
-            insert=[*markers, *(row for row in sums if row.etag is None)],
-            update=[row for row in sums if row.etag is not None],
+        stored = await self._sums.change(
+            table, partition, list(keys), build, after_conflict=leave_out_repeats
         )
-        if isinstance(result, Conflict):
-            self._known.pop((table, partition), None)
-            return None
-        written = {
-            row.key: Row(key=row.key, columns=row.columns, etag=result.etags[row.key])
-            for row in sums
-        }
-        self._remember(table, partition, written)
-        return written
+        return _sum_rows(subject, keys, stored), len(pending)
 
     async def _uncounted(
-        self, table: str, partition: str, events: Sequence[UsageEvent]
-    ) -> list[UsageEvent]:
-        keys = sorted(call_row_key(event.id) for event in events)
-        counted = await self.store.keys_between(table, partition, keys[0], keys[-1])
+        self, table: str, partition: str, events: Sequence[Countable]
+    ) -> list[Countable]:
+        ranges = _ranges([event.id for event in events])
+        found = await asyncio.gather(
+            *(
+                self._store.keys_between(table, partition, call_row_key(first), call_row_key(last))
+                for first, last in ranges
+            )
+        )
+        counted = set[str]().union(*found)
         return [event for event in events if call_row_key(event.id) not in counted]
 
-    def _remember(self, table: str, partition: str, rows: dict[str, Row]) -> None:
-        known = self._known.setdefault((table, partition), {})
-        if len(known) > MAX_TRANSACTION_ROWS:
-            known.clear()  # past hours gather; the current ones are read again
-        known.update(rows)
-        self._known.move_to_end((table, partition))
-        if len(self._known) > MAX_KNOWN_PARTITIONS:
-            self._known.popitem(last=False)
 
-
-def _chunks(events: Sequence[UsageEvent]) -> Iterator[list[UsageEvent]]:
+def _chunks(events: Sequence[Countable]) -> Iterator[list[Countable]]:
     """Split so that markers and sums of a chunk fit into one transaction."""
-    chunk: list[UsageEvent] = []
+    chunk: list[Countable] = []
     keys: set[SumKey] = set()
     for event in events:
         wider = keys.union(sum_keys_of(event))
@@ -151,23 +110,38 @@ def _chunks(events: Sequence[UsageEvent]) -> Iterator[list[UsageEvent]]:
         yield chunk
 
 
-def _added_up(subject: str, stored: dict[str, Row], pending: Sequence[UsageEvent]) -> list[SumRow]:
+def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
+    """Ranges that hold the ids, none wider than a few seconds: an old id must not scan a month.
+
+    The first 48 bits of an id are the milliseconds at which it was made (UUIDv7). Any other id
+    merely gets a range of its own.
+    """
+    ranges: list[tuple[UUID, UUID]] = []
+    for each in sorted(ids):
+        if ranges and (each.int >> 80) - (ranges[-1][0].int >> 80) <= RANGE_SECONDS * 1000:
+            ranges[-1] = ranges[-1][0], each
+        else:
+            ranges.append((each, each))
+    return ranges
+
+
+def _added_up(subject: str, stored: Mapping[str, Row], pending: Sequence[Countable]) -> list[Row]:
     rows = []
     for key, added in fold(pending).items():
         before = stored.get(key.row_key())
         columns = {} if before is None else before.columns
-        rows.append(
-            SumRow(
-                subject=subject,
-                key=key,
-                sums=read_sums(columns) + added,
-                revision=read_revision(columns) + 1,
-            )
+        row = SumRow(
+            subject=subject,
+            key=key,
+            sums=read_sums(columns) + added,
+            revision=read_revision(columns) + 1,
         )
+        etag = None if before is None else before.etag
+        rows.append(Row(key=key.row_key(), columns=row.columns(), etag=etag))
     return rows
 
 
-def _sum_rows(subject: str, keys: dict[str, SumKey], rows: dict[str, Row]) -> list[SumRow]:
+def _sum_rows(subject: str, keys: Mapping[str, SumKey], rows: Mapping[str, Row]) -> list[SumRow]:
     return [
         SumRow(
             subject=subject,
@@ -178,19 +152,3 @@ def _sum_rows(subject: str, keys: dict[str, SumKey], rows: dict[str, Row]) -> li
         for row_key, key in keys.items()
         if row_key in rows
     ]
-
-
-def _marker(event: UsageEvent) -> Row:
-    call = {
-        "deployment": event.deployment,
-        "model": event.model,
-        "tier": event.tier,
-        "backend": event.backend,
-        "operation": event.operation,
-        "outcome": event.outcome,
-        "status": event.status,
-        "source": event.usage_source,
-        "usage": {name: count for name, count in asdict(event.usage).items() if count},
-    }
-    text = json.dumps(call, ensure_ascii=False, separators=(",", ":"))
-    return Row(key=call_row_key(event.id), columns={"At": event.time, "Call": text})

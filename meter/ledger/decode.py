@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+from meter.adjustment import ADJUSTMENT_TYPE, MAX_REASON_CHARS, Adjustment, Countable
 from meter.usage import (
     EVENT_TYPE,
     MAX_SUBJECT_CHARS,
@@ -69,7 +70,7 @@ class DeadLetter:
 class Decoded:
     """What a batch of messages holds."""
 
-    events: tuple[UsageEvent, ...]
+    events: tuple[Countable, ...]
     dead_letters: tuple[DeadLetter, ...]
 
 
@@ -81,7 +82,7 @@ class _Rejected(Exception):
 
 def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) -> Decoded:
     """Read every message. Events older than `retention` cannot be told from repeats any more."""
-    events: list[UsageEvent] = []
+    events: list[Countable] = []
     dead: list[DeadLetter] = []
     for message in messages:
         documents = _documents(message)
@@ -102,14 +103,39 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
     return Decoded(events=tuple(events), dead_letters=tuple(dead))
 
 
-def read_event(document: object) -> UsageEvent:
+def read_event(document: object) -> Countable:
     """One CloudEvent as a value. Raises when a field is missing or not what it must be."""
     if not isinstance(document, dict):
         raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {_kind(document)}")
-    if document.get("type") != EVENT_TYPE:
-        shown = str(document.get("type"))[:100]
-        raise _Rejected(Reason.UNKNOWN_TYPE, f"type must be {EVENT_TYPE}, got {shown!r}")
     fields = _Fields(document, "")
+    match document.get("type"):
+        case str(kind) if kind == EVENT_TYPE:
+            return _read_usage_event(fields)
+        case str(kind) if kind == ADJUSTMENT_TYPE:
+            return _read_adjustment(fields)
+        case other:
+            known = f"{EVENT_TYPE} or {ADJUSTMENT_TYPE}"
+            raise _Rejected(Reason.UNKNOWN_TYPE, f"type must be {known}, got {str(other)[:100]!r}")
+
+
+def _read_adjustment(fields: "_Fields") -> Adjustment:
+    fields.exactly("specversion", "1.0")
+    data = fields.part("data")
+    return Adjustment(
+        id=fields.uuid("id"),
+        source=fields.text("source", most=1024),
+        time=fields.moment("time"),
+        subject=fields.text("subject", most=MAX_SUBJECT_CHARS),
+        refers_to=data.uuid("refers_to"),
+        reason=data.text("reason", most=MAX_REASON_CHARS),
+        deployment=data.text("deployment"),
+        model=data.optional_text("model"),
+        tier=data.choice("tier", Tier),
+        usage=_usage(data.part("usage"), least=-MAX_TOKENS),
+    )
+
+
+def _read_usage_event(fields: "_Fields") -> UsageEvent:
     fields.exactly("specversion", "1.0")
     data = fields.part("data")
     principal = data.part("principal")
@@ -145,16 +171,16 @@ def read_event(document: object) -> UsageEvent:
     )
 
 
-def _usage(usage: "_Fields") -> TokenUsage:
+def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
     return TokenUsage(
-        prompt_tokens=usage.count("prompt_tokens"),
-        completion_tokens=usage.count("completion_tokens"),
-        total_tokens=usage.count("total_tokens"),
-        cached_tokens=usage.count("cached_tokens"),
-        reasoning_tokens=usage.count("reasoning_tokens"),
-        audio_tokens=usage.count("audio_tokens"),
-        image_tokens=usage.count("image_tokens"),
-        seconds=usage.count("seconds"),
+        prompt_tokens=usage.count("prompt_tokens", least=least),
+        completion_tokens=usage.count("completion_tokens", least=least),
+        total_tokens=usage.count("total_tokens", least=least),
+        cached_tokens=usage.count("cached_tokens", least=least),
+        reasoning_tokens=usage.count("reasoning_tokens", least=least),
+        audio_tokens=usage.count("audio_tokens", least=least),
+        image_tokens=usage.count("image_tokens", least=least),
+        seconds=usage.count("seconds", least=least),
     )
 
 
@@ -220,10 +246,10 @@ class _Fields:
     def optional_text(self, name: str) -> str | None:
         return None if self.members.get(name) is None else self.text(name, most=MAX_SUBJECT_CHARS)
 
-    def count(self, name: str) -> int:
+    def count(self, name: str, *, least: int = 0) -> int:
         value = self.members.get(name)
-        if type(value) is not int or not 0 <= value <= MAX_TOKENS:
-            raise self._refused(name, f"must be a whole number from 0 to {MAX_TOKENS}")
+        if type(value) is not int or not least <= value <= MAX_TOKENS:
+            raise self._refused(name, f"must be a whole number from {least} to {MAX_TOKENS}")
         return value
 
     def optional_count(self, name: str) -> int | None:

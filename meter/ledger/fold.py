@@ -1,19 +1,63 @@
-"""Adds usage events up: counts that can be added in any order and grouping, with the same result."""
+"""Adds calls up: counts that can be added in any order and grouping, with the same result."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
+from meter.adjustment import Correction
 from meter.ledger.keys import SumKey
-from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
+from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from meter.window import windows_of
 
 UNKNOWN_MODEL = "unknown"
 
 
+class Call(Protocol):
+    """What is counted of a call: of its usage event, or of the marker that the ledger keeps."""
+
+    @property
+    def time(self) -> datetime:
+        """The call's end."""
+        ...
+
+    @property
+    def deployment(self) -> str:
+        """The public name that was called."""
+        ...
+
+    @property
+    def model(self) -> str | None:
+        """The model, where an answer named one."""
+        ...
+
+    @property
+    def tier(self) -> str:
+        """How the capacity is bought."""
+        ...
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the call ended."""
+        ...
+
+    @property
+    def usage(self) -> TokenUsage:
+        """Its tokens."""
+        ...
+
+    @property
+    def usage_source(self) -> UsageSource:
+        """Where the token counts come from."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What was counted under one key. `tokens` are added field by field."""
+    """What was counted under one key. Tokens are added field by field.
+
+    Corrections are apart, so that what was metered can always be told: `adjusted` may be negative.
+    """
 
     calls: int = 0
     failed_calls: int = 0
@@ -22,6 +66,8 @@ class Sums:
     tokens: TokenUsage = NO_USAGE
     first_call_at: datetime | None = None
     last_call_at: datetime | None = None
+    adjustments: int = 0
+    adjusted: TokenUsage = NO_USAGE
 
     def __add__(self, other: "Sums") -> "Sums":
         return Sums(
@@ -32,35 +78,40 @@ class Sums:
             tokens=_added(self.tokens, other.tokens),
             first_call_at=_earlier(self.first_call_at, other.first_call_at),
             last_call_at=_later(self.last_call_at, other.last_call_at),
+            adjustments=self.adjustments + other.adjustments,
+            # Seldom more than nothing, and this runs for every call.
+            adjusted=_added(self.adjusted, other.adjusted) if other.adjustments else self.adjusted,
         )
 
 
-def sums_of(event: UsageEvent) -> Sums:
-    """What one call counts."""
+def sums_of(call: Call | Correction) -> Sums:
+    """What one call, or one correction of a call, counts."""
+    if isinstance(call, Correction):
+        return Sums(adjustments=1, adjusted=call.usage)
     return Sums(
         calls=1,
-        failed_calls=int(event.outcome in {Outcome.REFUSED, Outcome.FAILED}),
-        estimated_calls=int(event.usage_source is UsageSource.ESTIMATED),
-        missing_calls=int(event.usage_source is UsageSource.MISSING),
-        tokens=event.usage,
-        first_call_at=event.time,
-        last_call_at=event.time,
+        failed_calls=int(call.outcome in {Outcome.REFUSED, Outcome.FAILED}),
+        estimated_calls=int(call.usage_source is UsageSource.ESTIMATED),
+        missing_calls=int(call.usage_source is UsageSource.MISSING),
+        tokens=call.usage,
+        first_call_at=call.time,
+        last_call_at=call.time,
     )
 
 
-def sum_keys_of(event: UsageEvent) -> tuple[SumKey, SumKey, SumKey]:
-    """The three sums a call counts in: its hour, its day, its month."""
-    hour, day, month = windows_of(event.time)
-    names = event.deployment, event.model or UNKNOWN_MODEL, str(event.tier)
+def sum_keys_of(call: Call | Correction) -> tuple[SumKey, SumKey, SumKey]:
+    """The three sums it counts in: its hour, its day, its month."""
+    hour, day, month = windows_of(call.time)
+    names = call.deployment, call.model or UNKNOWN_MODEL, str(call.tier)
     return SumKey(hour, *names), SumKey(day, *names), SumKey(month, *names)
 
 
-def fold(events: Iterable[UsageEvent]) -> dict[SumKey, Sums]:
-    """The sums of some calls of one subject. Each event counts once for each time it is given."""
+def fold(calls: Iterable[Call | Correction]) -> dict[SumKey, Sums]:
+    """The sums of some calls of one subject. Each counts once for each time it is given."""
     sums: dict[SumKey, Sums] = {}
-    for event in events:
-        counted = sums_of(event)
-        for key in sum_keys_of(event):
+    for call in calls:
+        counted = sums_of(call)
+        for key in sum_keys_of(call):
             known = sums.get(key)
             sums[key] = counted if known is None else known + counted
     return sums

@@ -1,20 +1,21 @@
 """The aggregator: one batch of hub messages from bytes to counted, shown and safe to checkpoint.
 
-`decode -> fold -> commit -> view`. Any error fails the whole batch: it comes again, and what was
-counted the first time is not counted twice.
+`decode -> subjects -> fold -> commit -> view`. Any error fails the whole batch: it comes again, and
+what was counted the first time is not counted twice.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer, Counted
 from meter.ledger.deadletters import bury
-from meter.ledger.decode import Message, decode
+from meter.ledger.decode import Decoded, Message, decode
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.view import ViewWriter
 from meter.ports import Clock, RowStore
@@ -32,7 +33,7 @@ class BatchReport:
 
     new_calls: int
     repeated_calls: int
-    dead_letters: int
+    dead_letters: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -48,28 +49,35 @@ class Aggregator:
 
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
-        now = self.clock.now()
-        decoded = decode(messages, now=now, retention=self.retention)
+        decoded = self.decode(messages)
         await bury(self.store, decoded.dead_letters)
-        counted = await self._commit(decoded.events)
+        report = await self.count(decoded.events)
+        if decoded.dead_letters:
+            log.error("events_dead_lettered count=%d", len(decoded.dead_letters))
+        return replace(report, dead_letters=len(decoded.dead_letters))
+
+    def decode(self, messages: Sequence[Message]) -> Decoded:
+        """What the messages hold, by the rules that apply now."""
+        return decode(messages, now=self.clock.now(), retention=self.retention)
+
+    async def count(self, events: Sequence[Countable]) -> BatchReport:
+        """Count events and show their sums. Raises StorageUnavailable."""
+        # First, so that every subject with a sum has a row: the sweep finds it by that.
+        await self.subjects.see(event for event in events if isinstance(event, UsageEvent))
+        counted = await self._commit(events)
         await self.views.show(row for part in counted for row in part.sums)
-        await self.subjects.see(decoded.events)
-        report = BatchReport(
+        return BatchReport(
             new_calls=sum(part.new_calls for part in counted),
             repeated_calls=sum(part.repeated_calls for part in counted),
-            dead_letters=len(decoded.dead_letters),
         )
-        if report.dead_letters:
-            log.error("events_dead_lettered count=%d", report.dead_letters)
-        return report
 
-    async def _commit(self, events: Sequence[UsageEvent]) -> list[Counted]:
-        groups: defaultdict[tuple[str, Window], list[UsageEvent]] = defaultdict(list)
+    async def _commit(self, events: Sequence[Countable]) -> list[Counted]:
+        groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
             groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
-        async def commit(subject: str, month: Window, group: list[UsageEvent]) -> Counted:
+        async def commit(subject: str, month: Window, group: list[Countable]) -> Counted:
             async with limit:
                 return await self.committer.commit(subject, month, group)
 

@@ -19,9 +19,12 @@ _PREFIX_CHARS = 90
 _HASH_MARK = "=~"
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._@:]")
 _ESCAPED = re.compile(r"((?:=[0-9A-F]{2})+)")
+_LEDGER_TABLE = re.compile(r"Ledger(2\d{3})(0[1-9]|1[0-2])", re.ASCII)
 
 CALL_PREFIX = "c|"
 SUM_PREFIX = "s|"
+LEDGER_PREFIX = "Ledger"
+FIRST_KEY, LAST_KEY = "", "~"  # no escaped text sorts before or after them
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -47,12 +50,27 @@ class SumKey:
 
 def ledger_table(month: Window) -> str:
     """The month's ledger table, e.g. `Ledger202611`."""
-    return f"Ledger{month.name.replace('-', '')}"
+    return f"{LEDGER_PREFIX}{month.name.replace('-', '')}"
+
+
+def ledger_month(table: str) -> Window | None:
+    """The month of a ledger table; None for a table of another kind."""
+    match = _LEDGER_TABLE.fullmatch(table)
+    return Window(f"{match[1]}-{match[2]}") if match else None
 
 
 def call_row_key(event_id: UUID) -> str:
     """The row key that marks a call as counted."""
     return f"{CALL_PREFIX}{event_id}"
+
+
+def sums_since(hour: Window, month: Window) -> tuple[str, str]:
+    """The first and last row key of a month's sums that hold the hour or a later moment of it.
+
+    These sums are one range, since a day's row sorts after its hours' and a month's after its
+    days'. An hour before the month stands for all of the month.
+    """
+    return f"{SUM_PREFIX}{max(hour.name, month.name)}", f"{SUM_PREFIX}{month.name}|{LAST_KEY}"
 
 
 def escape(text: str) -> str:

@@ -148,6 +148,10 @@ _COUNTS: dict[str, tuple[str, Callable[[Sums], int]]] = {
     "seconds": ("seconds", lambda sums: sums.tokens.seconds),
     "estimated_calls": ("estimated", lambda sums: sums.estimated_calls),
     "missing_calls": ("missing", lambda sums: sums.missing_calls),
+    "adjustments": ("adjustments", lambda sums: sums.adjustments),
+    "adjusted_prompt_tokens": ("adj. prompt", lambda sums: sums.adjusted.prompt_tokens),
+    "adjusted_completion_tokens": ("adj. compl.", lambda sums: sums.adjusted.completion_tokens),
+    "adjusted_total_tokens": ("adj. total", lambda sums: sums.adjusted.total_tokens),
 }
 # Columns of the table that are left out where no line has anything in them.
 _ALWAYS = frozenset({"calls", "prompt_tokens", "completion_tokens", "total_tokens"})
@@ -155,7 +159,8 @@ _ALWAYS = frozenset({"calls", "prompt_tokens", "completion_tokens", "total_token
 
 def _as_table(report: Report) -> str:
     total = report.total
-    shown = [name for name in _COUNTS if name in _ALWAYS or _COUNTS[name][1](total)]
+    every = [line.sums for line in report.lines]  # corrections may add up to nothing
+    shown = [name for name in _COUNTS if name in _ALWAYS or any(map(_COUNTS[name][1], every))]
     head = [report.query.period, *report.query.groups, *(_COUNTS[name][0] for name in shown)]
     if not report.lines:
         return f"No calls from {report.query.first.name} to {report.query.last.name} (UTC).\n"

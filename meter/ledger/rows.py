@@ -11,6 +11,8 @@
 | CachedTokens, ReasoningTokens, AudioTokens, ImageTokens | Int64 | shares of the above               |
 | Seconds                                 | Int64    | audio seconds                                 |
 | FirstCallAt, LastCallAt                 | DateTime | ends of the first and the last call           |
+| Adjustments                             | Int64    | corrections; absent where there were none     |
+| AdjustedPromptTokens, ... AdjustedSeconds | Int64  | their signed counts, one for each count above |
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
@@ -20,7 +22,9 @@ from datetime import datetime
 
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
-from meter.usage import TokenUsage
+from meter.ports import Row
+from meter.usage import NO_USAGE, TokenUsage
+from meter.window import Window
 
 
 def _column(field_name: str) -> str:
@@ -28,6 +32,17 @@ def _column(field_name: str) -> str:
 
 
 _TOKEN_COLUMNS = {field.name: _column(field.name) for field in fields(TokenUsage)}
+_ADJUSTED_COLUMNS = {name: f"Adjusted{column}" for name, column in _TOKEN_COLUMNS.items()}
+ADJUSTMENT_COLUMNS = frozenset({"Adjustments", *_ADJUSTED_COLUMNS.values()})
+
+SUM_COLUMNS = frozenset(
+    {
+        *("Subject", "Deployment", "Model", "Tier", "WindowStart", "FirstCallAt", "LastCallAt"),
+        *("Calls", "FailedCalls", "EstimatedCalls", "MissingCalls", "Revision"),
+        *_TOKEN_COLUMNS.values(),
+        *ADJUSTMENT_COLUMNS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,17 +55,44 @@ class SumRow:
     revision: int
 
     def columns(self) -> Mapping[str, object]:
-        """The row's columns."""
-        key, sums = self.key, self.sums
-        return {
+        """The row's columns; those of adjustments only where there were any, as in most rows."""
+        columns = {
             "Subject": self.subject,
-            "Deployment": key.deployment,
-            "Model": key.model,
-            "Tier": key.tier,
-            "WindowStart": key.window.start,
-            **sums_columns(sums),
+            **key_columns(self.key),
+            **sums_columns(self.sums),
             "Revision": self.revision,
         }
+        if self.sums.adjustments:
+            return columns
+        return {name: value for name, value in columns.items() if name not in ADJUSTMENT_COLUMNS}
+
+
+def cleared_adjustments(
+    found: Mapping[str, object], right: Mapping[str, object]
+) -> dict[str, object]:
+    """Zeros for columns of adjustments that are found where none is right."""
+    return {name: 0 for name in ADJUSTMENT_COLUMNS if name in found and name not in right}
+
+
+def read_sum_row(row: Row) -> SumRow:
+    """A ledger's row as a value."""
+    names = (str(row.columns[name]) for name in ("Deployment", "Model", "Tier"))
+    return SumRow(
+        subject=str(row.columns["Subject"]),
+        key=SumKey(Window(row.key.split("|")[1]), *names),
+        sums=read_sums(row.columns),
+        revision=read_revision(row.columns),
+    )
+
+
+def key_columns(key: SumKey) -> dict[str, object]:
+    """What the sum is of, as columns."""
+    return {
+        "Deployment": key.deployment,
+        "Model": key.model,
+        "Tier": key.tier,
+        "WindowStart": key.window.start,
+    }
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:
@@ -63,6 +105,9 @@ def sums_columns(sums: Sums) -> dict[str, object]:
     }
     for name, column in _TOKEN_COLUMNS.items():
         columns[column] = getattr(sums.tokens, name)
+    columns["Adjustments"] = sums.adjustments
+    for name, column in _ADJUSTED_COLUMNS.items():
+        columns[column] = getattr(sums.adjusted, name)
     if sums.first_call_at is not None:
         columns["FirstCallAt"] = sums.first_call_at
     if sums.last_call_at is not None:
@@ -80,14 +125,23 @@ def read_sums(columns: Mapping[str, object]) -> Sums:
         tokens=TokenUsage(
             **{name: _int(columns, column) for name, column in _TOKEN_COLUMNS.items()}
         ),
+        adjustments=_int(columns, "Adjustments"),
+        adjusted=_read_adjusted(columns),
         first_call_at=_moment(columns, "FirstCallAt"),
         last_call_at=_moment(columns, "LastCallAt"),
     )
 
 
+def _read_adjusted(columns: Mapping[str, object]) -> TokenUsage:
+    if "Adjustments" not in columns:
+        return NO_USAGE
+    return TokenUsage(**{name: _int(columns, column) for name, column in _ADJUSTED_COLUMNS.items()})
+
+
 def read_revision(columns: Mapping[str, object]) -> int:
-    """How often the row was written."""
-    return _int(columns, "Revision")
+    """How often the row was written; 0 for what is no number, so that the next copy mends it."""
+    value = columns.get("Revision")
+    return value if isinstance(value, int) else 0
 
 
 def _int(columns: Mapping[str, object], name: str) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from azure.eventhub import EventData
+from azure.eventhub.exceptions import EventDataSendError
 
 from tests.contract.test_eventhubs_harness import HUB, KEY, WAIT_SECONDS, Served, receive
 
@@ -101,9 +102,30 @@ def test_health_is_answered_as_by_the_emulator(tmp_path: Path, unused_port: int)
     assert answers == [(200, {"status": "healthy"}), (404, {"status": "not found"})]
 
 
-def _get(port: int, path: str) -> tuple[int, object]:
+def test_a_busy_endpoint_refuses_so_many_sends_and_then_takes_them(
+    tmp_path: Path, unused_port: int
+) -> None:
+    """POST /busy/4 on the health port: four transfers are refused and not stored; the SDK tries twice."""
+    with _command(tmp_path, "--health-port", str(unused_port)) as (_, served):
+        answer = _get(unused_port, "/busy/4", method="POST")
+        outcomes = []
+        with served.producer() as producer:
+            for body in ("first", "second", "third"):
+                try:
+                    producer.send_batch([EventData(body)], partition_id="0")
+                    outcomes.append("taken")
+                except EventDataSendError:
+                    outcomes.append("refused")
+        stored = receive(served, HUB, "0", 1)
+
+    assert answer == (200, {"status": "busy"})
+    assert outcomes == ["refused", "refused", "taken"]
+    assert [event.body_as_str() for event in stored] == ["third"]
+
+
+def _get(port: int, path: str, method: str = "GET") -> tuple[int, object]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_SECONDS)
-    connection.request("GET", path)
+    connection.request(method, path)
     response = connection.getresponse()
     answer = response.status, json.loads(response.read())
     connection.close()

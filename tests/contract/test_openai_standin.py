@@ -5,88 +5,41 @@ import json
 import signal
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import openai
 import pytest
-from openai import AsyncAzureOpenAI, AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from local.openai.server import DEFAULT_DEPLOYMENTS, StandIn
+from local.openai.server import StandIn
+from tests.contract.openai_bench import API_VERSION, KEY, Bench, open_bench
 
-KEY = "a-key-for-tests"
-API_VERSION = "2024-10-21"
 # 4 words and 3 for the message: 7 prompt tokens, 1 of them cached; 5 + 7 % 11 words are answered.
 MESSAGES: list[ChatCompletionMessageParam] = [{"role": "user", "content": "count my tokens please"}]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """A running stand-in with both kinds of client and a plain session beside them."""
-
-    url: str
-    azure: AsyncAzureOpenAI
-    v1: AsyncOpenAI
-    http: aiohttp.ClientSession
-
-    async def calls(self) -> list[dict[str, Any]]:
-        """The stand-in's record."""
-        async with self.http.get(f"{self.url}/_calls") as answer:
-            calls: list[dict[str, Any]] = await answer.json()
-            return calls
-
-    async def fault(self, **fault: Any) -> None:
-        """Queues a fault."""
-        async with self.http.post(f"{self.url}/_faults", json=fault) as answer:
-            assert answer.status == 204, await answer.text()
-
-    async def recorded(self, count: int) -> list[dict[str, Any]]:
-        """The record, once that many calls are in it."""
-        async with asyncio.timeout(5):
-            calls = await self.calls()
-            while len(calls) < count:
-                calls = await self.calls()
-        return calls
-
-    async def post(
-        self, path: str, body: object, headers: dict[str, str] | None = None
-    ) -> tuple[int, Any]:
-        """A call without the SDK: status and JSON body."""
-        sent = {"api-key": KEY} if headers is None else headers
-        async with self.http.post(f"{self.url}{path}", json=body, headers=sent) as answer:
-            return answer.status, await answer.json()
-
-    async def raw_stream(self, body: dict[str, Any]) -> list[bytes]:
-        """A chat stream without the SDK: the pieces as they were written."""
-        path = f"/openai/deployments/gpt-4o/chat/completions?api-version={API_VERSION}"
-        sent = {"messages": MESSAGES, "stream": True} | body
-        headers = {"api-key": KEY}
-        async with self.http.post(f"{self.url}{path}", json=sent, headers=headers) as answer:
-            return [piece async for piece, _ in answer.content.iter_chunks()]
-
-
 @pytest.fixture
 async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
-    server = StandIn("eu-test", DEFAULT_DEPLOYMENTS, key=KEY, record=tmp_path / "calls.jsonl")
-    url = f"http://127.0.0.1:{await server.start()}"
-    async with (
-        aiohttp.ClientSession() as http,
-        AsyncAzureOpenAI(
-            azure_endpoint=url, api_key=KEY, api_version=API_VERSION, max_retries=0
-        ) as azure,
-        AsyncOpenAI(base_url=f"{url}/openai/v1/", api_key=KEY, max_retries=0) as v1,
-    ):
-        yield Bench(url=url, azure=azure, v1=v1, http=http)
-    await server.stop()
+    async with open_bench(tmp_path / "calls.jsonl") as opened:
+        yield opened
 
 
 def chunks_of(pieces: list[bytes]) -> list[dict[str, Any]]:
     frames = b"".join(pieces).decode().split("\n\n")
     assert frames[-2:] == ["data: [DONE]", ""]
     return [json.loads(frame.removeprefix("data: ")) for frame in frames[:-2]]
+
+
+async def raw_stream(bench: Bench, body: dict[str, Any]) -> list[bytes]:
+    """A chat stream without the SDK: the pieces as they were written."""
+    path = f"/openai/deployments/gpt-4o/chat/completions?api-version={API_VERSION}"
+    sent = {"messages": MESSAGES, "stream": True} | body
+    headers = {"api-key": KEY}
+    async with bench.http.post(f"{bench.url}{path}", json=sent, headers=headers) as answer:
+        return [piece async for piece, _ in answer.content.iter_chunks()]
 
 
 async def read_all(stream: AsyncIterator[object]) -> None:
@@ -161,7 +114,7 @@ async def test_a_stream_tells_usage_only_when_asked(bench: Bench) -> None:
 async def test_a_stream_has_azures_quirks(bench: Bench) -> None:
     """First chunk without choices, id, model; `usage: null` everywhere; a choice without delta."""
     await bench.fault(async_filter=True)
-    pieces = await bench.raw_stream({"stream_options": {"include_usage": True}})
+    pieces = await raw_stream(bench, {"stream_options": {"include_usage": True}})
 
     chunks = chunks_of(pieces)
     assert (chunks[0]["choices"], chunks[0]["id"], chunks[0]["model"]) == ([], "", "")
@@ -175,7 +128,7 @@ async def test_a_stream_has_azures_quirks(bench: Bench) -> None:
 
 async def test_a_stream_without_include_usage_has_no_usage_key(bench: Bench) -> None:
     """A caller that did not ask for usage never sees the word."""
-    pieces = await bench.raw_stream({"stream_options": {"include_usage": False}})
+    pieces = await raw_stream(bench, {"stream_options": {"include_usage": False}})
 
     assert b'"usage"' not in b"".join(pieces)
 
@@ -284,7 +237,7 @@ async def test_the_record_equals_what_the_sdk_saw(bench: Bench) -> None:
         ),
         ("/openai/v1/chat/completions", {"api-key": "wrong"}, {"model": "gpt-4o"}, 401, "401"),
         ("/openai/deployments/gpt-4o/chat/completions", None, {}, 404, "404"),
-        ("/openai/v1/audio/speech", None, {}, 404, "404"),
+        ("/openai/v1/audio/voices", None, {}, 404, "404"),
         ("/openai/v1/chat/completions", None, {"model": "gpt-9"}, 404, "DeploymentNotFound"),
         (
             f"/openai/deployments/gpt-9/embeddings?api-version={API_VERSION}",
@@ -413,9 +366,9 @@ async def test_a_client_that_leaves_is_billed_in_full(bench: Bench) -> None:
 
 async def test_a_split_stream_carries_the_same_text(bench: Bench) -> None:
     """Pieces of 3 bytes cut frames and characters; joined they are the stream."""
-    whole = chunks_of(await bench.raw_stream({}))
+    whole = chunks_of(await raw_stream(bench, {}))
     await bench.fault(split_bytes=3)
-    pieces = await bench.raw_stream({})
+    pieces = await raw_stream(bench, {})
 
     assert {len(piece) for piece in pieces[:-1]} == {3}
     texts = [

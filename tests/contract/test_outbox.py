@@ -1,20 +1,27 @@
 """The outbox on Azurite: what the hub did not take is kept and sent later, in order, once or twice."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from typing import Any, cast
 
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
-from meter.adapters.outbox import OUTBOX_TABLE, TableOutbox
+from meter.adapters.outbox import OUTBOX_TABLE, Backlog, TableOutbox
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+from meter.bootstrap import build_aggregator
 from meter.errors import PublishFailed, StorageUnavailable
-from meter.ports import Row
-from meter.usage import encode_event
+from meter.ports import Conflict, Row, Written
+from meter.usage import encode_event, new_event_id
 from tests.contract.test_row_store import running_azurite
-from tests.factories import NOW, usage_event
+from tests.factories import NOW, RETENTION, raw_message, usage_event
+from tests.fakes.gateway import FakeClock
+from tests.fakes.rows import MemoryRowStore
+
+EVERYTHING = {"first_partition": "", "last_partition": "~"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,7 @@ async def store(azurite: str) -> AsyncIterator[TablesRowStore]:
 
 @pytest.fixture
 def outbox(store: TablesRowStore) -> TableOutbox:
-    return TableOutbox(store)
+    return TableOutbox(store, FakeClock())
 
 
 @dataclass
@@ -45,10 +52,10 @@ class FakeHub:
     accepts: int = 1_000_000
     took: list[tuple[str, bytes]] = field(default_factory=list)
 
-    async def send(self, subject: str, encoded_event: bytes) -> None:
+    async def send(self, subject: str, events: Sequence[bytes]) -> None:
         if len(self.took) >= self.accepts:
             raise PublishFailed("the hub is full")
-        self.took.append((subject, encoded_event))
+        self.took += [(subject, event) for event in events]
 
     @property
     def subjects(self) -> list[str]:
@@ -125,10 +132,10 @@ async def test_a_row_that_another_run_has_deleted_is_no_error(
     await outbox.keep([usage_event(1), usage_event(2)])
 
     class Rival(FakeHub):
-        async def send(self, subject: str, encoded_event: bytes) -> None:
-            await super().send(subject, encoded_event)
-            place = json.loads(encoded_event)["id"]
-            await store.delete(OUTBOX_TABLE, "2026-11-23T07", place)
+        async def send(self, subject: str, events: Sequence[bytes]) -> None:
+            await super().send(subject, events)
+            for event in events:
+                await store.delete(OUTBOX_TABLE, "2026-11-23T07", json.loads(event)["id"])
 
     sent = await outbox.republish(Rival())
 
@@ -151,6 +158,169 @@ async def test_more_events_than_a_page_holds_are_all_sent(
     assert await kept(store) == []
 
 
+async def test_two_hundred_events_of_an_hour_are_kept_by_two_writes(
+    store: TablesRowStore, outbox: TableOutbox
+) -> None:
+    """While the hub is down, as many events as a transaction holds share one write."""
+    events = [usage_event(n) for n in range(200)]
+    counting = Counting(store)
+    await TableOutbox(cast(TablesRowStore, counting), FakeClock()).keep(events)
+
+    assert [len(rows) for rows in counting.writes] == [100, 100]
+    assert {row.key for _, row in await kept(store)} == {str(event.id) for event in events}
+
+
+@dataclass
+class Counting:
+    """Remembers what a store was asked to write."""
+
+    store: TablesRowStore
+    writes: list[Sequence[Row]] = field(default_factory=list)
+
+    async def write(
+        self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]
+    ) -> Written | Conflict:
+        self.writes.append(insert)
+        return await self.store.write(table, partition, insert=insert, update=update)
+
+
+async def test_large_events_are_kept_too(store: TablesRowStore, outbox: TableOutbox) -> None:
+    """A transaction holds 4 MiB: a hundred of the longest events are more than one write."""
+    raw = {"words": '"' * 15_000}
+    events = [usage_event(n, usage_raw=raw) for n in range(100)]
+    await outbox.keep(events)
+
+    assert len(await kept(store)) == 100
+    assert len(encode_event(events[0])) > 30_000
+
+
+async def test_events_of_one_subject_are_sent_in_order_together(
+    store: TablesRowStore, outbox: TableOutbox
+) -> None:
+    """One send after the other, so that none overtakes when the hub refuses in between."""
+    await outbox.keep([usage_event(n, subject=f"s{n % 2}") for n in range(150)])
+    hub = FakeHub()
+    await outbox.republish(hub)
+
+    of_one = [json.loads(event)["id"] for subject, event in hub.took if subject == "s1"]
+    assert of_one == sorted(of_one)
+    assert len(of_one) == 75
+
+
+@dataclass
+class Dying:
+    """A store whose process is killed at its `after`-th delete."""
+
+    store: TablesRowStore
+    after: int
+
+    def scan(self, table: str, **options: Any) -> AsyncIterator[tuple[str, Row]]:
+        return self.store.scan(table, **options)
+
+    async def delete(self, table: str, partition: str, key: str) -> None:
+        self.after -= 1
+        if self.after < 0:
+            raise Killed
+        await self.store.delete(table, partition, key)
+
+
+class Killed(Exception):
+    """Ends a run wherever it is."""
+
+
+@pytest.mark.parametrize("after", [0, 1, 4])
+async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count_once(
+    store: TablesRowStore, outbox: TableOutbox, after: int
+) -> None:
+    """Acknowledged and not deleted: the next run sends it again, and the ledger drops the repeat."""
+    events = [usage_event(n, subject="alice") for n in range(5)]
+    await outbox.keep(events)
+    hub = FakeHub()
+    dying = TableOutbox(cast(TablesRowStore, Dying(store, after)), FakeClock())
+    with pytest.raises(Killed):
+        await dying.republish(hub)
+    again = await outbox.republish(hub)
+
+    rows = MemoryRowStore()
+    aggregator = replace(
+        build_aggregator(cast(TablesRowStore, rows), RETENTION), clock=FakeClock(moment=NOW)
+    )
+    await aggregator.handle([raw_message(event) for _, event in hub.took])
+    sums = [row async for _, row in rows.scan("UsageByMonth", **EVERYTHING)]
+    assert (again, len(hub.took)) == (5 - after, 10 - after)
+    assert [row.columns["Calls"] for row in sums] == [5]
+    assert await kept(store) == []
+
+
+async def test_two_runs_at_once_are_harmless(store: TablesRowStore, outbox: TableOutbox) -> None:
+    """Each event is sent once or twice, none is left, and neither run fails."""
+    await outbox.keep([usage_event(n, subject=f"s{n % 7}") for n in range(120)])
+    hub = FakeHub()
+    await asyncio.gather(outbox.republish(hub), outbox.republish(hub))
+
+    ids = [json.loads(event)["id"] for _, event in hub.took]
+    assert set(ids) == {str(usage_event(n).id) for n in range(120)}
+    assert max(ids.count(each) for each in ids) <= 2
+    assert await kept(store) == []
+
+
+async def test_a_row_that_is_no_event_does_not_stop_the_others(
+    store: TablesRowStore, outbox: TableOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever somebody wrote there stays, with a line in the log."""
+    foreign = Row(key="0", columns={"Note": "mine"})
+    await store.write(OUTBOX_TABLE, "2026-11-23T07", insert=[foreign], update=[])
+    await outbox.keep([usage_event(1)])
+    hub = FakeHub()
+    sent = await outbox.republish(hub)
+
+    assert (sent, hub.subjects) == (1, ["alice"])
+    assert [row.key for _, row in await kept(store)] == ["0"]
+    assert "outbox_row_unreadable partition=2026-11-23T07 row=0" in caplog.messages
+
+
+async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
+    store: TablesRowStore,
+) -> None:
+    """By the ids, which hold the moment the call began."""
+    clock = FakeClock()
+    outbox = TableOutbox(store, clock)
+    empty = await outbox.backlog()
+    begun = [clock.now() - timedelta(minutes=minutes) for minutes in (90, 5, 1)]
+    ids = [new_event_id(moment, bytes(10)) for moment in begun]
+    await outbox.keep(
+        [replace(usage_event(1), id=i, time=t) for i, t in zip(ids, begun, strict=True)]
+    )
+
+    assert empty == Backlog(events=0, oldest_seconds=0)
+    assert await outbox.backlog() == Backlog(events=3, oldest_seconds=5400)
+
+
+async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: TablesRowStore) -> None:
+    """`/readyz` may be asked for by anybody."""
+    rows = [Row(key=f"{n:04}", columns={"Subject": "s", "Event": "{}"}) for n in range(1100)]
+    for first in range(0, 1100, 100):
+        await store.write(
+            OUTBOX_TABLE, "2026-11-23T07", insert=rows[first : first + 100], update=[]
+        )
+
+    assert (await TableOutbox(store, FakeClock()).backlog()).events == 1000
+
+
+async def test_a_recent_backlog_is_told_again_without_asking(store: TablesRowStore) -> None:
+    """For ten seconds, however many ask."""
+    clock = FakeClock()
+    outbox = TableOutbox(store, clock)
+    first = await outbox.recent_backlog()
+    await outbox.keep([usage_event(1)])
+    clock.advance(9)
+    second = await outbox.recent_backlog()
+    clock.advance(2)
+    third = await outbox.recent_backlog()
+
+    assert [backlog.events for backlog in (first, second, third)] == [0, 0, 1]
+
+
 async def test_an_event_that_cannot_be_kept_is_refused() -> None:
     """Storage is down; the sink then logs the event in full, so that it is not lost unseen."""
     service = TableServiceClient.from_connection_string(
@@ -161,5 +331,5 @@ async def test_an_event_that_cannot_be_kept_is_refused() -> None:
     store = TablesRowStore(service)
 
     with pytest.raises(StorageUnavailable):
-        await TableOutbox(store).keep([usage_event(1)])
+        await TableOutbox(store, FakeClock()).keep([usage_event(1)])
     await store.close()

@@ -1,4 +1,4 @@
-"""`meter.ports.RowStore`: the fake and the adapter on Azurite keep the same promises."""
+"""`meter.ports.RowStore` and `Tables`: the fake and the adapter on Azurite keep the same promises."""
 
 import subprocess
 import time
@@ -56,7 +56,9 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(params=["fake", "azurite"])
-async def store(request: pytest.FixtureRequest) -> AsyncIterator[RowStore]:
+async def store(
+    request: pytest.FixtureRequest,
+) -> AsyncIterator[MemoryRowStore | TablesRowStore]:
     if request.param == "fake":
         yield MemoryRowStore()
         return
@@ -171,6 +173,49 @@ async def test_of_a_transaction_that_fails_nothing_is_kept(
 
     assert isinstance(result, Conflict)
     assert await values(store, table, ["a", "b", "x", "y", "z"]) == {"a": 1, "b": 1}
+
+
+async def test_rows_are_deleted_in_the_transaction_that_writes_others(
+    store: RowStore, table: str
+) -> None:
+    """A row is deleted as it was read; the others are written with it."""
+    stored = await inserted(store, table, "a", "b", "c")
+    changed = Row(key="b", columns={"N": 2}, etag=stored["b"].etag)
+    result = await store.write(
+        table, P, insert=rows("d"), update=[changed], delete=[stored["a"], stored["c"]]
+    )
+
+    assert isinstance(result, Written)
+    found = await store.read(table, P, ["a", "b", "c", "d"])
+    assert {key: row.etag for key, row in found.items()} == dict(result.etags)
+    assert await values(store, table, ["a", "b", "c", "d"]) == {"b": 2, "d": 1}
+
+
+@pytest.mark.parametrize("trouble", ["changed", "gone", "other table"])
+async def test_a_row_that_is_not_as_it_was_read_is_not_deleted(
+    store: RowStore, table: str, trouble: str
+) -> None:
+    """Whatever else the transaction holds is not done either."""
+    stored = await inserted(store, table, "a", "b")
+    doomed = {
+        "changed": Row(key="a", columns={}, etag=stored["b"].etag),
+        "gone": Row(key="z", columns={}, etag=stored["a"].etag),
+        "other table": stored["a"],
+    }[trouble]
+    place = f"{table}x" if trouble == "other table" else table
+    result = await store.write(place, P, insert=rows("n"), update=[], delete=[doomed])
+
+    assert isinstance(result, Conflict)
+    assert await values(store, table, ["a", "b", "n"]) == {"a": 1, "b": 1}
+
+
+async def test_rows_can_be_deleted_alone(store: RowStore, table: str) -> None:
+    """A transaction need not write anything."""
+    stored = await inserted(store, table, "a", "b")
+    result = await store.write(table, P, insert=[], update=[], delete=[stored["a"]])
+
+    assert result == Written({})
+    assert await values(store, table, ["a", "b"]) == {"b": 1}
 
 
 async def test_a_row_that_comes_twice_in_a_transaction_is_a_conflict(
@@ -297,6 +342,72 @@ async def test_a_scan_gives_a_range_of_partitions_in_key_order(store: RowStore, 
     ]
 
     assert found == [("2026-10", "a"), ("2026-10", "b"), ("2026-11", "a"), ("2026-11", "b")]
+
+
+async def test_a_scan_of_a_partition_can_be_bounded_by_keys(store: RowStore, table: str) -> None:
+    """Both ends included; either may be left out."""
+    await inserted(store, table, "a", "b", "b0", "c", "d")
+    await store.write(table, "other", insert=rows("bb"), update=[])
+
+    async def keys(first: str | None, last: str | None) -> list[str]:
+        scan = store.scan(
+            table, first_partition=P, last_partition=P, first_key=first, last_key=last
+        )
+        return [row.key async for _, row in scan]
+
+    assert await keys("b", "c") == ["b", "b0", "c"]
+    assert await keys("bb", None) == ["c", "d"]
+    assert await keys(None, "b") == ["a", "b"]
+    assert await keys(None, None) == ["a", "b", "b0", "c", "d"]
+    assert await keys("x", "z") == []
+
+
+async def test_a_scan_of_several_partitions_can_be_bounded_by_keys(
+    store: RowStore, table: str
+) -> None:
+    """In each of them."""
+    for partition in ("p", "q", "r"):
+        await store.write(table, partition, insert=rows("a", "b", "c"), update=[])
+    scan = store.scan(table, first_partition="p", last_partition="q", first_key="b", last_key="b")
+
+    assert [(partition, row.key) async for partition, row in scan] == [("p", "b"), ("q", "b")]
+
+
+async def test_a_scan_finds_more_than_a_page(store: RowStore, table: str) -> None:
+    """The service answers in pages of 1000, also where keys bound the range."""
+    keys = [f"{number:05}" for number in range(1100)]
+    for start in range(0, 1100, 100):
+        await store.write(table, P, insert=rows(*keys[start : start + 100]), update=[])
+    scan = store.scan(
+        table, first_partition=P, last_partition=P, first_key="00001", last_key="01098"
+    )
+
+    assert [row.key async for _, row in scan] == keys[1:1099]
+
+
+async def test_the_names_of_tables_are_found_by_their_beginning(
+    store: MemoryRowStore | TablesRowStore, table: str
+) -> None:
+    """In order; a table that was never written has none."""
+    for name in (f"{table}b", f"{table}a", f"{table[:5]}z"):
+        await inserted(store, name, "a")
+
+    assert await store.names(table) == [f"{table}a", f"{table}b"]
+    assert await store.names(f"{table}c") == []
+
+
+async def test_a_dropped_table_is_gone_with_its_rows(
+    store: MemoryRowStore | TablesRowStore, table: str
+) -> None:
+    """It may be gone already, and it may be made again."""
+    await inserted(store, table, "a")
+    for _ in range(2):
+        await store.drop(table)
+    gone = await store.read(table, P, ["a"]), await store.names(table)
+    await inserted(store, table, "b")
+
+    assert gone == ({}, [])
+    assert await values(store, table, ["a", "b"]) == {"b": 1}
 
 
 async def test_what_is_not_there_is_not_found(store: RowStore, table: str) -> None:

@@ -131,7 +131,9 @@ def test_answers_carry_the_event_id_and_the_total(stack: RunningStack) -> None:
 def test_health_tells_that_all_is_well(stack: RunningStack) -> None:
     """/healthz: the process lives. /readyz: settings, keys, storage and hub are all there."""
     assert requests.get(f"{stack.url}/healthz", timeout=10).json() == {"status": "alive"}
-    assert requests.get(f"{stack.url}/readyz", timeout=10).json() == {"status": "ready"}
+    ready = requests.get(f"{stack.url}/readyz", timeout=10).json()
+    assert ready == {"status": "ready", "outbox": ready["outbox"]}
+    assert set(ready["outbox"]) == {"events", "oldest_seconds"}
 
 
 STREAMED = (

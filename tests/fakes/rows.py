@@ -1,6 +1,7 @@
-"""`meter.ports.RowStore` in memory, with Table Storage's limits and with faults on demand.
+"""`meter.ports.RowStore` and `Tables` in memory, with Table Storage's limits and with faults on demand.
 
 A fault is planned for the next call of one operation; several are used up in the order planned.
+A scan reads page by page, as the service does: each page is of its own moment.
 """
 
 import asyncio
@@ -51,12 +52,13 @@ class MemoryRowStore:
     history: list[tuple[str, str, Row]] = field(default_factory=list)
     calls: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     pauses: deque[int] = field(default_factory=deque)
+    page_rows: int = 1000
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _intruders: deque[Intruder] = field(default_factory=deque)
     _last_etag: int = 0
 
     def plan(self, operation: str, *faults: Fault) -> None:
-        """Let the next calls of `read`, `keys_between`, `write` or `scan` fail like that."""
+        """Let the next calls of that method fail like that."""
         self._faults[operation].extend(faults)
 
     def forget_plans(self) -> None:
@@ -89,7 +91,13 @@ class MemoryRowStore:
         return {key for place, key in stored if place == partition and first <= key <= last}
 
     async def write(
-        self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]
+        self,
+        table: str,
+        partition: str,
+        *,
+        insert: Sequence[Row],
+        update: Sequence[Row],
+        delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """Apply all or nothing."""
         fault = await self._begin("write", table)
@@ -97,22 +105,54 @@ class MemoryRowStore:
             await self._intruders.popleft()()
         if fault is Fault.CONFLICT:
             return Conflict()
-        _check_limits(table, partition, [*insert, *update])
-        if self._is_conflict(table, partition, insert, update):
+        _check_limits(table, partition, [*insert, *update, *delete])
+        if self._is_conflict(table, partition, insert, [*update, *delete]):
             return Conflict()
         etags = self._apply(table, partition, insert, update)
+        for row in delete:
+            del self.tables[table][partition, row.key]
+        self.transactions.append(Transaction(table, partition, len(etags) + len(delete)))
         if fault is Fault.ANSWER_LOST:
             raise StorageUnavailable(f"{table}: the answer was lost")
         return Written(etags)
 
     async def scan(
-        self, table: str, *, first_partition: str, last_partition: str
+        self,
+        table: str,
+        *,
+        first_partition: str,
+        last_partition: str,
+        first_key: str | None = None,
+        last_key: str | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
-        """Rows of a range of partitions, both included, in key order."""
-        await self._begin("scan", table)
-        for (partition, _), row in sorted(self.tables.get(table, {}).items()):
-            if first_partition <= partition <= last_partition:
-                yield partition, _copy(row)
+        """Rows of a range of partitions, and of a range of keys in each, in key order."""
+        last: tuple[str, str] | None = None
+        while True:
+            await self._begin("scan", table)
+            places = [
+                (partition, key)
+                for partition, key in sorted(self.tables.get(table, {}))
+                if (last is None or (partition, key) > last)
+                and first_partition <= partition <= last_partition
+                and (first_key is None or first_key <= key)
+                and (last_key is None or key <= last_key)
+            ]
+            page = [(p, _copy(self.tables[table][p, key])) for p, key in places[: self.page_rows]]
+            for partition, row in page:
+                yield partition, row
+            if len(places) <= self.page_rows:
+                return
+            last = places[self.page_rows - 1]
+
+    async def names(self, prefix: str) -> list[str]:
+        """The tables whose names begin so, in order."""
+        await self._begin("names", prefix)
+        return sorted(name for name in self.tables if name.startswith(prefix))
+
+    async def drop(self, table: str) -> None:
+        """Delete a table; it may be gone already."""
+        await self._begin("drop", table)
+        self.tables.pop(table, None)
 
     async def _begin(self, operation: str, table: str) -> Fault:
         self.calls[operation] += 1
@@ -151,7 +191,6 @@ class MemoryRowStore:
             etags[row.key] = f'W/"{self._last_etag}"'
             stored[partition, row.key] = Row(key=row.key, columns=merged, etag=etags[row.key])
             self.history.append((table, partition, stored[partition, row.key]))
-        self.transactions.append(Transaction(table, partition, len(etags)))
         return etags
 
 

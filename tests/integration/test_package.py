@@ -74,7 +74,7 @@ def test_the_deployed_dependencies_stay_small(package: Path) -> None:
 
 
 def test_the_deployed_app_is_indexed(package: Path) -> None:
-    """The host finds the three functions with nothing but the deployed files on the path."""
+    """The host finds the functions with nothing but the deployed files on the path."""
     done = subprocess.run(
         # -S: this environment's own packages must not help.
         [sys.executable, "-S", "-c", LIST_FUNCTIONS],
@@ -86,7 +86,13 @@ def test_the_deployed_app_is_indexed(package: Path) -> None:
     )
 
     assert done.returncode == 0, done.stderr
-    assert sorted(json.loads(done.stdout)) == ["aggregator", "front_door", "outbox"]
+    assert sorted(json.loads(done.stdout)) == [
+        "aggregator",
+        "front_door",
+        "outbox",
+        "retention",
+        "sweep",
+    ]
 
 
 def test_the_deployed_app_serves_a_call(package: Path, stack: RunningStack) -> None:

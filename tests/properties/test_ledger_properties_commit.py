@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer
 from meter.ledger.fold import Sums, fold
@@ -16,8 +17,8 @@ from meter.ledger.handler import Aggregator
 from meter.ledger.rows import read_revision, read_sums
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.view import ViewWriter
-from meter.usage import Outcome, TokenUsage, UsageEvent, UsageSource
-from tests.factories import message, usage_event
+from meter.usage import Outcome, TokenUsage, UsageSource
+from tests.factories import adjustment, message, usage_event
 from tests.fakes.rows import Fault, MemoryRowStore
 
 MONTH_END = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
@@ -36,12 +37,17 @@ class FixedClock:
         return 0.0
 
 
-def made_event(number: int) -> UsageEvent:
+def made_event(number: int) -> Countable:
     """The event of that number: always the same, spread over subjects, hours, months and kinds."""
+    subject = "alice" if number % 3 else "b|ö"
+    time = MONTH_END + timedelta(minutes=number % 4 * 17)
+    if number % 8 == 7:
+        usage = TokenUsage(prompt_tokens=-(2**33) - number, total_tokens=number)
+        return adjustment(number, subject=subject, time=time, usage=usage)
     return usage_event(
         number,
-        subject="alice" if number % 3 else "b|ö",
-        time=MONTH_END + timedelta(minutes=number % 4 * 17),
+        subject=subject,
+        time=time,
         deployment=f"d{number % 2}",
         outcome=list(Outcome)[number % 4],
         usage_source=list(UsageSource)[number % 3],
@@ -60,8 +66,8 @@ class Ledger(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.store = MemoryRowStore()
         self.aggregators = [self.new_aggregator(), self.new_aggregator()]
-        self.events: dict[UUID, UsageEvent] = {}
-        self.unfinished: list[list[UsageEvent]] = []
+        self.events: dict[UUID, Countable] = {}
+        self.unfinished: list[list[Countable]] = []
         self.seen_writes = 0
         self.revisions: dict[tuple[str, str, str], int] = {}
 
@@ -135,7 +141,8 @@ class Ledger(RuleBasedStateMachine):
         markers = sum(key.startswith("c|") for (_, key), _ in rows)
         for length in (7, 10, 13):
             of_length = (r for (_, k), r in rows if k[0] == "s" and len(k.split("|")[1]) == length)
-            assert sum(read_sums(row.columns).calls for row in of_length) == markers
+            sums = [read_sums(row.columns) for row in of_length]
+            assert sum(each.calls + each.adjustments for each in sums) == markers
 
     @invariant()
     def views_never_go_back(self) -> None:
@@ -156,17 +163,17 @@ class Ledger(RuleBasedStateMachine):
         assert stored_sums(self.store, VIEWS) == expected
         assert stored_sums(self.store, ["Ledger202611", "Ledger202612"]) == expected
 
-    def batch(self, numbers: Sequence[int]) -> list[UsageEvent]:
+    def batch(self, numbers: Sequence[int]) -> list[Countable]:
         batch = [made_event(number) for number in numbers]
         self.events |= {event.id: event for event in batch}
         return batch
 
-    def handle(self, batch: list[UsageEvent], who: int) -> None:
+    def handle(self, batch: list[Countable], who: int) -> None:
         if self.runner.run(handled(self.aggregators[who], batch)):
             self.unfinished.append(batch)
 
 
-async def handled(aggregator: Aggregator, batch: list[UsageEvent]) -> BaseException | None:
+async def handled(aggregator: Aggregator, batch: list[Countable]) -> BaseException | None:
     """None, or the outage the batch met."""
     failure: BaseException | None = None
     try:
@@ -176,9 +183,9 @@ async def handled(aggregator: Aggregator, batch: list[UsageEvent]) -> BaseExcept
     return failure
 
 
-def expected_sums(events: Iterable[UsageEvent]) -> dict[tuple[object, ...], Sums]:
+def expected_sums(events: Iterable[Countable]) -> dict[tuple[object, ...], Sums]:
     """What folding all events of each subject gives."""
-    by_subject: dict[str, list[UsageEvent]] = {}
+    by_subject: dict[str, list[Countable]] = {}
     for event in events:
         by_subject.setdefault(event.subject, []).append(event)
     return {

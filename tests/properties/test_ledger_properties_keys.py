@@ -1,11 +1,24 @@
 """Keys: whatever the text, its key is legal, short, unique and can be read back."""
 
 import re
+from datetime import UTC, datetime
+from uuid import UUID
 
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.ledger.keys import MAX_COMPONENT_CHARS, escape, unescape
+from meter.ledger.keys import (
+    MAX_COMPONENT_CHARS,
+    SumKey,
+    call_row_key,
+    escape,
+    ledger_month,
+    ledger_table,
+    sums_since,
+    unescape,
+)
+from meter.window import Window, windows_of
+from tests.factories import texts
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LONG_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=60, max_size=255)
@@ -60,3 +73,36 @@ def test_joined_components_can_be_told_apart(parts: list[str]) -> None:
     assert [unescape(part) for part in joined.split("|")] == [
         text if unescape(escape(text)) is not None else None for text in parts
     ]
+
+
+MOMENTS = st.datetimes(datetime(2026, 10, 30), datetime(2026, 12, 2), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis wants naive bounds
+
+
+@given(moment=MOMENTS, since=MOMENTS, names=st.tuples(texts(20), texts(20)))
+def test_the_sums_since_an_hour_are_one_range_of_row_keys(
+    moment: datetime, since: datetime, names: tuple[str, str]
+) -> None:
+    """A sum of the month is in the range when its window holds the hour or anything after it."""
+    *_, month = windows_of(moment)
+    hour, *_ = windows_of(since)
+    first, last = sums_since(hour, month)
+
+    for window in windows_of(moment):
+        key = SumKey(window, *names, "standard").row_key()
+        assert (first <= key <= last) == (window.end > hour.start)
+
+
+@given(event_id=st.uuids(), month=MOMENTS.map(lambda moment: windows_of(moment)[2]))
+def test_a_marker_is_in_no_range_of_sums(event_id: UUID, month: Window) -> None:
+    """Markers sort before all sums."""
+    first, last = sums_since(month, month)
+
+    assert not first <= call_row_key(event_id) <= last
+
+
+@given(moment=st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis wants naive bounds
+def test_a_ledger_table_tells_its_month(moment: datetime) -> None:
+    """The name can be read back."""
+    *_, month = windows_of(moment)
+
+    assert ledger_month(ledger_table(month)) == month

@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from meter.config import InvalidSettings, load_settings
+from meter.config import (
+    InvalidSettings,
+    load_publish_settings,
+    load_reconcile_settings,
+    load_settings,
+    shutdown_seconds,
+)
 from meter.errors import ConfigError
 from meter.gateway.auth import TokenRules
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
@@ -53,6 +59,7 @@ def test_what_is_not_set_has_its_default() -> None:
         first_byte_timeout_seconds=120,
         idle_timeout_seconds=600,
         publish_timeout_seconds=1,
+        shutdown_seconds=25,
         drain_seconds=300,
         write_timeout_seconds=60,
         keepalive_seconds=20,
@@ -111,6 +118,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_FIRST_BYTE_TIMEOUT_SECONDS="2",
             METER_IDLE_TIMEOUT_SECONDS="3",
             METER_PUBLISH_TIMEOUT_SECONDS="4",
+            METER_SHUTDOWN_SECONDS="12",
             METER_DRAIN_SECONDS="5",
             METER_MAX_DRAINS="6",
             METER_WRITE_TIMEOUT_SECONDS="9",
@@ -147,6 +155,7 @@ def test_all_that_is_set_is_used() -> None:
         first_byte_timeout_seconds=2,
         idle_timeout_seconds=3,
         publish_timeout_seconds=4,
+        shutdown_seconds=12,
         drain_seconds=5,
         write_timeout_seconds=9,
         keepalive_seconds=10,
@@ -168,6 +177,31 @@ def test_all_that_is_set_is_used() -> None:
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
     assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
     assert settings.storage.retention == timedelta(days=30)
+
+
+def test_the_outbox_timer_needs_the_hub_and_the_storage_only() -> None:
+    """It runs on instances of its own, and must publish whatever the front door lacks."""
+    settings = load_publish_settings(
+        {
+            "EventHubConnection": REQUIRED["EventHubConnection"],
+            "MeterStorage": CONNECTION,
+            "METER_PUBLISH_TIMEOUT_SECONDS": "2",
+        }
+    )
+    with pytest.raises(InvalidSettings) as raised:
+        load_publish_settings({"METER_ISSUERS": "not a url"})
+
+    assert (settings.hub.name, settings.timeout_seconds) == ("usage", 2)
+    assert {problem.setting for problem in raised.value.found} == {
+        "EventHubConnection",
+        "MeterStorage",
+    }
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("", 25), ("40", 40), ("soon", 25), ("0", 25)])
+def test_the_time_to_end_is_known_whatever_is_set(text: str, seconds: float) -> None:
+    """A process must end in order although its settings are invalid; `check-config` tells of it."""
+    assert shutdown_seconds({"METER_SHUTDOWN_SECONDS": text}) == seconds
 
 
 def test_a_backend_is_read_whole() -> None:
@@ -312,7 +346,7 @@ def test_plain_http_is_accepted_on_loopback(host: str) -> None:
         ),
         (
             {"wieght": 5},
-            "accepts auth, deployments, name, priority, tier, url, weight; got wieght",
+            "accepts auth, deployments, name, priority, resource_id, tier, url, weight; got wieght",
         ),
     ],
     ids=str,
@@ -402,3 +436,117 @@ def test_a_backends_address_may_be_copied_from_any_of_azures_pages(path: str) ->
     settings = load_settings(environment() | backends(BACKEND | {"url": f"https://eu.x{path}"}))
 
     assert settings.gateway.backends[0].url == "https://eu.x"
+
+
+ACCOUNT = (
+    "/subscriptions/0AB1c2d3-0000-0000-0000-000000000001/resourceGroups/my.group(1)_-x"
+    "/providers/Microsoft.CognitiveServices/accounts/contoso-eus"
+)
+
+
+@pytest.mark.parametrize("text", [ACCOUNT, ACCOUNT.lower(), ACCOUNT.upper()])
+def test_a_resource_id_is_taken_in_any_case(text: str) -> None:
+    """As the portal, the CLI and templates spell it."""
+    settings = load_settings(backends(BACKEND | {"resource_id": text}))
+
+    assert settings.gateway.backends[0].resource_id == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        7,
+        "contoso-eus",
+        f"{ACCOUNT}/",
+        f"{ACCOUNT}/deployments/gpt",
+        f"{ACCOUNT}?x=1",
+        f"x{ACCOUNT}",
+        ACCOUNT.replace("0AB1c2d3", "xxxxxxxx"),
+        ACCOUNT.replace("my.group(1)_-x", ".."),
+        ACCOUNT.replace("my.group(1)_-x", "a/b"),
+        ACCOUNT.replace("CognitiveServices", "Storage"),
+    ],
+)
+def test_what_is_no_accounts_resource_id_is_told(value: object) -> None:
+    """It becomes part of a URL to which a token is sent."""
+    (problem,) = problems(backends(BACKEND | {"resource_id": value}))
+
+    assert problem.startswith("METER_BACKENDS resource_id must be /subscriptions/ID/")
+    assert problem.endswith("(backend 'eu')")
+    with pytest.raises(InvalidSettings) as found:
+        load_reconcile_settings(backends(BACKEND | {"resource_id": value}))
+    assert found.value.problems == (problem,)
+
+
+def test_backends_of_one_url_are_one_account_to_a_reconciliation() -> None:
+    """Else one of them would pass for somebody else's calls. The front door does not mind."""
+    one = BACKEND | {"resource_id": ACCOUNT}
+    same = one | {"name": "eu-2", "resource_id": ACCOUNT.upper()}
+    none = {**BACKEND, "name": "eu-3", "url": "https://EU.openai.azure.com/openai/v1"}
+    other = one | {"name": "us", "url": "https://us.openai.azure.com"}
+
+    assert len(load_reconcile_settings(backends(one, same, other)).backends) == 3
+    with pytest.raises(InvalidSettings) as found:
+        load_reconcile_settings(backends(one, same, none))
+    assert found.value.problems == (
+        "METER_BACKENDS needs one resource_id, or none, for all backends of one url "
+        "(backends 'eu' and 'eu-3')",
+    )
+    assert len(load_settings(backends(one, same, none)).gateway.backends) == 3
+
+
+def test_a_resource_id_of_null_is_none() -> None:
+    """As the templates write it for a backend without an account name."""
+    settings = load_settings(backends(BACKEND | {"resource_id": None}))
+
+    assert settings.gateway.backends[0].resource_id is None
+
+
+def test_a_reconciliation_needs_backends_and_tables_only() -> None:
+    """No issuer, no hub, and no key: an operator's shell has none of them."""
+    entry = BACKEND | {
+        "resource_id": ACCOUNT,
+        "auth": {"kind": "api-key", "setting": "KEPT_IN_AZURE"},
+    }
+    document = json.dumps({"backends": [entry]})
+    settings = load_reconcile_settings({"METER_BACKENDS": document, "MeterStorage": CONNECTION})
+
+    assert [backend.resource_id for backend in settings.backends] == [ACCOUNT]
+    assert settings.monitor_url == "https://management.azure.com"
+    assert settings.storage.endpoint.connection_string == CONNECTION
+
+
+@pytest.mark.parametrize(
+    ("url", "taken"),
+    [
+        ("https://management.usgovcloudapi.net/", "https://management.usgovcloudapi.net"),
+        ("http://127.0.0.1:7075", "http://127.0.0.1:7075"),
+        ("http://management.azure.com", None),
+        ("https://user@management.azure.com", None),
+        ("https://management.azure.com?x=1", None),
+        ("management.azure.com", None),
+    ],
+)
+def test_azure_monitors_address_is_https_or_loopback(url: str, taken: str | None) -> None:
+    """The operator's token goes there."""
+    entry = json.dumps([BACKEND | {"resource_id": ACCOUNT}])
+    given = {"METER_BACKENDS": entry, "MeterStorage": CONNECTION, "METER_MONITOR_URL": url}
+    if taken is None:
+        with pytest.raises(InvalidSettings, match="METER_MONITOR_URL must be an https url"):
+            load_reconcile_settings(given)
+    else:
+        assert load_reconcile_settings(given).monitor_url == taken
+
+
+def test_every_problem_of_a_reconciliation_is_told_at_once() -> None:
+    """Also that there is no account to ask."""
+    entry = json.dumps([BACKEND])
+    with pytest.raises(InvalidSettings) as found:
+        load_reconcile_settings({"METER_BACKENDS": entry, "METER_MONITOR_URL": "x"})
+
+    assert found.value.problems == (
+        "METER_BACKENDS gives no backend a resource_id, so there is no account to ask",
+        "METER_MONITOR_URL must be an https url; plain http is accepted on loopback only",
+        "MeterStorage is not set, nor is MeterStorage__tableServiceUri",
+    )

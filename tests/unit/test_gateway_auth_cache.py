@@ -73,6 +73,19 @@ async def test_a_refresh_that_keeps_the_key_keeps_its_tokens_valid() -> None:
     assert (await door.verify(old)).subject == "alice"
 
 
+async def test_a_refresh_that_changes_nothing_forgets_nothing() -> None:
+    """An hourly refresh must not cost a signature check for every caller at once."""
+    clock, source = FakeClock(), FakeKeySource({ISSUER: [jwk()]})
+    made, text = verifier(clock, source), token(payload=claims(exp=NOW + 86_400))
+    first = await made.verify(text)
+    clock.advance(3_601)
+    await made.verify(text)
+    await asyncio.sleep(0)
+
+    assert len(source.fetched) == 2
+    assert await made.verify(text) is first
+
+
 async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The token used least lately is forgotten first."""
     monkeypatch.setattr(auth, "MAX_CACHED_TOKENS", 2)

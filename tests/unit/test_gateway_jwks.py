@@ -240,7 +240,7 @@ async def test_loading_says_whether_the_keys_are_here() -> None:
     assert [await ring(s, FakeClock()).load(ISSUER) for s in (down, up)] == [False, True]
 
 
-async def test_a_key_set_is_current_until_the_next_one() -> None:
+async def test_a_key_set_is_current_until_another_one() -> None:
     """So that what it verified can be dropped with it."""
     clock, published = FakeClock(), source()
     keys = ring(published, clock)
@@ -248,6 +248,7 @@ async def test_a_key_set_is_current_until_the_next_one() -> None:
     assert found is not None
     was_current = keys.is_current(ISSUER, found[1])
     clock.advance(30)
+    published.keys[ISSUER] = [jwk("key-1"), jwk("key-2")]
     await keys.key_for(ISSUER, "key-2")
 
     assert (was_current, keys.is_current(ISSUER, found[1])) == (True, False)

@@ -106,7 +106,7 @@ async def serving(made: Door, *, read_seconds: float = 5) -> AsyncIterator[Wire]
     finally:
         writer.close()
         await server.shutdown(sockets=[listening])
-        await finish_relays()
+        await finish_relays(5, cut_seconds=0)
 
 
 async def test_options_has_no_body_and_no_length() -> None:

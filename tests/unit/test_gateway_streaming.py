@@ -2,15 +2,22 @@
 
 import asyncio
 from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from starlette.requests import Request
 
-from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request
+from meter.adapters.streaming import (
+    GatewayResponse,
+    WebApp,
+    before_exit,
+    finish_relays,
+    gateway_request,
+)
 from meter.errors import TooLarge, UpstreamBroken
 from meter.gateway.http import Answer
-from meter.usage import Outcome
+from meter.usage import Outcome, UsageSource
 from tests.factories_gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME, door
 from tests.fakes.gateway import stream_answer
 
@@ -162,7 +169,7 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
         await task
     go_on.set()
 
-    await finish_relays()
+    await finish_relays(5, cut_seconds=5)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
@@ -179,11 +186,77 @@ async def test_a_stream_whose_head_cannot_be_sent_is_counted(fault: type[BaseExc
 
     with pytest.raises(fault):
         await response({"type": "http"}, Wire().receive, send)
-    await finish_relays()
+    await finish_relays(5, cut_seconds=0)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
     assert made.is_idle
+
+
+async def test_a_stream_that_does_not_end_before_the_process_is_counted_as_far_as_known() -> None:
+    """On SIGTERM the backend has had its time: the event is published with an estimate."""
+    never = asyncio.Event()
+    upstream_answer = stream_answer(TEXT_FRAME, never)
+    made, wire = door(upstream_answer), Wire()
+    response = GatewayResponse(await made.stream())
+    task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
+    await upstream_answer.is_waiting.wait()
+
+    await finish_relays(0.05, cut_seconds=5)
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.ESTIMATED)
+    assert event.usage.completion_tokens == 1
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_stream_that_is_cut_is_waited_for_until_it_is_counted() -> None:
+    """To estimate and to publish takes its time, and the process must not end before."""
+    counted: list[str] = []
+
+    class SlowToCount:
+        """A relay that is cut and then takes a while."""
+
+        async def run(self, sink: object) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.1)
+                counted.append("counted")
+
+    relay: Any = SlowToCount()
+    made, wire = door(stream_answer(DONE_FRAME)), Wire()
+    response = GatewayResponse(replace(await made.stream(), relay=relay))
+    task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    await finish_relays(0.01, cut_seconds=5)
+
+    assert counted == ["counted"]
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_worker_closes_the_app_before_its_server_ends() -> None:
+    """uvicorn's lifespan: after the last answer, before SIGTERM ends the process."""
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    done: list[str] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        done.append(str(message["type"]))
+
+    async def close() -> None:
+        done.append("closed")
+
+    before_exit(close, answers_seconds=1)
+    await WebApp()({"type": "lifespan"}, receive, send)
+
+    assert done == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
 
 
 async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:

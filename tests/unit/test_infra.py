@@ -58,6 +58,8 @@ LEAST_ROLES = {
     ("a638d3c7-ab3a-418d-83e6-5f17a39d4fde", "hub", "appPrincipalId"),
     # Cognitive Services OpenAI User
     ("5e0bd9bd-7b93-4f28-af87-19fc36ad61bd", "openAiAccount", "appPrincipalId"),
+    # Monitoring Reader
+    ("43d0d8ad-25c7-4714-9337-8ba259a9fe05", "openAiAccount", "operatorsGroupId"),
     # Monitoring Metrics Publisher
     ("3913510d-42f4-4e42-8a64-420c390055eb", "appInsights", "appPrincipalId"),
     # Storage Blob Data Contributor: Capture writes as the namespace
@@ -273,9 +275,23 @@ def test_the_backends_setting_has_the_documented_shape() -> None:
     entry = _block("main.bicep", "var backendEntries")
     keys = set(re.findall(r"^    (\w+): ", entry, re.MULTILINE))
 
-    assert keys == BACKEND_KEYS
+    assert keys == BACKEND_KEYS | {"resource_id"}
     assert "auth: backend.?auth ?? { kind: 'managed-identity' }" in entry
     assert "METER_BACKENDS: string({ backends: backendEntries })" in TEMPLATES["main.bicep"]
+
+
+def test_a_backends_resource_id_is_its_accounts() -> None:
+    """Made of the same three names as the role assignment's scope; null where there is no name."""
+    entry = " ".join(_block("main.bicep", "var backendEntries").split())
+    module = " ".join(_block("main.bicep", "module openAiAccess").split())
+    place = [
+        "backend.?accountSubscriptionId ?? subscription().subscriptionId",
+        "backend.?accountResourceGroup ?? resourceGroup().name",
+    ]
+
+    assert f"resource_id: empty(backend.?accountName) ? null : resourceId( {place[0]}, " in entry
+    assert f"{place[1]}, 'Microsoft.CognitiveServices/accounts', backend.?accountName" in entry
+    assert all(each in module for each in place)
 
 
 def test_the_default_issuers_are_both_of_the_tenant() -> None:

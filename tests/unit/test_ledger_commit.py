@@ -2,12 +2,13 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer, Counted
-from meter.usage import NO_USAGE, TokenUsage, UsageEvent
+from meter.usage import NO_USAGE, TokenUsage, UsageEvent, new_event_id
 from meter.window import Window
 from tests.factories import NOW, usage_event
 from tests.fakes.rows import Fault, MemoryRowStore
@@ -293,20 +294,41 @@ async def test_the_sums_of_a_batch_need_no_read_after_the_first(
     assert dict(store.calls) == {"write": 1}
 
 
-async def test_a_partition_of_many_hours_is_counted_right_after_its_memory_is_cleared(
+@pytest.mark.parametrize(
+    ("ages_ms", "ranges"),
+    [
+        ([0, 10_000], 1),
+        ([0, 10_001], 2),
+        ([0, 9_000, 18_000], 2),
+        ([0, 1_000, 90 * 86_400_000], 2),
+    ],
+)
+async def test_an_old_id_among_new_ones_does_not_scan_what_lies_between(
+    store: MemoryRowStore, committer: Committer, ages_ms: list[int], ranges: int
+) -> None:
+    """Markers are looked for in ranges of ten seconds at most, whatever ids a batch holds."""
+    batch = [
+        usage_event(id=new_event_id(NOW - timedelta(milliseconds=age), bytes(10)))
+        for age in ages_ms
+    ]
+    await commit(committer, batch)
+    store.calls.clear()
+    counted = await commit(Committer(store), batch)
+
+    assert counted.repeated_calls == len(ages_ms)
+    assert store.calls["keys_between"] == ranges
+
+
+async def test_repeats_with_ids_of_another_kind_are_told(
     store: MemoryRowStore, committer: Committer
 ) -> None:
-    """Memory is bounded; what was forgotten is read again."""
-    for hours in range(120):
-        await commit(committer, [usage_event(hours, time=NOW - timedelta(hours=hours))])
-    counted = await commit(committer, [usage_event(999, time=NOW - timedelta(hours=119))])
+    """An id need not hold a time; all that is promised is that it is unique."""
+    ids = [UUID(int=n << 90) for n in (1, 7, 5)]
+    await commit(committer, [usage_event(id=i) for i in ids[:2]])
+    counted = await commit(committer, [usage_event(id=i) for i in ids])
 
-    assert {row.key.window.name: row.sums.calls for row in counted.sums} == {
-        "2026-11-18T08": 2,
-        "2026-11-18": 17,
-        "2026-11": 121,
-    }
-    assert calls(store) == 121
+    assert (counted.new_calls, counted.repeated_calls) == (1, 2)
+    assert calls(store) == 3
 
 
 async def test_the_marker_says_what_the_call_was_and_nothing_of_its_content(

@@ -205,3 +205,30 @@ async def test_an_event_that_grew_too_old_since_it_was_counted_is_a_dead_letter(
 
     assert report == BatchReport(new_calls=0, repeated_calls=0, dead_letters=1)
     assert month_calls(store) == {"alice": 1}
+
+
+MICROSECOND = timedelta(microseconds=1)
+DECEMBER = datetime.fromisoformat("2026-12-01T00:00:00+00:00")
+
+
+@pytest.mark.parametrize(
+    ("now", "time", "counted_in"),
+    [
+        (DECEMBER - timedelta(minutes=5), DECEMBER, "Ledger202612"),
+        (DECEMBER - timedelta(minutes=5), DECEMBER + MICROSECOND, "DeadLetters"),
+        (DECEMBER - timedelta(minutes=5) - MICROSECOND, DECEMBER, "DeadLetters"),
+        (DECEMBER, DECEMBER - MICROSECOND, "Ledger202611"),
+        (DECEMBER + RETENTION, DECEMBER, "Ledger202612"),
+        (DECEMBER + RETENTION, DECEMBER - MICROSECOND, "DeadLetters"),
+        (DECEMBER + RETENTION - MICROSECOND, DECEMBER - MICROSECOND, "Ledger202611"),
+        (DECEMBER + RETENTION + MICROSECOND, DECEMBER, "DeadLetters"),
+    ],
+)
+async def test_an_event_counts_in_the_month_it_ended_in_or_not_at_all(
+    store: MemoryRowStore, now: datetime, time: datetime, counted_in: str
+) -> None:
+    """From exactly the retention ago to exactly five minutes ahead, at the turn of a month too."""
+    await aggregator_on(store, Clock(now)).handle([message(usage_event(1, time=time))])
+
+    written = {name for name in store.tables if name.startswith(("Ledger", "Dead"))}
+    assert written == {counted_in}

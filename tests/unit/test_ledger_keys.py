@@ -4,7 +4,14 @@ from uuid import UUID
 
 import pytest
 
-from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table, unescape
+from meter.ledger.keys import (
+    SumKey,
+    call_row_key,
+    escape,
+    ledger_month,
+    ledger_table,
+    unescape,
+)
 from meter.window import Window
 
 KEY = SumKey(Window("2026-11-23"), "gpt-4o", "gpt-4o-2024-11-20", "standard")
@@ -102,3 +109,12 @@ def test_the_longest_keys_stay_below_what_the_service_takes() -> None:
     lengths = len(key.row_key()), len(key.view_row_key("/" * 53))
 
     assert lengths == (347, 491)
+
+
+@pytest.mark.parametrize(
+    "table",
+    ["Ledger", "Ledger2026", "Ledger202613", "Ledger202600", "Ledger2026111", "ledger202611", "x"],
+)
+def test_a_table_of_another_name_is_no_ledger(table: str) -> None:
+    """What is not ours is never taken for a month that may be dropped."""
+    assert ledger_month(table) is None

@@ -189,8 +189,9 @@ async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> 
     assert write_report(report, Format.CSV) == (
         "month,subject,tier,calls,failed_calls,prompt_tokens,completion_tokens,total_tokens,"
         "cached_tokens,reasoning_tokens,audio_tokens,image_tokens,seconds,estimated_calls,"
-        "missing_calls,first_call_at,last_call_at\n"
-        "2026-11,alice,standard,1234,0,1234000,0,1234000,0,0,0,0,0,0,0,"
+        "missing_calls,adjustments,adjusted_prompt_tokens,adjusted_completion_tokens,"
+        "adjusted_total_tokens,first_call_at,last_call_at\n"
+        "2026-11,alice,standard,1234,0,1234000,0,1234000,0,0,0,0,0,0,0,0,0,0,0,"
         "2026-11-23T07:30:00.000000Z,2026-11-23T07:30:00.000000Z\n"
     )
 

@@ -1,0 +1,31 @@
+"""The front door with a sink that does nothing: the peer of publishing in `bench/publish.py`."""
+
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from meter.adapters.streaming import live
+from meter.bootstrap import App
+from meter.usage import UsageEvent
+
+
+class _Nowhere:
+    """`meter.ports.UsageSink` that forgets."""
+
+    async def publish(self, event: UsageEvent) -> None:
+        """Return at once."""
+
+
+_app = App()
+
+
+def _start() -> None:
+    _app.gateway().front_door.sink = _Nowhere()
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Serve one request, or the process's life (ASGI 3)."""
+    if scope["type"] == "lifespan":
+        await live(receive, send, start=_start, close=_app.close)
+    else:
+        response = await _app.answer(Request(scope, receive))
+        await response(scope, receive, send)

@@ -1,0 +1,1 @@
+"""A stand-in of Azure Monitor's metrics API, for AOAI accounts only."""

@@ -1,0 +1,49 @@
+"""Runs the metrics API until SIGTERM: `python -m local.monitor --account RESOURCE_ID=SOURCE`."""
+
+import argparse
+import asyncio
+import signal
+
+from local.monitor.server import StandInMonitor
+
+
+def main() -> None:
+    """Parses the arguments, serves until SIGTERM or Ctrl-C, ends with exit code 0."""
+    parser = argparse.ArgumentParser(prog="python -m local.monitor", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
+    parser.add_argument(
+        "--token", help="the bearer token that callers need; without it nobody is asked"
+    )
+    parser.add_argument(
+        "--account",
+        action="append",
+        required=True,
+        type=_account,
+        metavar="RESOURCE_ID=SOURCE",
+        help="an account, and the URL of its stand-in or a JSON file of numbers; may be given again",
+    )
+    arguments = parser.parse_args()
+    stand_in = StandInMonitor(dict(arguments.account), token=arguments.token)
+    asyncio.run(_serve(stand_in, arguments.port))
+
+
+def _account(text: str) -> tuple[str, str]:
+    resource_id, separator, source = text.partition("=")
+    if not (resource_id.startswith("/") and separator and source):
+        raise argparse.ArgumentTypeError(f"an account must be RESOURCE_ID=SOURCE, got {text!r}")
+    return resource_id, source
+
+
+async def _serve(stand_in: StandInMonitor, port: int) -> None:
+    stop_asked = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
+    print(f"ready {await stand_in.start(port)}", flush=True)
+    try:
+        await stop_asked.wait()
+    finally:
+        await stand_in.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""Answers audio: files listened to, and texts spoken as bytes that depend on the text.
+
+What was heard comes as JSON with its usage, as bare text without, or as events of which the last
+has the usage. Speech comes as bytes in several chunks without usage, or as events that end with it.
+The events of audio have no names and no `[DONE]`.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+
+from local.openai.answers import Answer, data_frame, event_stream, json_answer
+from local.openai.call import Call, JsonObject, Operation
+from local.openai.counting import answer_words
+from local.openai.families import Family, family_of
+from local.openai.media import (
+    count_speech,
+    count_transcript,
+    speech_usage,
+    transcript_usage,
+    whisper_usage,
+)
+
+_TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
+_AUDIO_TYPES = {
+    "opus": "audio/ogg",
+    "aac": "audio/aac",
+    "flac": "audio/flac",
+    "wav": "audio/wav",
+    "pcm": "audio/pcm",
+}
+_USUAL_AUDIO_TYPE = "audio/mpeg"
+_CHUNK_BYTES = 2048
+
+
+def transcript_answer(call: Call, *, no_usage: bool = False) -> Answer:
+    """What was heard in the file that a call sent."""
+    count = count_transcript(call)
+    words = answer_words(count.output_tokens)
+    text = "".join(words)
+    is_whisper = family_of(call.model) is Family.WHISPER
+    usage = whisper_usage(count) if is_whisper else transcript_usage(count)
+    if call.is_streaming and not is_whisper:
+        events = _transcript_events(words, None if no_usage else usage)
+        return event_stream((data_frame(event) for event in events), usage)
+    answer_format = call.body.get("response_format")
+    if answer_format in _TEXT_FORMATS:
+        return Answer(
+            status=200,
+            pieces=(f"{text}\n".encode(),),
+            content_type="text/plain; charset=utf-8",
+            usage=usage,
+        )
+    content: JsonObject = {"text": text}
+    if answer_format == "verbose_json":
+        task = "translate" if call.operation is Operation.TRANSLATIONS else "transcribe"
+        content |= {"task": task, "language": "english", "duration": count.seconds, "segments": []}
+    return json_answer(content, usage, no_usage=no_usage)
+
+
+def speech_answer(call: Call, *, no_usage: bool = False) -> Answer:
+    """The text that a call sent, spoken."""
+    count = count_speech(call)
+    usage = speech_usage(count)
+    chunks = _audio(str(call.body.get("input")), count.chunks)
+    if call.is_streaming:
+        events = _speech_events(chunks, None if no_usage else usage)
+        return event_stream((data_frame(event) for event in events), usage)
+    audio_format = str(call.body.get("response_format"))
+    return Answer(
+        status=200,
+        pieces=tuple(chunks),
+        content_type=_AUDIO_TYPES.get(audio_format, _USUAL_AUDIO_TYPE),
+        is_stream=True,
+        usage=usage,
+    )
+
+
+def _transcript_events(words: list[str], usage: JsonObject | None) -> Iterator[JsonObject]:
+    for word in words:
+        yield {"type": "transcript.text.delta", "delta": word}
+    told: JsonObject = {} if usage is None else {"usage": usage}
+    yield {"type": "transcript.text.done", "text": "".join(words), **told}
+
+
+def _speech_events(chunks: list[bytes], usage: JsonObject | None) -> Iterator[JsonObject]:
+    for chunk in chunks:
+        yield {"type": "speech.audio.delta", "audio": base64.b64encode(chunk).decode()}
+    told: JsonObject = {} if usage is None else {"usage": usage}
+    yield {"type": "speech.audio.done", **told}
+
+
+def _audio(text: str, chunks: int) -> list[bytes]:
+    digest = hashlib.shake_256(text.encode(errors="surrogatepass")).digest(chunks * _CHUNK_BYTES)
+    return [digest[start : start + _CHUNK_BYTES] for start in range(0, len(digest), _CHUNK_BYTES)]

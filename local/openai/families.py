@@ -1,0 +1,50 @@
+"""What a model can do: its family, told by its name, and the operations of each family."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+
+from local.openai.call import Operation
+
+
+class Family(StrEnum):
+    """Models that answer the same operations in the same shapes."""
+
+    TEXT = "text"
+    EMBEDDING = "embedding"
+    GPT_IMAGE = "gpt-image"
+    DALL_E = "dall-e"
+    TRANSCRIBER = "transcriber"
+    WHISPER = "whisper"
+    VOICE = "voice"
+
+
+# The first part that a name contains decides: gpt-4o-transcribe is no text model.
+_BY_PART = (
+    ("text-embedding", Family.EMBEDDING),
+    ("gpt-image", Family.GPT_IMAGE),
+    ("dall-e", Family.DALL_E),
+    ("transcribe", Family.TRANSCRIBER),
+    ("whisper", Family.WHISPER),
+    ("tts", Family.VOICE),
+)
+_IMAGES = frozenset({Operation.IMAGE_GENERATIONS, Operation.IMAGE_EDITS})
+_HEARING = frozenset({Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS})
+_OPERATIONS: Mapping[Family, frozenset[Operation]] = {
+    Family.TEXT: frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES}),
+    Family.EMBEDDING: frozenset({Operation.EMBEDDINGS}),
+    Family.GPT_IMAGE: _IMAGES,
+    Family.DALL_E: _IMAGES,
+    Family.TRANSCRIBER: _HEARING,
+    Family.WHISPER: _HEARING,
+    Family.VOICE: frozenset({Operation.SPEECH}),
+}
+
+
+def family_of(model: str) -> Family:
+    """The family of a model; a name that says nothing else is a text model's."""
+    return next((family for part, family in _BY_PART if part in model), Family.TEXT)
+
+
+def can_do(model: str, operation: Operation) -> bool:
+    """True when the model answers the operation."""
+    return operation in _OPERATIONS[family_of(model)]

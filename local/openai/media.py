@@ -1,0 +1,143 @@
+"""Counts images and audio, by the rule that counting.py writes down."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from local.openai.call import Call, JsonObject
+from local.openai.counting import inputs_of, positive, prompt_words, word_count
+
+_TOKENS_AN_UPLOADED_IMAGE = 200
+_IMAGE_TOKENS = {"low": 272, "high": 4160}
+_USUAL_IMAGE_TOKENS = 1056
+_PARTIAL_IMAGE_TOKENS = 100
+_MOST_IMAGES = 10
+_MOST_PARTIAL_IMAGES = 3
+_IMAGE_BYTES_A_TOKEN = 32
+_AUDIO_BYTES_A_SECOND = 32_000
+_AUDIO_TOKENS_A_SECOND = 10
+_SPEECH_CHUNKS = 2
+_TOKENS_A_SPEECH_CHUNK = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageCount:
+    """What one image call costs: `images` whole ones and `partial_images` before them."""
+
+    text_tokens: int
+    uploaded_tokens: int
+    output_tokens: int
+    images: int
+    partial_images: int
+    image_bytes: int
+    partial_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TranscriptCount:
+    """What listening to one file costs; each output token is a word."""
+
+    seconds: int
+    text_tokens: int
+    audio_tokens: int
+    output_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechCount:
+    """What speaking one text costs, and into how many chunks of audio it goes."""
+
+    input_tokens: int
+    output_tokens: int
+    chunks: int
+
+
+def count_images(call: Call, *, is_streamed: bool) -> ImageCount:
+    """Counts a generation or an edit of images by the rule."""
+    an_image = _IMAGE_TOKENS.get(str(call.body.get("quality")), _USUAL_IMAGE_TOKENS)
+    images = 1 if is_streamed else min(positive(call.body.get("n")) or 1, _MOST_IMAGES)
+    partial_images = _partial_images(call.body) if is_streamed else 0
+    return ImageCount(
+        text_tokens=prompt_words(call.operation, call.body),
+        uploaded_tokens=_TOKENS_AN_UPLOADED_IMAGE * _uploaded_images(call),
+        output_tokens=an_image * images + _PARTIAL_IMAGE_TOKENS * partial_images,
+        images=images,
+        partial_images=partial_images,
+        image_bytes=_IMAGE_BYTES_A_TOKEN * an_image,
+        partial_bytes=_IMAGE_BYTES_A_TOKEN * _PARTIAL_IMAGE_TOKENS,
+    )
+
+
+def count_transcript(call: Call) -> TranscriptCount:
+    """Counts a transcription or a translation of audio by the rule."""
+    size = sum(upload.size for upload in call.uploads if upload.name == "file")
+    seconds = size // _AUDIO_BYTES_A_SECOND + 1
+    text_tokens = prompt_words(call.operation, call.body)
+    audio_tokens = _AUDIO_TOKENS_A_SECOND * seconds
+    return TranscriptCount(
+        seconds=seconds,
+        text_tokens=text_tokens,
+        audio_tokens=audio_tokens,
+        output_tokens=5 + (text_tokens + audio_tokens) % 11,
+    )
+
+
+def count_speech(call: Call) -> SpeechCount:
+    """Counts a text spoken by the rule."""
+    chunks = _SPEECH_CHUNKS + word_count(inputs_of(call.body.get("input")))
+    return SpeechCount(
+        input_tokens=prompt_words(call.operation, call.body),
+        output_tokens=_TOKENS_A_SPEECH_CHUNK * chunks,
+        chunks=chunks,
+    )
+
+
+def image_usage(count: ImageCount) -> JsonObject:
+    """The `usage` object of a gpt-image model."""
+    return {
+        **_totals(count.text_tokens + count.uploaded_tokens, count.output_tokens),
+        "input_tokens_details": {
+            "image_tokens": count.uploaded_tokens,
+            "text_tokens": count.text_tokens,
+        },
+    }
+
+
+def transcript_usage(count: TranscriptCount) -> JsonObject:
+    """The `usage` object of a model that bills what it hears by the token."""
+    return {
+        "type": "tokens",
+        **_totals(count.text_tokens + count.audio_tokens, count.output_tokens),
+        "input_token_details": {
+            "audio_tokens": count.audio_tokens,
+            "text_tokens": count.text_tokens,
+        },
+    }
+
+
+def whisper_usage(count: TranscriptCount) -> JsonObject:
+    """The `usage` object of a model that bills what it hears by the second."""
+    return {"type": "duration", "seconds": count.seconds}
+
+
+def speech_usage(count: SpeechCount) -> JsonObject:
+    """The `usage` object of a model that speaks."""
+    return _totals(count.input_tokens, count.output_tokens)
+
+
+def _totals(input_tokens: int, output_tokens: int) -> JsonObject:
+    return {
+        "input_tokens": input_tokens,
+        "output_tokens": output_tokens,
+        "total_tokens": input_tokens + output_tokens,
+    }
+
+
+def _partial_images(body: Mapping[str, object]) -> int:
+    asked = body.get("partial_images")
+    return max(0, min(asked, _MOST_PARTIAL_IMAGES)) if isinstance(asked, int) else 1
+
+
+def _uploaded_images(call: Call) -> int:
+    given = call.body.get("images", call.body.get("image", []))
+    in_json = len(given) if isinstance(given, list) else 1
+    return in_json + sum(upload.name == "image" for upload in call.uploads)

@@ -1,0 +1,173 @@
+"""Builds a Responses answer: its JSON at every stage, its events, the items that it was asked with.
+
+A word in the input decides how it ends: `INCOMPLETE` and `FAILSOON` end it as such, anything else
+completes it. Whichever the end, the usage is that of the whole answer. Events are named and
+numbered, the last one carries the usage, and no `[DONE]` follows.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from local.openai.answers import Stamp, event_frame
+from local.openai.call import Call, JsonObject
+from local.openai.counting import answer_words, count_tokens, message_texts, usage_json
+
+_INCOMPLETE_WORD = "INCOMPLETE"
+_FAILED_WORD = "FAILSOON"
+
+
+class Status(StrEnum):
+    """How far a response is."""
+
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    COMPLETED = "completed"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+_WITH_TEXT = frozenset({Status.COMPLETED, Status.INCOMPLETE})
+_WITH_USAGE = _WITH_TEXT | {Status.FAILED}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """A response: the call that asked for it, and how far it is."""
+
+    call: Call
+    stamp: Stamp
+    status: Status
+
+    @property
+    def id(self) -> str:
+        """The name by which it is asked for later."""
+        return f"resp_{self.stamp.identity}"
+
+    @property
+    def is_background(self) -> bool:
+        """True when its caller did not want to wait for it."""
+        return self.call.body.get("background") is True
+
+    @property
+    def usage(self) -> JsonObject:
+        """What the account bills for it, whatever becomes of it."""
+        return usage_json(self.call.operation, count_tokens(self.call.operation, self.call.body))
+
+    @property
+    def words(self) -> list[str]:
+        """The words of its answer."""
+        count = count_tokens(self.call.operation, self.call.body)
+        return answer_words(count.words_per_choice)
+
+
+def final_status(call: Call) -> Status:
+    """How the response to a call ends."""
+    text = " ".join(message_texts(call.body.get("input")))
+    if _FAILED_WORD in text:
+        return Status.FAILED
+    return Status.INCOMPLETE if _INCOMPLETE_WORD in text else Status.COMPLETED
+
+
+def response_json(response: Response, status: Status, *, no_usage: bool = False) -> JsonObject:
+    """The response as it looks at a stage: text only where it came to that, usage at the end."""
+    body = response.call.body
+    failure = {"code": "server_error", "message": "The model failed to generate a response."}
+    is_cut_short = status is Status.INCOMPLETE
+    has_usage = status in _WITH_USAGE and not no_usage
+    return {
+        "id": response.id,
+        "object": "response",
+        "created_at": response.stamp.created,
+        "status": status,
+        "background": response.is_background,
+        "error": failure if status is Status.FAILED else None,
+        "incomplete_details": {"reason": "max_output_tokens"} if is_cut_short else None,
+        "instructions": body.get("instructions"),
+        "metadata": {},
+        "model": response.call.model,
+        "output": [_message(response, status)] if status in _WITH_TEXT else [],
+        "parallel_tool_calls": True,
+        "previous_response_id": body.get("previous_response_id"),
+        "store": is_stored(response.call),
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": response.usage if has_usage else None,
+    }
+
+
+def is_stored(call: Call) -> bool:
+    """True unless the caller wants the response forgotten at once."""
+    return call.body.get("store") is not False
+
+
+def event_frames(response: Response, *, no_usage: bool = False) -> list[bytes]:
+    """Every event of a response from its creation to its end."""
+    events = _events(response, no_usage=no_usage)
+    return [event_frame(event | {"sequence_number": at}) for at, event in enumerate(events)]
+
+
+def input_items(response: Response) -> list[JsonObject]:
+    """The items of the input in their order, each with an id; a text alone is one message."""
+    given = response.call.body.get("input")
+    items = given if isinstance(given, list) else [{"role": "user", "content": given}]
+    return [
+        _input_item(item, item_id=f"in_{response.stamp.identity}_{index}")
+        for index, item in enumerate(items)
+        if isinstance(item, dict)
+    ]
+
+
+def _input_item(item: JsonObject, *, item_id: str) -> JsonObject:
+    identified: JsonObject = {"id": item_id, "type": "message"} | item
+    if identified["type"] != "message":
+        return identified
+    content = item.get("content")
+    parts = [{"type": "input_text", "text": content}] if isinstance(content, str) else content
+    return identified | {"status": "completed", "content": parts}
+
+
+def _events(response: Response, *, no_usage: bool) -> Iterator[JsonObject]:
+    started = response_json(response, Status.IN_PROGRESS)
+    yield {"type": "response.created", "response": started}
+    yield {"type": "response.in_progress", "response": started}
+    yield from _message_events(response)
+    ended = response_json(response, response.status, no_usage=no_usage)
+    yield {"type": f"response.{response.status}", "response": ended}
+
+
+def _message_events(response: Response) -> Iterator[JsonObject]:
+    item: JsonObject = {"output_index": 0}
+    message = _message(response, Status.IN_PROGRESS)
+    yield item | {"type": "response.output_item.added", "item": message}
+    part = item | {"item_id": message["id"], "content_index": 0}
+    yield part | {"type": "response.content_part.added", "part": _text_part("")}
+    for word in response.words:
+        yield part | {"type": "response.output_text.delta", "delta": word, "logprobs": []}
+    if response.status is Status.FAILED:
+        return
+    text = "".join(response.words)
+    yield part | {"type": "response.output_text.done", "text": text, "logprobs": []}
+    yield part | {"type": "response.content_part.done", "part": _text_part(text)}
+    yield item | {
+        "type": "response.output_item.done",
+        "item": _message(response, response.status),
+    }
+
+
+def _message(response: Response, status: Status) -> JsonObject:
+    has_text = status in _WITH_TEXT
+    return {
+        "id": f"msg_{response.stamp.identity}",
+        "type": "message",
+        "status": status,
+        "role": "assistant",
+        "content": [_text_part("".join(response.words))] if has_text else [],
+    }
+
+
+def _text_part(text: str) -> JsonObject:
+    return {"type": "output_text", "annotations": [], "logprobs": [], "text": text}

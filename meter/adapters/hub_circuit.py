@@ -1,0 +1,77 @@
+"""Remembers that the hub does not take events, so that not every call waits to find out.
+
+| state  | event                          | next state                                              |
+|--------|--------------------------------|---------------------------------------------------------|
+| closed | acknowledged                   | closed, failures = 0                                    |
+| closed | `FAILURES` failures in a row   | open until now + pause                                  |
+| open   | an event, before its time      | open: the event is not tried                            |
+| open   | an event, its time has come    | open: that one event probes, for `PROBE_SECONDS` at most |
+| open   | acknowledged, whoever asked    | closed                                                  |
+| open   | the probe failed               | open until now + twice the pause                        |
+| open   | an older event failed          | open: the same failure, seen again                      |
+"""
+
+import logging
+from enum import Enum, auto
+
+from meter.ports import Clock, Dice
+
+FAILURES = 3
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+PROBE_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class Admission(Enum):
+    """What may be done with an event."""
+
+    TRY = auto()
+    PROBE = auto()
+    SKIP = auto()
+
+
+class HubCircuit:
+    """The circuit of one instance's way to the hub. One event loop owns it."""
+
+    def __init__(self, clock: Clock, dice: Dice) -> None:
+        self._clock = clock
+        self._dice = dice
+        self._failures = 0
+        self._pauses = 0
+        self._open_until = 0.0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the hub is known not to take events."""
+        return self._pauses > 0
+
+    def admit(self) -> Admission:
+        """Whether the next event is sent, is the probe, or is not tried."""
+        if not self.is_open:
+            return Admission.TRY
+        now = self._clock.monotonic()
+        if now < self._open_until:
+            return Admission.SKIP
+        self._open_until = now + PROBE_SECONDS
+        return Admission.PROBE
+
+    def acknowledged(self) -> None:
+        """The hub has taken an event."""
+        if self.is_open:
+            log.warning("hub_is_back")
+        self._failures = self._pauses = 0
+
+    def failed(self, reason: str, *, is_probe: bool = False) -> None:
+        """The hub has not taken an event in time."""
+        if self.is_open and not is_probe:
+            return
+        self._failures += 1
+        if self._failures < FAILURES:
+            return
+        longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._pauses, 16), LONGEST_PAUSE_SECONDS)
+        pause = longest * (1 + self._dice.random()) / 2
+        self._pauses += 1
+        self._open_until = self._clock.monotonic() + pause
+        log.warning("hub_left seconds=%.1f reason=%s", pause, reason)

@@ -1,0 +1,223 @@
+"""Reads what Azure Monitor recorded of an AOAI account: tokens and calls by deployment and hour.
+
+One GET for each account and week, with `requests`: there is no event loop. Sources:
+
+- The request, its `top` (10 unless given) and the answer's shape: azure-mgmt-monitor 7.0.0, `metrics.list`.
+- Metric and dimension names: learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/
+  microsoft-cognitiveservices-accounts-metrics. `TokenTransaction` ("processed inference tokens") is prompt
+  plus generated tokens, not calls; calls are `AzureOpenAIRequests`, refused and throttled ones included.
+- Names are the same in any case, and dimension names mostly come in lower case; no data is an empty series;
+  429 or 529 when throttled: learn.microsoft.com/azure/azure-monitor/metrics/rest-api-walkthrough.
+- A longer range is answered with its last 30 days only, without a word, so ranges are cut and the
+  answer's own range is checked: github.com/Azure/azure-sdk-for-python/issues/13547.
+- The sovereign clouds' addresses and scopes: azure-mgmt-core 1.6.0, `get_arm_endpoints`.
+"""
+
+import json
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlencode
+
+import requests
+import urllib3
+from azure.core.credentials import TokenCredential
+from azure.core.exceptions import AzureError
+
+from meter.adapters.metrics import (
+    DIMENSION,
+    FIELDS,
+    INTERVAL,
+    MAX_SERIES,
+    Document,
+    points,
+    printable,
+)
+from meter.errors import MonitorUnavailable
+from meter.ledger.reconcile import Hours, OwnDeployment, Tally
+from meter.window import Period, Window, window_of
+
+API_VERSION = "2024-02-01"
+LONGEST_RANGE = timedelta(days=7)
+RETRIED = frozenset({408, 429, 500, 502, 503, 504, 529})
+BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)
+MOST_WAIT_SECONDS = 60.0
+RENEW_BEFORE_SECONDS = 300
+_READ_BYTES = 65_536
+_SCOPES = {"https://management.usgovcloudapi.net": "https://management.core.usgovcloudapi.net"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """Bounds of one answer: to connect, for a silent service, for all of it; and its size."""
+
+    connect_seconds: float = 3.05
+    silence_seconds: float = 30.0
+    total_seconds: float = 60.0
+    document_bytes: int = 33_554_432
+
+
+@dataclass(frozen=True, slots=True)
+class _Later:
+    """It may work later; `after_seconds` is what the service asked for."""
+
+    reason: str
+    after_seconds: float | None = None
+
+
+class AzureMonitor:
+    """The metrics API at one address. Without a credential nobody signs in, as on loopback."""
+
+    def __init__(
+        self,
+        url: str,
+        credential: TokenCredential | None,
+        *,
+        bounds: Bounds | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._url = url
+        self._credential = credential
+        self._bounds = bounds or Bounds()
+        self._sleep = sleep
+        self._token, self._expires_at = "", 0.0
+        self._session = requests.Session()
+        # A proxy of the environment is for the way to Azure, not for this machine.
+        self._session.trust_env = credential is not None
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def recorded(self, resource_id: str, first: Window, last: Window) -> dict[OwnDeployment, Hours]:
+        """Each own deployment's hours from `first` to `last`, both included. Raises MonitorUnavailable."""
+        found: defaultdict[OwnDeployment, defaultdict[Window, Tally]]
+        found = defaultdict(lambda: defaultdict(Tally))
+        start = first.start
+        while start < last.end:
+            end = min(start + LONGEST_RANGE, last.end)
+            for name, moment, tally in points(self._ask(resource_id, start, end), start, end):
+                found[OwnDeployment(resource_id, name)][window_of(moment, Period.HOUR)] += tally
+            start = end
+        return dict(found)
+
+    def _ask(self, resource_id: str, start: datetime, end: datetime) -> Document:
+        query = {
+            "api-version": API_VERSION,
+            "metricnames": ",".join(FIELDS),
+            "timespan": f"{_text(start)}/{_text(end)}",
+            "interval": INTERVAL,
+            "aggregation": "Total",
+            "top": MAX_SERIES,
+            "$filter": f"{DIMENSION} eq '*'",
+        }
+        path = f"{quote(resource_id)}/providers/Microsoft.Insights/metrics"
+        url = f"{self._url}{path}?{urlencode(query, quote_via=quote)}"
+        account = resource_id.rpartition("/")[2]
+        backoff = iter(BACKOFF_SECONDS)
+        while isinstance(answer := self._try(url, account), _Later):
+            self._wait(answer, next(backoff, None), account)
+        return answer
+
+    def _wait(self, later: _Later, backoff: float | None, account: str) -> None:
+        said = f"Azure Monitor, account {account}: {later.reason}"
+        if backoff is None:
+            raise MonitorUnavailable(f"{said}; given up after {len(BACKOFF_SECONDS) + 1} attempts")
+        seconds = backoff if later.after_seconds is None else later.after_seconds
+        if seconds > MOST_WAIT_SECONDS:
+            raise MonitorUnavailable(f"{said}; it asks to wait {seconds:.0f} s")
+        self._sleep(seconds)
+
+    def _try(self, url: str, account: str) -> Document | _Later:
+        bounds = self._bounds
+        try:
+            with self._session.get(
+                url,
+                auth=self._authorize,
+                timeout=(bounds.connect_seconds, bounds.silence_seconds),
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                body = _read(response, bounds)
+        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+            return _Later(f"no answer ({type(exc).__name__})")
+        status = response.status_code
+        if status == 200:
+            return _parsed(body, account)
+        if status in RETRIED:
+            return _Later(f"{status} {_said(body)}".strip(), _retry_after(response))
+        raise MonitorUnavailable(
+            f"Azure Monitor, account {account}: {status} {_said(body)}".rstrip() + _hint(status)
+        )
+
+    def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        # As `auth`, because a .netrc file of the machine would replace a mere header.
+        if self._credential is not None:
+            request.headers["Authorization"] = f"Bearer {self._bearer(self._credential)}"
+        return request
+
+    def _bearer(self, credential: TokenCredential) -> str:
+        if time.time() >= self._expires_at - RENEW_BEFORE_SECONDS:
+            try:
+                token = credential.get_token(f"{_SCOPES.get(self._url, self._url)}/.default")
+            except AzureError as exc:
+                first_line = str(exc).partition("\n")[0]
+                raise MonitorUnavailable(f"no sign-in to Azure: {first_line}") from exc
+            self._token, self._expires_at = token.token, float(token.expires_on)
+        return self._token
+
+
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _parsed(body: bytes, account: str) -> Document:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise MonitorUnavailable(f"Azure Monitor, account {account}: the answer is no JSON object")
+    return document
+
+
+def _read(response: requests.Response, bounds: Bounds) -> bytes:
+    """The body, bounded in size and in total time: the client's own time-out is one of each read."""
+    deadline = time.monotonic() + bounds.total_seconds
+    body = b""
+    while part := response.raw.read1(_READ_BYTES, decode_content=True):
+        body += part
+        if len(body) > bounds.document_bytes:
+            raise MonitorUnavailable("Azure Monitor's answer is too large")
+        if time.monotonic() > deadline:
+            raise requests.Timeout
+    return body
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    text = response.headers.get("Retry-After", "")
+    return float(text) if text.isascii() and text.isdigit() else None
+
+
+def _said(body: bytes) -> str:
+    """The service's own words; Azure Resource Manager nests them, Azure Monitor does not."""
+    try:
+        document = json.loads(body)
+        error = document.get("error", document)
+        return printable(f"{error.get('code', '')}: {error.get('message', '')}".strip(": "))
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+
+
+def _hint(status: int) -> str:
+    match status:
+        case 401:
+            return ". Sign in again (az login), to the accounts' tenant"
+        case 403:
+            return ". Reading metrics needs the role Monitoring Reader on the account"
+        case 404:
+            return ". Is the backend's resource_id right?"
+        case _:
+            return ""

@@ -1,0 +1,1 @@
+"""The repair commands of `python -m meter`, a module each."""

@@ -1,0 +1,135 @@
+"""`python -m meter adjust`: correct what a call was counted with, beside the call and once."""
+
+import argparse
+import asyncio
+import sys
+from datetime import datetime
+from functools import partial
+from uuid import UUID
+
+from meter import bootstrap
+from meter.adapters.clock import system_dice
+from meter.adjustment import Adjustment, encode_adjustment
+from meter.commands.terminal import printable
+from meter.ledger.corrections import find_call, make_adjustment, moment_of
+from meter.ledger.decode import Message
+from meter.ledger.handler import BatchReport
+from meter.usage import TokenUsage, format_time, new_event_id
+
+_COUNTS = (
+    "prompt_tokens",
+    "completion_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+    "audio_tokens",
+    "image_tokens",
+    "seconds",
+)
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's words."""
+    command = commands.add_parser(
+        "adjust",
+        help="correct what one call was counted with",
+        description="Counts a signed correction of one call, in columns of its own: the call itself "
+        "stays as it was counted. total_tokens changes by prompt_tokens and completion_tokens.",
+    )
+    command.add_argument("--subject", required=True, help="whose call it is")
+    command.add_argument(
+        "--call", required=True, type=_event_id, metavar="ID", help="its x-meter-event-id"
+    )
+    command.add_argument("--reason", required=True, help="kept with the correction")
+    for name in _COUNTS:
+        option = f"--{name.replace('_', '-')}"
+        command.add_argument(option, dest=name, type=int, default=0, metavar="N", help="as -120")
+    command.add_argument(
+        "--time",
+        type=_moment,
+        metavar="TIME",
+        help="the window it counts in, RFC 3339; default: now, so that closed months stay closed",
+    )
+    command.add_argument(
+        "--id", type=_event_id, help="to try again what was printed before: it is counted once"
+    )
+    command.add_argument("--dry-run", action="store_true", help="tell, and count nothing")
+    command.set_defaults(run=partial(_run, command))
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    counts = {name: getattr(options, name) for name in _COUNTS}
+    total = options.prompt_tokens + options.completion_tokens
+    usage = TokenUsage(**counts, total_tokens=total)
+    return asyncio.run(_adjust(parser, options, usage))
+
+
+async def _adjust(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, usage: TokenUsage
+) -> int:
+    now = options.clock.now()
+    async with bootstrap.open_aggregator() as aggregator:
+        call = await find_call(aggregator.store, options.subject, options.call)
+        if call is None:
+            text = f"no call {options.call} of subject {options.subject!r} is counted"
+            print(f"error: {text}", file=sys.stderr)
+            return 1
+        adjustment_id = options.id or new_event_id(now, system_dice().randbytes(10))
+        try:
+            adjustment = make_adjustment(
+                call,
+                adjustment_id=adjustment_id,
+                subject=options.subject,
+                refers_to=options.call,
+                reason=options.reason,
+                usage=usage,
+                # With the same id it must land in the same month, or it would count again.
+                time=options.time or moment_of(adjustment_id),
+            )
+        except ValueError as exc:
+            parser.error(str(exc))
+        message = Message(
+            body=encode_adjustment(adjustment), hub_partition="adjust", sequence_number=0
+        )
+        decoded = aggregator.decode([message])
+        if decoded.dead_letters:
+            print(f"error: {decoded.dead_letters[0].detail}", file=sys.stderr)
+            return 1
+        report = None if options.dry_run else await aggregator.count(decoded.events)
+    print(_told(adjustment, report))
+    return 0
+
+
+def _told(adjustment: Adjustment, report: BatchReport | None) -> str:
+    usage = adjustment.usage
+    outcome = "a dry run: nothing was written"
+    if report is not None:
+        outcome = "counted" if report.new_calls else "was counted before: nothing changed"
+    return (
+        f"adjustment {adjustment.id} of call {adjustment.refers_to}\n"
+        f"  {printable(adjustment.subject)}  {adjustment.deployment}  "
+        f"{adjustment.model or 'unknown'}  {adjustment.tier}  {format_time(adjustment.time)}\n"
+        f"  prompt {usage.prompt_tokens:+,}  completion {usage.completion_tokens:+,}  "
+        f"total {usage.total_tokens:+,}\n"
+        f"{outcome}"
+    )
+
+
+def _event_id(text: str) -> UUID:
+    try:
+        event_id = UUID(text)
+        moment_of(event_id)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"takes an event id, a UUIDv7; got {text!r}") from None
+    return event_id
+
+
+def _moment(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise argparse.ArgumentTypeError(
+            f"takes a time with its offset, like 2026-11-23T07:00Z; got {text!r}"
+        )
+    return moment

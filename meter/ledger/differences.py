@@ -1,0 +1,83 @@
+"""What a rebuild finds: rows that are not what they should be, column by column."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from meter.ledger.keys import SUM_PREFIX, unescape
+
+
+class Kind(StrEnum):
+    """What is wrong with a row."""
+
+    UNREADABLE = "unreadable"
+    """A row of the ledger that is not as the app writes it."""
+    WRONG_SUM = "wrong-sum"
+    """A sum of the ledger that is not what its markers add up to."""
+    MISSING = "missing"
+    """A sum that no view row shows."""
+    BEHIND = "behind"
+    """A view row that shows an older state of its sum."""
+    DIFFERENT = "different"
+    """A view row that shows what its sum never was."""
+    SURPLUS = "surplus"
+    """A view row without a sum."""
+
+
+LEDGER_KINDS = frozenset({Kind.UNREADABLE, Kind.WRONG_SUM})
+
+
+@dataclass(frozen=True, slots=True)
+class WrongColumn:
+    """One column: what was found, None where it is absent, and what is right."""
+
+    name: str
+    found: object
+    right: object
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One row that is wrong, and whether it has been made right."""
+
+    kind: Kind
+    subject: str
+    window: str = ""
+    names: tuple[str, ...] = ()
+    columns: tuple[WrongColumn, ...] = ()
+    detail: str = ""
+    is_repaired: bool = False
+
+
+def difference_of(
+    kind: Kind,
+    partition: str,
+    sum_row_key: str,
+    columns: tuple[WrongColumn, ...] = (),
+    *,
+    is_repaired: bool,
+) -> Difference:
+    """A difference in the row of a sum, or in the view row that shows it."""
+    window, *names = sum_row_key.removeprefix(SUM_PREFIX).split("|")
+    return Difference(
+        kind=kind,
+        subject=readable(partition),
+        window=window,
+        names=tuple(map(readable, names)),
+        columns=columns,
+        is_repaired=is_repaired,
+    )
+
+
+def differing(found: Mapping[str, object], right: Mapping[str, object]) -> tuple[WrongColumn, ...]:
+    """The columns of `right` that are not found just so; others do not matter."""
+    return tuple(
+        WrongColumn(name, found.get(name), value)
+        for name, value in right.items()
+        if found.get(name) != value or type(found[name]) is not type(value)
+    )
+
+
+def readable(key: str) -> str:
+    """The text that a key component stands for, or the component where it holds only a hash."""
+    return unescape(key) or key

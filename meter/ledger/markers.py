@@ -1,0 +1,91 @@
+"""The marker row of a call: that it is counted, and what was counted, so that sums can be checked.
+
+| row key       | column | type     | meaning                                                      |
+|---------------|--------|----------|--------------------------------------------------------------|
+| `c|` event id | At     | DateTime | the call's end                                               |
+|               | Call   | String   | JSON, see `_marker`; `usage` leaves zeros out                |
+
+An adjustment's marker is the same, with `adjusts` (the call's id) and `reason` in its JSON.
+
+Nothing of what was said in the call is in it.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+
+from meter.adjustment import Adjustment, Correction, Countable
+from meter.ledger.keys import call_row_key
+from meter.ports import Row
+from meter.usage import Outcome, Tier, TokenUsage, UsageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedCall:
+    """What a marker says of its call (see `fold.Call`)."""
+
+    time: datetime
+    deployment: str
+    model: str | None
+    tier: Tier
+    outcome: Outcome
+    usage: TokenUsage
+    usage_source: UsageSource
+
+
+def marker_rows(events: Iterable[Countable]) -> list[Row]:
+    """The rows that mark these calls and adjustments as counted."""
+    return [_marker(event) for event in events]
+
+
+def read_marker(row: Row) -> CountedCall | Correction:
+    """What was counted. Raises ValueError when the row is not as it was written."""
+    try:
+        time, call = row.columns["At"], json.loads(str(row.columns["Call"]))
+        if not isinstance(time, datetime):
+            raise TypeError(f"At is {time!r}")
+        usage = TokenUsage(**{name: int(count) for name, count in call["usage"].items()})
+        if "adjusts" in call:
+            return Correction(
+                time=time,
+                deployment=call["deployment"],
+                model=call["model"],
+                tier=Tier(call["tier"]),
+                usage=usage,
+            )
+        return CountedCall(
+            time=time,
+            deployment=call["deployment"],
+            model=call["model"],
+            tier=Tier(call["tier"]),
+            outcome=Outcome(call["outcome"]),
+            usage=usage,
+            usage_source=UsageSource(call["source"]),
+        )
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise ValueError(f"{row.key} cannot be read: {exc!r}") from exc
+
+
+def _marker(event: Countable) -> Row:
+    call = {
+        "deployment": event.deployment,
+        "model": event.model,
+        "tier": event.tier,
+        **_details(event),
+        "usage": {name: count for name, count in asdict(event.usage).items() if count},
+    }
+    text = json.dumps(call, ensure_ascii=False, separators=(",", ":"))
+    return Row(key=call_row_key(event.id), columns={"At": event.time, "Call": text})
+
+
+def _details(event: Countable) -> dict[str, object]:
+    if isinstance(event, Adjustment):
+        return {"adjusts": str(event.refers_to), "reason": event.reason}
+    return {
+        "backend": event.backend,
+        "operation": event.operation,
+        "outcome": event.outcome,
+        "status": event.status,
+        "source": event.usage_source,
+    }

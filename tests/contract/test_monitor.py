@@ -1,0 +1,440 @@
+"""Azure Monitor's metrics API as the adapter meets it: numbers, limits, faults and garbage."""
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.core.exceptions import ClientAuthenticationError
+
+from local.child import free_ports
+from local.monitor.server import StandInMonitor
+from local.openai.faults import Fault
+from meter.adapters.metrics import MAX_SERIES
+from meter.adapters.monitor import AzureMonitor, Bounds
+from meter.errors import MonitorUnavailable
+from meter.ledger.reconcile import Hours, OwnDeployment, Tally
+from meter.window import Period, Window, window_of
+from tests.factories_reconcile import EAST, own, tally
+
+# The stand-in, as Azure, knows no metrics older than 93 days.
+FIRST = window_of(datetime.now(UTC) - timedelta(days=2), Period.DAY)
+HOURS = [Window(f"{FIRST.name}T{hour:02}") for hour in range(24)]
+BOUNDS = Bounds(connect_seconds=1, silence_seconds=0.3, total_seconds=0.6, document_bytes=1_000_000)
+
+type Recorded = dict[OwnDeployment, Hours]
+
+
+class Credential:
+    """A sign-in that hands out one token, or fails."""
+
+    def __init__(self, *, fails: bool = False) -> None:
+        self.scopes: list[str] = []
+        self._fails = fails
+
+    def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
+        """The token; it counts how often it is asked."""
+        self.scopes += scopes
+        if self._fails:
+            raise ClientAuthenticationError("no account is signed in\nlong explanation")
+        return AccessToken("secret-token", int(time.time()) + 3600)
+
+
+class Meeting:
+    """An adapter and the stand-in it talks to. `slept` is what it would have waited."""
+
+    def __init__(self, stand_in: StandInMonitor, port: int, numbers: Path) -> None:
+        self.stand_in = stand_in
+        self.slept: list[float] = []
+        self._numbers = numbers
+        self.monitor = AzureMonitor(
+            f"http://127.0.0.1:{port}", None, bounds=BOUNDS, sleep=self.slept.append
+        )
+
+    def record(self, numbers: object) -> None:
+        """What Azure has recorded from now on."""
+        self._numbers.write_text(json.dumps(numbers))
+
+    def fail(self, *faults: Fault) -> None:
+        """Let the next requests fail like that."""
+        for fault in faults:
+            self.stand_in.faults.add(fault)
+
+    async def ask(
+        self, first: Window = HOURS[0], last: Window = HOURS[-1], account: str = EAST
+    ) -> Recorded:
+        """What the adapter reads; it blocks, so it has a thread of its own."""
+        return await asyncio.to_thread(self.monitor.recorded, account, first, last)
+
+    async def refusal(self) -> str:
+        """The message with which it gives up."""
+        with pytest.raises(MonitorUnavailable) as refused:
+            await self.ask()
+        return str(refused.value)
+
+
+@pytest.fixture
+async def meeting(tmp_path: Path) -> AsyncIterator[Meeting]:
+    numbers = tmp_path / "numbers.json"
+    numbers.write_text("{}")
+    stand_in = StandInMonitor({EAST: str(numbers)})
+    met = Meeting(stand_in, await stand_in.start(), numbers)
+    yield met
+    met.monitor.close()
+    await stand_in.stop()
+
+
+def entry(prompt: int, completion: int = 0, calls: int = 1) -> dict[str, int]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "calls": calls}
+
+
+def busy(found: Recorded) -> dict[OwnDeployment, dict[Window, Tally]]:
+    """Without the hours in which nothing happened, which Azure lists too."""
+    return {
+        name: {window: each for window, each in hours.items() if each != Tally()}
+        for name, hours in found.items()
+    }
+
+
+async def test_numbers_come_by_deployment_and_hour(meeting: Meeting) -> None:
+    """Prompt, completion and total tokens, and calls; names in any case are one."""
+    meeting.record(
+        {
+            "GPT-4o": {HOURS[0].name: entry(10, 5, 2), HOURS[23].name: entry(7)},
+            "embed": {HOURS[7].name: entry(3)},
+        }
+    )
+
+    assert busy(await meeting.ask()) == {
+        own("gpt-4o"): {HOURS[0]: tally(10, 5, 2), HOURS[23]: tally(7, 0, 1)},
+        own("embed"): {HOURS[7]: tally(3, 0, 1)},
+    }
+
+
+async def test_hours_outside_of_the_range_are_left_out(meeting: Meeting) -> None:
+    """Both ends are included and nothing beyond them."""
+    meeting.record({"a": {hour.name: entry(1) for hour in HOURS[4:9]}})
+
+    found = await meeting.ask(HOURS[5], HOURS[7])
+    assert list(busy(found)[own("a")]) == HOURS[5:8]
+
+
+async def test_nothing_recorded_is_nothing_and_no_error(meeting: Meeting) -> None:
+    """An account without calls has empty series."""
+    assert await meeting.ask() == {}
+
+
+async def test_more_deployments_than_azure_shows_by_default_are_all_read(meeting: Meeting) -> None:
+    """Azure shows 10 series unless asked for more."""
+    meeting.record({f"d{number}": {HOURS[0].name: entry(1)} for number in range(40)})
+
+    assert len(await meeting.ask()) == 40
+
+
+async def test_as_many_deployments_as_asked_for_may_be_cut_and_are_refused(
+    meeting: Meeting,
+) -> None:
+    """A list that is as long as its limit may have lost some."""
+    most = MAX_SERIES
+    meeting.record({f"d{number}": {HOURS[0].name: entry(1)} for number in range(most)})
+
+    with pytest.raises(MonitorUnavailable, match="1000 deployments or more"):
+        await meeting.ask(HOURS[0], HOURS[0])
+
+
+async def test_a_long_range_is_asked_for_in_pieces_that_azure_answers_whole(
+    meeting: Meeting,
+) -> None:
+    """Of more than 30 days at once Azure gives the last 30 only; pieces join without gap or overlap."""
+    days = [FIRST.start - timedelta(days=day) for day in range(80)]
+    meeting.record({"a": {window_of(day, Period.HOUR).name: entry(1) for day in days}})
+    found = await meeting.ask(window_of(days[-1], Period.HOUR), HOURS[-1])
+
+    assert sum(each.prompt_tokens for each in found[own("a")].values()) == 80
+    assert len(meeting.stand_in.requests) == 12
+
+
+async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
+    """Metric names, dimension, interval, range and version."""
+    await meeting.ask()
+
+    (request,) = meeting.stand_in.requests
+    assert request["path"] == f"{EAST}/providers/Microsoft.Insights/metrics"
+    assert request["query"] == {
+        "api-version": "2024-02-01",
+        "metricnames": "ProcessedPromptTokens,GeneratedTokens,TokenTransaction,AzureOpenAIRequests",
+        "timespan": f"{HOURS[0].name}:00:00Z/{HOURS[-1].end:%Y-%m-%dT%H}:00:00Z",
+        "interval": "PT1H",
+        "aggregation": "Total",
+        "top": "1000",
+        "$filter": "ModelDeploymentName eq '*'",
+    }
+
+
+async def test_without_a_credential_nobody_signs_in(meeting: Meeting) -> None:
+    """Without a credential no header is sent."""
+    await meeting.ask()
+
+    assert meeting.stand_in.requests[0]["authorization"] is None
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
+async def test_what_may_pass_is_tried_again(meeting: Meeting, status: int) -> None:
+    """With growing waits where the service names none."""
+    meeting.record({"a": {HOURS[0].name: entry(1)}})
+    meeting.fail(Fault(status=status, count=3))
+
+    assert busy(await meeting.ask()) == {own("a"): {HOURS[0]: tally(1, 0, 1)}}
+    assert meeting.slept == [1, 2, 4]
+
+
+async def test_a_named_wait_is_obeyed(meeting: Meeting) -> None:
+    """`Retry-After`, in seconds."""
+    meeting.fail(Fault(status=429, headers={"retry-after": "17"}))
+    await meeting.ask()
+
+    assert meeting.slept == [17]
+
+
+async def test_a_wait_that_is_not_in_seconds_is_as_good_as_none(meeting: Meeting) -> None:
+    """A date, which RFC 9110 allows and Azure Resource Manager does not send."""
+    meeting.fail(Fault(status=429, headers={"retry-after": "Mon, 23 Nov 2026 07:30:00 GMT"}))
+    await meeting.ask()
+
+    assert meeting.slept == [1]
+
+
+async def test_a_wait_of_minutes_is_told_and_not_waited_for(meeting: Meeting) -> None:
+    """The operator decides, with Azure's own words."""
+    meeting.fail(Fault(status=429, headers={"retry-after": "309"}))
+
+    message = await meeting.refusal()
+    assert "account east: 429 ResourceRequestsThrottled" in message
+    assert message.endswith("it asks to wait 309 s")
+    assert meeting.slept == []
+
+
+async def test_what_does_not_pass_is_given_up(meeting: Meeting) -> None:
+    """After five attempts."""
+    meeting.fail(Fault(status=503, count=None))
+
+    assert (await meeting.refusal()).endswith("given up after 5 attempts")
+    assert len(meeting.stand_in.requests) == 5
+    assert meeting.slept == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(hang=True), Fault(reset=True), Fault(cut_after_bytes=20), Fault(delay_ms=450)],
+    ids=["silent", "reset", "cut", "late"],
+)
+async def test_an_answer_that_does_not_arrive_is_asked_for_again(
+    meeting: Meeting, fault: Fault
+) -> None:
+    """No answer in time, a reset connection, half a body."""
+    meeting.record({"a": {HOURS[0].name: entry(1)}})
+    meeting.fail(fault)
+
+    assert busy(await meeting.ask()) == {own("a"): {HOURS[0]: tally(1, 0, 1)}}
+    assert meeting.slept == [1]
+
+
+async def test_an_unreachable_address_is_told() -> None:
+    """Nobody listens."""
+    (port,) = free_ports(1)
+    slept: list[float] = []
+    unreachable = AzureMonitor(f"http://127.0.0.1:{port}", None, bounds=BOUNDS, sleep=slept.append)
+
+    with pytest.raises(MonitorUnavailable, match=r"east: no answer \(ConnectionError\); given up"):
+        await asyncio.to_thread(unreachable.recorded, EAST, HOURS[0], HOURS[1])
+    assert len(slept) == 4
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "hint"),
+    [
+        (401, "InternalServerError", "az login"),
+        (403, "AuthorizationFailed", "Monitoring Reader"),
+        (400, "InternalServerError", "occurred."),
+    ],
+)
+async def test_a_refusal_is_told_with_azures_words_and_what_to_do(
+    meeting: Meeting, status: int, code: str, hint: str
+) -> None:
+    """At once: asking again would not help."""
+    meeting.fail(Fault(status=status))
+
+    message = await meeting.refusal()
+    assert message.startswith(f"Azure Monitor, account east: {status} {code}")
+    assert hint in message
+    assert meeting.slept == []
+
+
+async def test_an_account_that_does_not_exist_is_told(meeting: Meeting) -> None:
+    """The usual cause is a wrong resource id."""
+    with pytest.raises(MonitorUnavailable, match=r"404 ResourceNotFound.*resource_id right\?"):
+        await meeting.ask(account=EAST.replace("/east", "/nowhere"))
+
+
+async def test_a_redirect_is_not_followed(meeting: Meeting) -> None:
+    """The sign-in's token is for one address only."""
+    meeting.fail(Fault(status=302, headers={"location": "/elsewhere"}))
+
+    assert "account east: 302" in await meeting.refusal()
+    assert len(meeting.stand_in.requests) == 1
+
+
+def _answer(**changes: object) -> dict[str, Any]:
+    end = f"{HOURS[-1].end:%Y-%m-%dT%H}:00:00Z"
+    whole: dict[str, Any] = {
+        "timespan": f"{HOURS[0].name}:00:00Z/{end}",
+        "interval": "PT1H",
+        "value": [
+            {"name": {"value": name}, "timeseries": [], "errorCode": "Success"}
+            for name in (
+                "ProcessedPromptTokens",
+                "GeneratedTokens",
+                "TokenTransaction",
+                "AzureOpenAIRequests",
+            )
+        ],
+    }
+    return {**whole, **changes}
+
+
+def _with_series(series: object) -> dict[str, Any]:
+    whole = _answer()
+    whole["value"][0]["timeseries"] = series
+    return whole
+
+
+def _with_point(**point: object) -> dict[str, Any]:
+    name = {"name": {"value": "modeldeploymentname"}, "value": "a"}
+    whole = {"timeStamp": f"{HOURS[0].name}:00:00Z", **point}
+    return _with_series([{"metadatavalues": [name], "data": [whole]}])
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("<html>", "no JSON object"),
+        ("[]", "no JSON object"),
+        ("[" * 100_000, "no JSON object"),
+        ({}, "timespan"),
+        (_answer(interval="P1D"), "interval is P1D"),
+        (_answer(timespan=f"{HOURS[3].name}:00:00Z/{HOURS[-1].end:%Y-%m-%d}"), "covers"),
+        (_answer(timespan=f"{HOURS[0].name}:00:00Z/{HOURS[-1].name}:00:00Z"), "covers"),
+        (_answer(timespan="always"), "always"),
+        (_answer(value=None), "a list"),
+        (_answer(value=_answer()["value"][:3]), "azureopenairequests"),
+        (_answer(value=[{"name": None}]), "a name"),
+        (
+            _answer(
+                value=[{**_answer()["value"][0], "errorCode": "Oops", "errorMessage": "no\x1b[2J"}]
+            ),
+            r"no \[2J",
+        ),
+        (_with_series({}), "a list"),
+        (_with_series([{"metadatavalues": [], "data": []}]), "modeldeploymentname"),
+        (_with_point(total="12"), "no number"),
+        (_with_point(total=True), "no number"),
+        (_with_point(total=-1), "a total is -1"),
+        (_with_point(timeStamp="soon", total=1), "soon"),
+    ],
+)
+async def test_an_answer_that_makes_no_sense_is_no_number(
+    meeting: Meeting, body: object, reason: str
+) -> None:
+    """Nothing is guessed: zero would read as a difference, or as an agreement."""
+    meeting.fail(Fault(body=body))
+
+    with pytest.raises(MonitorUnavailable, match=reason):
+        await meeting.ask()
+    assert meeting.slept == []
+
+
+@pytest.mark.parametrize("text", ['"total": NaN', '"total": Infinity', f'"total": 1{"0" * 400}'])
+async def test_a_total_beyond_all_numbers_is_refused(meeting: Meeting, text: str) -> None:
+    """What Python's parser takes and arithmetic does not."""
+    body = json.dumps(_with_point(total=0)).replace('"total": 0', text)
+    meeting.fail(Fault(body=body))
+
+    assert "cannot be used" in await meeting.refusal()
+
+
+@pytest.mark.parametrize(
+    ("point", "tokens"), [({}, 0), ({"total": None}, 0), ({"total": 12.0}, 12), ({"total": 7}, 7)]
+)
+async def test_a_total_may_be_a_decimal_or_left_out(
+    meeting: Meeting, point: dict[str, object], tokens: int
+) -> None:
+    """Azure writes decimals, and no total for an hour without data."""
+    meeting.fail(Fault(body=_with_point(**point)))
+    found = await meeting.ask()
+
+    assert found[own("a")][HOURS[0]] == Tally(prompt_tokens=tokens)
+
+
+async def test_a_number_from_outside_of_the_range_is_left_out(meeting: Meeting) -> None:
+    """An hour that the next piece of the range asks for must not count twice."""
+    meeting.fail(Fault(body=_with_point(timeStamp=f"{HOURS[-1].end:%Y-%m-%dT%H}:00:00Z", total=7)))
+
+    assert await meeting.ask() == {}
+
+
+async def test_an_endless_answer_is_given_up(meeting: Meeting) -> None:
+    """Bounded in size, whatever the service sends."""
+    meeting.fail(Fault(body="x" * 1_200_000))
+
+    assert await meeting.refusal() == "Azure Monitor's answer is too large"
+
+
+async def test_a_body_that_trickles_is_given_up(meeting: Meeting) -> None:
+    """Each piece is in time; all together take too long."""
+    meeting.fail(Fault(body="x" * 40, split_bytes=1, chunk_delay_ms=100, count=None))
+
+    assert "no answer" in await meeting.refusal()
+
+
+@pytest.mark.parametrize(
+    ("url", "scope"),
+    [
+        ("https://management.azure.com", "https://management.azure.com/.default"),
+        ("https://management.chinacloudapi.cn", "https://management.chinacloudapi.cn/.default"),
+        (
+            "https://management.usgovcloudapi.net",
+            "https://management.core.usgovcloudapi.net/.default",
+        ),
+    ],
+)
+def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) -> None:
+    """As azure-mgmt-core has them; a token for another address is never asked for."""
+    credential = Credential(fails=True)
+
+    with pytest.raises(MonitorUnavailable, match=r"no sign-in to Azure: no account is signed in$"):
+        AzureMonitor(url, credential).recorded(EAST, HOURS[0], HOURS[0])
+    assert credential.scopes == [scope]
+
+
+async def test_a_token_is_sent_as_bearer_and_asked_for_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a .netrc file has a password for that host."""
+    (tmp_path / "numbers.json").write_text("{}")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password other")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    stand_in = StandInMonitor({EAST: str(tmp_path / "numbers.json")}, token="secret-token")
+    credential = Credential()
+    asked = AzureMonitor(f"http://127.0.0.1:{await stand_in.start()}", credential, bounds=BOUNDS)
+    await asyncio.to_thread(asked.recorded, EAST, HOURS[0], HOURS[0])
+    await asyncio.to_thread(asked.recorded, EAST, HOURS[1], HOURS[1])
+    asked.close()
+    await stand_in.stop()
+
+    assert {request["authorization"] for request in stand_in.requests} == {"Bearer secret-token"}
+    assert len(credential.scopes) == 1

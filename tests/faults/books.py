@@ -1,0 +1,116 @@
+"""Reads the tables past the app and checks that they agree: every call once, in every sum and view."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from azure.data.tables import TableServiceClient
+
+from meter.ledger.keys import CALL_PREFIX, SUM_PREFIX, unescape
+from meter.usage import UsageEvent
+
+VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
+
+type Totals = tuple[int, int]  # calls and tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """What is stored. Sums are by subject and window, over all deployments and models."""
+
+    calls: Mapping[str, Mapping[str, int]]  # by subject, then event id: the call's tokens
+    sums: Mapping[str, Mapping[str, Totals]]
+    views: Mapping[str, Mapping[str, Totals]]
+    subjects: Mapping[str, Any]
+    dead_letters: tuple[Any, ...]
+
+    def of(self, subject: str) -> "Account":
+        """One subject's part."""
+        return Account(
+            calls=dict(self.calls.get(subject, {})),
+            sums=dict(self.sums.get(subject, {})),
+            views=dict(self.views.get(subject, {})),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """A sum that is not that of the markers."""
+
+    where: str
+    stored: Totals
+    markers: Totals
+
+    @property
+    def is_too_much(self) -> bool:
+        """Something is counted more than once; else something is missing."""
+        return self.stored > self.markers
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What is stored of one subject."""
+
+    calls: Mapping[str, int] = field(default_factory=dict)
+    sums: Mapping[str, Totals] = field(default_factory=dict)
+    views: Mapping[str, Totals] = field(default_factory=dict)
+
+    def disagreements(self) -> list[Disagreement]:
+        """Where the ledger's sums or the views, by hour, day or month, are not the markers' sum."""
+        markers = len(self.calls), sum(self.calls.values())
+        found = []
+        for period, length in (("month", 7), ("day", 10), ("hour", 13)):
+            for name, totals in (("ledger", self.sums), ("view", self.views)):
+                windows = [total for window, total in totals.items() if len(window) == length]
+                stored = sum(calls for calls, _ in windows), sum(tokens for _, tokens in windows)
+                if stored != markers:
+                    found.append(Disagreement(f"{name} by {period}", stored, markers))
+        return found
+
+
+def read_books(connection_string: str) -> Books:
+    """Everything that is stored, as it is now."""
+    with TableServiceClient.from_connection_string(connection_string) as service:
+        names = [table.name for table in service.list_tables()]
+        rows = {name: list(service.get_table_client(name).list_entities()) for name in names}
+    ledger = [row for name in names if name.startswith("Ledger") for row in rows[name]]
+    calls: defaultdict[str, dict[str, int]] = defaultdict(dict)
+    for row in ledger:
+        if row["RowKey"].startswith(CALL_PREFIX):
+            usage = json.loads(row["Call"])["usage"]
+            subject = unescape(row["PartitionKey"]) or row["PartitionKey"]
+            calls[subject][row["RowKey"].removeprefix(CALL_PREFIX)] = usage.get("total_tokens", 0)
+    return Books(
+        calls=calls,
+        sums=_added(
+            (row["RowKey"].split("|")[1], row)
+            for row in ledger
+            if row["RowKey"].startswith(SUM_PREFIX)
+        ),
+        views=_added((row["PartitionKey"], row) for name in VIEWS for row in rows.get(name, [])),
+        subjects={row["Subject"]: row for row in rows.get("Subjects", [])},
+        dead_letters=tuple(rows.get("DeadLetters", [])),
+    )
+
+
+def _added(rows: Iterable[tuple[str, Any]]) -> Mapping[str, Mapping[str, Totals]]:
+    calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    tokens: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for window, row in rows:
+        calls[row["Subject"]][window] += row["Calls"].value
+        tokens[row["Subject"]][window] += row["TotalTokens"].value
+    return {
+        subject: {window: (count, tokens[subject][window]) for window, count in windows.items()}
+        for subject, windows in calls.items()
+    }
+
+
+def assert_counted_once(books: Books, events: Sequence[UsageEvent]) -> None:
+    """Each event has its marker with its tokens, and every sum and view agrees with the markers."""
+    for subject in {event.subject for event in events}:
+        account = books.of(subject)
+        own = [event for event in events if event.subject == subject]
+        assert account.calls == {str(event.id): event.usage.total_tokens for event in own}
+        assert account.disagreements() == []

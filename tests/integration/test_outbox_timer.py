@@ -1,0 +1,44 @@
+"""The outbox timer as a function app of its own would run it: on hub and storage alone."""
+
+import logging
+
+import pytest
+
+from meter.adapters.clients import build_store
+from meter.adapters.clock import SystemClock
+from meter.adapters.outbox import TableOutbox
+from meter.bootstrap import App
+from meter.config import load_storage_settings
+from meter.usage import new_event_id
+from tests.factories import usage_event
+from tests.running import RunningStack, new_subject
+
+
+async def test_the_timer_publishes_without_any_setting_of_the_front_door(
+    stack: RunningStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It tells what waited, sends it, and what it sent is counted."""
+    caplog.set_level(logging.INFO, "meter")
+    subject = new_subject("timer")
+    environment = {
+        "EventHubConnection": stack.description["event_hub_connection_string"],
+        "MeterStorage": stack.description["storage_connection_string"],
+    }
+    clock = SystemClock()
+    store = build_store(load_storage_settings(environment))
+    event_id = new_event_id(clock.now(), bytes(10))
+    await TableOutbox(store, clock).keep(
+        [usage_event(subject=subject, id=event_id, time=clock.now(), started_at=clock.now())]
+    )
+    await store.close()
+
+    app = App(lambda: environment)
+    try:
+        await app.republish()
+    finally:
+        await app.close()
+
+    backlogs = [m for m in caplog.messages if m.startswith("outbox_backlog events=")]
+    assert len(backlogs) == 1
+    assert stack.wait_until_counted(subject, 1)
+    assert str(event_id) not in {row["RowKey"] for row in stack.rows("Outbox")}

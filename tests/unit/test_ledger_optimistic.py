@@ -1,0 +1,154 @@
+"""Optimistic changes: what is remembered, what is forgotten, and that memory never decides a total."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+
+from meter.errors import StorageUnavailable
+from meter.ledger.optimistic import OptimisticRows
+from meter.ports import Row
+from tests.fakes.rows import Fault, MemoryRowStore
+
+T, P = "Table", "partition"
+type Build = Callable[[Mapping[str, Row]], Sequence[Row]]
+
+
+@pytest.fixture
+def store() -> MemoryRowStore:
+    return MemoryRowStore()
+
+
+def adding_one(*keys: str) -> Build:
+    """Adds 1 to column N of the rows; one that is not there starts at 1."""
+
+    def build(stored: Mapping[str, Row]) -> list[Row]:
+        rows = []
+        for key in keys:
+            before = stored.get(key)
+            number = before.columns["N"] if before else 0
+            assert isinstance(number, int)
+            rows.append(
+                Row(key=key, columns={"N": number + 1}, etag=before.etag if before else None)
+            )
+        return rows
+
+    return build
+
+
+async def add_one(rows: OptimisticRows, *keys: str) -> Mapping[str, Row]:
+    return await rows.change(T, P, keys, adding_one(*keys))
+
+
+def numbers(store: MemoryRowStore) -> dict[str, object]:
+    return {key: columns["N"] for key, columns in store.rows(T).items()}
+
+
+async def test_what_was_written_last_need_not_be_read(store: MemoryRowStore) -> None:
+    """A steady stream of changes costs one transaction each."""
+    rows = OptimisticRows(store=store)
+    await add_one(rows, "a", "b")
+    store.calls.clear()
+    for _ in range(3):
+        await add_one(rows, "a", "b")
+
+    assert dict(store.calls) == {"write": 3}
+    assert numbers(store) == {"a": 4, "b": 4}
+
+
+async def test_memory_is_bounded_in_rows_not_in_partitions(store: MemoryRowStore) -> None:
+    """The row that was written longest ago is forgotten first, and read again."""
+    rows = OptimisticRows(store=store, most_known=3)
+    for partition, key in (("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")):
+        await rows.change(T, partition, [key], adding_one(key))
+    store.calls.clear()
+    for partition, key in (("q", "b"), ("q", "a"), ("p", "b")):
+        await rows.change(T, partition, [key], adding_one(key))
+    known_only = dict(store.calls)
+    await rows.change(T, "p", ["a"], adding_one("a"))
+
+    assert known_only == {"write": 3}
+    assert dict(store.calls) == {"write": 4, "read": 1}
+    assert {row.columns["N"] for row in store.tables[T].values()} == {2}
+
+
+async def test_a_change_of_more_rows_than_are_remembered_is_right(store: MemoryRowStore) -> None:
+    """A bound that is too small costs reads."""
+    rows = OptimisticRows(store=store, most_known=1)
+    for _ in range(2):
+        await add_one(rows, "a", "b", "c")
+
+    assert numbers(store) == {"a": 2, "b": 2, "c": 2}
+
+
+async def test_only_rows_that_are_asked_for_are_remembered(store: MemoryRowStore) -> None:
+    """Markers are written with the sums and never looked at again."""
+    rows = OptimisticRows(store=store)
+    seen = await rows.change(T, P, ["a"], adding_one("a", "marker"))
+
+    assert set(seen) == {"a"}
+    assert [key for *_, key in rows._known] == ["a"]
+
+
+async def test_only_the_columns_that_matter_are_remembered(store: MemoryRowStore) -> None:
+    """Of a view row the revision is enough; the table keeps all of it."""
+    rows = OptimisticRows(store=store, remembers=frozenset({"N"}))
+    wide = Row(key="a", columns={"N": 1, "Text": "x" * 1000})
+    await rows.change(T, P, ["a"], lambda stored: [] if stored else [wide])
+    known = await rows.change(T, P, ["a"], lambda _: [])
+
+    assert known["a"].columns == {"N": 1}
+    assert store.rows(T)["a"] == wide.columns
+
+
+async def test_nothing_to_write_writes_nothing(store: MemoryRowStore) -> None:
+    """The builder saw that all is as it should be."""
+    rows = OptimisticRows(store=store)
+    await rows.change(T, P, ["a"], lambda _: [])
+
+    assert store.tables == {}
+
+
+async def test_after_a_conflict_the_rows_are_read_again(store: MemoryRowStore) -> None:
+    """Somebody else's change is built upon, not overwritten."""
+    rows, rival = OptimisticRows(store=store), OptimisticRows(store=store)
+    await add_one(rows, "a", "b")
+    store.intrude(lambda: add_one(rival, "a"))
+    seen = await add_one(rows, "a", "b")
+
+    assert numbers(store) == {"a": 3, "b": 2}
+    assert {key: row.columns["N"] for key, row in seen.items()} == {"a": 3, "b": 2}
+
+
+async def test_what_follows_a_conflict_comes_before_the_rows_are_read(
+    store: MemoryRowStore,
+) -> None:
+    """Rows that are given back are never older than what was looked up after the conflict."""
+    rows = OptimisticRows(store=store)
+    await add_one(rows, "a")
+    order: list[str] = []
+
+    async def look() -> None:
+        order.append(f"reads before: {store.calls['read']}")
+
+    store.plan("write", Fault.CONFLICT)
+    await rows.change(T, P, ["a"], adding_one("a"), after_conflict=look)
+
+    assert order == ["reads before: 1"]
+    assert store.calls["read"] == 2
+
+
+@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
+async def test_after_an_outage_nothing_of_the_change_is_remembered(
+    store: MemoryRowStore, fault: Fault
+) -> None:
+    """Whether it was applied is unknown; the next change reads it, without a conflict."""
+    rows = OptimisticRows(store=store)
+    await add_one(rows, "a")
+    store.plan("write", fault)
+    with pytest.raises(StorageUnavailable):
+        await add_one(rows, "a")
+    store.calls.clear()
+    await add_one(rows, "a")
+
+    assert dict(store.calls) == {"read": 1, "write": 1}
+    assert numbers(store) == {"a": 2 if fault is Fault.UNAVAILABLE else 3}
