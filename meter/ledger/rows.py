@@ -117,8 +117,9 @@ def sums_columns(sums: Sums) -> dict[str, object]:
 
 def read_sums(columns: Mapping[str, object]) -> Sums:
     """The counts of a stored row."""
+    calls = _int(columns, "Calls")
     return Sums(
-        calls=_int(columns, "Calls"),
+        calls=calls,
         failed_calls=_int(columns, "FailedCalls"),
         estimated_calls=_int(columns, "EstimatedCalls"),
         missing_calls=_int(columns, "MissingCalls"),
@@ -127,8 +128,9 @@ def read_sums(columns: Mapping[str, object]) -> Sums:
         ),
         adjustments=_int(columns, "Adjustments"),
         adjusted=_read_adjusted(columns),
-        first_call_at=_moment(columns, "FirstCallAt"),
-        last_call_at=_moment(columns, "LastCallAt"),
+        # Without calls, as where only adjustments are counted, there is no first and no last.
+        first_call_at=_moment(columns, "FirstCallAt") if calls else None,
+        last_call_at=_moment(columns, "LastCallAt") if calls else None,
     )
 
 
