@@ -124,10 +124,11 @@ class FrontDoor:
         forwarding = self._forward(call, metering, prepared)
         loop = asyncio.get_running_loop()
         answering = asyncio.Task(forwarding, loop=loop, eager_start=True)
-        patience = self.limits.first_keepalive_seconds if prepared.is_streaming else None
         try:
-            await asyncio.wait({answering}, timeout=patience)
-        except BaseException:
+            if not prepared.is_streaming:
+                return await asyncio.shield(answering)
+            await asyncio.wait({answering}, timeout=self.limits.first_keepalive_seconds)
+        except asyncio.CancelledError:
             self.abandoned.take(answering)
             raise
         if answering.done():
