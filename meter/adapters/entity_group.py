@@ -209,7 +209,7 @@ def _message(text: str) -> tuple[Mapping[str, str], str]:
     """Headers by lower-case name, and what follows the blank line."""
     head, _, content = f"\n{text}".partition("\n\n")
     headers = {}
-    for line in head.split("\n")[1:]:
+    for line in head.rstrip("\n").split("\n")[1:]:
         name, colon, value = line.partition(":")
         if not colon:
             raise ValueError("a header without a colon")
