@@ -101,11 +101,10 @@ class TablesRowStore:
     ) -> Written | Conflict:
         """One entity-group transaction."""
         what = f"{table}: write"
-        account_url = self._service.url.partition("?")[0]
         rows = {"insert": insert, "update": update, "delete": delete}
         try:
             content_type, body = encode(
-                account_url, table, partition, **rows, transaction=str(uuid4())
+                self._service.url, table, partition, **rows, transaction=str(uuid4())
             )
         except ValueError as exc:
             raise _unavailable(what, exc) from exc

@@ -105,7 +105,8 @@ async def test_an_error_of_contention_is_a_conflict(status: int, code: str) -> N
         (403, "AuthorizationFailure"),
         (500, "OperationTimedOut"),
         (503, "ServerBusy"),
-        (418, None),
+        (102, None),
+        (304, None),
         (409, None),
     ],
 )
