@@ -1,23 +1,28 @@
 """`meter.ports.RowStore` and `Tables` on Azure Table Storage (azure-data-tables).
 
 Whole numbers are stored as Edm.Int64, so that sums pass 2^31. Tables are made when first written.
+Transactions go through the SDK's pipeline (authentication, retries, transport) with bodies of our
+own, see decision 0018.
 """
 
 import asyncio
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from http.client import HTTPException
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
-from azure.core import MatchConditions
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
-from azure.data.tables import EdmType, EntityProperty, TableTransactionError, UpdateMode
+from azure.core.rest import AsyncHttpResponse, HttpRequest
+from azure.data.tables import EntityProperty
 from azure.data.tables.aio import TableClient, TableServiceClient
 
+from meter.adapters.entity_group import Part, decode, encode, error_code
 from meter.errors import StorageUnavailable
 from meter.ports import Conflict, Row, Written
 
 MAX_CONCURRENT_READS = 16
+ACCEPTED = 202
 CLIENT_OPTIONS: Mapping[str, Any] = {
     # The caller of a batch retries it whole; these only smooth over short hiccups.
     "retry_total": 3,
@@ -27,7 +32,7 @@ CLIENT_OPTIONS: Mapping[str, Any] = {
     "read_timeout": 15,
 }
 
-type _Operation = tuple[str, Mapping[str, object], Mapping[str, object]]
+type _Send = Callable[..., Awaitable[AsyncHttpResponse]]
 
 _CONFLICTS = frozenset(
     {
@@ -40,7 +45,7 @@ _CONFLICTS = frozenset(
 # The last three are what the SDK lets through when an answer is not what it can read.
 _FAULTS = (
     *(AzureError, aiohttp.ClientError, TimeoutError, OSError),
-    *(HTTPException, ValueError, AttributeError),
+    *(ValueError, AttributeError, zlib.error),
 )
 
 
@@ -49,6 +54,7 @@ class TablesRowStore:
 
     def __init__(self, service: TableServiceClient) -> None:
         self._service = service
+        self._send = _pipeline(service)
         self._clients: dict[str, TableClient] = {}
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
@@ -94,26 +100,19 @@ class TablesRowStore:
         delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """One entity-group transaction."""
-        operations: list[_Operation] = [("create", _entity(partition, row), {}) for row in insert]
-        operations += [
-            ("update", _entity(partition, row), {"mode": UpdateMode.MERGE, **_if_unchanged(row)})
-            for row in update
-        ]
-        operations += [
-            ("delete", {"PartitionKey": partition, "RowKey": row.key}, _if_unchanged(row))
-            for row in delete
-        ]
-        client = self._client(table)
-        results = await self._in_table(table, lambda: client.submit_transaction(operations))
-        if isinstance(results, Conflict):
-            return results
-        if len(results) != len(operations):
-            asked = len(operations)
-            raise StorageUnavailable(f"{table}: an answer of {len(results)} to {asked} rows")
-        keys = [row.key for row in (*insert, *update)]
-        return Written(
-            {key: str(result["etag"]) for key, result in zip(keys, results, strict=False)}
-        )
+        what = f"{table}: write"
+        rows = {"insert": insert, "update": update, "delete": delete}
+        try:
+            content_type, body = encode(
+                self._service.url, table, partition, **rows, transaction=str(uuid4())
+            )
+        except ValueError as exc:
+            raise _unavailable(what, exc) from exc
+        parts = await self._submit(what, content_type, body)
+        if (failed := _failed(parts)) and failed.error_code == "TableNotFound":
+            await self._create(table)
+            parts = await self._submit(what, content_type, body)
+        return _outcome(what, parts, written=[*insert, *update], deleted=len(delete))
 
     async def delete(self, table: str, partition: str, key: str) -> None:
         """Delete a row; it may be gone already. Raises StorageUnavailable."""
@@ -176,24 +175,28 @@ class TablesRowStore:
             except _FAULTS as exc:
                 raise _unavailable(f"{table}: read", exc) from exc
 
-    async def _in_table(
-        self, table: str, submit: Callable[[], Awaitable[list[Mapping[str, object]]]]
-    ) -> list[Mapping[str, object]] | Conflict:
-        """Submit, making the table first if it is missing."""
-        for is_last in (False, True):
-            try:
-                return await submit()
-            except TableTransactionError as exc:
-                code = _error_code(exc)
-                if code == "TableNotFound" and not is_last:
-                    await self._create(table)
-                elif code in _CONFLICTS:
-                    return Conflict()
-                else:
-                    raise _unavailable(f"{table}: write", exc) from exc
-            except _FAULTS as exc:
-                raise _unavailable(f"{table}: write", exc) from exc
-        raise StorageUnavailable(f"table {table} could not be made")
+    async def _submit(self, what: str, content_type: str, body: bytes) -> list[Part]:
+        request = HttpRequest(
+            "POST",
+            "/$batch",
+            headers={
+                "x-ms-version": self._service.api_version,
+                "DataServiceVersion": "3.0",
+                "MaxDataServiceVersion": "3.0;NetFx",
+                "Content-Type": content_type,
+                "Accept": "application/json",
+            },
+            content=body,
+        )
+        try:
+            answer = await self._send(request, stream=True)
+            content, kind = await answer.read(), answer.headers.get("Content-Type", "")
+            if answer.status_code == ACCEPTED:
+                return decode(kind, content)
+        except _FAULTS as exc:
+            raise _unavailable(what, exc) from exc
+        code = error_code(answer.headers.get("x-ms-error-code"), content.decode(errors="replace"))
+        raise _refused(what, answer.status_code, code)
 
     async def _create(self, table: str) -> None:
         try:
@@ -207,18 +210,34 @@ class TablesRowStore:
         return self._clients[table]
 
 
-def _entity(partition: str, row: Row) -> dict[str, object]:
-    columns = {name: _to_edm(value) for name, value in row.columns.items()}
-    return {"PartitionKey": partition, "RowKey": row.key, **columns}
+def _pipeline(service: TableServiceClient) -> _Send:
+    send: _Send | None = getattr(getattr(service, "_client", None), "send_request", None)
+    if send is None:
+        raise RuntimeError(
+            "this azure-data-tables has no `TableServiceClient._client.send_request`, by which "
+            "transactions are sent; 12.7.0 has it (docs/decisions/0018)"
+        )
+    return send
 
 
-def _if_unchanged(row: Row) -> dict[str, object]:
-    return {"etag": row.etag, "match_condition": MatchConditions.IfNotModified}
+def _failed(parts: Sequence[Part]) -> Part | None:
+    return next((part for part in parts if not part.is_done), None)
 
 
-def _to_edm(value: object) -> object:
-    is_whole_number = isinstance(value, int) and not isinstance(value, bool)
-    return (value, EdmType.INT64) if is_whole_number else value
+def _outcome(
+    what: str, parts: Sequence[Part], *, written: Sequence[Row], deleted: int
+) -> Written | Conflict:
+    if failed := _failed(parts):
+        if failed.error_code in _CONFLICTS:
+            return Conflict()
+        raise _refused(what, failed.status, failed.error_code)
+    if len(parts) != len(written) + deleted:
+        asked = len(written) + deleted
+        raise StorageUnavailable(f"{what}: an answer of {len(parts)} to {asked} rows")
+    etags = {row.key: part.etag for row, part in zip(written, parts, strict=False) if part.etag}
+    if len(etags) != len(written):
+        raise StorageUnavailable(f"{what}: an answer without an etag")
+    return Written(etags)
 
 
 def _row(entity: Mapping[str, object]) -> Row:
@@ -233,8 +252,11 @@ def _row(entity: Mapping[str, object]) -> Row:
 
 def _unavailable(what: str, exc: Exception) -> StorageUnavailable:
     status = exc.status_code if isinstance(exc, HttpResponseError) else None
-    parts = [f"{what}: {type(exc).__name__}", _error_code(exc), str(status or "")]
-    return StorageUnavailable(" ".join(part for part in parts if part))
+    return _refused(f"{what}: {type(exc).__name__}", status, _error_code(exc))
+
+
+def _refused(what: str, status: int | None, code: str | None) -> StorageUnavailable:
+    return StorageUnavailable(" ".join(part for part in (what, code, str(status or "")) if part))
 
 
 def _error_code(exc: Exception) -> str:

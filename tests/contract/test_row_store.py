@@ -426,8 +426,15 @@ async def test_what_is_not_there_is_not_found(store: RowStore, table: str) -> No
 
 @pytest.mark.parametrize(
     ("key", "columns"),
-    [("x" * 513, {}), ("a/b", {}), ("a", {"T": "x" * 32_769}), ("a", {"B": bytes(65_537)})],
-    ids=["long key", "forbidden character", "long text", "long bytes"],
+    [
+        ("x" * 513, {}),
+        ("a/b", {}),
+        ("a", {"T": "x" * 32_769}),
+        ("a", {"B": bytes(65_537)}),
+        ("a", {"N": 2**63}),
+        ("a", {"At": datetime(2026, 11, 23)}),  # noqa: DTZ001  # naive on purpose
+    ],
+    ids=["long key", "bad character", "long text", "long bytes", "large number", "naive moment"],
 )
 async def test_what_the_service_cannot_hold_is_refused(
     store: RowStore, table: str, key: str, columns: dict[str, object]
@@ -435,6 +442,18 @@ async def test_what_the_service_cannot_hold_is_refused(
     """Loudly, so that nothing is cut unseen."""
     with pytest.raises(StorageUnavailable):
         await store.write(table, P, insert=[Row(key=key, columns=columns)], update=[])
+
+
+@pytest.mark.parametrize("count", [0, 101])
+async def test_a_transaction_of_no_rows_or_of_too_many_is_refused(
+    store: RowStore, table: str, count: int
+) -> None:
+    """A transaction has 1 to 100 rows; nothing of a longer one is kept."""
+    keys = [f"{number:03}" for number in range(count)]
+    with pytest.raises(StorageUnavailable):
+        await store.write(table, P, insert=rows(*keys), update=[])
+
+    assert await store.keys_between(table, P, "", "~") == set()
 
 
 async def test_analysts_tools_see_int64_and_datetime(azurite: str, table: str) -> None:

@@ -1,0 +1,232 @@
+"""The bodies of an entity-group transaction: rows encoded for `$batch`, its answer decoded; no I/O.
+
+Microsoft's "Performing entity group transactions" has the form: a batch of one change set of HTTP
+requests, answered by as many HTTP responses, or by one that says why nothing was applied. What
+azure-data-tables would send is the measure of `encode`; decision 0018 names the differences.
+"""
+
+import json
+import re
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isinf, isnan
+from urllib.parse import quote
+
+from meter.ports import Row
+
+MAX_ROWS = 100
+INT64 = range(-(2**63), 2**63)
+
+_PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+_JSON = "Content-Type: application/json\r\nDataServiceVersion: 3.0\r\nAccept: application/json"
+_INSERT = f"{_JSON};odata=minimalmetadata"
+_DELETE = "DataServiceVersion: 3.0\r\nAccept: application/json;odata=minimalmetadata"
+
+_ETAG = re.compile(r"[\x20-\x7e]+")
+_STATUS = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?", re.ASCII)
+_XML_CODE = re.compile(r"<(?:\w+:)?code>\s*(\w+)\s*<", re.ASCII | re.IGNORECASE)
+_CODE = re.compile(r"\w{1,80}", re.ASCII)
+
+_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The answer to one operation: the row's new etag, or the error code of one that failed."""
+
+    status: int
+    etag: str | None = None
+    error_code: str | None = None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether or not the operation succeeded."""
+        return 200 <= self.status < 300
+
+
+def encode(
+    account_url: str,
+    table: str,
+    partition: str,
+    *,
+    insert: Sequence[Row],
+    update: Sequence[Row],
+    delete: Sequence[Row],
+    transaction: str,
+) -> tuple[str, bytes]:
+    """The content type and the body: rows to insert, to merge and to delete, in this order.
+
+    `account_url` has no query; `transaction` is a new id, of letters, digits and hyphens. Raises
+    ValueError for what the service could not hold, and TypeError for values of a type it has not.
+    """
+    count = len(insert) + len(update) + len(delete)
+    if not 0 < count <= MAX_ROWS:
+        raise ValueError(f"a transaction has 1 to {MAX_ROWS} rows, got {count}")
+    place = f"{account_url}/{quote(table, safe='')}"
+    at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
+    requests = [
+        *(f"POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{_entity(partition, r)}" for r in insert),
+        *(
+            f"PATCH {at}{_quoted(r.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(r)}\r\n\r\n"
+            f"{_entity(partition, r)}"
+            for r in update
+        ),
+        *(
+            f"DELETE {at}{_quoted(r.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(r)}\r\n\r\n"
+            for r in delete
+        ),
+    ]
+    return f"multipart/mixed; boundary=batch_{transaction}", _body(requests, transaction)
+
+
+def decode(content_type: str, body: bytes) -> list[Part]:
+    """The parts of the answer to a batch. Raises ValueError if it is not what it must be."""
+    text = body.decode().replace("\r\n", "\n")
+    parts: list[Part] = []
+    for outer in _split(text, _boundary(content_type)):
+        headers, content = _message(outer)
+        if _is_multipart(kind := headers.get("content-type", "")):
+            parts += (_part(*_message(inner)) for inner in _split(content, _boundary(kind)))
+        else:
+            parts.append(_part(headers, content))
+    return parts
+
+
+def error_code(header: str | None, body: str) -> str | None:
+    """The service's code of an error: of its body, JSON or XML, else of `x-ms-error-code`."""
+    found: object = header
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        if in_xml := _XML_CODE.search(body):
+            found = in_xml[1]
+    else:
+        error = document.get("odata.error") if isinstance(document, dict) else None
+        if isinstance(error, dict):
+            found = error.get("code", header)
+    return found if isinstance(found, str) and _CODE.fullmatch(found) else None
+
+
+def _body(requests: Sequence[str], transaction: str) -> bytes:
+    """Nothing in a request begins a line with a boundary: JSON is one line, of ASCII."""
+    batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
+    lines = [batch, f"Content-Type: multipart/mixed; boundary={changeset[2:]}", ""]
+    for request in requests:
+        lines += (changeset, _PART + request)
+    lines += (f"{changeset}--", f"{batch}--", "")
+    return "\r\n".join(lines).encode("ascii")
+
+
+def _quoted(key: str) -> str:
+    return quote(key.replace("'", "''"), safe="")
+
+
+def _if_match(row: Row) -> str:
+    if row.etag is None or not _ETAG.fullmatch(row.etag):
+        raise ValueError(f"row {row.key!r} must have the etag it was read with, has {row.etag!r}")
+    return f"If-Match: {row.etag}"
+
+
+def _entity(partition: str, row: Row) -> str:
+    properties: dict[str, object] = {}
+    for name, value in {"PartitionKey": partition, "RowKey": row.key, **row.columns}.items():
+        if value is None:
+            continue
+        kind, properties[name] = _property(name, value)
+        if kind is not None:
+            properties[f"{name}@odata.type"] = kind
+    return _dumps(properties)
+
+
+def _property(name: str, value: object) -> tuple[str | None, object]:
+    match value:
+        case str():
+            return "Edm.String", value
+        case bool():
+            return None, value
+        case int():
+            if value not in INT64:
+                raise ValueError(f"{name}: not a number of 64 bits: {value}")
+            return "Edm.Int64", str(value)
+        case datetime():
+            return "Edm.DateTime", _moment(name, value)
+        case bytes():
+            return "Edm.Binary", b64encode(value).decode()
+        case float():
+            return "Edm.Double", _double(value)
+        case _:
+            raise TypeError(f"{name}: {type(value).__name__} cannot be stored")
+
+
+def _moment(name: str, value: datetime) -> str:
+    if value.tzinfo is None:
+        raise ValueError(f"{name}: a moment must be aware, got {value.isoformat()}")
+    # What was read keeps the service's own digits, of which it has one more than `datetime`.
+    as_read: str | None = getattr(value, "tables_service_value", None)
+    if as_read:
+        return as_read
+    return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+
+
+def _double(value: float) -> object:
+    if isnan(value):
+        return "NaN"
+    if isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _is_multipart(content_type: str) -> bool:
+    return content_type.partition(";")[0].strip().lower() == "multipart/mixed"
+
+
+def _boundary(content_type: str) -> str:
+    if _is_multipart(content_type):
+        for parameter in content_type.split(";")[1:]:
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "boundary" and (found := value.strip().strip('"')):
+                return found
+    raise ValueError(f"no multipart/mixed with a boundary: {content_type[:100]!r}")
+
+
+def _split(text: str, boundary: str) -> list[str]:
+    """What is between the delimiters (RFC 2046, section 5.1.1), which must end with the last."""
+    pieces = f"\n{text}".split(f"\n--{boundary}")[1:]
+    if not pieces or not pieces[-1].startswith("--"):
+        raise ValueError("the answer has no end")
+    parts = []
+    for piece in pieces[:-1]:
+        padding, _, part = piece.partition("\n")
+        if padding.strip():
+            raise ValueError("no delimiter of parts")
+        parts.append(part)
+    return parts
+
+
+def _message(text: str) -> tuple[Mapping[str, str], str]:
+    """Headers by lower-case name, and what follows the blank line."""
+    head, _, content = f"\n{text}".partition("\n\n")
+    headers = {}
+    for line in head.rstrip("\n").split("\n")[1:]:
+        name, colon, value = line.partition(":")
+        if not colon:
+            raise ValueError("a header without a colon")
+        headers[name.strip().lower()] = value.strip()
+    return headers, content
+
+
+def _part(headers: Mapping[str, str], content: str) -> Part:
+    kind = headers.get("content-type", "")
+    if kind.partition(";")[0].strip().lower() != "application/http":
+        raise ValueError(f"no HTTP response: {kind[:100]!r}")
+    line, _, rest = content.lstrip("\n").partition("\n")
+    found = _STATUS.fullmatch(line.rstrip())
+    if found is None:
+        raise ValueError("no status line")
+    status = int(found[1])
+    headers, body = _message(rest)
+    if 200 <= status < 300:
+        return Part(status, etag=headers.get("etag"))
+    return Part(status, error_code=error_code(headers.get("x-ms-error-code"), body))
