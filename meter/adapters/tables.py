@@ -196,7 +196,7 @@ class TablesRowStore:
         except _FAULTS as exc:
             raise _unavailable(what, exc) from exc
         code = error_code(answer.headers.get("x-ms-error-code"), content.decode(errors="replace"))
-        raise _refused(what, answer.status_code, code)
+        raise _failure(f"{what}: refused", answer.status_code, code)
 
     async def _create(self, table: str) -> None:
         try:
@@ -230,7 +230,7 @@ def _outcome(
     if failed := _failed(parts):
         if failed.error_code in _CONFLICTS:
             return Conflict()
-        raise _refused(what, failed.status, failed.error_code)
+        raise _failure(f"{what}: refused", failed.status, failed.error_code)
     if len(parts) != len(written) + deleted:
         asked = len(written) + deleted
         raise StorageUnavailable(f"{what}: an answer of {len(parts)} to {asked} rows")
@@ -252,10 +252,10 @@ def _row(entity: Mapping[str, object]) -> Row:
 
 def _unavailable(what: str, exc: Exception) -> StorageUnavailable:
     status = exc.status_code if isinstance(exc, HttpResponseError) else None
-    return _refused(f"{what}: {type(exc).__name__}", status, _error_code(exc))
+    return _failure(f"{what}: {type(exc).__name__}", status, _error_code(exc))
 
 
-def _refused(what: str, status: int | None, code: str | None) -> StorageUnavailable:
+def _failure(what: str, status: int | None, code: str | None) -> StorageUnavailable:
     return StorageUnavailable(" ".join(part for part in (what, code, str(status or "")) if part))
 
 

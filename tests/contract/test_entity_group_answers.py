@@ -116,7 +116,7 @@ async def test_any_other_error_is_an_outage_by_its_name(status: int, code: str |
         with pytest.raises(StorageUnavailable) as caught:
             await write(client)
 
-    assert str(caught.value) == " ".join(filter(None, ["T: write", code, str(status)]))
+    assert str(caught.value) == " ".join(filter(None, ["T: write: refused", code, str(status)]))
 
 
 async def test_a_table_that_is_missing_is_made() -> None:
@@ -129,7 +129,7 @@ async def test_a_table_that_is_missing_is_made() -> None:
 async def test_a_table_that_stays_missing_is_an_outage() -> None:
     """It may be being deleted."""
     async with scripted(TABLE_NOT_FOUND, TABLE_EXISTS, TABLE_NOT_FOUND) as (client, service):
-        with pytest.raises(StorageUnavailable, match="T: write TableNotFound 404"):
+        with pytest.raises(StorageUnavailable, match="T: write: refused TableNotFound 404"):
             await write(client)
         assert len(service.asked) == 3
 
@@ -157,7 +157,7 @@ async def test_an_answer_that_is_no_batch_is_an_outage(
         with pytest.raises(StorageUnavailable) as caught:
             await write(client)
 
-    assert str(caught.value) == " ".join(filter(None, ["T: write", code, str(status)]))
+    assert str(caught.value) == " ".join(filter(None, ["T: write: refused", code, str(status)]))
 
 
 @pytest.mark.parametrize(
