@@ -49,8 +49,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         description="Counts events that are fine now, each once and in the window of its own time, "
         "and deletes their rows. Exits with 0 when all are counted.",
     )
-    replay.add_argument("keys", metavar="KEY", type=_key, nargs="*", help="as `list` shows them")
-    replay.add_argument("--all", action="store_true", help="every one there is")
+    replay.add_argument(
+        "keys", metavar="KEY", type=_key, nargs="*", help="as `list` shows them; default: all"
+    )
     _add_selection(replay)
     replay.add_argument(
         "--file", type=Path, metavar="FILE", help="count this in place of the body of one KEY"
@@ -112,8 +113,8 @@ def _show(options: argparse.Namespace) -> int:
 def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     days = _days(parser, options)
     has_filter = bool(options.first or options.last or options.reason)
-    if bool(options.keys) == (options.all or has_filter):
-        parser.error("name KEYs, or say --all, --reason, --from or --to")
+    if options.keys and has_filter:
+        parser.error("name KEYs, or say --reason, --from or --to, not both")
     if options.file is not None and len(options.keys) != 1:
         parser.error("--file takes the place of the body of one KEY")
     body = None if options.file is None else options.file.read_bytes()

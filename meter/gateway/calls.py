@@ -90,8 +90,15 @@ class Prepared:
         if self.route.served.is_by_id:
             return lambda status, _body: status == 404
         if isinstance(self.body, JsonBody) and self.body.previous_response_id is not None:
-            return lambda status, body: status in {400, 404} and b"previous_response" in body
+            return _knows_no_previous
         return lambda _status, _body: False
+
+
+def _knows_no_previous(status: int, body: bytes) -> bool:
+    """Whether a backend refuses a follow-up because it has not stored what it follows."""
+    if status == 404:
+        return b"DeploymentNotFound" not in body
+    return status == 400 and b"previous_response" in body
 
 
 async def prepare(

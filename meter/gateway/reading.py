@@ -23,7 +23,7 @@ _MEMBER = re.compile(rb'"(?:usage|model)"[ \t\r\n]*:')
 _TOKEN = re.compile(
     rb'"(usage|model)"[ \t\r\n]*:[ \t\r\n]*|"(?:[^"\\]++|\\.)*+"?|[{}\[\]]', re.DOTALL
 )
-_RESPONSE_ID = re.compile(rb'"id"[ \t\r\n]*:[ \t\r\n]*"(resp_[A-Za-z0-9_-]{1,123})"')
+_ID = re.compile(rb'"id"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9._-]{1,128})"')
 _HEAD_BYTES = 4_096
 _DECODER = json.JSONDecoder()
 _STEPS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
@@ -120,9 +120,12 @@ def read_tail(tail: bytes, *, level: int = 1) -> Reading:
 
 
 def read_response_id(beginning: bytes) -> str | None:
-    """The id of a stored response, from the beginning of the answer that made it."""
-    found = _RESPONSE_ID.search(beginning[:_HEAD_BYTES])
-    return found[1].decode() if found else None
+    """The id of a stored response, from the beginning of the answer that made it.
+
+    Other ids may stand before it, of messages and tools; a response's own begins with `resp`.
+    """
+    found = [each.decode() for each in _ID.findall(beginning[:_HEAD_BYTES])]
+    return next((each for each in found if each.startswith("resp")), found[0] if found else None)
 
 
 def json_object(text: bytes) -> dict[str, object] | None:

@@ -215,7 +215,7 @@ def test_a_fixed_letter_is_counted_and_the_rest_is_told(
     told_dry = capsys.readouterr().out
     wet = main(["deadletters", "replay", "--file", str(fixed), "2026-11-23/0/1/0"])
     told = capsys.readouterr().out
-    rest = main(["deadletters", "replay", "--all"])
+    rest = main(["deadletters", "replay"])
     told_rest = capsys.readouterr().out
 
     assert (dry, wet, rest) == (0, 0, 1)

@@ -27,11 +27,10 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
         (["deadletters", "list", "--format", "csv"], "json"),
         (["deadletters", "show"], "KEY"),
         (["deadletters", "show", "x"], "a key is DAY/HUB_PARTITION/NUMBER/PLACE, got 'x'"),
-        (["deadletters", "replay"], "name KEYs, or say --all, --reason, --from or --to"),
-        (["deadletters", "replay", "--all", "d/0/1/0"], "name KEYs, or say --all"),
-        (["deadletters", "replay", "--reason", "not-json", "d/0/1/0"], "name KEYs, or say --all"),
+        (["deadletters", "replay", "--from", "2026-11", "d/0/1/0"], "name KEYs, or say --reason"),
+        (["deadletters", "replay", "--reason", "not-json", "d/0/1/0"], "name KEYs, or say"),
         (["deadletters", "replay", "--file", "f", "d/0/1/0", "d/0/2/0"], "of one KEY"),
-        (["deadletters", "replay", "--all", "--file", "f"], "of one KEY"),
+        (["deadletters", "replay", "--file", "f"], "of one KEY"),
     ],
 )
 def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
@@ -53,7 +52,7 @@ def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
         ["rebuild", "--month", "2026-11"],
         ["deadletters", "list"],
         ["deadletters", "show", "2026-11-23/0/1/0"],
-        ["deadletters", "replay", "--all"],
+        ["deadletters", "replay"],
     ],
 )
 def test_without_storage_they_exit_with_1_and_name_the_setting(
