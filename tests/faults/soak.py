@@ -31,8 +31,8 @@ from tests.faults.stage import Stage, staged
 AT_ONCE = 16
 UNPUBLISHED = "usage_event_unpublished"
 CALM = "no fault"
-LONG_OUTAGE = "storage_is_gone_for_long"
-LONGEST_OUTAGE_SECONDS = 120.0
+HUB_OUTAGE, STORAGE_OUTAGE = "hub_is_gone_for_long", "storage_is_gone_for_long"
+OUTAGE_SECONDS = {HUB_OUTAGE: 60.0, STORAGE_OUTAGE: 120.0}
 RECOVERY_SECONDS = 60.0
 SHORT_CALL_SECONDS = 0.8  # a call that does not wait for a hub that is not there
 
@@ -69,14 +69,13 @@ async def _break_things(
 ) -> list[Period]:
     loop = asyncio.get_running_loop()
     begun = loop.time()
-    has_been_gone_for_long = False
+    outages = [STORAGE_OUTAGE, HUB_OUTAGE]
     periods: list[Period] = []
     waiting = dice.sample(BREAKINGS, len(BREAKINGS))
     while loop.time() < begun + seconds:
-        if not has_been_gone_for_long and loop.time() > begun + seconds / 2:
-            has_been_gone_for_long = True
-            kind = LONG_OUTAGE
-            breaking: Awaitable[None] = _long_outage(stage, seconds)
+        if outages and loop.time() > begun + seconds / (1 + len(outages)):
+            kind = outages.pop()
+            breaking: Awaitable[None] = _long_outage(stage, kind, seconds)
         else:
             waiting = waiting or dice.sample(BREAKINGS, len(BREAKINGS))
             chosen = waiting.pop()
@@ -88,10 +87,11 @@ async def _break_things(
     return periods
 
 
-async def _long_outage(stage: Stage, seconds: float) -> None:
-    await stage.storage_proxy.put(Rules(refuse=True))
-    await asyncio.sleep(min(LONGEST_OUTAGE_SECONDS, seconds / 5))
-    await stage.storage_proxy.clear()
+async def _long_outage(stage: Stage, kind: str, seconds: float) -> None:
+    proxy = stage.hub_proxy if kind == HUB_OUTAGE else stage.storage_proxy
+    await proxy.put(Rules(refuse=True))
+    await asyncio.sleep(min(OUTAGE_SECONDS[kind], seconds / 5))
+    await proxy.clear()
 
 
 async def _recover(stage: Stage, callers: Callers) -> None:
