@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import shlex
-import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from local.child import ChildFailed
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
 from local.plan import BACKEND_KEY_SETTING, make_plan, read_stack
+from local.serving import stop_asked
 from local.stack import Stack
 
 
@@ -66,10 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 async def _up(options: argparse.Namespace) -> int:
     plan = make_plan(options.state.resolve(), port=options.port, backends_file=options.backends)
     stack = Stack(plan, host=options.host)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_asked()
     starting = asyncio.create_task(stack.start())
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)

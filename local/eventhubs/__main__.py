@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +12,7 @@ from local.eventhubs.config import Config, ConfigError
 from local.eventhubs.endpoint import DEFAULT_KEY_NAME, LOOPBACK, Endpoint
 from local.eventhubs.health import start_health
 from local.eventhubs.log import CorruptLogError
+from local.serving import stop_asked
 
 
 def main() -> int:
@@ -27,10 +27,7 @@ def main() -> int:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_asked()
     config = Config.load(arguments.config)
     busy = BusySends()
     endpoint = Endpoint(

@@ -5,11 +5,11 @@ Runs a fault proxy until SIGTERM. Port 0 takes a free one; `ready LISTEN CONTROL
 
 import argparse
 import asyncio
-import signal
 
 from local.faults.control import Control
 from local.faults.http import HttpFaultProxy
 from local.faults.tcp import FaultProxy
+from local.serving import stop_asked
 
 
 def main() -> None:
@@ -23,16 +23,14 @@ def main() -> None:
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
-    stop_asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
+    stopping = stop_asked()
     kind = HttpFaultProxy if arguments.http else FaultProxy
     proxy = kind(*arguments.target)
     control = Control(proxy)
     try:
         listening = await proxy.start(arguments.listen)
         print(f"ready {listening} {await control.start(arguments.control)}", flush=True)
-        await stop_asked.wait()
+        await stopping.wait()
     finally:
         await control.stop()
         await proxy.stop()

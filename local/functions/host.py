@@ -17,6 +17,7 @@ from local.functions.hub_trigger import HubTrigger
 from local.functions.messages import TypedData, bytes_values, json_value
 from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
+from local.serving import stop_asked
 
 GRACE_SECONDS = 10.0
 KILL_SECONDS = 40.0
@@ -78,13 +79,11 @@ async def run(app_dir: Path, port: int) -> None:
     """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls."""
     host = Host(app_dir)
     bound = await host.start(port)
-    stopping = asyncio.Event()
     # After the worker has started: its HTTP server takes the signals for itself.
-    loop = asyncio.get_running_loop()
     workers_handler = signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-        loop.add_signal_handler(number, stopping.set)
+    stopping = stop_asked()
     print(f"ready {bound}", flush=True)
     await stopping.wait()
     await host.stop()

@@ -2,10 +2,10 @@
 
 import argparse
 import asyncio
-import signal
 from pathlib import Path
 
 from local.issuer.server import Issuer
+from local.serving import serve
 
 
 def main() -> None:
@@ -14,19 +14,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
     parser.add_argument("--state", type=Path, required=True, help="directory that keeps the keys")
     arguments = parser.parse_args()
-    asyncio.run(_serve(arguments.port, arguments.state))
-
-
-async def _serve(port: int, state_dir: Path) -> None:
-    stop_asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
-    issuer = Issuer(state_dir)
-    print(f"ready {await issuer.start(port)}", flush=True)
-    try:
-        await stop_asked.wait()
-    finally:
-        await issuer.stop()
+    asyncio.run(serve(Issuer(arguments.state), arguments.port))
 
 
 if __name__ == "__main__":

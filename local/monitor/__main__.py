@@ -2,9 +2,9 @@
 
 import argparse
 import asyncio
-import signal
 
 from local.monitor.server import StandInMonitor
+from local.serving import serve
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     stand_in = StandInMonitor(dict(arguments.account), token=arguments.token)
-    asyncio.run(_serve(stand_in, arguments.port))
+    asyncio.run(serve(stand_in, arguments.port))
 
 
 def _account(text: str) -> tuple[str, str]:
@@ -32,17 +32,6 @@ def _account(text: str) -> tuple[str, str]:
     if not (resource_id.startswith("/") and separator and source):
         raise argparse.ArgumentTypeError(f"an account must be RESOURCE_ID=SOURCE, got {text!r}")
     return resource_id, source
-
-
-async def _serve(stand_in: StandInMonitor, port: int) -> None:
-    stop_asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
-    print(f"ready {await stand_in.start(port)}", flush=True)
-    try:
-        await stop_asked.wait()
-    finally:
-        await stand_in.stop()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 import argparse
 import asyncio
-import signal
 from pathlib import Path
 
 from local.openai.server import DEFAULT_DEPLOYMENTS, StandIn
+from local.serving import serve
 
 
 def main() -> None:
@@ -25,7 +25,7 @@ def main() -> None:
     arguments = parser.parse_args()
     deployments = dict(arguments.deployment or DEFAULT_DEPLOYMENTS)
     stand_in = StandIn(arguments.name, deployments, key=arguments.key, record=arguments.record)
-    asyncio.run(_serve(stand_in, arguments.port))
+    asyncio.run(serve(stand_in, arguments.port))
 
 
 def _deployment(text: str) -> tuple[str, str]:
@@ -33,17 +33,6 @@ def _deployment(text: str) -> tuple[str, str]:
     if not (name and separator and model):
         raise argparse.ArgumentTypeError(f"a deployment must be NAME=MODEL, got {text!r}")
     return name, model
-
-
-async def _serve(stand_in: StandIn, port: int) -> None:
-    stop_asked = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop_asked.set)
-    print(f"ready {await stand_in.start(port)}", flush=True)
-    try:
-        await stop_asked.wait()
-    finally:
-        await stand_in.stop()
 
 
 if __name__ == "__main__":

@@ -10,10 +10,10 @@ from uuid import UUID
 from meter import bootstrap
 from meter.adapters.clock import system_dice
 from meter.adjustment import Adjustment, encode_adjustment
-from meter.commands.terminal import printable
 from meter.ledger.corrections import find_call, make_adjustment, moment_of
 from meter.ledger.decode import Message
 from meter.ledger.handler import BatchReport
+from meter.ledger.terminal import printable
 from meter.usage import TokenUsage, format_time, new_event_id
 
 _COUNTS = (

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from meter import bootstrap
-from meter.commands.terminal import aligned, cut, printable
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ledger.replay import (
@@ -24,6 +23,7 @@ from meter.ledger.replay import (
     letter_place,
     read_letters,
 )
+from meter.ledger.terminal import aligned, cut, printable
 from meter.ports import RowStore
 from meter.usage import format_time
 from meter.window import Period, parse_window
@@ -84,7 +84,8 @@ def _list(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         print("no dead letters")
         return 0
     head = ("KEY", "ENQUEUED", "BYTES", "REASON", "DETAIL")
-    print("\n".join(aligned([head, *(line for _, line in found)])))
+    body = [line for _, line in found]
+    print("\n".join(aligned(head, body, text_columns=range(len(head)), is_ruled=False)))
     reasons = Counter(str(each["reason"]) for each, _ in found)
     counts = ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(reasons.items()))
     print(f"{len(found)} dead letters: {counts}")

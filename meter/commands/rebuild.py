@@ -7,10 +7,10 @@ from datetime import datetime
 from functools import partial
 
 from meter import bootstrap
-from meter.commands.terminal import printable
 from meter.errors import LedgerMissing
 from meter.ledger.differences import LEDGER_KINDS, Difference, Kind
 from meter.ledger.rebuild import Rebuild, Summary
+from meter.ledger.terminal import printable
 from meter.usage import format_time
 from meter.window import Period, Window, parse_window
 

@@ -1,10 +1,11 @@
 """Writes a reconciliation: a table for people in a narrow terminal, JSON for programs."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 
 from meter.ledger.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
+from meter.ledger.terminal import aligned, cut, printable
 from meter.window import Window
 
 MOST_HOURS = 10
@@ -46,6 +47,9 @@ def verdict(found: Reconciliation) -> str:
 
 type _Cells = tuple[str, ...]
 
+_COLUMNS = ("counted", "azure", "difference", "%", "")
+_TEXTS = {0, len(_COLUMNS)}
+
 
 def _as_table(found: Reconciliation) -> str:
     question = found.question
@@ -54,17 +58,16 @@ def _as_table(found: Reconciliation) -> str:
     if compared:
         rows = [row for line in compared for row in _line_rows(line)]
         total = _row("total", found.total, "total_tokens", "")
-        parts.append(_aligned(("tokens", "counted", "azure", "difference", "%", ""), rows, total))
+        parts.append(aligned(("tokens", *_COLUMNS), rows, total, text_columns=_TEXTS))
     if differing := _differing_hours(compared):
         shown = differing[:MOST_HOURS]
         rows = [_hour_row(line, window, pair) for line, window, pair in shown]
-        head = ("hour", "counted", "azure", "difference", "%", "")
-        parts.append(_aligned(head, rows, None))
+        parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
         if len(differing) > len(shown):
             parts[-1].append(f"... and {len(differing) - len(shown)} more hours: --format json")
     reasons = [
-        f"not comparable: {_printable(line.label)}, "
-        f"{line.sums.counted.total_tokens:,} tokens counted; {_printable(line.reason)}"
+        f"not comparable: {printable(line.label)}, "
+        f"{line.sums.counted.total_tokens:,} tokens counted; {printable(line.reason)}"
         for line in found.lines
         if line.standing is Standing.NOT_COMPARABLE
     ]
@@ -132,27 +135,8 @@ def _tolerance(found: Reconciliation) -> str:
     return f"{float(found.question.tolerance * 100):g}%"
 
 
-def _aligned(head: _Cells, body: Sequence[_Cells], last: _Cells | None) -> list[str]:
-    rows = [head, *body, *([] if last is None else [last])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head) - 1)]
-    rule = "  ".join("-" * width for width in widths)
-
-    def text(row: _Cells) -> str:
-        numbers = (cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:], strict=True))
-        return "  ".join((row[0].ljust(widths[0]), *numbers, row[-1])).rstrip()
-
-    lines = [text(head), rule, *map(text, body)]
-    return lines if last is None else [*lines, rule, text(last)]
-
-
 def _shortened(label: str) -> str:
-    shown = _printable(label)
-    return shown if len(shown) <= _LONGEST_LABEL else f"{shown[: _LONGEST_LABEL - 3]}..."
-
-
-def _printable(text: str) -> str:
-    """A name for a terminal: control characters, which could fake lines, are shown as escapes."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return cut(printable(label), _LONGEST_LABEL)
 
 
 def _as_json(found: Reconciliation) -> str:

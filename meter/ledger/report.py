@@ -3,14 +3,14 @@
 import csv
 import io
 import json
-import unicodedata
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from meter.ledger.fold import Sums
 from meter.ledger.rows import read_sums
+from meter.ledger.terminal import aligned
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.usage import format_time
@@ -164,45 +164,14 @@ def _as_table(report: Report) -> str:
     head = [report.query.period, *report.query.groups, *(_COUNTS[name][0] for name in shown)]
     if not report.lines:
         return f"No calls from {report.query.first.name} to {report.query.last.name} (UTC).\n"
-    body = [
-        [line.window.name, *map(_printable, line.names), *_grouped(line.sums, shown)]
-        for line in report.lines
-    ]
+    body = [[line.window.name, *line.names, *_grouped(line.sums, shown)] for line in report.lines]
     last = ["total", *("" for _ in report.query.groups), *_grouped(total, shown)]
-    return _aligned([*map(str, head)], body, last, text_columns=1 + len(report.query.groups))
+    names = range(1 + len(report.query.groups))
+    return "\n".join([*aligned(head, body, last, text_columns=names), ""])
 
 
 def _grouped(sums: Sums, names: Iterable[str]) -> list[str]:
     return [f"{_COUNTS[name][1](sums):,}" for name in names]
-
-
-def _aligned(
-    head: Sequence[str], body: Sequence[Sequence[str]], last: Sequence[str], *, text_columns: int
-) -> str:
-    rows = [head, *body, last]
-    widths = [max(_cells(row[column]) for row in rows) for column in range(len(head))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = [
-            cell + " " * (width - _cells(cell))
-            if column < text_columns
-            else " " * (width - _cells(cell)) + cell
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([line(head), rule, *map(line, body), rule, line(last), ""])
-
-
-def _cells(text: str) -> int:
-    """The terminal cells a text takes: East Asian wide characters take two."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
-
-
-def _printable(text: str) -> str:
-    """A name for a terminal: control characters, which could fake lines, are shown as escapes."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 def _as_csv(report: Report) -> str:

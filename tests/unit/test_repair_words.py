@@ -3,7 +3,7 @@
 import pytest
 
 from meter.__main__ import main
-from meter.commands.terminal import aligned, cut, printable
+from meter.ledger.terminal import aligned, cut, printable
 
 
 @pytest.fixture
@@ -77,8 +77,13 @@ def test_a_file_that_cannot_be_read_exits_with_1(capsys: pytest.CaptureFixture[s
 
 def test_what_is_listed_cannot_play_tricks_on_a_terminal() -> None:
     """Anybody with the Sender role writes what is shown."""
-    lines = aligned([("KEY", "DETAIL"), ("a\nb", "\x1b[2Jgone"), ("long key", cut("x" * 9, 8))])
+    body = [("a\nb", "\x1b[2Jgone"), ("long key", cut("x" * 9, 8)), ("日本", "wide")]
+    lines = aligned(("KEY", "DETAIL"), body, text_columns={0, 1}, is_ruled=False)
 
-    assert lines == ["KEY       DETAIL", "a\\nb      \\x1b[2Jgone", "long key  xxxxx..."]
-    assert aligned([]) == []
+    assert lines == [
+        "KEY       DETAIL",
+        "a\\nb      \\x1b[2Jgone",
+        "long key  xxxxx...",
+        "日本      wide",
+    ]
     assert printable("zoë") == "zoë"

@@ -1,0 +1,53 @@
+"""Writes tables for people: aligned columns, nothing that could play tricks on a terminal."""
+
+import unicodedata
+from collections.abc import Collection, Sequence
+
+
+def printable(text: str) -> str:
+    """The text in one line: control characters, which could fake lines, are shown as escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def cut(text: str, most: int) -> str:
+    """The beginning of a long text."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def aligned(
+    head: Sequence[str],
+    body: Sequence[Sequence[str]],
+    last: Sequence[str] | None = None,
+    *,
+    text_columns: Collection[int],
+    is_ruled: bool = True,
+) -> list[str]:
+    """One line a row, columns two spaces apart: texts to the left, all others to the right.
+
+    Where it is ruled a rule stands below the head, and above the last line where there is one; a
+    column without a head has none.
+    """
+    ends = [] if last is None else [last]
+    rows = [[printable(cell) for cell in row] for row in (head, *body, *ends)]
+    widths = [max(_cells(row[column]) for row in rows) for column in range(len(head))]
+
+    def line(row: Sequence[str]) -> str:
+        cells = []
+        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
+            space = " " * (width - _cells(cell))
+            cells.append(cell + space if column in text_columns else space + cell)
+        return "  ".join(cells).rstrip()
+
+    rule = "  ".join(
+        ("-" if name else " ") * width for name, width in zip(head, widths, strict=True)
+    ).rstrip()
+    lines = [line(row) for row in rows]
+    if not is_ruled:
+        return lines
+    tail = [] if last is None else [rule, lines.pop()]
+    return [lines[0], rule, *lines[1:], *tail]
+
+
+def _cells(text: str) -> int:
+    """The terminal cells a text takes: East Asian wide characters take two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
