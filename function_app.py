@@ -10,8 +10,8 @@ import azure.functions as func
 from starlette.requests import Request
 from starlette.responses import Response
 
-from meter.adapters.functions import hub_messages
-from meter.adapters.streaming import before_exit
+from meter.adapters.functions.triggers import hub_messages
+from meter.adapters.functions.web import before_exit
 from meter.bootstrap import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)

@@ -22,8 +22,8 @@ from bench.load import cpu_seconds
 from bench.servers import SERVER_CORE, Ground
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.bootstrap import build_aggregator
+from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message
-from meter.ledger.handler import Aggregator
 from meter.ledger.keys import CALL_PREFIX
 from meter.ports import Conflict, Row, Written
 from meter.usage import (

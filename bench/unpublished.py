@@ -3,7 +3,7 @@
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from meter.adapters.streaming import live
+from meter.adapters.functions.web import live
 from meter.bootstrap import App
 from meter.usage import UsageEvent
 

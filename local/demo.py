@@ -24,7 +24,7 @@ from local.plan import AUDIENCE, Plan, make_plan
 from local.stack import Stack
 from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
-from meter.ledger.report import Format, Report, make_query, read_report, write_report
+from meter.reports.usage import Format, Report, make_query, read_report, write_report
 
 SUBJECTS = ("alice@contoso.example", "bob@contoso.example", "nightly-summaries")
 ROUNDS = 5

@@ -22,18 +22,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
-from meter.adapters.hub_circuit import HubCircuit
+from meter.adapters.functions.web import GatewayResponse, finish_relays, gateway_request, live
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.oidc import DiscoveryKeySource
-from meter.adapters.outbox import TableOutbox
-from meter.adapters.publishing import PublishingSink
-from meter.adapters.readiness import readiness
 from meter.adapters.spool import FileSpool
-from meter.adapters.streaming import GatewayResponse, finish_relays, gateway_request, live
 from meter.adapters.tables import TablesRowStore
 from meter.adapters.tokenizer import token_counter
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config import (
+from meter.config.environment import (
     InvalidSettings,
     event_hub_name,
     load_publish_settings,
@@ -42,23 +38,7 @@ from meter.config import (
     load_storage_settings,
     shutdown_seconds,
 )
-from meter.gateway.auth import TokenVerifier
-from meter.gateway.backend import ManagedIdentity
-from meter.gateway.estimate import Estimator
-from meter.gateway.forward import Forwarder
-from meter.gateway.handler import CallLimits, FrontDoor
-from meter.gateway.headers import exceeds, headers_too_large
-from meter.gateway.http import error_answer, internal_error, not_configured
-from meter.gateway.jwks import KeyRing
-from meter.gateway.pool import Pool
-from meter.gateway.relay import Drains, RelayTimes
-from meter.ledger.commit import Committer
-from meter.ledger.handler import Aggregator
-from meter.ledger.retention import Retention
-from meter.ledger.subjects import SubjectWriter
-from meter.ledger.sweep import Sweep
-from meter.ledger.view import ViewWriter
-from meter.settings import (
+from meter.config.values import (
     Durability,
     GatewaySettings,
     Limits,
@@ -67,6 +47,26 @@ from meter.settings import (
     ReconcileSettings,
     Settings,
 )
+from meter.gateway.answer.estimate import Estimator
+from meter.gateway.answer.relay import Drains, RelayTimes
+from meter.gateway.backend import ManagedIdentity
+from meter.gateway.balance.forward import Forwarder
+from meter.gateway.balance.pool import Pool
+from meter.gateway.caller.auth import TokenVerifier
+from meter.gateway.caller.jwks import KeyRing
+from meter.gateway.front_door import CallLimits, FrontDoor
+from meter.gateway.headers import exceeds, headers_too_large
+from meter.gateway.http import error_answer, internal_error, not_configured
+from meter.ledger.aggregator import Aggregator
+from meter.ledger.commit import Committer
+from meter.ledger.subjects import SubjectWriter
+from meter.ledger.view import ViewWriter
+from meter.publishing.circuit import HubCircuit
+from meter.publishing.outbox import TableOutbox
+from meter.publishing.readiness import readiness
+from meter.publishing.sink import PublishingSink
+from meter.upkeep.retention import Retention
+from meter.upkeep.sweep import Sweep
 
 # Of the time in which the process must end: answers have the rest of it.
 CLOSING_SHARE = 0.4

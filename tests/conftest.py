@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import RunningStack, run_stack
+from tests.support.running import RunningStack, run_stack
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from azure.eventhub.aio import EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
 
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.settings import AzureEndpoint, HubSettings, StorageSettings
+from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
 
 # `EventHubSender` has its own retries. The SDK pauses even after its last try, unless told not to.
 PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor": 0}

@@ -26,7 +26,7 @@ import urllib3
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
 
-from meter.adapters.metrics import (
+from meter.adapters.monitor_answer import (
     DIMENSION,
     FIELDS,
     INTERVAL,
@@ -36,7 +36,7 @@ from meter.adapters.metrics import (
     printable,
 )
 from meter.errors import MonitorUnavailable
-from meter.ledger.reconcile import Hours, OwnDeployment, Tally
+from meter.reports.reconcile import Hours, OwnDeployment, Tally
 from meter.window import Period, Window, window_of
 
 API_VERSION = "2024-02-01"

@@ -10,10 +10,10 @@ from uuid import UUID
 from meter import bootstrap
 from meter.adapters.clock import system_dice
 from meter.adjustment import Adjustment, encode_adjustment
-from meter.ledger.corrections import find_call, make_adjustment, moment_of
+from meter.ledger.aggregator import BatchReport
 from meter.ledger.decode import Message
-from meter.ledger.handler import BatchReport
-from meter.ledger.terminal import printable
+from meter.terminal import printable
+from meter.upkeep.adjust import find_call, make_adjustment, moment_of
 from meter.usage import TokenUsage, format_time, new_event_id
 
 _COUNTS = (

@@ -13,7 +13,9 @@ from pathlib import Path
 from meter import bootstrap
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
-from meter.ledger.replay import (
+from meter.ports import RowStore
+from meter.terminal import aligned, cut, printable
+from meter.upkeep.replay import (
     Judgement,
     Replay,
     ReplaySummary,
@@ -23,8 +25,6 @@ from meter.ledger.replay import (
     letter_place,
     read_letters,
 )
-from meter.ledger.terminal import aligned, cut, printable
-from meter.ports import RowStore
 from meter.usage import format_time
 from meter.window import Period, parse_window
 

@@ -8,9 +8,9 @@ from functools import partial
 
 from meter import bootstrap
 from meter.errors import LedgerMissing
-from meter.ledger.differences import LEDGER_KINDS, Difference, Kind
-from meter.ledger.rebuild import Rebuild, Summary
-from meter.ledger.terminal import printable
+from meter.terminal import printable
+from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
+from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import format_time
 from meter.window import Period, Window, parse_window
 

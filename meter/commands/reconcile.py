@@ -11,8 +11,9 @@ from azure.identity import DefaultAzureCredential
 
 from meter import bootstrap
 from meter.adapters.monitor import AzureMonitor
+from meter.config.values import ReconcileSettings
 from meter.gateway.address import is_loopback
-from meter.ledger.reconcile import (
+from meter.reports.reconcile import (
     Hours,
     OwnDeployment,
     Question,
@@ -21,8 +22,7 @@ from meter.ledger.reconcile import (
     read_counted,
     reconcile,
 )
-from meter.ledger.reconcile_report import Form, write_reconciliation
-from meter.settings import ReconcileSettings
+from meter.reports.reconcile_report import Form, write_reconciliation
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from meter import bootstrap
-from meter.ledger.report import Format, Query, Report, make_query, read_report, write_report
+from meter.reports.usage import Format, Query, Report, make_query, read_report, write_report
 from meter.window import Period
 
 

@@ -17,7 +17,7 @@ from meter.adapters.entity_group import MAX_ROWS, decode
 from meter.adapters.tables import TablesRowStore
 from meter.errors import StorageUnavailable
 from meter.ports import Conflict, Row, Written
-from tests.factories_entity_group import CONTENT_TYPE, ETAG, answer, done, failed, odata_error
+from tests.support.entity_group import CONTENT_TYPE, ETAG, answer, done, failed, odata_error
 
 KEY = AzureNamedKeyCredential("account", "a2V5")
 

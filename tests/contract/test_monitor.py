@@ -15,12 +15,12 @@ from azure.core.exceptions import ClientAuthenticationError
 from local.child import free_ports
 from local.monitor.server import StandInMonitor
 from local.openai.faults import Fault
-from meter.adapters.metrics import MAX_SERIES
 from meter.adapters.monitor import AzureMonitor, Bounds
+from meter.adapters.monitor_answer import MAX_SERIES
 from meter.errors import MonitorUnavailable
-from meter.ledger.reconcile import Hours, OwnDeployment, Tally
+from meter.reports.reconcile import Hours, OwnDeployment, Tally
 from meter.window import Period, Window, window_of
-from tests.factories_reconcile import EAST, own, tally
+from tests.support.reconcile import EAST, own, tally
 
 # The stand-in, as Azure, knows no metrics older than 93 days.
 FIRST = window_of(datetime.now(UTC) - timedelta(days=2), Period.DAY)

@@ -10,16 +10,16 @@ from typing import Any, cast
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
-from meter.adapters.outbox import OUTBOX_TABLE, Backlog, TableOutbox
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.bootstrap import build_aggregator
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Conflict, Row, Written
+from meter.publishing.outbox import OUTBOX_TABLE, Backlog, TableOutbox
 from meter.usage import encode_event, new_event_id
 from tests.contract.test_row_store import running_azurite
-from tests.factories import NOW, RETENTION, raw_message, usage_event
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
+from tests.support.events import NOW, RETENTION, raw_message, usage_event
 
 EVERYTHING = {"first_partition": "", "last_partition": "~"}
 

@@ -19,7 +19,8 @@ from meter.adapters.clients import PRODUCER_OPTIONS
 from meter.adapters.clock import SystemClock
 from meter.adapters.eventhub import EventHubSender
 from meter.errors import PublishFailed
-from tests.contract.test_eventhubs_harness import (
+from tests.fakes.publishing import FakeProducer, busy
+from tests.local.eventhubs.test_harness import (
     CONFIG,
     HUB,
     KEY,
@@ -28,7 +29,6 @@ from tests.contract.test_eventhubs_harness import (
     Served,
     receive_async,
 )
-from tests.fakes.publishing import FakeProducer, busy
 
 
 @dataclass

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 from starlette.types import Message
 
-from meter.adapters.streaming import gateway_request
+from meter.adapters.functions.web import gateway_request
 from meter.errors import TooLarge
 from meter.gateway.http import RequestBody
 from tests.fakes.gateway import FakeRequestBody

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.running import RunningStack, new_subject, run_stack
+from tests.support.running import RunningStack, new_subject, run_stack
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}

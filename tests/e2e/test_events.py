@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 
-from tests.running import RunningStack, eventually, new_subject, run_local
+from tests.support.running import RunningStack, eventually, new_subject, run_local
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}

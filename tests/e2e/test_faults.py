@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.running import RunningStack, eventually, new_subject
+from tests.support.running import RunningStack, eventually, new_subject
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}

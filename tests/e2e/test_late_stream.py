@@ -8,7 +8,7 @@ import openai
 import pytest
 import requests
 
-from tests.running import RunningStack, new_subject, run_stack
+from tests.support.running import RunningStack, new_subject, run_stack
 
 CHAT = {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "Think long"}]}
 PATH = "/openai/v1/chat/completions"

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from local.openai.server import StandIn
-from tests.running import RunningStack, new_subject, run_stack
+from tests.support.running import RunningStack, new_subject, run_stack
 
 STREAMS = 500
 CALLS = 1_000

@@ -9,7 +9,7 @@ import openai
 import pytest
 import requests
 
-from tests.running import RunningStack, eventually, new_subject
+from tests.support.running import RunningStack, eventually, new_subject
 
 API_VERSION = "2025-04-01-preview"
 

@@ -16,8 +16,8 @@ from local.monitor.server import StandInMonitor
 from local.openai.server import StandIn
 from meter.__main__ import main
 from meter.window import Period, window_of
-from tests.factories_reconcile import EAST, WEST
-from tests.running import RunningStack, new_subject, run_stack
+from tests.support.reconcile import EAST, WEST
+from tests.support.running import RunningStack, new_subject, run_stack
 
 BODY = {"messages": [{"role": "user", "content": "one two three four"}]}
 DEPLOYMENTS = {"chat": "gpt-4o-2024-11-20", "embed": "text-embedding-3-small", "spare": "gpt-4o"}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import REPOSITORY, RunningStack, new_subject
+from tests.support.running import REPOSITORY, RunningStack, new_subject
 
 OPENAI_1 = Path(sys.prefix) / "openai1"
 CLIENT = REPOSITORY / "tests" / "e2e" / "sdk_client.py"

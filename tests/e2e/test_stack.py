@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.running import RunningStack, run_local, run_stack
+from tests.support.running import RunningStack, run_local, run_stack
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 

@@ -22,7 +22,7 @@ from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables import TableClient
 
 from local.faults import Rules
-from meter.adapters.outbox import OUTBOX_TABLE
+from meter.publishing.outbox import OUTBOX_TABLE
 from tests.faults.books import Books
 from tests.faults.breaking import BREAKINGS
 from tests.faults.calling import Call, Callers, Judgement, judge_in_the_end

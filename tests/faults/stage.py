@@ -15,7 +15,7 @@ from local.issuer.tokens import mint
 from tests.faults.azurite import AzuriteProcess, restartable_azurite
 from tests.faults.books import Books, read_books
 from tests.faults.hub import HubProcess, hub_connection_string, running_hub
-from tests.running import RunningStack, run_stack
+from tests.support.running import RunningStack, run_stack
 
 SETTINGS = {
     "METER_OUTBOX_INTERVAL_SECONDS": "1",

@@ -21,18 +21,18 @@ from local.plan import AZURITE_ACCOUNT, AZURITE_KEY, HUB_NAME
 from meter.adapters.clients import build_producer
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
-from meter.adapters.hub_circuit import HubCircuit
-from meter.adapters.outbox import OUTBOX_TABLE, TableOutbox
-from meter.adapters.publishing import PublishingSink
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+from meter.config.values import AzureEndpoint, HubSettings
 from meter.ledger.decode import Message
-from meter.settings import AzureEndpoint, HubSettings
+from meter.publishing.circuit import HubCircuit
+from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
+from meter.publishing.sink import PublishingSink
 from meter.usage import TokenUsage, UsageEvent
 from tests.contract.test_row_store import running_azurite
-from tests.factories import usage_event
 from tests.faults.books import assert_counted_once, read_books
 from tests.faults.delivery import deliver, path_to
 from tests.faults.hub import HubProcess, hub_connection_string, read_hub, running_hub
+from tests.support.events import usage_event
 
 PUBLISH_TIMEOUT_SECONDS = 1.0  # the app's default
 DRAIN_SECONDS = 30.0

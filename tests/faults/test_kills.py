@@ -9,7 +9,7 @@ import pytest_asyncio
 from local.faults import Flow, Rules
 from tests.faults.calling import Callers, judge_in_the_end, until
 from tests.faults.stage import Stage, staged
-from tests.running import new_subject
+from tests.support.running import new_subject
 
 KILLS = 2
 SEEN_BEFORE = 25  # answered calls before each kill, so that it comes under load

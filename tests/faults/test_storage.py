@@ -17,9 +17,9 @@ from local.faults import Flow, RequestFault, Rules
 from meter.ledger.decode import Message
 from meter.usage import TokenUsage, UsageEvent
 from tests.contract.test_row_store import running_azurite
-from tests.factories import NOW, message, raw_message, usage_event
 from tests.faults.books import VIEWS, Books, assert_counted_once, read_books
 from tests.faults.delivery import deliver, path_to
+from tests.support.events import NOW, message, raw_message, usage_event
 
 OUTAGE_SECONDS = 2.0
 AT_ONCE = 3
@@ -115,7 +115,7 @@ ERROR_AFTER_ONCE = RequestFault(applied=True, status=500)
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> Iterator[None]:
     """Hundreds of dead letters are logged as errors; that is another test's matter."""
-    logger = logging.getLogger("meter.ledger.handler")
+    logger = logging.getLogger("meter.ledger.aggregator")
     logger.setLevel(logging.CRITICAL)
     yield
     logger.setLevel(logging.NOTSET)

@@ -16,8 +16,8 @@ from azure_functions_runtime.http_v2 import http_coordinator
 
 from local.functions.messages import http_value
 from local.functions.worker import Worker
-from meter.adapters import streaming
-from tests.running import REPOSITORY
+from meter.adapters.functions import web
+from tests.support.running import REPOSITORY
 
 CONCURRENCY = 50
 
@@ -25,7 +25,7 @@ CONCURRENCY = 50
 async def drive(requests: int, *, mends: bool) -> dict[str, object]:
     """Send the requests as the host does: forward and invocation side by side."""
     if not mends:
-        streaming.forget_invocation = lambda invocation_id: None
+        web.forget_invocation = lambda invocation_id: None
     worker = Worker(REPOSITORY)
     await worker.start()
     [front_door] = worker.triggered_by("httpTrigger")
@@ -34,7 +34,7 @@ async def drive(requests: int, *, mends: bool) -> dict[str, object]:
 
     async def send(session: aiohttp.ClientSession) -> None:
         invocation_id = str(uuid.uuid4())
-        headers = {streaming.INVOCATION_HEADER: invocation_id}
+        headers = {web.INVOCATION_HEADER: invocation_id}
         argument = http_value("GET", "/healthz", {"path": "healthz"})
         async with limit:
             invocation = asyncio.create_task(
@@ -47,7 +47,7 @@ async def drive(requests: int, *, mends: bool) -> dict[str, object]:
 
     async with aiohttp.ClientSession() as session:
         await asyncio.gather(*(send(session) for _ in range(requests)))
-    references = getattr(http_coordinator, streaming.REFERENCES)
+    references = getattr(http_coordinator, web.REFERENCES)
     return {
         "held": len(references),
         "kind": type(references).__name__,

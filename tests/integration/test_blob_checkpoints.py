@@ -10,7 +10,7 @@ from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient, P
 from azure.eventhub.extensions.checkpointstoreblobaio import BlobCheckpointStore
 from azure.storage.blob.aio import ContainerClient
 
-from tests.running import RunningStack
+from tests.support.running import RunningStack
 
 
 async def _receive(stack: RunningStack, container: str, wanted: str, enough: int) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 import requests
 from azure.eventhub import EventData, EventHubProducerClient
 
-from tests.running import REPOSITORY, RunningStack, eventually
+from tests.support.running import REPOSITORY, RunningStack, eventually
 
 APP = """
 import os

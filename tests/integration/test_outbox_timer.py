@@ -6,12 +6,12 @@ import pytest
 
 from meter.adapters.clients import build_store
 from meter.adapters.clock import SystemClock
-from meter.adapters.outbox import TableOutbox
 from meter.bootstrap import App
-from meter.config import load_storage_settings
+from meter.config.environment import load_storage_settings
+from meter.publishing.outbox import TableOutbox
 from meter.usage import new_event_id
-from tests.factories import usage_event
-from tests.running import RunningStack, new_subject
+from tests.support.events import usage_event
+from tests.support.running import RunningStack, new_subject
 
 
 async def test_the_timer_publishes_without_any_setting_of_the_front_door(

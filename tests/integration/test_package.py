@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.running import REPOSITORY, RunningStack, eventually, new_subject
+from tests.support.running import REPOSITORY, RunningStack, eventually, new_subject
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}

@@ -18,7 +18,7 @@ from meter.ledger.decode import Message
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
 from tests.contract.test_row_store import running_azurite
-from tests.factories import document, message, raw_message, usage_event
+from tests.support.events import document, message, raw_message, usage_event
 
 LAST_HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
 NAMES = "gpt-4o|gpt-4o-2024-11-20|standard"

@@ -7,8 +7,8 @@ from typing import Any
 
 from azure_functions_runtime.http_v2 import HttpCoordinator
 
-from meter.adapters import streaming
-from tests.running import REPOSITORY
+from meter.adapters.functions import web
+from tests.support.running import REPOSITORY
 
 
 def _probe(requests: int, mode: str) -> Any:
@@ -42,5 +42,5 @@ def test_the_private_attribute_is_still_where_the_mending_looks() -> None:
     """A renamed attribute would bring the leak back silently."""
     coordinator = HttpCoordinator()
 
-    assert HttpCoordinator.__module__ == streaming.COORDINATOR_MODULE
-    assert isinstance(getattr(coordinator, streaming.REFERENCES), dict)
+    assert HttpCoordinator.__module__ == web.COORDINATOR_MODULE
+    assert isinstance(getattr(coordinator, web.REFERENCES), dict)

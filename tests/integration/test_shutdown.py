@@ -15,7 +15,7 @@ import pytest
 import requests
 from azure.data.tables import TableServiceClient
 
-from tests.running import REPOSITORY, RunningStack, eventually, new_subject, run_stack
+from tests.support.running import REPOSITORY, RunningStack, eventually, new_subject, run_stack
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 MESSAGES = [{"role": "user", "content": "one two three"}]

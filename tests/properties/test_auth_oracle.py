@@ -14,9 +14,9 @@ from joserfc.jwk import RSAKey
 from joserfc.jwt import JWTClaimsRegistry
 
 from meter.errors import Unauthenticated
-from meter.gateway.auth import LEEWAY_SECONDS
-from tests.factories_gateway import AUDIENCE, ISSUER, NOW, claims, rsa_key, token, verifier
+from meter.gateway.caller.auth import LEEWAY_SECONDS
 from tests.fakes.gateway import FakeClock
+from tests.support.gateway import AUDIENCE, ISSUER, NOW, claims, rsa_key, token, verifier
 
 _ABSENT = None
 # Around each edge: the moment itself, a second either way, and the leeway's ends.

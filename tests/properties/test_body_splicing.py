@@ -5,7 +5,7 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.gateway.body import parse_body, spliced
+from meter.gateway.request.body import parse_body, spliced
 
 SPACE = st.text(alphabet=" \t\n\r", max_size=3)
 NUMBERS = st.sampled_from(["0", "-0", "1e5", "1E-07", "1.10", "123456789012345678901234567890"])

@@ -7,9 +7,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.errors import CallerError
-from meter.gateway.form import FormBody
-from tests.factories_gateway import BOUNDARY, form
+from meter.gateway.request.form import FormBody
 from tests.fakes.gateway import FakeRequestBody, FakeSpool
+from tests.support.gateway import BOUNDARY, form
 
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
 DELIMITER = f"\r\n--{BOUNDARY}".encode()

@@ -21,7 +21,7 @@ from meter.ledger.view import ViewWriter
 from meter.usage import TokenUsage, UsageEvent
 from meter.window import Window
 from tests.contract.test_row_store import running_azurite
-from tests.factories import usage_event
+from tests.support.events import usage_event
 
 END = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 MONTH = Window("2026-11")

@@ -11,15 +11,15 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
+from meter.ledger.aggregator import Aggregator
 from meter.ledger.commit import Committer
 from meter.ledger.fold import Sums, fold
-from meter.ledger.handler import Aggregator
 from meter.ledger.rows import read_revision, read_sums
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.view import ViewWriter
 from meter.usage import Outcome, TokenUsage, UsageSource
-from tests.factories import adjustment, message, usage_event
 from tests.fakes.rows import Fault, MemoryRowStore
+from tests.support.events import adjustment, message, usage_event
 
 MONTH_END = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")

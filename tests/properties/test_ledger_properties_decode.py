@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 
 from meter.ledger.decode import decode, read_event
 from meter.usage import UsageEvent, encode_batch, encode_event
-from tests.factories import EVENT, NOW, RETENTION, document, json_message, raw_message, usage_events
+from tests.support.events import (
+    EVENT,
+    NOW,
+    RETENTION,
+    document,
+    json_message,
+    raw_message,
+    usage_events,
+)
 
 ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),

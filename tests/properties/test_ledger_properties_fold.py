@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from meter.ledger.fold import Sums, fold, sums_of
 from meter.ledger.keys import SumKey
 from meter.usage import Outcome, UsageEvent, UsageSource
-from tests.factories import NOW, token_usages, usage_event
+from tests.support.events import NOW, token_usages, usage_event
 
 EVENTS = st.lists(
     st.builds(

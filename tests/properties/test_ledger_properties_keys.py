@@ -18,7 +18,7 @@ from meter.ledger.keys import (
     unescape,
 )
 from meter.window import Window, windows_of
-from tests.factories import texts
+from tests.support.events import texts
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LONG_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=60, max_size=255)

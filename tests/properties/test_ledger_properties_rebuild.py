@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
-from meter.ledger.differences import LEDGER_KINDS
+from meter.upkeep.differences import LEDGER_KINDS
 from meter.window import Window
-from tests.factories_ledger import aggregator_on
 from tests.fakes.rows import Fault
 from tests.properties.test_ledger_properties_commit import (
     FAULTS,
@@ -23,7 +22,8 @@ from tests.properties.test_ledger_properties_commit import (
     made_event,
     stored_sums,
 )
-from tests.rebuilding import Found, Store, rebuild
+from tests.support.ledger import aggregator_on
+from tests.support.rebuilding import Found, Store, rebuild
 
 NOW = datetime(2026, 12, 1, 2, tzinfo=UTC)
 MONTHS = (Window("2026-11"), Window("2026-12"))

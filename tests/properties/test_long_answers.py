@@ -6,8 +6,8 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.gateway.extract import ByteReader
-from meter.gateway.reading import TAIL_BYTES, model_name, read_ends, read_tail
+from meter.gateway.answer.follow import ByteReader
+from meter.gateway.answer.usage import TAIL_BYTES, model_name, read_ends, read_tail
 
 COUNTS = st.integers(min_value=0, max_value=10**9)
 USAGES = st.fixed_dictionaries({"input_tokens": COUNTS, "output_tokens": COUNTS})

@@ -5,9 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.ledger.reconcile import JUDGED_TOKENS, OwnDeployment, Served, Tally, reconcile
+from meter.reports.reconcile import JUDGED_TOKENS, OwnDeployment, Served, Tally, reconcile
 from meter.window import Window
-from tests.factories_reconcile import EAST, WEST, hours, own, question
+from tests.support.reconcile import EAST, WEST, hours, own, question
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 MAPPINGS = st.lists(

@@ -5,7 +5,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.gateway.sse import FrameCutter, PieceKind, frame_data
+from meter.gateway.answer.sse import FrameCutter, PieceKind, frame_data
 
 ALPHABET = st.sampled_from(
     [b"\n", b"\r", b"\r\n", b"data:", b"data: ", b"x", b"\xc3\xa9", b"\xff", b":", b"[DONE]", b" "]

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.gateway.extract import StreamReader
+from meter.gateway.answer.follow import StreamReader
 
 ENDS = st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r", b"\r\n\n"])
 COUNTS = st.integers(min_value=0, max_value=10**9)

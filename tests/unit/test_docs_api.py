@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from meter.config import InvalidSettings, load_settings
-from meter.gateway.operations import NOT_SERVED, TABLE, Served
-from meter.settings import Settings
-from tests.running import REPOSITORY
+from meter.config.environment import InvalidSettings, load_settings
+from meter.config.values import Settings
+from meter.gateway.request.operations import NOT_SERVED, TABLE, Served
+from tests.support.running import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 REQUIRED = {

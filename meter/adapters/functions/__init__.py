@@ -1,0 +1,1 @@
+"""The Azure Functions host: its web extension and its triggers."""

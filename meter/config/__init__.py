@@ -1,0 +1,1 @@
+"""Settings: their values, and reading them from the environment."""

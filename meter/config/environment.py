@@ -1,0 +1,293 @@
+"""Reads the settings into one typed value, and finds every problem they have, not the first only.
+
+docs/configuration.md describes each setting. A problem's text never shows a secret; its detail may
+name backends, so it is for operators (`check-config`, the log) and not for `/readyz`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from enum import StrEnum
+
+from meter.config.backends import read_accounts, read_backends
+from meter.config.values import (
+    AzureEndpoint,
+    Durability,
+    GatewaySettings,
+    HubSettings,
+    Limits,
+    OnDisconnect,
+    PublishSettings,
+    ReconcileSettings,
+    Settings,
+    StorageSettings,
+)
+from meter.errors import ConfigError
+from meter.gateway.address import is_allowed_url
+from meter.gateway.caller.auth import TokenRules
+
+KNOWN_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one setting; `detail` says where, for operators only."""
+
+    setting: str
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.text}" + (f" ({self.detail})" if self.detail else "")
+
+
+class InvalidSettings(ConfigError):
+    """The settings cannot be used."""
+
+    def __init__(self, found: list[Problem]) -> None:
+        super().__init__([str(problem) for problem in found])
+        self.found = tuple(found)
+
+
+def load_settings(environment: Mapping[str, str]) -> Settings:
+    """All settings. Raises InvalidSettings with every problem."""
+    reader = _Reader(environment)
+    gateway, hub = _gateway(reader), _hub(reader)
+    storage = _storage(reader)
+    reader.raise_problems()
+    return Settings(gateway=gateway, hub=hub, storage=storage)
+
+
+def load_publish_settings(environment: Mapping[str, str]) -> PublishSettings:
+    """The hub's and the storage's settings alone, for the outbox timer. Raises InvalidSettings."""
+    reader = _Reader(environment)
+    publish = PublishSettings(
+        hub=_hub(reader), storage=_storage(reader), timeout_seconds=_publish_seconds(reader)
+    )
+    reader.raise_problems()
+    return publish
+
+
+def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
+    """The storage settings alone, for the aggregator and the reports. Raises InvalidSettings."""
+    reader = _Reader(environment)
+    storage = _storage(reader)
+    reader.raise_problems()
+    return storage
+
+
+def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings:
+    """What a reconciliation needs; it asks for no backend's key. Raises InvalidSettings."""
+    reader = _Reader(environment)
+    settings = ReconcileSettings(
+        backends=read_accounts(reader),
+        monitor_url=_monitor_url(reader),
+        storage=_storage(reader),
+    )
+    reader.raise_problems()
+    return settings
+
+
+def event_hub_name(environment: Mapping[str, str]) -> str:
+    """The hub's name, which the Functions host needs before any settings are checked."""
+    return environment.get("METER_EVENT_HUB") or "usage"
+
+
+def shutdown_seconds(environment: Mapping[str, str]) -> float:
+    """How long the process may take to end, known whatever else is invalid."""
+    return _shutdown_seconds(_Reader(environment))
+
+
+class _Reader:
+    """Reads settings one by one, gathering problems and going on with defaults."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.problems: list[Problem] = []
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.environment.get(name, "").strip() or default
+
+    def problem(self, setting: str, text: str, detail: str = "") -> None:
+        self.problems.append(Problem(setting, text, detail))
+
+    def names(self, name: str, default: str = "") -> frozenset[str]:
+        parts = (part.strip() for part in self.text(name, default).split(","))
+        return frozenset(part for part in parts if part)
+
+    def number(self, name: str, default: float, *, least: float, most: float) -> float:
+        text = self.text(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if least <= value <= most:
+            return value
+        self.problem(name, f"must be a number from {least:g} to {most:g}, got {text!r}")
+        return default
+
+    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
+        value = self.number(name, default, least=least, most=most)
+        if value != int(value):
+            self.problem(name, f"must be a whole number, got {self.text(name)!r}")
+        return int(value)
+
+    def choice[E: StrEnum](self, name: str, default: E) -> E:
+        text = self.text(name, default.value)
+        try:
+            return type(default)(text)
+        except ValueError:
+            self.problem(name, f"must be one of {', '.join(type(default))}, got {text!r}")
+            return default
+
+    def flag(self, name: str) -> bool:
+        text = self.text(name, "false").lower()
+        if text not in {"true", "false"}:
+            self.problem(name, f"must be true or false, got {text!r}")
+        return text == "true"
+
+    def raise_problems(self) -> None:
+        if self.problems:
+            raise InvalidSettings(self.problems)
+
+
+def _gateway(reader: _Reader) -> GatewaySettings:
+    backends, auth = read_backends(reader)
+    site = reader.text("WEBSITE_SITE_NAME", "local")
+    return GatewaySettings(
+        rules=_rules(reader),
+        backends=backends,
+        auth=auth,
+        durability=reader.choice("METER_DURABILITY", Durability.ACKNOWLEDGED),
+        on_disconnect=reader.choice("METER_ON_DISCONNECT", OnDisconnect.DRAIN),
+        jwks_refresh_seconds=reader.number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
+        limits=_limits(reader),
+        source=f"/aoai-meter/{site}",
+        exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
+    )
+
+
+def _limits(reader: _Reader) -> Limits:
+    number = reader.number
+    return Limits(
+        connect_timeout_seconds=number("METER_CONNECT_TIMEOUT_SECONDS", 5, least=0.1, most=60),
+        first_byte_timeout_seconds=number(
+            "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
+        ),
+        idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
+        publish_timeout_seconds=_publish_seconds(reader),
+        shutdown_seconds=_shutdown_seconds(reader),
+        drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
+        write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+        keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
+        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220),
+        total_timeout_seconds=number("METER_TOTAL_TIMEOUT_SECONDS", 1700, least=1, most=86_400),
+        read_timeout_seconds=number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+        max_concurrent_calls=reader.whole(
+            "METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000
+        ),
+        max_headers=reader.whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
+        max_header_bytes=reader.whole(
+            "METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576
+        ),
+        max_drains=reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000),
+        max_body_bytes=reader.whole(
+            "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600
+        ),
+        max_frame_bytes=reader.whole(
+            "METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600
+        ),
+        max_buffered_bytes=reader.whole(
+            "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
+        ),
+    )
+
+
+def _publish_seconds(reader: _Reader) -> float:
+    return reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
+
+
+def _shutdown_seconds(reader: _Reader) -> float:
+    return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
+
+
+def _rules(reader: _Reader) -> TokenRules:
+    issuers = reader.names("METER_ISSUERS")
+    if not issuers:
+        reader.problem("METER_ISSUERS", "is not set: name the token issuers, comma-separated")
+    for number, issuer in enumerate(sorted(issuers), 1):
+        if not is_allowed_url(issuer):
+            reader.problem(
+                "METER_ISSUERS",
+                "must be https URLs without a user; plain http is accepted on loopback only",
+                f"number {number} of {len(issuers)} in alphabetical order",
+            )
+    audiences = reader.names("METER_AUDIENCES")
+    if not audiences:
+        reader.problem("METER_AUDIENCES", "is not set: name the audiences tokens must be for")
+    algorithms = reader.names("METER_ALGORITHMS", "RS256")
+    if not algorithms:
+        reader.problem("METER_ALGORITHMS", "names no algorithm; leave it out for RS256")
+    if unknown := sorted(algorithms - KNOWN_ALGORITHMS):
+        accepted = ", ".join(sorted(KNOWN_ALGORITHMS))
+        reader.problem("METER_ALGORITHMS", f"accepts {accepted}; got {', '.join(unknown)}")
+    return TokenRules(
+        issuers=issuers,
+        audiences=audiences,
+        algorithms=algorithms,
+        allowed_tenants=reader.names("METER_ALLOWED_TENANTS"),
+        allowed_apps=reader.names("METER_ALLOWED_APPS"),
+        required_roles=reader.names("METER_REQUIRED_ROLES"),
+        required_scopes=reader.names("METER_REQUIRED_SCOPES"),
+        subject_claim=reader.text("METER_SUBJECT_CLAIM", "sub"),
+    )
+
+
+def _hub(reader: _Reader) -> HubSettings:
+    return HubSettings(
+        endpoint=_endpoint(reader, "EventHubConnection", "fullyQualifiedNamespace"),
+        name=event_hub_name(reader.environment),
+    )
+
+
+def _storage(reader: _Reader) -> StorageSettings:
+    setting = "AzureWebJobsStorage"
+    has_own = reader.text("MeterStorage") or reader.text("MeterStorage__tableServiceUri")
+    has_fallback = reader.text(setting) or reader.text(f"{setting}__tableServiceUri")
+    if has_own or not has_fallback:
+        setting = "MeterStorage"
+    return StorageSettings(
+        endpoint=_endpoint(reader, setting, "tableServiceUri"),
+        retention=timedelta(days=reader.number("METER_RETENTION_DAYS", 100, least=1, most=3_660)),
+    )
+
+
+def _monitor_url(reader: _Reader) -> str:
+    setting = "METER_MONITOR_URL"
+    url = reader.text(setting, "https://management.azure.com").rstrip("/")
+    if not is_allowed_url(url) or "?" in url or "#" in url:
+        reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
+    return url
+
+
+def _is_connection_string(text: str) -> bool:
+    parts = dict(part.partition("=")[::2] for part in text.split(";") if part)
+    has_place = not parts.keys().isdisjoint({"Endpoint", "TableEndpoint", "AccountName"})
+    secrets = {"AccountKey", "SharedAccessKey", "SharedAccessSignature"}
+    return has_place and not parts.keys().isdisjoint(secrets)
+
+
+def _endpoint(reader: _Reader, setting: str, address_name: str) -> AzureEndpoint:
+    connection_string = reader.text(setting) or None
+    if connection_string is not None and not _is_connection_string(connection_string):
+        reader.problem(setting, "is no connection string: Name=value pairs, separated by ;")
+    address = reader.text(f"{setting}__{address_name}") or None
+    if connection_string is None and address is None:
+        reader.problem(setting, f"is not set, nor is {setting}__{address_name}")
+    return AzureEndpoint(
+        connection_string=connection_string,
+        address=address,
+        client_id=reader.text(f"{setting}__clientId", reader.text("AZURE_CLIENT_ID")) or None,
+    )

@@ -1,0 +1,1 @@
+"""What comes back: relayed byte for byte, its usage read from a copy."""

@@ -1,0 +1,305 @@
+"""Follows one streamed answer: what to relay of it, and what it says of its tokens.
+
+Only frames that can matter are parsed as JSON: the usage, an error, the closing one.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from meter.gateway.answer.sse import DEFAULT_MAX_FRAME_BYTES, FrameCutter, PieceKind, frame_data
+from meter.gateway.answer.usage import (
+    TAIL_BYTES,
+    Reading,
+    json_object,
+    model_name,
+    read_ends,
+    read_tail,
+)
+from meter.gateway.http import event_stream_error
+
+MAX_SEEN_BYTES = 1_048_576
+_HEAD_BYTES = 512
+
+_USAGE_KEY = b'"usage"'
+_NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
+_MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
+_CONTENT = re.compile(
+    rb'"(?:content|text|arguments|refusal|delta)"[ \t]*:[ \t]*"((?:[^"\\]++|\\.)++)"'
+)
+_TYPED = re.compile(rb'"type"[ \t]*:[ \t]*"(?:response\.|image_|transcript\.|speech\.)')
+_TERMINAL_TYPES = frozenset(
+    {
+        "response.completed",
+        "response.incomplete",
+        "response.failed",
+        "image_generation.completed",
+        "image_edit.completed",
+        "transcript.text.done",
+        "speech.audio.done",
+    }
+)
+_OVERSIZE_TYPE = re.compile(
+    rb'(?:(?:^|[\r\n])event:[ ]?|"type"[ \t]*:[ \t]*")(%b)["\r\n]'
+    % b"|".join(re.escape(kind.encode()) for kind in sorted(_TERMINAL_TYPES))
+)
+_ERROR_OR_END = (*(kind.encode() for kind in _TERMINAL_TYPES), b'"error"')
+_CUT_FRAME = event_stream_error(
+    {
+        "error": {
+            "message": "The backend broke off this answer before its end.",
+            "type": "server_error",
+            "param": None,
+            "code": "upstream_cut",
+        }
+    }
+)
+
+
+@dataclass(slots=True)
+class SeenContent:
+    """What has been seen of an answer's text, for estimates: about one frame a token."""
+
+    frames: int = 0
+    _texts: bytearray = field(default_factory=bytearray)  # pieces of JSON strings, one a line
+
+    def add(self, data: bytes) -> None:
+        """Note a frame's piece of text, as the JSON string it is, while there is room."""
+        if _is_typed(data) and b'.delta"' not in data[:200]:
+            return
+        found = _CONTENT.search(data)
+        if found is None:
+            return
+        self.frames += 1
+        if len(self._texts) + len(found[1]) < MAX_SEEN_BYTES:
+            self._texts += found[1] + b"\n"
+
+    def text(self) -> str:
+        """The pieces of text together."""
+        return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
+
+
+class AnswerReader(Protocol):
+    """Follows a streamed answer. `feed` returns the bytes to relay now; see `StreamReader`."""
+
+    is_complete: bool
+    has_error: bool
+
+    @property
+    def reading(self) -> Reading: ...
+
+    @property
+    def seen(self) -> SeenContent: ...
+
+    @property
+    def tells_usage(self) -> bool:
+        """Whether reading on can tell more about the tokens."""
+        ...
+
+    @property
+    def takes_comments(self) -> bool:
+        """Whether an SSE comment may be put in between here."""
+        ...
+
+    def feed(self, chunk: bytes) -> bytes: ...
+
+    def take_held(self) -> bytes: ...
+
+    def take_rest(self) -> bytes: ...
+
+    def cut_notice(self) -> bytes:
+        """What to send when the backend broke the answer off."""
+        ...
+
+
+@dataclass(slots=True)
+class StreamReader:
+    """Follows one event stream.
+
+    `feed` returns the bytes to relay now. Once the stream's closing frame has come, `is_complete`
+    is true and that frame and all after it gather in `held`, to be sent when the call's usage
+    event is safe. With `hides_usage` the frame that we asked for, and the caller did not, is left
+    out; everything else is relayed byte for byte, in whole frames.
+    """
+
+    hides_usage: bool = False
+    max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    usage_raw: Mapping[str, object] | None = None
+    model: str | None = None
+    is_complete: bool = False
+    has_error: bool = False
+    tells_usage: bool = True
+    seen: SeenContent = field(default_factory=SeenContent)
+    _held: bytearray = field(default_factory=bytearray)
+    _cutter: FrameCutter = field(init=False)
+    _hid_last_frame: bool = False
+    _oversize_head: bytes = b""
+    _oversize_tail: bytes = b""
+
+    def __post_init__(self) -> None:
+        self._cutter = FrameCutter(self.max_frame_bytes)
+
+    @property
+    def reading(self) -> Reading:
+        """What is known so far."""
+        return Reading(usage_raw=self.usage_raw, model=self.model)
+
+    @property
+    def takes_comments(self) -> bool:
+        """Not in the middle of a frame that is too long to hold."""
+        return not self._cutter.is_oversize
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes of the stream; return those to relay now."""
+        relayed = bytearray()
+        for piece in self._cutter.feed(chunk):
+            match piece.kind:
+                case PieceKind.FRAME:
+                    self._hid_last_frame = self._is_hidden(piece.data)
+                case PieceKind.OVERSIZE | PieceKind.OVERSIZE_END:
+                    self._hid_last_frame = False
+                    self._note_oversize(piece.data)
+                    if piece.kind is PieceKind.OVERSIZE_END:
+                        self.is_complete = self._read_oversize() or self.is_complete
+                case PieceKind.TRAILING_LF:
+                    pass
+            if not self._hid_last_frame:
+                (self._held if self.is_complete else relayed).extend(piece.data)
+        return bytes(relayed)
+
+    def take_held(self) -> bytes:
+        """The closing frame and what has come after it, once its usage event is safe."""
+        held = bytes(self._held)
+        self._held.clear()
+        return held
+
+    def take_rest(self) -> bytes:
+        """At the stream's end: what is still held, and an unfinished last frame."""
+        was_oversize, rest = self._cutter.is_oversize, self._cutter.rest()
+        is_hidden = False
+        if was_oversize:
+            self._note_oversize(rest)
+            self._read_oversize()
+        elif rest:
+            is_hidden = self._is_hidden(rest)
+        return self.take_held() + (b"" if is_hidden else rest)
+
+    def cut_notice(self) -> bytes:
+        """An error frame; the frame that was cut is ended first, or a parser would take it for one."""
+        return (b"" if self.takes_comments else b"\n\n") + _CUT_FRAME
+
+    def _is_hidden(self, frame: bytes) -> bool:
+        data = frame_data(frame)
+        if data == b"[DONE]":
+            self.is_complete = True
+            return False
+        if self.model is None and (named := _MODEL.search(data)):
+            self.model = named[1].decode(errors="replace")
+        self.seen.add(data)
+        says_usage = _USAGE_KEY in data and (
+            data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data))
+        )
+        if not (says_usage or b'"error"' in data or _is_typed(data)):
+            return False
+        return self._read_frame(data, says_usage)
+
+    def _read_frame(self, data: bytes, says_usage: bool) -> bool:
+        if not says_usage and not any(kind in data for kind in _ERROR_OR_END):
+            return False
+        document = json_object(data)
+        if document is None:
+            return False
+        kind = str(document.get("type"))
+        if kind in _TERMINAL_TYPES:
+            self.is_complete = True
+        if isinstance(document.get("error"), dict) or kind in {"error", "response.failed"}:
+            self.has_error = True
+        response = document.get("response")
+        source = response if isinstance(response, dict) else document
+        usage = source.get("usage")
+        if not isinstance(usage, dict):
+            return False
+        self.usage_raw = usage
+        self.model = model_name(source.get("model")) or self.model
+        return self.hides_usage and document.get("choices") == []
+
+    def _note_oversize(self, data: bytes) -> None:
+        if len(self._oversize_head) < _HEAD_BYTES:
+            self._oversize_head += data[: _HEAD_BYTES - len(self._oversize_head)]
+        self._oversize_tail = (self._oversize_tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
+
+    def _read_oversize(self) -> bool:
+        """Read what is kept of a frame too long to parse; whether it is a closing one.
+
+        Its type stands at its beginning, its usage near its end, in a `response` where there is one.
+        """
+        found = _OVERSIZE_TYPE.search(self._oversize_head)
+        tail, self._oversize_head, self._oversize_tail = self._oversize_tail, b"", b""
+        if found is None:
+            return False
+        self.has_error = self.has_error or found[1] == b"response.failed"
+        reading = read_tail(tail, level=2 if found[1].startswith(b"response.") else 1)
+        self.usage_raw = reading.usage_raw or self.usage_raw
+        self.model = self.model or reading.model
+        return True
+
+
+@dataclass(slots=True)
+class ByteReader:
+    """Follows an answer that is no event stream: audio, or JSON too long to hold.
+
+    Its last byte is held until the usage event is safe, so nobody has a whole answer that is not
+    counted. Where it is JSON, the usage is read from its end.
+    """
+
+    tells_usage: bool
+    is_complete: bool = False
+    has_error: bool = False
+    takes_comments: bool = False
+    seen: SeenContent = field(default_factory=SeenContent)
+    _held: bytes = b""
+    _beginning: bytes = b""
+    _tail: bytes = b""
+
+    @property
+    def reading(self) -> Reading:
+        """What the ends of the answer so far say."""
+        return read_ends(self._beginning, self._tail) if self.tells_usage else Reading()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Take the next bytes; return those to relay now."""
+        if not chunk:
+            return b""
+        if self.tells_usage:
+            if len(self._beginning) < _HEAD_BYTES:
+                self._beginning += chunk[: _HEAD_BYTES - len(self._beginning)]
+            self._tail = (self._tail + chunk[-TAIL_BYTES:])[-TAIL_BYTES:]
+        relayed, self._held = self._held + chunk[:-1], chunk[-1:]
+        return relayed
+
+    def take_held(self) -> bytes:
+        """Nothing: there is no closing frame."""
+        return b""
+
+    def take_rest(self) -> bytes:
+        """The last byte."""
+        rest, self._held = self._held, b""
+        return rest
+
+    def cut_notice(self) -> bytes:
+        """Nothing: what is cut is short of its length or its last chunk."""
+        return b""
+
+
+def _is_typed(data: bytes) -> bool:
+    """Whether a frame is of an API whose events carry a type: Responses, images, audio."""
+    return _TYPED.search(data, 0, 200) is not None
+
+
+def _string(text: bytes) -> str:
+    try:
+        return str(json.loads(b'"%b"' % text))
+    except ValueError:
+        return ""  # not UTF-8: an estimate does without it

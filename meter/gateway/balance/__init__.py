@@ -1,0 +1,1 @@
+"""Who answers: choosing a backend, failing over to the next."""

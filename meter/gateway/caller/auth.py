@@ -1,0 +1,233 @@
+"""Verifies a caller's Entra ID access token and says who it is.
+
+Rules: RFC 7519, RFC 8725 (JWT best practice) and Microsoft's access-token reference. The caller
+learns only that the token was not accepted; the reason goes to the log.
+"""
+
+import base64
+import hashlib
+import json
+import logging
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import jwt
+
+from meter.errors import Forbidden, Unauthenticated
+from meter.gateway.caller.jwks import KeyRing, KeySet
+from meter.ports import Clock
+from meter.usage import MAX_SUBJECT_CHARS, Principal, is_writable
+
+MAX_TOKEN_CHARS = 16_384
+LEEWAY_SECONDS = 60
+MAX_CACHED_TOKENS = 10_000
+UNAUTHENTICATED_MESSAGE = (
+    "Unauthorized. Access token is missing, invalid, audience is incorrect, or has expired."
+)
+FORBIDDEN_MESSAGE = "The token is valid, but does not carry the permission to call this API."
+
+_FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"})
+_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_KID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}", re.ASCII)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRules:
+    """Who is let in. Empty allow-lists and requirements mean no such rule."""
+
+    issuers: frozenset[str]
+    audiences: frozenset[str]
+    algorithms: frozenset[str] = frozenset({"RS256"})
+    allowed_tenants: frozenset[str] = frozenset()
+    allowed_apps: frozenset[str] = frozenset()
+    required_roles: frozenset[str] = frozenset()
+    required_scopes: frozenset[str] = frozenset()
+    subject_claim: str = "sub"
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    principal: Principal
+    not_before: float
+    expires_at: float
+    keys: KeySet
+
+
+@dataclass(slots=True)
+class TokenVerifier:
+    """Verifies tokens by the rules, remembering what it verified by the token's SHA-256."""
+
+    rules: TokenRules
+    keys: KeyRing
+    clock: Clock
+    _cache: OrderedDict[bytes, _Verified] = field(default_factory=OrderedDict)
+
+    async def verify(self, token: str) -> Principal:
+        """Who the token speaks for. Raises Unauthenticated, Forbidden or KeysUnavailable."""
+        now = self.clock.now().timestamp()
+        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+            raise _refuse("token_too_long_or_not_ascii")
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._cache.get(digest)
+        if known is not None and self._holds(known, now):
+            self._cache.move_to_end(digest)
+            return known.principal
+        verified = await self._verify(token, now)
+        self._cache[digest] = verified
+        if len(self._cache) > MAX_CACHED_TOKENS:
+            self._cache.popitem(last=False)
+        return verified.principal
+
+    def _holds(self, known: _Verified, now: float) -> bool:
+        in_time = known.not_before <= now < known.expires_at
+        return in_time and self.keys.is_current(known.principal.issuer, known.keys)
+
+    async def _verify(self, token: str, now: float) -> _Verified:
+        algorithm, kid = _read_header(token, self.rules.algorithms)
+        issuer = _unverified_issuer(token)
+        if issuer not in self.rules.issuers:
+            raise _refuse("issuer")
+        found = await self.keys.key_for(issuer, kid)
+        if found is None:
+            raise _refuse("unknown_kid")
+        key, key_set = found
+        if algorithm not in key.algorithms:
+            raise _refuse("algorithm_not_of_key")
+        try:
+            claims = jwt.decode(
+                token,
+                key=key.key,
+                algorithms=[algorithm],
+                audience=sorted(self.rules.audiences),
+                issuer=issuer,
+                # Times are checked below, against the clock we are given.
+                options={
+                    "require": ["exp", "aud", "iss"],
+                    "verify_exp": False,
+                    "verify_nbf": False,
+                    "verify_iat": False,
+                },
+            )
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as exc:
+            raise _refuse(type(exc).__name__) from None
+        not_before, expires_at = _check_times(claims, now)
+        principal = self._principal(claims, issuer)
+        self._authorize(claims, principal)
+        return _Verified(principal, not_before, expires_at, key_set)
+
+    def _principal(self, claims: Mapping[str, object], issuer: str) -> Principal:
+        subject = claims.get(self.rules.subject_claim)
+        if not is_subject(subject):
+            raise _refuse("subject")
+        return Principal(
+            subject=str(subject),
+            issuer=issuer,
+            tenant=_text(claims.get("tid")),
+            object_id=_text(claims.get("oid")),
+            client_app=_text(claims.get("azp")) or _text(claims.get("appid")),
+        )
+
+    def _authorize(self, claims: Mapping[str, object], principal: Principal) -> None:
+        rules = self.rules
+        if rules.allowed_tenants and principal.tenant not in rules.allowed_tenants:
+            raise _refuse("tenant")
+        if rules.allowed_apps and principal.client_app not in rules.allowed_apps:
+            raise _forbid("client_app")
+        roles = claims.get("roles")
+        held_roles = {r for r in roles if isinstance(r, str)} if isinstance(roles, list) else set()
+        held_scopes = (_text(claims.get("scp")) or "").split()
+        if rules.required_roles or rules.required_scopes:
+            has_role = not rules.required_roles.isdisjoint(held_roles)
+            has_scope = not rules.required_scopes.isdisjoint(held_scopes)
+            if not (has_role or has_scope):
+                raise _forbid("roles_or_scopes")
+
+
+def is_subject(value: object) -> bool:
+    """Whether a value can be billed: 1-255 characters that UTF-8 can write."""
+    return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT_CHARS and is_writable(value)
+
+
+def _read_header(token: str, algorithms: frozenset[str]) -> tuple[str, str]:
+    if not _COMPACT.fullmatch(token):
+        raise _refuse("not_compact")
+    for part in token.split("."):
+        if not _is_canonical(part):
+            raise _refuse("base64url")
+    header = _json_part(token, 0)
+    if _FORBIDDEN_HEADERS & header.keys():
+        raise _refuse("header_parameter")
+    kind = header.get("typ")
+    if kind is not None and not (isinstance(kind, str) and kind.lower() in {"jwt", "at+jwt"}):
+        raise _refuse("typ")
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if not isinstance(algorithm, str) or algorithm not in algorithms:
+        raise _refuse("algorithm")
+    if not isinstance(kid, str) or not _KID.fullmatch(kid):
+        raise _refuse("kid")
+    return algorithm, kid
+
+
+def _is_canonical(part: str) -> bool:
+    try:
+        decoded = base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+    except ValueError:
+        return False
+    return base64.urlsafe_b64encode(decoded).rstrip(b"=").decode() == part
+
+
+def _unverified_issuer(token: str) -> str | None:
+    return _text(_json_part(token, 1).get("iss"))
+
+
+def _json_part(token: str, index: int) -> Mapping[str, object]:
+    part = token.split(".")[index]
+    try:
+        document = json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+    except (ValueError, RecursionError):
+        raise _refuse("json") from None
+    if not isinstance(document, dict):
+        raise _refuse("json")
+    return document
+
+
+def _check_times(claims: Mapping[str, object], now: float) -> tuple[float, float]:
+    """The span of time in which the token holds, leeway included."""
+    expires = _moment(claims, "exp")
+    not_before = max(_moment(claims, "nbf", default=0), _moment(claims, "iat", default=0))
+    span = not_before - LEEWAY_SECONDS, expires + LEEWAY_SECONDS
+    if now >= span[1]:
+        raise _refuse("expired")
+    if now < span[0]:
+        raise _refuse("not_yet_valid")
+    return span
+
+
+def _moment(claims: Mapping[str, object], name: str, *, default: float | None = None) -> float:
+    value = claims.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise _refuse(name)
+    try:
+        datetime.fromtimestamp(value, tz=UTC)
+    except (ValueError, OverflowError, OSError):
+        raise _refuse(name) from None
+    return float(value)
+
+
+def _text(value: object) -> str | None:
+    return str(value) if is_subject(value) else None
+
+
+def _refuse(reason: str) -> Unauthenticated:
+    log.info("token_refused reason=%s", reason)
+    return Unauthenticated(UNAUTHENTICATED_MESSAGE)
+
+
+def _forbid(reason: str) -> Forbidden:
+    log.info("caller_forbidden reason=%s", reason)
+    return Forbidden(FORBIDDEN_MESSAGE)

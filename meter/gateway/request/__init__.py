@@ -1,0 +1,1 @@
+"""What is asked: address, operation, body and deployment."""

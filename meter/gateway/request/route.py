@@ -1,0 +1,147 @@
+"""Reads a request line: which operation is called, for which deployment, in which address style.
+
+Deny by default: a raw path that is not exactly one of the known forms (`operations.py`) is refused,
+so nothing encoded, doubled or dotted can reach a backend. The upstream path is built anew.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import parse_qsl
+
+from meter.errors import BadRequest, MethodNotAllowed, NotServed
+from meter.gateway.request.operations import NOT_SERVED, TABLE, Operation, Place, Served
+
+MAX_REMEMBERED = 2_048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A known request line. `deployment` is None where the body names it, or nothing does."""
+
+    served: Served
+    deployment: str | None
+    stored_id: str | None
+    api_version: str | None
+    v1: bool
+    query: str
+
+    @property
+    def operation(self) -> Operation:
+        """The operation that is called."""
+        return self.served.operation
+
+    def upstream_path(self, deployment: str) -> str:
+        """The path and query to ask a backend for, with that backend's deployment name."""
+        tail = self.served.tail
+        if self.stored_id is not None:
+            tail = tail.replace("{id}", self.stored_id)
+        if self.v1:
+            path = f"/openai/v1/{tail}"
+        elif self.deployment is None:
+            path = f"/openai/{tail}"
+        else:
+            path = f"/openai/deployments/{deployment}/{tail}"
+        return f"{path}?{self.query}" if self.query else path
+
+
+@lru_cache(maxsize=MAX_REMEMBERED)
+def parse_route(method: str, raw_path: str, query: str) -> Route:
+    """Decide what is called. Raises NotServed (404), MethodNotAllowed (405) or BadRequest (query).
+
+    HEAD is served as GET; the server leaves the body out. Applications send the same few request
+    lines over and over, so the latest are remembered.
+    """
+    address = _parse_address(raw_path)
+    wanted = "GET" if method == "HEAD" else method
+    found = next((served for served in address.served if served.method == wanted), None)
+    if found is None:
+        raise MethodNotAllowed(_methods(address.served))
+    if not _QUERY.fullmatch(query):
+        raise BadRequest("The query string holds characters that are not allowed.")
+    api_versions = [value for name, value in parse_qsl(query) if name == "api-version"]
+    return Route(
+        served=found,
+        deployment=address.deployment,
+        stored_id=address.stored_id,
+        api_version=api_versions[0][:64] if api_versions else None,
+        v1=address.v1,
+        query=query,
+    )
+
+
+def allowed_methods(raw_path: str) -> tuple[str, ...]:
+    """The methods that an address takes. Raises NotServed (404)."""
+    return _methods(_parse_address(raw_path).served)
+
+
+def is_deployment_name(name: object) -> bool:
+    """Whether a value can name a deployment at all."""
+    return isinstance(name, str) and _DEPLOYMENT.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class _Address:
+    served: tuple[Served, ...]
+    deployment: str | None
+    stored_id: str | None
+    v1: bool
+
+
+def _parse_address(raw_path: str) -> _Address:
+    match = _PATH.fullmatch(raw_path)
+    if match is None:
+        raise _not_served(raw_path)
+    tail, deployment = match["tail"], match["deployment"]
+    is_v1 = match["v1"] is not None
+    stored_id = None
+    rows = _BY_TAIL.get(tail, ())
+    if not rows and (stored := _STORED.fullmatch(tail)) is not None:
+        stored_id = stored["id"]
+        rows = _BY_TAIL.get(f"{stored['kind']}/{{id}}{stored['part'] or ''}", ())
+    if not is_v1:
+        place = Place.SHARED if deployment is None else Place.BY_DEPLOYMENT
+        rows = tuple(served for served in rows if served.place is place)
+    if not rows:
+        raise _not_served(raw_path)
+    return _Address(rows, deployment, stored_id, is_v1)
+
+
+def _methods(rows: tuple[Served, ...]) -> tuple[str, ...]:
+    methods = [served.method for served in rows]
+    return (*methods, "HEAD", "OPTIONS") if "GET" in methods else (*methods, "OPTIONS")
+
+
+def _not_served(raw_path: str) -> NotServed:
+    match = _FAMILY.match(raw_path)
+    family = NOT_SERVED.get(match["family"]) if match else None
+    reason = "Resource not found." if family is None else f"{family} is not served here."
+    return NotServed(f"{reason} {_WHAT_IS_SERVED}")
+
+
+def _by_tail() -> dict[str, tuple[Served, ...]]:
+    rows: dict[str, tuple[Served, ...]] = {}
+    for served in TABLE:
+        rows[served.tail] = (*rows.get(served.tail, ()), served)
+    return rows
+
+
+_BY_TAIL = _by_tail()
+_WHAT_IS_SERVED = (
+    "This gateway relays what it can meter: "
+    + ", ".join(served.tail for served in TABLE if served.is_charged)
+    + ", stored responses and the list of models, under /openai/deployments/{deployment}/, /openai/ "
+    "and /openai/v1/."
+)
+_DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PATH = re.compile(
+    r"/openai/(?:deployments/(?P<deployment>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,64})/|(?P<v1>v1/))?"
+    r"(?P<tail>[a-z]+(?:/[A-Za-z0-9._-]+){0,2})",
+    re.ASCII,
+)
+_STORED = re.compile(
+    r"(?P<kind>responses|models)/(?P<id>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,128})(?P<part>/[a-z_]+)?",
+    re.ASCII,
+)
+_FAMILY = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?(?P<family>[a-z_-]+)(?:/|$)", re.ASCII)
+_QUERY = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]{0,2048}", re.ASCII)

@@ -1,0 +1,202 @@
+"""`meter.ports.UsageSink`: the hub first, then the outbox, then the log.
+
+| the hub                     | the outbox | the event is in        | the call waits for           |
+|-----------------------------|------------|------------------------|------------------------------|
+| acknowledges in time        |            | the hub                | the hub                      |
+| refuses, or is slow         | keeps it   | the outbox             | the hub, then the outbox     |
+| is known to refuse          | keeps it   | the outbox             | the outbox                   |
+| is known to refuse, a probe | keeps it   | the outbox and the hub | the outbox                   |
+| is known to refuse          | fails      | the hub, tried at last | the outbox, then the hub     |
+| any of these                | fails      | the log, in full       | both                         |
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from meter.adapters.eventhub import Hub
+from meter.ports import Outbox
+from meter.publishing.circuit import Admission, HubCircuit
+from meter.usage import UsageEvent, encode_event
+
+OUTBOX_PATIENCE = 5.0
+MAX_PENDING = 10_000  # more would fill the memory of an instance whose hub and storage are down
+MAX_UNAWAITED = 1_000
+MAX_KEPT_TOGETHER = 100
+MAX_WRITERS = 4
+# Of the time there is for closing: the hub's part and the outbox's part; the log gets the rest.
+HUB_SHARE, OUTBOX_SHARE = 0.25, 0.5
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Unkept:
+    """An event on its way to the outbox."""
+
+    event: UsageEvent
+    kept: asyncio.Future[None]
+
+
+class PublishingSink:
+    """Publishes events. Never raises, and never drops an event without a line in the log.
+
+    Not more than `MAX_PENDING` events are pending; beyond, they go to the log at once. In the
+    background a call does not wait, until `MAX_UNAWAITED` events are pending.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        outbox: Outbox,
+        circuit: HubCircuit,
+        *,
+        acknowledge_timeout_seconds: float,
+        waits_for_acknowledgement: bool,
+    ) -> None:
+        self._hub = hub
+        self._outbox = outbox
+        self._circuit = circuit
+        self._hub_seconds = acknowledge_timeout_seconds
+        # Long enough for a retry of a slow write; the caller waits meanwhile.
+        self._outbox_seconds = OUTBOX_PATIENCE * acknowledge_timeout_seconds
+        self._waits = waits_for_acknowledgement
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._windows: set[asyncio.Timeout] = set()
+        self._unkept: list[_Unkept] = []
+        self._writers = 0
+
+    async def publish(self, event: UsageEvent) -> None:
+        """Return when the event is safe; at once when publishing runs in the background."""
+        if len(self._tasks) >= MAX_PENDING:
+            _log_in_full(event)
+            return
+        task = self._start(self._publish(event))
+        if self._waits or len(self._tasks) > MAX_UNAWAITED:
+            # Shielded: a caller that leaves must not take its usage event with it.
+            await asyncio.shield(task)
+
+    def hurry(self, seconds: float) -> None:
+        """Have all that is pending, and all that still comes, safe or in the log in that time."""
+        loop = asyncio.get_running_loop()
+        self._hub_seconds = min(self._hub_seconds, HUB_SHARE * seconds)
+        self._outbox_seconds = min(self._outbox_seconds, OUTBOX_SHARE * seconds)
+        hurried = loop.time() + self._hub_seconds
+        for window in self._windows:
+            if not window.expired():
+                window.reschedule(min(window.when() or hurried, hurried))
+
+    async def close(self, seconds: float) -> None:
+        """Return when all that was taken is safe or, after that time, in the log."""
+        self.hurry(seconds)
+        loop = asyncio.get_running_loop()
+        end = loop.time() + seconds
+        while self._tasks and loop.time() < end:
+            await asyncio.wait(self._tasks, timeout=end - loop.time())
+        late = tuple(self._tasks)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+    def _start[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _publish(self, event: UsageEvent) -> None:
+        is_safe = False
+        try:
+            is_safe = await self._has_published(event)
+        except asyncio.CancelledError:
+            pass  # the process ends: the log line is what stays of the event
+        except Exception:
+            # An event is never dropped for a fault that nobody foresaw.
+            log.exception("publishing_failed_unexpectedly")
+        if not is_safe:
+            _log_in_full(event)
+
+    async def _has_published(self, event: UsageEvent) -> bool:
+        encoded = encode_event(event)
+        probe: asyncio.Task[str | None] | None = None
+        match self._circuit.admit():
+            case Admission.TRY:
+                refusal = await self._send(event.subject, encoded)
+                if refusal is None:
+                    return True
+                log.warning("event_goes_to_outbox reason=%s", refusal)
+                return await self._keep(event)
+            case Admission.PROBE:
+                # Beside the outbox: its call shall not wait for a hub that may still be down.
+                probe = self._start(self._send(event.subject, encoded, is_probe=True))
+            case Admission.SKIP:
+                pass
+        if await self._keep(event):
+            return True
+        return await (probe or self._send(event.subject, encoded)) is None
+
+    async def _send(self, subject: str, encoded: bytes, *, is_probe: bool = False) -> str | None:
+        """Why the hub did not take the event; None when it did."""
+        window = asyncio.timeout(self._hub_seconds)
+        self._windows.add(window)
+        try:
+            async with window:
+                await self._hub.send(subject, [encoded])
+        except Exception as exc:
+            reason = str(exc) or "no answer in time"
+            self._circuit.failed(reason, is_probe=is_probe)
+            return reason
+        finally:
+            self._windows.discard(window)
+        self._circuit.acknowledged()
+        return None
+
+    async def _keep(self, event: UsageEvent) -> bool:
+        """Whether the outbox has taken the event."""
+        kept = asyncio.get_running_loop().create_future()
+        self._unkept.append(_Unkept(event, kept))
+        if self._writers < MAX_WRITERS:
+            self._writers += 1
+            self._start(self._write_unkept())
+        try:
+            async with asyncio.timeout(self._outbox_seconds):
+                await kept
+        except Exception as exc:
+            log.warning("outbox_refuses reason=%s", str(exc) or "no answer in time")
+            return False
+        return True
+
+    async def _write_unkept(self) -> None:
+        """Write what waits, together, until nothing waits."""
+        try:
+            while batch := self._take_unkept():
+                try:
+                    async with asyncio.timeout(self._outbox_seconds):
+                        await self._outbox.keep([each.event for each in batch])
+                except Exception as exc:
+                    for each in batch:
+                        if not each.kept.done():
+                            each.kept.set_exception(exc)
+                else:
+                    log.info("events_in_outbox count=%d", len(batch))
+                    for each in batch:
+                        if not each.kept.done():
+                            each.kept.set_result(None)
+        finally:
+            self._writers -= 1
+
+    def _take_unkept(self) -> list[_Unkept]:
+        live = [each for each in self._unkept if not each.kept.done()]
+        self._unkept = live[MAX_KEPT_TOGETHER:]
+        return live[:MAX_KEPT_TOGETHER]
+
+
+def _log_in_full(event: UsageEvent) -> None:
+    """The last resort: the log is then the only place that knows of this call."""
+    try:
+        text = encode_event(event).decode()
+    except Exception:  # what cannot be encoded can still be read by a person
+        text = repr(event)
+    log.critical("usage_event_unpublished event=%s", text)

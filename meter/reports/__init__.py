@@ -1,0 +1,1 @@
+"""Turns the tables into reports."""

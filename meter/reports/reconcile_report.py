@@ -1,0 +1,183 @@
+"""Writes a reconciliation: a table for people in a narrow terminal, JSON for programs."""
+
+import json
+from collections.abc import Iterable, Iterator
+from enum import StrEnum
+
+from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
+from meter.terminal import aligned, cut, printable
+from meter.window import Window
+
+MOST_HOURS = 10
+_MOST_NAMES = 3
+_LONGEST_LABEL = 32
+
+
+class Form(StrEnum):
+    """How a reconciliation is written."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+def write_reconciliation(found: Reconciliation, form: Form) -> str:
+    """The reconciliation as text, ending with a line end."""
+    match form:
+        case Form.TABLE:
+            return _as_table(found)
+        case Form.JSON:
+            return _as_json(found)
+
+
+def verdict(found: Reconciliation) -> str:
+    """The verdict in one line."""
+    if not found.judged:
+        return "NOTHING COMPARED: no deployment is served by known accounts alone"
+    size = f"difference {_signed(found.total.difference('total_tokens'))} tokens"
+    if found.total.recorded.total_tokens:
+        size += f" ({_percent(found.total, 'total_tokens')})"
+    if found.agrees:
+        return f"AGREES within {_tolerance(found)}: {size}"
+    labels = [_shortened(line.label) for line in found.beyond]
+    names = ", ".join(labels[:_MOST_NAMES])
+    if len(labels) > _MOST_NAMES:
+        names += f" and {len(labels) - _MOST_NAMES} more"
+    return f"DIFFERS beyond {_tolerance(found)}: {size}, in {names}"
+
+
+type _Cells = tuple[str, ...]
+
+_COLUMNS = ("counted", "azure", "difference", "%", "")
+_TEXTS = {0, len(_COLUMNS)}
+
+
+def _as_table(found: Reconciliation) -> str:
+    question = found.question
+    parts = [[f"{question.first.name} to {question.last.name}, whole hours, UTC"]]
+    compared = [line for line in found.lines if line.standing is not Standing.NOT_COMPARABLE]
+    if compared:
+        rows = [row for line in compared for row in _line_rows(line)]
+        total = _row("total", found.total, "total_tokens", "")
+        parts.append(aligned(("tokens", *_COLUMNS), rows, total, text_columns=_TEXTS))
+    if differing := _differing_hours(compared):
+        shown = differing[:MOST_HOURS]
+        rows = [_hour_row(line, window, pair) for line, window, pair in shown]
+        parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
+        if len(differing) > len(shown):
+            parts[-1].append(f"... and {len(differing) - len(shown)} more hours: --format json")
+    reasons = [
+        f"not comparable: {printable(line.label)}, "
+        f"{line.sums.counted.total_tokens:,} tokens counted; {printable(line.reason)}"
+        for line in found.lines
+        if line.standing is Standing.NOT_COMPARABLE
+    ]
+    parts += [reasons, [f"note: {note}" for note in question.notes], [verdict(found)]]
+    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+
+
+def _line_rows(line: Line) -> Iterator[_Cells]:
+    pair = line.sums
+    yield _row(_shortened(line.label), pair, "total_tokens", line.standing)
+    if pair.gap:
+        yield _row("  prompt", pair, "prompt_tokens", "")
+        yield _row("  completion", pair, "completion_tokens", "")
+        yield _row("  calls", pair, "calls", _uncertain(pair))
+
+
+def _hour_row(line: Line, window: Window, pair: Pair) -> _Cells:
+    remarks = ", ".join(filter(None, (_shortened(line.label), _uncertain(pair))))
+    return _row(window.name, pair, "total_tokens", remarks)
+
+
+def _row(label: str, pair: Pair, name: str, remark: str) -> _Cells:
+    return (
+        label,
+        f"{getattr(pair.counted, name):,}",
+        f"{getattr(pair.recorded, name):,}",
+        _signed(pair.difference(name)),
+        _percent(pair, name),
+        remark,
+    )
+
+
+def _differing_hours(lines: Iterable[Line]) -> list[tuple[Line, Window, Pair]]:
+    found = [(line, *hour) for line in lines for hour in line.hours.items() if hour[1].gap]
+    return sorted(found, key=lambda each: (-each[2].gap, each[1], each[0].label))
+
+
+def _uncertain(pair: Pair) -> str:
+    """How many calls had no exact tokens: they may explain a difference."""
+    counts = {
+        "estimated": pair.counted.estimated_calls,
+        "missing": pair.counted.missing_calls,
+    }
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+
+
+def _signed(number: int) -> str:
+    return f"{number:+,}" if number else "0"
+
+
+def _percent(pair: Pair, name: str) -> str:
+    share = _share(pair, name)
+    return "-" if share is None else f"{share:+.2f}%" if share else "0.00%"
+
+
+def _share(pair: Pair, name: str) -> float | None:
+    """The difference in per cent of Azure's number; None where Azure has none."""
+    recorded: int = getattr(pair.recorded, name)
+    if recorded:
+        return round(100 * pair.difference(name) / recorded, 6)
+    return None if pair.difference(name) else 0.0
+
+
+def _tolerance(found: Reconciliation) -> str:
+    return f"{float(found.question.tolerance * 100):g}%"
+
+
+def _shortened(label: str) -> str:
+    return cut(printable(label), _LONGEST_LABEL)
+
+
+def _as_json(found: Reconciliation) -> str:
+    question = found.question
+    document = {
+        "from": question.first.name,
+        "to": question.last.name,
+        "tolerance_percent": float(question.tolerance * 100),
+        "agrees": found.agrees,
+        "verdict": verdict(found),
+        "total": _numbers(found.total),
+        "deployments": [_line_json(line, found) for line in found.lines],
+        "notes": list(question.notes),
+    }
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _line_json(line: Line, found: Reconciliation) -> dict[str, object]:
+    return {
+        "deployments": list(line.names),
+        "azure": [{"resource_id": own.resource_id, "deployment": own.name} for own in line.own],
+        "standing": line.standing,
+        "reason": line.reason,
+        "is_beyond_tolerance": line in found.beyond,
+        **_numbers(line.sums),
+        "differing_hours": [
+            {"hour": window.name, **_numbers(pair)} for _, window, pair in _differing_hours([line])
+        ],
+    }
+
+
+def _numbers(pair: Pair) -> dict[str, object]:
+    numbers: dict[str, object] = {
+        name: {
+            "counted": getattr(pair.counted, name),
+            "azure": getattr(pair.recorded, name),
+            "difference": pair.difference(name),
+            "percent": _share(pair, name),
+        }
+        for name in (*JUDGED_TOKENS, "calls")
+    }
+    numbers["estimated_calls"] = pair.counted.estimated_calls
+    numbers["missing_calls"] = pair.counted.missing_calls
+    return numbers

@@ -1,0 +1,1 @@
+"""Keeps the tables right: sweep, retention, rebuild, replay, adjustments."""

@@ -1,0 +1,253 @@
+"""Checks a ledger against itself: each sum must be what the markers of its calls add up to.
+
+A marker and the sums it adds to were written in one transaction, so a difference is damage: rows
+that were changed or deleted by hand, or a defect. Markers are the truth, since each stands for one
+call; sums can be made right from them.
+
+Calls are counted while the check reads. A sum that looks wrong is therefore looked at again: its
+markers, read after one state of the sum and before another, must add up to something between the
+two; where the sum did not move that is the sum itself.
+"""
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from meter.adjustment import Correction
+from meter.ledger.fold import Sums, fold
+from meter.ledger.keys import (
+    CALL_PREFIX,
+    FIRST_KEY,
+    LAST_KEY,
+    SUM_PREFIX,
+    SumKey,
+    ledger_table,
+    unescape,
+)
+from meter.ledger.markers import read_marker
+from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
+from meter.ledger.rows import SumRow, cleared_adjustments, key_columns, read_revision, sums_columns
+from meter.ledger.subjects import SUBJECTS_PARTITION, SUBJECTS_TABLE
+from meter.ports import Row, RowStore, Written
+from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_of, readable
+from meter.window import Period, Window, parse_window, window_of
+
+MAX_LOOKS = 5
+SUM_KEY_PARTS = 5  # prefix, window, deployment, model, tier
+
+
+@dataclass(slots=True, kw_only=True)
+class Share:
+    """One subject's share of a month's ledger: its sums, and what its markers add up to."""
+
+    partition: str
+    month: Window
+    calls: int = 0
+    counted: dict[SumKey, Sums] = field(default_factory=dict)
+    sums: dict[str, Row] = field(default_factory=dict)
+    unreadable: list[str] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Take in one row of the partition."""
+        try:
+            if row.key.startswith(CALL_PREFIX):
+                self._add_marker(row)
+            else:
+                self._add_sum(row)
+        except ValueError as exc:
+            self.unreadable.append(str(exc))
+
+    def _add_marker(self, row: Row) -> None:
+        call = read_marker(row)
+        if window_of(call.time, Period.MONTH) != self.month:
+            raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
+        self.calls += not isinstance(call, Correction)
+        for key, sums in fold([call]).items():
+            known = self.counted.get(key)
+            self.counted[key] = sums if known is None else known + sums
+
+    def _add_sum(self, row: Row) -> None:
+        parts = row.key.split("|")
+        if not row.key.startswith(SUM_PREFIX) or len(parts) != SUM_KEY_PARTS:
+            raise ValueError(f"{row.key} is neither a marker nor a sum")
+        if not parse_window(parts[1]).name.startswith(self.month.name):
+            raise ValueError(f"{row.key} is of another month")
+        self.sums[row.key] = row
+
+
+async def read_shares(store: RowStore, month: Window) -> AsyncIterator[Share]:
+    """The shares of all subjects, one after the other. Raises StorageUnavailable."""
+    share: Share | None = None
+    rows = store.scan(ledger_table(month), first_partition=FIRST_KEY, last_partition=LAST_KEY)
+    async for partition, row in rows:
+        if share is None or share.partition != partition:
+            if share is not None:
+                yield share
+            share = Share(partition=partition, month=month)
+        share.add(row)
+    if share is not None:
+        yield share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audited:
+    """A share as it was seen last, what was found in it, and the sums that are still wrong."""
+
+    share: Share
+    differences: list[Difference]
+    damaged: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Audit:
+    """Checks shares, and makes sums right where it is told to."""
+
+    store: RowStore
+    month: Window
+    repairs: bool
+
+    async def check(self, share: Share) -> Audited:
+        """Check one share, and again where it moved. Raises StorageUnavailable."""
+        repaired: dict[str, tuple[WrongColumn, ...]] = {}
+        wrong = _wrong_sums(share, share.sums)
+        for look in range(MAX_LOOKS if wrong else 0):
+            before, share = share, await self._read(share.partition)
+            wrong = _wrong_sums(share, before.sums)
+            if not wrong or not self.repairs or share.unreadable or look == MAX_LOOKS - 1:
+                break
+            for key in await self._repair(share, before.sums, wrong):
+                repaired[key] = wrong[key]
+        differences = [
+            *(_unreadable(share, text) for text in share.unreadable),
+            *_differences(share, repaired, is_repaired=True),
+            *_differences(share, wrong, is_repaired=False),
+        ]
+        return Audited(share=share, differences=differences, damaged=frozenset(wrong))
+
+    async def _read(self, partition: str) -> Share:
+        share = Share(partition=partition, month=self.month)
+        rows = self.store.scan(
+            ledger_table(self.month), first_partition=partition, last_partition=partition
+        )
+        async for _, row in rows:
+            share.add(row)
+        return share
+
+    async def _repair(
+        self,
+        share: Share,
+        before: Mapping[str, Row],
+        wrong: Mapping[str, tuple[WrongColumn, ...]],
+    ) -> list[str]:
+        subject = await self._subject_of(share.partition)
+        if subject is None:
+            return []
+        right = {
+            key.row_key(): SumRow(subject=subject, key=key, sums=sums, revision=1)
+            for key, sums in share.counted.items()
+        }
+        by_window: defaultdict[str, list[str]] = defaultdict(list)
+        for key in wrong:
+            # What moved while its markers were read is looked at again first.
+            if _etag(before.get(key)) == _etag(share.sums.get(key)):
+                by_window[key.split("|")[1]].append(key)
+        repaired = []
+        for keys in by_window.values():
+            for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
+                part = keys[start : start + MAX_TRANSACTION_ROWS]
+                if await self._write(share, right, part):
+                    repaired += part
+        return repaired
+
+    async def _write(self, share: Share, right: Mapping[str, SumRow], keys: list[str]) -> bool:
+        insert, update, delete = [], [], []
+        for key in keys:
+            stored = share.sums.get(key)
+            if key not in right:
+                assert stored is not None, "a wrong sum is stored or counted"
+                delete.append(stored)
+                continue
+            columns = dict(right[key].columns())
+            if stored is None:
+                insert.append(Row(key=key, columns=columns))
+                continue
+            columns |= cleared_adjustments(stored.columns, columns)
+            columns["Revision"] = read_revision(stored.columns) + 1
+            update.append(Row(key=key, columns=columns, etag=stored.etag))
+        result = await self.store.write(
+            ledger_table(self.month), share.partition, insert=insert, update=update, delete=delete
+        )
+        return isinstance(result, Written)
+
+    async def _subject_of(self, partition: str) -> str | None:
+        subject = unescape(partition)
+        if subject is None:  # the key holds a hash only
+            rows = await self.store.read(SUBJECTS_TABLE, SUBJECTS_PARTITION, [partition])
+            found = rows[partition].columns.get("Subject") if partition in rows else None
+            subject = str(found) if found else None
+        return subject
+
+
+def _wrong_sums(share: Share, before: Mapping[str, Row]) -> dict[str, tuple[WrongColumn, ...]]:
+    """Sums that the markers cannot have added up to, by row key, with what is wrong.
+
+    The markers were read after the sums were as in `before`, and before they were as they are.
+    """
+    right = {
+        key.row_key(): {**key_columns(key), **sums_columns(sums)}
+        for key, sums in share.counted.items()
+    }
+    subject = unescape(share.partition)
+    wrong = {}
+    for key in sorted(right.keys() | share.sums.keys()):
+        columns = right.get(key, sums_columns(Sums()))
+        if key in right and subject is not None:
+            columns = {"Subject": subject, **columns}
+        found = _wrong_columns(columns, before.get(key), share.sums.get(key))
+        if found:
+            wrong[key] = found
+    return wrong
+
+
+def _wrong_columns(
+    right: Mapping[str, object], before: Row | None, after: Row | None
+) -> tuple[WrongColumn, ...]:
+    wrong = []
+    for name, value in right.items():
+        is_count = isinstance(value, int)
+        if not is_count and (before is None or after is None):
+            continue  # a row that is not there has counts of 0, and nothing else to be right
+        nothing = 0 if is_count else None
+        earlier = nothing if before is None else before.columns.get(name, nothing)
+        found = nothing if after is None else after.columns.get(name, nothing)
+        if not _lies_between(value, earlier, found):
+            wrong.append(WrongColumn(name, found, value))
+    return tuple(wrong)
+
+
+def _lies_between(value: object, one: object, other: object) -> bool:
+    match value, one, other:
+        case int(), int(), int():
+            return min(one, other) <= value <= max(one, other)
+        case datetime(), datetime(), datetime():
+            return min(one, other) <= value <= max(one, other)
+        case _:
+            return value == one == other
+
+
+def _differences(
+    share: Share, wrong: Mapping[str, tuple[WrongColumn, ...]], *, is_repaired: bool
+) -> list[Difference]:
+    return [
+        difference_of(Kind.WRONG_SUM, share.partition, key, columns, is_repaired=is_repaired)
+        for key, columns in wrong.items()
+    ]
+
+
+def _unreadable(share: Share, text: str) -> Difference:
+    return Difference(kind=Kind.UNREADABLE, subject=readable(share.partition), detail=text)
+
+
+def _etag(row: Row | None) -> str | None:
+    return None if row is None else row.etag

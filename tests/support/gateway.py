@@ -1,0 +1,315 @@
+"""Makes the front door's values for tests: signing keys, tokens, backends, streams, front doors."""
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+
+import jwt
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from jwt.algorithms import ECAlgorithm, RSAAlgorithm
+
+from meter.gateway.answer.estimate import Estimator
+from meter.gateway.answer.relay import Drains, RelayTimes
+from meter.gateway.backend import Backend
+from meter.gateway.balance.forward import Forwarder
+from meter.gateway.balance.pool import Pool
+from meter.gateway.caller.auth import TokenRules, TokenVerifier
+from meter.gateway.caller.jwks import KeyRing
+from meter.gateway.front_door import CallLimits, FrontDoor
+from meter.gateway.http import Answer, Request, StreamingAnswer
+from meter.ports import Headers, TokenCounter
+from meter.usage import Tier
+from tests.fakes.gateway import (
+    START,
+    FakeAnswer,
+    FakeClock,
+    FakeCredentials,
+    FakeKeySource,
+    FakeRequestBody,
+    FakeSink,
+    FakeSpool,
+    FakeUpstream,
+    FixedDice,
+)
+
+ISSUER = "https://login.example/tenant/v2.0"
+AUDIENCE = "api://meter"
+KID = "key-1"
+NOW = int(START.timestamp())
+CHAT_PATH = "/openai/deployments/gpt/chat/completions"
+CHAT_BODY = b'{"model":"gpt","messages":[{"role":"user","content":"secret prompt"}]}'
+STREAM_BODY = b'{"model":"gpt","stream":true,"messages":[]}'
+SERVED = (
+    b'{"id":"1","model":"gpt-4o-2024","choices":[{"message":{"content":"secret completion"}}],'
+    b'"usage":{"prompt_tokens":12,"completion_tokens":34,"total_tokens":46,'
+    b'"prompt_tokens_details":{"cached_tokens":5},'
+    b'"completion_tokens_details":{"reasoning_tokens":6}}}'
+)
+TEXT_FRAME = b'data: {"model":"gpt-4o","choices":[{"delta":{"content":"hi"}}],"usage":null}\n\n'
+USAGE_FRAME = (
+    b'data: {"model":"gpt-4o","choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,'
+    b'"total_tokens":7}}\n\n'
+)
+DONE_FRAME = b"data: [DONE]\n\n"
+
+
+@cache
+def rsa_key(bits: int = 2048, name: str = "") -> rsa.RSAPrivateKey:
+    """A key pair; another name gives another pair."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+@cache
+def ec_key() -> ec.EllipticCurvePrivateKey:
+    """A P-256 key pair."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def jwk(
+    kid: str | None = KID, key: rsa.RSAPrivateKey | None = None, **more: object
+) -> dict[str, object]:
+    """An RSA public key as its issuer publishes it."""
+    public = (key or rsa_key()).public_key()
+    document: dict[str, object] = {**RSAAlgorithm.to_jwk(public, as_dict=True)}
+    document.pop("key_ops", None)
+    return document | ({} if kid is None else {"kid": kid}) | {"use": "sig"} | more
+
+
+def ec_jwk(kid: str = "ec-1") -> dict[str, object]:
+    """The P-256 public key as its issuer publishes it."""
+    document = ECAlgorithm.to_jwk(ec_key().public_key(), as_dict=True)
+    return {**document, "kid": kid}
+
+
+def b64(data: bytes) -> str:
+    """Unpadded base64url."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def claims(**changes: object) -> dict[str, object]:
+    """The claims of a token that is let in; a change to None removes a claim."""
+    usual: dict[str, object] = {
+        "iss": ISSUER,
+        "aud": AUDIENCE,
+        "sub": "alice",
+        "iat": NOW - 10,
+        "nbf": NOW - 10,
+        "exp": NOW + 3600,
+        "tid": "tenant-1",
+        "oid": "object-1",
+        "azp": "app-1",
+    }
+    return {name: value for name, value in (usual | changes).items() if value is not None}
+
+
+def token(
+    header: Mapping[str, object] | None = None,
+    payload: Mapping[str, object] | None = None,
+    *,
+    key: rsa.RSAPrivateKey | None = None,
+) -> str:
+    """A token signed with RS256, whatever its header says; a header value of None removes it."""
+    usual: dict[str, object] = {"alg": "RS256", "typ": "JWT", "kid": KID}
+    head = {
+        name: value for name, value in (usual | dict(header or {})).items() if value is not None
+    }
+    body = claims() if payload is None else payload
+    signed = f"{b64(json.dumps(head).encode())}.{b64(json.dumps(body).encode())}"
+    signature = (key or rsa_key()).sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256())
+    return f"{signed}.{b64(signature)}"
+
+
+def ec_token(kid: str = "ec-1") -> str:
+    """A token signed with ES256."""
+    return jwt.encode(claims(), ec_key(), "ES256", headers={"kid": kid})
+
+
+RULES = TokenRules(issuers=frozenset({ISSUER}), audiences=frozenset({AUDIENCE}))
+
+
+def verifier(
+    clock: FakeClock, source: FakeKeySource | None = None, *, rules: TokenRules = RULES
+) -> TokenVerifier:
+    """A verifier that trusts the one issuer."""
+    source = source or FakeKeySource({ISSUER: [jwk()]})
+    return TokenVerifier(rules, KeyRing(source, clock, 30.0), clock)
+
+
+def backend(name: str = "a", *, priority: int = 1, weight: int = 1, own: str = "gpt") -> Backend:
+    """A backend that serves the deployment `gpt`."""
+    return Backend(
+        name=name,
+        url=f"https://{name}.example",
+        priority=priority,
+        weight=weight,
+        tier=Tier.PROVISIONED if priority == 1 else Tier.STANDARD,
+        deployments={"gpt": own},
+    )
+
+
+@dataclass
+class Door:
+    """A front door on fakes, and the fakes."""
+
+    upstream: FakeUpstream
+    backends: Sequence[Backend] = field(default_factory=lambda: [backend()])
+    clock: FakeClock = field(default_factory=FakeClock)
+    sink: FakeSink = field(default_factory=FakeSink)
+    keys: FakeKeySource = field(default_factory=lambda: FakeKeySource({ISSUER: [jwk()]}))
+    rules: TokenRules = RULES
+    credentials: FakeCredentials = field(default_factory=FakeCredentials)
+    drains: Drains = field(default_factory=lambda: Drains(most=10, seconds=5))
+    exposes_backend: bool = False
+    total_timeout_seconds: float = 5
+    max_concurrent_calls: int = 100
+    write_seconds: float = 5
+    keepalive_seconds: float = 20
+    first_keepalive_seconds: float = 60
+    max_frame_bytes: int = 4_194_304
+    max_buffered_bytes: int = 33_554_432
+    counter: TokenCounter | None = None
+    spool_room: int | None = None
+    spools: list[FakeSpool] = field(default_factory=list)
+
+    def new_spool(self) -> FakeSpool:
+        """A spool that tests can look at."""
+        self.spools.append(FakeSpool(room=self.spool_room))
+        return self.spools[-1]
+
+    def __post_init__(self) -> None:
+        self.pool = Pool(self.backends, FixedDice())
+        self.front_door = FrontDoor(
+            verifier=verifier(self.clock, self.keys, rules=self.rules),
+            forwarder=Forwarder(
+                pool=self.pool,
+                upstream=self.upstream,
+                credentials=self.credentials,
+                clock=self.clock,
+                first_byte_timeout_seconds=120,
+                max_buffered_bytes=self.max_buffered_bytes,
+            ),
+            sink=self.sink,
+            clock=self.clock,
+            dice=FixedDice(),
+            drains=self.drains,
+            limits=CallLimits(
+                times=RelayTimes(
+                    write_seconds=self.write_seconds,
+                    keepalive_seconds=self.keepalive_seconds,
+                    total_seconds=self.total_timeout_seconds,
+                ),
+                first_keepalive_seconds=self.first_keepalive_seconds,
+                max_concurrent_calls=self.max_concurrent_calls,
+                max_frame_bytes=self.max_frame_bytes,
+            ),
+            new_spool=self.new_spool,
+            estimator=Estimator(self.counter),
+            source="/aoai-meter/test",
+            exposes_backend=self.exposes_backend,
+        )
+
+    async def call(
+        self,
+        body: bytes | FakeRequestBody = CHAT_BODY,
+        *,
+        path: str = CHAT_PATH,
+        query: str = "api-version=2024-10-21",
+        method: str = "POST",
+        headers: Headers | None = None,
+    ) -> Answer | StreamingAnswer:
+        """One call; with a token that is let in unless headers are given."""
+        return await self.front_door.handle(
+            request(body, path=path, query=query, method=method, headers=headers)
+        )
+
+    @property
+    def in_flight(self) -> list[int]:
+        """How often backends were given out and not handed back, or handed back too often."""
+        return [seen.in_flight for seen in self.pool.loads._seen.values() if seen.in_flight]
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether everything that calls held has been given back."""
+        spools = all(spool.is_closed for spool in self.spools)
+        return spools and not self.in_flight and self.front_door._running == 0
+
+    async def answer(self, body: bytes = CHAT_BODY, *, headers: Headers | None = None) -> Answer:
+        """One call that is not streamed."""
+        answer = await self.call(body, headers=headers)
+        assert isinstance(answer, Answer)
+        return answer
+
+    async def stream(self, body: bytes = STREAM_BODY) -> StreamingAnswer:
+        """One call whose answer is streamed."""
+        answer = await self.call(body)
+        assert isinstance(answer, StreamingAnswer)
+        return answer
+
+
+def door(*answers: FakeAnswer | Exception, **parts: object) -> Door:
+    """A front door with one backend that gives these answers."""
+    made = Door(FakeUpstream({"a": list(answers)}))  # type: ignore[arg-type]  # errors only
+    return replace(made, **parts) if parts else made  # type: ignore[arg-type]  # checked by Door
+
+
+def request(
+    body: bytes | FakeRequestBody = CHAT_BODY,
+    *,
+    path: str = CHAT_PATH,
+    query: str = "api-version=2024-10-21",
+    method: str = "POST",
+    headers: Headers | None = None,
+) -> Request:
+    """A caller's request."""
+
+    return Request(
+        method=method,
+        raw_path=path,
+        query=query,
+        headers=bearer() if headers is None else headers,
+        body=body if isinstance(body, FakeRequestBody) else FakeRequestBody([body]),
+    )
+
+
+def bearer(of: str | None = None) -> Headers:
+    """The header that carries a token."""
+    return (("authorization", f"Bearer {of or token()}"), ("content-type", "application/json"))
+
+
+BOUNDARY = "x-boundary-7"
+SPEECH_PATH = "/openai/deployments/gpt/audio/speech"
+TRANSCRIPTION_PATH = "/openai/deployments/gpt/audio/transcriptions"
+V1_TRANSCRIPTION_PATH = "/openai/v1/audio/transcriptions"
+V1_RESPONSES_PATH = "/openai/v1/responses"
+
+
+def form(*fields: tuple[str, bytes], boundary: str = BOUNDARY) -> bytes:
+    """A multipart form; a field called `file` comes as one."""
+    parts = []
+    for name, value in fields:
+        file = '; filename="a.wav"\r\nContent-Type: audio/wav' if name == "file" else ""
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        parts.append(head.encode() + value + b"\r\n")
+    return b"".join(parts) + f"--{boundary}--\r\n".encode()
+
+
+def form_headers(length: int | None = None, *, kind: str | None = None) -> Headers:
+    """The headers of a form, with a token that is let in."""
+    declared = () if length is None else (("content-length", str(length)),)
+    kind = f"multipart/form-data; boundary={BOUNDARY}" if kind is None else kind
+    return (bearer()[0], ("content-type", kind), *declared)
+
+
+def headers_of(answer: Answer | StreamingAnswer) -> dict[str, str]:
+    """An answer's headers by name."""
+    return dict(answer.headers)
+
+
+def error_of(answer: Answer | StreamingAnswer) -> dict[str, object]:
+    """The error in an answer's body."""
+    assert isinstance(answer, Answer)
+    error: dict[str, object] = json.loads(answer.body)["error"]
+    return error

@@ -1,0 +1,23 @@
+"""Builders of the ledger's parts on a store, as the app wires them."""
+
+from datetime import datetime
+
+from meter.ledger.aggregator import Aggregator
+from meter.ledger.commit import Committer
+from meter.ledger.subjects import SubjectWriter
+from meter.ledger.view import ViewWriter
+from meter.ports import RowStore
+from tests.fakes.gateway import FakeClock
+from tests.support.events import NOW, RETENTION
+
+
+def aggregator_on(store: RowStore, now: datetime = NOW) -> Aggregator:
+    """An aggregator that has just started, at that moment."""
+    return Aggregator(
+        store=store,
+        clock=FakeClock(moment=now),
+        retention=RETENTION,
+        committer=Committer(store),
+        views=ViewWriter(store),
+        subjects=SubjectWriter(store),
+    )

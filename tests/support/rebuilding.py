@@ -1,0 +1,95 @@
+"""What tests of rebuilding share: a ledger with its views, ways to damage them, a rebuild's findings."""
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from meter.ports import Row
+from meter.upkeep.differences import Difference, Kind
+from meter.upkeep.rebuild import Rebuild, Summary
+from meter.usage import UsageEvent
+from meter.window import Window
+from tests.fakes.rows import MemoryRowStore
+from tests.support.events import NOW, usage_event
+from tests.support.ledger import aggregator_on
+
+MONTH = Window("2026-11")
+LEDGER = "Ledger202611"
+NAMES = "gpt-4o|gpt-4o-2024-11-20|standard"
+DAY_SUM, MONTH_SUM = f"s|2026-11-23|{NAMES}", f"s|2026-11|{NAMES}"
+VIEW_ROW = f"alice|{NAMES}"
+
+type State = dict[str, dict[tuple[str, str], Row]]
+
+
+@dataclass(slots=True)
+class Store(MemoryRowStore):
+    """A store whose rows can be changed behind everybody's back."""
+
+    def tamper(self, table: str, partition: str, key: str, **columns: Any) -> None:
+        """Change some columns of a row."""
+        before = self.tables[table][partition, key]
+        self.put(table, partition, key, **{**before.columns, **columns})
+
+    def put(self, table: str, partition: str, key: str, **columns: Any) -> None:
+        """Set a row, whether or not it is there."""
+        self._last_etag += 1
+        row = Row(key=key, columns=columns, etag=f'W/"{self._last_etag}"')
+        self.tables.setdefault(table, {})[partition, key] = row
+
+    def remove(self, table: str, partition: str, key: str) -> None:
+        """Delete a row."""
+        del self.tables[table][partition, key]
+
+    def view(self, table: str = "UsageByDay", partition: str = "2026-11-23") -> Any:
+        """The columns of the row that shows alice's calls."""
+        return self.rows(table, partition).get(VIEW_ROW)
+
+
+@dataclass(slots=True)
+class Found:
+    """A rebuild's summary and all that it told."""
+
+    summary: Summary
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """What was wrong, in the order in which it was told."""
+        return [difference.kind for difference in self.differences]
+
+
+async def store_with_three_calls() -> Store:
+    """Three calls of two subjects, counted and shown."""
+    store = Store()
+    await count(store, usage_event(1), usage_event(2), usage_event(3, subject="b|ö"))
+    return store
+
+
+async def count(store: Store, *events: UsageEvent) -> None:
+    """What an aggregator does with events; it has just started."""
+    await aggregator_on(store, NOW + timedelta(hours=1)).count(events)
+
+
+async def rebuild(store: Store, month: Window = MONTH, **options: bool) -> Found:
+    """Rebuild a month."""
+    found = Found(Summary())
+    rebuilding = Rebuild(store=store, tables=store, month=month, **options)
+    found.summary = await rebuilding.run(found.differences.append)
+    return found
+
+
+def state(store: Store) -> State:
+    """All rows as they are."""
+    return {name: dict(rows) for name, rows in store.tables.items()}
+
+
+def without_revisions(tables: State) -> dict[str, dict[tuple[str, str], dict[str, object]]]:
+    """All columns but how often a row was written."""
+    return {
+        name: {
+            place: {column: value for column, value in row.columns.items() if column != "Revision"}
+            for place, row in rows.items()
+        }
+        for name, rows in tables.items()
+    }

@@ -1,0 +1,154 @@
+"""Starts a local stack as a user does and looks at it from outside: files, ports, tables, pids."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+from azure.data.tables import TableServiceClient
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+START_SECONDS = 60.0
+WAIT_SECONDS = 45.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunningStack:
+    """A stack that takes calls."""
+
+    state: Path
+    process: "subprocess.Popen[str]"
+
+    @property
+    def description(self) -> Any:
+        """stack.json as it is now."""
+        return json.loads((self.state / "stack.json").read_text())
+
+    @property
+    def url(self) -> str:
+        """The gateway's address."""
+        return str(self.description["gateway_url"])
+
+    def token(self, subject: str, *options: str) -> str:
+        """A signed token, minted by the command that users have."""
+        return run_local("token", "--state", str(self.state), "--subject", subject, *options)
+
+    def post(
+        self, path: str, token: str | None, body: object = None, **kwargs: Any
+    ) -> requests.Response:
+        """POST to the gateway, with the token as bearer."""
+        headers = {} if token is None else {"authorization": f"Bearer {token}"}
+        headers |= kwargs.pop("headers", {})
+        return requests.post(self.url + path, json=body, headers=headers, timeout=60, **kwargs)
+
+    def calls_of(self, subject: str) -> list[Any]:
+        """What the backends recorded of a subject's calls."""
+        calls: list[Any] = []
+        for backend in self.description["backends"]:
+            record = requests.get(f"{backend['url']}/_calls", timeout=10).json()
+            calls += [call for call in record if call["caller_subject"] == subject]
+        return calls
+
+    def fault(self, fault: Mapping[str, object], *, backend: int | None = None) -> None:
+        """Queue a fault at one backend, or at all of them."""
+        for index, each in enumerate(self.description["backends"]):
+            if backend in {None, index}:
+                response = requests.post(f"{each['url']}/_faults", json=fault, timeout=10)
+                response.raise_for_status()
+
+    def clear_faults(self) -> None:
+        """Remove all faults from all backends."""
+        for each in self.description["backends"]:
+            requests.delete(f"{each['url']}/_faults", timeout=10).raise_for_status()
+
+    def rows(self, table: str, query: str = "PartitionKey ne ''") -> list[Any]:
+        """Rows of a table; none when it does not exist yet."""
+        connection = self.description["storage_connection_string"]
+        with TableServiceClient.from_connection_string(connection) as service:
+            if table not in {each.name for each in service.list_tables()}:
+                return []
+            return list(service.get_table_client(table).query_entities(query))
+
+    def usage(self, subject: str, table: str = "UsageByMonth") -> list[Any]:
+        """A subject's rows of a view."""
+        return [row for row in self.rows(table) if row["Subject"] == subject]
+
+    def calls_counted(self, subject: str) -> int:
+        """How many calls of the subject its month view shows."""
+        return sum(int(row["Calls"].value) for row in self.usage(subject))
+
+    def wait_until_counted(self, subject: str, calls: int) -> list[Any]:
+        """Wait for the view to show that many calls; its rows."""
+        eventually(lambda: self.calls_counted(subject) >= calls, f"{calls} calls of {subject}")
+        return self.usage(subject)
+
+    def kill(self, child: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Signal one of the stack's processes; the pid it had."""
+        pid = int(self.description["pids"][child])
+        os.kill(pid, number)
+        return pid
+
+    def wait_for_restart(self, child: str, old_pid: int) -> None:
+        """Wait until stack.json names another pid for the child."""
+        eventually(lambda: self.description["pids"][child] != old_pid, f"{child} restarts")
+
+
+@contextmanager
+def run_stack(
+    state: Path, *options: str, settings: Mapping[str, str] | None = None
+) -> Iterator[RunningStack]:
+    """A stack on free ports, ended with SIGTERM."""
+    state.mkdir(parents=True, exist_ok=True)
+    log = (state / "up.log").open("w+")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "local", "up", "--port", "0", "--state", str(state), *options],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        env={**os.environ, **(settings or {})},
+    )
+    try:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any(line.strip() == "ready" for line in lines), (state / "up.log").read_text()
+        yield RunningStack(state, process)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=30)
+        log.close()
+
+
+def run_local(*arguments: str) -> str:
+    """`python -m local ...`: what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "local", *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def eventually(condition: Callable[[], bool], what: str, *, seconds: float = WAIT_SECONDS) -> None:
+    """Wait for other processes to get somewhere; fail with what was awaited."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.1)
+
+
+def new_subject(name: str) -> str:
+    """A subject that no other test has."""
+    return f"{name}-{uuid.uuid4().hex[:8]}"

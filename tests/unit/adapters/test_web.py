@@ -1,0 +1,274 @@
+"""The web adapter: what the core is told of a request, and what of its answer is put on the wire."""
+
+import asyncio
+from collections.abc import Iterator, MutableMapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from meter.adapters.functions.web import (
+    GatewayResponse,
+    WebApp,
+    before_exit,
+    finish_relays,
+    gateway_request,
+)
+from meter.errors import TooLarge, UpstreamBroken
+from meter.gateway.http import Answer
+from meter.usage import Outcome, UsageSource
+from tests.fakes.gateway import stream_answer
+from tests.support.gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME, door
+
+type Message = MutableMapping[str, Any]
+
+
+class Wire:
+    """A server's side of ASGI: gives the messages in order, then waits; keeps what is sent."""
+
+    def __init__(self, *messages: Message) -> None:
+        self._messages: Iterator[Message] = iter(messages)
+        self.sent: list[Message] = []
+
+    async def receive(self) -> Message:
+        for message in self._messages:
+            return message
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.sent[1:])
+
+
+class Gone(Wire):
+    """A server whose caller's connection is broken once the head was sent."""
+
+    async def send(self, message: Message) -> None:
+        if self.sent:
+            raise ConnectionResetError
+        await super().send(message)
+
+
+def part(body: bytes, *, more: bool) -> Message:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Request:
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/openai/v1/responses",
+        "raw_path": b"/openai/v1/%72esponses?x",
+        "query_string": b"a=%20&b",
+        "headers": headers,
+    }
+    return Request(scope, wire.receive)
+
+
+async def read(wire: Wire, *headers: tuple[bytes, bytes]) -> bytes:
+    request = gateway_request(asked(wire, *headers), max_body_bytes=4, read_timeout_seconds=0.05)
+    return await request.body.read()
+
+
+def test_the_core_sees_the_request_as_it_was_sent() -> None:
+    """The undecoded path without the query, the raw query, every header."""
+    request = gateway_request(
+        asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), max_body_bytes=4, read_timeout_seconds=1
+    )
+
+    assert (request.method, request.raw_path) == ("POST", "/openai/v1/%72esponses")
+    assert request.query == "a=%20&b"
+    assert request.headers == (("x-a", "\u00e9"), ("x-a", "2"))
+
+
+async def test_a_body_is_read_to_its_end() -> None:
+    """In however many parts it comes, up to the limit and not beyond."""
+    assert await read(Wire(part(b"ab", more=True), part(b"cd", more=False))) == b"abcd"
+
+
+@pytest.mark.parametrize("declared", [(), ((b"content-length", b"5"),)])
+async def test_a_body_over_the_limit_is_too_large(
+    declared: tuple[tuple[bytes, bytes], ...],
+) -> None:
+    """By what it declares, and by what comes."""
+    wire = Wire(part(b"abc", more=True), part(b"de", more=False))
+
+    with pytest.raises(TooLarge) as refused:
+        await read(wire, *declared)
+
+    assert refused.value.status == 413
+
+
+async def test_a_body_that_does_not_end_is_refused() -> None:
+    """The caller left while it sent."""
+    wire = Wire(part(b"ab", more=True), {"type": "http.disconnect"})
+
+    with pytest.raises(TooLarge) as refused:
+        await read(wire)
+
+    assert refused.value.status == 400
+
+
+@pytest.mark.parametrize("value", ["caf\u00e9 \u2603", "bad\udce9byte", "plain"])
+def test_a_backends_header_bytes_are_sent_as_they_came(value: str) -> None:
+    """Also those that are no UTF-8, which aiohttp reads as surrogates."""
+    response = GatewayResponse(Answer(status=200, headers=(("x-note", value),), body=b"{}"))
+
+    assert (b"x-note", value.encode("utf-8", "surrogateescape")) in response.raw_headers
+    assert (b"content-length", b"2") in response.raw_headers
+
+
+async def test_a_stream_is_sent_to_its_end() -> None:
+    """Head, body as it comes, and a clean end."""
+    made, wire = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)), Wire()
+    response = GatewayResponse(await made.stream())
+
+    await response({"type": "http"}, wire.receive, wire.send)
+
+    assert (wire.sent[0]["status"], wire.body) == (200, TEXT_FRAME + DONE_FRAME)
+    assert wire.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+
+
+async def test_a_cut_stream_has_no_clean_end() -> None:
+    """Without its last message the server breaks the connection off."""
+    made, wire = door(stream_answer(TEXT_FRAME, UpstreamBroken("a"))), Wire()
+    response = GatewayResponse(await made.stream())
+
+    await response({"type": "http"}, wire.receive, wire.send)
+
+    assert [message["more_body"] for message in wire.sent[1:]] == [True, True]
+
+
+async def test_a_stream_whose_caller_is_gone_is_counted() -> None:
+    """The rest is drained, and nothing more is sent."""
+    made, wire = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)), Gone()
+    response = GatewayResponse(await made.stream())
+
+    await response({"type": "http"}, wire.receive, wire.send)
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
+    assert len(wire.sent) == 1
+
+
+async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
+    """The relay is detached from the request, and waited for at shutdown."""
+    go_on = asyncio.Event()
+    upstream_answer = stream_answer(TEXT_FRAME, go_on, TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
+    made, wire = door(upstream_answer), Wire()
+    response = GatewayResponse(await made.stream())
+    task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
+    await upstream_answer.is_waiting.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    go_on.set()
+
+    await finish_relays(5, cut_seconds=5)
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
+
+
+@pytest.mark.parametrize("fault", [asyncio.CancelledError, RuntimeError])
+async def test_a_stream_whose_head_cannot_be_sent_is_counted(fault: type[BaseException]) -> None:
+    """Cancelled, or a fault of the server: its place is given back, and its rest is drained."""
+    made = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME))
+    response = GatewayResponse(await made.stream())
+
+    async def send(message: Message) -> None:
+        raise fault
+
+    with pytest.raises(fault):
+        await response({"type": "http"}, Wire().receive, send)
+    await finish_relays(5, cut_seconds=0)
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
+    assert made.is_idle
+
+
+async def test_a_stream_that_does_not_end_before_the_process_is_counted_as_far_as_known() -> None:
+    """On SIGTERM the backend has had its time: the event is published with an estimate."""
+    never = asyncio.Event()
+    upstream_answer = stream_answer(TEXT_FRAME, never)
+    made, wire = door(upstream_answer), Wire()
+    response = GatewayResponse(await made.stream())
+    task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
+    await upstream_answer.is_waiting.wait()
+
+    await finish_relays(0.05, cut_seconds=5)
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.ESTIMATED)
+    assert event.usage.completion_tokens == 1
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_stream_that_is_cut_is_waited_for_until_it_is_counted() -> None:
+    """To estimate and to publish takes its time, and the process must not end before."""
+    counted: list[str] = []
+
+    class SlowToCount:
+        """A relay that is cut and then takes a while."""
+
+        async def run(self, sink: object) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.1)
+                counted.append("counted")
+
+    relay: Any = SlowToCount()
+    made, wire = door(stream_answer(DONE_FRAME)), Wire()
+    response = GatewayResponse(replace(await made.stream(), relay=relay))
+    task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    await finish_relays(0.01, cut_seconds=5)
+
+    assert counted == ["counted"]
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_worker_closes_the_app_before_its_server_ends() -> None:
+    """uvicorn's lifespan: after the last answer, before SIGTERM ends the process."""
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    done: list[str] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        done.append(str(message["type"]))
+
+    async def close() -> None:
+        done.append("closed")
+
+    before_exit(close, answers_seconds=1)
+    await WebApp()({"type": "lifespan"}, receive, send)
+
+    assert done == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
+
+
+async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
+    """408: a caller must not hold a place by sending nothing."""
+
+    async def receive() -> Message:
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
+    request = gateway_request(Request(scope, receive), max_body_bytes=4, read_timeout_seconds=0.01)
+    with pytest.raises(TooLarge) as refused:
+        await request.body.read()
+
+    assert (refused.value.status, refused.value.code) == (408, "RequestTimeout")

@@ -1,0 +1,89 @@
+"""`python -m meter rebuild` and `deadletters`: the words they take, and what they say of others."""
+
+import pytest
+
+from meter.__main__ import main
+from meter.terminal import aligned, cut, printable
+
+
+@pytest.fixture
+def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MeterStorage", "MeterStorage__tableServiceUri", "AzureWebJobsStorage"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("words", "accepted"),
+    [
+        (["rebuild"], "--month"),
+        (["rebuild", "--month", "2026-11-23"], "--month takes YYYY-MM, got '2026-11-23'"),
+        (["rebuild", "--month", "november"], "YYYY-MM"),
+        (["rebuild", "--month", "2026-13"], "YYYY-MM"),
+        (["deadletters"], "action"),
+        (["deadletters", "delete"], "replay"),
+        (["deadletters", "list", "--reason", "bad"], "'invalid-field'"),
+        (["deadletters", "list", "--from", "today"], "YYYY-MM-DD"),
+        (["deadletters", "list", "--to", "2026-11-23T07"], "--from and --to take YYYY-MM"),
+        (["deadletters", "list", "--format", "csv"], "json"),
+        (["deadletters", "show"], "KEY"),
+        (["deadletters", "show", "x"], "a key is DAY/HUB_PARTITION/NUMBER/PLACE, got 'x'"),
+        (["deadletters", "replay", "--from", "2026-11", "d/0/1/0"], "name KEYs, or say --reason"),
+        (["deadletters", "replay", "--reason", "not-json", "d/0/1/0"], "name KEYs, or say"),
+        (["deadletters", "replay", "--file", "f", "d/0/1/0", "d/0/2/0"], "of one KEY"),
+        (["deadletters", "replay", "--file", "f"], "of one KEY"),
+    ],
+)
+def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
+    words: list[str], accepted: str, no_storage: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before storage is looked for; nothing on standard output."""
+    with pytest.raises(SystemExit) as ending:
+        main(words)
+
+    assert ending.value.code == 2
+    output = capsys.readouterr()
+    assert accepted in output.err
+    assert output.out == ""
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rebuild", "--month", "2026-11"],
+        ["deadletters", "list"],
+        ["deadletters", "show", "2026-11-23/0/1/0"],
+        ["deadletters", "replay"],
+    ],
+)
+def test_without_storage_they_exit_with_1_and_name_the_setting(
+    words: list[str], no_storage: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing else is needed: no backends, no issuers, no hub."""
+    code = main(words)
+
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "error: MeterStorage is not set, nor is MeterStorage__tableServiceUri\n"
+    )
+
+
+def test_a_file_that_cannot_be_read_exits_with_1(capsys: pytest.CaptureFixture[str]) -> None:
+    """The message names it."""
+    code = main(["deadletters", "replay", "--file", "/nowhere/fixed.json", "2026-11-23/0/1/0"])
+
+    assert code == 1
+    assert "/nowhere/fixed.json" in capsys.readouterr().err
+
+
+def test_what_is_listed_cannot_play_tricks_on_a_terminal() -> None:
+    """Anybody with the Sender role writes what is shown."""
+    body = [("a\nb", "\x1b[2Jgone"), ("long key", cut("x" * 9, 8)), ("日本", "wide")]
+    lines = aligned(("KEY", "DETAIL"), body, text_columns={0, 1}, is_ruled=False)
+
+    assert lines == [
+        "KEY       DETAIL",
+        "a\\nb      \\x1b[2Jgone",
+        "long key  xxxxx...",
+        "日本      wide",
+    ]
+    assert printable("zoë") == "zoë"

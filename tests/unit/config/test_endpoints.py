@@ -1,0 +1,70 @@
+"""Where Event Hubs and storage are: a connection string, or an address and an identity."""
+
+from datetime import timedelta
+
+import pytest
+
+from meter.config.environment import (
+    InvalidSettings,
+    event_hub_name,
+    load_settings,
+    load_storage_settings,
+)
+from meter.config.values import AzureEndpoint
+from tests.unit.config.test_environment import REQUIRED
+
+CONNECTION = REQUIRED["MeterStorage"]
+
+
+def test_services_are_addressed_with_an_identity_or_a_connection_string() -> None:
+    """`__fullyQualifiedNamespace`, `__tableServiceUri` and `__clientId`."""
+    settings = {
+        k: v for k, v in REQUIRED.items() if k not in {"EventHubConnection", "MeterStorage"}
+    }
+    loaded = load_settings(
+        settings
+        | {
+            "EventHubConnection__fullyQualifiedNamespace": "hub.servicebus.windows.net",
+            "EventHubConnection__clientId": "hub-client",
+            "MeterStorage__tableServiceUri": "https://a.table.core.windows.net",
+            "AZURE_CLIENT_ID": "client",
+        }
+    )
+
+    assert loaded.hub.endpoint == AzureEndpoint(
+        address="hub.servicebus.windows.net", client_id="hub-client"
+    )
+    assert loaded.storage.endpoint == AzureEndpoint(
+        address="https://a.table.core.windows.net", client_id="client"
+    )
+
+
+def test_storage_falls_back_to_the_hosts_own() -> None:
+    """`AzureWebJobsStorage`, where `MeterStorage` is not set."""
+    hosts = {"AzureWebJobsStorage": CONNECTION}
+    loaded = [load_storage_settings(hosts | own) for own in ({}, {"MeterStorage": ""})]
+
+    assert [one.endpoint.connection_string for one in loaded] == [CONNECTION, CONNECTION]
+
+
+def test_the_hub_and_the_storage_have_their_defaults() -> None:
+    """The hub is `usage`; calls are kept apart for 100 days."""
+    settings = load_settings(REQUIRED)
+
+    assert (settings.hub.name, settings.storage.retention) == ("usage", timedelta(days=100))
+
+
+def test_the_hubs_name_is_known_before_settings_are_checked() -> None:
+    """The Functions host needs it to index the trigger."""
+    assert [event_hub_name({}), event_hub_name({"METER_EVENT_HUB": "x"})] == ["usage", "x"]
+
+
+@pytest.mark.parametrize("text", ["nonsense", "DefaultEndpointsProtocol=https", "AccountKey=x"])
+def test_a_connection_string_that_is_none_is_a_problem(text: str) -> None:
+    """It is told with the other problems, and not shown: it may hold a key."""
+    with pytest.raises(InvalidSettings) as refusal:
+        load_storage_settings({"MeterStorage": text})
+
+    assert refusal.value.problems == (
+        "MeterStorage is no connection string: Name=value pairs, separated by ;",
+    )

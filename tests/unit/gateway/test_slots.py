@@ -1,0 +1,265 @@
+"""However a call ends: what it holds is given back once, and it is counted once if a backend was asked."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+import pytest
+
+from meter.errors import TooLarge, UpstreamBroken, UpstreamError, UpstreamTimeout
+from meter.gateway.http import AnswerCut, StreamingAnswer
+from meter.ports import UpstreamRequest
+from tests.fakes.gateway import (
+    FakeAnswer,
+    FakeCaller,
+    FakeRequestBody,
+    FakeSink,
+    FakeUpstream,
+    Part,
+    stream_answer,
+)
+from tests.support.gateway import (
+    CHAT_BODY,
+    CHAT_PATH,
+    DONE_FRAME,
+    SERVED,
+    SPEECH_PATH,
+    STREAM_BODY,
+    TEXT_FRAME,
+    TRANSCRIPTION_PATH,
+    USAGE_FRAME,
+    V1_RESPONSES_PATH,
+    V1_TRANSCRIPTION_PATH,
+    Door,
+    backend,
+    bearer,
+    form,
+    form_headers,
+)
+
+FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
+
+
+type Answers = Callable[[], list[FakeAnswer | UpstreamError]]
+
+
+class Tick(asyncio.Event):
+    """A moment's wait, so that a call can be met there."""
+
+    async def wait(self) -> Literal[True]:
+        for _ in range(2):
+            await asyncio.sleep(0)
+        return True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A call, and the answers it meets on backends a and b."""
+
+    name: str
+    a: Answers
+    b: Answers = lambda: [whole()]
+    path: str = CHAT_PATH
+    method: str = "POST"
+    body: tuple[Part, ...] = (CHAT_BODY,)
+
+
+def slowly(*parts: Part) -> list[Part]:
+    return [part for each in parts for part in (Tick(), each)]
+
+
+def whole(status: int = 200, body: bytes = SERVED) -> FakeAnswer:
+    return FakeAnswer(status, (("content-type", "application/json"),), slowly(body[:9], body[9:]))
+
+
+def streamed(*parts: Part) -> FakeAnswer:
+    return stream_answer(*slowly(*parts))
+
+
+def audio(*parts: Part) -> FakeAnswer:
+    return FakeAnswer(200, (("content-type", "audio/mpeg"),), slowly(*parts))
+
+
+TEXTS = (TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
+REFUSES = b'{"error":"stream_options"}'
+CUT = UpstreamBroken("a")
+STREAM = (STREAM_BODY,)
+FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
+HALVES = (Tick(), FORM[:900], Tick(), FORM[900:])
+BROKEN = (*HALVES[:3], TooLarge("It stopped.", status=408))
+TWO_MODELS = (form(("model", b"gpt"), ("model", b"x")),)
+BY_ID = f"{V1_RESPONSES_PATH}/resp_1"
+KINDS = [
+    Kind("whole", lambda: [whole()]),
+    Kind("refused", lambda: [whole(400, b'{"error":{}}')]),
+    Kind("failover", lambda: [whole(500)]),
+    Kind("all fail", lambda: [whole(500)], lambda: [UpstreamTimeout("b")]),
+    Kind("throttled", lambda: [whole(429)], lambda: [whole(429)]),
+    Kind("cut body", lambda: [FakeAnswer(200, (), slowly(b"{", CUT))]),
+    Kind("stream", lambda: [streamed(*TEXTS)], body=STREAM),
+    Kind("stream cut", lambda: [streamed(TEXT_FRAME, CUT)], body=STREAM),
+    Kind("stream moved", lambda: [whole(503)], lambda: [streamed(*TEXTS)], body=STREAM),
+    Kind("stream again", lambda: [whole(400, REFUSES), streamed(*TEXTS)], body=STREAM),
+    Kind("stream failed", lambda: [whole(500)], lambda: [whole(500)], body=STREAM),
+    Kind("audio", lambda: [audio(b"ab", b"cd")], path=SPEECH_PATH),
+    Kind("audio cut", lambda: [audio(b"ab", CUT)], path=SPEECH_PATH),
+    Kind("not found", lambda: [whole(404)], lambda: [whole(404)], BY_ID, "GET"),
+    Kind("found", lambda: [whole(404)], path=BY_ID, method="GET"),
+    Kind("form", lambda: [whole()], path=V1_TRANSCRIPTION_PATH, body=HALVES),
+    Kind("form moved", lambda: [whole(500)], path=TRANSCRIPTION_PATH, body=HALVES),
+    Kind("form to stream", lambda: [streamed(*TEXTS)], path=TRANSCRIPTION_PATH, body=HALVES),
+    Kind("form broken", lambda: [whole()], path=TRANSCRIPTION_PATH, body=BROKEN),
+    Kind("form unserved", list, path=V1_TRANSCRIPTION_PATH, body=(FORM.replace(b"gpt", b"no"),)),
+    Kind("form of two models", list, path=V1_TRANSCRIPTION_PATH, body=TWO_MODELS),
+    Kind("unreadable", list, body=(b"no json",)),
+    Kind("unserved", list, path="/openai/files"),
+    Kind("models", list, path="/openai/v1/models", method="GET"),
+]
+BY_NAME = pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+# No kind of call takes more turns of the loop.
+TURNS = 70
+
+
+def bench(kind: Kind, *, is_late: bool = False) -> Door:
+    upstream = FakeUpstream({"a": kind.a(), "b": kind.b()}, gate=Tick())
+    backends = [backend("a"), backend("b", priority=2)]
+    patience = 0.0 if is_late else 60.0
+    return Door(upstream, backends, sink=FakeSink(gate=Tick()), first_keepalive_seconds=patience)
+
+
+async def serve(made: Door, kind: Kind, caller: FakeCaller, *more: tuple[str, str]) -> None:
+    """One call, as a server would serve it."""
+    is_form = kind.body not in {(CHAT_BODY,), STREAM}
+    headers = (*(form_headers() if is_form else bearer()), *more)
+    body = FakeRequestBody(kind.body)
+    answer = await made.call(body, path=kind.path, method=kind.method, headers=headers)
+    if isinstance(answer, StreamingAnswer):
+        with suppress(AnswerCut):
+            await answer.relay.run(caller)
+
+
+async def settle(made: Door) -> None:
+    """Until what runs on by itself has ended."""
+    await made.front_door.finish(5, cut_seconds=0)
+    for _ in range(TURNS):
+        await asyncio.sleep(0)
+
+
+def check(made: Door, reached: int) -> None:
+    assert made.is_idle
+    assert [answer.times_closed for answer in made.upstream.given] == [1] * len(made.upstream.given)
+    assert len({event.id for event in made.sink.events}) == len(made.sink.events) == reached
+
+
+@BY_NAME
+@pytest.mark.parametrize("is_late", [False, True], ids=["prompt", "late"])
+@pytest.mark.parametrize("leaves_after", [None, 0, 1], ids=["stays", "leaves", "leaves later"])
+async def test_a_call_gives_all_back_and_is_counted_once(
+    kind: Kind, is_late: bool, leaves_after: int | None
+) -> None:
+    """If it reached a backend; else it leaves nothing at all."""
+    made = bench(kind, is_late=is_late)
+
+    await serve(made, kind, FakeCaller(leaves_after=leaves_after))
+    await settle(made)
+
+    check(made, reached=min(1, len(made.upstream.requests)))
+
+
+@BY_NAME
+@pytest.mark.parametrize("is_late", [False, True], ids=["prompt", "late"])
+async def test_a_call_cancelled_at_any_point_gives_all_back_and_is_counted_once(
+    kind: Kind, is_late: bool
+) -> None:
+    """At each turn of the loop in turn, before and after its answer has begun."""
+    cancelled = 0
+    for turns in range(TURNS):
+        made = bench(kind, is_late=is_late)
+        serving = asyncio.create_task(serve(made, kind, FakeCaller()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        serving.cancel()
+        await asyncio.wait({serving})
+        await settle(made)
+
+        check(made, reached=min(1, len(made.upstream.requests)))
+        cancelled += serving.cancelled()
+
+    assert 0 < cancelled < TURNS
+
+
+@BY_NAME
+@pytest.mark.parametrize("is_late", [False, True], ids=["prompt", "late"])
+async def test_a_call_cut_at_any_point_when_the_server_ends_is_counted_once(
+    kind: Kind, is_late: bool
+) -> None:
+    """Its request is cancelled first, and then what would have run on."""
+    for turns in range(TURNS):
+        made = bench(kind, is_late=is_late)
+        serving = asyncio.create_task(serve(made, kind, FakeCaller()))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        serving.cancel()
+        await asyncio.wait({serving})
+        for _ in range(turns % 5):
+            await asyncio.sleep(0)
+        await made.front_door.finish(0, cut_seconds=5)
+
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
+        check(made, reached=min(1, len(made.upstream.requests)))
+
+
+class Weather(FakeUpstream):
+    """Backends that answer anything."""
+
+    def __init__(self, dice: random.Random) -> None:
+        super().__init__({})
+        self.dice = dice
+
+    async def send(
+        self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
+    ) -> FakeAnswer:
+        answers = [answer for kind in KINDS for answer in (*kind.a(), *kind.b())]
+        self.script = {request.backend: [self.dice.choice(answers)]}
+        self.gate = Tick() if self.dice.random() < 0.8 else None
+        self.parts_read = {request.backend: 1} if self.dice.random() < 0.2 else {}
+        self.requests.append(request)
+        answer = self.script[request.backend][0]
+        if self.gate is not None:
+            await self.gate.wait()
+        await self._read(request)
+        if isinstance(answer, UpstreamError):
+            raise answer
+        self.given.append(answer)
+        return answer
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
+    """At once, with callers that leave or are cancelled and backends that do anything."""
+    dice = random.Random(seed)
+    upstream = Weather(dice)
+    backends = [backend(name, priority=1 + at // 2) for at, name in enumerate("abcd")]
+    made = Door(upstream, backends, max_concurrent_calls=40, first_keepalive_seconds=0.001)
+    made.front_door.dice = made.pool.dice = dice
+    serving = []
+    for number in range(300):
+        caller = FakeCaller(leaves_after=dice.choice([None, None, 0, 1, 2]))
+        call = serve(made, dice.choice(KINDS), caller, ("x-call", str(number)))
+        serving.append(asyncio.create_task(call))
+        made.clock.advance(dice.choice([0, 0.1, 5]))
+        for _ in range(dice.randrange(4)):
+            await asyncio.sleep(0)
+        if dice.random() < 0.3:
+            dice.choice(serving).cancel()
+    await asyncio.wait(serving)
+    await settle(made)
+
+    reached = {dict(request.headers)["x-call"] for request in upstream.requests}
+    assert len(reached) > 50
+    check(made, reached=len(reached))
+    assert {type(task.exception()) for task in serving if not task.cancelled()} == {type(None)}

@@ -1,0 +1,151 @@
+"""Dead letters: kept whole, once, with what is needed to find and repair them."""
+
+import gzip
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from meter.errors import StorageUnavailable
+from meter.ledger.deadletters import bury
+from meter.ledger.decode import DeadLetter, Reason
+from tests.fakes.rows import Fault, MemoryRowStore
+from tests.support.events import NOW, raw_message
+
+TABLE = "DeadLetters"
+KEY = "0|00000000000000000007|000000"
+
+
+@pytest.fixture
+def store() -> MemoryRowStore:
+    return MemoryRowStore()
+
+
+def letter(body: bytes = b"{}", *, index: int = 0, detail: str = "why") -> DeadLetter:
+    return DeadLetter(
+        message=raw_message(body, sequence_number=7),
+        index=index,
+        reason=Reason.INVALID_FIELD,
+        detail=detail,
+        body=body,
+    )
+
+
+def recovered(rows: Mapping[str, Mapping[str, object]]) -> bytes:
+    """The body as an operator would get it back: from the letter's row and those that follow it."""
+    columns = {name: value for row in rows.values() for name, value in row.items()}
+    packed = [columns[f"BodyGzip{i}"] for i in range(100) if f"BodyGzip{i}" in columns]
+    if not packed:
+        return str(columns["Body"]).encode()
+    assert all(isinstance(part, bytes) for part in packed)
+    return gzip.decompress(b"".join(part for part in packed if isinstance(part, bytes)))
+
+
+async def test_a_dead_letter_says_what_why_and_where_from(store: MemoryRowStore) -> None:
+    """The published schema, in the partition of the day it was enqueued."""
+    await bury(store, [letter(b'{"a":1}')])
+
+    assert store.rows(TABLE, "2026-11-23") == {
+        KEY: {
+            "Reason": "invalid-field",
+            "Detail": "why",
+            "Body": '{"a":1}',
+            "HubPartition": "0",
+            "SequenceNumber": 7,
+            "EnqueuedAt": NOW,
+        }
+    }
+
+
+async def test_a_redelivery_writes_no_second_row(store: MemoryRowStore) -> None:
+    """Not even when it comes on another day."""
+    await bury(store, [letter()])
+    await bury(store, [letter()])
+
+    assert len(store.tables[TABLE]) == 1
+
+
+async def test_letters_of_one_message_have_rows_of_their_own(store: MemoryRowStore) -> None:
+    """Their place in the message tells them apart."""
+    await bury(store, [letter(index=0), letter(index=1), letter(index=12)])
+
+    assert [key[-6:] for key in store.rows(TABLE)] == ["000000", "000001", "000012"]
+
+
+async def test_letters_of_two_hub_partitions_have_rows_of_their_own(store: MemoryRowStore) -> None:
+    """A sequence number orders one hub partition only."""
+    there = replace(letter(), message=replace(letter().message, hub_partition="1/a"))
+    await bury(store, [letter(), there])
+
+    assert list(store.rows(TABLE)) == [KEY, "1=2Fa|00000000000000000007|000000"]
+
+
+async def test_a_letter_without_its_time_is_kept_apart(store: MemoryRowStore) -> None:
+    """Not every host hands on when a message was enqueued; a redelivery must find the row."""
+    undated = replace(letter(), message=replace(letter().message, enqueued_at=None))
+    await bury(store, [undated])
+
+    assert "EnqueuedAt" not in store.rows(TABLE, "undated")[KEY]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00\x01\x7f",
+        b"\xff\xfe\x00",
+        "zoë 😀".encode(),
+        b"x" * 30_000,
+        b"x" * 30_001,
+        "😀".encode() * 15_000,
+        "😀".encode() * 15_001,
+        b"\xff" * 500_000,
+        b"x" * 1_048_576,
+        random.Random(1).randbytes(900_000),
+        random.Random(1).randbytes(1_048_576),
+    ],
+    ids=lambda body: f"{body[:4]!r} x {len(body)}",
+)
+async def test_any_body_is_kept_whole(store: MemoryRowStore, body: bytes) -> None:
+    """Text as text where a column holds it, else compressed; nothing is cut or replaced."""
+    await bury(store, [letter(body)])
+
+    assert recovered(store.rows(TABLE)) == body
+
+
+async def test_a_packed_body_shows_its_readable_beginning(store: MemoryRowStore) -> None:
+    """Whoever looks at the table sees what it is about."""
+    await bury(store, [letter(b"{" + b"a" * 70_000)])
+
+    assert store.rows(TABLE)[KEY]["Body"] == "{" + "a" * 999
+
+
+async def test_a_long_detail_is_cut(store: MemoryRowStore) -> None:
+    """A reason is read by people."""
+    await bury(store, [letter(detail="x" * 40_000)])
+
+    assert store.rows(TABLE)[KEY]["Detail"] == "x" * 1000
+
+
+@pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
+async def test_a_body_of_several_rows_is_whole_after_a_redelivery(
+    store: MemoryRowStore, fault: Fault
+) -> None:
+    """A writer that dies between its rows leaves a letter that the next one completes."""
+    body = random.Random(1).randbytes(1_048_576)
+    store.plan("write", fault)
+    with pytest.raises(StorageUnavailable):
+        await bury(store, [letter(body)])
+    await bury(store, [letter(body)])
+
+    assert recovered(store.rows(TABLE)) == body
+
+
+async def test_an_outage_fails_the_batch(store: MemoryRowStore) -> None:
+    """A dead letter that is not stored must come again."""
+    store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
+
+    with pytest.raises(StorageUnavailable):
+        await bury(store, [letter(index=0), letter(index=1)])
+    assert len(store.tables[TABLE]) == 1

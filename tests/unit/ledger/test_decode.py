@@ -1,0 +1,274 @@
+"""Decoding: what is an event, what is a dead letter and why, and who is not harmed by it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from meter.ledger.decode import Decoded, Message, Reason, decode
+from meter.usage import encode_event
+from tests.support.events import (
+    EVENT,
+    NOW,
+    RETENTION,
+    document,
+    document_with_data,
+    event_id,
+    json_message,
+    message,
+    raw_message,
+    usage_event,
+)
+
+
+def decoded(*messages: Message) -> Decoded:
+    return decode(messages, now=NOW, retention=RETENTION)
+
+
+def without(name: str) -> dict[str, Any]:
+    return {key: value for key, value in document().items() if key != name}
+
+
+def reasons(found: Decoded) -> list[Reason]:
+    return [letter.reason for letter in found.dead_letters]
+
+
+def test_a_batch_gives_its_events_in_order() -> None:
+    """A message holds the calls that ended together."""
+    events = [usage_event(1), usage_event(2), usage_event(3)]
+    found = decoded(message(*events[:2]), message(events[2], sequence_number=2))
+
+    assert list(found.events) == events
+    assert found.dead_letters == ()
+
+
+def test_a_message_may_hold_a_single_event() -> None:
+    """`application/cloudevents+json` is taken as well as a batch."""
+    found = decoded(raw_message(encode_event(EVENT)))
+
+    assert found.events == (EVENT,)
+
+
+def test_unknown_fields_are_ignored() -> None:
+    """Newer front doors may send more, at any depth."""
+    newer = document(dataschema="https://x", traceparent="00-1")
+    newer["data"]["surprise"] = {"deep": [1]}
+    newer["data"]["usage"]["video_tokens"] = 1
+    newer["data"]["principal"]["name"] = "x"
+    newer["data"]["attempts"][0]["region"] = "eu"
+    found = decoded(json_message([newer]))
+
+    assert found.events == (EVENT,)
+
+
+def test_of_a_member_that_comes_twice_the_last_one_counts() -> None:
+    """JSON leaves it open; what Python's reader does is fixed here."""
+    body = encode_event(EVENT)[:-1] + b',"subject":"bob"}'
+    found = decoded(raw_message(body))
+
+    assert [event.subject for event in found.events] == ["bob"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", Reason.NOT_JSON),
+        (b"\xff\xfe", Reason.NOT_JSON),
+        (b'{"id": "\xe9"}', Reason.NOT_JSON),
+        (b"[{}", Reason.NOT_JSON),
+        (b"[" * 100_000, Reason.NOT_JSON),
+        (b"[" * 100_000 + b"]" * 100_000, Reason.NOT_JSON),
+        (b"[]", Reason.NOT_AN_EVENT),
+        (b"9" * 5_000, Reason.NOT_AN_EVENT),
+        (b"null", Reason.NOT_AN_EVENT),
+        (b'"text"', Reason.NOT_AN_EVENT),
+        (b"NaN", Reason.NOT_AN_EVENT),
+        (b"[null]", Reason.NOT_AN_EVENT),
+        (b"[[]]", Reason.NOT_AN_EVENT),
+        (b"[" * 9_000 + b"]" * 9_000, Reason.NOT_AN_EVENT),
+        (b"{}", Reason.UNKNOWN_TYPE),
+        (b'{"type": null}', Reason.UNKNOWN_TYPE),
+        (b'{"type": "aoai.meter.usage.v2"}', Reason.UNKNOWN_TYPE),
+        (b'{"type": ' + b"[" * 9_000 + b"]" * 9_000 + b"}", Reason.UNKNOWN_TYPE),
+        (b'{"type": "aoai.meter.usage.v1"}', Reason.INVALID_FIELD),
+    ],
+)
+def test_what_is_no_event_is_a_dead_letter(body: bytes, reason: Reason) -> None:
+    """Whatever a hub message holds, decoding it raises nothing and loses nothing."""
+    found = decoded(raw_message(body))
+
+    assert reasons(found) == [reason]
+    assert found.events == ()
+
+
+@pytest.mark.parametrize("name", sorted(document()))
+def test_every_member_of_the_envelope_but_the_content_type_is_needed(name: str) -> None:
+    """An event without one of them is not guessed at."""
+    found = decoded(json_message(without(name)))
+
+    assert len(found.dead_letters) == (0 if name == "datacontenttype" else 1)
+
+
+OPTIONAL = {
+    "model",
+    "api_version",
+    "backend",
+    "spilled_from",
+    "usage_raw",
+    "time_to_first_byte_ms",
+}
+
+
+@pytest.mark.parametrize("name", sorted(document()["data"]))
+def test_every_member_of_data_that_has_always_a_value_is_needed(name: str) -> None:
+    """Only members that may be null may be absent."""
+    found = decoded(json_message(document_with_data(**{name: ...})))
+
+    assert reasons(found) == ([] if name in OPTIONAL else [Reason.INVALID_FIELD])
+
+
+@pytest.mark.parametrize("value", [True, 1.0, 1.5, -1, 10**12 + 1, 10**400, "1", None, [], {}])
+def test_a_count_is_a_whole_number_in_bounds(value: object) -> None:
+    """No bool, no fraction, nothing negative, absurd or quoted is ever added up."""
+    usage = {**document()["data"]["usage"], "total_tokens": value}
+    found = decoded(json_message(document_with_data(usage=usage)))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
+    assert found.dead_letters[0].detail.startswith("data.usage.total_tokens must be a whole number")
+
+
+@pytest.mark.parametrize("number", [b"NaN", b"Infinity", b"-Infinity", b"1e400", b"1E2"])
+def test_a_count_that_is_no_integer_literal_is_refused(number: bytes) -> None:
+    """What Python's reader takes beyond JSON is not taken as a count."""
+    body = encode_event(EVENT).replace(
+        b'"total_tokens":15,"cached', b'"total_tokens":%b,"cached' % number
+    )
+    found = decoded(raw_message(body))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
+
+
+@pytest.mark.parametrize(
+    ("members", "path"),
+    [
+        ({"specversion": "0.3"}, "specversion"),
+        ({"id": "17"}, "id"),
+        ({"id": 17}, "id"),
+        ({"source": ""}, "source"),
+        ({"subject": ""}, "subject"),
+        ({"subject": "x" * 256}, "subject"),
+        ({"subject": "\ud800"}, "subject"),
+        ({"subject": ["alice"]}, "subject"),
+        ({"time": "2026-11-23T07:30:00"}, "time"),
+        ({"time": "2026-11-31T07:30:00Z"}, "time"),
+        ({"time": "1999-12-31T23:59:59Z"}, "time"),
+        ({"time": 1_795_419_000}, "time"),
+        ({"data": []}, "data"),
+        ({"data": "e30="}, "data"),
+    ],
+)
+def test_a_refusal_names_the_member_of_the_envelope(members: dict[str, Any], path: str) -> None:
+    """The detail says which member is wrong and what it must be."""
+    found = decoded(json_message(document(**members)))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
+    assert found.dead_letters[0].detail.startswith(f"{path} must be ")
+
+
+@pytest.mark.parametrize(
+    ("members", "path"),
+    [
+        ({"tier": "gold"}, "data.tier"),
+        ({"outcome": None}, "data.outcome"),
+        ({"usage_source": "guessed"}, "data.usage_source"),
+        ({"streaming": 1}, "data.streaming"),
+        ({"status": 200.0}, "data.status"),
+        ({"deployment": "x" * 129}, "data.deployment"),
+        ({"model": 4}, "data.model"),
+        ({"usage": None}, "data.usage"),
+        ({"usage_raw": []}, "data.usage_raw"),
+        ({"principal": "alice"}, "data.principal"),
+        ({"attempts": None}, "data.attempts"),
+        ({"attempts": [1]}, "data.attempts"),
+        ({"attempts": [{"backend": "a", "status": 200}]}, "data.attempts[0].duration_ms"),
+        ({"started_at": "soon"}, "data.started_at"),
+        ({"time_to_first_byte_ms": True}, "data.time_to_first_byte_ms"),
+    ],
+)
+def test_a_refusal_names_the_path_inside_data(members: dict[str, Any], path: str) -> None:
+    """Repair starts from the detail alone."""
+    found = decoded(json_message(document_with_data(**members)))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
+    assert found.dead_letters[0].detail.startswith(f"{path} must be ")
+
+
+def test_a_bad_event_takes_none_of_its_neighbours_with_it() -> None:
+    """The good events of the message are counted; the letter knows its place and holds only its own."""
+    good, bad, alien = usage_event(1), document(id="x"), {"type": "other", "n": 1}
+    found = decoded(json_message([document(good), bad, 7, alien, document(usage_event(2))]))
+
+    assert [event.id for event in found.events] == [good.id, usage_event(2).id]
+    assert [letter.index for letter in found.dead_letters] == [1, 2, 3]
+    assert [json.loads(letter.body) for letter in found.dead_letters] == [bad, 7, alien]
+
+
+def test_a_message_that_is_not_json_is_kept_as_it_came() -> None:
+    """Its bytes are all there is to repair it from."""
+    found = decoded(raw_message(b"\xff{"), message(EVENT, sequence_number=2))
+
+    assert found.dead_letters[0].body == b"\xff{"
+    assert found.events == (EVENT,)
+
+
+@pytest.mark.parametrize(
+    ("age", "expected"),
+    [
+        (RETENTION, []),
+        (RETENTION + timedelta(microseconds=1), [Reason.TOO_LATE]),
+        (timedelta(minutes=-5), []),
+        (timedelta(minutes=-5, microseconds=-1), [Reason.IN_THE_FUTURE]),
+    ],
+)
+def test_events_count_from_the_retention_to_five_minutes_ahead(
+    age: timedelta, expected: list[Reason]
+) -> None:
+    """Both ends included; beyond them a repeat could not be told, or a clock is wrong."""
+    found = decoded(message(usage_event(time=NOW - age)))
+
+    assert reasons(found) == expected
+
+
+def test_times_are_turned_into_utc() -> None:
+    """Other producers may write offsets."""
+    found = decoded(json_message(document(time="2026-11-23T09:30:00+02:00")))
+
+    assert found.events[0].time == datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
+    assert found.events[0].time.tzinfo is UTC
+
+
+def test_a_detail_shows_only_the_beginning_of_what_was_refused() -> None:
+    """A dead letter's detail stays readable, whatever it is about."""
+    found = decoded(json_message(document(subject="x" * 100_000)))
+
+    assert len(found.dead_letters[0].detail) < 200
+
+
+@pytest.mark.parametrize("member", ["time", "started_at"])
+def test_a_time_beyond_what_utc_can_hold_is_a_dead_letter(member: str) -> None:
+    """A time that is valid only in its own offset is refused like any other bad time."""
+    text = "9999-12-31T23:59:59-01:00"
+    value = document(time=text) if member == "time" else document_with_data(started_at=text)
+    found = decode([json_message(value)], now=NOW, retention=RETENTION)
+
+    assert [letter.reason for letter in found.dead_letters] == [Reason.INVALID_FIELD]
+
+
+def test_a_number_too_long_to_read_takes_no_neighbours_with_it() -> None:
+    """Python converts no whole number of over 4,300 digits; only the event that has it is refused."""
+    bad = encode_event(usage_event(2)).replace(b'"status":200', b'"status":' + b"9" * 5000)
+    body = b"[" + encode_event(usage_event(1)) + b"," + bad + b"]"
+    found = decode([raw_message(body)], now=NOW, retention=RETENTION)
+
+    assert [event.id for event in found.events] == [event_id(1)]

@@ -1,0 +1,95 @@
+"""`/readyz`: what makes an instance unready, and what it only tells."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import pytest
+
+from meter.errors import PublishFailed, StorageUnavailable
+from meter.publishing.outbox import Backlog
+from meter.publishing.readiness import readiness
+
+
+@dataclass
+class Service:
+    """The hub, storage or the outbox, as it is today."""
+
+    failure: Exception | None = None
+    backlog: Backlog = field(default_factory=lambda: Backlog(events=0, oldest_seconds=0))
+
+    async def ping(self) -> None:
+        await asyncio.sleep(0)
+        if self.failure is not None:
+            raise self.failure
+
+    async def recent_backlog(self) -> Backlog:
+        await self.ping()
+        return self.backlog
+
+
+@dataclass
+class Keys:
+    """Key sets of some issuers."""
+
+    loaded: frozenset[str]
+
+    async def load(self, issuer: str) -> bool:
+        return issuer in self.loaded
+
+
+async def told(
+    *,
+    hub: Service | None = None,
+    storage: Service | None = None,
+    outbox: Service | None = None,
+    loaded: frozenset[str] = frozenset({"a", "b"}),
+) -> dict[str, object]:
+    found = await readiness(
+        hub=hub or Service(),
+        storage=storage or Service(),
+        outbox=outbox or Service(),
+        keys=Keys(loaded),
+        issuers=["a", "b"],
+    )
+    return dict(found)
+
+
+async def test_all_is_well() -> None:
+    """Hub, storage and keys are there, and nothing waits."""
+    assert await told() == {"status": "ready", "outbox": {"events": 0, "oldest_seconds": 0}}
+
+
+async def test_events_that_wait_are_told_and_make_nothing_unready() -> None:
+    """Calls are answered and counted all the same, only later."""
+    waiting = Service(backlog=Backlog(events=12, oldest_seconds=340.4))
+
+    assert await told(outbox=waiting) == {
+        "status": "ready",
+        "outbox": {"events": 12, "oldest_seconds": 340},
+    }
+
+
+@pytest.mark.parametrize("failure", [PublishFailed("no"), TimeoutError()])
+async def test_a_hub_that_does_not_answer_is_named(failure: Exception) -> None:
+    """By category: anybody may ask."""
+    found = await told(hub=Service(failure))
+
+    assert (found["status"], found["reasons"]) == ("unready", ["the event hub cannot be reached"])
+
+
+async def test_storage_that_does_not_answer_is_named_and_hides_what_waits() -> None:
+    """Null where a number would be a guess."""
+    down = Service(StorageUnavailable("no"))
+
+    assert await told(storage=down, outbox=down) == {
+        "status": "unready",
+        "reasons": ["table storage cannot be reached"],
+        "outbox": None,
+    }
+
+
+async def test_one_issuer_without_keys_is_enough() -> None:
+    """Its callers would get 503."""
+    found = await told(loaded=frozenset({"a"}))
+
+    assert (found["status"], found["reasons"]) == ("unready", ["an issuer's keys are not loaded"])

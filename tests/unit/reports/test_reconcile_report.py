@@ -1,0 +1,180 @@
+"""How a reconciliation is written: what an operator sees in a terminal, what a program reads."""
+
+import json
+
+from meter.reports.reconcile import Reconciliation, reconcile
+from meter.reports.reconcile_report import MOST_HOURS, Form, verdict, write_reconciliation
+from meter.window import Window
+from tests.support.reconcile import EAST, EIGHT, SEVEN, own, question, served, tally
+
+
+def mixed() -> Reconciliation:
+    """One deployment that differs, one that agrees, one of others, one that is not comparable."""
+    return reconcile(
+        question("1/200", notes=("hours from X on are left out",)),
+        [
+            served("east", gpt_4o="gpt-4o-ptu", mini="mini"),
+            served("edge", None, embed="embed"),
+        ],
+        counted={
+            "gpt-4o": {
+                SEVEN: tally(8_000, 2_300, 12, estimated_calls=3, missing_calls=1),
+                EIGHT: tally(1_000, 500, 3),
+            },
+            "mini": {SEVEN: tally(90_000, 0, 90)},
+            "embed": {SEVEN: tally(121, 0, 2)},
+        },
+        recorded={
+            own("gpt-4o-ptu"): {SEVEN: tally(9_500, 2_540, 14), EIGHT: tally(1_000, 510, 3)},
+            own("mini"): {SEVEN: tally(90_000, 0, 90)},
+            own("gpt-4.1"): {EIGHT: tally(4_000, 1_000, 2)},
+        },
+    )
+
+
+def agreeing() -> Reconciliation:
+    return reconcile(
+        question("1/200"),
+        [served("east", mini="mini")],
+        counted={"mini": {SEVEN: tally(995, 0, 9)}},
+        recorded={own("mini"): {SEVEN: tally(1_000, 0, 9)}},
+    )
+
+
+def test_a_table_shows_what_differs_and_ends_with_the_verdict() -> None:
+    """Sums first, kinds of tokens where they differ, then hours, reasons, notes, one line to act on."""
+    assert write_reconciliation(mixed(), Form.TABLE) == (
+        "2026-11-22T00 to 2026-11-22T23, whole hours, UTC\n"
+        "\n"
+        "tokens        counted    azure  difference         %\n"
+        "------------  -------  -------  ----------  --------\n"
+        "gpt-4o         11,800   13,550      -1,750   -12.92%  differs\n"
+        "  prompt        9,000   10,500      -1,500   -14.29%\n"
+        "  completion    2,800    3,050        -250    -8.20%\n"
+        "  calls            15       17          -2   -11.76%  3 estimated, 1 missing\n"
+        "east/gpt-4.1        0    5,000      -5,000  -100.00%  not ours\n"
+        "  prompt            0    4,000      -4,000  -100.00%\n"
+        "  completion        0    1,000      -1,000  -100.00%\n"
+        "  calls             0        2          -2  -100.00%\n"
+        "mini           90,000   90,000           0     0.00%  agrees\n"
+        "------------  -------  -------  ----------  --------\n"
+        "total         101,800  108,550      -6,750    -6.22%\n"
+        "\n"
+        "hour           counted   azure  difference         %\n"
+        "-------------  -------  ------  ----------  --------\n"
+        "2026-11-22T08        0   5,000      -5,000  -100.00%  east/gpt-4.1\n"
+        "2026-11-22T07   10,300  12,040      -1,740   -14.45%  gpt-4o, 3 estimated, 1 missing\n"
+        "2026-11-22T08    1,500   1,510         -10    -0.66%  gpt-4o\n"
+        "\n"
+        "not comparable: embed, 121 tokens counted; no resource_id for backend edge\n"
+        "\n"
+        "note: hours from X on are left out\n"
+        "\n"
+        "DIFFERS beyond 0.5%: difference -6,750 tokens (-6.22%), in gpt-4o, east/gpt-4.1\n"
+    )
+
+
+def test_an_agreement_is_one_line_a_deployment_and_one_for_the_verdict() -> None:
+    """A difference within the tolerance is shown all the same."""
+    lines = write_reconciliation(agreeing(), Form.TABLE).splitlines()
+
+    assert lines[4].split() == ["mini", "995", "1,000", "-5", "-0.50%", "agrees"]
+    assert lines[-1] == "AGREES within 0.5%: difference -5 tokens (-0.50%)"
+
+
+def test_a_difference_where_azure_has_nothing_has_no_percentage() -> None:
+    """There is nothing to take a share of."""
+    found = reconcile(
+        question(), [served("east", a="a")], counted={"a": {SEVEN: tally(5)}}, recorded={}
+    )
+
+    row = write_reconciliation(found, Form.TABLE).splitlines()[4]
+    assert row.split() == ["a", "5", "0", "+5", "-", "differs"]
+    assert verdict(found) == "DIFFERS beyond 0%: difference +5 tokens, in a"
+
+
+def test_nothing_compared_says_so() -> None:
+    """With the reasons; no table of nothing."""
+    found = reconcile(question(), [served("edge", None, a="a")], counted={}, recorded={})
+
+    assert write_reconciliation(found, Form.TABLE) == (
+        "2026-11-22T00 to 2026-11-22T23, whole hours, UTC\n"
+        "\n"
+        "not comparable: a, 0 tokens counted; no resource_id for backend edge\n"
+        "\n"
+        "NOTHING COMPARED: no deployment is served by known accounts alone\n"
+    )
+
+
+def test_a_table_shows_the_hours_that_differ_most_and_json_all_of_them() -> None:
+    """A bounded list, the largest first; the rest is counted."""
+    differing = {
+        Window(f"2026-11-22T{hour:02}"): tally(100 + hour) for hour in range(MOST_HOURS + 3)
+    }
+    found = reconcile(
+        question(), [served("east", a="a")], counted={}, recorded={own("a"): differing}
+    )
+    text = write_reconciliation(found, Form.TABLE)
+    hours = [line[:13] for line in text.splitlines() if line.endswith("  a")]
+
+    assert hours == [f"2026-11-22T{hour:02}" for hour in range(12, 2, -1)]
+    assert "... and 3 more hours: --format json\n" in text
+    document = json.loads(write_reconciliation(found, Form.JSON))
+    assert len(document["deployments"][0]["differing_hours"]) == MOST_HOURS + 3
+
+
+def test_json_has_every_number_name_and_reason() -> None:
+    """What a program needs to act on, without parsing a table."""
+    document = json.loads(write_reconciliation(mixed(), Form.JSON))
+    first, second, third, fourth = document["deployments"]
+
+    assert (document["from"], document["to"]) == ("2026-11-22T00", "2026-11-22T23")
+    assert (document["tolerance_percent"], document["agrees"]) == (0.5, False)
+    assert document["notes"] == ["hours from X on are left out"]
+    assert document["total"]["total_tokens"]["difference"] == -6_750
+    assert first["deployments"] == ["gpt-4o"]
+    assert first["azure"] == [{"resource_id": EAST.lower(), "deployment": "gpt-4o-ptu"}]
+    assert (first["standing"], first["is_beyond_tolerance"]) == ("differs", True)
+    assert first["prompt_tokens"] == {
+        "counted": 9_000,
+        "azure": 10_500,
+        "difference": -1_500,
+        "percent": -14.285714,
+    }
+    assert (first["estimated_calls"], first["missing_calls"]) == (3, 1)
+    assert [hour["hour"] for hour in first["differing_hours"]] == [SEVEN.name, EIGHT.name]
+    assert (second["standing"], second["deployments"]) == ("not ours", [])
+    assert (third["standing"], third["differing_hours"]) == ("agrees", [])
+    assert fourth["reason"] == "no resource_id for backend edge"
+
+
+def test_a_name_cannot_fake_lines_or_stretch_the_table() -> None:
+    """Names come from Azure and from events: escaped, and shortened where they are long."""
+    found = reconcile(
+        question(),
+        [served("east", a="a")],
+        counted={"evil\nAGREES": {SEVEN: tally(5)}},
+        recorded={own("x\x1b[2J"): {SEVEN: tally(5)}, own("y" * 64): {SEVEN: tally(4)}},
+    )
+    text = write_reconciliation(found, Form.TABLE)
+
+    assert "east/x\\x1b[2j" in text
+    assert f"east/{'y' * 24}...  " in text
+    assert "evil\\nAGREES" in text
+    assert not any(line.startswith("AGREES") for line in text.splitlines())
+
+
+def test_a_verdict_names_the_first_and_counts_the_others() -> None:
+    """One line, however many differ."""
+    names = [f"d{number}" for number in range(5)]
+    found = reconcile(
+        question(),
+        [served("east", **{name: name for name in names})],
+        counted={},
+        recorded={own(name): {SEVEN: tally(10)} for name in names},
+    )
+
+    assert (
+        verdict(found)
+        == "DIFFERS beyond 0%: difference -50 tokens (-100.00%), in d0, d1, d2 and 2 more"
+    )

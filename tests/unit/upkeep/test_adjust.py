@@ -1,0 +1,211 @@
+"""Corrections are counted once, beside the calls that they correct, which stay as they are."""
+
+import json
+from uuid import UUID
+
+import pytest
+
+from meter.adjustment import ADJUSTMENT_TYPE, Adjustment, encode_adjustment
+from meter.ledger.decode import Reason, decode
+from meter.ledger.markers import read_marker
+from meter.ledger.rows import ADJUSTMENT_COLUMNS, read_sums
+from meter.reports.usage import Format, make_query, read_report, write_report
+from meter.upkeep.adjust import find_call, make_adjustment
+from meter.usage import NO_USAGE, TokenUsage
+from tests.support.events import (
+    NOW,
+    RETENTION,
+    USAGE,
+    adjustment,
+    event_id,
+    message,
+    raw_message,
+    usage_event,
+)
+from tests.support.ledger import aggregator_on
+from tests.support.rebuilding import LEDGER, Store, rebuild
+
+CHANGE = TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5)
+VIEWS = {"UsageByHour": "2026-11-23T07", "UsageByDay": "2026-11-23", "UsageByMonth": "2026-11"}
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+async def test_an_adjustment_is_counted_once_in_columns_of_its_own(store: Store) -> None:
+    """However often it comes; the call's own numbers do not move."""
+    aggregator = aggregator_on(store)
+    for _ in range(3):
+        await aggregator.handle([message(usage_event(1), adjustment(1))])
+
+    for table, window in VIEWS.items():
+        ((_, row),) = [item for item in store.tables[table].items() if item[0][0] == window]
+        sums = read_sums(row.columns)
+        assert (sums.calls, sums.tokens) == (1, USAGE)
+        assert (sums.adjustments, sums.adjusted) == (1, CHANGE)
+
+
+async def test_sums_may_become_negative_and_pass_32_bits(store: Store) -> None:
+    """A correction in another month than its call has nothing to be taken from there."""
+    large = TokenUsage(prompt_tokens=-(2**39), total_tokens=-(2**39))
+    await aggregator_on(store).handle(
+        [message(adjustment(1, usage=large), adjustment(2, usage=large))]
+    )
+
+    ((_, row),) = store.tables["UsageByMonth"].items()
+    assert read_sums(row.columns).adjusted.total_tokens == -(2**40)
+    assert read_sums(row.columns).calls == 0
+
+
+async def test_rows_without_adjustments_have_no_columns_for_them(store: Store) -> None:
+    """Most rows never need them."""
+    await aggregator_on(store).handle([message(usage_event(1))])
+
+    rows = [row for table in store.tables.values() for row in table.values()]
+    assert not [row for row in rows if ADJUSTMENT_COLUMNS & row.columns.keys()]
+
+
+async def test_its_marker_says_what_it_corrects_and_why(store: Store) -> None:
+    """For whoever looks the correction up."""
+    await aggregator_on(store).handle([message(adjustment(1))])
+
+    ((_, row),) = [item for item in store.tables[LEDGER].items() if item[0][1].startswith("c|")]
+    call = json.loads(str(row.columns["Call"]))
+    assert (call["adjusts"], call["reason"]) == (str(event_id(1)), "the backend was billed twice")
+    assert read_marker(row).usage == CHANGE
+
+
+async def test_a_rebuild_finds_the_ledger_sound_and_mends_adjusted_views(
+    store: Store,
+) -> None:
+    """Corrections are part of what markers add up to."""
+    await aggregator_on(store).handle([message(usage_event(1), usage_event(2), adjustment(1))])
+    sound = await rebuild(store)
+    store.tamper("UsageByMonth", "2026-11", _view_key(store), AdjustedTotalTokens=99)
+    mended = await rebuild(store)
+
+    assert sound.differences == []
+    assert [each.columns[0].right for each in mended.differences] == [-5]
+    assert (await rebuild(store)).differences == []
+
+
+async def test_a_rebuild_clears_adjustments_that_never_were(store: Store) -> None:
+    """Also where the ledger has no column for them."""
+    await aggregator_on(store).handle([message(usage_event(1))])
+    store.tamper("UsageByMonth", "2026-11", _view_key(store), Adjustments=1, AdjustedTotalTokens=-7)
+    await rebuild(store)
+
+    ((_, row),) = store.tables["UsageByMonth"].items()
+    assert read_sums(row.columns).adjusted == NO_USAGE
+    assert row.columns["Adjustments"] == 0
+
+
+async def test_the_report_shows_corrections_in_columns_of_their_own(store: Store) -> None:
+    """Only where there are any, also when they add up to nothing."""
+    back = TokenUsage(prompt_tokens=4, completion_tokens=1, total_tokens=5)
+    await aggregator_on(store).handle(
+        [
+            message(usage_event(1), adjustment(1)),
+            message(usage_event(2, subject="bob"), adjustment(2, subject="bob", usage=back)),
+        ]
+    )
+    query = make_query(by="month", first=None, last=None, groups="subject", now=NOW)
+    text = write_report(await read_report(store, query), Format.TABLE)
+
+    assert text == (
+        "month    subject  calls  prompt  completion  total  "
+        "adjustments  adj. prompt  adj. compl.  adj. total\n"
+        "-------  -------  -----  ------  ----------  -----  "
+        "-----------  -----------  -----------  ----------\n"
+        "2026-11  alice        1      10           5     15  "
+        "          1           -4           -1          -5\n"
+        "2026-11  bob          1      10           5     15  "
+        "          1            4            1           5\n"
+        "-------  -------  -----  ------  ----------  -----  "
+        "-----------  -----------  -----------  ----------\n"
+        "total                 2      20          10     30  "
+        "          2            0            0           0\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "detail"),
+    [
+        ("refers_to", "x", "data.refers_to must be a UUID"),
+        ("reason", "", "data.reason must be a text of 1 to 500 characters"),
+        ("reason", "r" * 501, "data.reason must be a text of 1 to 500 characters"),
+        ("tier", "gold", "data.tier must be one of provisioned, standard"),
+        ("usage", {}, "data.usage.prompt_tokens must be a whole number from -1000000000000"),
+    ],
+)
+def test_one_that_cannot_be_read_becomes_a_dead_letter(
+    member: str, value: object, detail: str
+) -> None:
+    """As with usage events: the member, the rule, the value."""
+    document = json.loads(encode_adjustment(adjustment()))
+    document["data"][member] = value
+    found = decode([raw_message(json.dumps(document).encode())], now=NOW, retention=RETENTION)
+
+    assert found.events == ()
+    assert found.dead_letters[0].reason is Reason.INVALID_FIELD
+    assert found.dead_letters[0].detail.startswith(detail)
+
+
+def test_a_correction_survives_its_way_over_the_hub() -> None:
+    """Encoded and read back it is the same."""
+    made = adjustment(7, subject="jörg/β", reason='said "so"')
+    found = decode([raw_message(encode_adjustment(made))], now=NOW, retention=RETENTION)
+
+    assert found.events == (made,)
+    assert json.loads(encode_adjustment(made))["type"] == ADJUSTMENT_TYPE
+
+
+async def test_the_call_is_found_by_its_id_alone(store: Store) -> None:
+    """The id tells the month; what is no call, or another subject's, is not found."""
+    await aggregator_on(store).handle([message(usage_event(1), adjustment(1))])
+    found = await find_call(store, "alice", event_id(1))
+
+    assert found is not None
+    assert found.usage == USAGE
+    assert await find_call(store, "bob", event_id(1)) is None
+    assert await find_call(store, "alice", event_id(2)) is None
+    assert await find_call(store, "alice", adjustment(1).id) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "usage", "accepted"),
+    [
+        (" ", CHANGE, "a text of 1 to 500 characters"),
+        ("r" * 501, CHANGE, "a text of 1 to 500 characters"),
+        ("r", NO_USAGE, "at least one count must be other than 0"),
+        ("r", TokenUsage(prompt_tokens=-11), "prompt_tokens of the call is 10: -11 would make it"),
+    ],
+)
+async def test_what_cannot_be_meant_is_refused(
+    store: Store, reason: str, usage: TokenUsage, accepted: str
+) -> None:
+    """Before anything is written."""
+    with pytest.raises(ValueError, match=accepted):
+        await made(store, reason, usage)
+
+
+async def made(store: Store, reason: str, usage: TokenUsage) -> Adjustment:
+    await aggregator_on(store).handle([message(usage_event(1))])
+    call = await find_call(store, "alice", event_id(1))
+    assert call is not None
+    return make_adjustment(
+        call,
+        adjustment_id=UUID(int=7),
+        subject="alice",
+        refers_to=event_id(1),
+        reason=reason,
+        usage=usage,
+        time=NOW,
+    )
+
+
+def _view_key(store: Store) -> str:
+    ((_, key),) = store.tables["UsageByMonth"]
+    return key

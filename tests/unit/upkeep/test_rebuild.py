@@ -1,0 +1,200 @@
+"""Rebuilding views from a ledger: what is found, what is mended, and what is left alone."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from meter.errors import LedgerMissing, StorageUnavailable
+from meter.upkeep.differences import Kind, WrongColumn
+from meter.upkeep.rebuild import Summary
+from meter.window import Window
+from tests.fakes.rows import Fault
+from tests.support.events import NOW
+from tests.support.rebuilding import (
+    LEDGER,
+    NAMES,
+    VIEW_ROW,
+    Store,
+    rebuild,
+    state,
+    store_with_three_calls,
+    without_revisions,
+)
+
+
+@pytest.fixture
+async def store() -> Store:
+    return await store_with_three_calls()
+
+
+async def test_a_sound_month_is_left_as_it_is(store: Store) -> None:
+    """Nothing is written; the summary says what was checked."""
+    before = state(store)
+    found = await rebuild(store)
+
+    assert found.differences == []
+    assert found.summary == Summary(subjects=2, calls=3, sums=6)
+    assert found.summary.is_sound
+    assert state(store) == before
+
+
+async def test_a_month_without_a_ledger_cannot_be_rebuilt(store: Store) -> None:
+    """Its views are not taken for surplus: the ledger may be past its retention."""
+    store.put("UsageByMonth", "2026-10", VIEW_ROW, Calls=1)
+    before = state(store)
+
+    with pytest.raises(LedgerMissing, match="there is no table Ledger202610"):
+        await rebuild(store, Window("2026-10"))
+    assert state(store) == before
+
+
+@pytest.mark.parametrize(
+    ("table", "partition"),
+    [("UsageByHour", "2026-11-23T07"), ("UsageByDay", "2026-11-23"), ("UsageByMonth", "2026-11")],
+)
+async def test_a_view_row_that_is_missing_is_written_again(
+    store: Store, table: str, partition: str
+) -> None:
+    """Just as it was, revision and all."""
+    before = store.view(table, partition)
+    store.remove(table, partition, VIEW_ROW)
+    found = await rebuild(store)
+
+    assert [(d.kind, d.window, d.is_repaired) for d in found.differences] == [
+        (Kind.MISSING, partition, True)
+    ]
+    assert store.view(table, partition) == before
+    assert found.summary.is_sound
+
+
+async def test_a_whole_view_table_that_was_deleted_is_written_again(store: Store) -> None:
+    """Tables are made as they are needed."""
+    before = state(store)
+    del store.tables["UsageByHour"]
+    found = await rebuild(store)
+
+    assert found.kinds == [Kind.MISSING] * 2
+    assert store.rows("UsageByHour") == {
+        key: row.columns for (_, key), row in before["UsageByHour"].items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"TotalTokens": 99}, Kind.DIFFERENT),
+        ({"TotalTokens": 99, "Revision": 7}, Kind.DIFFERENT),
+        ({"TotalTokens": 99, "Revision": 0}, Kind.BEHIND),
+        ({"TotalTokens": "thirty"}, Kind.DIFFERENT),
+        ({"TotalTokens": 30.0}, Kind.DIFFERENT),
+        ({"Revision": 10**9}, Kind.DIFFERENT),
+        ({"Revision": "new"}, Kind.BEHIND),
+        ({"Subject": "bob"}, Kind.DIFFERENT),
+        ({"LastCallAt": NOW + timedelta(days=1)}, Kind.DIFFERENT),
+        ({"WindowStart": "2026-11-23"}, Kind.DIFFERENT),
+    ],
+    ids=str,
+)
+async def test_a_view_row_that_was_tampered_with_is_overwritten(
+    store: Store, changes: dict[str, Any], kind: Kind
+) -> None:
+    """Whatever was changed, and whatever revision it claims; each wrong column is told."""
+    before = store.view()
+    store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, **changes)
+    found = await rebuild(store)
+
+    assert found.kinds == [kind]
+    assert {(c.name, c.found) for c in found.differences[0].columns} == set(changes.items())
+    assert store.view() == before
+    assert found.summary.is_sound
+
+
+async def test_what_operators_added_to_a_view_row_is_kept(store: Store) -> None:
+    """Columns that are not the app's are neither judged nor removed."""
+    store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Note="checked", Calls=9)
+    found = await rebuild(store)
+
+    assert found.differences[0].columns == (WrongColumn("Calls", 9, 2),)
+    assert store.view()["Note"] == "checked"
+
+
+@pytest.mark.parametrize(
+    ("table", "partition", "key"),
+    [
+        ("UsageByDay", "2026-11-23", f"mallory|{NAMES}"),
+        ("UsageByDay", "2026-11-23", f"alice|other|{NAMES}"),
+        ("UsageByDay", "2026-11-23", "no key of ours"),
+        ("UsageByDay", "2026-11-29", VIEW_ROW),
+        ("UsageByDay", "2026-11-23T07", VIEW_ROW),
+        ("UsageByDay", "2026-11", VIEW_ROW),
+        ("UsageByHour", "2026-11-31T25", VIEW_ROW),
+        ("UsageByMonth", "2026-11", f"mallory|{NAMES}"),
+    ],
+)
+async def test_a_view_row_without_a_sum_is_removed(
+    store: Store, table: str, partition: str, key: str
+) -> None:
+    """A row in the wrong table, too; rows of other months are not looked at."""
+    before = state(store)
+    store.put(table, partition, key, Calls=1)
+    store.put("UsageByDay", "2026-10-31", key, Calls=1)
+    store.put("UsageByDay", "2026-12-01", key, Calls=1)
+    found = await rebuild(store)
+
+    assert [(d.kind, d.window, d.is_repaired) for d in found.differences] == [
+        (Kind.SURPLUS, partition, True)
+    ]
+    store.remove("UsageByDay", "2026-10-31", key)
+    store.remove("UsageByDay", "2026-12-01", key)
+    assert state(store) == before
+
+
+async def test_a_surplus_row_does_not_hide_behind_one_that_is_missing(store: Store) -> None:
+    """Not in a dry run either, where as many rows as sums are there."""
+    store.remove("UsageByDay", "2026-11-23", VIEW_ROW)
+    store.put("UsageByDay", "2026-11-23", f"mallory|{NAMES}", Calls=1)
+    dry = await rebuild(store, is_dry_run=True)
+    wet = await rebuild(store)
+
+    assert dry.kinds == wet.kinds == [Kind.MISSING, Kind.SURPLUS]
+
+
+async def test_a_dry_run_tells_everything_and_writes_nothing(store: Store) -> None:
+    """Also of the ledger, also when it was told to repair."""
+    store.remove("UsageByMonth", "2026-11", VIEW_ROW)
+    store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=9)
+    store.put("UsageByHour", "2026-11-01T00", VIEW_ROW, Calls=1)
+    store.tamper(LEDGER, "alice", f"s|2026-11-23T07|{NAMES}", Calls=7)
+    before = state(store)
+    found = await rebuild(store, is_dry_run=True, repairs_ledger=True)
+
+    assert sorted(found.kinds) == [Kind.DIFFERENT, Kind.MISSING, Kind.SURPLUS, Kind.WRONG_SUM]
+    assert not any(difference.is_repaired for difference in found.differences)
+    assert not found.summary.is_sound
+    assert state(store) == before
+
+
+async def test_contention_without_end_is_told_as_not_repaired(store: Store) -> None:
+    """Ten conflicts in a row; the next run may have more luck."""
+    store.remove("UsageByDay", "2026-11-23", VIEW_ROW)
+    store.plan("write", *[Fault.CONFLICT] * 10)
+    found = await rebuild(store)
+
+    assert [(d.kind, d.is_repaired) for d in found.differences] == [(Kind.MISSING, False)]
+    assert not found.summary.is_sound
+
+
+@pytest.mark.parametrize("operation", ["names", "scan", "read", "write"])
+async def test_an_outage_ends_the_rebuild_and_the_next_one_goes_on(
+    store: Store, operation: str
+) -> None:
+    """What was mended stays mended."""
+    before = state(store)
+    store.remove("UsageByDay", "2026-11-23", VIEW_ROW)
+    store.plan(operation, Fault.UNAVAILABLE)
+    with pytest.raises(StorageUnavailable):
+        await rebuild(store)
+    await rebuild(store)
+
+    assert without_revisions(state(store)) == without_revisions(before)
