@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
-from meter.adapters.functions.web import GatewayResponse, finish_relays, gateway_request, live
+from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.spool import FileSpool
@@ -41,21 +41,19 @@ from meter.config.environment import (
 from meter.config.values import (
     Durability,
     GatewaySettings,
-    Limits,
-    OnDisconnect,
     PublishSettings,
     ReconcileSettings,
     Settings,
 )
+from meter.errors import TooLarge
 from meter.gateway.answer.estimate import Estimator
-from meter.gateway.answer.relay import Drains, RelayTimes
+from meter.gateway.answer.relay import Drains, Relays
 from meter.gateway.backend import ManagedIdentity
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
-from meter.gateway.front_door import CallLimits, FrontDoor
-from meter.gateway.headers import exceeds, headers_too_large
+from meter.gateway.front_door import FrontDoor
 from meter.gateway.http import error_answer, internal_error, not_configured
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.commit import Committer
@@ -107,23 +105,19 @@ class Gateway:
 
     async def answer(self, request: Request) -> Response:
         """Answer one call."""
-        limits = self.settings.limits
-        limited = gateway_request(
-            request,
-            max_body_bytes=limits.max_body_bytes,
-            read_timeout_seconds=limits.read_timeout_seconds,
-        )
-        if exceeds(limited.headers, limits.max_headers, limits.max_header_bytes):
-            return GatewayResponse(error_answer(headers_too_large()))
-        return GatewayResponse(await self.front_door.handle(limited))
+        limits = self.settings.requests
+        limited = gateway_request(request, limits)
+        try:
+            limited.check_headers(limits)
+        except TooLarge as exc:
+            return GatewayResponse(error_answer(exc))
+        return response_of(await self.front_door.handle(limited), self.front_door.detached)
 
     async def close(self, seconds: float) -> None:
         """End what is under way and publish it, in about that time."""
         self.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
-        waits, cuts = RELAYS_SHARE * seconds, CUT_SHARE * seconds
-        await asyncio.gather(
-            finish_relays(waits, cut_seconds=cuts), self.front_door.finish(waits, cut_seconds=cuts)
-        )
+        detached = self.front_door.detached
+        await detached.finish(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)
         await self.sink.close(SINK_SHARE * seconds)
         for closable in self.closables:
             await closable.close()
@@ -286,7 +280,7 @@ def build_publisher(settings: PublishSettings) -> Publisher:
 
 def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     """Wire a front door. Must be called in the event loop it will live in."""
-    gateway, limits = settings.gateway, settings.gateway.limits
+    gateway = settings.gateway
     clock = SystemClock()
     dice = system_dice()
     identity = DefaultAzureCredential() if _needs_identity(settings) else None
@@ -294,34 +288,34 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         publisher.sender,
         publisher.outbox,
         HubCircuit(clock, dice),
-        acknowledge_timeout_seconds=limits.publish_timeout_seconds,
+        acknowledge_timeout_seconds=gateway.publish_timeout_seconds,
         waits_for_acknowledgement=gateway.durability is Durability.ACKNOWLEDGED,
     )
     upstream = AiohttpUpstream(
-        connect_timeout_seconds=limits.connect_timeout_seconds,
-        idle_timeout_seconds=limits.idle_timeout_seconds,
+        connect_timeout_seconds=gateway.connect_timeout_seconds,
+        idle_timeout_seconds=gateway.idle_timeout_seconds,
     )
     keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
     front_door = FrontDoor(
         verifier=TokenVerifier(gateway.rules, keys, clock),
         forwarder=Forwarder(
-            pool=Pool(gateway.backends, dice),
+            pool=Pool(gateway.backends, clock, dice),
             upstream=upstream,
             credentials=ConfiguredCredentials(gateway.auth, identity),
             clock=clock,
-            first_byte_timeout_seconds=limits.first_byte_timeout_seconds,
-            max_buffered_bytes=limits.max_buffered_bytes,
+            limits=gateway.forwarding,
         ),
         sink=sink,
         clock=clock,
         dice=dice,
-        drains=Drains(
-            most=limits.max_drains if gateway.on_disconnect is OnDisconnect.DRAIN else 0,
-            seconds=limits.drain_seconds,
+        relays=Relays(
+            times=gateway.times,
+            drains=Drains(gateway.drains),
+            estimator=Estimator(token_counter()),
+            max_frame_bytes=gateway.max_frame_bytes,
         ),
-        limits=_call_limits(limits),
+        limits=gateway.calls,
         new_spool=FileSpool,
-        estimator=Estimator(token_counter()),
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,
     )
@@ -333,19 +327,6 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         sink=sink,
         settings=gateway,
         closables=(upstream, *identities),
-    )
-
-
-def _call_limits(limits: Limits) -> CallLimits:
-    return CallLimits(
-        times=RelayTimes(
-            write_seconds=limits.write_timeout_seconds,
-            keepalive_seconds=limits.keepalive_seconds,
-            total_seconds=limits.total_timeout_seconds,
-        ),
-        first_keepalive_seconds=limits.first_keepalive_seconds,
-        max_concurrent_calls=limits.max_concurrent_calls,
-        max_frame_bytes=limits.max_frame_bytes,
     )
 
 

@@ -15,8 +15,6 @@ from meter.config.values import (
     Durability,
     GatewaySettings,
     HubSettings,
-    Limits,
-    OnDisconnect,
     PublishSettings,
     ReconcileSettings,
     Settings,
@@ -24,11 +22,22 @@ from meter.config.values import (
 )
 from meter.errors import ConfigError
 from meter.gateway.address import is_allowed_url
+from meter.gateway.answer.relay import DrainLimits, RelayTimes
+from meter.gateway.balance.forward import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
+from meter.gateway.front_door import CallLimits
+from meter.gateway.http import RequestLimits
 
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
 )
+
+
+class OnDisconnect(StrEnum):
+    """What happens to a stream whose caller leaves."""
+
+    DRAIN = "drain"
+    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,55 +163,60 @@ class _Reader:
 
 
 def _gateway(reader: _Reader) -> GatewaySettings:
+    number, whole = reader.number, reader.whole
     backends, auth = read_backends(reader)
-    site = reader.text("WEBSITE_SITE_NAME", "local")
     return GatewaySettings(
         rules=_rules(reader),
         backends=backends,
         auth=auth,
         durability=reader.choice("METER_DURABILITY", Durability.ACKNOWLEDGED),
-        on_disconnect=reader.choice("METER_ON_DISCONNECT", OnDisconnect.DRAIN),
-        jwks_refresh_seconds=reader.number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
-        limits=_limits(reader),
-        source=f"/aoai-meter/{site}",
+        source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
-    )
-
-
-def _limits(reader: _Reader) -> Limits:
-    number = reader.number
-    return Limits(
+        jwks_refresh_seconds=number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
         connect_timeout_seconds=number("METER_CONNECT_TIMEOUT_SECONDS", 5, least=0.1, most=60),
-        first_byte_timeout_seconds=number(
-            "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
-        ),
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
         publish_timeout_seconds=_publish_seconds(reader),
         shutdown_seconds=_shutdown_seconds(reader),
-        drain_seconds=number("METER_DRAIN_SECONDS", 300, least=1, most=1800),
-        write_timeout_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
-        keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
-        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220),
-        total_timeout_seconds=number("METER_TOTAL_TIMEOUT_SECONDS", 1700, least=1, most=86_400),
-        read_timeout_seconds=number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
-        max_concurrent_calls=reader.whole(
-            "METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000
+        max_frame_bytes=whole("METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600),
+        requests=_request_limits(reader),
+        calls=CallLimits(
+            max_concurrent_calls=whole("METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000),
+            first_keepalive_seconds=number(
+                "METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220
+            ),
         ),
-        max_headers=reader.whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
-        max_header_bytes=reader.whole(
-            "METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576
+        forwarding=ForwardLimits(
+            first_byte_timeout_seconds=number(
+                "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
+            ),
+            max_buffered_bytes=whole(
+                "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
+            ),
         ),
-        max_drains=reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000),
-        max_body_bytes=reader.whole(
-            "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600
+        times=RelayTimes(
+            write_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+            keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
+            total_seconds=number("METER_TOTAL_TIMEOUT_SECONDS", 1700, least=1, most=86_400),
         ),
-        max_frame_bytes=reader.whole(
-            "METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600
-        ),
-        max_buffered_bytes=reader.whole(
-            "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
-        ),
+        drains=_drain_limits(reader),
     )
+
+
+def _request_limits(reader: _Reader) -> RequestLimits:
+    whole = reader.whole
+    return RequestLimits(
+        max_headers=whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
+        max_header_bytes=whole("METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576),
+        max_body_bytes=whole("METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600),
+        read_timeout_seconds=reader.number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+    )
+
+
+def _drain_limits(reader: _Reader) -> DrainLimits:
+    most = reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000)
+    seconds = reader.number("METER_DRAIN_SECONDS", 300, least=1, most=1800)
+    drains = reader.choice("METER_ON_DISCONNECT", OnDisconnect.DRAIN) is OnDisconnect.DRAIN
+    return DrainLimits(most=most if drains else 0, seconds=seconds)
 
 
 def _publish_seconds(reader: _Reader) -> float:

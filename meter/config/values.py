@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import Backend, BackendAuth
+from meter.gateway.balance.forward import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
+from meter.gateway.front_door import CallLimits
+from meter.gateway.http import RequestLimits
 
 
 class Durability(StrEnum):
@@ -14,13 +18,6 @@ class Durability(StrEnum):
 
     ACKNOWLEDGED = "acknowledged"
     BACKGROUND = "background"
-
-
-class OnDisconnect(StrEnum):
-    """What happens to a stream whose caller leaves."""
-
-    DRAIN = "drain"
-    CANCEL = "cancel"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,42 +30,26 @@ class AzureEndpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """Bounds on calls."""
-
-    connect_timeout_seconds: float
-    first_byte_timeout_seconds: float
-    idle_timeout_seconds: float
-    publish_timeout_seconds: float
-    shutdown_seconds: float
-    drain_seconds: float
-    write_timeout_seconds: float
-    keepalive_seconds: float
-    first_keepalive_seconds: float
-    total_timeout_seconds: float
-    read_timeout_seconds: float
-    max_concurrent_calls: int
-    max_headers: int
-    max_header_bytes: int
-    max_drains: int
-    max_body_bytes: int
-    max_frame_bytes: int
-    max_buffered_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """What the front door needs."""
+    """What the front door needs; limits are the values that its parts work by."""
 
     rules: TokenRules
     backends: tuple[Backend, ...]
     auth: Mapping[str, BackendAuth]
     durability: Durability
-    on_disconnect: OnDisconnect
-    jwks_refresh_seconds: float
-    limits: Limits
     source: str
     exposes_backend: bool
+    jwks_refresh_seconds: float
+    connect_timeout_seconds: float
+    idle_timeout_seconds: float
+    publish_timeout_seconds: float
+    shutdown_seconds: float
+    max_frame_bytes: int
+    requests: RequestLimits
+    calls: CallLimits
+    forwarding: ForwardLimits
+    times: RelayTimes
+    drains: DrainLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,5 +100,5 @@ class Settings:
         return PublishSettings(
             hub=self.hub,
             storage=self.storage,
-            timeout_seconds=self.gateway.limits.publish_timeout_seconds,
+            timeout_seconds=self.gateway.publish_timeout_seconds,
         )

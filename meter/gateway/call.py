@@ -1,91 +1,195 @@
-"""Gathers what is known of one call and makes its usage event of it."""
+"""One call, from its request to its single end, which makes the usage event."""
 
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from meter.gateway.answer.relay import StreamEnd
-from meter.gateway.answer.usage import Reading
+from meter.errors import CallerError
+from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
+from meter.gateway.answer.relay import Ending
+from meter.gateway.answer.usage import read_response_id
 from meter.gateway.backend import Backend
-from meter.gateway.balance.forward import Tries
-from meter.gateway.headers import header
+from meter.gateway.balance.forward import Attempts, Candidates
+from meter.gateway.headers import downstream_headers, header, upstream_headers
+from meter.gateway.request.body import JsonBody
+from meter.gateway.request.form import FormBody
+from meter.gateway.request.operations import Operation
+from meter.gateway.request.prepare import OutgoingBody, RequestBody, outgoing_body, prompt_of
 from meter.gateway.request.route import Route, is_deployment_name
-from meter.ports import Clock, Headers
+from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
 
 
 @dataclass(slots=True, kw_only=True)
-class Metering:
-    """One call from its start to its event."""
+class Call:
+    """A verified and routed call. `end` ends it exactly once, however it ends.
+
+    `deployment` is the public name that usage is counted under. `headers` are the caller's, `answer`
+    is the backend's once it has begun. `holds` gives back the slot and the spool.
+    """
 
     event_id: UUID
+    source: str
     principal: Principal
     route: Route
     deployment: str
-    is_streaming: bool
+    body: RequestBody
+    headers: Headers
+    candidates: Candidates
+    sink: UsageSink
+    clock: Clock
+    holds: ExitStack
     started_at: datetime
     started: float
-    retry_count: int
-    clock: Clock
-    tries: Tries = field(default_factory=Tries)
-    first_byte_ms: int | None = None
-    is_published: bool = False
+    attempts: Attempts = field(default_factory=Attempts)
+    answer: WholeAnswer | StreamedAnswer | None = None
+    _is_ended: bool = False
 
-    def elapsed_ms(self, until: float | None = None) -> int:
-        """Milliseconds from the call's start until a moment (monotonic), or now."""
-        return round(((self.clock.monotonic() if until is None else until) - self.started) * 1000)
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the caller asked for an event stream, or the answer is one."""
+        is_asked = isinstance(self.body, JsonBody) and self.body.is_streaming
+        return is_asked or (isinstance(self.answer, StreamedAnswer) and self.answer.is_events)
 
-    def event(self, source: str, end: StreamEnd, *, status: int, headers: Headers) -> UsageEvent:
-        """The call's usage event; `headers` are the backend's.
+    @property
+    def must_ask_for_usage(self) -> bool:
+        """Whether the gateway adds the option that makes a stream report its usage."""
+        body = self.body
+        is_streaming = isinstance(body, JsonBody) and body.is_streaming and not body.asks_for_usage
+        return is_streaming and self.route.served.takes_stream_options
 
-        What only handles stored answers costs nothing, whatever usage their text repeats, and goes
-        where they are stored. An error that was passed on whole was served to nobody: `refused`.
+    @property
+    def body_error(self) -> CallerError | None:
+        """Why the caller's body could not be sent on, if so."""
+        return self.body.error if isinstance(self.body, FormBody) else None
+
+    def prompt_texts(self) -> Sequence[str]:
+        """The prompt's texts, for estimates."""
+        return prompt_of(self.body)
+
+    def path_for(self, backend: Backend) -> str:
+        """The path and query to send to a backend."""
+        name = self.deployment
+        return self.route.upstream_path(backend.own_name(name) if backend.serves(name) else name)
+
+    def body_for(self, backend: Backend, *, asks_for_usage: bool) -> OutgoingBody:
+        """The body to send to a backend, with the usage option where it is asked for."""
+        return outgoing_body(self.body, self.deployment, backend, asks_for_usage=asks_for_usage)
+
+    def request_for(
+        self, backend: Backend, credentials: Headers, *, asks_for_usage: bool
+    ) -> UpstreamRequest:
+        """The request to send to a backend."""
+        body = self.body_for(backend, asks_for_usage=asks_for_usage)
+        length = () if body.length is None else (("content-length", str(body.length)),)
+        return UpstreamRequest(
+            backend=backend.name,
+            method=self.route.served.method,
+            url=backend.url + self.path_for(backend),
+            headers=(
+                *upstream_headers(self.headers, self.principal.subject, credentials),
+                *length,
+            ),
+            body=body.content,
+        )
+
+    def is_elsewhere(self, answer: WholeAnswer) -> bool:
+        """Whether the answer says that this backend does not store what the call refers to."""
+        if self.route.served.is_by_id:
+            return answer.status == 404
+        if not isinstance(self.body, JsonBody) or self.body.previous_response_id is None:
+            return False
+        if answer.status == 404:
+            return b"DeploymentNotFound" not in answer.body
+        return answer.status == 400 and b"previous_response" in answer.body
+
+    def response_id(self, answer: WholeAnswer | StreamedAnswer) -> str | None:
+        """The id of the stored response that an answer is about; None where it is about none."""
+        if self.route.served.is_by_id:
+            return self.route.stored_id
+        is_response = self.route.operation is Operation.RESPONSES
+        return read_response_id(answer.beginning) if is_response else None
+
+    def answer_headers(self, answer: WholeAnswer | StreamedAnswer) -> Headers:
+        """The headers of the backend's answer that the caller gets, and the call's own."""
+        headers = (*downstream_headers(answer.headers), self.id_header)
+        size = header(answer.headers, "content-length")
+        if size and isinstance(answer, StreamedAnswer) and not answer.is_events:
+            return (*headers, ("content-length", size))  # shows a cut to the caller
+        return headers
+
+    @property
+    def id_header(self) -> tuple[str, str]:
+        """The header that names the call's event."""
+        return "x-meter-event-id", str(self.event_id)
+
+    async def end(self, ending: Ending) -> None:
+        """Make the call's usage event, give back what the call holds, and publish the event.
+
+        Only the first ending counts. A call that reached no backend makes no event.
         """
-        backend = self.tries.last_backend
+        if self._is_ended:
+            return
+        self._is_ended = True
+        with self.holds:
+            event = self._event(ending) if self.attempts.made else None
+        if event is not None:
+            await self.sink.publish(event)
+
+    def _event(self, ending: Ending) -> UsageEvent:
+        """The usage event.
+
+        Operations on stored responses cost nothing, whatever usage their text repeats, and go where
+        these are stored. An error that was relayed whole is `refused`.
+        """
+        answer, backend = self.answer, self.attempts.last_backend
+        headers = () if answer is None or ending.status is not None else answer.headers
+        status = (
+            (0 if answer is None else answer.status) if ending.status is None else ending.status
+        )
         is_charged = self.route.served.is_charged
+        is_refused = ending.outcome is Outcome.SERVED and status >= 400
         return UsageEvent(
             id=self.event_id,
-            source=source,
+            source=self.source,
             time=self.clock.now(),
             principal=self.principal,
             operation=self.route.operation,
             deployment=self.deployment,
-            model=end.reading.model,
+            model=ending.reading.model,
             api_version=self.route.api_version,
             backend=backend.name if backend else None,
             tier=_tier(backend, headers),
-            spilled_from=_spilled_from(self.tries, headers) if is_charged else None,
-            outcome=_outcome(end.outcome, status),
+            spilled_from=_spilled_from(self.attempts, headers) if is_charged else None,
+            outcome=Outcome.REFUSED if is_refused else ending.outcome,
             status=status,
             streaming=self.is_streaming,
-            usage=end.usage if is_charged else NO_USAGE,
-            usage_source=end.usage_source if is_charged else UsageSource.REPORTED,
-            usage_raw=end.reading.usage_raw if is_charged else None,
-            attempts=tuple(self.tries.attempts),
+            usage=ending.usage if is_charged else NO_USAGE,
+            usage_source=ending.usage_source if is_charged else UsageSource.REPORTED,
+            usage_raw=ending.reading.usage_raw if is_charged else None,
+            attempts=tuple(self.attempts.made),
             started_at=self.started_at,
-            duration_ms=self.elapsed_ms(),
-            time_to_first_byte_ms=self.first_byte_ms,
-            client_retry_count=self.retry_count,
+            duration_ms=self._elapsed_ms(self.clock.monotonic()),
+            time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
+            client_retry_count=_retry_count(self.headers),
         )
 
+    def _elapsed_ms(self, until: float) -> int:
+        return round((until - self.started) * 1000)
 
-def retry_count(headers: Headers) -> int:
-    """Which retry of the caller's SDK this is."""
+
+def _retry_count(headers: Headers) -> int:
+    """How often the caller's SDK has retried."""
     text = header(headers, "x-stainless-retry-count") or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
 
 
-NOTHING_READ = Reading()
-
-
-def _outcome(outcome: Outcome, status: int) -> Outcome:
-    return Outcome.REFUSED if outcome is Outcome.SERVED and status >= 400 else outcome
-
-
-def _spilled_from(tries: Tries, headers: Headers) -> str | None:
+def _spilled_from(attempts: Attempts, headers: Headers) -> str | None:
     """What the call spilled over from: Azure's provisioned deployment, or our provisioned backend."""
     native = _native_spillover(headers)
-    preferred, used = tries.preferred_provisioned, tries.last_backend
+    preferred, used = attempts.preferred_provisioned, attempts.last_backend
     if native is not None or preferred is None or used is None:
         return native
     has_spilled = used.tier is Tier.STANDARD and preferred.priority < used.priority

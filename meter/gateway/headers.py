@@ -8,7 +8,6 @@ identity headers. To the caller goes what the backend sent, less what belongs to
 import re
 from urllib.parse import quote
 
-from meter.errors import TooLarge
 from meter.ports import Headers
 
 _HOP_BY_HOP = frozenset(
@@ -99,17 +98,6 @@ def downstream_headers(backend: Headers) -> Headers:
 def subject_header(subject: str) -> str:
     """The subject as a header value: as it is when plain ASCII, else percent-encoded UTF-8."""
     return subject if _PLAIN_SUBJECT.fullmatch(subject) else quote(subject, safe="")
-
-
-def exceeds(headers: Headers, most: int, most_bytes: int) -> bool:
-    """Whether a caller sent more headers, or larger ones, than are taken."""
-    size = sum(len(name) + len(value) for name, value in headers)
-    return len(headers) > most or size > most_bytes
-
-
-def headers_too_large() -> TooLarge:
-    """The answer to such a caller (RFC 6585 section 5)."""
-    return TooLarge("The request has too many or too large headers.", status=431)
 
 
 def header(headers: Headers, name: str) -> str | None:

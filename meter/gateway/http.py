@@ -1,11 +1,12 @@
 """Requests and answers as the front door sees them, whichever server they come through."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from meter.errors import CallerError, MethodNotAllowed
+from meter.errors import CallerError, MethodNotAllowed, TooLarge
 from meter.ports import Headers
 
 
@@ -22,6 +23,16 @@ class RequestBody(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestLimits:
+    """Bounds on one request: its headers, its body, and the time in which the body must arrive."""
+
+    max_headers: int
+    max_header_bytes: int
+    max_body_bytes: int
+    read_timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A caller's HTTP request. `raw_path` is undecoded."""
 
@@ -30,6 +41,12 @@ class Request:
     query: str
     headers: Headers
     body: RequestBody
+
+    def check_headers(self, limits: RequestLimits) -> None:
+        """Raise TooLarge (431, RFC 6585 section 5) for more or larger headers than are accepted."""
+        size = sum(len(name) + len(value) for name, value in self.headers)
+        if len(self.headers) > limits.max_headers or size > limits.max_header_bytes:
+            raise TooLarge("The request has too many or too large headers.", status=431)
 
 
 class CallerGone(Exception):
@@ -82,9 +99,9 @@ def error_answer(exc: CallerError) -> Answer:
     if isinstance(exc, MethodNotAllowed):
         headers.append(("allow", ", ".join(exc.allowed)))
     if exc.retry_after_seconds is not None:
-        # Rounded up, so that nobody comes back too early.
-        headers.append(("retry-after", str(-int(-exc.retry_after_seconds // 1))))
-        headers.append(("retry-after-ms", str(-int(-exc.retry_after_seconds * 1000 // 1))))
+        # Rounded up, so that no caller returns too early.
+        headers.append(("retry-after", str(math.ceil(exc.retry_after_seconds))))
+        headers.append(("retry-after-ms", str(math.ceil(exc.retry_after_seconds * 1000))))
     body = json.dumps(error_document(exc)).encode()
     return Answer(status=exc.status, headers=tuple(headers), body=body)
 

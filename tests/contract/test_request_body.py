@@ -11,6 +11,7 @@ from meter.adapters.functions.web import gateway_request
 from meter.errors import TooLarge
 from meter.gateway.http import RequestBody
 from tests.fakes.gateway import FakeRequestBody
+from tests.support.gateway import request_limits
 
 type Parts = Sequence[bytes | asyncio.Event | None]
 
@@ -33,7 +34,9 @@ def adapted(
     headers = [] if length is None else [(b"content-length", length.encode())]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
     request = Request(scope, receive)
-    return gateway_request(request, max_body_bytes=most, read_timeout_seconds=seconds).body
+    return gateway_request(
+        request, request_limits(max_body_bytes=most, read_timeout_seconds=seconds)
+    ).body
 
 
 def faked(parts: Parts) -> RequestBody:

@@ -89,7 +89,7 @@ def test_a_model_is_found_at_the_beginning_too(
 @given(st.lists(st.binary(max_size=40), max_size=12), st.booleans())
 def test_any_bytes_are_relayed_but_for_the_last_one(chunks: list[bytes], tells: bool) -> None:
     """`feed` holds one byte back, whatever the split; nothing is lost and nothing raises."""
-    reader, body = ByteReader(tells_usage=tells), b"".join(chunks)
+    reader, body = ByteReader(reports_usage=tells), b"".join(chunks)
 
     relayed = b"".join([reader.feed(chunk) for chunk in chunks])
 
@@ -104,7 +104,7 @@ def test_the_usage_of_long_json_does_not_depend_on_its_split(
 ) -> None:
     """It is read from the end of the bytes, however they came."""
     body = json.dumps({"model": "m", "data": ["x" * 100] * 3, "usage": usage}).encode()
-    reader, places = ByteReader(tells_usage=True), sorted({0, *cuts, len(body)})
+    reader, places = ByteReader(reports_usage=True), sorted({0, *cuts, len(body)})
     for start, end in pairwise(places):
         reader.feed(body[start:end])
 

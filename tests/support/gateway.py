@@ -12,14 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from meter.gateway.answer.estimate import Estimator
-from meter.gateway.answer.relay import Drains, RelayTimes
+from meter.gateway.answer.relay import DrainLimits, Drains, Relays, RelayTimes
 from meter.gateway.backend import Backend
-from meter.gateway.balance.forward import Forwarder
+from meter.gateway.balance.forward import Forwarder, ForwardLimits
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.auth import TokenRules, TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import CallLimits, FrontDoor
-from meter.gateway.http import Answer, Request, StreamingAnswer
+from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
 from meter.ports import Headers, TokenCounter
 from meter.usage import Tier
 from tests.fakes.gateway import (
@@ -161,7 +161,7 @@ class Door:
     keys: FakeKeySource = field(default_factory=lambda: FakeKeySource({ISSUER: [jwk()]}))
     rules: TokenRules = RULES
     credentials: FakeCredentials = field(default_factory=FakeCredentials)
-    drains: Drains = field(default_factory=lambda: Drains(most=10, seconds=5))
+    drains: Drains = field(default_factory=lambda: Drains(DrainLimits(most=10, seconds=5)))
     exposes_backend: bool = False
     total_timeout_seconds: float = 5
     max_concurrent_calls: int = 100
@@ -180,7 +180,7 @@ class Door:
         return self.spools[-1]
 
     def __post_init__(self) -> None:
-        self.pool = Pool(self.backends, FixedDice())
+        self.pool = Pool(self.backends, self.clock, FixedDice())
         self.front_door = FrontDoor(
             verifier=verifier(self.clock, self.keys, rules=self.rules),
             forwarder=Forwarder(
@@ -188,25 +188,28 @@ class Door:
                 upstream=self.upstream,
                 credentials=self.credentials,
                 clock=self.clock,
-                first_byte_timeout_seconds=120,
-                max_buffered_bytes=self.max_buffered_bytes,
+                limits=ForwardLimits(
+                    first_byte_timeout_seconds=120, max_buffered_bytes=self.max_buffered_bytes
+                ),
             ),
             sink=self.sink,
             clock=self.clock,
             dice=FixedDice(),
-            drains=self.drains,
-            limits=CallLimits(
+            relays=Relays(
                 times=RelayTimes(
                     write_seconds=self.write_seconds,
                     keepalive_seconds=self.keepalive_seconds,
                     total_seconds=self.total_timeout_seconds,
                 ),
-                first_keepalive_seconds=self.first_keepalive_seconds,
-                max_concurrent_calls=self.max_concurrent_calls,
+                drains=self.drains,
+                estimator=Estimator(self.counter),
                 max_frame_bytes=self.max_frame_bytes,
             ),
+            limits=CallLimits(
+                max_concurrent_calls=self.max_concurrent_calls,
+                first_keepalive_seconds=self.first_keepalive_seconds,
+            ),
             new_spool=self.new_spool,
-            estimator=Estimator(self.counter),
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,
         )
@@ -227,8 +230,13 @@ class Door:
 
     @property
     def in_flight(self) -> list[int]:
-        """How often backends were given out and not handed back, or handed back too often."""
-        return [seen.in_flight for seen in self.pool.loads._seen.values() if seen.in_flight]
+        """How many leases per backend were not given back, or were given back too often."""
+        return [each.load.in_flight for each in self.pool._targets.values() if each.load.in_flight]
+
+    def may_call(self, name: str) -> bool:
+        """Whether the circuit of a backend for the deployment `gpt` lets a call through."""
+        target = self.pool.target(next(b for b in self.backends if b.name == name), "gpt")
+        return target.circuit.may_call(self.clock.monotonic())
 
     @property
     def is_idle(self) -> bool:
@@ -277,6 +285,22 @@ def request(
 def bearer(of: str | None = None) -> Headers:
     """The header that carries a token."""
     return (("authorization", f"Bearer {of or token()}"), ("content-type", "application/json"))
+
+
+def request_limits(
+    *,
+    max_headers: int = 200,
+    max_header_bytes: int = 65_536,
+    max_body_bytes: int = 1_000_000,
+    read_timeout_seconds: float = 5,
+) -> RequestLimits:
+    """Bounds on a request that are far away but for those given."""
+    return RequestLimits(
+        max_headers=max_headers,
+        max_header_bytes=max_header_bytes,
+        max_body_bytes=max_body_bytes,
+        read_timeout_seconds=read_timeout_seconds,
+    )
 
 
 BOUNDARY = "x-boundary-7"

@@ -1,21 +1,28 @@
-"""Backends' answers as they begin: whole where that can be waited for, else relayed as they come.
+"""A backend's answer as it begins: buffered whole where it is short, otherwise relayed as a stream.
 
-| answer                        | what must be here before its backend is settled on     | relayed    |
+| answer                        | received before the backend is settled on               | relayed    |
 |-------------------------------|---------------------------------------------------------|------------|
-| event stream (status 200)     | the first frame                                         | as it comes|
-| audio, image, video           | the first bytes                                         | as it comes|
-| anything else                 | all of it, up to `max_buffered_bytes`; the usage too    | whole      |
-| anything else that is longer  | that much                                               | as it comes|
+| event stream (status 200)     | the first frame                                         | streamed   |
+| audio, image, video           | the first bytes                                         | streamed   |
+| anything else                 | all of it, up to `max_buffered_bytes`, usage included   | whole      |
+| anything else that is longer  | that much                                               | streamed   |
 
-What breaks before that has cost the caller nothing, and the next backend is tried.
+The caller has no byte before that, so a failure until then fails over to the next backend.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from meter.errors import UpstreamBroken
-from meter.gateway.answer.encoding import decoded_parts, is_decodable, without_encoding
+from meter.gateway.answer.encoding import (
+    decoded,
+    decoded_parts,
+    is_decodable,
+    without_encoding,
+)
 from meter.gateway.answer.sse import has_whole_frame
+from meter.gateway.answer.usage import Reading, read_answer
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.ports import Clock, Headers, UpstreamAnswer
@@ -27,7 +34,7 @@ _MEDIA = ("audio/", "image/", "video/", "application/octet-stream")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeAnswer:
-    """A backend's answer that is here in full; `begun_at` is when its head came (monotonic)."""
+    """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds)."""
 
     backend: Backend
     status: int
@@ -37,16 +44,21 @@ class WholeAnswer:
 
     @property
     def beginning(self) -> bytes:
-        """The body: it is all here."""
+        """The body: all of it has arrived."""
         return self.body
+
+    def read(self) -> Reading:
+        """What the answer reports of its tokens and its model."""
+        return read_answer(decoded(self.body, header(self.headers, "content-encoding")))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamedAnswer:
-    """A backend's answer that is relayed as it comes. `chunks` starts with `beginning`.
+    """A backend's answer that is relayed as a stream. `chunks` starts with `beginning`.
 
-    `is_events` tells an event stream from other long answers. `is_usage_refused` says that the
-    backend would not report the usage that it was asked for.
+    `holds` owns the connection and the lease; close it when the stream ends. `is_events` is false
+    for long answers that are no event stream. `asked_for_usage`: the gateway added the option that
+    asks for usage; `is_usage_refused`: the backend refused that option.
     """
 
     backend: Backend
@@ -54,73 +66,51 @@ class StreamedAnswer:
     headers: Headers
     beginning: bytes
     chunks: AsyncIterator[bytes]
-    answer: UpstreamAnswer
+    holds: AsyncExitStack
     begun_at: float
     is_events: bool
     asked_for_usage: bool = False
     is_usage_refused: bool = False
 
 
-@dataclass(slots=True)
-class Leased:
-    """An answer that hands its backend back when it is closed."""
-
-    answer: UpstreamAnswer
-    hand_back: Callable[[], None]
-
-    @property
-    def status(self) -> int:
-        """As the answer's."""
-        return self.answer.status
-
-    @property
-    def headers(self) -> Headers:
-        """As the answer's."""
-        return self.answer.headers
-
-    def chunks(self) -> AsyncIterator[bytes]:
-        """As the answer's."""
-        return self.answer.chunks()
-
-    async def close(self) -> None:
-        """Close the answer; its backend is free again."""
-        self.hand_back()
-        await self.answer.close()
-
-
 async def begin_answer(
-    backend: Backend, leased: Leased, *, clock: Clock, max_buffered_bytes: int
+    backend: Backend, answer: UpstreamAnswer, *, clock: Clock, max_buffered_bytes: int
 ) -> WholeAnswer | StreamedAnswer:
-    """Wait for what the table says. Raises UpstreamBroken. A whole answer is not closed here."""
+    """Wait for what the table says. Raises UpstreamBroken.
+
+    A stream closes its answer itself; all other answers are the caller's of this function to close.
+    """
     begun_at = clock.monotonic()
-    kind = (header(leased.headers, "content-type") or "").lower()
-    is_events = leased.status == 200 and kind.startswith("text/event-stream")
-    is_media = leased.status == 200 and kind.startswith(_MEDIA)
-    chunks, headers = leased.chunks(), leased.headers
+    kind = (header(answer.headers, "content-type") or "").lower()
+    is_events = answer.status == 200 and kind.startswith("text/event-stream")
+    is_media = answer.status == 200 and kind.startswith(_MEDIA)
+    chunks, headers = answer.chunks(), answer.headers
     if is_events and is_decodable(encoding := header(headers, "content-encoding")):
         chunks, headers = decoded_parts(chunks, encoding), without_encoding(headers)
     if is_events:
         beginning, is_whole = await _first_frame(chunks), False
         if not beginning:
-            raise UpstreamBroken(backend.name)  # a stream of nothing; the next may say more
+            raise UpstreamBroken(backend.name)  # an empty stream; the next backend may do better
         begun_at = clock.monotonic()
     else:
         beginning, is_whole = await _first_bytes(chunks, most=0 if is_media else max_buffered_bytes)
     if is_whole:
         return WholeAnswer(
             backend=backend,
-            status=leased.status,
+            status=answer.status,
             headers=headers,
             body=beginning,
             begun_at=begun_at,
         )
+    holds = AsyncExitStack()
+    holds.push_async_callback(answer.close)
     return StreamedAnswer(
         backend=backend,
-        status=leased.status,
+        status=answer.status,
         headers=headers,
         beginning=beginning,
         chunks=_chain(beginning, chunks),
-        answer=leased,
+        holds=holds,
         begun_at=begun_at,
         is_events=is_events,
     )
@@ -136,7 +126,7 @@ async def _first_frame(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 async def _first_bytes(chunks: AsyncIterator[bytes], *, most: int) -> tuple[bytes, bool]:
-    """A body, or its beginning when it is longer than `most`; and whether it is all of it."""
+    """A body, or its beginning when it is longer than `most`; and whether it is complete."""
     parts: list[bytes] = []
     size = 0
     async for chunk in chunks:

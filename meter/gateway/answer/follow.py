@@ -94,7 +94,7 @@ class AnswerReader(Protocol):
     def seen(self) -> SeenContent: ...
 
     @property
-    def tells_usage(self) -> bool:
+    def reports_usage(self) -> bool:
         """Whether reading on can tell more about the tokens."""
         ...
 
@@ -130,7 +130,7 @@ class StreamReader:
     model: str | None = None
     is_complete: bool = False
     has_error: bool = False
-    tells_usage: bool = True
+    reports_usage: bool = True
     seen: SeenContent = field(default_factory=SeenContent)
     _held: bytearray = field(default_factory=bytearray)
     _cutter: FrameCutter = field(init=False)
@@ -254,7 +254,7 @@ class ByteReader:
     counted. Where it is JSON, the usage is read from its end.
     """
 
-    tells_usage: bool
+    reports_usage: bool
     is_complete: bool = False
     has_error: bool = False
     takes_comments: bool = False
@@ -266,13 +266,13 @@ class ByteReader:
     @property
     def reading(self) -> Reading:
         """What the ends of the answer so far say."""
-        return read_ends(self._beginning, self._tail) if self.tells_usage else Reading()
+        return read_ends(self._beginning, self._tail) if self.reports_usage else Reading()
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return those to relay now."""
         if not chunk:
             return b""
-        if self.tells_usage:
+        if self.reports_usage:
             if len(self._beginning) < _HEAD_BYTES:
                 self._beginning += chunk[: _HEAD_BYTES - len(self._beginning)]
             self._tail = (self._tail + chunk[-TAIL_BYTES:])[-TAIL_BYTES:]

@@ -1,17 +1,17 @@
 """Relays one streamed answer to the caller and meters it, whatever happens to either side.
 
-| what happens                   | the caller sees                    | outcome      | usage              |
+| event                          | the caller sees                    | outcome      | usage              |
 |--------------------------------|------------------------------------|--------------|--------------------|
 | the stream ends                | all of it                          | served       | reported           |
-| an error frame comes           | all of it                          | failed       | as far as reported |
-| the backend's stream is cut    | an error frame, then a cut         | failed       | as far as known    |
-| it takes longer than allowed   | an error frame, then a cut         | failed       | as far as known    |
+| an error frame arrives         | all of it                          | failed       | as far as reported |
+| the backend cuts the stream    | an error frame, then a cut         | failed       | as far as known    |
+| the total timeout expires      | an error frame, then a cut         | failed       | as far as known    |
 | the caller leaves, drain       | nothing more                       | disconnected | reported           |
 | the caller leaves, cancel      | nothing more                       | disconnected | estimated          |
 
 The closing frame (of other answers the last byte) is held back until the usage event is safe, so a
-caller that has seen the end of an answer knows that it is counted. In an answer that is no event
-stream there is no place for comments and error frames: it is cut short of its length.
+caller that has received a complete answer knows that it is counted. An answer that is no event
+stream has no place for comments and error frames: it is cut short of its length.
 """
 
 import asyncio
@@ -19,57 +19,118 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
 from meter.errors import UpstreamBroken
+from meter.gateway.answer.begin import StreamedAnswer
 from meter.gateway.answer.estimate import Estimator, PromptTexts
-from meter.gateway.answer.follow import AnswerReader
-from meter.gateway.answer.usage import Reading
+from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
+from meter.gateway.answer.usage import NOTHING_READ, Reading
+from meter.gateway.headers import header
 from meter.gateway.http import AnswerCut, CallerGone, CallerSink
-from meter.ports import UpstreamAnswer
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamEnd:
-    """How a stream ended and what it said of itself."""
+class Ending:
+    """How a call ended and what its answer reported. `status` is None where the backend's is it."""
 
     outcome: Outcome
-    reading: Reading
-    usage: TokenUsage
-    usage_source: UsageSource
+    reading: Reading = NOTHING_READ
+    usage: TokenUsage = NO_USAGE
+    usage_source: UsageSource = UsageSource.MISSING
+    status: int | None = None
+
+    @classmethod
+    def of_whole(cls, reading: Reading) -> "Ending":
+        """The ending of a call whose answer was buffered whole."""
+        usage = reading.usage
+        if usage is None:
+            return cls(outcome=Outcome.SERVED, reading=reading)
+        return cls(
+            outcome=Outcome.SERVED,
+            reading=reading,
+            usage=usage,
+            usage_source=UsageSource.REPORTED,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayTimes:
-    """How long things may take: one write, a silence before a comment, the answer as a whole."""
+    """Limits in seconds: one write, a silence before a keep-alive comment, the whole call."""
 
     write_seconds: float
     keepalive_seconds: float
     total_seconds: float
 
 
-@dataclass(slots=True)
-class Drains:
-    """Bounds how many abandoned streams are read to their end at once, and for how long each."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainLimits:
+    """Bounds on draining, which reads a stream to its end after its caller left: how many, how long."""
 
     most: int
     seconds: float
+
+
+@dataclass(slots=True)
+class Drains:
+    """The drains of one instance."""
+
+    limits: DrainLimits
     running: int = 0
 
 
 @dataclass(slots=True, kw_only=True)
-class StreamRelay:
-    """One streamed answer on its way. `finish` publishes its usage event and is awaited once.
+class Relays:
+    """Makes the relays of one instance, with the bounds that they share."""
 
-    `is_usage_refused` says that the backend would not report usage, so that it is estimated.
+    times: RelayTimes
+    drains: Drains
+    estimator: Estimator
+    max_frame_bytes: int
+
+    def relay(
+        self,
+        answer: StreamedAnswer,
+        *,
+        end: Callable[[Ending], Awaitable[None]],
+        prompt: PromptTexts,
+    ) -> "StreamRelay":
+        """The relay of one answer."""
+        return StreamRelay(
+            chunks=answer.chunks,
+            close=answer.holds.aclose,
+            reader=self._reader(answer),
+            drains=self.drains,
+            times=self.times,
+            end=end,
+            estimator=self.estimator,
+            prompt=prompt,
+            is_usage_refused=answer.is_usage_refused,
+        )
+
+    def _reader(self, answer: StreamedAnswer) -> AnswerReader:
+        if answer.is_events:
+            return StreamReader(
+                hides_usage=answer.asked_for_usage, max_frame_bytes=self.max_frame_bytes
+            )
+        kind = header(answer.headers, "content-type") or ""
+        return ByteReader(reports_usage="json" in kind.lower())
+
+
+@dataclass(slots=True, kw_only=True)
+class StreamRelay:
+    """One streamed answer. `end` ends its call, with its usage event, and is awaited once.
+
+    `close` closes the backend's answer. With `is_usage_refused` the backend does not report usage,
+    so it is estimated.
     """
 
     chunks: AsyncIterator[bytes]
-    answer: UpstreamAnswer
+    close: Callable[[], Awaitable[None]]
     reader: AnswerReader
     drains: Drains
     times: RelayTimes
-    finish: Callable[[StreamEnd], Awaitable[None]]
+    end: Callable[[Ending], Awaitable[None]]
     estimator: Estimator
     prompt: PromptTexts
     is_usage_refused: bool = False
@@ -78,18 +139,20 @@ class StreamRelay:
     _finishing: asyncio.Future[None] | None = field(default=None)
 
     async def run(self, sink: CallerSink) -> None:
-        """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
+        """Relay to the end. Raises AnswerCut when the connection must be broken off."""
         keeping_alive = asyncio.create_task(self._keep_alive(sink))
         is_whole = False
         try:
             async with asyncio.timeout(self.times.total_seconds):
                 is_whole = await self._pump(sink)
         except TimeoutError:
-            is_whole = self.reader.is_complete  # else it ends like a stream that the backend cut
+            is_whole = (
+                self.reader.is_complete
+            )  # otherwise it ends like a stream that the backend cut
         finally:
             keeping_alive.cancel()
             try:
-                await self.answer.close()
+                await self.close()
             finally:
                 await self._finish(Outcome.FAILED)
         if self._is_caller_gone or is_whole:
@@ -119,8 +182,8 @@ class StreamRelay:
                 if relayed and not await self._wrote(sink, relayed):
                     return await self._drain()
         except UpstreamBroken:
-            # The usage may stand in a last frame that lacks its end; the caller does not get that
-            # frame. After its closing frame a stream has nothing more to lose.
+            # The usage may be in an unfinished last frame, which the caller does not get. After its
+            # closing frame a stream has nothing more to lose.
             is_whole = self.reader.is_complete
             self.reader.take_rest()
             return is_whole
@@ -133,27 +196,22 @@ class StreamRelay:
     async def _wrote(self, sink: CallerSink, data: bytes) -> bool:
         self._writes += 1
         if not self._is_caller_gone:
-            try:
-                async with asyncio.timeout(self.times.write_seconds):
-                    await sink.write(data)
-            except (CallerGone, TimeoutError):
-                # One that does not read for so long is as good as gone.
-                self._is_caller_gone = True
+            self._is_caller_gone = not await wrote(sink, data, seconds=self.times.write_seconds)
         return not self._is_caller_gone
 
     async def _drain(self) -> bool:
-        """Read what is left for its usage; the caller has gone."""
-        has_more = self.reader.tells_usage and not self.reader.is_complete
-        if has_more and self.drains.running < self.drains.most:
+        """Read the rest for its usage; the caller has gone."""
+        has_more = self.reader.reports_usage and not self.reader.is_complete
+        if has_more and self.drains.running < self.drains.limits.most:
             self.drains.running += 1
             try:
-                async with asyncio.timeout(self.drains.seconds):
+                async with asyncio.timeout(self.drains.limits.seconds):
                     async for chunk in self.chunks:
                         self.reader.feed(chunk)
                         if self.reader.is_complete:
                             break
             except (TimeoutError, UpstreamBroken):
-                pass  # what is known by now is what is counted
+                pass  # what is known by now is counted
             finally:
                 self.drains.running -= 1
                 self.reader.take_rest()
@@ -166,24 +224,32 @@ class StreamRelay:
     async def _finish(self, outcome: Outcome) -> None:
         if self._finishing is None:
             self._finishing = asyncio.ensure_future(self._settle(outcome))
-        # Shielded: whoever ends this relay early must not take the usage event with it.
+        # Shielded: cancelling this relay must not cancel the usage event.
         await asyncio.shield(self._finishing)
 
     async def _settle(self, outcome: Outcome) -> None:
         reading = self.reader.reading
         usage, source = await self._usage(reading, outcome)
-        await self.finish(
-            StreamEnd(outcome=outcome, reading=reading, usage=usage, usage_source=source)
-        )
+        await self.end(Ending(outcome=outcome, reading=reading, usage=usage, usage_source=source))
 
     async def _usage(self, reading: Reading, outcome: Outcome) -> tuple[TokenUsage, UsageSource]:
         if (reported := reading.usage) is not None:
             return reported, UsageSource.REPORTED
         is_over = self.reader.is_complete or outcome is Outcome.SERVED
         is_silent = is_over and not self.is_usage_refused
-        if is_silent or not self.reader.tells_usage:
+        if is_silent or not self.reader.reports_usage:
             return NO_USAGE, UsageSource.MISSING
         estimated = await self.estimator.usage(self.prompt, self.reader.seen)
         if estimated is None:
             return NO_USAGE, UsageSource.MISSING
         return estimated, UsageSource.ESTIMATED
+
+
+async def wrote(sink: CallerSink, data: bytes, *, seconds: float) -> bool:
+    """Write to the caller; false when it has gone, or reads nothing for so long."""
+    try:
+        async with asyncio.timeout(seconds):
+            await sink.write(data)
+    except (CallerGone, TimeoutError):
+        return False
+    return True

@@ -6,6 +6,7 @@ never an error.
 """
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ class Reading:
     def usage(self) -> TokenUsage | None:
         """The counts; None when there is no usage, or none that makes sense."""
         return None if self.usage_raw is None else read_usage(self.usage_raw)
+
+
+NOTHING_READ = Reading()
 
 
 def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
@@ -179,7 +183,7 @@ def _count(value: object) -> int | None:
         raise ValueError(value)
     if not 0 <= value <= MAX_COUNT:  # also refuses NaN
         raise ValueError(value)
-    return -int(-value // 1)  # audio seconds may be fractions; they are rounded up
+    return math.ceil(value)  # audio seconds may be fractions
 
 
 def _details(raw: Mapping[str, object], *names: str) -> Mapping[str, object]:

@@ -1,17 +1,17 @@
-"""Decides what a backend's answer means: relay it, or leave it and try the next backend.
+"""Decides what a backend's answer means: relay it, or fail over to the next backend.
 
-| answer                           | the caller gets   | the backend is benched for            |
+| answer                           | the caller gets   | the backend cools down for            |
 |----------------------------------|-------------------|---------------------------------------|
-| 2xx, 3xx                         | this answer       | not                                   |
-| 400 404 405 409 413 415 422 ...  | this answer       | not (the caller's own mistake)        |
-| 401, 403                         | the next backend  | 30 s (our credentials; alert in log)  |
+| 2xx, 3xx                         | this answer       | no time                               |
+| 400 404 405 409 413 415 422 ...  | this answer       | no time (the caller's own mistake)    |
+| 401, 403                         | the next backend  | 30 s (our credentials; logs an error) |
 | 408, 5xx                         | the next backend  | its Retry-After, else 1 s and doubling|
 | 429                              | the next backend  | the wait it names, else 10 s          |
 | no connection, cut before the end| the next backend  | 1 s and doubling up to 30 s           |
 | no first byte in time            | the next backend  | 10 s and doubling up to 60 s          |
 
-A wait is benched for between 0.5 s and 60 s, then one call probes; the caller is told the true one.
-Where every backend is benched, those that did not throttle are tried all the same (`pool.py`).
+A cooldown lasts between 0.5 s and 60 s, then one call probes; callers are given the true wait.
+Where every backend is cooling down, those that did not throttle are still tried (`pool.py`).
 Waits come from `retry-after-ms`, `retry-after` (seconds or an HTTP date) and the rate-limit resets
 (seconds, `1m30s`, `250ms`).
 """
@@ -27,7 +27,7 @@ from enum import StrEnum
 from meter.ports import Headers
 
 DEFAULT_THROTTLE_SECONDS = 10.0
-CREDENTIALS_BENCH_SECONDS = 30.0
+CREDENTIALS_COOLDOWN_SECONDS = 30.0
 MAX_WAIT_SECONDS = 86_400.0
 
 _RESETS = (
@@ -41,7 +41,7 @@ _DURATION = re.compile(f"(?:{_DURATION_PART.pattern})+", re.ASCII)
 
 
 class Fault(StrEnum):
-    """Why a backend was left for the next one."""
+    """Why a call fails over to the next backend."""
 
     THROTTLED = "throttled"
     ERROR = "error"
@@ -51,32 +51,34 @@ class Fault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """The backend is left; `wait_seconds` is the wait it named, if any."""
+class Failover:
+    """The next backend is tried; `wait_seconds` is the wait that this one named, if any."""
 
     fault: Fault
     status: int | None = None
     wait_seconds: float | None = None
 
 
-def judge(status: int, headers: Headers, now: datetime) -> Left | None:
-    """None when the answer is relayed to the caller, else why the next backend is tried."""
+def judge(status: int, headers: Headers, now: datetime) -> Failover | None:
+    """Why the next backend is tried; None when the answer is the caller's."""
     match status:
         case 429:
             wait = named_wait_seconds(headers, now)
-            return Left(Fault.THROTTLED, status, DEFAULT_THROTTLE_SECONDS if wait is None else wait)
+            return Failover(
+                Fault.THROTTLED, status, DEFAULT_THROTTLE_SECONDS if wait is None else wait
+            )
         case 401 | 403:
-            return Left(Fault.CREDENTIALS, status, CREDENTIALS_BENCH_SECONDS)
+            return Failover(Fault.CREDENTIALS, status, CREDENTIALS_COOLDOWN_SECONDS)
         case 408:
-            return Left(Fault.ERROR, status, named_wait_seconds(headers, now))
+            return Failover(Fault.ERROR, status, named_wait_seconds(headers, now))
         case _ if status >= 500:
-            return Left(Fault.ERROR, status, named_wait_seconds(headers, now))
+            return Failover(Fault.ERROR, status, named_wait_seconds(headers, now))
         case _:
             return None
 
 
 def named_wait_seconds(headers: Headers, now: datetime) -> float | None:
-    """The wait an answer names, in seconds, at most a day; None when it names none above 0."""
+    """The wait that an answer names, in seconds, at most a day; None when it names none above 0."""
     wait = _named_wait_seconds(headers, now)
     return None if wait is None else min(wait, MAX_WAIT_SECONDS)
 
@@ -103,7 +105,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _duration(text: str) -> float | None:
-    """Seconds as a number, or in the forms `1m30s` and `250ms` that rate-limit resets come in."""
+    """Seconds as a number, or in the forms `1m30s` and `250ms` of rate-limit resets."""
     if not _DURATION.fullmatch(text):
         return _seconds(text)
     return sum(float(n) * _UNIT_SECONDS[unit] for n, unit in _DURATION_PART.findall(text)) or None

@@ -18,7 +18,7 @@ import jwt
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
-from meter.ports import Clock
+from meter.ports import Clock, Headers
 from meter.usage import MAX_SUBJECT_CHARS, Principal, is_writable
 
 MAX_TOKEN_CHARS = 16_384
@@ -146,6 +146,24 @@ class TokenVerifier:
             has_scope = not rules.required_scopes.isdisjoint(held_scopes)
             if not (has_role or has_scope):
                 raise _forbid("roles_or_scopes")
+
+
+def token_in(headers: Headers) -> str:
+    """The bearer token; also taken from `api-key`, the only header that some tools can set.
+
+    Raises Unauthenticated.
+    """
+    authorization = [value for name, value in headers if name == "authorization"]
+    if len(authorization) > 1:
+        raise Unauthenticated(UNAUTHENTICATED_MESSAGE)
+    if authorization:
+        scheme, _, token = authorization[0].strip().partition(" ")
+        if scheme.lower() == "bearer" and token:
+            return token.strip()
+    api_key = next((value for name, value in headers if name == "api-key"), "")
+    if api_key:
+        return api_key.strip()
+    raise Unauthenticated(UNAUTHENTICATED_MESSAGE)
 
 
 def is_subject(value: object) -> bool:

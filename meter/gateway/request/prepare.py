@@ -1,15 +1,14 @@
-"""Turns a routed request into what is sent to a backend: its address and its body, made its own."""
+"""Reads a request as far as its call needs: body, deployment, stored response; rewrites the body."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from meter.errors import BadRequest, NotServed
 from meter.gateway.answer.estimate import prompt_texts
 from meter.gateway.backend import Backend
-from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner, Owners
-from meter.gateway.balance.forward import Call, OutgoingBody
-from meter.gateway.balance.pool import Pool
+from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.headers import header
 from meter.gateway.http import Request
 from meter.gateway.request.body import JsonBody, parse_body, spliced, with_usage_asked
@@ -18,6 +17,8 @@ from meter.gateway.request.operations import Body, Operation
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Spool
 
+type RequestBody = JsonBody | FormBody | None
+
 _UNMETERED_BACKGROUND = (
     "A background response is metered through its stream: send `stream: true` with "
     "`background: true`, or leave `background` out."
@@ -25,123 +26,60 @@ _UNMETERED_BACKGROUND = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """A request that has been read as far as it must be: its deployment and its body.
+class OutgoingBody:
+    """A request body for one backend; `length` where the bytes do not show it."""
 
-    `deployment` is the public name that usage is counted under. `body` is None where there is none.
+    content: bytes | Callable[[], AsyncIterator[bytes]]
+    length: int | None = None
+
+
+async def read_body(
+    request: Request, route: Route, new_spool: Callable[[], Spool], holds: ExitStack
+) -> RequestBody:
+    """Read JSON whole, and a form until its deployment is known. Raises BadRequest or TooLarge.
+
+    None where the operation takes no body. `holds` closes a form, and with it its spool.
     """
-
-    route: Route
-    deployment: str
-    body: JsonBody | FormBody | None
-    owner: Owner | None
-
-    @property
-    def is_streaming(self) -> bool:
-        """Whether the caller asked for an event stream, as far as is known before the answer."""
-        return isinstance(self.body, JsonBody) and self.body.is_streaming
-
-    def prompt_texts(self) -> Sequence[str]:
-        """The prompt's texts, for estimates."""
-        return prompt_texts(json.loads(self.body.text)) if isinstance(self.body, JsonBody) else ()
-
-    def close(self) -> None:
-        """Forget what was kept of the body."""
-        if isinstance(self.body, FormBody):
-            self.body.close()
-
-    def call(self, request: Request, subject: str, pool: Pool) -> Call:
-        """What to forward. Raises NotServed when no backend serves the deployment."""
-        route = self.route
-        if route.served.is_by_id:
-            candidates: Sequence[Backend] = pool.backends
-            load_key = f"/{route.operation}"  # no deployment has such a name
-        else:
-            candidates = pool.serving(self.deployment)
-            load_key = self.deployment
-        body = self.body
-        return Call(
-            subject=subject,
-            method=route.served.method,
-            candidates=candidates,
-            load_key=load_key,
-            headers=request.headers,
-            url_path=lambda backend: route.upstream_path(_own_name(backend, self.deployment)),
-            body=self._body_for(),
-            must_ask_for_usage=isinstance(body, JsonBody)
-            and body.is_streaming
-            and route.served.takes_stream_options
-            and not body.asks_for_usage,
-            owner=None if self.owner is None else self.owner.backend,
-            is_elsewhere=self._elsewhere_rule(),
-            caller_error=lambda: body.error if isinstance(body, FormBody) else None,
-        )
-
-    def _body_for(self) -> Callable[[Backend, bool], OutgoingBody]:
-        match self.body:
-            case JsonBody() as json_body:
-                return lambda backend, asks: _json_for(json_body, self.deployment, backend, asks)
-            case FormBody() as form:
-                return lambda backend, _asks: _form_for(form, self.deployment, backend)
-            case None:
-                return lambda _backend, _asks: OutgoingBody(content=b"")
-
-    def _elsewhere_rule(self) -> Callable[[int, bytes], bool]:
-        if self.route.served.is_by_id:
-            return lambda status, _body: status == 404
-        if isinstance(self.body, JsonBody) and self.body.previous_response_id is not None:
-            return _knows_no_previous
-        return lambda _status, _body: False
-
-
-def _knows_no_previous(status: int, body: bytes) -> bool:
-    """Whether a backend refuses a follow-up because it has not stored what it follows."""
-    if status == 404:
-        return b"DeploymentNotFound" not in body
-    return status == 400 and b"previous_response" in body
-
-
-async def prepare(
-    request: Request, route: Route, owners: Owners, spool: Callable[[], Spool]
-) -> Prepared:
-    """Read the body as far as needed. Raises BadRequest, TooLarge or NotServed."""
-    body: JsonBody | FormBody | None = None
+    if route.served.body is Body.NONE:
+        return None
     if route.served.body is Body.FORM and is_form(header(request.headers, "content-type")):
-        return await _prepare_form(request, route, spool)
-    if route.served.body is not Body.NONE:
-        body = parse_body(await request.body.read())
-    if isinstance(body, JsonBody) and route.operation is Operation.RESPONSES:
-        if body.is_background and not body.is_streaming:
-            raise BadRequest(_UNMETERED_BACKGROUND, code="background_not_metered")
-        owner = owners.of(body.previous_response_id)
-    else:
-        owner = owners.of(route.stored_id)
-    return Prepared(route=route, deployment=_deployment(route, body, owner), body=body, owner=owner)
+        return await _read_form(request, route, new_spool, holds)
+    body = parse_body(await request.body.read())
+    is_response = route.operation is Operation.RESPONSES
+    if is_response and body.is_background and not body.is_streaming:
+        raise BadRequest(_UNMETERED_BACKGROUND, code="background_not_metered")
+    return body
 
 
-async def _prepare_form(request: Request, route: Route, spool: Callable[[], Spool]) -> Prepared:
+async def _read_form(
+    request: Request, route: Route, new_spool: Callable[[], Spool], holds: ExitStack
+) -> FormBody:
     kinds = [value for name, value in request.headers if name == "content-type"]
     if len(kinds) > 1:
-        raise BadRequest("A form must have one Content-Type.")  # which boundary holds is a guess
+        raise BadRequest("A form must have one Content-Type.")  # its boundary would be ambiguous
     length = header(request.headers, "content-length") or ""
     form = FormBody(
         source=request.body,
-        spool=spool(),
+        spool=new_spool(),
         declared_bytes=int(length) if length.isascii() and length.isdigit() else None,
     )
-    try:
-        if route.deployment is None:
-            await form.read_model(kinds[0])
-        else:
-            await form.begin()
-        deployment = _deployment(route, form, None)
-    except BaseException:
-        form.close()
-        raise
-    return Prepared(route=route, deployment=deployment, body=form, owner=None)
+    holds.callback(form.close)
+    if route.deployment is None:
+        await form.read_model(kinds[0])
+    else:
+        await form.begin()
+    return form
 
 
-def _deployment(route: Route, body: JsonBody | FormBody | None, owner: Owner | None) -> str:
+def response_id_of(route: Route, body: RequestBody) -> str | None:
+    """The id of the stored response that a request is about, or that it follows."""
+    if isinstance(body, JsonBody) and route.operation is Operation.RESPONSES:
+        return body.previous_response_id
+    return route.stored_id
+
+
+def deployment_of(route: Route, body: RequestBody, owner: Owner | None) -> str:
+    """The public deployment name that usage is counted under. Raises BadRequest or NotServed."""
     if route.deployment is not None:
         return route.deployment
     if body is None:
@@ -155,21 +93,33 @@ def _deployment(route: Route, body: JsonBody | FormBody | None, owner: Owner | N
     return str(body.model)
 
 
-def _own_name(backend: Backend, deployment: str) -> str:
-    return backend.own_name(deployment) if backend.serves(deployment) else deployment
+def outgoing_body(
+    body: RequestBody, deployment: str, backend: Backend, *, asks_for_usage: bool
+) -> OutgoingBody:
+    """The body as one backend takes it: with its own deployment name, and the usage option."""
+    match body:
+        case JsonBody():
+            return _outgoing_json(body, deployment, backend, asks_for_usage=asks_for_usage)
+        case FormBody():
+            own_name = backend.own_name(deployment)
+            model = own_name if body.model == deployment != own_name else None
+            return OutgoingBody(content=lambda: body.parts(model), length=body.length(model))
+        case None:
+            return OutgoingBody(content=b"")
 
 
-def _json_for(body: JsonBody, deployment: str, backend: Backend, asks: bool) -> OutgoingBody:
+def prompt_of(body: RequestBody) -> Sequence[str]:
+    """The prompt's texts, for estimates."""
+    return prompt_texts(json.loads(body.text)) if isinstance(body, JsonBody) else ()
+
+
+def _outgoing_json(
+    body: JsonBody, deployment: str, backend: Backend, *, asks_for_usage: bool
+) -> OutgoingBody:
     members: dict[str, str] = {}
     own_name = backend.own_name(deployment)
     if isinstance(body.model, str) and body.model == deployment != own_name:
         members["model"] = json.dumps(own_name)
-    if asks:
+    if asks_for_usage:
         members |= with_usage_asked(body)
     return OutgoingBody(content=spliced(body.text, members) if members else body.text.encode())
-
-
-def _form_for(form: FormBody, deployment: str, backend: Backend) -> OutgoingBody:
-    own_name = backend.own_name(deployment)
-    model = own_name if form.model == deployment != own_name else None
-    return OutgoingBody(content=lambda: form.parts(model), length=form.length(model))

@@ -12,7 +12,7 @@ import uvicorn
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
-from meter.adapters.functions.web import GatewayResponse, finish_relays, gateway_request
+from meter.adapters.functions.web import gateway_request, response_of
 from meter.adapters.spool import FileSpool
 from meter.adapters.upstream import AiohttpUpstream
 from meter.errors import UpstreamBroken
@@ -35,6 +35,7 @@ from tests.support.gateway import (
     backend,
     door,
     form,
+    request_limits,
     token,
 )
 
@@ -86,10 +87,9 @@ async def serving(made: Door, *, read_seconds: float = 5) -> AsyncIterator[Wire]
     """A connection to the front door behind uvicorn, as the app runs it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        request = gateway_request(
-            Request(scope, receive), max_body_bytes=MOST, read_timeout_seconds=read_seconds
-        )
-        response = GatewayResponse(await made.front_door.handle(request))
+        limits = request_limits(max_body_bytes=MOST, read_timeout_seconds=read_seconds)
+        request = gateway_request(Request(scope, receive), limits)
+        response = response_of(await made.front_door.handle(request), made.front_door.detached)
         await response(scope, receive, send)
 
     config = uvicorn.Config(
@@ -106,7 +106,7 @@ async def serving(made: Door, *, read_seconds: float = 5) -> AsyncIterator[Wire]
     finally:
         writer.close()
         await server.shutdown(sockets=[listening])
-        await finish_relays(5, cut_seconds=0)
+        await made.front_door.detached.finish(5, cut_seconds=0)
 
 
 async def test_options_has_no_body_and_no_length() -> None:
@@ -269,7 +269,7 @@ async def test_a_caller_that_stops_sending_gets_a_408(path: str) -> None:
 
     assert (status, json.loads(body)["error"]["code"]) == (408, "RequestTimeout")
     assert opening in listening.got
-    assert made.pool.breakers.may_call("a", "gpt", made.clock.monotonic())
+    assert made.may_call("a")
     assert (made.sink.events[0].status, made.is_idle) == (408, True)
 
 
@@ -287,7 +287,7 @@ async def test_a_caller_that_leaves_while_it_sends_is_counted() -> None:
         await made.sink.has_events.wait()
 
     assert (made.sink.events[0].outcome, made.sink.events[0].status) == (Outcome.FAILED, 400)
-    assert made.pool.breakers.may_call("a", "gpt", made.clock.monotonic())
+    assert made.may_call("a")
     assert made.is_idle
 
 

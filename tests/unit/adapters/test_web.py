@@ -12,14 +12,14 @@ from meter.adapters.functions.web import (
     GatewayResponse,
     WebApp,
     before_exit,
-    finish_relays,
     gateway_request,
+    response_of,
 )
 from meter.errors import TooLarge, UpstreamBroken
 from meter.gateway.http import Answer
 from meter.usage import Outcome, UsageSource
 from tests.fakes.gateway import stream_answer
-from tests.support.gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME, door
+from tests.support.gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME, door, request_limits
 
 type Message = MutableMapping[str, Any]
 
@@ -71,14 +71,16 @@ def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Request:
 
 
 async def read(wire: Wire, *headers: tuple[bytes, bytes]) -> bytes:
-    request = gateway_request(asked(wire, *headers), max_body_bytes=4, read_timeout_seconds=0.05)
+    request = gateway_request(
+        asked(wire, *headers), request_limits(max_body_bytes=4, read_timeout_seconds=0.05)
+    )
     return await request.body.read()
 
 
 def test_the_core_sees_the_request_as_it_was_sent() -> None:
     """The undecoded path without the query, the raw query, every header."""
     request = gateway_request(
-        asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), max_body_bytes=4, read_timeout_seconds=1
+        asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), request_limits(max_body_bytes=4)
     )
 
     assert (request.method, request.raw_path) == ("POST", "/openai/v1/%72esponses")
@@ -126,7 +128,7 @@ def test_a_backends_header_bytes_are_sent_as_they_came(value: str) -> None:
 async def test_a_stream_is_sent_to_its_end() -> None:
     """Head, body as it comes, and a clean end."""
     made, wire = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)), Wire()
-    response = GatewayResponse(await made.stream())
+    response = response_of(await made.stream(), made.front_door.detached)
 
     await response({"type": "http"}, wire.receive, wire.send)
 
@@ -137,7 +139,7 @@ async def test_a_stream_is_sent_to_its_end() -> None:
 async def test_a_cut_stream_has_no_clean_end() -> None:
     """Without its last message the server breaks the connection off."""
     made, wire = door(stream_answer(TEXT_FRAME, UpstreamBroken("a"))), Wire()
-    response = GatewayResponse(await made.stream())
+    response = response_of(await made.stream(), made.front_door.detached)
 
     await response({"type": "http"}, wire.receive, wire.send)
 
@@ -147,7 +149,7 @@ async def test_a_cut_stream_has_no_clean_end() -> None:
 async def test_a_stream_whose_caller_is_gone_is_counted() -> None:
     """The rest is drained, and nothing more is sent."""
     made, wire = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)), Gone()
-    response = GatewayResponse(await made.stream())
+    response = response_of(await made.stream(), made.front_door.detached)
 
     await response({"type": "http"}, wire.receive, wire.send)
 
@@ -161,7 +163,7 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
     go_on = asyncio.Event()
     upstream_answer = stream_answer(TEXT_FRAME, go_on, TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
     made, wire = door(upstream_answer), Wire()
-    response = GatewayResponse(await made.stream())
+    response = response_of(await made.stream(), made.front_door.detached)
     task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
     await upstream_answer.is_waiting.wait()
     task.cancel()
@@ -169,7 +171,7 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
         await task
     go_on.set()
 
-    await finish_relays(5, cut_seconds=5)
+    await made.front_door.detached.finish(5, cut_seconds=5)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
@@ -179,14 +181,14 @@ async def test_a_cancelled_response_leaves_its_stream_to_be_counted() -> None:
 async def test_a_stream_whose_head_cannot_be_sent_is_counted(fault: type[BaseException]) -> None:
     """Cancelled, or a fault of the server: its place is given back, and its rest is drained."""
     made = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME))
-    response = GatewayResponse(await made.stream())
+    response = response_of(await made.stream(), made.front_door.detached)
 
     async def send(message: Message) -> None:
         raise fault
 
     with pytest.raises(fault):
         await response({"type": "http"}, Wire().receive, send)
-    await finish_relays(5, cut_seconds=0)
+    await made.front_door.detached.finish(5, cut_seconds=0)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
@@ -198,11 +200,11 @@ async def test_a_stream_that_does_not_end_before_the_process_is_counted_as_far_a
     never = asyncio.Event()
     upstream_answer = stream_answer(TEXT_FRAME, never)
     made, wire = door(upstream_answer), Wire()
-    response = GatewayResponse(await made.stream())
+    response = response_of(await made.stream(), made.front_door.detached)
     task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
     await upstream_answer.is_waiting.wait()
 
-    await finish_relays(0.05, cut_seconds=5)
+    await made.front_door.detached.finish(0.05, cut_seconds=5)
 
     event = made.sink.events[0]
     assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.ESTIMATED)
@@ -227,12 +229,12 @@ async def test_a_stream_that_is_cut_is_waited_for_until_it_is_counted() -> None:
 
     relay: Any = SlowToCount()
     made, wire = door(stream_answer(DONE_FRAME)), Wire()
-    response = GatewayResponse(replace(await made.stream(), relay=relay))
+    response = response_of(replace(await made.stream(), relay=relay), made.front_door.detached)
     task = asyncio.create_task(response({"type": "http"}, wire.receive, wire.send))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
-    await finish_relays(0.01, cut_seconds=5)
+    await made.front_door.detached.finish(0.01, cut_seconds=5)
 
     assert counted == ["counted"]
     with pytest.raises(asyncio.CancelledError):
@@ -267,7 +269,7 @@ async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
         raise AssertionError("never")
 
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
-    request = gateway_request(Request(scope, receive), max_body_bytes=4, read_timeout_seconds=0.01)
+    request = gateway_request(Request(scope, receive), request_limits(read_timeout_seconds=0.01))
     with pytest.raises(TooLarge) as refused:
         await request.body.read()
 

@@ -13,10 +13,14 @@ from meter.config.environment import (
     load_settings,
     shutdown_seconds,
 )
-from meter.config.values import Durability, Limits, OnDisconnect
+from meter.config.values import Durability
 from meter.errors import ConfigError
+from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
+from meter.gateway.balance.forward import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
+from meter.gateway.front_door import CallLimits
+from meter.gateway.http import RequestLimits
 from meter.usage import Tier
 
 CONNECTION = "AccountName=a;AccountKey=storage-secret"
@@ -54,32 +58,43 @@ def test_what_is_not_set_has_its_default() -> None:
         algorithms=frozenset({"RS256"}),
         subject_claim="sub",
     )
-    assert gateway.limits == Limits(
-        connect_timeout_seconds=5,
-        first_byte_timeout_seconds=120,
-        idle_timeout_seconds=600,
-        publish_timeout_seconds=1,
-        shutdown_seconds=25,
-        drain_seconds=300,
-        write_timeout_seconds=60,
-        keepalive_seconds=20,
-        first_keepalive_seconds=200,
-        total_timeout_seconds=1700,
-        read_timeout_seconds=60,
-        max_concurrent_calls=1000,
+    assert gateway.requests == RequestLimits(
         max_headers=200,
         max_header_bytes=65_536,
-        max_drains=100,
         max_body_bytes=33_554_432,
-        max_frame_bytes=4_194_304,
+        read_timeout_seconds=60,
+    )
+    assert gateway.calls == CallLimits(
+        max_concurrent_calls=1000,
+        first_keepalive_seconds=200,
+    )
+    assert gateway.forwarding == ForwardLimits(
+        first_byte_timeout_seconds=120,
         max_buffered_bytes=33_554_432,
     )
-    assert (gateway.durability, gateway.on_disconnect) == (
-        Durability.ACKNOWLEDGED,
-        OnDisconnect.DRAIN,
+    assert gateway.times == RelayTimes(
+        write_seconds=60,
+        keepalive_seconds=20,
+        total_seconds=1700,
     )
+    assert gateway.drains == DrainLimits(most=100, seconds=300)
+    assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (5, 600)
+    assert (gateway.publish_timeout_seconds, gateway.shutdown_seconds) == (1, 25)
+    assert (gateway.max_frame_bytes, gateway.durability) == (4_194_304, Durability.ACKNOWLEDGED)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (30, False)
     assert gateway.source == "/aoai-meter/local"
+
+
+def test_up_to_so_many_streams_are_drained_only_where_they_are_drained() -> None:
+    """`METER_MAX_DRAINS` counts with `METER_ON_DISCONNECT=drain` alone."""
+    drained = REQUIRED | {"METER_MAX_DRAINS": "6"}
+
+    drains = [
+        load_settings(drained | {"METER_ON_DISCONNECT": word}).gateway.drains.most
+        for word in ("drain", "cancel")
+    ]
+
+    assert drains == [6, 0]
 
 
 def test_a_backend_has_its_defaults() -> None:
@@ -150,30 +165,29 @@ def test_all_that_is_set_is_used() -> None:
         required_scopes=frozenset({"call"}),
         subject_claim="oid",
     )
-    assert gateway.limits == Limits(
-        connect_timeout_seconds=0.5,
-        first_byte_timeout_seconds=2,
-        idle_timeout_seconds=3,
-        publish_timeout_seconds=4,
-        shutdown_seconds=12,
-        drain_seconds=5,
-        write_timeout_seconds=9,
-        keepalive_seconds=10,
-        first_keepalive_seconds=14,
-        total_timeout_seconds=11,
-        read_timeout_seconds=12,
-        max_concurrent_calls=13,
+    assert gateway.requests == RequestLimits(
         max_headers=24,
         max_header_bytes=2048,
-        max_drains=6,
         max_body_bytes=7000,
-        max_frame_bytes=70_000,
+        read_timeout_seconds=12,
+    )
+    assert gateway.calls == CallLimits(
+        max_concurrent_calls=13,
+        first_keepalive_seconds=14,
+    )
+    assert gateway.forwarding == ForwardLimits(
+        first_byte_timeout_seconds=2,
         max_buffered_bytes=80_000,
     )
-    assert (gateway.durability, gateway.on_disconnect) == (
-        Durability.BACKGROUND,
-        OnDisconnect.CANCEL,
+    assert gateway.times == RelayTimes(
+        write_seconds=9,
+        keepalive_seconds=10,
+        total_seconds=11,
     )
+    assert gateway.drains == DrainLimits(most=0, seconds=5)
+    assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (0.5, 3)
+    assert (gateway.publish_timeout_seconds, gateway.shutdown_seconds) == (4, 12)
+    assert (gateway.max_frame_bytes, gateway.durability) == (70_000, Durability.BACKGROUND)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
     assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
     assert settings.storage.retention == timedelta(days=30)

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from meter.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
-from meter.gateway.answer.relay import Drains
+from meter.gateway.answer.relay import DrainLimits, Drains
 from meter.gateway.http import AnswerCut
 from meter.usage import (
     NO_USAGE,
@@ -170,7 +170,7 @@ async def test_a_caller_that_leaves_is_counted_as_disconnected(
     """From the drained rest, or estimated."""
     made = door(
         stream_answer(TEXT_FRAME, TEXT_FRAME, USAGE_FRAME, DONE_FRAME),
-        drains=Drains(most=most_drains, seconds=5),
+        drains=Drains(DrainLimits(most=most_drains, seconds=5)),
     )
     answer = await made.stream()
 

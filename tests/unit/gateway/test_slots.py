@@ -143,7 +143,7 @@ async def serve(made: Door, kind: Kind, caller: FakeCaller, *more: tuple[str, st
 
 async def settle(made: Door) -> None:
     """Until what runs on by itself has ended."""
-    await made.front_door.finish(5, cut_seconds=0)
+    await made.front_door.detached.finish(5, cut_seconds=0)
     for _ in range(TURNS):
         await asyncio.sleep(0)
 
@@ -206,7 +206,7 @@ async def test_a_call_cut_at_any_point_when_the_server_ends_is_counted_once(
         await asyncio.wait({serving})
         for _ in range(turns % 5):
             await asyncio.sleep(0)
-        await made.front_door.finish(0, cut_seconds=5)
+        await made.front_door.detached.finish(0, cut_seconds=5)
 
         for _ in range(TURNS):
             await asyncio.sleep(0)

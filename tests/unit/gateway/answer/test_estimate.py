@@ -12,6 +12,7 @@ from meter.adapters.tokenizer import PureTiktokenCounter, token_counter
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
 from meter.gateway.answer.follow import SeenContent, StreamReader
+from meter.gateway.answer.relay import DrainLimits
 from meter.gateway.http import AnswerCut
 from meter.ports import TokenCounter
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
@@ -143,7 +144,7 @@ async def test_usage_that_the_backend_refuses_to_tell_is_estimated(
 async def test_a_caller_that_leaves_without_a_drain_is_estimated() -> None:
     """From what it saw."""
     made = door(stream_answer(frame("a b"), frame("c d"), USAGE_FRAME), counter=WordCounter())
-    made.drains.most = 0
+    made.drains.limits = DrainLimits(most=0, seconds=5)
 
     event = await event_of(made, leaves_after=1)
 

@@ -9,7 +9,7 @@ from meter.adapters.functions.web import GatewayResponse
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
-from meter.gateway.answer.relay import Drains, RelayTimes, StreamEnd, StreamRelay
+from meter.gateway.answer.relay import DrainLimits, Drains, Ending, RelayTimes, StreamRelay
 from meter.gateway.answer.sse import FrameCutter, PieceKind
 from meter.gateway.http import Answer, AnswerCut
 from meter.usage import Outcome, UsageSource, encode_event
@@ -110,27 +110,27 @@ def test_an_empty_chunk_changes_nothing() -> None:
     assert [piece.kind for piece in pieces] == [PieceKind.FRAME, PieceKind.TRAILING_LF]
 
 
-def _relay(answer: FakeAnswer, ends: list[StreamEnd], gate: asyncio.Event | None) -> StreamRelay:
-    async def finish(end: StreamEnd) -> None:
+def _relay(answer: FakeAnswer, ends: list[Ending], gate: asyncio.Event | None) -> StreamRelay:
+    async def finish(end: Ending) -> None:
         if gate is not None:
             await gate.wait()
         ends.append(end)
 
     return StreamRelay(
         chunks=answer.chunks(),
-        answer=answer,
+        close=answer.close,
         reader=StreamReader(),
-        drains=Drains(most=1, seconds=5),
+        drains=Drains(DrainLimits(most=1, seconds=5)),
         times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
         estimator=Estimator(),
         prompt=lambda: (),
-        finish=finish,
+        end=finish,
     )
 
 
 async def test_usage_in_an_unfinished_last_frame_counts_after_a_cut() -> None:
     """What is known is counted, also when the blank line never came."""
-    ends: list[StreamEnd] = []
+    ends: list[Ending] = []
     answer = stream_answer(USAGE_FRAME.rstrip(), UpstreamBroken("a"))
     with pytest.raises(AnswerCut):
         await _relay(answer, ends, None).run(FakeCaller())
@@ -140,7 +140,7 @@ async def test_usage_in_an_unfinished_last_frame_counts_after_a_cut() -> None:
 
 async def test_usage_in_an_unfinished_last_frame_counts_after_a_drain() -> None:
     """The same stream is reported when the caller stays."""
-    ends: list[StreamEnd] = []
+    ends: list[Ending] = []
     answer = stream_answer(TEXT_FRAME, TEXT_FRAME, USAGE_FRAME.rstrip())
     await _relay(answer, ends, None).run(FakeCaller(leaves_after=1))
 
@@ -149,7 +149,7 @@ async def test_usage_in_an_unfinished_last_frame_counts_after_a_drain() -> None:
 
 async def test_a_relay_cancelled_while_it_publishes_still_publishes() -> None:
     """Whoever ends the relay must not take the usage event with it."""
-    ends: list[StreamEnd] = []
+    ends: list[Ending] = []
     gate = asyncio.Event()
     task = asyncio.create_task(
         _relay(stream_answer(USAGE_FRAME, DONE_FRAME), ends, gate).run(FakeCaller())
@@ -170,7 +170,7 @@ async def test_a_caller_that_does_not_read_is_taken_for_gone() -> None:
         async def write(self, data: bytes) -> None:
             await asyncio.Event().wait()
 
-    ends: list[StreamEnd] = []
+    ends: list[Ending] = []
     await _relay(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME), ends, None).run(Stuck())
 
     assert [(end.outcome, end.usage_source) for end in ends] == [
@@ -187,7 +187,7 @@ async def test_only_pieces_of_the_answer_are_estimated_as_tokens() -> None:
         b'data: {"type":"response.output_text.done","text":"hi"}\n\n',
         UpstreamBroken("a"),
     )
-    ends: list[StreamEnd] = []
+    ends: list[Ending] = []
     with pytest.raises(AnswerCut):
         await _relay(answer, ends, None).run(FakeCaller())
 

@@ -9,7 +9,7 @@ import pytest
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
-from meter.gateway.answer.relay import Drains, RelayTimes, StreamEnd, StreamRelay
+from meter.gateway.answer.relay import DrainLimits, Drains, Ending, RelayTimes, StreamRelay
 from meter.gateway.http import AnswerCut
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from tests.fakes.gateway import FakeAnswer, FakeCaller, Part, stream_answer
@@ -23,10 +23,10 @@ ERROR_FRAME = b'data: {"error":{"code":"500","message":"x"}}\n\n'
 class Ends:
     """What was published; `before` is run first, as a slow hub would."""
 
-    ends: list[StreamEnd] = field(default_factory=list)
+    ends: list[Ending] = field(default_factory=list)
     before: Callable[[], Awaitable[None]] | None = None
 
-    async def finish(self, end: StreamEnd) -> None:
+    async def end(self, end: Ending) -> None:
         if self.before is not None:
             await self.before()
         self.ends.append(end)
@@ -41,13 +41,13 @@ def relay(
 ) -> StreamRelay:
     return StreamRelay(
         chunks=answer.chunks(),
-        answer=answer,
+        close=answer.close,
         reader=StreamReader(hides_usage=hides),
-        drains=drains or Drains(most=10, seconds=5),
+        drains=drains or Drains(DrainLimits(most=10, seconds=5)),
         times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
         estimator=Estimator(),
         prompt=lambda: (),
-        finish=ends.finish,
+        end=ends.end,
     )
 
 
@@ -188,7 +188,11 @@ async def test_a_cut_after_the_closing_frame_changes_nothing() -> None:
 async def test_a_caller_that_leaves_is_counted_from_the_drained_rest() -> None:
     """Row 4: the rest is read for its usage."""
     answer = stream_answer(TEXT_FRAME, TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
-    caller, ends, drains = FakeCaller(leaves_after=1), Ends(), Drains(most=1, seconds=5)
+    caller, ends, drains = (
+        FakeCaller(leaves_after=1),
+        Ends(),
+        Drains(DrainLimits(most=1, seconds=5)),
+    )
 
     await relay(answer, ends, drains=drains).run(caller)
 
@@ -197,7 +201,8 @@ async def test_a_caller_that_leaves_is_counted_from_the_drained_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "drains", [Drains(most=0, seconds=5), Drains(most=2, seconds=5, running=2)]
+    "drains",
+    [Drains(DrainLimits(most=0, seconds=5)), Drains(DrainLimits(most=2, seconds=5), running=2)],
 )
 async def test_a_caller_that_leaves_is_estimated_when_there_is_no_drain(drains: Drains) -> None:
     """Row 5: set to cancel, or as many drains as are allowed run already."""
@@ -215,7 +220,7 @@ async def test_a_caller_that_leaves_is_estimated_when_there_is_no_drain(drains: 
 async def test_a_drain_ends_in_bounded_time(last: Part) -> None:
     """What is known by then is what is counted."""
     answer = stream_answer(TEXT_FRAME, TEXT_FRAME, last)
-    ends, drains = Ends(), Drains(most=1, seconds=0.02)
+    ends, drains = Ends(), Drains(DrainLimits(most=1, seconds=0.02))
 
     await relay(answer, ends, drains=drains).run(FakeCaller(leaves_after=0))
 
@@ -266,7 +271,7 @@ async def test_an_answer_that_cannot_be_closed_is_counted() -> None:
 async def test_a_drain_that_is_cancelled_gives_its_place_back() -> None:
     """And its call is counted."""
     answer, ends = stream_answer(TEXT_FRAME, asyncio.Event()), Ends()
-    drains = Drains(most=1, seconds=5)
+    drains = Drains(DrainLimits(most=1, seconds=5))
     task = asyncio.create_task(relay(answer, ends, drains=drains).run(FakeCaller(leaves_after=0)))
     await answer.is_waiting.wait()
     task.cancel()

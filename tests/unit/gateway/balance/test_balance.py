@@ -9,12 +9,13 @@ from random import Random
 import pytest
 
 from meter.gateway.backend import Backend
-from meter.gateway.balance.pool import Pool
-from meter.gateway.balance.verdict import Fault, Left
+from meter.gateway.balance.pool import Lease, Pool, Target
+from meter.gateway.balance.verdict import Failover, Fault
+from tests.fakes.gateway import FakeClock
 
 DEPLOYMENT = "gpt"
 CALLS = 20_000
-CALLS_A_SECOND = 50.0
+CALLS_PER_SECOND = 50.0
 
 
 def _backends(*weights: int) -> list[Backend]:
@@ -27,8 +28,8 @@ def _backends(*weights: int) -> list[Backend]:
 class PlainPool(Pool):
     """Weighted random choice, and nothing else."""
 
-    def _choose(self, group: list[Backend], deployment: str, now: float) -> Backend:
-        return self._draw(group, deployment, now)
+    def _choose(self, group: list[Target], now: float) -> Target:
+        return self._draw(group, now)
 
 
 def _simulate(
@@ -38,24 +39,22 @@ def _simulate(
     random, order = Random(seed), count()
     waits: list[float] = []
     chosen: Counter[str] = Counter()
-    under_way: list[tuple[float, int, Backend, float]] = []
-    now = 0.0
+    under_way: list[tuple[float, int, Lease]] = []
+    clock = pool.clock = FakeClock(seconds=0.0)
     for _ in range(CALLS):
-        now += random.expovariate(CALLS_A_SECOND)
-        while under_way and under_way[0][0] <= now:
-            _end(pool, *heapq.heappop(under_way))
-        backend = pool.choose(pool.backends, DEPLOYMENT, tried=(), now=now)
-        assert backend is not None, "nothing is benched here"
-        seconds = seconds_of(backend.name, random)
-        heapq.heappush(under_way, (now + seconds, next(order), backend, now))
+        clock.advance(random.expovariate(CALLS_PER_SECOND))
+        while under_way and under_way[0][0] <= clock.seconds:
+            ended, _, lease = heapq.heappop(under_way)
+            with lease:
+                lease.answered(ended)
+        chosen_now = pool.lease(pool.backends, DEPLOYMENT)
+        assert chosen_now is not None, "nothing cools down here"
+        name = chosen_now.backend.name
+        seconds = seconds_of(name, random)
+        heapq.heappush(under_way, (clock.seconds + seconds, next(order), chosen_now))
         waits.append(seconds)
-        chosen[backend.name] += 1
+        chosen[name] += 1
     return sorted(waits), chosen
-
-
-def _end(pool: Pool, ended: float, _order: int, backend: Backend, started: float) -> None:
-    pool.answered(backend, DEPLOYMENT, started_at=started, now=ended)
-    pool.ended(backend, DEPLOYMENT)
 
 
 def _one_is_slow(name: str, random: Random) -> float:
@@ -73,15 +72,19 @@ def _p99(waits: Sequence[float]) -> float:
 @pytest.mark.parametrize("seed", range(5))
 def test_a_slow_backend_hurts_less_than_half_as_much(seed: int) -> None:
     """The 99th percentile of waits is at least twice as good as with plain weighted choice."""
-    plain, _ = _simulate(PlainPool(_backends(1, 1, 1), Random(seed)), _one_is_slow, seed=seed)
-    ours, _ = _simulate(Pool(_backends(1, 1, 1), Random(seed)), _one_is_slow, seed=seed)
+    plain, _ = _simulate(
+        PlainPool(_backends(1, 1, 1), FakeClock(), Random(seed)), _one_is_slow, seed=seed
+    )
+    ours, _ = _simulate(
+        Pool(_backends(1, 1, 1), FakeClock(), Random(seed)), _one_is_slow, seed=seed
+    )
 
     assert _p99(plain) > 2 * _p99(ours)
 
 
 def test_a_slow_backend_is_still_tried_now_and_then() -> None:
     """What was seen fades, so that a backend that recovered is found out."""
-    _, chosen = _simulate(Pool(_backends(1, 1, 1), Random(1)), _one_is_slow, seed=1)
+    _, chosen = _simulate(Pool(_backends(1, 1, 1), FakeClock(), Random(1)), _one_is_slow, seed=1)
 
     assert 0 < chosen["b0"] < CALLS * 0.05
 
@@ -90,7 +93,7 @@ def test_a_slow_backend_is_still_tried_now_and_then() -> None:
 def test_shares_follow_the_weights_while_backends_are_equal(weights: tuple[int, ...]) -> None:
     """Each backend gets its share within two points of a hundred."""
     backends = _backends(*weights)
-    _, chosen = _simulate(Pool(backends, Random(7)), _all_are_equal, seed=7)
+    _, chosen = _simulate(Pool(backends, FakeClock(), Random(7)), _all_are_equal, seed=7)
 
     for backend in backends:
         share = backend.weight / sum(weights)
@@ -100,17 +103,19 @@ def test_shares_follow_the_weights_while_backends_are_equal(weights: tuple[int, 
 def test_a_backend_that_recovered_starts_slowly() -> None:
     """A tenth of its weight at first, all of it ten seconds later."""
     backends = _backends(1, 1)
-    pool = Pool(backends, Random(3))
-    pool.left(backends[0], DEPLOYMENT, Left(Fault.ERROR, 500, 1.0), started_at=0.0, now=0.0)
-    pool.answered(backends[0], DEPLOYMENT, started_at=2.0, now=2.0)
+    pool = Pool(backends, FakeClock(), Random(3))
+    circuit = pool.target(backends[0], DEPLOYMENT).circuit
+    circuit.failed(Failover(Fault.ERROR, 500, 1.0), started_at=0.0, now=0.0)
+    circuit.answered(started_at=2.0, now=2.0)
 
     def share(now: float) -> float:
+        pool.clock = FakeClock(seconds=now)
         taken = Counter[str]()
         for _ in range(4_000):
-            backend = pool.choose(backends, DEPLOYMENT, tried=(), now=now)
-            assert backend is not None, "nothing is benched any more"
-            pool.ended(backend, DEPLOYMENT)
-            taken[backend.name] += 1
+            lease = pool.lease(backends, DEPLOYMENT)
+            assert lease is not None, "nothing cools down any more"
+            with lease:
+                taken[lease.backend.name] += 1
         return taken["b0"] / 4_000
 
     assert share(2.0) == pytest.approx(0.1 / 1.1, abs=0.03)
@@ -119,11 +124,13 @@ def test_a_backend_that_recovered_starts_slowly() -> None:
 
 
 def test_no_backend_is_kept_busy_by_calls_that_have_ended() -> None:
-    """In-flight calls are handed back, however they end."""
+    """Leases are given back, however calls end."""
     backends = _backends(1)
-    pool = Pool(backends, Random(1))
+    pool = Pool(backends, FakeClock(), Random(1))
     for _ in range(100):
-        assert pool.choose(backends, DEPLOYMENT, tried=(), now=0.0) is backends[0]
-        pool.ended(backends[0], DEPLOYMENT)
+        lease = pool.lease(backends, DEPLOYMENT)
+        assert lease is not None
+        with lease:
+            assert lease.backend is backends[0]
 
-    assert pool.loads.in_flight("b0", DEPLOYMENT) == 0
+    assert pool.target(backends[0], DEPLOYMENT).load.in_flight == 0

@@ -2,32 +2,35 @@
 
 import pytest
 
-from meter.gateway.balance.breaker import Breakers
-from meter.gateway.balance.verdict import Fault, Left
+from meter.gateway.balance.breaker import Circuit
+from meter.gateway.balance.pool import Pool
+from meter.gateway.balance.verdict import Failover, Fault
+from tests.fakes.gateway import FakeClock, FixedDice
+from tests.support.gateway import backend
 
-ERROR = Left(Fault.ERROR, 500)
-UNREACHABLE = Left(Fault.UNREACHABLE)
-TIMEOUT = Left(Fault.TIMEOUT)
+ERROR = Failover(Fault.ERROR, 500)
+UNREACHABLE = Failover(Fault.UNREACHABLE)
+TIMEOUT = Failover(Fault.TIMEOUT)
 
 
-def throttled(seconds: float) -> Left:
-    return Left(Fault.THROTTLED, 429, seconds)
+def throttled(seconds: float) -> Failover:
+    return Failover(Fault.THROTTLED, 429, seconds)
 
 
-def opened(left: Left, *, at: float = 100.0) -> Breakers:
-    breakers = Breakers()
-    breakers.left("a", "gpt", left, started_at=at, now=at)
-    return breakers
+def opened(failover: Failover, *, at: float = 100.0) -> Circuit:
+    circuit = Circuit()
+    circuit.failed(failover, started_at=at, now=at)
+    return circuit
 
 
 def test_a_circuit_is_closed_at_first() -> None:
     """A backend nobody has seen fail may be called."""
-    assert Breakers().may_call("a", "gpt", 0.0)
-    assert Breakers().wait_seconds("a", "gpt", 0.0) == 0.0
+    assert Circuit().may_call(0.0)
+    assert Circuit().wait_seconds(0.0) == 0.0
 
 
 @pytest.mark.parametrize(
-    ("left", "last_benched", "free"),
+    ("failover", "last_cooling", "free"),
     [
         (ERROR, 100.99, 101.0),
         (UNREACHABLE, 100.99, 101.0),
@@ -35,129 +38,136 @@ def test_a_circuit_is_closed_at_first() -> None:
         (throttled(7), 106.99, 107.0),
         (throttled(0.01), 100.49, 100.5),
         (throttled(86_400), 159.99, 160.0),
-        (Left(Fault.CREDENTIALS, 401, 30.0), 129.99, 130.0),
-        (Left(Fault.ERROR, 503, 5.0), 104.99, 105.0),
+        (Failover(Fault.CREDENTIALS, 401, 30.0), 129.99, 130.0),
+        (Failover(Fault.ERROR, 503, 5.0), 104.99, 105.0),
     ],
     ids=str,
 )
-def test_a_fault_opens_a_closed_circuit(left: Left, last_benched: float, free: float) -> None:
+def test_a_fault_opens_a_closed_circuit(
+    failover: Failover, last_cooling: float, free: float
+) -> None:
     """Closed, fault: open for the wait the fault names or starts with, between 0.5 s and 60 s."""
-    breakers = opened(left)
+    circuit = opened(failover)
 
-    assert not breakers.may_call("a", "gpt", last_benched)
-    assert breakers.may_call("a", "gpt", free)
+    assert not circuit.may_call(last_cooling)
+    assert circuit.may_call(free)
 
 
 def test_circuits_are_apart() -> None:
-    """One circuit a backend and deployment, since AOAI throttles deployments."""
-    breakers = opened(throttled(60))
+    """One circuit per backend and deployment, since AOAI throttles deployments."""
+    a, b = backend("a"), backend("b")
+    pool = Pool([a, b], FakeClock(), FixedDice())
+    pool.target(a, "gpt").circuit.failed(throttled(60), started_at=100.0, now=100.0)
 
-    assert breakers.may_call("a", "other", 101.0)
-    assert breakers.may_call("b", "gpt", 101.0)
+    assert not pool.target(a, "gpt").circuit.may_call(101.0)
+    assert pool.target(a, "other").circuit.may_call(101.0)
+    assert pool.target(b, "gpt").circuit.may_call(101.0)
 
 
 def test_an_answer_to_an_older_call_leaves_an_open_circuit_open() -> None:
     """That answer says nothing of the time since."""
-    breakers = opened(throttled(10))
-    breakers.answered("a", "gpt", started_at=99.0, now=99.0)
+    circuit = opened(throttled(10))
+    circuit.answered(started_at=99.0, now=99.0)
 
-    assert not breakers.may_call("a", "gpt", 105.0)
+    assert not circuit.may_call(105.0)
 
 
 def test_one_call_probes_when_the_time_has_come() -> None:
     """Open, its time has come: the first call is sent, the next ones are not."""
-    breakers = opened(ERROR)
-    breakers.start("a", "gpt", 101.0)
+    circuit = opened(ERROR)
+    circuit.start(101.0)
 
-    assert not breakers.may_call("a", "gpt", 101.0)
-    assert not breakers.may_call("a", "gpt", 130.99)
+    assert not circuit.may_call(101.0)
+    assert not circuit.may_call(130.99)
 
 
 def test_an_answered_probe_closes_the_circuit() -> None:
     """Half-open, answered: closed, and the next fault is a first one again."""
-    breakers = opened(ERROR)
-    breakers.start("a", "gpt", 101.0)
-    breakers.answered("a", "gpt", started_at=101.0, now=101.0)
+    circuit = opened(ERROR)
+    circuit.start(101.0)
+    circuit.answered(started_at=101.0, now=101.0)
 
-    assert breakers.may_call("a", "gpt", 101.0)
-    breakers.left("a", "gpt", ERROR, started_at=200.0, now=200.0)
-    assert breakers.may_call("a", "gpt", 201.0)
+    assert circuit.may_call(101.0)
+    circuit.failed(ERROR, started_at=200.0, now=200.0)
+    assert circuit.may_call(201.0)
 
 
-def test_a_failed_probe_benches_longer() -> None:
+def test_a_failed_probe_cools_down_longer() -> None:
     """Half-open, fault: open, for twice as long."""
-    breakers = opened(ERROR)
-    breakers.start("a", "gpt", 101.0)
-    breakers.left("a", "gpt", ERROR, started_at=101.0, now=101.0)
+    circuit = opened(ERROR)
+    circuit.start(101.0)
+    circuit.failed(ERROR, started_at=101.0, now=101.0)
 
-    assert not breakers.may_call("a", "gpt", 102.99)
-    assert breakers.may_call("a", "gpt", 103.0)
+    assert not circuit.may_call(102.99)
+    assert circuit.may_call(103.0)
 
 
-@pytest.mark.parametrize(("left", "most"), [(ERROR, 30.0), (UNREACHABLE, 30.0), (TIMEOUT, 60.0)])
-def test_doubling_ends_at_its_bound(left: Left, most: float) -> None:
+@pytest.mark.parametrize(
+    ("failover", "most"), [(ERROR, 30.0), (UNREACHABLE, 30.0), (TIMEOUT, 60.0)]
+)
+def test_doubling_ends_at_its_bound(failover: Failover, most: float) -> None:
     """However often a backend fails, it is probed again within the bound."""
-    breakers = Breakers()
+    circuit = Circuit()
     now = 0.0
     for _ in range(2_000):
-        breakers.left("a", "gpt", left, started_at=now, now=now)
+        circuit.failed(failover, started_at=now, now=now)
         now += most
 
-    assert breakers.may_call("a", "gpt", now)
+    assert circuit.may_call(now)
 
 
 def test_a_probe_that_never_reported_gives_way_to_another() -> None:
     """A new probe may start after 30 s."""
-    breakers = opened(ERROR)
-    breakers.start("a", "gpt", 101.0)
+    circuit = opened(ERROR)
+    circuit.start(101.0)
 
-    assert breakers.may_call("a", "gpt", 131.0)
+    assert circuit.may_call(131.0)
 
 
 def test_asking_changes_nothing() -> None:
     """`may_call` is a question; only `start` makes a call the probe."""
-    breakers = opened(ERROR)
+    circuit = opened(ERROR)
 
-    assert [breakers.may_call("a", "gpt", 101.0) for _ in range(3)] == [True, True, True]
+    assert [circuit.may_call(101.0) for _ in range(3)] == [True, True, True]
 
 
-def test_the_wait_that_is_told_is_the_true_one() -> None:
-    """A backend that asks for a day is probed after a minute, but callers are told the day."""
-    breakers = opened(throttled(86_400))
+def test_the_stated_wait_is_the_true_one() -> None:
+    """A backend that asks for a day is probed after a minute, but callers are given the day."""
+    circuit = opened(throttled(86_400))
 
-    assert breakers.wait_seconds("a", "gpt", 110.0) == 86_390.0
+    assert circuit.wait_seconds(110.0) == 86_390.0
 
 
 def test_during_a_probe_the_wait_is_the_probes() -> None:
-    """Nobody else is let through before it ends."""
-    breakers = opened(ERROR)
-    breakers.start("a", "gpt", 101.0)
+    """No other call is let through before it ends."""
+    circuit = opened(ERROR)
+    circuit.start(101.0)
 
-    assert breakers.wait_seconds("a", "gpt", 111.0) == 20.0
+    assert circuit.wait_seconds(111.0) == 20.0
 
 
 def test_calls_that_fail_together_are_one_failure() -> None:
-    """Ten calls in flight when a node blips: benched as for one failure, not for ten."""
-    breakers = Breakers()
+    """Ten calls in flight when a node blips: one failure's cooldown, not ten."""
+    circuit = Circuit()
     for _ in range(10):
-        breakers.left("a", "gpt", UNREACHABLE, started_at=99.0, now=100.0)
+        circuit.failed(UNREACHABLE, started_at=99.0, now=100.0)
 
-    assert breakers.may_call("a", "gpt", 101.0)
+    assert circuit.may_call(101.0)
 
 
 def test_a_newer_wait_replaces_an_older_one() -> None:
-    """Told a day and then, by the probe, five seconds: the true wait is five seconds."""
-    breakers = Breakers()
-    breakers.left("a", "gpt", throttled(86_400), started_at=0.0, now=0.0)
-    breakers.start("a", "gpt", 60.0)
-    breakers.left("a", "gpt", throttled(5), started_at=60.0, now=60.0)
+    """A day at first and then, from the probe, five seconds: the true wait is five seconds."""
+    circuit = Circuit()
+    circuit.failed(throttled(86_400), started_at=0.0, now=0.0)
+    circuit.start(60.0)
+    circuit.failed(throttled(5), started_at=60.0, now=60.0)
 
-    assert breakers.wait_seconds("a", "gpt", 60.0) == 5.0
+    assert circuit.wait_seconds(60.0) == 5.0
 
 
-def test_the_told_wait_is_never_shorter_than_the_bench() -> None:
-    """Whoever comes back when he was told to must be let through."""
-    breakers = Breakers()
-    breakers.left("a", "gpt", throttled(0.1), started_at=0.0, now=0.0)
+def test_the_stated_wait_is_never_shorter_than_the_cooldown() -> None:
+    """A caller that returns after the stated wait must be let through."""
+    circuit = Circuit()
+    circuit.failed(throttled(0.1), started_at=0.0, now=0.0)
 
-    assert breakers.wait_seconds("a", "gpt", 0.2) == pytest.approx(0.3)
+    assert circuit.wait_seconds(0.2) == pytest.approx(0.3)

@@ -1,7 +1,7 @@
 """A call goes from backend to backend until one answers; the caller never waits in between."""
 
 import json
-from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -14,9 +14,10 @@ from meter.errors import (
 )
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.backend import Backend
-from meter.gateway.balance.forward import Call, Forwarder, OutgoingBody, Tries
+from meter.gateway.balance.forward import Attempts, Candidates, Forwarder, ForwardLimits
 from meter.gateway.balance.pool import Pool
 from meter.gateway.balance.verdict import Fault
+from meter.ports import Headers, UpstreamRequest
 from meter.usage import Attempt
 from tests.fakes.gateway import (
     FakeAnswer,
@@ -32,21 +33,29 @@ from tests.support.gateway import backend
 type Scripted = FakeAnswer | UpstreamError
 
 
-def call(candidates: Sequence[Backend], *, asks: bool = False) -> Call:
-    def body(backend: Backend, asking_for_usage: bool) -> OutgoingBody:
-        text = json.dumps({"for": backend.name, "asks": asking_for_usage})
-        return OutgoingBody(content=text.encode())
+@dataclass
+class FakeCall:
+    """What forwarding needs of a call, and no more."""
 
-    return Call(
-        subject="alice",
-        method="POST",
-        candidates=candidates,
-        load_key="gpt",
-        headers=(("authorization", "Bearer callers"), ("x-a", "1")),
-        url_path=lambda backend: f"/openai/deployments/{backend.own_name('gpt')}/chat/completions",
-        body=body,
-        must_ask_for_usage=asks,
-    )
+    candidates: Candidates
+    must_ask_for_usage: bool = False
+    attempts: Attempts = field(default_factory=Attempts)
+    body_error: CallerError | None = None
+
+    def request_for(
+        self, backend: Backend, credentials: Headers, *, asks_for_usage: bool
+    ) -> UpstreamRequest:
+        own_name = backend.own_name("gpt")
+        return UpstreamRequest(
+            backend=backend.name,
+            method="POST",
+            url=f"{backend.url}/openai/deployments/{own_name}/chat/completions",
+            headers=(("x-a", "1"), *credentials),
+            body=json.dumps({"for": backend.name, "asks": asks_for_usage}).encode(),
+        )
+
+    def is_elsewhere(self, answer: WholeAnswer) -> bool:
+        return False
 
 
 class Bench:
@@ -56,9 +65,9 @@ class Bench:
         self.clock = FakeClock()
         self.upstream = FakeUpstream(dict(script), self.clock, seconds_per_send=0.25)
         backends = [backend(name, priority=at) for at, name in enumerate(script, start=1)]
-        self.pool = Pool(backends, FixedDice())
+        self.pool = Pool(backends, self.clock, FixedDice())
         self.credentials = FakeCredentials()
-        self.tries = Tries()
+        self.attempts = Attempts()
 
     async def forward(self, *, asks: bool = False) -> WholeAnswer | StreamedAnswer:
         forwarder = Forwarder(
@@ -66,10 +75,12 @@ class Bench:
             upstream=self.upstream,
             credentials=self.credentials,
             clock=self.clock,
-            first_byte_timeout_seconds=120,
-            max_buffered_bytes=1_000_000,
+            limits=ForwardLimits(first_byte_timeout_seconds=120, max_buffered_bytes=1_000_000),
         )
-        return await forwarder.forward(call(self.pool.serving("gpt"), asks=asks), self.tries)
+        candidates = Candidates(backends=self.pool.serving("gpt"), load_key="gpt")
+        self.attempts = Attempts()
+        call = FakeCall(candidates, must_ask_for_usage=asks, attempts=self.attempts)
+        return await forwarder.forward(call)
 
     async def refusal(self) -> CallerError:
         with pytest.raises(CallerError) as refused:
@@ -118,12 +129,12 @@ async def test_the_attempts_are_told_in_order() -> None:
 
     await bench.forward()
 
-    assert bench.tries.attempts == [
+    assert bench.attempts.made == [
         Attempt(backend="a", status=429, duration_ms=250),
         Attempt(backend="b", status=None, duration_ms=250),
         Attempt(backend="c", status=200, duration_ms=250),
     ]
-    assert bench.tries.last_backend == bench.pool.backends[2]
+    assert bench.attempts.last_backend == bench.pool.backends[2]
 
 
 async def test_no_backend_is_tried_twice() -> None:
@@ -147,7 +158,7 @@ async def test_a_benched_backend_is_passed_over_by_the_next_call() -> None:
 
 
 async def test_a_request_is_made_for_each_backend() -> None:
-    """Its address, its deployment's name, its credentials and the verified subject."""
+    """By the call, with the backend's own credentials."""
     bench = Bench(a=[ok()])
     bench.pool.backends = [backend("a", own="own-name")]
 
@@ -157,8 +168,6 @@ async def test_a_request_is_made_for_each_backend() -> None:
     assert sent.url == "https://a.example/openai/deployments/own-name/chat/completions"
     assert sent.headers == (
         ("x-a", "1"),
-        ("accept-encoding", "identity"),
-        ("caller-subject", "alice"),
         ("api-key", "key-of-a"),
     )
 
@@ -219,11 +228,10 @@ async def test_when_all_are_benched_no_backend_is_asked() -> None:
     """429 at once, and no attempt is recorded."""
     bench = Bench(a=[json_answer(429, b"")])
     await bench.refusal()
-    bench.tries = Tries()
 
     refusal = await bench.refusal()
 
-    assert (refusal.status, bench.tries.attempts) == (429, [])
+    assert (refusal.status, bench.attempts.made) == (429, [])
     assert bench.upstream.order == ["a"]
 
 
@@ -235,7 +243,7 @@ async def test_a_backend_without_credentials_is_left() -> None:
     answer = await bench.forward()
 
     assert answer.backend.name == "b"
-    assert [left.fault for left in bench.tries.faults] == [Fault.CREDENTIALS]
+    assert [each.fault for each in bench.attempts.failovers] == [Fault.CREDENTIALS]
 
 
 async def test_a_backend_that_refuses_the_usage_option_is_asked_again_without_it() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meter.gateway.balance.verdict import Fault, Left, judge, named_wait_seconds
+from meter.gateway.balance.verdict import Failover, Fault, judge, named_wait_seconds
 from tests.fakes.gateway import START
 
 
@@ -19,20 +19,20 @@ def test_refused_credentials_bench_for_thirty_seconds(status: int) -> None:
     """They are the gateway's, so it is the backend that is left; its waits are not asked."""
     left = judge(status, (("retry-after", "5"),), START)
 
-    assert left == Left(Fault.CREDENTIALS, status, 30.0)
+    assert left == Failover(Fault.CREDENTIALS, status, 30.0)
 
 
 @pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
 def test_a_failing_backend_is_left_for_the_wait_it_names(status: int) -> None:
     """Without one the breaker decides."""
-    assert judge(status, (("retry-after", "5"),), START) == Left(Fault.ERROR, status, 5.0)
-    assert judge(status, (), START) == Left(Fault.ERROR, status, None)
+    assert judge(status, (("retry-after", "5"),), START) == Failover(Fault.ERROR, status, 5.0)
+    assert judge(status, (), START) == Failover(Fault.ERROR, status, None)
 
 
 def test_a_throttling_backend_is_left_for_the_wait_it_names_or_ten_seconds() -> None:
     """429."""
-    assert judge(429, (("retry-after-ms", "1500"),), START) == Left(Fault.THROTTLED, 429, 1.5)
-    assert judge(429, (), START) == Left(Fault.THROTTLED, 429, 10.0)
+    assert judge(429, (("retry-after-ms", "1500"),), START) == Failover(Fault.THROTTLED, 429, 1.5)
+    assert judge(429, (), START) == Failover(Fault.THROTTLED, 429, 10.0)
 
 
 JUNK = ["", "0", "-1", "-0.5", "soon", "nan", "inf", "-inf", "1e999", "1,5", "0x10", "--", "\u00bd"]
@@ -108,4 +108,4 @@ def test_a_wait_is_at_most_a_day(text: str) -> None:
 @pytest.mark.parametrize("status", [500, 501, 505, 507, 520, 529, 599])
 def test_every_5xx_is_the_backends_fault(status: int) -> None:
     """Another backend may serve what this one cannot."""
-    assert judge(status, (), START) == Left(Fault.ERROR, status, None)
+    assert judge(status, (), START) == Failover(Fault.ERROR, status, None)

@@ -401,7 +401,7 @@ async def test_a_caller_that_stops_sending_is_no_backends_fault(path: str, error
     assert (made.upstream.order, made.upstream.whole) == (["a"], [])
     event = made.sink.events[0]
     assert (event.outcome, event.status, event.backend) == (Outcome.FAILED, error.status, "a")
-    assert made.pool.breakers.may_call("a", "gpt", made.clock.monotonic())
+    assert made.may_call("a")
     assert made.is_idle
 
 
@@ -423,7 +423,7 @@ async def test_a_broken_form_is_not_sent_to_a_second_backend_as_a_whole_one() ->
     answer = await send(made, MODEL_FIRST[:900], LEFT)
 
     assert (answer.status, made.upstream.order, made.upstream.whole) == (400, ["a", "b"], [])
-    assert made.pool.breakers.may_call("b", "gpt", made.clock.monotonic())
+    assert made.may_call("b")
 
 
 async def test_a_backends_own_fault_is_still_its_own() -> None:
@@ -434,7 +434,7 @@ async def test_a_backends_own_fault_is_still_its_own() -> None:
     answer = await send(made, MODEL_FIRST)
 
     assert (answer.status, made.upstream.order) == (200, ["a", "b"])
-    assert not made.pool.breakers.may_call("a", "gpt", made.clock.monotonic())
+    assert not made.may_call("a")
 
 
 @pytest.mark.parametrize("path", [TRANSCRIPTION_PATH, V1_TRANSCRIPTION_PATH])
@@ -464,7 +464,7 @@ async def test_an_instance_without_room_says_so() -> None:
     answer = await send(made, MODEL_FIRST[:900], MODEL_FIRST[900:])
 
     assert (answer.status, dict(answer.headers)["retry-after"]) == (503, "1")
-    assert made.pool.breakers.may_call("a", "gpt", made.clock.monotonic())
+    assert made.may_call("a")
     assert made.is_idle
 
 
@@ -481,7 +481,7 @@ async def test_a_cancelled_form_leaves_nothing_behind(at: str) -> None:
     with pytest.raises(asyncio.CancelledError):
         await call
     rest.set()
-    await made.front_door.finish(5, cut_seconds=0)
+    await made.front_door.detached.finish(5, cut_seconds=0)
 
     assert made.is_idle
     assert len(made.sink.events) == (0 if at == "the model" else 1)

@@ -1,0 +1,49 @@
+"""One call: the request that a backend gets, and its single end."""
+
+import pytest
+
+from meter.gateway.balance.affinity import Owner, Owners
+from meter.usage import Outcome
+from tests.fakes.gateway import FakeUpstream, json_answer
+from tests.support.gateway import SERVED, Door, backend, bearer
+
+
+async def test_a_request_is_made_for_each_backend() -> None:
+    """Its address, its deployment's name, its credentials and the verified subject."""
+    upstream = FakeUpstream({"a": [json_answer(200, SERVED)]})
+    made = Door(upstream, [backend("a", own="own-name")])
+
+    await made.answer(headers=(*bearer(), ("x-a", "1")))
+
+    sent = upstream.requests[0]
+    assert (sent.backend, sent.method) == ("a", "POST")
+    assert sent.url == (
+        "https://a.example/openai/deployments/own-name/chat/completions?api-version=2024-10-21"
+    )
+    assert sent.headers == (
+        ("content-type", "application/json"),
+        ("x-a", "1"),
+        ("accept-encoding", "identity"),
+        ("caller-subject", "alice"),
+        ("api-key", "key-of-a"),
+    )
+
+
+class BrokenOwners(Owners):
+    """A part of the front door with a defect."""
+
+    def learn(self, response_id: str | None, owner: Owner) -> None:
+        raise ZeroDivisionError
+
+
+async def test_a_defect_of_our_own_still_counts_the_call_and_gives_all_back() -> None:
+    """A backend was reached, so there is an event; the error goes on to the entry point."""
+    made = Door(FakeUpstream({"a": [json_answer(200, SERVED)]}), [backend("a")])
+    made.front_door.owners = BrokenOwners()
+
+    with pytest.raises(ZeroDivisionError):
+        await made.answer()
+
+    event = made.sink.events[0]
+    assert (event.outcome, event.status, len(made.sink.events)) == (Outcome.FAILED, 503, 1)
+    assert made.is_idle
