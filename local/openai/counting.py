@@ -34,7 +34,7 @@ from typing import assert_never
 
 from local.openai.call import JsonObject, Operation
 
-_TOKENS_A_MESSAGE = 3
+_TOKENS_PER_MESSAGE = 3
 _CACHED_SHARE = 4
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 # Words outside ASCII let a split stream break inside a character.
@@ -59,7 +59,7 @@ def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
     texts = list(_texts(operation, body))
     prompt_tokens = word_count(texts)
     if operation in (Operation.CHAT, Operation.RESPONSES):
-        prompt_tokens += _TOKENS_A_MESSAGE * len(texts)
+        prompt_tokens += _TOKENS_PER_MESSAGE * len(texts)
     is_generating = operation is not Operation.EMBEDDINGS
     limit = next((value for name in _LIMITS if (value := positive(body.get(name)))), None)
     per_choice = (limit or 5 + prompt_tokens % 11) if is_generating else 0

@@ -1,4 +1,4 @@
-"""Reads the backends document, METER_BACKENDS: which AOAI accounts there are and what they serve."""
+"""Reads the backends document, METER_BACKENDS: the AOAI accounts and their deployments."""
 
 import json
 import re
@@ -15,21 +15,21 @@ SETTING = "METER_BACKENDS"
 
 
 class SettingReader(Protocol):
-    """Reads settings, and gathers what is wrong with them."""
+    """Reads settings and collects their problems."""
 
     def text(self, name: str, default: str = "") -> str:
         """A setting's value without spaces around it; the default where it is not set."""
         ...
 
     def problem(self, setting: str, text: str, detail: str = "") -> None:
-        """Note what is wrong; `detail` may name backends."""
+        """Report a problem; `detail` may name backends."""
         ...
 
 
 def read_backends(
     reader: SettingReader,
 ) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
-    """The backends, and by name how the gateway authenticates to each; what is wrong is noted."""
+    """The backends, and by name how the gateway authenticates to each. Problems are reported."""
     readers = _backend_readers(reader)
     backends = _backends(reader, readers)
     auth = {backend.name: each.auth() for backend, each in zip(backends, readers, strict=True)}
@@ -37,20 +37,20 @@ def read_backends(
 
 
 def read_accounts(reader: SettingReader) -> tuple[Backend, ...]:
-    """The backends as accounts in Azure, without their keys; what is wrong is noted."""
+    """The backends as accounts in Azure, without their keys. Problems are reported."""
     backends = _backends(reader, _backend_readers(reader))
     first_of_url: dict[str, Backend] = {}
     for backend in backends:
         first = first_of_url.setdefault(backend.url.lower(), backend)
         if (first.resource_id or "").lower() != (backend.resource_id or "").lower():
-            # One of them would pass for somebody else's calls.
+            # Calls to one of them would look like calls of strangers.
             reader.problem(
                 SETTING,
                 "needs one resource_id, or none, for all backends of one url",
                 f"backends {first.name!r} and {backend.name!r}",
             )
     if backends and all(backend.resource_id is None for backend in backends):
-        reader.problem(SETTING, "gives no backend a resource_id, so there is no account to ask")
+        reader.problem(SETTING, "gives no backend a resource_id, so there is no account to query")
     return backends
 
 
@@ -78,7 +78,7 @@ def _backend_entries(reader: SettingReader) -> list[object]:
         try:
             text = Path(text).read_text(encoding="utf-8")
         except (OSError, ValueError) as exc:
-            reader.problem(SETTING, "names a file that cannot be read", type(exc).__name__)
+            reader.problem(SETTING, "is the path of a file that cannot be read", type(exc).__name__)
             return []
     try:
         document = json.loads(text)
@@ -112,10 +112,10 @@ class _BackendReader:
         name = self._entry.get("name")
         self._name = name if isinstance(name, str) else f"#{index + 1}"
         if not isinstance(entry, dict):
-            self._problem("has an entry that is no object")
+            self._problem("has an entry that is not an object")
 
     def backend(self) -> Backend:
-        """The backend, with defaults for what is wrong."""
+        """The backend, with defaults for invalid values."""
         if not self._NAME.fullmatch(self._name):
             self._problem("needs a name of 1-64 letters, digits and ._- for each backend")
         if unknown := sorted(self._entry.keys() - self._KEYS):
@@ -153,7 +153,7 @@ class _BackendReader:
         if not isinstance(url, str) or not is_allowed_url(url) or "?" in url or "#" in url:
             self._problem("needs an https url for each backend; plain http on loopback only")
             return "https://invalid.invalid"
-        # Azure's own pages show the address with and without the path; ours adds it.
+        # Azure's own pages show the address with and without the path; the gateway adds it.
         return url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
 
     def _whole(self, key: str, default: int, most: int) -> int:

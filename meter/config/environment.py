@@ -1,7 +1,7 @@
-"""Reads the settings into one typed value, and finds every problem they have, not the first only.
+"""Reads the settings into one typed value, and reports every problem at once.
 
-docs/configuration.md describes each setting. A problem's text never shows a secret; its detail may
-name backends, so it is for operators (`check-config`, the log) and not for `/readyz`.
+docs/configuration.md describes each setting. A problem's text never contains a secret; its detail
+may name backends, so it is for operators (`check-config`, the log) and not for `/readyz`.
 """
 
 from collections.abc import Mapping
@@ -42,7 +42,7 @@ class OnDisconnect(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one setting; `detail` says where, for operators only."""
+    """A problem with one setting; `detail` says where, for operators only."""
 
     setting: str
     text: str
@@ -88,7 +88,7 @@ def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
 
 
 def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings:
-    """What a reconciliation needs; it asks for no backend's key. Raises InvalidSettings."""
+    """The settings of a reconciliation; backends' keys are not needed. Raises InvalidSettings."""
     reader = _Reader(environment)
     settings = ReconcileSettings(
         backends=read_accounts(reader),
@@ -105,12 +105,12 @@ def event_hub_name(environment: Mapping[str, str]) -> str:
 
 
 def shutdown_seconds(environment: Mapping[str, str]) -> float:
-    """How long the process may take to end, known whatever else is invalid."""
+    """How long the process may take to end; readable even when other settings are invalid."""
     return _shutdown_seconds(_Reader(environment))
 
 
 class _Reader:
-    """Reads settings one by one, gathering problems and going on with defaults."""
+    """Reads settings one by one; collects problems and continues with defaults."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self.environment = environment
@@ -296,7 +296,7 @@ def _is_connection_string(text: str) -> bool:
 def _endpoint(reader: _Reader, setting: str, address_name: str) -> AzureEndpoint:
     connection_string = reader.text(setting) or None
     if connection_string is not None and not _is_connection_string(connection_string):
-        reader.problem(setting, "is no connection string: Name=value pairs, separated by ;")
+        reader.problem(setting, "is not a connection string: Name=value pairs, separated by ;")
     address = reader.text(f"{setting}__{address_name}") or None
     if connection_string is None and address is None:
         reader.problem(setting, f"is not set, nor is {setting}__{address_name}")

@@ -14,7 +14,7 @@ from meter.gateway.http import RequestLimits
 
 
 class Durability(StrEnum):
-    """When a call's answer may end."""
+    """What a call waits for before its answer ends."""
 
     ACKNOWLEDGED = "acknowledged"
     BACKGROUND = "background"
@@ -22,7 +22,7 @@ class Durability(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureEndpoint:
-    """Where an Azure service is: a connection string, or an address to use with an identity."""
+    """An Azure service: a connection string, or an address to use with an identity."""
 
     connection_string: str | None = field(default=None, repr=False)
     address: str | None = None
@@ -31,7 +31,7 @@ class AzureEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """What the front door needs; limits are the values that its parts work by."""
+    """The front door's settings; its limits are the values of the parts that apply them."""
 
     rules: TokenRules
     backends: tuple[Backend, ...]
@@ -62,7 +62,7 @@ class HubSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
-    """The table storage account, and how long the ledger keeps calls apart."""
+    """The table storage account, and how long the ledger can detect repeated events."""
 
     endpoint: AzureEndpoint
     retention: timedelta
@@ -70,7 +70,7 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReconcileSettings:
-    """What a reconciliation needs: the backends, without their keys, Azure Monitor and the tables."""
+    """The settings of a reconciliation: the backends without their keys, Azure Monitor, the tables."""
 
     backends: tuple[Backend, ...]
     monitor_url: str
@@ -79,7 +79,7 @@ class ReconcileSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishSettings:
-    """What publishing needs, and all that the outbox timer needs."""
+    """The settings of publishing, and of the outbox timer."""
 
     hub: HubSettings
     storage: StorageSettings
@@ -96,7 +96,7 @@ class Settings:
 
     @property
     def publish(self) -> PublishSettings:
-        """Those that publishing needs."""
+        """The settings of publishing."""
         return PublishSettings(
             hub=self.hub,
             storage=self.storage,

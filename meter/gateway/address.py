@@ -1,4 +1,4 @@
-"""Which addresses may be trusted with keys and credentials: https, and plain http on loopback."""
+"""Addresses that may receive credentials or supply keys: https, and plain http on loopback."""
 
 import re
 from ipaddress import ip_address
@@ -8,7 +8,7 @@ _HOST = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
 
 
 def is_allowed_url(url: str) -> bool:
-    """Whether a URL may be asked for keys or be a backend: https, or plain http on loopback."""
+    """Whether a URL may be a backend's or supply keys: https, or plain http on loopback."""
     try:
         parts = urlsplit(url)
         _ = parts.port

@@ -1,4 +1,4 @@
-"""A backend: one AOAI account, what it serves, and how it is preferred."""
+"""A backend: one AOAI account, its deployments and its place in the order of preference."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,9 +28,9 @@ type BackendAuth = ApiKey | ManagedIdentity
 class Backend:
     """One AOAI account.
 
-    `priority` is tried lowest first; `weight` (1-100) shares calls within a priority.
-    `deployments` maps public names to this account's own. `resource_id` is the account's id in Azure,
-    which only reconciliation needs.
+    The lowest `priority` is tried first; `weight` (1-100) shares calls within a priority.
+    `deployments` maps public names to this account's own. `resource_id` is the account's id in Azure;
+    only reconciliation needs it.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Backend:
     resource_id: str | None = None
 
     def serves(self, deployment: str) -> bool:
-        """Whether calls for the public deployment name may go here."""
+        """Whether this account serves the public deployment name."""
         return deployment in self.deployments
 
     def own_name(self, deployment: str) -> str:

@@ -97,7 +97,7 @@ class FrontDoor:
     def _take_slot(self, holds: ExitStack) -> None:
         if self._running >= self.limits.max_concurrent_calls:
             raise Overloaded(
-                "This instance has as many calls as it takes. Please retry after 1 second.",
+                "This instance is at its limit of concurrent calls. Please retry after 1 second.",
                 retry_after_seconds=1,
                 status=503,
             )

@@ -1,8 +1,8 @@
 """Which headers cross the gateway, in each direction.
 
-To a backend goes what the caller sent, less its credentials, cookies, forwarding, steering and
-identity headers. To the caller goes what the backend sent, less what belongs to one connection
-(RFC 9110 section 7.6.1), cookies and locations.
+A backend gets the caller's headers without credentials, cookies, forwarding, steering and identity
+headers. The caller gets the backend's headers without those of one connection (RFC 9110 section
+7.6.1), cookies and locations.
 """
 
 import re
@@ -84,7 +84,7 @@ def upstream_headers(caller: Headers, subject: str, credentials: Headers) -> Hea
 
 
 def downstream_headers(backend: Headers) -> Headers:
-    """The headers of a backend's answer that the caller gets; the server sets the length anew."""
+    """The headers of a backend's answer that the caller gets; the server sets the length."""
     connection_named = _connection_named(backend)
     return tuple(
         (name, value)
@@ -96,7 +96,7 @@ def downstream_headers(backend: Headers) -> Headers:
 
 
 def subject_header(subject: str) -> str:
-    """The subject as a header value: as it is when plain ASCII, else percent-encoded UTF-8."""
+    """The subject as a header value: unchanged when plain ASCII, otherwise percent-encoded UTF-8."""
     return subject if _PLAIN_SUBJECT.fullmatch(subject) else quote(subject, safe="")
 
 
@@ -107,7 +107,7 @@ def header(headers: Headers, name: str) -> str | None:
 
 def _may_go_upstream(name: str, value: str) -> bool:
     if not (value.isascii() and value.isprintable()):
-        return False  # what cannot be sent on must not look like a backend's fault
+        return False  # a value that cannot be sent must not look like a backend's fault
     if name in _REQUEST_IDS:
         return _REQUEST_ID.fullmatch(value) is not None
     return name not in _NOT_UPSTREAM and not name.startswith(_NOT_UPSTREAM_PREFIXES)

@@ -1,4 +1,4 @@
-"""Requests and answers as the front door sees them, whichever server they come through."""
+"""Requests and answers as the front door sees them, independent of the server."""
 
 import json
 import math
@@ -18,7 +18,7 @@ class RequestBody(Protocol):
         ...
 
     async def next_part(self) -> bytes:
-        """The next bytes; empty at the end. A cancelled call loses nothing."""
+        """The next bytes; empty at the end. Cancelling the call loses no bytes."""
         ...
 
 
@@ -54,11 +54,11 @@ class CallerGone(Exception):
 
 
 class AnswerCut(Exception):
-    """The connection must be broken off, so that the answer is not taken for a whole one."""
+    """The connection must be broken off, so that the caller does not take the answer for a whole one."""
 
 
 class CallerSink(Protocol):
-    """Where a streamed answer's bytes go."""
+    """Takes a streamed answer's bytes."""
 
     async def write(self, data: bytes) -> None:
         """Send bytes to the caller. Raises CallerGone."""
@@ -69,13 +69,13 @@ class Relay(Protocol):
     """Moves an answer's body to the caller and meters it."""
 
     async def run(self, sink: CallerSink) -> None:
-        """Relay to the end. Raises AnswerCut when the caller must not take the end for a clean one."""
+        """Relay to the end. Raises AnswerCut when the connection must be broken off."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer whose body is whole."""
+    """An answer whose body is complete."""
 
     status: int
     headers: Headers
@@ -84,7 +84,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamingAnswer:
-    """An answer whose body is relayed as it comes."""
+    """An answer whose body is streamed."""
 
     status: int
     headers: Headers
@@ -107,11 +107,11 @@ def error_answer(exc: CallerError) -> Answer:
 
 
 def not_configured() -> Answer:
-    """The answer of an app whose settings cannot be used."""
+    """The answer of an app with invalid settings."""
     return error_answer(
         CallerError(
             "This gateway is not configured yet: settings are missing or invalid. GET /readyz "
-            "lists them, and so does `python -m meter check-config`.",
+            "lists them, as does `python -m meter check-config`.",
             status=503,
             code="ServiceUnavailable",
         )

@@ -1,1 +1,1 @@
-"""What comes back: relayed byte for byte, its usage read from a copy."""
+"""The answer: relayed byte for byte, its usage read from a copy."""

@@ -1,4 +1,4 @@
-"""Reads answers that a backend has compressed although it was asked not to (RFC 9110 section 8.4)."""
+"""Decodes answers that a backend compressed although `identity` was requested (RFC 9110 section 8.4)."""
 
 import zlib
 from collections.abc import AsyncIterator
@@ -12,12 +12,12 @@ _WBITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 
 
 def is_decodable(encoding: str | None) -> bool:
-    """Whether this module can undo a Content-Encoding."""
+    """Whether this module can decode a Content-Encoding."""
     return (encoding or "").strip().lower() in _WBITS
 
 
 def decoded(body: bytes, encoding: str | None) -> bytes:
-    """A whole body as it was before; unchanged when it is not encoded or cannot be decoded."""
+    """A whole body, decoded; unchanged when it is not encoded or cannot be decoded."""
     if not is_decodable(encoding):
         return body
     try:
@@ -27,7 +27,7 @@ def decoded(body: bytes, encoding: str | None) -> bytes:
 
 
 async def decoded_parts(parts: AsyncIterator[bytes], encoding: str | None) -> AsyncIterator[bytes]:
-    """A stream as it was before. Raises UpstreamBroken when it is not what its header says."""
+    """A stream, decoded. Raises UpstreamBroken when it does not match its header."""
     decompressor = _decompressor(encoding)
     try:
         async for part in parts:

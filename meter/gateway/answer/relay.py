@@ -1,4 +1,4 @@
-"""Relays one streamed answer to the caller and meters it, whatever happens to either side.
+"""Relays one streamed answer to the caller and meters it, whichever side fails.
 
 | event                          | the caller sees                    | outcome      | usage              |
 |--------------------------------|------------------------------------|--------------|--------------------|
@@ -32,7 +32,7 @@ KEEPALIVE_COMMENT = b": keep-alive\n\n"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a call ended and what its answer reported. `status` is None where the backend's is it."""
+    """How a call ended and what its answer reported. `status` is None where the backend's status applies."""
 
     outcome: Outcome
     reading: Reading = NOTHING_READ

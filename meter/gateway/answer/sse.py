@@ -1,8 +1,8 @@
 """Cuts a byte stream into server-sent event frames without changing a byte.
 
 A frame ends with a blank line; line ends are LF, CR LF or CR, also mixed (WHATWG HTML, section
-9.2.6). Chunk boundaries can fall anywhere. Whatever the split, the same bytes give the same frames:
-a frame that ends with CR takes the LF that may follow it, even when it comes in the next chunk.
+9.2.6). Chunk boundaries can fall anywhere. The same bytes give the same frames however they
+are split: a frame that ends with CR takes the LF that may follow it, even in the next chunk.
 """
 
 import re
@@ -19,12 +19,12 @@ _LONGEST_FRAME_END = 4
 
 
 class PieceKind(Enum):
-    """What a piece of the stream is."""
+    """The kinds of pieces."""
 
     FRAME = 1
     OVERSIZE = 2  # part of a frame that is too long to hold
     OVERSIZE_END = 3  # the last part of such a frame
-    TRAILING_LF = 4  # the LF of a CR LF whose CR ended the frame before
+    TRAILING_LF = 4  # the LF of a CR LF whose CR ended the previous frame
 
 
 class Piece(NamedTuple):
@@ -38,13 +38,13 @@ class Piece(NamedTuple):
 class FrameCutter:
     """Collects chunks and gives out whole frames.
 
-    The pieces' data, over all calls of `feed` and then `rest`, is the input. When a frame outgrows
-    `max_frame_bytes` its bytes are let through as they come until its end, so memory stays bounded
-    on an endless line.
+    The pieces' data, over all calls of `feed` and then `rest`, is the input. The bytes of a frame
+    beyond `max_frame_bytes` pass through unbuffered until its end, which bounds memory on an
+    endless line.
     """
 
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
-    is_oversize: bool = False  # whether a frame's beginning was let through
+    is_oversize: bool = False  # whether a frame's beginning has passed through
     _buffer: bytearray = field(default_factory=bytearray)
     _searched_to: int = 0
     _ended_with_cr: bool = False
@@ -66,7 +66,7 @@ class FrameCutter:
         return pieces
 
     def rest(self) -> bytes:
-        """What is left of an unfinished frame at the stream's end."""
+        """The unfinished frame at the stream's end."""
         rest = bytes(self._buffer)
         self._buffer.clear()
         self._searched_to = 0

@@ -1,8 +1,8 @@
-"""Reads what a whole answer says of its tokens, its model and its id.
+"""Reads an answer's token usage, model and id.
 
 Sources: Azure OpenAI REST reference (chat, completions, embeddings, images, audio) and Responses
-API reference. Answers are hostile input: whatever is not a sane count makes the usage `missing`,
-never an error.
+API reference. Answers are hostile input: an invalid count makes the usage `missing`, never
+an error.
 """
 
 import json
@@ -14,13 +14,13 @@ from typing import cast
 
 from meter.usage import TokenUsage, is_writable
 
-MAX_COUNT = 10**11  # a tenth of what the aggregator accepts, since some counts are sums
+MAX_COUNT = 10**11  # a tenth of the aggregator's limit, since some counts are sums
 MAX_MODEL_CHARS = 128
-MAX_PARSED_BYTES = 1_048_576  # parsing more would hold up every other call for long
+MAX_PARSED_BYTES = 1_048_576  # parsing more would delay every other call
 TAIL_BYTES = 65_536
 
 _MEMBER = re.compile(rb'"(?:usage|model)"[ \t\r\n]*:')
-# A string that is not closed is one too, or each of its escaped quotes would be tried as a beginning.
+# An unclosed string matches too, or each of its escaped quotes would be tried as a beginning.
 _TOKEN = re.compile(
     rb'"(usage|model)"[ \t\r\n]*:[ \t\r\n]*|"(?:[^"\\]++|\\.)*+"?|[{}\[\]]', re.DOTALL
 )
@@ -33,14 +33,14 @@ _TOP_MODEL = (b"model", 1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What an answer says of itself: its raw usage object and model, where it names them."""
+    """An answer's raw usage object and model, where it has them."""
 
     usage_raw: Mapping[str, object] | None = None
     model: str | None = None
 
     @property
     def usage(self) -> TokenUsage | None:
-        """The counts; None when there is no usage, or none that makes sense."""
+        """The counts; None when there is no usage, or its counts are invalid."""
         return None if self.usage_raw is None else read_usage(self.usage_raw)
 
 
@@ -50,14 +50,14 @@ NOTHING_READ = Reading()
 def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
     """Translate a usage object of any AOAI API. An explicit 0 is a count, an absent one is 0.
 
-    None when it names neither tokens nor seconds, or a count is negative, absurd or no number.
+    None when it has neither tokens nor seconds, or a count is negative, absurd or not a number.
     """
     try:
         prompt = _first(raw, "prompt_tokens", "input_tokens")
         completion = _first(raw, "completion_tokens", "output_tokens")
         seconds = _count(raw.get("seconds"))
         total = _count(raw.get("total_tokens"))
-        if prompt is completion is seconds is total is None:
+        if all(count is None for count in (prompt, completion, seconds, total)):
             return None
         inside_prompt = _details(
             raw, "prompt_tokens_details", "input_tokens_details", "input_token_details"
@@ -80,7 +80,7 @@ def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
 
 
 def read_answer(body: bytes) -> Reading:
-    """Read a whole JSON answer. Of a long one the end is read first: usage comes after the data."""
+    """Read a whole JSON answer; of a long one, its ends first: usage follows the data."""
     if len(body) > MAX_PARSED_BYTES:
         reading = read_ends(body[:TAIL_BYTES], body[-TAIL_BYTES:])
         if reading.usage is not None:
@@ -96,25 +96,27 @@ def read_answer(body: bytes) -> Reading:
 
 
 def read_ends(beginning: bytes, end: bytes) -> Reading:
-    """Read a JSON text too long to parse: its usage stands near its end, its model there or at first."""
+    """Read a JSON text too long to parse: its usage is near its end, its model there or at its beginning."""
     reading = read_tail(end)
     if reading.model is not None:
         return reading
-    found = [place for name, level, place in _members(beginning, 0) if (name, level) == _TOP_MODEL]
+    found = [
+        place for name, level, place in _members(beginning, 0)[0] if (name, level) == _TOP_MODEL
+    ]
     model = model_name(_value_at(beginning, found[-1])) if found else None
     return Reading(usage_raw=reading.usage_raw, model=model)
 
 
 def read_tail(tail: bytes, *, level: int = 1) -> Reading:
-    """Read the end of a JSON text that begins anywhere: the usage and model of the object at that level.
+    """Read the usage and model of the object at that level from the end of a JSON text.
 
-    What other objects hold is not the answer's: a caller's own words may be repeated there.
+    Members of other objects do not count: they may repeat the caller's own words.
     """
-    # A quotation mark inside a JSON string is escaped, so what looks like a member is one.
+    # Quotation marks inside JSON strings are escaped, so every match is a member.
     first = _MEMBER.search(tail)
     if first is None:
         return Reading()
-    *members, (_, end_level, _) = _members(tail, first.start())
+    members, end_level = _members(tail, first.start())
     places = {name: place for name, at, place in members if at - end_level == level}
     usage = _value_at(tail, places[b"usage"]) if b"usage" in places else None
     return Reading(
@@ -126,7 +128,7 @@ def read_tail(tail: bytes, *, level: int = 1) -> Reading:
 def read_response_id(beginning: bytes) -> str | None:
     """The id of a stored response, from the beginning of the answer that made it.
 
-    Other ids may stand before it, of messages and tools; a response's own begins with `resp`.
+    Ids of messages and tools may precede it; a response's own begins with `resp`.
     """
     found = [each.decode() for each in _ID.findall(beginning[:_HEAD_BYTES])]
     return next((each for each in found if each.startswith("resp")), found[0] if found else None)
@@ -142,15 +144,14 @@ def json_object(text: bytes) -> dict[str, object] | None:
 
 
 def model_name(name: object) -> str | None:
-    """The name where it can be one."""
+    """The name, where it can be a model's name."""
     is_name = isinstance(name, str) and 0 < len(name) <= MAX_MODEL_CHARS and is_writable(name)
     return str(name) if is_name else None
 
 
-def _members(text: bytes, start: int) -> list[tuple[bytes, int, int]]:
-    """The members `usage` and `model` from `start` on, each with its level and its value's place.
-
-    Levels count from 0 at `start`. The last item is no member: it tells the level of the end.
+def _members(text: bytes, start: int) -> tuple[list[tuple[bytes, int, int]], int]:
+    """The members `usage` and `model` from `start` on, each with its level and its value's place,
+    and the level of the end. Levels count from 0 at `start`.
     """
     level = 0
     found: list[tuple[bytes, int, int]] = []
@@ -159,7 +160,7 @@ def _members(text: bytes, start: int) -> list[tuple[bytes, int, int]]:
             found.append((token[1], level, token.end()))
         else:
             level += _STEPS.get(token[0], 0)
-    return [*found, (b"", level, len(text))]
+    return found, level
 
 
 def _value_at(text: bytes, start: int) -> object:

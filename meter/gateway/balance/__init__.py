@@ -1,1 +1,1 @@
-"""Who answers: choosing a backend, failing over to the next."""
+"""Load balancing: choosing a backend, failing over to the next."""

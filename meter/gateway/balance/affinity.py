@@ -1,8 +1,8 @@
 """Remembers which backend stores which response.
 
-A response that Azure OpenAI has stored is known to the one account that made it. What this
-instance has relayed it remembers; what it has not, the forwarder finds by asking the backends in
-turn, since every other one answers that it knows no such response. So nothing has to be stored.
+Azure OpenAI stores a response in the account that made it. The instance remembers the responses
+that it relayed; for others, the forwarder tries each backend, since the wrong ones answer that they
+know no such response. So no store is needed.
 """
 
 from collections import OrderedDict
@@ -22,17 +22,17 @@ class Owner:
 
 @dataclass(slots=True)
 class Owners:
-    """The latest responses by id. A wrong memory only costs one more question."""
+    """The latest responses by id. A wrong entry only costs one more attempt."""
 
     most: int = MAX_REMEMBERED
     _known: OrderedDict[str, Owner] = field(default_factory=OrderedDict)
 
     def of(self, response_id: str | None) -> Owner | None:
-        """Who stores the response, where it is remembered."""
+        """The owner of the response, where it is remembered."""
         return None if response_id is None else self._known.get(response_id)
 
     def learn(self, response_id: str | None, owner: Owner) -> None:
-        """Remember who stores a response; None is nobody's."""
+        """Remember the owner of a response; an id of None is ignored."""
         if response_id is None:
             return
         before = self._known.get(response_id)

@@ -1,1 +1,1 @@
-"""Who calls: access tokens and the keys that verify them."""
+"""The caller: access tokens and the keys that verify them."""

@@ -1,7 +1,7 @@
-"""Verifies a caller's Entra ID access token and says who it is.
+"""Verifies a caller's Entra ID access token and identifies the caller.
 
 Rules: RFC 7519, RFC 8725 (JWT best practice) and Microsoft's access-token reference. The caller
-learns only that the token was not accepted; the reason goes to the log.
+learns only that the token was not accepted; the reason is logged.
 """
 
 import base64
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
-    """Who is let in. Empty allow-lists and requirements mean no such rule."""
+    """The rules for access. An empty allow-list or requirement means no such rule."""
 
     issuers: frozenset[str]
     audiences: frozenset[str]
@@ -60,7 +60,7 @@ class _Verified:
 
 @dataclass(slots=True)
 class TokenVerifier:
-    """Verifies tokens by the rules, remembering what it verified by the token's SHA-256."""
+    """Verifies tokens by the rules. Verified tokens are cached by their SHA-256."""
 
     rules: TokenRules
     keys: KeyRing
@@ -68,7 +68,7 @@ class TokenVerifier:
     _cache: OrderedDict[bytes, _Verified] = field(default_factory=OrderedDict)
 
     async def verify(self, token: str) -> Principal:
-        """Who the token speaks for. Raises Unauthenticated, Forbidden or KeysUnavailable."""
+        """The token's principal. Raises Unauthenticated, Forbidden or KeysUnavailable."""
         now = self.clock.now().timestamp()
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
             raise _refuse("token_too_long_or_not_ascii")
@@ -105,7 +105,7 @@ class TokenVerifier:
                 algorithms=[algorithm],
                 audience=sorted(self.rules.audiences),
                 issuer=issuer,
-                # Times are checked below, against the clock we are given.
+                # Times are checked below, against the injected clock.
                 options={
                     "require": ["exp", "aud", "iss"],
                     "verify_exp": False,
@@ -167,7 +167,7 @@ def token_in(headers: Headers) -> str:
 
 
 def is_subject(value: object) -> bool:
-    """Whether a value can be billed: 1-255 characters that UTF-8 can write."""
+    """Whether a value can be billed: 1-255 characters that UTF-8 can encode."""
     return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT_CHARS and is_writable(value)
 
 
@@ -215,7 +215,7 @@ def _json_part(token: str, index: int) -> Mapping[str, object]:
 
 
 def _check_times(claims: Mapping[str, object], now: float) -> tuple[float, float]:
-    """The span of time in which the token holds, leeway included."""
+    """The span of time in which the token is valid, leeway included."""
     expires = _moment(claims, "exp")
     not_before = max(_moment(claims, "nbf", default=0), _moment(claims, "iat", default=0))
     span = not_before - LEEWAY_SECONDS, expires + LEEWAY_SECONDS

@@ -1,8 +1,8 @@
-"""Keeps the issuers' signing keys: cached, refreshed when due, stale rather than none.
+"""Caches the issuers' signing keys; a stale key set is kept when a refresh fails.
 
 Rules (RFC 7517, RFC 8725): only asymmetric signature keys; RSA of 2048 bits or more; a kid that
-appears twice, or on a symmetric key, is refused. One fetch of a key set at a time, and at most one
-an interval, however many unknown key ids come in. A failed refresh keeps the keys there are.
+appears twice, or on a symmetric key, is refused. One fetch of a key set runs at a time, and at most
+one per interval, however many unknown key ids arrive.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ type KeySet = Mapping[str, VerificationKey]
 
 
 def parse_key_set(documents: Sequence[Mapping[str, object]]) -> KeySet:
-    """The usable keys of a JWKS by key id; unusable ones are left out."""
+    """The usable keys of a JWKS by key id; unusable ones are skipped."""
     kids = Counter(str(document.get("kid")) for document in documents)
     keys: dict[str, VerificationKey] = {}
     for document in documents[:MAX_KEYS]:
@@ -62,9 +62,9 @@ class KeyRing:
     _issuers: dict[str, "_IssuerKeys"] = field(default_factory=dict)
 
     async def key_for(self, issuer: str, kid: str) -> tuple[VerificationKey, KeySet] | None:
-        """The issuer's key with that id and the set it came from; None when there is none.
+        """The issuer's key with that id and its key set; None when there is none.
 
-        Waits for a fetch only when no usable key is here. Raises KeysUnavailable when the issuer's
+        Waits for a fetch only when no usable key is cached. Raises KeysUnavailable when the issuer's
         keys were never loaded.
         """
         entry = self._entry(issuer)
@@ -79,7 +79,7 @@ class KeyRing:
         return None if key is None else (key, entry.keys)
 
     async def load(self, issuer: str) -> bool:
-        """Make sure the issuer's keys are here; False when they cannot be had now."""
+        """Load the issuer's keys unless they are cached; false when they cannot be fetched now."""
         entry = self._entry(issuer)
         if not entry.is_loaded and (
             entry.fetching is not None or self._may_fetch(entry, self.clock.monotonic())
@@ -88,7 +88,7 @@ class KeyRing:
         return entry.is_loaded
 
     def is_current(self, issuer: str, keys: KeySet) -> bool:
-        """Whether that key set is still the issuer's newest, so that what it verified still holds."""
+        """Whether that key set is still the issuer's newest, so that tokens it verified are still valid."""
         entry = self._entry(issuer)
         self._refresh_if_due(issuer, entry)
         return entry.keys is keys
@@ -97,7 +97,7 @@ class KeyRing:
         return self._issuers.setdefault(issuer, _IssuerKeys())
 
     def _refresh_if_due(self, issuer: str, entry: "_IssuerKeys") -> None:
-        """Start a refresh that nobody waits for, so that a removed key is found out."""
+        """Start a refresh in the background, so that a removed key is noticed."""
         now = self.clock.monotonic()
         if now - entry.loaded_at > ROUTINE_REFRESH_SECONDS and self._may_fetch(entry, now):
             self._start_fetch(issuer, entry)
@@ -117,7 +117,7 @@ class KeyRing:
             log.warning("key_set_refresh_failed issuer=%s reason=%s", issuer, exc)
         else:
             if keys or not entry.is_loaded:
-                if keys != entry.keys:  # what the same keys have verified goes on holding
+                if keys != entry.keys:  # tokens verified by the same keys stay valid
                     entry.keys = keys
                 entry.loaded_at = self.clock.monotonic()
                 entry.is_loaded = bool(keys)
@@ -155,7 +155,7 @@ def _verification_key(document: Mapping[str, object]) -> VerificationKey | None:
 
 
 def _algorithm_hint(document: Mapping[str, object]) -> str:
-    """PyJWK wants one algorithm to parse the key with; which of the family does not matter."""
+    """PyJWK needs one algorithm to parse the key; any of the family does."""
     return (
         "RS256"
         if document.get("kty") == "RSA"

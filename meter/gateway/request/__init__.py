@@ -1,1 +1,1 @@
-"""What is asked: address, operation, body and deployment."""
+"""The request: address, operation, body and deployment."""

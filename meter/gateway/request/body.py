@@ -1,4 +1,4 @@
-"""A caller's JSON body: read once, and changed by splicing so that the rest stays as it was sent."""
+"""A caller's JSON body: parsed once, and changed by splicing, so that the rest keeps its bytes."""
 
 import json
 from collections.abc import Mapping
@@ -60,8 +60,8 @@ def with_usage_asked(body: JsonBody) -> dict[str, str]:
 def spliced(text: str, members: Mapping[str, str]) -> bytes:
     """The JSON object `text` with top-level members set to the given JSON texts.
 
-    Existing members (every one, where a name is repeated) are replaced in place and new ones are
-    put first; all other characters stay as they are. `text` must be a valid JSON object.
+    Existing members (each of them, where a name is repeated) are replaced in place, new ones are
+    put first, and all other characters stay the same. `text` must be a valid JSON object.
     """
     spans = [span for span in _member_spans(text) if span[0] in members]
     for name, start, end in reversed(spans):

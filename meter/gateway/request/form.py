@@ -1,9 +1,9 @@
-"""A multipart form on its way to a backend: sent on while it arrives, kept so it can be sent again.
+"""A multipart form: relayed while it arrives, and spooled so that it can be sent again.
 
-Bytes are relayed as they come and spooled (RFC 7578 for the form, RFC 2046 for its parts). Where
-the form names the deployment, its `model` part is read first and replaced by the backend's own name.
-What is metered under one name must not be served under another. So a second `model` part is refused
-before the form's end is sent on, and so is every form that another parser might read in another way.
+RFC 7578 describes forms, RFC 2046 their parts. Where the form names the deployment, its `model`
+part is read first and replaced by the backend's own name. A call metered under one name must not be
+served under another: a form with a second `model` part is refused before its end is relayed, and so
+is every form that another parser might read differently.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ _UNPLAIN_NAME = (
 )
 _BOUNDARY = re.compile(
     rb"[0-9A-Za-z'()+_./:=?-]{1,70}"
-)  # RFC 2046 section 5.1.1, what no list joins
+)  # RFC 2046 section 5.1.1, without what joins lists
 _BOUNDARY_NAME = re.compile(r"boundary[*0-9]*[ \t]*=", re.IGNORECASE)
 _NAME = re.compile(rb"(?:^|[;\s])name[*0-9]*\s*=", re.IGNORECASE)
 _PLAIN_NAME = re.compile(rb"[0-9A-Za-z_.\[\]-]{1,128}")
-# One that is not closed is matched too, or each of its escaped quotes would be tried as a beginning.
+# An unclosed one matches too, or each of its escaped quotes would be tried as a beginning.
 _QUOTED = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|(?P<open>\\?\Z))', re.DOTALL)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -57,7 +57,7 @@ class FormBody:
 
     @property
     def model(self) -> str | None:
-        """What the form's `model` part says, once `read_model` has read it."""
+        """The value of the form's `model` part, once `read_model` has read it."""
         return None if self.fields is None else self.fields.value
 
     async def read_model(self, content_type: str) -> None:
@@ -69,25 +69,25 @@ class FormBody:
             raise BadRequest("The form must name a deployment in its `model` part.")
 
     async def begin(self) -> None:
-        """Wait for the first bytes: what is refused at once must not cost a backend a connection."""
+        """Wait for the first bytes: a body refused at once must not cost a backend a connection."""
         await self._more()
 
     def parts(self, model: str | None = None) -> AsyncIterator[bytes]:
         """The form from its beginning, with another name in its `model` part where one is given.
 
-        Raises CallerError when the caller does not send it to its end, or it is closed before that.
+        Raises CallerError when the caller does not send all of it, or it is closed before that.
         """
         return self._parts(model)
 
     def length(self, model: str | None = None) -> int | None:
-        """The bytes that `parts` gives in all; None where the caller did not say."""
+        """The number of bytes that `parts` yields; None where the caller did not declare it."""
         if self.declared_bytes is None or model is None or self.fields is None:
             return self.declared_bytes
         start, end = self.fields.span
         return self.declared_bytes + len(model.encode()) - (end - start)
 
     def close(self) -> None:
-        """Forget what is spooled. Who still sends it breaks off."""
+        """Drop the spool. A request that is still sending the form fails."""
         self._is_closed = True
         self.spool.close()
 
@@ -137,10 +137,10 @@ class FormBody:
 
 @dataclass(slots=True)
 class _ModelField:
-    """Finds the `model` part in a form's bytes, and sees to it that others find the same one.
+    """Finds the `model` part in a form's bytes, and makes sure that other parsers find the same one.
 
-    Whatever looks like a delimiter, to a parser that takes other line ends or reads on behind the
-    closing one, must be one to this parser too.
+    Bytes that look like a delimiter to a parser with other line ends, or to one that reads on after
+    the closing delimiter, must be a delimiter to this parser too.
     """
 
     boundary: bytes
@@ -184,7 +184,7 @@ class _ModelField:
         self._fed += len(data)
         recent = self._recent + data
         self._looks_like_delimiters += len(self._delimiter.findall(recent))
-        # Too little to hold a whole one, so that none is counted twice.
+        # Too short for a whole delimiter, so that none is counted twice.
         self._recent = recent[-len(self.boundary) - 4 :]
         if self._looks_like_delimiters != self._delimiters:
             raise BadRequest(_NOT_A_FORM)
@@ -205,12 +205,12 @@ class _ModelField:
 
     def _end_header(self) -> None:
         if _CONTROL.search(self._header):
-            raise BadRequest(_NOT_A_FORM)  # to some parsers a line feed begins another header
+            raise BadRequest(_NOT_A_FORM)  # a line feed begins another header for some parsers
         if self._header_name.lower() == b"content-disposition":
             if self._is_named:
                 raise BadRequest(_UNPLAIN_NAME)
             self._is_named = True
-            # Form fields are told apart without regard to case by some servers.
+            # Some servers compare field names without regard to case.
             if _part_name(self._header).lower() == b"model":
                 self._begin_model()
         self._header = self._header_name = b""
@@ -225,7 +225,7 @@ class _ModelField:
         if not self._is_in_model:
             return
         if not self._gathered:
-            # A name has no line break, so no piece of it is ever held back as a boundary's beginning.
+            # A name has no line break, so no part of it is held back as a possible boundary.
             self._starts_at = self._fed + start
         self._gathered += data[start:end]
         if len(self._gathered) > MAX_MODEL_BYTES:

@@ -1,9 +1,9 @@
-"""The one table of what is relayed: operation, method, address, body and answer.
+"""The table of operations that are served: operation, method, address and body.
 
-`docs/api.md` shows the same table to users; a test keeps the two alike.
+`docs/api.md` documents the same table; a test compares the two.
 
-Deny by default: what is not in the table is answered with 404, and families of operations that
-Azure OpenAI has and this gateway does not relay are named in that answer.
+Deny by default: any other address is answered with 404. The answer names the families of Azure
+OpenAI operations that this gateway does not serve.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from enum import Enum, StrEnum
 
 
 class Operation(StrEnum):
-    """The operations that are served, by the name that usage events carry."""
+    """The operations that are served, by their name in usage events."""
 
     CHAT_COMPLETIONS = "chat/completions"
     COMPLETIONS = "completions"
@@ -32,14 +32,14 @@ class Operation(StrEnum):
 
 
 class Place(Enum):
-    """Where an operation stands in classic addresses; in v1 all stand under `/openai/v1/`."""
+    """The prefix of an operation in classic addresses; in v1 it is always `/openai/v1/`."""
 
     BY_DEPLOYMENT = "/openai/deployments/{deployment}/"
     SHARED = "/openai/"
 
 
 class Body(Enum):
-    """What a request carries."""
+    """The kind of body that a request has."""
 
     NONE = "none"
     JSON = "JSON"
@@ -48,9 +48,9 @@ class Body(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """One row of the table. `tail` is the address after its place; `{id}` is a stored object's id.
+    """One row of the table. `tail` is the address after its prefix; `{id}` is a stored object's id.
 
-    `is_charged` is false for what only handles answers that were charged when they were made.
+    `is_charged` is false for operations on answers that were charged when they were made.
     """
 
     operation: Operation
@@ -67,7 +67,7 @@ class Served:
 
     @property
     def is_by_id(self) -> bool:
-        """Whether it is about an answer that one backend has stored."""
+        """Whether it is about an answer that one backend stores."""
         return "{id}" in self.tail
 
 
@@ -100,7 +100,7 @@ TABLE: tuple[Served, ...] = (
     _of_a_response(Operation.MODELS_GET, "GET", "models/{id}"),
 )
 
-# First word of an address under /openai/, /openai/v1/ or a deployment, and what callers know it as.
+# First segment of an address under /openai/, /openai/v1/ or a deployment, and its public name.
 NOT_SERVED: Mapping[str, str] = {
     "assistants": "The Assistants API",
     "batches": "The Batch API",

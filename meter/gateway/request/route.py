@@ -1,7 +1,7 @@
-"""Reads a request line: which operation is called, for which deployment, in which address style.
+"""Parses a request line: operation, deployment and address style.
 
 Deny by default: a raw path that is not exactly one of the known forms (`operations.py`) is refused,
-so nothing encoded, doubled or dotted can reach a backend. The upstream path is built anew.
+so encoded, doubled or dotted segments never reach a backend. The upstream path is built anew.
 """
 
 import re
@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl
 from meter.errors import BadRequest, MethodNotAllowed, NotServed
 from meter.gateway.request.operations import NOT_SERVED, TABLE, Operation, Place, Served
 
-MAX_REMEMBERED = 2_048
+MAX_CACHED_ROUTES = 2_048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A known request line. `deployment` is None where the body names it, or nothing does."""
+    """A known request line. `deployment` is None where the body names it, or no deployment is named."""
 
     served: Served
     deployment: str | None
@@ -28,11 +28,11 @@ class Route:
 
     @property
     def operation(self) -> Operation:
-        """The operation that is called."""
+        """The operation."""
         return self.served.operation
 
     def upstream_path(self, deployment: str) -> str:
-        """The path and query to ask a backend for, with that backend's deployment name."""
+        """The path and query to send to a backend, with that backend's deployment name."""
         tail = self.served.tail
         if self.stored_id is not None:
             tail = tail.replace("{id}", self.stored_id)
@@ -45,12 +45,12 @@ class Route:
         return f"{path}?{self.query}" if self.query else path
 
 
-@lru_cache(maxsize=MAX_REMEMBERED)
+@lru_cache(maxsize=MAX_CACHED_ROUTES)
 def parse_route(method: str, raw_path: str, query: str) -> Route:
-    """Decide what is called. Raises NotServed (404), MethodNotAllowed (405) or BadRequest (query).
+    """Parse a request line. Raises NotServed (404), MethodNotAllowed (405) or BadRequest (query).
 
-    HEAD is served as GET; the server leaves the body out. Applications send the same few request
-    lines over and over, so the latest are remembered.
+    HEAD is served as GET; the server omits the body. Applications repeat the same few request lines,
+    so the latest are cached.
     """
     address = _parse_address(raw_path)
     wanted = "GET" if method == "HEAD" else method
@@ -71,12 +71,12 @@ def parse_route(method: str, raw_path: str, query: str) -> Route:
 
 
 def allowed_methods(raw_path: str) -> tuple[str, ...]:
-    """The methods that an address takes. Raises NotServed (404)."""
+    """The methods that an address accepts. Raises NotServed (404)."""
     return _methods(_parse_address(raw_path).served)
 
 
 def is_deployment_name(name: object) -> bool:
-    """Whether a value can name a deployment at all."""
+    """Whether a value is a possible deployment name."""
     return isinstance(name, str) and _DEPLOYMENT.fullmatch(name) is not None
 
 
@@ -128,7 +128,7 @@ def _by_tail() -> dict[str, tuple[Served, ...]]:
 
 _BY_TAIL = _by_tail()
 _WHAT_IS_SERVED = (
-    "This gateway relays what it can meter: "
+    "This gateway serves the operations that it can meter: "
     + ", ".join(served.tail for served in TABLE if served.is_charged)
     + ", stored responses and the list of models, under /openai/deployments/{deployment}/, /openai/ "
     "and /openai/v1/."

@@ -67,7 +67,7 @@ def test_settings_without_any_account_exit_with_1_and_name_the_key(
 
     assert code == 1
     assert capsys.readouterr().err == (
-        "error: METER_BACKENDS gives no backend a resource_id, so there is no account to ask\n"
+        "error: METER_BACKENDS gives no backend a resource_id, so there is no account to query\n"
     )
 
 

@@ -66,5 +66,5 @@ def test_a_connection_string_that_is_none_is_a_problem(text: str) -> None:
         load_storage_settings({"MeterStorage": text})
 
     assert refusal.value.problems == (
-        "MeterStorage is no connection string: Name=value pairs, separated by ;",
+        "MeterStorage is not a connection string: Name=value pairs, separated by ;",
     )

@@ -287,8 +287,12 @@ def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
         ("METER_BACKENDS", "[" * 200_000, "is not valid JSON"),
         ("METER_BACKENDS", "[]", 'must be {"backends": [...]} with at least one backend'),
         ("METER_BACKENDS", "{}", 'must be {"backends": [...]} with at least one backend'),
-        ("METER_BACKENDS", "/no/such/file", "names a file that cannot be read (FileNotFoundError)"),
-        ("METER_BACKENDS", "\x00", "names a file that cannot be read (ValueError)"),
+        (
+            "METER_BACKENDS",
+            "/no/such/file",
+            "is the path of a file that cannot be read (FileNotFoundError)",
+        ),
+        ("METER_BACKENDS", "\x00", "is the path of a file that cannot be read (ValueError)"),
     ],
 )
 def test_a_value_that_is_refused_is_told_with_what_is_accepted(
@@ -384,7 +388,7 @@ def test_a_backend_that_is_no_object_is_told_by_its_place() -> None:
     """It has no name to go by."""
     found = problems(backends(BACKEND, 7))
 
-    assert "METER_BACKENDS has an entry that is no object (backend '#2')" in found
+    assert "METER_BACKENDS has an entry that is not an object (backend '#2')" in found
 
 
 def test_every_problem_is_told_at_once() -> None:
@@ -554,13 +558,13 @@ def test_azure_monitors_address_is_https_or_loopback(url: str, taken: str | None
 
 
 def test_every_problem_of_a_reconciliation_is_told_at_once() -> None:
-    """Also that there is no account to ask."""
+    """Also that there is no account to query."""
     entry = json.dumps([BACKEND])
     with pytest.raises(InvalidSettings) as found:
         load_reconcile_settings({"METER_BACKENDS": entry, "METER_MONITOR_URL": "x"})
 
     assert found.value.problems == (
-        "METER_BACKENDS gives no backend a resource_id, so there is no account to ask",
+        "METER_BACKENDS gives no backend a resource_id, so there is no account to query",
         "METER_MONITOR_URL must be an https url; plain http is accepted on loopback only",
         "MeterStorage is not set, nor is MeterStorage__tableServiceUri",
     )
