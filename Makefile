@@ -23,7 +23,7 @@ $(NODE_STAMP): package.json package-lock.json
 	@npm ci --silent --no-fund --no-audit
 	@touch $@
 
-# openai 1.x and 3.x cannot share one environment; the older one lives beside it for the end-to-end tests.
+# openai 1.x and 3.x cannot share an environment; the end-to-end tests use 1.x from a directory of its own.
 $(OPENAI1)/.installed: requirements-openai1.txt $(STAMP)
 	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --upgrade --target $(OPENAI1) -r requirements-openai1.txt
 	@touch $@

@@ -1,5 +1,6 @@
 """`python -m bench`: runs the benchmarks and writes bench/results.md."""
 
+import argparse
 import asyncio
 import platform
 import sys
@@ -12,7 +13,11 @@ RESULTS = Path(__file__).parent / "results.md"
 
 
 def main() -> int:
-    """Run all; print and write the results."""
+    """Run all benchmarks; print and write the results."""
+    argparse.ArgumentParser(
+        prog="python -m bench",
+        description="Run all benchmarks, print the results and write them to bench/results.md.",
+    ).parse_args()
     text = "\n".join(asyncio.run(_run()))
     RESULTS.write_text(text)
     print(text)

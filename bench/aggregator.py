@@ -1,8 +1,8 @@
-"""The aggregator on Azurite: events a second, table transactions an event, and who uses the CPU.
+"""The aggregator on Azurite: events per second, table transactions per event, CPU by component.
 
 Batches of 1,000 events of 50 subjects, one deployment each, in messages of 20 as the front door
-sends them. The same batches on a store in memory show the share of this project's own code; what
-the process uses beyond that on Azurite is the SDK's.
+sends them. The same batches on an in-memory store show the share of this project's own code; the
+rest of the process's CPU time on Azurite is the SDK's.
 """
 
 import os
@@ -49,7 +49,7 @@ _AZURITE, _MEMORY, _MANY = "Azurite", "memory", "many"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Folded:
-    """One run: events counted, seconds, table requests, CPU seconds of us and of the store."""
+    """One run: events counted, seconds, table requests, CPU seconds of the process and the store."""
 
     events: int
     seconds: float
@@ -60,12 +60,12 @@ class Folded:
 
     @property
     def events_a_second(self) -> float:
-        """Events a wall-clock second."""
+        """Events per wall-clock second."""
         return self.events / self.seconds
 
 
 async def measure(ground: Ground) -> dict[str, Folded]:
-    """Azurite, then memory, in this process on its own core."""
+    """Run on Azurite, then in memory, in this process on its own core."""
     os.sched_setaffinity(0, {SERVER_CORE})
     counter = _Counter()
     service = TableServiceClient.from_connection_string(
@@ -79,7 +79,7 @@ async def measure(ground: Ground) -> dict[str, Folded]:
         await store.close()
     aggregator = build_aggregator(_MemoryStore(), RETENTION)  # type: ignore[arg-type]  # a RowStore
     in_memory = await _run(aggregator, EVENTS, counter=_Counter(), pid=os.getpid())
-    # Azurite keeps all rows in its memory and slows down; what is asked is whether we grow.
+    # Azurite keeps all rows in memory and slows down; only this process's growth is measured.
     aggregator = build_aggregator(_MemoryStore(keeps_markers=False), RETENTION)  # type: ignore[arg-type]  # a RowStore
     many = await _run(aggregator, MANY_EVENTS, counter=_Counter(), pid=os.getpid())
     return {_AZURITE: on_azurite, _MEMORY: in_memory, _MANY: many}
@@ -98,15 +98,15 @@ def report(results: Mapping[str, Folded]) -> list[str]:
         "## Aggregator",
         "",
         f"{azurite.events:,} events of {SUBJECTS} subjects in batches of {BATCH:,} on Azurite, the "
-        "aggregator in one process on one core, Azurite on the other. This project's share is what "
-        "the same events cost on a store in memory.",
+        "aggregator in one process on one core, Azurite on the other. This project's share is the "
+        "CPU time of the same events on an in-memory store.",
         "",
-        "| events/s | table transactions an event | memory grown |",
+        "| events/s | table transactions per event | memory growth |",
         "|---|---|---|",
         f"| {azurite.events_a_second:,.0f} | {azurite.requests / azurite.events:.3f} "
         f"| {azurite.memory_grown_mb:.1f} MB |",
         "",
-        "| CPU of | ms an event |",
+        "| CPU time | ms per event |",
         "|---|---|",
         *(f"| {name} | {seconds * 1000:.3f} |" for name, seconds in shares.items()),
         "",
@@ -117,7 +117,7 @@ def report(results: Mapping[str, Folded]) -> list[str]:
 
 
 async def _run(aggregator: Aggregator, events: int, *, counter: "_Counter", pid: int) -> Folded:
-    await _fold(aggregator, events=5 * BATCH, seed=1)  # connect, make tables, warm up
+    await _fold(aggregator, events=5 * BATCH, seed=1)  # connect, create tables, warm up
     memory, counter.requests = _memory_mb(), 0
     ours, stores, begun = cpu_seconds(os.getpid()), cpu_seconds(pid), time.perf_counter()
     spent = await _fold(aggregator, events=events, seed=2)
@@ -209,7 +209,7 @@ class _Counter(AioHttpTransport):  # type: ignore[misc]  # a lazy export, untype
 
 @dataclass(slots=True)
 class _MemoryStore:
-    """Keeps rows in dictionaries: what is left is this project's own work."""
+    """Keeps rows in dictionaries, so that only this project's own work is measured."""
 
     keeps_markers: bool = True
     rows: dict[tuple[str, str, str], Row] = field(default_factory=dict)

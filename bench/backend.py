@@ -24,7 +24,7 @@ _ANSWER = (
 
 
 class Backend(asyncio.Protocol):
-    """Answers each request as soon as its declared body is here."""
+    """Answers each request as soon as its declared body has arrived."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start with an empty buffer."""
@@ -33,7 +33,7 @@ class Backend(asyncio.Protocol):
         self._buffer = b""
 
     def data_received(self, data: bytes) -> None:
-        """Answer whole requests."""
+        """Answer complete requests."""
         self._buffer += data
         while (end := self._buffer.find(b"\r\n\r\n")) >= 0:
             head = self._buffer[:end].lower()

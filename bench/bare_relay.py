@@ -1,4 +1,4 @@
-"""The least a gateway can do: read the request, send it on, hand the answer back. No more.
+"""A minimal gateway: reads the request, forwards it and returns the answer.
 
 The peer of the front door in `bench/front_door.py`; same server, same client library.
 """

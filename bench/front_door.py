@@ -1,4 +1,4 @@
-"""CPU a call of the front door as a plain ASGI app, against a bare relay in the same run."""
+"""CPU time per call of the front door as a plain ASGI app, against a bare relay in the same run."""
 
 from statistics import median
 
@@ -12,7 +12,7 @@ _APPS = {"front door": "meter.bootstrap:asgi_app", "bare relay": "bench.bare_rel
 
 
 async def measure(ground: Ground) -> dict[str, list[Measured]]:
-    """Both servers in turn."""
+    """Measure both servers in turn."""
     return await compare(
         ground,
         _APPS,
@@ -36,10 +36,9 @@ def report(results: dict[str, list[Measured]]) -> list[str]:
         "",
         f"Medians of {ROUNDS} rounds of {CALLS:,} calls over {CONNECTIONS} connections, 2 KB answers, "
         "server pinned to one core, client and backend on another. The front door verifies a JWT, "
-        "balances, reads the usage and publishes in the background; the bare relay does nothing but "
-        "relay.",
+        "balances, reads the usage and publishes in the background; the bare relay only relays.",
         "",
-        "| server | CPU ms a call | calls/s | p50 ms | p99 ms |",
+        "| server | CPU ms per call | calls/s | p50 ms | p99 ms |",
         "|---|---|---|---|---|",
         *rows,
         "",

@@ -1,4 +1,4 @@
-"""Closed-loop load over keep-alive connections, and the CPU time a process used meanwhile."""
+"""Closed-loop load over keep-alive connections, and the CPU time a process uses under it."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ class Measured:
 
     @property
     def cpu_ms_a_call(self) -> float:
-        """CPU milliseconds a call."""
+        """CPU milliseconds per call."""
         return self.cpu_seconds / self.calls * 1000
 
 
 async def load(port: int, request: bytes, *, pid: int, connections: int, calls: int) -> Measured:
-    """Send `calls` copies of the request over `connections`; raises when one is not a 200."""
+    """Send `calls` copies of the request over `connections`; raises on any status but 200."""
     latencies: list[float] = []
     left = iter(range(calls))
 
@@ -62,6 +62,6 @@ async def load(port: int, request: bytes, *, pid: int, connections: int, calls: 
 
 
 def cpu_seconds(pid: int) -> float:
-    """CPU seconds a process has used, in the system's ticks."""
+    """CPU seconds a process has used, to the resolution of the system's clock tick."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS

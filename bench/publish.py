@@ -1,4 +1,4 @@
-"""What publishing adds to a call: acknowledged by the hub, against a sink that does nothing."""
+"""The latency publishing adds to a call: acknowledged by the hub, against a no-op sink."""
 
 from statistics import median
 
@@ -15,7 +15,7 @@ type Results = dict[int, dict[str, list[Measured]]]
 
 
 async def measure(ground: Ground) -> Results:
-    """Both servers in turn, by the number of connections."""
+    """Measure both servers in turn, by number of connections."""
     return {
         connections: await compare(
             ground,
@@ -43,8 +43,8 @@ def report(results: Results) -> list[str]:
         "",
         f"Medians of {ROUNDS} rounds of {CALLS:,} calls, the servers in turn, each one process on one "
         "core; hub, backend and client on another. `acknowledged` waits for the local Event Hubs "
-        "endpoint before the answer ends, over AMQP on loopback; its peer has the same front door and "
-        "a sink that does nothing.",
+        "endpoint before the answer ends, over AMQP on loopback; its peer is the same front door "
+        "with a no-op sink.",
         "",
         "| connections | server | p50 ms | p95 ms |",
         "|---|---|---|---|",

@@ -24,7 +24,7 @@ START_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ground:
-    """What all servers of a run share: settings of the stack with one fixed backend, and a request."""
+    """Shared by all servers of a run: the stack's settings with one fixed backend, and a request."""
 
     settings: Mapping[str, str]
     request: bytes
@@ -33,7 +33,7 @@ class Ground:
 
 @asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
-    """A running stack, and a backend that costs almost nothing; all of it on the other core."""
+    """Run a stack and a backend that costs almost nothing, all on the other core."""
     os.sched_setaffinity(0, {OTHER_CORE})
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(Path(folder), port=0, backends_file=None)
@@ -73,7 +73,7 @@ async def compare(
     connections: int,
     calls: int,
 ) -> dict[str, list[Measured]]:
-    """Each app as one server, loaded in turn `rounds` times."""
+    """Run each app as one server; load them in turn, `rounds` times."""
     results: dict[str, list[Measured]] = {name: [] for name in apps}
     ports = dict(zip(apps, free_ports(len(apps)), strict=True))
     processes = {}

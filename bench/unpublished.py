@@ -1,4 +1,4 @@
-"""The front door with a sink that does nothing: the peer of publishing in `bench/publish.py`."""
+"""The front door with a no-op sink: the peer of publishing in `bench/publish.py`."""
 
 from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
@@ -9,7 +9,7 @@ from meter.usage import UsageEvent
 
 
 class _Nowhere:
-    """`meter.ports.UsageSink` that forgets."""
+    """A `meter.ports.UsageSink` that discards every event."""
 
     async def publish(self, event: UsageEvent) -> None:
         """Return at once."""
@@ -23,7 +23,7 @@ def _start() -> None:
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:
-    """Serve one request, or the process's life (ASGI 3)."""
+    """Serve one request, or the lifespan protocol (ASGI 3)."""
     if scope["type"] == "lifespan":
         await live(receive, send, start=_start, close=_app.close)
     else:

@@ -3,7 +3,7 @@ targetScope = 'resourceGroup'
 
 // -- types --
 
-@description('One Azure OpenAI backend: an entry of METER_BACKENDS, and where its account is for the role assignment.')
+@description('One Azure OpenAI backend: an entry of METER_BACKENDS, and the location of its account for the role assignment.')
 type backendType = {
   @description('Name of the backend in usage events, logs and metrics.')
   name: string
@@ -20,26 +20,26 @@ type backendType = {
   @maxValue(100)
   weight: int
 
-  @description('How the deployments of this backend are paid for.')
+  @description('How Azure bills the deployments of this backend.')
   tier: 'provisioned' | 'standard'
 
-  @description('Deployment names callers use, each with the name on this backend.')
+  @description('Deployment names that callers use, each with its name on this backend.')
   deployments: object
 
-  @description('How the app proves itself to the backend; { "kind": "managed-identity" } where left out.')
+  @description('How the app authenticates to the backend. Default: { "kind": "managed-identity" }.')
   auth: object?
 
-  @description('Name of the existing account; where left out, no role is assigned, and the backend has no resource_id.')
+  @description('Name of the existing account. If omitted, no role is assigned, and the backend has no resource_id.')
   accountName: string?
 
-  @description('Resource group of the existing account; where left out, that of this deployment.')
+  @description('Resource group of the existing account. Default: that of this deployment.')
   accountResourceGroup: string?
 
-  @description('Subscription of the existing account; where left out, that of this deployment.')
+  @description('Subscription of the existing account. Default: that of this deployment.')
   accountSubscriptionId: string?
 }
 
-@description('Instances that are kept warm for one scale group: "http" for the front door, "function:NAME" for another.')
+@description('Always-ready instances of one scale group: "http" for the front door, "function:NAME" for another.')
 type alwaysReadyType = {
   name: string
 
@@ -47,9 +47,9 @@ type alwaysReadyType = {
   instanceCount: int
 }
 
-// -- names and place --
+// -- names and location --
 
-@description('Starts the name of every resource: lower-case letters and digits, a letter first.')
+@description('Prefix of every resource name: lower-case letters and digits, starting with a letter.')
 @minLength(3)
 @maxLength(8)
 param namePrefix string = 'meter'
@@ -62,14 +62,14 @@ param tags object = {}
 
 // -- who may call --
 
-@description('Token audiences that are accepted (METER_AUDIENCES).')
+@description('Accepted token audiences (METER_AUDIENCES).')
 @minLength(1)
 param audiences string[]
 
 @description('Entra tenant of the callers.')
 param tenantId string = tenant().tenantId
 
-@description('Token issuers that are accepted (METER_ISSUERS): by default the tenant\'s v1 and v2 issuer.')
+@description('Accepted token issuers (METER_ISSUERS). Default: the tenant\'s v1 and v2 issuers.')
 @minLength(1)
 param issuers string[] = [
   'https://sts.windows.net/${tenantId}/'
@@ -82,19 +82,19 @@ param allowedTenants string[] = [
   tenantId
 ]
 
-@description('Client app ids that may call (METER_ALLOWED_APPS); empty: any client that holds a valid token.')
+@description('Client app ids that may call (METER_ALLOWED_APPS); empty: any client with a valid token.')
 param allowedApps string[] = []
 
-@description('App roles of which a caller needs one (METER_REQUIRED_ROLES); empty: none needed.')
+@description('App roles; a caller needs one of them (METER_REQUIRED_ROLES). Empty: none needed.')
 param requiredRoles string[] = []
 
-@description('Scopes of which a caller needs one (METER_REQUIRED_SCOPES); empty: none needed.')
+@description('Scopes; a caller needs one of them (METER_REQUIRED_SCOPES). Empty: none needed.')
 param requiredScopes string[] = []
 
-@description('Claim that names the subject who is metered (METER_SUBJECT_CLAIM).')
+@description('Token claim that identifies the metered subject (METER_SUBJECT_CLAIM).')
 param subjectClaim string = 'sub'
 
-// -- what the meter does --
+// -- behaviour --
 
 @description('Azure OpenAI backends (METER_BACKENDS).')
 @minLength(1)
@@ -107,18 +107,18 @@ param backends backendType[]
 ])
 param durability string = 'acknowledged'
 
-@description('What happens to a stream whose client leaves (METER_ON_DISCONNECT).')
+@description('What happens to a stream whose client disconnects (METER_ON_DISCONNECT).')
 @allowed([
   'drain'
   'cancel'
 ])
 param onDisconnect string = 'drain'
 
-@description('Days the ledger is kept (METER_RETENTION_DAYS). Within them a repeated event is recognised, so they must exceed the 7 days the hub keeps events.')
+@description('Days the ledger is kept (METER_RETENTION_DAYS). Duplicate events are detected within them, so they must exceed the 7 days for which the hub keeps events.')
 @minValue(8)
 param retentionDays int = 100
 
-@description('Further METER_* app settings by name. A setting that has a parameter of its own cannot be changed here.')
+@description('Additional METER_* app settings by name. Settings with a parameter of their own cannot be changed here.')
 param additionalSettings object = {}
 
 // -- size --
@@ -131,30 +131,30 @@ param additionalSettings object = {}
 ])
 param instanceMemoryMB int = 2048
 
-@description('Most instances the app may have, all scale groups together.')
+@description('Maximum number of instances, over all scale groups.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int = 100
 
-@description('Calls one instance serves at the same time before another is started.')
+@description('Concurrent calls per instance before another instance is started.')
 @minValue(1)
 @maxValue(1000)
 param httpPerInstanceConcurrency int = 100
 
-@description('Scale groups with instances that are kept warm, which cost money also when idle; empty: none.')
+@description('Scale groups with always-ready instances, which cost money even when idle; empty: none.')
 param alwaysReady alwaysReadyType[] = []
 
-@description('Partitions of the hub. They cannot be changed later, and are the most aggregator instances.')
+@description('Partitions of the hub. Their number cannot be changed later and limits the number of aggregator instances.')
 @minValue(1)
 @maxValue(32)
 param eventHubPartitions int = 8
 
-@description('Throughput units of the namespace: 1 MB/s or 1,000 messages/s in, each.')
+@description('Throughput units of the namespace: each takes in 1 MB/s or 1,000 messages/s.')
 @minValue(1)
 @maxValue(40)
 param throughputUnits int = 1
 
-@description('Throughput units the namespace may grow to by itself; no more than throughputUnits: it does not grow.')
+@description('Upper limit of throughput units for auto-inflate; auto-inflate is off unless it exceeds throughputUnits.')
 @minValue(1)
 @maxValue(40)
 param maximumThroughputUnits int = 4
@@ -171,17 +171,17 @@ param captureEnabled bool = false
 ])
 param dataStorageSku string = 'Standard_ZRS'
 
-@description('Days that logs are kept.')
+@description('Retention of logs in days.')
 @minValue(30)
 @maxValue(730)
 param logRetentionDays int = 30
 
 // -- who may read --
 
-@description('Object id of the Entra group that may read the usage tables; empty: no such assignment.')
+@description('Object id of the Entra group that may read the usage tables; empty: no assignment.')
 param analystsGroupId string = ''
 
-@description('Object id of the Entra group that may read the Azure OpenAI accounts\' metrics, for `python -m meter reconcile`; empty: no such assignment.')
+@description('Object id of the Entra group that may read the Azure OpenAI accounts\' metrics, for `python -m meter reconcile`; empty: no assignment.')
 param operatorsGroupId string = ''
 
 // -- derived --
@@ -219,7 +219,7 @@ var backendEntries = [
   }
 ]
 
-// Of two equal names the later one counts, so that additionalSettings cannot undo what follows it.
+// Of two equal names the later one wins, so additionalSettings cannot override the ones below.
 var meterSettings = union(
   additionalSettings,
   {
@@ -318,7 +318,7 @@ module access 'modules/access.bicep' = {
   }
 }
 
-// One after the other: two backends of one account make the same assignment.
+// Sequential: two backends of one account create the same assignment.
 @batchSize(1)
 module openAiAccess 'modules/openai-access.bicep' = [
   for backend in backends: if (!empty(backend.?accountName)) {

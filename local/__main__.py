@@ -1,4 +1,4 @@
-"""`python -m local`: the stack, tokens for it, its settings as a shell reads them, the demo."""
+"""`python -m local`: starts the stack, mints tokens, prints settings for a shell, runs the demo."""
 
 import argparse
 import asyncio
@@ -16,7 +16,7 @@ from local.stack import Stack
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run one command; return its exit code."""
     options = _parser().parse_args(arguments)
     match options.command:
         case "up":
@@ -37,30 +37,88 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m local", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    up = commands.add_parser("up", help="start the stack; it stays in the foreground")
-    up.add_argument("--port", type=int, default=7071, help="the gateway's; 0: all ports free ones")
-    up.add_argument("--backends", type=Path, help="a METER_BACKENDS file instead of the stand-ins")
-    up.add_argument("--host", choices=("worker", "func"), default="worker")
-    token = commands.add_parser("token", help="print a signed token for the stack")
-    token.add_argument("--subject", required=True)
-    token.add_argument("--audience", help="default: the stack's")
-    token.add_argument("--app", help="client application id")
-    token.add_argument("--role", action="append", default=[])
-    token.add_argument("--expires-in", type=int, default=3600, metavar="SECONDS")
-    token.add_argument("--claim", action="append", default=[], metavar="K=V")
-    env = commands.add_parser("env", help="print the settings `python -m meter` needs")
-    demo = commands.add_parser("demo", help="run the whole pipeline and check its numbers")
-    demo.add_argument("--port", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="python -m local", description="Run the meter on this machine, without Azure."
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    up = _command(commands, "up", "start the stack in the foreground; Ctrl-C stops it")
+    _add_stack_options(up)
+    token = _command(commands, "token", "print a signed token for a running stack")
+    _add_claims(token)
+    env = _command(commands, "env", "print a running stack's settings as export lines for a shell")
+    demo = _command(commands, "demo", "make calls through a new stack and check the report")
+    demo.add_argument(
+        "--port",
+        type=int,
+        default=0,
+        metavar="N",
+        help="port of the front door (default: 0, which picks free ports for all parts)",
+    )
     for command, state in (
         (up, ".local"),
         (token, ".local"),
         (env, ".local"),
         (demo, ".local-demo"),
     ):
-        command.add_argument("--state", type=Path, default=Path(state), help="state directory")
+        command.add_argument(
+            "--state",
+            type=Path,
+            default=Path(state),
+            metavar="DIR",
+            help=f"state directory of the stack (default: {state})",
+        )
     return parser
+
+
+def _command(
+    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, does: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+
+
+def _add_stack_options(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--port",
+        type=int,
+        default=7071,
+        metavar="N",
+        help="port of the front door (default: 7071); 0 picks free ports for all parts",
+    )
+    up.add_argument(
+        "--backends",
+        type=Path,
+        metavar="FILE",
+        help="a METER_BACKENDS file, to use its backends instead of the stand-ins",
+    )
+    up.add_argument(
+        "--host",
+        choices=("worker", "func"),
+        default="worker",
+        help="Functions host: the local one (worker, the default) or Azure Functions Core Tools",
+    )
+
+
+def _add_claims(token: argparse.ArgumentParser) -> None:
+    token.add_argument("--subject", required=True, metavar="S", help="the caller, the claim sub")
+    token.add_argument("--audience", metavar="A", help="audience (default: the stack's own)")
+    token.add_argument("--app", metavar="ID", help="client application id")
+    token.add_argument(
+        "--role", action="append", default=[], metavar="R", help="app role; may be repeated"
+    )
+    token.add_argument(
+        "--expires-in",
+        type=int,
+        default=3600,
+        metavar="SECONDS",
+        help="lifetime (default: 3600); a negative one mints an expired token",
+    )
+    token.add_argument(
+        "--claim",
+        action="append",
+        default=[],
+        metavar="K=V",
+        help="sets a claim, to a JSON value or else a string; null removes it; may be repeated",
+    )
 
 
 async def _up(options: argparse.Namespace) -> int:

@@ -1,9 +1,9 @@
-"""One child process of the stack: started, watched, restarted when it dies, stopped with all its own.
+"""One child process of the stack: started, watched, restarted when it dies, stopped with its tree.
 
 | state    | event                       | next                                                   |
 |----------|-----------------------------|--------------------------------------------------------|
 | starting | printed `ready`, or listens | running                                                |
-| starting | ended                       | failed: its first start; else starting again           |
+| starting | ended                       | failed on its first start; else starting again         |
 | running  | ended                       | starting again after `RESTART_SECONDS`, on its port    |
 | any      | stop                        | SIGTERM, after `stop_seconds` SIGKILL; stopped         |
 """
@@ -51,7 +51,7 @@ class Child:
         self._watch = asyncio.create_task(self._restart_for_ever())
 
     async def stop(self) -> None:
-        """End it and everything it started."""
+        """Stop it and every process it started."""
         if self._watch is not None:
             self._watch.cancel()
             with suppress(asyncio.CancelledError):
@@ -102,7 +102,7 @@ class Child:
         while True:
             assert self._process is not None, "started"
             await self._process.wait()
-            _signal_group(self._process.pid, signal.SIGKILL)  # what it may have left behind
+            _signal_group(self._process.pid, signal.SIGKILL)  # processes it may have orphaned
             await asyncio.sleep(RESTART_SECONDS)
             with suppress(ChildFailed):
                 await self._start()
@@ -112,7 +112,7 @@ class Child:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that are free now, all different."""
+    """Distinct ports that are free now."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for each in sockets:

@@ -1,8 +1,8 @@
-"""The demo: real OpenAI SDK calls through the whole pipeline, then the report against the record.
+"""The demo: real OpenAI SDK calls through the whole pipeline, checked against the backends' record.
 
 Three subjects call chat, embeddings and Responses, streamed and not, while one backend throttles
-and one caller leaves in the middle of its answer. What the report says at the end must equal what
-the backends themselves wrote down, subject by subject and token by token.
+and one caller disconnects in the middle of its answer. The report must then equal the backends' own
+record, subject by subject and token by token.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ type Totals = Mapping[tuple[str, str], tuple[int, int, int, int]]
 
 
 async def run_demo(state: Path, port: int) -> int:
-    """Run it; 0 when every total matches."""
+    """Run the demo; return 0 when every total matches."""
     shutil.rmtree(state, ignore_errors=True)
     plan = make_plan(state, port=port, backends_file=None)
     stack = Stack(plan)
@@ -76,7 +76,7 @@ async def _call_everything(plan: Plan) -> int:
         async with asyncio.TaskGroup() as tasks:
             for subject in SUBJECTS:
                 tasks.create_task(_use(plan, subject))
-        # Slow both streams down, so that there is a middle to leave in.
+        # Slow both streams down, so that a caller can disconnect in the middle of one.
         for backend in (first, second):
             await _fault(session, backend, {"chunk_delay_ms": 20, "count": None})
         await _leave_early(plan, SUBJECTS[0])
@@ -96,7 +96,7 @@ async def _fault(session: aiohttp.ClientSession, backend: str, fault: object) ->
 
 @dataclass(frozen=True, slots=True)
 class _Clients:
-    """One subject's clients: what an application has, with nothing of this project in it."""
+    """One subject's clients, as an application has them: nothing of this project in them."""
 
     azure: AsyncAzureOpenAI
     v1: AsyncOpenAI
@@ -191,7 +191,7 @@ def _counted(report: Report) -> Totals:
 
 
 async def _recorded(plan: Plan) -> Totals:
-    """What the backends wrote down of the calls they served."""
+    """The backends' record of the calls they served."""
     totals: dict[tuple[str, str], tuple[int, int, int, int]] = {}
     async with aiohttp.ClientSession() as session:
         for name in _BACKENDS:

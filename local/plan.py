@@ -1,4 +1,4 @@
-"""Where everything of a stack is: ports, keys, addresses, settings. Kept in its state directory.
+"""The plan of a stack: its ports, keys, addresses and settings, kept in its state directory.
 
 `STATE/stack.json` is what other programs read (see docs/local-development.md).
 """
@@ -48,12 +48,12 @@ class Plan:
 
     @property
     def gateway_url(self) -> str:
-        """Where applications call."""
+        """The front door's URL, which applications call."""
         return f"http://127.0.0.1:{self.ports['gateway']}"
 
     @property
     def issuer(self) -> str:
-        """The stack's own token issuer."""
+        """The URL of the stack's own token issuer."""
         return f"http://127.0.0.1:{self.ports['issuer']}"
 
     @property
@@ -79,11 +79,11 @@ class Plan:
 
     @property
     def backends_path(self) -> Path:
-        """The file METER_BACKENDS names."""
+        """The file named by METER_BACKENDS."""
         return self.backends_file or self.state / "backends.json"
 
     def settings(self) -> dict[str, str]:
-        """The app's settings; what the environment sets already wins."""
+        """The app's settings; those already in the environment win."""
         own = {
             "METER_ISSUERS": self.issuer,
             "METER_AUDIENCES": AUDIENCE,
@@ -105,7 +105,7 @@ class Plan:
         write_json(self.state / "Config.json", _hub_config())
 
     def describe(self, pids: Mapping[str, int | None]) -> dict[str, object]:
-        """What stack.json holds."""
+        """The content of stack.json."""
         settings = self.settings()
         return {
             "gateway_url": self.gateway_url,
@@ -122,8 +122,13 @@ class Plan:
 
     def _backend(self, name: str) -> dict[str, object]:
         names = (
-            *("gpt-4o", "gpt-4o-mini", "text-embedding-3-small"),
-            *("gpt-image-1", "gpt-4o-transcribe", "whisper", "tts"),
+            "gpt-4o",
+            "gpt-4o-mini",
+            "text-embedding-3-small",
+            "gpt-image-1",
+            "gpt-4o-transcribe",
+            "whisper",
+            "tts",
         )
         return {
             "name": name,
@@ -142,11 +147,11 @@ class Plan:
             entries = document["backends"] if isinstance(document, dict) else document
             return [{"name": entry["name"], "url": entry["url"]} for entry in entries]
         except (OSError, ValueError, KeyError, TypeError):
-            return []  # `check-config` and /readyz say what is wrong with the file
+            return []  # `check-config` and /readyz report what is wrong with the file
 
 
 def make_plan(state: Path, *, port: int, backends_file: Path | None) -> Plan:
-    """Choose ports and keys. With port 0 all ports are free ones, else the usual ones if free."""
+    """Choose ports and keys. With port 0 all ports are free ones; else the usual ones, if free."""
     if port == 0:
         ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
     else:
@@ -170,7 +175,7 @@ def make_plan(state: Path, *, port: int, backends_file: Path | None) -> Plan:
 
 
 def read_stack(state: Path) -> dict[str, object]:
-    """stack.json of a running stack. Raises SystemExit with a hint when there is none."""
+    """Read stack.json of a running stack. Raises SystemExit with a hint when there is none."""
     try:
         document = json.loads((state / "stack.json").read_text())
     except (OSError, ValueError):
@@ -180,14 +185,14 @@ def read_stack(state: Path) -> dict[str, object]:
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write a file so that no reader ever sees half of it."""
+    """Write a file atomically, so that readers never see half of it."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(document, indent=2) + "\n")
     part.replace(path)
 
 
 def _kept_secret(path: Path) -> str:
-    """A key that stays the same over restarts, so that old connection strings go on working."""
+    """A key that survives restarts, so that old connection strings keep working."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch(mode=0o600)

@@ -1,4 +1,4 @@
-"""Serves until SIGTERM or Ctrl-C, as every process of the stack does."""
+"""Serves until SIGTERM or Ctrl-C; shared by the processes of the stack."""
 
 import asyncio
 import signal
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Server(Protocol):
-    """Something that listens on a loopback port."""
+    """A server on a loopback port."""
 
     async def start(self, port: int) -> int:
-        """Listen; a free port for 0. Returns the port."""
+        """Listen (0: on a free port) and return the port."""
         ...
 
     async def stop(self) -> None:
@@ -18,7 +18,7 @@ class Server(Protocol):
 
 
 def stop_asked() -> asyncio.Event:
-    """An event that SIGTERM and Ctrl-C set from now on."""
+    """An event that SIGTERM and Ctrl-C set."""
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked.set)
@@ -26,7 +26,7 @@ def stop_asked() -> asyncio.Event:
 
 
 async def serve(server: Server, port: int) -> None:
-    """Serve until it is asked to stop; prints `ready PORT` when it takes calls."""
+    """Serve until SIGTERM or Ctrl-C; prints `ready PORT` when it takes calls."""
     asked = stop_asked()
     print(f"ready {await server.start(port)}", flush=True)
     try:

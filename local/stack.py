@@ -9,16 +9,16 @@ from pathlib import Path
 from local.child import Child, ChildFailed
 from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
 
-# Streams end, or are cut, and what is known of them is published.
+# Time for streams to end or be cut, and for their usage to be published.
 GATEWAY_STOP_SECONDS = 60.0
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 class Stack:
-    """A running stack. `start` returns when everything is ready; `stop` leaves nothing behind.
+    """A running stack. `start` returns when everything is ready; `stop` ends all processes.
 
-    Without a host it has all but the function app, for benchmarks that bring their own.
+    Without a host it has everything but the function app, for benchmarks that bring their own.
     """
 
     def __init__(self, plan: Plan, *, host: str | None = "worker") -> None:
@@ -31,7 +31,7 @@ class Stack:
         self._running = AsyncExitStack()
 
     async def start(self) -> None:
-        """Start all. Raises ChildFailed, with nothing left running."""
+        """Start all children. Raises ChildFailed after stopping those that run."""
         self.plan.write_files()
         (self.plan.state / "stack.json").unlink(missing_ok=True)
         try:
@@ -50,7 +50,7 @@ class Stack:
         self._write_stack()
 
     async def stop(self) -> None:
-        """End all children, the function app first."""
+        """Stop all children, the function app first."""
         await self._running.aclose()
         (self.plan.state / "stack.json").unlink(missing_ok=True)
 
@@ -73,8 +73,13 @@ class Stack:
         ports, folder = self.plan.ports, self.plan.state / "azurite"
         script = REPOSITORY / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
         arguments = [
-            *("node", str(script), "--silent", "--disableTelemetry", "--skipApiVersionCheck"),
-            *("--location", str(folder)),
+            "node",
+            str(script),
+            "--silent",
+            "--disableTelemetry",
+            "--skipApiVersionCheck",
+            "--location",
+            str(folder),
         ]
         for service in ("blob", "queue", "table"):
             arguments += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(ports[service])]
@@ -91,9 +96,16 @@ class Stack:
         return self._python(
             "eventhubs",
             "local.eventhubs",
-            *("--data", str(state / "eventhubs"), "--config", str(state / "Config.json")),
-            *("--key", self.plan.hub_key, "--key-name", KEY_NAME),
-            *("--health-port", str(self.plan.ports["eventhubs_health"])),
+            "--data",
+            str(state / "eventhubs"),
+            "--config",
+            str(state / "Config.json"),
+            "--key",
+            self.plan.hub_key,
+            "--key-name",
+            KEY_NAME,
+            "--health-port",
+            str(self.plan.ports["eventhubs_health"]),
         )
 
     def _issuer(self) -> Child:
@@ -104,7 +116,12 @@ class Stack:
         return self._python(
             name,
             "local.openai",
-            *("--name", name, "--record", str(record), "--key", self.plan.backend_key),
+            "--name",
+            name,
+            "--record",
+            str(record),
+            "--key",
+            self.plan.backend_key,
         )
 
     def _function_app(self, host: str) -> Child:

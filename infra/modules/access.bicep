@@ -1,8 +1,8 @@
-// Who may do what inside this resource group: every role of the app, and the analysts' one.
+// Role assignments in this resource group: all of the app's, and the analysts'.
 
 param appPrincipalId string
 
-@description('Empty: no assignment for analysts.')
+@description('Object id of the analysts\' Entra group; empty: no assignment.')
 param analystsGroupId string
 
 param runtimeAccountName string
@@ -50,7 +50,7 @@ resource appOwnsRuntimeBlobs 'Microsoft.Authorization/roleAssignments@2022-04-01
   }
 }
 
-// The account and not single tables: the app makes and drops a ledger table each month.
+// On the account, not on single tables: the app creates and drops a ledger table every month.
 resource appWritesTables 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
   name: guid(dataAccount.id, appPrincipalId, storageTableDataContributor)
   scope: dataAccount

@@ -1,4 +1,4 @@
-// The Event Hubs namespace without keys, its one hub of usage events, and Capture as an option.
+// The Event Hubs namespace without keys, its one hub for usage events, and optional Capture.
 
 param namespaceName string
 param hubName string
@@ -8,7 +8,7 @@ param partitions int
 param throughputUnits int
 param maximumThroughputUnits int
 
-@description('Write every event to a blob container as well.')
+@description('Also write every event to a blob container.')
 param captureEnabled bool
 
 param captureAccountName string
@@ -18,7 +18,7 @@ param workspaceId string
 var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var canGrow = maximumThroughputUnits > throughputUnits
 
-// Capture writes as the namespace itself, so only then does the namespace have an identity.
+// Capture writes as the namespace itself, so the namespace has an identity only with Capture.
 resource namespace 'Microsoft.EventHub/namespaces@2024-01-01' = {
   name: namespaceName
   location: location
@@ -97,13 +97,13 @@ resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
   ]
 }
 
-@description('The Event Hub trigger reads through this one.')
+@description('The consumer group of the Event Hub trigger.')
 resource aggregatorGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
   parent: hub
   name: 'aggregator'
 }
 
-@description('For anyone who reads along.')
+@description('The consumer group for other readers.')
 resource auditGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
   parent: hub
   name: 'audit'

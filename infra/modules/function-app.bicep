@@ -1,4 +1,4 @@
-// The function app on Flex Consumption: front door, aggregator and timers, all settings by identity.
+// The function app on Flex Consumption: front door, aggregator and timers; every connection uses identity.
 
 param name string
 param planName string
@@ -23,7 +23,7 @@ param httpPerInstanceConcurrency int
 param alwaysReady array
 param workspaceId string
 
-// Of two equal names the later one counts: no METER_* setting can replace these.
+// Of two equal names the later one wins: no METER_* setting can replace these.
 var appSettings = union(meterSettings, {
   AzureWebJobsStorage__credential: 'managedidentity'
   AzureWebJobsStorage__clientId: identityClientId
@@ -128,7 +128,7 @@ resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
   }
 }
 
-// A second, unsampled copy of the app's log: an event that could not be published anywhere is in it.
+// A second, unsampled copy of the app's log: it contains events that could not be published anywhere.
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: app

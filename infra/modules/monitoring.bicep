@@ -1,4 +1,4 @@
-// Log Analytics, and App Insights that stores in it and takes telemetry from Entra identities only.
+// Log Analytics, and App Insights that stores in it and accepts telemetry from Entra identities only.
 
 param workspaceName string
 param appInsightsName string
@@ -38,5 +38,5 @@ resource appInsights 'Microsoft.Insights/components@2020-02-02' = {
 output workspaceId string = workspace.id
 output appInsightsName string = appInsights.name
 
-@description('Says where telemetry goes. It opens nothing: local auth is off.')
+@description('Where to send telemetry. It grants no access: local auth is off.')
 output appInsightsConnectionString string = appInsights.properties.ConnectionString

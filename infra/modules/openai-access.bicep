@@ -1,9 +1,9 @@
-// Who may do what with one existing Azure OpenAI account; deployed into that account's resource group.
+// Role assignments on one existing Azure OpenAI account; deployed into that account's resource group.
 
 param accountName string
 param appPrincipalId string
 
-@description('Empty: no assignment for operators.')
+@description('Object id of the operators\' Entra group; empty: no assignment.')
 param operatorsGroupId string
 
 var cognitiveServicesOpenAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'

@@ -1,17 +1,17 @@
-// A storage account without keys or public blobs, with its containers and tables; used for the runtime and for the data.
+// A storage account without keys or public blobs, with its containers and tables; one for the runtime, one for data.
 
 param name string
 param location string
 param tags object
 param skuName string
 
-@description('Blob containers to make.')
+@description('Blob containers to create.')
 param containers string[] = []
 
-@description('Tables to make. The app makes the monthly ledger tables itself.')
+@description('Tables to create. The app creates the monthly ledger tables itself.')
 param tables string[] = []
 
-@description('Refuse to delete the account until the lock is removed. Rows and tables can still be deleted.')
+@description('Lock the account against deletion. Rows and tables can still be deleted.')
 param deleteLock bool = false
 
 param workspaceId string
@@ -71,7 +71,7 @@ resource lock 'Microsoft.Authorization/locks@2020-05-01' = if (deleteLock) {
   }
 }
 
-// Deletions only: a log line for each table write would cost more than the write.
+// Deletions only: a log line per table write would cost more than the write.
 resource blobDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: blobService

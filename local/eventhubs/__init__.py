@@ -6,11 +6,11 @@ The layers, from the wire to the disk:
     connection  bytes to frames, SASL, open and close
     session     transfer windows, attach and detach
     links       one class per kind of link: intake, feed, reply
-    namespace   an attach becomes a link; addresses, selector and tokens decide which
+    namespace   turns an attach into a link, by addresses, selector and tokens
     management  what `$cbs` and `$management` answer
     broker      hubs, partitions, readers and owner levels
     log         one append-only file per partition
-    message, performatives, frames, codec   AMQP messages, what is heard, what is said, types
+    message, performatives, frames, codec   AMQP messages, input, output, types
 """
 
 from local.eventhubs.config import Config, ConfigError, HubConfig

@@ -38,7 +38,7 @@ async def _serve(arguments: argparse.Namespace) -> None:
     try:
         if arguments.health_port is not None:
             health = await start_health(LOOPBACK, arguments.health_port, busy)
-        with suppress(BrokenPipeError):  # whoever waited for this line may be gone
+        with suppress(BrokenPipeError):  # the reader of this line may have exited
             print(f"ready {port}", flush=True)
         await stopping.wait()
     finally:
@@ -49,11 +49,15 @@ async def _serve(arguments: argparse.Namespace) -> None:
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m local.eventhubs", description=__doc__)
-    parser.add_argument("--port", type=int, required=True, help="AMQP port, 0 takes a free one")
-    parser.add_argument("--data", type=Path, required=True, help="directory of the logs")
-    parser.add_argument("--config", type=Path, required=True, help="Config.json of the emulator")
+    parser.add_argument("--port", type=int, required=True, help="AMQP port; 0 picks a free one")
+    parser.add_argument("--data", type=Path, required=True, help="directory of the partition logs")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="a Config.json of Microsoft's emulator"
+    )
     parser.add_argument("--key", required=True, help="shared access key")
-    parser.add_argument("--key-name", default=DEFAULT_KEY_NAME, help="name of the policy")
+    parser.add_argument(
+        "--key-name", default=DEFAULT_KEY_NAME, help="name of the shared access policy"
+    )
     parser.add_argument("--health-port", type=int, help="port of GET /health and POST /busy/N")
     return parser.parse_args()
 

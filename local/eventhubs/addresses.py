@@ -15,7 +15,7 @@ MANAGEMENT: Final = "$management"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SendAddress:
-    """`hub` or `hub/Partitions/N`; without a partition, the key or the turn decides."""
+    """`hub` or `hub/Partitions/N`; without a partition, the key or round robin decides."""
 
     hub: Hub
     partition: Partition | None
@@ -48,13 +48,13 @@ def read_address(terminus: Value) -> str:
 
 
 def resolve(address: str, broker: Broker) -> Address | Refusal:
-    """Return what an address names, or why it names nothing.
+    """Return what an address names, or the reason it names nothing.
 
     Clients send `hub/...` as well as `amqps://host:port/hub/...`.
     """
     try:
         path = urlsplit(address).path if "://" in address else address
-    except ValueError:  # a host that is no host, as in `amqps://[`
+    except ValueError:  # an invalid host, as in `amqps://[`
         return _not_found(f"address {address!r}")
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if parts[-1].casefold() in (CBS, MANAGEMENT) and len(parts) <= 2:
@@ -86,7 +86,7 @@ def _resolve_receive(hub: Hub, group: str, partition_id: str) -> Address | Refus
 
 
 def _keywords(parts: Sequence[str]) -> list[str]:
-    """Lower the keywords, which stand at every other place, and leave the names alone."""
+    """Lower-case the keywords, which alternate with names, and keep the names unchanged."""
     return [part.casefold() if index % 2 == 0 else part for index, part in enumerate(parts)]
 
 

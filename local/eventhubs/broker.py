@@ -1,4 +1,4 @@
-"""Hubs, partitions and their readers: what exists, who reads it, and who is told of new events."""
+"""Hubs, partitions and their readers: what exists, who reads it, who is notified of new events."""
 
 import fcntl
 import os
@@ -25,13 +25,13 @@ class Reader(Protocol):
 
     @property
     def owner_level(self) -> int | None:
-        """The epoch, None for a reader that shares the partition."""
+        """The epoch; None for a reader that shares the partition."""
 
     def wake(self) -> None:
-        """Events were appended."""
+        """Called when events were appended."""
 
     def steal(self) -> None:
-        """A reader with a higher claim took over."""
+        """Called when a reader with a higher owner level took over."""
 
 
 class Partition:
@@ -44,7 +44,7 @@ class Partition:
         self._readers: dict[str, list[Reader]] = {}
 
     def append(self, messages: Sequence[Message]) -> None:
-        """Make the messages durable, then tell every reader. Raises `OSError`."""
+        """Make the messages durable, then notify every reader. Raises `OSError`."""
         if not messages:
             return
         self.log.append(messages)
@@ -53,7 +53,7 @@ class Partition:
                 reader.wake()
 
     def last_enqueued(self) -> LastEnqueued | None:
-        """Return the newest event, None while the partition is empty."""
+        """Return the newest event; None while the partition is empty."""
         enqueued_ms = self.log.last_enqueued_ms
         if enqueued_ms is None:
             return None
@@ -65,7 +65,7 @@ class Partition:
         )
 
     def admit(self, group: str, reader: Reader) -> Refusal | None:
-        """Let a reader in, or say why not.
+        """Admit a reader, or return the reason for refusing it.
 
         A reader with an owner level ends every reader of the group without one or with an equal
         or lower one; while it holds the partition, a weaker reader is refused.
@@ -90,7 +90,7 @@ class Partition:
         return None
 
     def dismiss(self, group: str, reader: Reader) -> None:
-        """Forget a reader; one that was already forgotten is fine."""
+        """Remove a reader; a second call does nothing."""
         readers = self._readers.get(group, [])
         if reader in readers:
             readers.remove(reader)
@@ -119,7 +119,7 @@ class Hub:
         return group.casefold() in self._groups
 
     def route(self, partition_key: str | None) -> Partition:
-        """Return the key's partition, or without a key the next one in turn."""
+        """Return the key's partition; without a key, the next one in turn."""
         total = len(self.partitions)
         number = (
             next(self._turn) % total
@@ -135,7 +135,7 @@ class Hub:
 
 
 class Broker:
-    """Every hub of one data directory, which it alone may write to."""
+    """Every hub of one data directory, to which nothing else may write."""
 
     def __init__(self, config: Config, data_dir: Path, now_ms: Callable[[], int]) -> None:
         data_dir.mkdir(parents=True, exist_ok=True)
@@ -153,7 +153,7 @@ class Broker:
         return self._hubs.get(name.casefold())
 
     def close(self) -> None:
-        """Close every log and let go of the directory."""
+        """Close every log and release the directory."""
         for hub in self._hubs.values():
             hub.close()
         self._hubs.clear()

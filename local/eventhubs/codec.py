@@ -1,8 +1,8 @@
-"""AMQP 1.0 types: bytes to typed Python values and back, so that what is echoed is what was sent.
+"""AMQP 1.0 types: bytes to typed Python values and back, so that an echo equals what was sent.
 
 Each AMQP integer width has its own `int` subclass (a plain `int` is a `long`); symbols are
-`Symbol`, strings are `str`. Types this endpoint only carries (decimals, arrays of compounds) stay
-raw in `Opaque`. Source: OASIS AMQP 1.0, part 1 (types), section 1.6.
+`Symbol`, strings are `str`. Types that this endpoint only passes through (decimals, arrays of compounds)
+stay raw in `Opaque`. Source: OASIS AMQP 1.0, part 1 (types), section 1.6.
 """
 
 import struct
@@ -82,7 +82,7 @@ class Array:
 
 @dataclass(frozen=True, slots=True)
 class Opaque:
-    """An encoded value that is carried and never read."""
+    """An encoded value that is passed through unread."""
 
     constructor: int
     raw: bytes
@@ -162,7 +162,7 @@ def skip(buffer: bytes, position: int) -> int:
 
 
 def encode(value: Value) -> bytes:
-    """Return the shortest AMQP encoding of `value`. Raises `CodecError` for a foreign type."""
+    """Return the shortest AMQP encoding of `value`. Raises `CodecError` for another type."""
     encoder = _ENCODERS.get(type(value))
     if encoder is None:
         raise CodecError(f"no AMQP type for {type(value).__name__}")
@@ -239,7 +239,7 @@ def _decode_array(buffer: bytes, position: int, constructor: int) -> tuple[Value
     for _ in range(count):
         if inner_start >= end:
             raise CodecError(f"an array declares {count} values and holds {len(items)}")
-        # The element constructor stands once, before the first element: lend it to each of them.
+        # The element constructor is encoded once, before the first element, and applies to all.
         if element in _FIXED:
             pack, kind = _FIXED[element]
             items.append(kind(pack.unpack_from(buffer, inner_start)[0]))

@@ -1,4 +1,4 @@
-"""What exists on the endpoint: hubs, partition counts and consumer groups.
+"""The endpoint's hubs, partition counts and consumer groups.
 
 Reads the Config.json of Microsoft's emulator:
 `UserConfig.NamespaceConfig[].Entities[].{Name, PartitionCount, ConsumerGroups[].Name}`.
@@ -18,12 +18,12 @@ _NAME: Final = re.compile(r"[A-Za-z0-9$][A-Za-z0-9._-]{0,254}")
 
 
 class ConfigError(ValueError):
-    """The configuration names no usable set of hubs; the message lists every problem."""
+    """The configuration is not usable; the message lists every problem."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HubConfig:
-    """One event hub. The consumer group `$Default` exists without being named."""
+    """One event hub. The consumer group `$Default` always exists."""
 
     name: str
     partition_count: int
@@ -38,7 +38,7 @@ class Config:
 
     @classmethod
     def load(cls, path: Path) -> "Config":
-        """Read a Config.json. Raises `ConfigError`, naming all problems at once."""
+        """Read a Config.json. Raises `ConfigError` that lists every problem."""
         try:
             return cls.parse(path.read_text(encoding="utf-8"))
         except OSError as exc:
@@ -46,7 +46,7 @@ class Config:
 
     @classmethod
     def parse(cls, text: str) -> "Config":
-        """Read the text of a Config.json. Raises `ConfigError`, naming all problems at once."""
+        """Read the text of a Config.json. Raises `ConfigError` that lists every problem."""
         try:
             namespaces = json.loads(text)["UserConfig"]["NamespaceConfig"]
             entities = [entity for namespace in namespaces for entity in namespace["Entities"]]

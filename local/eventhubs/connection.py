@@ -4,9 +4,9 @@
     GREETING --AMQP header--> OPENING
     any --close, error, loss--> CLOSED
 
-Whatever a client sends, it can only end its own connection. What is kept for it is bounded: one
-frame of input, one message per link, and output up to `MAX_OUTPUT_BYTES`, past which nothing more
-is read from it.
+A client's input can end only its own connection. The memory held per client is bounded: one frame
+of input, one message per link, and output up to `MAX_OUTPUT_BYTES`; beyond that the endpoint stops
+reading from the client.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
         self._timer = self._loop.call_later(HANDSHAKE_SECONDS, self._abort)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Drop every session, however the socket ended."""
+        """Drop every session when the socket has closed."""
         _log.debug("connection lost", extra={"reason": repr(exc)})
         self._stage = _Stage.CLOSED
         self._stop_timer()
@@ -99,11 +99,11 @@ class Connection(asyncio.Protocol):
         self._on_lost(self)
 
     def pause_writing(self) -> None:
-        """The peer reads too slowly: stop feeding it."""
+        """The peer reads too slowly: stop sending to it."""
         self.is_congested = True
 
     def resume_writing(self) -> None:
-        """The peer caught up: feed it, and listen to it again."""
+        """The peer caught up: send to it and read from it again."""
         self.is_congested = False
         if self._stage is _Stage.CLOSED:
             return
@@ -112,7 +112,7 @@ class Connection(asyncio.Protocol):
             session.wake()
 
     def data_received(self, data: bytes) -> None:
-        """Handle every whole frame; one that is wrong ends this connection and no other."""
+        """Handle every whole frame; an invalid one ends this connection and no other."""
         self._input += data
         try:
             self._handle_input()
@@ -120,7 +120,7 @@ class Connection(asyncio.Protocol):
             self.shut(exc.refusal)
         except CodecError as exc:
             self.shut(Refusal(Condition.DECODE_ERROR, str(exc)))
-        except Exception:  # the entry point of all input: report, end the connection, live on
+        except Exception:  # entry point of all input: log, end the connection
             _log.exception("connection failed")
             self.shut(Refusal(Condition.INTERNAL_ERROR, "the endpoint failed; see its log"))
         self._flush()
@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
         self._write(frame(channel, body))
 
     def shut(self, refusal: Refusal | None) -> None:
-        """Say why, if the peer can understand it, and close the socket."""
+        """Send the reason, if the peer can understand it, and close the socket."""
         if self._stage is _Stage.CLOSED:
             return
         if self._stage is _Stage.OPEN:
@@ -155,7 +155,7 @@ class Connection(asyncio.Protocol):
             self._input.clear()
 
     def _handle_next(self, start: int) -> int:
-        """Handle what begins at `start`; return where the next begins, `start` if cut off."""
+        """Handle the frame at `start`; return where the next begins, or `start` if it is incomplete."""
         available = len(self._input) - start
         if available < FRAME_HEADER.size:
             return start
@@ -176,7 +176,7 @@ class Connection(asyncio.Protocol):
         body = bytes(self._input[start + body_start : start + size])
         if kind != (1 if self._stage is _Stage.SASL else 0):
             raise ProtocolError(Condition.FRAMING_ERROR, f"frame of type {kind} is out of place")
-        if body:  # an empty frame only says that the peer is alive
+        if body:  # an empty frame is a keep-alive
             self._on_performative(channel, read_performative(body))
         return start + int(size)
 
@@ -188,7 +188,7 @@ class Connection(asyncio.Protocol):
             self._write(AMQP_HEADER)
             self._stage = _Stage.OPENING
         else:
-            # AMQP part 2, section 2.2: answer with the header that would have been right.
+            # AMQP part 2, section 2.2: answer with the expected header.
             self._write(AMQP_HEADER)
             self.shut(None)
 
@@ -250,7 +250,7 @@ class Connection(asyncio.Protocol):
         return session
 
     def _keep_alive(self, interval_seconds: float) -> None:
-        """Send an empty frame twice per idle timeout the peer asked for."""
+        """Send an empty frame twice per idle timeout of the peer."""
         self._write(EMPTY_FRAME)
         self._timer = self._loop.call_later(interval_seconds, self._keep_alive, interval_seconds)
 

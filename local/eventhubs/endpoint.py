@@ -65,7 +65,7 @@ class Endpoint:
         return int(self._server.sockets[0].getsockname()[1])
 
     async def stop(self) -> None:
-        """Tell every client, close every connection and log; a second call does nothing."""
+        """Notify every client, close every connection and log; a second call does nothing."""
         if self._server is None or self._broker is None:
             return
         server, self._server = self._server, None

@@ -1,7 +1,7 @@
-"""AMQP 1.0 frames: what this endpoint says, as bytes.
+"""AMQP 1.0 frames: the endpoint's output, as bytes.
 
-Lists always carry every field: the Azure SDK indexes into them and fails on a list whose trailing
-nulls were left out. Source: OASIS AMQP 1.0, part 2 (transport), sections 2.3 and 2.7.
+Lists always carry every field: the Azure SDK indexes into them and fails on a list without its
+trailing nulls. Source: OASIS AMQP 1.0, part 2 (transport), sections 2.3 and 2.7.
 """
 
 import struct
@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES: Final = 1_048_576
 CHANNEL_MAX: Final = 1023
 HANDLE_MAX: Final = 255
 
-# A transfer's own fields need less than this, whatever its numbers are.
+# An upper bound for the encoded fields of a transfer.
 TRANSFER_OVERHEAD_BYTES: Final = 64
 
 _SYMBOL8: Final = 0xA3
@@ -37,7 +37,7 @@ def frame(channel: int, body: bytes) -> bytes:
 
 
 def sasl_mechanisms(names: Sequence[str]) -> bytes:
-    """Return the frame that offers the ways to authenticate."""
+    """Return the frame that offers the SASL mechanisms."""
     mechanisms = Array(_SYMBOL8, tuple(Symbol(name) for name in names))
     return _sasl_frame(_list(0x40, [mechanisms]))
 
@@ -62,8 +62,8 @@ def begin_body(remote_channel: int, incoming_window: int, outgoing_window: int) 
 def attach_body(attach: Attach, offered_capabilities: Sequence[str]) -> bytes:
     """Return the answer to an attach: the other role, the same name, handle and addresses.
 
-    Source and target are echoed even when the link is refused next: the SDK takes an attach
-    without them for a broken link and does not look at the detach that says why.
+    Source and target are echoed even when the link is refused next: the SDK treats an attach
+    without them as a broken link and ignores the detach that carries the reason.
     """
     offered = Array(_SYMBOL8, tuple(Symbol(name) for name in offered_capabilities))
     return _list(
@@ -89,7 +89,7 @@ def attach_body(attach: Attach, offered_capabilities: Sequence[str]) -> bytes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionWindow:
-    """This side's transfer counters, part of every flow."""
+    """This side's transfer counters, sent with every flow."""
 
     next_incoming_id: int
     incoming_window: int
@@ -130,12 +130,12 @@ def detach_body(handle: int, refusal: Refusal | None = None) -> bytes:
 
 
 def end_body(refusal: Refusal | None = None) -> bytes:
-    """Return the end of a session."""
+    """Return an end, which closes a session."""
     return _list(0x17, [_error(refusal)])
 
 
 def close_body(refusal: Refusal | None = None) -> bytes:
-    """Return the end of a connection."""
+    """Return a close, which closes a connection."""
     return _list(0x18, [_error(refusal)])
 
 

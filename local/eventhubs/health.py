@@ -1,6 +1,6 @@
 """GET /health over HTTP, as Microsoft's emulator answers it, so that the same probes work.
 
-For fault tests, `POST /busy/N` lets the next N sends be refused with `com.microsoft:server-busy`.
+For fault tests, `POST /busy/N` refuses the next N sends with `com.microsoft:server-busy`.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _ASKS_BUSY: Final = re.compile(rb"POST /busy/([0-9]{1,9}) ")
 
 
 async def start_health(host: str, port: int, busy: BusySends) -> asyncio.Server:
-    """Listen for probes, and for what makes the endpoint busy."""
+    """Listen for probes and for `POST /busy/N`."""
     return await asyncio.start_server(partial(_answer, busy), host, port, limit=MAX_HEADER_BYTES)
 
 
@@ -33,7 +33,7 @@ async def _answer(
             writer.write(_response(head, busy))
             await writer.drain()
     except (TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, OSError):
-        return  # a probe that speaks no HTTP, or went away, gets no answer
+        return  # a probe that does not speak HTTP, or disconnected, gets no answer
     finally:
         writer.close()
 

@@ -15,13 +15,13 @@ from local.eventhubs.performatives import Condition, Flow, Refusal, Transfer
 
 INTAKE_CREDIT: Final = 1000
 MAX_WAITING_REPLIES: Final = 100
-FEED_TURN_EVENTS: Final = 512  # per turn of the event loop, so that one reader starves no other
+FEED_TURN_EVENTS: Final = 512  # per turn of the event loop, so that no reader starves another
 
 _SERIAL: Final = 0xFFFFFFFF  # counts are serial numbers of 32 bits, RFC 1982
 
 
 class Outlet(Protocol):
-    """What a link may ask of its session."""
+    """The part of a session that a link may use."""
 
     @property
     def can_send(self) -> bool:
@@ -31,7 +31,7 @@ class Outlet(Protocol):
         """Send one settled delivery."""
 
     def send_flow(self, handle: int, delivery_count: int, credit: int, *, drain: bool) -> None:
-        """Tell the peer this link's credit."""
+        """Send this link's credit to the peer."""
 
     def send_disposition(self, delivery_id: int, refusal: Refusal | None) -> None:
         """Accept or reject a delivery."""
@@ -41,10 +41,10 @@ class Outlet(Protocol):
 
 
 class Intake:
-    """Takes deliveries apart in frames, hands each over whole, and answers with its fate.
+    """Joins the frames of each delivery, hands it over whole and answers with its outcome.
 
-    A delivery past the size limit is not kept: its frames are counted and dropped, and the last
-    one is answered with a rejection, which leaves the link usable and names the cause.
+    A delivery over the size limit is not kept: its frames are counted and dropped, and the last
+    one is answered with a rejection that names the cause; the link stays usable.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Intake:
         self._size = 0
 
     def start(self) -> None:
-        """Let the peer send."""
+        """Grant the first credit."""
         self.grant()
 
     def grant(self) -> None:
@@ -87,12 +87,12 @@ class Intake:
         self._count()
 
     def on_flow(self, flow: Flow) -> None:
-        """Answer a peer that asks for the link's state."""
+        """Answer a peer that requests the link's state."""
         if flow.echo:
             self._outlet.send_flow(self._handle, self._delivery_count, self._credit, drain=False)
 
     def close(self) -> None:
-        """Forget an unfinished delivery."""
+        """Drop an unfinished delivery."""
         self._chunks.clear()
 
     def _hand_over(self, payload: bytes, size: int, first: Transfer) -> Refusal | None:
@@ -107,7 +107,7 @@ class Intake:
         if not settled:
             self._outlet.send_disposition(first.delivery_id or 0, refusal)
         elif refusal is not None:
-            # Nobody waits for the verdict on a settled delivery; ending the link is the only word.
+            # A settled delivery gets no verdict, so the error can only be reported by ending the link.
             self._outlet.detach(self._handle, refusal)
 
     def _count(self) -> None:
@@ -118,7 +118,7 @@ class Intake:
 
 
 class _Credit:
-    """The peer's permission to send, kept as AMQP part 2, section 2.6.7 has it."""
+    """The credit granted by the peer, kept as in AMQP part 2, section 2.6.7."""
 
     def __init__(self) -> None:
         self.delivery_count = 0
@@ -176,13 +176,13 @@ class Feed:
             self._tell(drain=False)
 
     def wake(self) -> None:
-        """Deliver soon: not inside the call of whoever appended."""
+        """Schedule a delivery, outside of the call that appended."""
         if not self._is_woken:
             self._is_woken = True
             asyncio.get_running_loop().call_soon(self._pump)
 
     def steal(self) -> None:
-        """End the link, telling the reader that another one took its place."""
+        """End the link with the reason that another reader took over."""
         refusal = Refusal(
             Condition.LINK_STOLEN,
             "New receiver with an owner level took over partition"
@@ -204,7 +204,7 @@ class Feed:
         last = self._partition.last_enqueued() if self._tracks_last_enqueued else None
         for event in events:
             if not self._outlet.can_send:
-                return  # the session wakes every link when there is room again
+                return  # the session resumes every link when there is room again
             self._outlet.send_message(self._handle, annotate(event, last))
             self._credit.spend()
             self._next += 1
@@ -220,7 +220,7 @@ class Feed:
 
 
 class Reply:
-    """Sends the answers of a request node to the peer that asked."""
+    """Sends the answers of a request node to the requesting peer."""
 
     def __init__(self, outlet: Outlet, handle: int, node: str, target: str) -> None:
         self._outlet = outlet
@@ -253,13 +253,13 @@ class Reply:
             self._outlet.send_flow(self._handle, self._credit.delivery_count, 0, drain=True)
 
     def wake(self) -> None:
-        """Send what waits, as far as credit and window allow."""
+        """Send queued answers, as far as credit and window allow."""
         while self._waiting and self._credit.available and self._outlet.can_send:
             self._outlet.send_message(self._handle, self._waiting.popleft())
             self._credit.spend()
 
     def close(self) -> None:
-        """Forget what waits."""
+        """Drop queued answers."""
         self._waiting.clear()
 
 

@@ -4,9 +4,9 @@
     payload = enqueued_ms i64, count u32, events
     event   = body u32, header u16, annotations u32, key u16, then header, annotations, key, body
 
-The four are lengths in bytes, but key is 0 for "no key" and else its length plus one.
+The four are lengths in bytes, except key: 0 for "no key", else its length plus one.
 An event's offset is its position in the file and its sequence number is its rank; neither is
-stored twice. Positions and times are held in memory (16 bytes an event), events are read from disk.
+stored separately. Positions and times are held in memory (16 bytes per event), events are read from disk.
 A record cut off at the end of the file was never acknowledged and is dropped on opening.
 """
 
@@ -29,11 +29,11 @@ _EVENT: Final = struct.Struct(">IHIH")
 
 
 class CorruptLogError(RuntimeError):
-    """A record before the last one is damaged: acknowledged events would be lost by going on."""
+    """A record before the last one is damaged: continuing would lose acknowledged events."""
 
 
 class PartitionLog:
-    """The events of one partition, in the order in which they were acknowledged."""
+    """The events of one partition, in order of acknowledgement."""
 
     def __init__(self, path: Path, now_ms: Callable[[], int]) -> None:
         self._path = path
@@ -52,7 +52,7 @@ class PartitionLog:
 
     @property
     def last_offset(self) -> str:
-        """The offset of the newest event, `-1` when there is none."""
+        """The offset of the newest event; `-1` when there is none."""
         return str(self._positions[-1]) if self._positions else "-1"
 
     @property
@@ -68,9 +68,9 @@ class PartitionLog:
     def append(self, messages: Sequence[Message]) -> None:
         """Write all messages in one record; when this returns, they survive the process.
 
-        Raises `OSError` when the disk refuses, in which case nothing was appended.
+        Raises `OSError` when the write fails; nothing was then appended.
         """
-        # Clocks step back; enqueued times may not, or a search by time would miss events.
+        # Clocks may step back; enqueued times must not, or a search by time would miss events.
         enqueued_ms = max(self._now_ms(), self.last_enqueued_ms or 0)
         parts = [_BATCH.pack(enqueued_ms, len(messages))]
         position = self._size + _RECORD.size + _BATCH.size
@@ -112,7 +112,7 @@ class PartitionLog:
         return (bisect_left if inclusive else bisect_right)(self._enqueued_ms, enqueued_ms)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         os.close(self._file)
 
     def _write(self, record: bytes) -> None:

@@ -1,4 +1,4 @@
-"""The two request nodes: `$cbs` takes tokens, `$management` tells about hubs and partitions.
+"""The two request nodes: `$cbs` takes tokens, `$management` describes hubs and partitions.
 
 A request is one AMQP message; its answer carries the request's message id as correlation id, and
 the status in the application properties. Source: AMQP management 1.0 and claims based security.
@@ -21,7 +21,7 @@ from local.eventhubs.message import (
 )
 from local.eventhubs.tokens import TokenCheck
 
-# Year 1: what the service says for "nothing was enqueued yet".
+# Year 1: the service's value for "nothing was enqueued yet".
 NEVER_MS: Final = -62_135_596_800_000
 
 _STRING8: Final = 0xA1
@@ -40,7 +40,7 @@ class Request:
     value: Value
 
     def text(self, name: str) -> str:
-        """Return an application property as text, empty when it is not given."""
+        """Return an application property as text; empty when absent."""
         value = self.properties.get(name)
         return value.decode(errors="replace") if isinstance(value, bytes) else str(value or "")
 
@@ -90,7 +90,7 @@ def encode_answer(request: Request, answer: Answer) -> bytes:
 
 
 def put_token(request: Request, tokens: TokenCheck) -> Answer:
-    """Check a token: 202 when it is good, 401 when it is not."""
+    """Check a token: 202 when it is valid, 401 when it is not."""
     if request.text("operation") != "put-token" or not isinstance(request.value, str):
         return Answer(status=400, description="expected put-token with the token as text")
     fault = tokens.find_fault(request.value)
@@ -100,7 +100,7 @@ def put_token(request: Request, tokens: TokenCheck) -> Answer:
 
 
 def read_entity(request: Request, broker: Broker) -> Answer:
-    """Describe a hub or one of its partitions: 200, or 404 for one that does not exist."""
+    """Describe a hub or one of its partitions: 200, or 404 when it does not exist."""
     if request.text("operation") != "READ":
         return Answer(status=400, description=f"unknown operation {request.text('operation')!r}")
     hub = broker.hub(request.text("name"))

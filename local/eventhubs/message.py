@@ -1,4 +1,4 @@
-"""AMQP messages as an event hub sees them: split on arrival, kept as received, then annotated.
+"""AMQP messages in an event hub: split on arrival, kept as received, annotated on delivery.
 
 Only the header, the delivery annotations and the message annotations belong to the broker; every
 other section is the sender's and is never decoded. Source: OASIS AMQP 1.0, part 3, section 3.2.
@@ -54,7 +54,7 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastEnqueued:
-    """The newest event of a partition, told to receivers that track it."""
+    """The newest event of a partition, reported to receivers that track it."""
 
     sequence_number: int
     offset: str
@@ -120,7 +120,7 @@ def _split(message: bytes, inherited_key: str | None) -> Message:
             for name in _BROKER_ANNOTATIONS:
                 own.pop(name, None)
             annotations = encode_value(own) if own else b""
-        elif code != DELIVERY_ANNOTATIONS:  # those were meant for this hop only
+        elif code != DELIVERY_ANNOTATIONS:  # delivery annotations are for this hop only
             body.append(message[start:end])
     if len(header) > 0xFFFF:
         raise CodecError(f"header section of {len(header)} bytes, at most 65535 are kept")

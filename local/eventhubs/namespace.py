@@ -1,4 +1,4 @@
-"""What the endpoint serves, and the one place where an attach becomes a link."""
+"""The endpoint's hubs and policy; the one place where an attach becomes a link."""
 
 import logging
 from collections.abc import Callable
@@ -43,7 +43,7 @@ _log = logging.getLogger(__name__)
 class Namespace:
     """The hubs, the policy that guards them, and the fault hook of the tests.
 
-    `refuse(hub, partition_id)` is asked before each send; True answers it with server-busy.
+    `refuse(hub, partition_id)` is called before each send; True answers it with server-busy.
     """
 
     broker: Broker
@@ -52,18 +52,18 @@ class Namespace:
 
 
 class Access:
-    """One connection's way to the hubs: shut until a good token was put."""
+    """One connection's access to the hubs: closed until a valid token was put."""
 
     def __init__(self, namespace: Namespace) -> None:
         self._namespace = namespace
         self.is_granted = False
 
     def offers(self, attach: Attach) -> tuple[str, ...]:
-        """The wished-for capabilities that this endpoint has."""
+        """The desired capabilities that this endpoint has."""
         return (_RUNTIME_METRIC,) if _RUNTIME_METRIC in attach.desired_capabilities else ()
 
     def connect(self, attach: Attach, session: Session) -> Link | Refusal:
-        """Return the link an attach asks for, or why there is none."""
+        """Return the link an attach requests, or the reason for refusing it."""
         terminus = attach.source if attach.peer_receives else attach.target
         address = resolve(read_address(terminus), self._namespace.broker)
         is_open_to_all = isinstance(address, NodeAddress) and address.name == CBS

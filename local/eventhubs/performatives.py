@@ -1,4 +1,4 @@
-"""AMQP 1.0 performatives: what the peer says, parsed once into values.
+"""AMQP 1.0 performatives: the peer's input, parsed once into values.
 
 Source: OASIS AMQP 1.0, part 2 (transport), section 2.7, and part 5 (security), section 5.3.3.
 """
@@ -13,7 +13,7 @@ from local.eventhubs.codec import decode as decode_value
 
 
 class Condition(StrEnum):
-    """Why something was refused, in the words of AMQP and of Event Hubs."""
+    """The error conditions of AMQP and of Event Hubs."""
 
     ARGUMENT_ERROR = "com.microsoft:argument-error"
     CONNECTION_FORCED = "amqp:connection:forced"
@@ -34,14 +34,14 @@ class Condition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """An AMQP error: the condition a program reads and the sentence a person reads."""
+    """An AMQP error: a condition for programs and a description for people."""
 
     condition: Condition
     description: str
 
 
 class ProtocolError(Exception):
-    """The peer broke the protocol; the connection cannot go on."""
+    """The peer violated the protocol; the connection cannot continue."""
 
     def __init__(self, condition: Condition, description: str) -> None:
         super().__init__(f"{condition}: {description}")
@@ -66,7 +66,7 @@ class Begin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attach:
-    """The peer wants a link. `source` and `target` stay as sent, to be echoed."""
+    """The peer attaches a link. `source` and `target` stay as sent, to be echoed."""
 
     name: str
     handle: int
@@ -79,7 +79,7 @@ class Attach:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """The peer's windows, and the credit of one link when `handle` is given."""
+    """The peer's windows, and one link's credit when `handle` is given."""
 
     next_incoming_id: int | None
     incoming_window: int
@@ -105,12 +105,12 @@ class Transfer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disposition:
-    """The peer's verdict on deliveries. All are sent settled, so there is nothing to do."""
+    """The peer's verdict on deliveries. Deliveries are sent settled, so it is ignored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detach:
-    """The peer lets go of a link."""
+    """The peer detaches a link."""
 
     handle: int
 
@@ -127,7 +127,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SaslInit:
-    """The peer chooses how to authenticate."""
+    """The peer chooses a SASL mechanism."""
 
     mechanism: str
     initial_response: bytes
@@ -151,7 +151,7 @@ def read_performative(body: bytes) -> Performative:
 
 
 class _Fields:
-    """The fields of one performative, read by position; what was left out is null."""
+    """The fields of one performative, read by position; absent ones are null."""
 
     def __init__(self, values: list[Value]) -> None:
         self._values = values

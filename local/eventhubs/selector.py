@@ -16,7 +16,7 @@ _WHOLE_NUMBER: Final = re.compile(r"-?\d{1,18}")
 
 
 class Field(Enum):
-    """What a position counts in."""
+    """The unit of a position."""
 
     OFFSET = "offset"
     SEQUENCE_NUMBER = "sequence-number"
@@ -24,7 +24,7 @@ class Field(Enum):
 
 
 class SelectorError(ValueError):
-    """The filter names no position in the partition."""
+    """The filter is not a position in the partition."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ FROM_START: Final = Position(field=Field.OFFSET, value="-1", inclusive=False)
 
 
 def read_position(source: Value) -> Position:
-    """Return the position a source asks for, the start if none. Raises `SelectorError`."""
+    """Return the position a source requests; the start if none. Raises `SelectorError`."""
     text = _selector_text(source)
     if text is None:
         return FROM_START
@@ -57,8 +57,8 @@ def read_position(source: Value) -> Position:
 def find_first(log: PartitionLog, position: Position) -> int:
     """Return the sequence number to deliver first. Raises `SelectorError`.
 
-    A place past the end is refused, as the service does: it means that the reader's checkpoint
-    belongs to another log, and waiting there would hide the loss.
+    A position past the end is refused, as by the service: the reader's checkpoint belongs to
+    another log, and waiting there would hide the loss.
     """
     if position.value == "@latest":
         return len(log)

@@ -1,7 +1,7 @@
 """One AMQP session: transfer windows, and the links attached to it.
 
-A session is this endpoint's side of one channel. Numbers of deliveries and of transfer frames are
-serial numbers of 32 bits. Source: OASIS AMQP 1.0, part 2, sections 2.5 and 2.6.
+A session is this endpoint's side of one channel. Deliveries and transfer frames have 32-bit serial
+numbers. Source: OASIS AMQP 1.0, part 2, sections 2.5 and 2.6.
 """
 
 from collections import deque
@@ -38,28 +38,28 @@ _SERIAL: Final = 0xFFFFFFFF
 
 
 class Wire(Protocol):
-    """What a session may ask of its connection."""
+    """The part of a connection that a session may use."""
 
     @property
     def is_congested(self) -> bool:
-        """Whether the peer reads more slowly than it is sent to."""
+        """Whether the peer reads more slowly than data is sent to it."""
 
     @property
     def peer_frame_bytes(self) -> int:
-        """The largest frame the peer takes."""
+        """The largest frame the peer accepts."""
 
     def send(self, channel: int, body: bytes) -> None:
         """Send one frame."""
 
 
 class Linker(Protocol):
-    """Makes the link an attach asks for."""
+    """Creates the link that an attach requests."""
 
     def offers(self, attach: Attach) -> tuple[str, ...]:
-        """The wished-for capabilities that this endpoint has."""
+        """The desired capabilities that this endpoint has."""
 
     def connect(self, attach: Attach, session: "Session") -> Link | Refusal:
-        """Return the link, or why there is none."""
+        """Return the link, or the reason for refusing it."""
 
 
 class Session:
@@ -111,7 +111,7 @@ class Session:
                 assert_never(frame)
 
     def wake(self) -> None:
-        """There is room again on the socket: go on sending."""
+        """The socket has room again: resume sending."""
         self._flush_backlog()
         for link in list(self._links.values()):
             if not isinstance(link, Intake):
@@ -125,7 +125,7 @@ class Session:
         self._backlog.clear()
 
     def send_message(self, handle: int, payload: bytes) -> None:
-        """Send one settled delivery, in as many frames as the peer's frame size asks for."""
+        """Send one settled delivery, in as many frames as the peer's frame size requires."""
         delivery_id = self._next_delivery_id
         self._next_delivery_id = (delivery_id + 1) & _SERIAL
         room = self._wire.peer_frame_bytes - TRANSFER_OVERHEAD_BYTES
@@ -136,7 +136,7 @@ class Session:
         self._flush_backlog()
 
     def send_flow(self, handle: int, delivery_count: int, credit: int, *, drain: bool) -> None:
-        """Tell the peer the windows and one link's credit."""
+        """Send the windows and one link's credit to the peer."""
         self._frames_since_flow = 0
         window = SessionWindow(
             next_incoming_id=self._next_incoming_id,
@@ -182,10 +182,10 @@ class Session:
         self._peer_window = max(0, flow.incoming_window - in_flight)
         self._flush_backlog()
         if was_blocked:
-            self.wake()  # the window is the session's: every link may have waited for it
+            self.wake()  # the window belongs to the session: any link may have waited for it
         if flow.handle is None:
             return
-        # A flow may cross the detach of its link; then there is nothing left to tell.
+        # A flow may cross the detach of its link; it is then ignored.
         link = self._links.get(flow.handle)
         if link is not None:
             link.on_flow(flow)

@@ -1,4 +1,4 @@
-"""Who may connect: shared access signatures are checked, Entra ID tokens are taken as they are."""
+"""Authentication: shared access signatures are checked, Entra ID tokens are accepted unverified."""
 
 import hashlib
 import hmac
@@ -21,7 +21,7 @@ class TokenCheck:
         self._now_ms = now_ms
 
     def find_fault(self, token: str) -> str | None:
-        """Return why the token is refused, None if it is good.
+        """Return the reason for refusing the token; None if it is valid.
 
         A JWT is not verified: its issuer is not on this machine.
         """
@@ -43,7 +43,7 @@ class TokenCheck:
             return "the signature has expired"
         if unquote_plus(parts.get("skn", "")) != self._key_name:
             return "no policy has this key name"
-        # Signed is the address as it is escaped in the token, and clients escape differently.
+        # The signature covers the address as escaped in the token; clients escape differently.
         signed = f"{parts.get('sr', '')}\n{expires}".encode()
         expected = b64encode(hmac.digest(self._key, signed, hashlib.sha256))
         given = unquote_plus(parts.get("sig", "")).encode()

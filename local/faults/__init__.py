@@ -1,9 +1,9 @@
-"""A loopback proxy that breaks connections on purpose, in front of any service, for fault tests.
+"""A loopback proxy in front of any service that breaks connections on purpose, for fault tests.
 
-rules    what goes wrong, as values; reading them from JSON
+rules    the faults, as values; reading them from JSON
 link     one connection through the proxy: bytes delayed, slowed, held back, cut off
 tcp      the proxy of any protocol
-http     the proxy that knows HTTP requests and numbers them
+http     the proxy of HTTP, which numbers requests
 control  changes the rules of a running proxy over a loopback port
 """
 

@@ -1,6 +1,6 @@
 """`python -m local.faults --listen PORT --target HOST:PORT --control PORT [--http]`.
 
-Runs a fault proxy until SIGTERM. Port 0 takes a free one; `ready LISTEN CONTROL` tells both.
+Runs a fault proxy until SIGTERM. Port 0 picks a free one; `ready LISTEN CONTROL` prints both.
 """
 
 import argparse
@@ -15,10 +15,17 @@ from local.serving import stop_asked
 def main() -> None:
     """Parse the arguments, serve until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="python -m local.faults", description=__doc__)
-    parser.add_argument("--listen", type=int, required=True, help="loopback port of the proxy")
+    parser.add_argument(
+        "--listen", type=int, required=True, help="loopback port of the proxy; 0 picks a free one"
+    )
     parser.add_argument("--target", type=_address, required=True, metavar="HOST:PORT")
-    parser.add_argument("--control", type=int, required=True, help="loopback port of the rules")
-    parser.add_argument("--http", action="store_true", help="know requests, not bytes only")
+    parser.add_argument(
+        "--control",
+        type=int,
+        required=True,
+        help="loopback port that changes the rules; 0 picks a free one",
+    )
+    parser.add_argument("--http", action="store_true", help="proxy HTTP requests, not just bytes")
     asyncio.run(_serve(parser.parse_args()))
 
 

@@ -2,9 +2,9 @@
 
 | request | answer |
 |---|---|
-| `POST /rules` | replaces the rules by those of the body (local/faults/rules.py); 400 says what is wrong |
-| `DELETE /rules` | lets everything through again |
-| `GET /stats` | what has passed since the start |
+| `POST /rules` | replaces the rules by those in the body (local/faults/rules.py); 400 names the problems |
+| `DELETE /rules` | removes all faults |
+| `GET /stats` | traffic since the start |
 """
 
 import json
@@ -27,7 +27,7 @@ class Control:
         self._runner = web.AppRunner(app, access_log=None)
 
     async def start(self, port: int = 0) -> int:
-        """Listen on a loopback port, a free one for 0, and return the port."""
+        """Listen on a loopback port (0: a free one) and return it."""
         await self._runner.setup()
         await web.TCPSite(self._runner, LOOPBACK, port).start()
         bound_port: int = self._runner.addresses[0][1]

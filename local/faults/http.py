@@ -1,7 +1,7 @@
-"""The fault proxy that knows HTTP: requests have numbers, and single ones fail before or after.
+"""The fault proxy of HTTP: requests are numbered, and chosen ones fail before or after forwarding.
 
-It does to connections and bytes what `FaultProxy` does. A signature over the path, such as Azure
-Storage's SharedKey, stays valid: no byte of a request is changed.
+Rules for connections and bytes apply as in `FaultProxy`. A signature over the path, such as Azure
+Storage's SharedKey, stays valid: requests are forwarded unchanged.
 """
 
 from dataclasses import dataclass, field
@@ -16,14 +16,14 @@ from local.faults.tcp import FaultProxy
 
 
 class HttpFaultProxy(FaultProxy):
-    """Forwards HTTP/1.1 to a target, one connection there for each one here."""
+    """Forwards HTTP/1.1 to a target, with one target connection per caller connection."""
 
     def __init__(self, target_host: str, target_port: int) -> None:
         super().__init__(target_host, target_port)
         self._faults = _Faults(())
 
     async def put(self, rules: Rules) -> None:
-        """Let these rules hold from now on; the next request is number 1."""
+        """Apply these rules from now on; the next request is number 1."""
         self._faults = _Faults(rules.requests)
         await super().put(rules)
 
@@ -69,7 +69,7 @@ class HttpFaultProxy(FaultProxy):
 
 @dataclass(slots=True)
 class _Faults:
-    """The request faults in force, and what they have struck."""
+    """The request faults in force, and how often each has struck."""
 
     faults: tuple[RequestFault, ...]
     _number: int = 0
@@ -77,7 +77,7 @@ class _Faults:
     _struck: dict[str, RequestFault] = field(default_factory=dict)
 
     def take(self, request: Request) -> RequestFault | None:
-        """The fault that strikes this request, the first that fits."""
+        """The fault that strikes this request: the first match."""
         self._number += 1
         if request.identity is not None and request.identity in self._struck:
             return self._struck[request.identity]

@@ -1,4 +1,4 @@
-"""One connection through the proxy: its bytes are delayed, slowed, held back or cut off.
+"""One connection through the proxy, whose bytes can be delayed, throttled, held back or cut off.
 
 | state   | event                                      | next                                     |
 |---------|--------------------------------------------|------------------------------------------|
@@ -19,12 +19,12 @@ from typing import Self
 from local.faults.rules import NO_RULES, Ending, Flow, Rules
 
 PIECE_BYTES = 65_536
-SLICES_PER_SECOND = 20  # how finely a throttled flow is cut
+SLICES_PER_SECOND = 20  # the granularity of a throttled flow
 _LINGER_RESETS = struct.pack("ii", 1, 0)
 
 
 class Way(StrEnum):
-    """Where bytes go: up to the target, down to the caller."""
+    """The direction of bytes: up to the target, down to the caller."""
 
     UP = "up"
     DOWN = "down"
@@ -36,7 +36,7 @@ class LinkEnded(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Traffic:
-    """What has passed since the proxy started."""
+    """Traffic since the proxy started."""
 
     connections: int = 0
     bytes_up: int = 0
@@ -58,7 +58,7 @@ class Live:
         self.put(self.rules)
 
     def put(self, rules: Rules) -> None:
-        """Let these rules hold from now on."""
+        """Apply these rules from now on."""
         self.rules = rules
         self.endings_left = rules.count
         if rules.freeze:
@@ -67,7 +67,7 @@ class Live:
             self.moving.set()
 
     def may_end(self) -> bool:
-        """Whether one more connection may be ended; it is then counted."""
+        """Whether one more connection may be ended; each is counted."""
         if self.endings_left is None:
             return True
         self.endings_left -= 1
@@ -103,13 +103,13 @@ class Side:
             transport.abort()
 
     async def drop(self) -> None:
-        """Give up what is not written yet; return when the socket is closed."""
+        """Discard unwritten bytes; return when the socket is closed."""
         self.writer.transport.abort()
         with suppress(OSError):
             await self.writer.wait_closed()
 
     def finish(self) -> None:
-        """Say that nothing more comes, where it can still be said."""
+        """Signal the end of the bytes, if the socket is still open."""
         with suppress(OSError, RuntimeError):
             self.writer.write_eof()
 
@@ -127,7 +127,7 @@ class Link:
     _counted_under: Rules | None = None
 
     async def forward(self, way: Way, data: bytes) -> None:
-        """Pass bytes on as the rules have it. Raises LinkEnded or ConnectionError."""
+        """Forward bytes under the rules. Raises LinkEnded or ConnectionError."""
         await asyncio.sleep(self._flow(way).latency_ms / 1000)
         await self.live.moving.wait()
         self.is_dead = self.is_dead or self.live.rules.blackhole
@@ -140,7 +140,7 @@ class Link:
             self._cut(way)
 
     async def finish(self, way: Way) -> None:
-        """Pass on that one side has ended. Raises LinkEnded where bytes were lost."""
+        """Forward the end of one side. Raises LinkEnded if bytes were lost."""
         await self.live.moving.wait()
         if self.is_dead:
             self.end(Ending.RESET)
@@ -150,13 +150,13 @@ class Link:
             side.finish()
 
     async def drop(self) -> None:
-        """Give up what is not written yet; return when both sockets are closed."""
+        """Discard unwritten bytes; return when both sockets are closed."""
         for side in (self.caller, self.target):
             if side is not None:
                 await side.drop()
 
     def end(self, ending: Ending) -> None:
-        """End both sides; the target is closed in order, so that it reads what was sent to it."""
+        """End both sides; the target's is closed cleanly, so that it reads what was sent to it."""
         self.caller.end(ending)
         if self.target is not None:
             self.target.end(Ending.CLOSE)

@@ -1,6 +1,6 @@
-"""Reads one HTTP/1.1 message at a time and keeps its bytes as they came.
+"""Reads one HTTP/1.1 message at a time and keeps its bytes unchanged.
 
-Requests are read whole, answers as they arrive. Nobody pipelines here: a caller waits for its
+Requests are read whole, answers as they arrive. Callers do not pipeline: they wait for an
 answer before the next request, as the SDKs do.
 """
 
@@ -15,7 +15,7 @@ _IDENTITY = "x-ms-client-request-id"
 
 
 class Request:
-    """A request: its bytes, and what faults are chosen by."""
+    """A request: its bytes, and the fields that faults match."""
 
     def __init__(self) -> None:
         self.raw = b""
@@ -30,7 +30,7 @@ class Request:
         self.path += url.decode("latin-1")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header; the Azure SDKs give a request and its repeats one identity."""
+        """`x-ms-client-request-id`, which the Azure SDKs keep when they retry a request."""
         if name.decode("latin-1").lower() == _IDENTITY:
             self.identity = value.decode("latin-1")
 
@@ -39,7 +39,7 @@ class Request:
         self.body += body
 
     def on_message_complete(self) -> None:
-        """Its end."""
+        """The end of the body."""
         self.is_whole = True
 
 
@@ -56,7 +56,7 @@ class _Answer:
 
 
 async def read_request(reader: asyncio.StreamReader) -> Request | None:
-    """The next request, None when the caller has left. Raises httptools.HttpParserError."""
+    """The next request; None when the caller has disconnected. Raises httptools.HttpParserError."""
     request = Request()
     parser = httptools.HttpRequestParser(request)
     while not request.is_whole:
@@ -70,7 +70,7 @@ async def read_request(reader: asyncio.StreamReader) -> Request | None:
 
 
 async def answer_pieces(reader: asyncio.StreamReader, method: str) -> AsyncIterator[bytes]:
-    """The answer's bytes as they come, up to its end. Raises ConnectionError when it is cut."""
+    """The answer's bytes as they arrive, up to its end. Raises ConnectionError when it is cut."""
     answer = _Answer(method)
     parser = httptools.HttpResponseParser(answer)
     while not answer.is_whole:

@@ -1,26 +1,26 @@
-"""What goes wrong, as values. `Rules()` lets everything through.
+"""The faults of a proxy, as values. `Rules()` has none.
 
 Of `Rules`:
 
 | key | effect |
 |---|---|
-| `up`, `down` | what happens to the bytes towards the target, and to those towards the caller |
-| `drop_answers` | all is forwarded; at the target's first byte the caller's connection is reset |
-| `blackhole` | accepts and reads, forwards nothing; what lost bytes stays dead afterwards |
-| `freeze` | nothing moves until the rules change; then it goes on, and nothing is lost |
-| `refuse` | does not listen, and has dropped all connections |
-| `count` | how many connections `drop_answers` and `end_after_bytes` may end; null: all |
+| `up`, `down` | faults of the bytes sent to the target, and to the caller |
+| `drop_answers` | everything is forwarded; at the target's first byte the caller's connection is reset |
+| `blackhole` | accepts and reads, forwards nothing; connections that lost bytes stay dead afterwards |
+| `freeze` | nothing is forwarded until the rules change; then all is, without loss |
+| `refuse` | stops listening and drops all connections |
+| `count` | how many connections `drop_answers` and `end_after_bytes` may end; null: all of them |
 | `requests` | faults of single HTTP requests (`HttpFaultProxy` only) |
 
-Of `up` and `down`: `latency_ms` (each piece that is read waits so long), `bytes_per_second`, and
-`end_after_bytes` with `ending` `reset` or `close`: so many bytes after the rules were set, or after
-the connection began, both its sides are ended.
+Of `up` and `down`: `latency_ms` (delay of each read), `bytes_per_second`, and `end_after_bytes` with
+`ending` `reset` or `close`: both sides of a connection are ended after that many bytes, counted from
+when the rules were set or, if later, from the connection's start.
 
-A request fault strikes a request that fits all of `number` (1 is the first since the rules were
-set), `method`, `path` and `body` (parts of them); at most `count` requests, null: all. The request
-is not forwarded; with `applied` it is, and the target's answer is thrown away. The caller gets
-`status` with the body `answer`, or, where `status` is null, a reset. With `repeats` the fault also
-strikes the SDK's own repeats of a struck request, which have its `x-ms-client-request-id`.
+A request fault strikes a request that matches all of `number` (1 is the first since the rules were
+set), `method`, `path` and `body` (substrings); at most `count` requests, null: all. The request is
+not forwarded; with `applied` it is, and the target's answer is discarded. The caller gets `status`
+with the body `answer`, or, if `status` is null, a reset. With `repeats` the fault also strikes the
+SDK's own retries of a struck request, which carry its `x-ms-client-request-id`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +30,7 @@ from typing import Any
 
 
 class Ending(StrEnum):
-    """How a connection is cut off."""
+    """How a connection is ended."""
 
     RESET = "reset"
     CLOSE = "close"
@@ -38,7 +38,7 @@ class Ending(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flow:
-    """What happens to the bytes of one direction."""
+    """The faults of one direction."""
 
     latency_ms: int = 0
     bytes_per_second: int | None = None
@@ -48,7 +48,7 @@ class Flow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestFault:
-    """What happens to one HTTP request, or to some."""
+    """The fault of one or more HTTP requests."""
 
     number: int | None = None
     method: str | None = None
@@ -63,7 +63,7 @@ class RequestFault:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """All that goes wrong; the default is that nothing does."""
+    """All faults in force; by default none."""
 
     up: Flow = Flow()
     down: Flow = Flow()
@@ -106,7 +106,7 @@ _WHOLE: _Check = ("a whole number", lambda value: _is_whole(value, 0))
 _WHOLE_OR_NULL: _Check = ("a whole number or null", lambda v: v is None or _is_whole(v, 0))
 _COUNT: _Check = ("1 or more, or null", lambda value: value is None or _is_whole(value, 1))
 _STATUS: _Check = ("200-599 or null", lambda value: value is None or value in range(200, 600))
-_ANYTHING: _Check = ("anything", lambda _: True)  # looked at by itself
+_ANYTHING: _Check = ("anything", lambda _: True)  # checked separately
 
 _FLOW: Mapping[str, _Check] = {
     "latency_ms": _WHOLE,

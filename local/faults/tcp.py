@@ -1,4 +1,4 @@
-"""The fault proxy of any TCP protocol: in front of one address, with rules that change as it runs."""
+"""The fault proxy of any TCP protocol, in front of one address, with rules that can change."""
 
 import asyncio
 from contextlib import suppress
@@ -22,7 +22,7 @@ class FaultProxy:
         self._links: dict[Link, asyncio.Task[None]] = {}
 
     async def start(self, port: int = 0) -> int:
-        """Listen on a loopback port, a free one for 0, and return the port. Raises OSError."""
+        """Listen on a loopback port (0: a free one) and return it. Raises OSError."""
         self._server = await asyncio.start_server(self._accept, LOOPBACK, port)
         self._port = self._server.sockets[0].getsockname()[1]
         return self._port
@@ -32,7 +32,7 @@ class FaultProxy:
         await self._refuse()
 
     async def put(self, rules: Rules) -> None:
-        """Let these rules hold from now on, also for the connections there are."""
+        """Apply these rules from now on, also to open connections."""
         self._live.put(rules)
         if rules.refuse:
             await self._refuse()
@@ -40,11 +40,11 @@ class FaultProxy:
             await self.start(self._port)
 
     async def clear(self) -> None:
-        """Let everything through again."""
+        """Remove all faults."""
         await self.put(NO_RULES)
 
     def stats(self) -> dict[str, int]:
-        """What has passed since the start, and how many connections are open."""
+        """Traffic since the start, and the number of open connections."""
         return {**asdict(self.traffic), "open": len(self._links)}
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -57,7 +57,7 @@ class FaultProxy:
             await self._serve(link)
             link.end(Ending.CLOSE)
         except LinkEnded:
-            pass  # both sides are ended already
+            pass  # both sides have ended already
         except OSError:
             link.end(Ending.RESET)
         finally:

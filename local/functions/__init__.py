@@ -1,1 +1,1 @@
-"""A small Functions host: drives Microsoft's azure-functions-runtime as the real host does."""
+"""A small Functions host that drives Microsoft's azure-functions-runtime as the real host does."""

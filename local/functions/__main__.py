@@ -14,15 +14,15 @@ from local.functions.worker import AppFailed
 def main() -> int:
     """Run the host; exit 1 when the app cannot be loaded."""
     parser = argparse.ArgumentParser(prog="python -m local.functions")
-    parser.add_argument("--app", type=Path, default=Path.cwd(), help="folder of function_app.py")
-    parser.add_argument("--port", type=int, default=7071, help="loopback port, 0 for a free one")
+    parser.add_argument("--app", type=Path, default=Path.cwd(), help="directory of function_app.py")
+    parser.add_argument("--port", type=int, default=7071, help="loopback port; 0 picks a free one")
     arguments = parser.parse_args()
     logging.basicConfig(
         level=os.environ.get("METER_LOG_LEVEL", "WARNING"),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
         stream=sys.stderr,
     )
-    # The runtime logs several lines a request below this.
+    # The runtime logs several lines per request below this level.
     logging.getLogger("azure.functions").setLevel(logging.WARNING)
     try:
         asyncio.run(run(arguments.app.resolve(), arguments.port))

@@ -1,7 +1,7 @@
 """The host's HTTP side: matches routes, forwards requests to the worker, streams answers back.
 
-As in the real host the request is forwarded to the worker's own port under an invocation id while
-the invocation is sent beside it. A caller that leaves makes the host abort the forward.
+As in the real host, the request is forwarded to the worker's own port under an invocation id, and
+the invocation is sent separately. When a caller disconnects, the host aborts the forward.
 `POST /admin/functions/NAME` runs any function once, as the real host's admin API does.
 """
 
@@ -19,7 +19,7 @@ from yarl import URL
 from local.functions.messages import http_value
 from local.functions.worker import Function, Worker
 
-IDLE_TIMEOUT_SECONDS = 240  # the real host's proxy gives up after that much silence
+IDLE_TIMEOUT_SECONDS = 240  # the real host's proxy times out after this much silence
 MAX_BODY_BYTES = 104_857_600
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
@@ -45,7 +45,7 @@ class Front:
         self._invocations: set[asyncio.Task[object]] = set()
 
     async def start(self, port: int, *, grace_seconds: float) -> int:
-        """Listen; returns the port. Calls have the grace time to end when it stops."""
+        """Listen and return the port. On stop, calls have the grace time to end."""
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0),
             auto_decompress=False,
@@ -134,7 +134,7 @@ async def _relay(request: web.BaseRequest, response: aiohttp.ClientResponse) -> 
         async for chunk in response.content.iter_any():
             await answer.write(chunk)
     except aiohttp.ClientPayloadError:
-        # The worker broke the answer off; the caller must not take it for a whole one.
+        # The worker broke off the answer; the caller must not take it for a complete one.
         if request.transport is not None:
             request.transport.close()
         return answer
@@ -143,7 +143,7 @@ async def _relay(request: web.BaseRequest, response: aiohttp.ClientResponse) -> 
 
 
 def _pattern(prefix: str, route: str) -> re.Pattern[str]:
-    """`{name}` matches one path segment and `{*name}` all the rest, as in ASP.NET routing."""
+    """Match a route: `{name}` is one path segment and `{*name}` the rest, as in ASP.NET routing."""
     path = "/" + "/".join(part for part in (prefix.strip("/"), route.strip("/")) if part)
     pieces = re.split(r"(\{\*?\w+\})", path)
     pattern = ""

@@ -1,7 +1,7 @@
 """The host: starts the worker, then its triggers, and stops them in order on SIGTERM.
 
-As in a container that ends: the host takes no new work and lets what runs end, then the worker's
-own handler of SIGTERM has its turn, and what has not ended by then is killed.
+As when a container stops: the host takes no new work and lets running invocations end, then the
+worker's own SIGTERM handler runs, and whatever is still running is killed.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class Host:
         self._front: Front | None = None
 
     async def start(self, port: int) -> int:
-        """Start everything; returns the HTTP port. Raises AppFailed."""
+        """Start everything and return the HTTP port. Raises AppFailed."""
         await self._worker.start()
         extensions = self._settings.get("extensions", {})
         prefix = extensions.get("http", {}).get("routePrefix", "api")
@@ -49,12 +49,12 @@ class Host:
             timer = run_timer(self._worker, function, interval_seconds(function))
             self._tasks.append(asyncio.create_task(timer))
         await asyncio.sleep(0)
-        # What runs as long as the process does, such as the worker's HTTP server.
+        # Tasks that run as long as the process, such as the worker's HTTP server.
         self._standing = asyncio.all_tasks()
         return bound
 
     async def stop(self) -> None:
-        """Stop taking work, let what runs end within the grace time."""
+        """Stop taking work; let running invocations end within the grace time."""
         if self._front is not None:
             await self._front.stop()
         for task in self._tasks:
@@ -79,7 +79,7 @@ async def run(app_dir: Path, port: int) -> None:
     """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls."""
     host = Host(app_dir)
     bound = await host.start(port)
-    # After the worker has started: its HTTP server takes the signals for itself.
+    # Only once the worker has started: its HTTP server installs signal handlers of its own.
     workers_handler = signal.getsignal(signal.SIGTERM)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
@@ -89,7 +89,7 @@ async def run(app_dir: Path, port: int) -> None:
     await host.stop()
     if callable(workers_handler):
         workers_handler(signal.SIGTERM, None)
-        await asyncio.sleep(KILL_SECONDS)  # the worker ends this process before
+        await asyncio.sleep(KILL_SECONDS)  # normally the worker ends this process earlier
 
 
 def _admin_argument(

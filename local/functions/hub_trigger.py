@@ -1,8 +1,8 @@
-"""The Event Hub trigger: the SDK's consumer with blob checkpoints, and the real host's rules.
+"""The Event Hub trigger: the SDK's consumer with blob checkpoints, under the real host's rules.
 
-One invocation a partition at a time. A batch that fails is tried again by the function's retry
-policy, which holds its partition. When the retries have ended the batch is checkpointed all the
-same (the real host does so on purpose); when the host stops or dies it is not, and comes again.
+One invocation per partition at a time. A failed batch is retried under the function's retry policy,
+which holds its partition. When the retries are exhausted the batch is checkpointed anyway (the real
+host does so on purpose); when the host stops or dies it is not, and is delivered again.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from local.functions.messages import TypedData, bytes_values, json_value
 from local.functions.worker import Function, Worker
 
 CHECKPOINT_CONTAINER = "azure-webjobs-eventhub"
-# Ownership is taken over this soon after a host was killed; the real host's times are longer.
+# How soon ownership is taken over after a host was killed; longer on the real host.
 BALANCE_SECONDS = 1.0
 OWNERSHIP_SECONDS = 6.0
 RESTART_SECONDS = 1.0
@@ -42,14 +42,14 @@ class HubTrigger:
         self._prefetch = int(options.get("prefetchCount", 300))
 
     async def run(self) -> None:
-        """Receive until cancelled; a consumer that breaks is made anew."""
+        """Receive until cancelled; a consumer that fails is recreated."""
         while True:
             try:
                 await self._receive()
             except asyncio.CancelledError:
                 raise
             except Exception:
-                log.exception("event hub consumer broke; it starts again")
+                log.exception("event hub consumer failed; restarting it")
             await asyncio.sleep(RESTART_SECONDS)
 
     async def _receive(self) -> None:
@@ -116,7 +116,7 @@ def _metadata(partition: PartitionContext, events: Sequence[EventData]) -> Mappi
         "SystemPropertiesArray": json_value(system),
         "SequenceNumberArray": json_value(numbers),
         "OffsetArray": json_value(offsets),
-        # As the real host does: empty keys are skipped, so this can be shorter than the batch.
+        # As in the real host, empty keys are skipped, so this can be shorter than the batch.
         "PartitionKeyArray": json_value([key for key in texts if key]),
         "EnqueuedTimeUtcArray": json_value(times),
         "PropertiesArray": json_value([{} for _ in events]),
@@ -134,7 +134,7 @@ def _metadata(partition: PartitionContext, events: Sequence[EventData]) -> Mappi
 
 
 def _body(event: EventData) -> bytes:
-    """The data sections' bytes; a value or sequence body, which no sender of ours uses, as text."""
+    """The data sections' bytes; a value or sequence body, which the meter never sends, as text."""
     if event.body_type is AmqpMessageBodyType.DATA:
         return b"".join(cast(Iterable[bytes], event.body))
     return str(event.body).encode()
@@ -154,5 +154,5 @@ async def _ensure_container(connection_string: str) -> None:
 
 
 def _resolved(name: str) -> str:
-    """`%NAME%` stands for the setting NAME."""
+    """Resolve `%NAME%` to the setting NAME."""
     return os.environ[name.strip("%")] if name.startswith("%") else name

@@ -1,8 +1,8 @@
 """The messages between host and worker, as plain objects in place of protobuf's.
 
-The runtime builds them through an injected `protos` object and reads a few fields back; which ones
-was read off azure-functions-runtime 1.3.0. The field names are those of
-FunctionRpc.proto (azure-functions-language-worker-protobuf).
+The runtime builds them through an injected `protos` object and reads back a few fields, found by
+reading azure-functions-runtime 1.3.0. The field names are those of FunctionRpc.proto
+(azure-functions-language-worker-protobuf).
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any
 class Message(SimpleNamespace):
     """A message of any kind: its fields as attributes."""
 
-    # Constants the runtime reads from the classes of messages it builds or compares.
+    # Constants that the runtime reads from message classes that it builds or compares.
     Success = 1
     Failure = 0
     out = 1
@@ -69,6 +69,6 @@ def http_value(method: str, url: str, params: Mapping[str, str]) -> TypedData:
 
 
 def worker_request(kind: str, fields: Mapping[str, object], *, host: str = "") -> Message:
-    """A request to the worker, wrapped as the proxy worker hands it on."""
+    """A request to the worker, wrapped as by the proxy worker."""
     properties = {"host": host, "protos": Protos()}
     return Message(request=Message(**{kind: Message(**fields)}), properties=properties)

@@ -1,7 +1,7 @@
-"""Timer triggers: run every so many seconds, one run at a time.
+"""Timer triggers: run at a fixed interval, one run at a time.
 
 The real host runs a function at the times of its NCRONTAB schedule; here it runs as often, counted
-from the start. The outbox timer follows METER_OUTBOX_INTERVAL_SECONDS, so that tests need not wait.
+from the start. The outbox timer follows METER_OUTBOX_INTERVAL_SECONDS, which keeps tests short.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 def interval_seconds(function: Function) -> float:
-    """How long from one run to the next, by a schedule of the forms that the app uses."""
+    """The interval between two runs, for the forms of schedule that the app uses."""
     own = os.environ.get("METER_OUTBOX_INTERVAL_SECONDS")
     if function.name == "outbox" and own:
         return float(own)
@@ -26,7 +26,7 @@ def interval_seconds(function: Function) -> float:
 
 
 async def run_timer(worker: Worker, function: Function, interval_seconds: float) -> None:
-    """Run the function at every interval, until cancelled."""
+    """Run the function at this interval until cancelled."""
     while True:
         await asyncio.sleep(interval_seconds)
         invoked = await worker.invoke(function, timer_value())
@@ -35,6 +35,6 @@ async def run_timer(worker: Worker, function: Function, interval_seconds: float)
 
 
 def timer_value() -> TypedData:
-    """What a timer function gets."""
+    """The argument of a timer function."""
     schedule = {"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": False}
     return json_value(schedule)

@@ -1,4 +1,4 @@
-"""Drives the runtime in this process: start, index, load, invoke. It can be started once only."""
+"""Drives the runtime in this process: start, index, load, invoke. It can be started only once."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ class AppFailed(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """A function's retry policy; `most` is -1 for ever."""
+    """A function's retry policy; `most` is -1 for unlimited retries."""
 
     most: int
     first_seconds: float
@@ -35,7 +35,7 @@ class Retry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Function:
-    """An indexed function with its trigger's binding as the decorators wrote it."""
+    """An indexed function with its trigger's binding as declared by the decorators."""
 
     id: str
     name: str
@@ -96,7 +96,7 @@ class Worker:
         invocation_id: str | None = None,
         retry_count: int = 0,
     ) -> Invoked:
-        """Run a function and wait for its end."""
+        """Run a function to its end."""
         most = function.retry.most if function.retry else 0
         response = await runtime.invocation_request(
             worker_request(
@@ -119,7 +119,7 @@ class Worker:
 
 
 async def _wait_until_listening(uri: str) -> None:
-    """The runtime names its HTTP server's address before the server is up."""
+    """The runtime reports its HTTP server's address before the server listens."""
     address = urlsplit(uri)
     for _ in range(LISTEN_TRIES):
         try:

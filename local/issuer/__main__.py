@@ -9,9 +9,9 @@ from local.serving import serve
 
 
 def main() -> None:
-    """Parses the arguments, serves until SIGTERM or Ctrl-C, ends with exit code 0."""
+    """Parses the arguments, serves until SIGTERM or Ctrl-C, exits with 0."""
     parser = argparse.ArgumentParser(prog="python -m local.issuer", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 picks a free one")
     parser.add_argument("--state", type=Path, required=True, help="directory that keeps the keys")
     arguments = parser.parse_args()
     asyncio.run(serve(Issuer(arguments.state), arguments.port))

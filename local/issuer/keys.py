@@ -2,7 +2,7 @@
 
 The newest key signs. Older keys stay published until they are dropped, so that tokens signed before
 a rotation still verify. The stack's issuer and the command that mints tokens are two processes on
-one file: it is read again when it changed, replaced as a whole, and changed under a lock.
+one file: it is reread when it has changed, replaced as a whole, and changed under a lock.
 
 `keys.json`: `{"keys": [{"kid": str, "private_key_pem": str}, ...]}`, oldest first.
 """
@@ -52,11 +52,11 @@ class KeyRing:
 
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / "issuer" / "keys.json"
-        # One attribute, so that threads that read at once see a version with its own keys.
+        # One attribute, so that concurrent readers see a version together with its keys.
         self._cached: tuple[_FileVersion | None, tuple[SigningKey, ...]] = (None, ())
 
     def keys(self) -> tuple[SigningKey, ...]:
-        """All published keys, oldest first, as the file has them now; never empty."""
+        """All published keys, oldest first, as now in the file; never empty."""
         if _version_of(self._path) is None:
             with self._lock():
                 # Another process may have created it while this one waited for the lock.
@@ -70,7 +70,7 @@ class KeyRing:
         return keys
 
     def signing_key(self) -> SigningKey:
-        """The key that signs now: the newest."""
+        """The signing key: the newest."""
         return self.keys()[-1]
 
     def rotate(self) -> SigningKey:
@@ -110,7 +110,7 @@ class KeyRing:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             yield
         finally:
-            os.close(descriptor)  # which also gives the lock back
+            os.close(descriptor)  # which also releases the lock
 
 
 def _new_key() -> SigningKey:
@@ -123,7 +123,7 @@ def _version_of(path: Path) -> _FileVersion | None:
         stat = path.stat()
     except FileNotFoundError:
         return None
-    # The inode tells two replacements within one clock tick apart.
+    # The inode distinguishes two replacements within one clock tick.
     return stat.st_ino, stat.st_mtime_ns, stat.st_size
 
 

@@ -3,7 +3,7 @@
 | request | answer |
 |---|---|
 | `GET /.well-known/openid-configuration` | OpenID Discovery 1.0: issuer, keys, algorithms |
-| `GET /keys` | the JSON Web Key Set (RFC 7517), read again when the file changed |
+| `GET /keys` | the JSON Web Key Set (RFC 7517), reread when the file has changed |
 | `POST /rotate` | adds a signing key: `{"kid": ...}` |
 """
 
@@ -32,7 +32,7 @@ class Issuer:
         return f"http://{_HOST}:{self._port}"
 
     async def start(self, port: int = 0) -> int:
-        """Listens on a loopback port, a free one for 0, and returns the port."""
+        """Listens on a loopback port (0: a free one) and returns it."""
         # The first key is made before the port is announced, so that no caller waits for it.
         await asyncio.to_thread(self.ring.keys)
         app = web.Application()

@@ -1,8 +1,8 @@
 """Mints tokens shaped like Entra ID's v2 access tokens, including deliberately odd ones.
 
-A `claims` entry overrides or adds one claim. Its value is taken as JSON where it parses as JSON
-(`scp="a b"` and `exp=1` differ in type), as text where it does not, and `null` removes the claim.
-Nothing is validated: tests need tokens that a verifier has to refuse.
+A `claims` entry overrides or adds one claim. Its value is JSON if it parses as JSON (`scp="a b"` and
+`exp=1` differ in type), else text; `null` removes the claim. Nothing is validated: tests need tokens
+that a verifier has to refuse.
 """
 
 import json
@@ -54,7 +54,7 @@ def mint(
 
 
 def object_id(subject: str) -> str:
-    """The directory object id of a subject: always the same one for the same subject."""
+    """The directory object id of a subject, the same on every call."""
     return str(uuid.uuid5(_OBJECT_NAMESPACE, subject))
 
 

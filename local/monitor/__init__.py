@@ -1,1 +1,1 @@
-"""A stand-in of Azure Monitor's metrics API, for AOAI accounts only."""
+"""A stand-in for Azure Monitor's metrics API, for AOAI accounts only."""

@@ -8,19 +8,17 @@ from local.serving import serve
 
 
 def main() -> None:
-    """Parses the arguments, serves until SIGTERM or Ctrl-C, ends with exit code 0."""
+    """Parses the arguments, serves until SIGTERM or Ctrl-C, exits with 0."""
     parser = argparse.ArgumentParser(prog="python -m local.monitor", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
-    parser.add_argument(
-        "--token", help="the bearer token that callers need; without it nobody is asked"
-    )
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 picks a free one")
+    parser.add_argument("--token", help="bearer token required of callers (default: none required)")
     parser.add_argument(
         "--account",
         action="append",
         required=True,
         type=_account,
         metavar="RESOURCE_ID=SOURCE",
-        help="an account, and the URL of its stand-in or a JSON file of numbers; may be given again",
+        help="an account, and the URL of its stand-in or a JSON file of numbers; may be repeated",
     )
     arguments = parser.parse_args()
     stand_in = StandInMonitor(dict(arguments.account), token=arguments.token)

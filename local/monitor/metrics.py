@@ -1,9 +1,9 @@
 """Answers a metrics request as Azure Monitor answers it, or refuses it in Azure's words.
 
-| habit of Azure's | source |
+| Azure's behaviour | source |
 |---|---|
-| with a `$filter`, 10 series unless `top` says more | azure-mgmt-monitor, `metrics.list` |
-| dimension names in lower case; empty hours are there with 0 | Azure Monitor's REST walkthrough |
+| with a `$filter`, 10 series unless `top` is larger | azure-mgmt-monitor, `metrics.list` |
+| dimension names in lower case; empty hours are listed with 0 | Azure Monitor's REST walkthrough |
 | a range over 30 days is answered with its last 30 days | azure-sdk-for-python, issue 13547 |
 | metrics are kept for 93 days | the same, and Azure Monitor's metrics overview |
 """
@@ -23,7 +23,7 @@ _CLAUSE = re.compile(rf"\s*{_DIMENSION}\s+eq\s+'([^']*)'\s*", re.IGNORECASE)
 
 
 class Refused(Exception):
-    """The request is answered with a status and an error of Azure's shape."""
+    """The request is refused with a status and an error in Azure's shape."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is asked of one account. `deployments` None: all as one; empty: each by itself."""
+    """A query of one account. `deployments` None: all as one series; empty: one series per deployment."""
 
     names: tuple[str, ...]
     start: datetime
@@ -74,7 +74,7 @@ def parse_request(query: Mapping[str, str], now: datetime) -> Request:
 
 
 def answer(request: Request, numbers: Numbers, resource_id: str) -> dict[str, object]:
-    """The body of a good answer."""
+    """The body of a successful answer."""
     return {
         "cost": 0,
         "timespan": f"{_text(request.start)}/{_text(request.end)}",

@@ -1,6 +1,6 @@
-"""Where the stand-in's numbers come from: a stand-in account's own record, or a file.
+"""The source of the stand-in's numbers: a stand-in account's own record, or a file.
 
-A file is JSON: own deployment to hour to numbers, none of which is mandatory.
+A file is JSON: the account's deployment to hour to numbers, all of them optional.
 `{"gpt-4o": {"2026-11-22T07": {"prompt_tokens": 10, "completion_tokens": 5, "calls": 1}}}`
 """
 
@@ -14,12 +14,12 @@ import aiohttp
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
-# Own deployment, hour and metric to its sum.
+# From the account's deployment, hour and metric to the sum.
 type Numbers = Mapping[tuple[str, str, str], float]
 
 
 async def read_numbers(source: str) -> Numbers:
-    """The numbers of a stand-in account's URL, or of a file."""
+    """The numbers from a stand-in account's URL, or from a file."""
     if source.startswith("http://"):
         async with (
             aiohttp.ClientSession(timeout=_TIMEOUT) as session,
@@ -30,7 +30,7 @@ async def read_numbers(source: str) -> Numbers:
 
 
 def numbers_of_calls(calls: Iterable[Mapping[str, object]]) -> Numbers:
-    """What an account's record adds up to. A refused call is a request too, without tokens."""
+    """The sums of an account's record. A refused call counts as a request without tokens."""
     sums: defaultdict[tuple[str, str, str], float] = defaultdict(float)
     for call in calls:
         usage = call["usage"] or {}

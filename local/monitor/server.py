@@ -38,9 +38,9 @@ _REFUSALS = {
 
 
 class StandInMonitor:
-    """The metrics of some accounts: resource ids to where their numbers come from.
+    """The metrics of some accounts, by resource id.
 
-    With a `token` it wants that one as bearer.
+    With a `token`, requests must carry it as bearer token.
     """
 
     def __init__(self, sources: Mapping[str, str], *, token: str | None = None) -> None:
@@ -51,7 +51,7 @@ class StandInMonitor:
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int = 0) -> int:
-        """Listens on a loopback port, a free one for 0, and returns the port."""
+        """Listens on a loopback port (0: a free one) and returns it."""
         app = web.Application()
         app.router.add_get("/_requests", self._list_requests)
         app.router.add_post("/_faults", self._add_fault)
@@ -78,7 +78,7 @@ class StandInMonitor:
         )
         fault = self.faults.take(None, has_stream_options=False)
         if fault.hang:
-            await asyncio.Event().wait()  # until the caller leaves or the server stops
+            await asyncio.Event().wait()  # until the caller disconnects or the server stops
         if fault.reset:
             await reset_connection(request)
             return web.StreamResponse()
@@ -137,4 +137,4 @@ def _faulty(fault: Fault) -> Answer:
 
 
 def _unnoted(*, completed: bool) -> None:
-    """Metrics are not billed: nothing is noted of how an answer ended."""
+    """Metrics are not billed: the end of an answer is not recorded."""

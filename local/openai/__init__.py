@@ -1,1 +1,1 @@
-"""A stand-in for one Azure OpenAI account, with predictable usage and faults on request."""
+"""A stand-in for one Azure OpenAI account, with predictable usage and faults on demand."""

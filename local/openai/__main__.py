@@ -9,18 +9,20 @@ from local.serving import serve
 
 
 def main() -> None:
-    """Parses the arguments, serves until SIGTERM or Ctrl-C, ends with exit code 0."""
+    """Parses the arguments, serves until SIGTERM or Ctrl-C, exits with 0."""
     parser = argparse.ArgumentParser(prog="python -m local.openai", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 takes a free one")
-    parser.add_argument("--name", required=True, help="the account's name, sent as x-ms-region")
-    parser.add_argument("--record", type=Path, required=True, help="file of the calls (JSON lines)")
-    parser.add_argument("--key", help="the api-key that callers need; without it nobody is asked")
+    parser.add_argument("--port", type=int, default=0, help="loopback port; 0 picks a free one")
+    parser.add_argument("--name", required=True, help="name of the account, sent as x-ms-region")
+    parser.add_argument(
+        "--record", type=Path, required=True, help="file that records the calls, as JSON lines"
+    )
+    parser.add_argument("--key", help="api-key required of callers (default: none required)")
     parser.add_argument(
         "--deployment",
         action="append",
         type=_deployment,
         metavar="NAME=MODEL",
-        help="replaces the default deployments; may be given again",
+        help="replaces the default deployments; may be repeated",
     )
     arguments = parser.parse_args()
     deployments = dict(arguments.deployment or DEFAULT_DEPLOYMENTS)

@@ -1,9 +1,9 @@
-"""Decides how an account answers a request: refused as Azure refuses, struck by a fault, or well.
+"""Decides how an account answers a request: with Azure's refusal, with a fault, or with success.
 
 The order of the checks: key (401), address and api-version (404), body (400), deployment (404),
-operation, mandatory fields and the response to go on from (400). Only a call that passed them all
-takes a fault. A call by a response's id has no body to check, and takes its fault before the id is
-looked up.
+operation, mandatory fields and the previous response (400). Only a call that passes them all takes
+a fault. A call by a response's id has no body to check, and takes its fault before the id is looked
+up.
 """
 
 import hmac
@@ -42,7 +42,7 @@ from local.openai.images import image_answer
 from local.openai.stored import ResponseStore, wants_events
 from local.openai.streams import streamed_completion
 
-# Each entry may be given under any of its names; a refusal asks for the first.
+# Each entry may be given under any of its names; a refusal names the first.
 _MANDATORY: Mapping[Operation, tuple[tuple[str, ...], ...]] = {
     Operation.CHAT: (("messages",),),
     Operation.COMPLETIONS: (("prompt",),),
@@ -63,7 +63,7 @@ _BODILESS = (204, 304)  # RFC 9110 section 6.4.1: a body would be read as the ne
 class Inquiry:
     """A request as it arrived; header names are lower-case.
 
-    `form` is the body as a multipart form, None where it is none or a broken one.
+    `form` is the body as a multipart form; None if it is not one, or is malformed.
     """
 
     method: str
@@ -75,15 +75,15 @@ class Inquiry:
 
     @property
     def api_version(self) -> str | None:
-        """The version that classic addresses must name."""
+        """The api-version that classic addresses require."""
         return self.query.get("api-version")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ruling:
-    """How a request is answered, and what it turned out to ask for.
+    """How a request is answered, and the call that it asked for.
 
-    `answer` is None where none is given, because the call hangs or its connection is reset.
+    `answer` is None when the call hangs or its connection is reset.
     """
 
     answer: Answer | None
@@ -95,7 +95,7 @@ class Ruling:
 
 
 class Account:
-    """An account's deployments (name to model), its key, its responses, the faults that wait."""
+    """An account's deployments (name to model), its key, its responses and its queued faults."""
 
     def __init__(self, deployments: Mapping[str, str], key: str | None) -> None:
         self.faults = FaultQueue()
@@ -121,7 +121,7 @@ class Account:
             return True
         given = inquiry.headers.get("api-key", "")
         if not given and target is not None and target.is_v1:
-            # The plain OpenAI client, which v1 is for, sends its key as a bearer token.
+            # The plain OpenAI client, for which v1 is made, sends its key as a bearer token.
             given = inquiry.headers.get("authorization", "").removeprefix("Bearer ")
         return hmac.compare_digest(given.encode(), self._key.encode())
 
@@ -245,7 +245,7 @@ def _refuse_body(call: Call) -> Answer | None:
 def _strike(
     fault: Fault, operation: Operation | StoredOperation, make_answer: Callable[[], Answer]
 ) -> Answer | None:
-    """What a fault leaves of an answer, which is only made if it is given."""
+    """Apply a fault to an answer, which is built only if it is sent."""
     if fault.hang or fault.reset:
         return None
     answer = _faulty_answer(operation, fault) or make_answer()

@@ -1,4 +1,4 @@
-"""Builds complete answers: the bytes of a body, in the pieces in which it is written."""
+"""Builds complete answers: the bytes of a body, in the pieces that are written."""
 
 import base64
 import hashlib
@@ -20,7 +20,7 @@ _GZIP_WINDOW = 31  # zlib's number for the largest window inside a gzip header a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stamp:
-    """What differs between two equal calls: the answer's id and its time (Unix seconds)."""
+    """The parts that differ between two equal calls: the answer's id and its time (Unix seconds)."""
 
     identity: str
     created: int
@@ -28,9 +28,9 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A whole answer before its delivery; `usage` is what the account bills.
+    """A complete answer before its delivery; `usage` is what the account bills.
 
-    A stream is written piece by piece without saying how long it will be.
+    A stream is written piece by piece, without a content length.
     """
 
     status: int
@@ -42,12 +42,12 @@ class Answer:
 
 
 def encode(value: object) -> bytes:
-    """JSON as UTF-8 with nothing escaped that need not be."""
+    """JSON as UTF-8 with minimal escaping."""
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def event_stream(pieces: Iterable[bytes], usage: JsonObject | None) -> Answer:
-    """A stream of server-sent events, one piece a frame."""
+    """A stream of server-sent events, one piece per frame."""
     return Answer(
         status=200,
         pieces=tuple(pieces),
@@ -58,17 +58,17 @@ def event_stream(pieces: Iterable[bytes], usage: JsonObject | None) -> Answer:
 
 
 def event_frame(event: JsonObject) -> bytes:
-    """A frame that names its event and carries it."""
+    """A frame with an event name and the event's data."""
     return b"event: %b\n%b" % (str(event["type"]).encode(), data_frame(event))
 
 
 def data_frame(content: JsonObject) -> bytes:
-    """A frame without a name."""
+    """A frame without an event name."""
     return b"data: %b\n\n" % encode(content)
 
 
 def gzipped(answer: Answer) -> Answer:
-    """The same answer gzip-encoded; each piece can be read when it arrives."""
+    """The same answer gzip-encoded; each piece can be decoded when it arrives."""
     if not answer.pieces:
         return answer
     zipper = zlib.compressobj(wbits=_GZIP_WINDOW)
@@ -80,12 +80,12 @@ def gzipped(answer: Answer) -> Answer:
 
 
 def refuse(status: int, error: JsonObject) -> Answer:
-    """An answer that carries an error and bills nothing."""
+    """An error answer; it bills nothing."""
     return Answer(status=status, pieces=(encode(error),))
 
 
 def completion_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
-    """The JSON answer to a chat or a completion; `no_usage` leaves it out of the body only."""
+    """The JSON answer to a chat or a completion; `no_usage` omits the usage from the body only."""
     count = count_tokens(call.operation, call.body)
     return json_answer(
         _completion(call, count, stamp), usage_json(call.operation, count), no_usage=no_usage
@@ -93,19 +93,19 @@ def completion_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> An
 
 
 def embeddings_answer(call: Call, *, no_usage: bool = False) -> Answer:
-    """The vectors of each input, which depend on its text alone."""
+    """One vector per input, which depends on its text alone."""
     usage = usage_json(call.operation, count_tokens(call.operation, call.body))
     return json_answer(_embeddings(call), usage, no_usage=no_usage)
 
 
 def json_answer(content: JsonObject, usage: JsonObject | None, *, no_usage: bool) -> Answer:
-    """An answer in JSON that tells its usage, unless there is none or a fault hides it."""
+    """A JSON answer with its usage, unless there is none or a fault hides it."""
     shown = {} if usage is None or no_usage else {"usage": usage}
     return Answer(status=200, pieces=(encode(content | shown),), usage=usage)
 
 
 def models_answer(deployments: Mapping[str, str]) -> Answer:
-    """The list of models that the deployments serve."""
+    """The list of models behind the deployments."""
     models = [{"id": model, "object": "model"} for model in sorted(set(deployments.values()))]
     return Answer(status=200, pieces=(encode({"object": "list", "data": models}),))
 

@@ -1,8 +1,8 @@
-"""Answers audio: files listened to, and texts spoken as bytes that depend on the text.
+"""Answers audio calls: transcriptions of files, and speech as bytes that depend on the text.
 
-What was heard comes as JSON with its usage, as bare text without, or as events of which the last
-has the usage. Speech comes as bytes in several chunks without usage, or as events that end with it.
-The events of audio have no names and no `[DONE]`.
+A transcription is JSON with its usage, plain text without it, or events of which the last has the
+usage. Speech is bytes in several chunks without usage, or events that end with it. The events of
+audio have no names and no `[DONE]`.
 """
 
 import base64
@@ -34,7 +34,7 @@ _CHUNK_BYTES = 2048
 
 
 def transcript_answer(call: Call, *, no_usage: bool = False) -> Answer:
-    """What was heard in the file that a call sent."""
+    """The transcription of the file that a call sent."""
     count = count_transcript(call)
     words = answer_words(count.output_tokens)
     text = "".join(words)
@@ -59,7 +59,7 @@ def transcript_answer(call: Call, *, no_usage: bool = False) -> Answer:
 
 
 def speech_answer(call: Call, *, no_usage: bool = False) -> Answer:
-    """The text that a call sent, spoken."""
+    """The speech for the text that a call sent."""
     count = count_speech(call)
     usage = speech_usage(count)
     chunks = _audio(str(call.body.get("input")), count.chunks)

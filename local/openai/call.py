@@ -1,4 +1,4 @@
-"""What a request asks for: operation, deployment, version and body, read once at the edge."""
+"""The call in a request: operation, deployment, version and body, read once at the edge."""
 
 import json
 import re
@@ -34,7 +34,7 @@ class Operation(StrEnum):
 
 
 class StoredOperation(StrEnum):
-    """The operations on a response that is stored; they name no deployment and bill nothing."""
+    """The operations on a stored response; they name no deployment and bill nothing."""
 
     GET = "responses/get"
     DELETE = "responses/delete"
@@ -52,7 +52,7 @@ _STORED_OPERATIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """What the address says: an operation, and in classic paths the deployment."""
+    """The parsed address: an operation, and in classic paths the deployment."""
 
     operation: Operation
     deployment: str | None
@@ -61,7 +61,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredTarget:
-    """The address of a stored response and what is to be done with it."""
+    """The address of a stored response, and the operation on it."""
 
     operation: StoredOperation
     response_id: str
@@ -70,7 +70,7 @@ class StoredTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upload:
-    """A file in a form: the field's name and the size in bytes, which is all that counts."""
+    """A file in a form: the field's name and the size in bytes, which alone decides the usage."""
 
     name: str
     size: int
@@ -95,22 +95,22 @@ class Call:
 
     @property
     def has_stream_options(self) -> bool:
-        """True when the body names `stream_options`, whatever is in it."""
+        """True when the body has `stream_options`, of any value."""
         return "stream_options" in self.body
 
     @property
     def wants_usage_chunk(self) -> bool:
-        """True when a streamed chat or completion is to end with a usage chunk."""
+        """True when a streamed chat or completion must end with a usage chunk."""
         options = self.body.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
     def has(self, name: str) -> bool:
-        """True when the caller gave this field, as a value or as a file."""
+        """True when the caller sent this field, as a value or as a file."""
         return name in self.body or any(upload.name == name for upload in self.uploads)
 
 
 def parse_target(method: str, path: str) -> Target | StoredTarget | None:
-    """The target of a request line, or None where an account has nothing at that address."""
+    """The target of a request line, or None if an account has nothing at that address."""
     if found := _BY_ID.fullmatch(path):
         stored = _STORED_OPERATIONS.get((method, found["tail"]))
         if stored is None:
@@ -137,7 +137,7 @@ def parse_body(raw: bytes) -> JsonObject | None:
 
 
 def deployment_of(target: Target, body: Mapping[str, object]) -> str | None:
-    """The deployment's name: from the path where it has one, else the body's `model`."""
+    """The deployment's name: from the path if it has one, else the body's `model`."""
     if target.deployment is not None:
         return target.deployment
     named = body.get("model")

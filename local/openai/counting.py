@@ -1,31 +1,31 @@
-"""The rule by which the stand-in counts tokens, so that tests can predict every number.
+"""The stand-in's rule for counting tokens, by which tests can predict every number.
 
-A word is what `str.split()` yields; of content given as parts only the `text` of parts counts.
+A word is an item of `str.split()`; in content given as parts, only the `text` of parts counts.
 
 | operation | prompt tokens |
 |---|---|
-| chat | words of all message contents, plus 3 a message |
-| responses | the same; a text `input` is one message, `instructions` one more |
+| chat | words of all message contents, plus 3 per message |
+| responses | the same; a text `input` is one message, `instructions` are another |
 | completions, embeddings | words of all prompts or inputs; a token id counts as a word |
 
 Completion tokens of one choice: `max_completion_tokens`, `max_tokens` or `max_output_tokens` when
-given, else `5 + prompt_tokens % 11`. Half of them (rounded down) are reasoning tokens when the body
+given, else `5 + prompt_tokens % 11`. Half of them (rounded down) are reasoning tokens if the body
 has a `reasoning_effort` or `reasoning.effort`, else none. Every other completion token is one word
 of the answer. Each of `n` choices (of each prompt, for completions) costs the same. Cached tokens
 are `prompt_tokens // 4`; embeddings have neither cached nor completion tokens.
 
 Images: input text tokens are the words of `prompt`; each uploaded `image` (not the mask) is 200
-input image tokens. An image costs 272 output tokens of quality `low`, 4,160 of `high`, 1,056 of any
-other or none; so does each of `n` (at most 10). A stream carries one image and before it
-`partial_images` partial ones (default 1, at most 3) of 100 output tokens each. An image file has 32
-bytes a token. DALL-E models bill no tokens.
+input image tokens. Each of `n` images (at most 10) costs 272 output tokens in quality `low`, 4,160 in
+`high` and 1,056 in any other or none. A stream carries one image after `partial_images` partial ones
+(default 1, at most 3) of 100 output tokens each. An image file has 32 bytes per token. DALL-E models
+bill no tokens.
 
 Transcriptions and translations: the audio lasts `bytes // 32000 + 1` seconds. Input tokens are the
-words of `prompt` as text and 10 a second as audio; output tokens `5 + input_tokens % 11`, each a
-word of the answer. Whisper answers alike, but bills the seconds.
+words of `prompt` as text and 10 per second as audio; output tokens are `5 + input_tokens % 11`, each
+a word of the answer. Whisper's answers are the same, but it bills the seconds.
 
-Speech: input tokens are the words of `input` and `instructions`. The audio has 2 chunks and one
-more for each word of `input`, each of 2,048 bytes and 10 output tokens.
+Speech: input tokens are the words of `input` and `instructions`. The audio has 2 chunks plus one per
+word of `input`, each of 2,048 bytes and 10 output tokens.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,7 +43,7 @@ _WORDS = ("Every", "token", "größer", "日本", "counts", "once", "naïve", "�
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Count:
-    """The tokens of one call; `choices` answers of `words_per_choice` words each."""
+    """The tokens of one call, whose answer has `choices` of `words_per_choice` words each."""
 
     prompt_tokens: int
     cached_tokens: int
@@ -79,7 +79,7 @@ def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
 
 
 def prompt_words(operation: Operation, body: Mapping[str, object]) -> int:
-    """The words in all that the caller wrote for the model to read."""
+    """The words of all the caller's input to the model."""
     return word_count(_texts(operation, body))
 
 
@@ -89,13 +89,13 @@ def word_count(texts: Iterable[str]) -> int:
 
 
 def answer_words(number: int) -> list[str]:
-    """So many words of an answer; each but the first brings its leading space along."""
+    """The first `number` words of an answer; each but the first has a leading space."""
     words = (_WORDS[index % len(_WORDS)] for index in range(number))
     return [word if index == 0 else f" {word}" for index, word in enumerate(words)]
 
 
 def inputs_of(value: object) -> list[str]:
-    """A `prompt` or `input` as its separate texts; token ids become one word each."""
+    """A `prompt` or `input` as separate texts; each token id becomes a word."""
     if isinstance(value, str):
         return [value]
     if not isinstance(value, list):
@@ -157,7 +157,7 @@ def message_texts(messages: object) -> Iterator[str]:
 
 
 def positive(value: object) -> int | None:
-    """The value if it is a whole number above 0."""
+    """The value if it is an integer above 0."""
     is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
     return value if is_count and isinstance(value, int) else None
 

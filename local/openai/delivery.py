@@ -1,4 +1,4 @@
-"""Writes an answer to its caller, as whole or as damaged as a fault wants it."""
+"""Writes an answer to its caller, complete or damaged by a fault."""
 
 import asyncio
 import socket
@@ -16,7 +16,7 @@ _FLUSH_STEPS = 2000
 
 
 class Recorder(Protocol):
-    """Notes how the call ended; the last word counts."""
+    """Records how the call ended; the last call of it counts."""
 
     def __call__(self, *, completed: bool) -> None: ...
 
@@ -29,9 +29,9 @@ async def deliver(
     headers: Mapping[str, str],
     note: Recorder,
 ) -> web.StreamResponse:
-    """Sends the answer and notes its end before the last byte.
+    """Sends the answer and records its end before the last byte.
 
-    A caller that leaves cancels this coroutine or breaks its connection: noted, then raised again.
+    A caller's disconnect cancels this coroutine or breaks its connection: recorded, then reraised.
     """
     try:
         await asyncio.sleep(fault.delay_ms / 1000)
@@ -47,7 +47,7 @@ async def deliver(
 
 
 async def reset_connection(request: web.Request) -> None:
-    """Ends the connection with a TCP reset, after what was written has left this process."""
+    """Ends the connection with a TCP reset, after the written bytes have left this process."""
     transport = request.transport
     if transport is not None:
         assert isinstance(transport, asyncio.Transport)

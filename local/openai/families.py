@@ -1,4 +1,4 @@
-"""What a model can do: its family, told by its name, and the operations of each family."""
+"""The operations of a model: its family, recognised by its name, decides."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -7,7 +7,7 @@ from local.openai.call import Operation
 
 
 class Family(StrEnum):
-    """Models that answer the same operations in the same shapes."""
+    """Models with the same operations and the same answer shapes."""
 
     TEXT = "text"
     EMBEDDING = "embedding"
@@ -18,7 +18,7 @@ class Family(StrEnum):
     VOICE = "voice"
 
 
-# The first part that a name contains decides: gpt-4o-transcribe is no text model.
+# The first part that a name contains decides: gpt-4o-transcribe is not a text model.
 _BY_PART = (
     ("text-embedding", Family.EMBEDDING),
     ("gpt-image", Family.GPT_IMAGE),
@@ -41,7 +41,7 @@ _OPERATIONS: Mapping[Family, frozenset[Operation]] = {
 
 
 def family_of(model: str) -> Family:
-    """The family of a model; a name that says nothing else is a text model's."""
+    """The family of a model; text for unrecognised names."""
     return next((family for part, family in _BY_PART if part in model), Family.TEXT)
 
 

@@ -1,27 +1,27 @@
-"""Faults that tests queue for the calls to come, and which call gets which.
+"""Faults that tests queue for later calls, and the choice of a fault for a call.
 
 A fault is a JSON object; every key is optional:
 
 | key | effect |
 |---|---|
-| `count` | the number of calls it strikes (default 1); `null` strikes until faults are cleared |
+| `count` | the number of calls it strikes (default 1); `null`: all until faults are cleared |
 | `deployment` | strikes only calls to this deployment |
-| `status`, `body` | answered instead; a text body is sent as it is, anything else as JSON |
-| `headers` | added to the answer, whichever it is |
+| `status`, `body` | answered instead; a text body is sent unchanged, anything else as JSON |
+| `headers` | added to any answer |
 | `delay_ms` | wait before the first byte |
 | `hang` | never answers |
 | `reset` | the connection is reset before the first byte |
 | `cut_after_bytes` | the connection is reset after this many bytes of the body |
 | `chunk_delay_ms` | wait between two writes of a stream |
-| `split_bytes` | the body is written in pieces of this size, wherever that cuts a frame |
+| `split_bytes` | the body is written in pieces of this size, regardless of frames |
 | `gzip` | the body, whole or streamed, is gzip-encoded, whatever the caller accepts |
-| `no_usage` | the answer tells no usage (the record still does) |
+| `no_usage` | the answer has no usage (the record still does) |
 | `async_filter` | streams carry an asynchronous content filter's chunk |
 | `reject_stream_options` | strikes only calls with `stream_options`, with a 400 |
 
-The first fault in the queue that fits an accepted call strikes it; one call gets one fault. Calls
-refused for their key, address, deployment or body use none up. Calls by a response's id have no
-deployment; they are struck before the id is looked up.
+The first fault in the queue that matches an accepted call strikes it; a call gets at most one
+fault. Calls refused for their key, address, deployment or body use none up. Calls by a response's id
+have no deployment; they are struck before the id is looked up.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, fields, replace
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What goes wrong with a call; the default is that nothing does."""
+    """A fault of a call; by default none."""
 
     count: int | None = 1
     deployment: str | None = None
@@ -59,7 +59,7 @@ NO_FAULT = Fault()
 
 
 class FaultQueue:
-    """The faults still to strike, oldest first."""
+    """The queued faults, oldest first."""
 
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
@@ -69,11 +69,11 @@ class FaultQueue:
         self._waiting.append(fault)
 
     def clear(self) -> None:
-        """Forgets every fault."""
+        """Removes every fault."""
         self._waiting.clear()
 
     def take(self, deployment: str | None, *, has_stream_options: bool) -> Fault:
-        """The fault that strikes this call, used up once; NO_FAULT when none fits."""
+        """The fault that strikes this call, counted as used once; NO_FAULT when none matches."""
         for index, fault in enumerate(self._waiting):
             if fault.fits(deployment, has_stream_options=has_stream_options):
                 self._use_up(index, fault)

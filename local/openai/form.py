@@ -1,4 +1,4 @@
-"""Reads a multipart form into the fields and files that an operation asks for."""
+"""Reads a multipart form into the fields and files of an operation."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from local.openai.call import JsonObject, Upload
 
 _MULTIPART = "multipart/form-data"
-# A form has only texts where a JSON body has numbers and truth values.
+# A form has only texts where a JSON body has numbers and booleans.
 _JSON_FIELDS = frozenset({"n", "partial_images", "stream"})
 
 
@@ -25,14 +25,14 @@ class Form:
 
 
 def is_form(content_type: str) -> bool:
-    """True when a body says that it is a multipart form."""
+    """True when the content type is that of a multipart form."""
     return content_type.partition(";")[0].strip().lower() == _MULTIPART
 
 
 async def read_form(content_type: str, body: bytes) -> Form | None:
-    """The form in a body, or None where it is malformed or ends before its last boundary.
+    """The form in a body, or None if it is malformed or ends before its last boundary.
 
-    A name loses its `[]`, the mark of a list: one image and a list of one are the same.
+    A name loses its `[]`, the mark of a list: one image and a list of one are equal.
     """
     fields: JsonObject = {}
     uploads: list[Upload] = []

@@ -13,7 +13,7 @@ _LIMIT_TOKENS = 1_000_000
 def answer_headers(
     inquiry: Inquiry, ruling: Ruling, answer: Answer, *, request_id: str, region: str
 ) -> dict[str, str]:
-    """Azure's headers, with those of the call's fault in their place where both name one."""
+    """Azure's headers, overridden by those of the call's fault."""
     return {
         "content-type": answer.content_type,
         **({"content-encoding": "gzip"} if answer.is_gzipped else {}),

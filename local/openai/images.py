@@ -1,8 +1,8 @@
-"""Answers generations and edits of images: bytes that look like a PNG file and depend on the call.
+"""Answers image generations and edits: bytes that look like a PNG file and depend on the call.
 
-A gpt-image model gives the bytes in base64 and its usage; its streams end with the event that
-carries both, without `[DONE]`. A DALL-E model gives addresses (or base64 on request), no usage and
-no streams.
+A gpt-image model returns the bytes in base64 and its usage; its streams end with the event that
+carries both, without `[DONE]`. A DALL-E model returns URLs (or base64 on request), no usage and no
+streams.
 """
 
 import base64
@@ -18,7 +18,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def image_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
-    """The images that a call asks for, whole or streamed."""
+    """The requested images, whole or streamed."""
     if family_of(call.model) is Family.DALL_E:
         return _dall_e_answer(call, stamp)
     count = count_images(call, is_streamed=call.is_streaming)

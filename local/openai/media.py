@@ -1,4 +1,4 @@
-"""Counts images and audio, by the rule that counting.py writes down."""
+"""Counts images and audio by the rule in counting.py."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ _TOKENS_A_SPEECH_CHUNK = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageCount:
-    """What one image call costs: `images` whole ones and `partial_images` before them."""
+    """The cost of one image call: `images` complete ones after `partial_images` partial ones."""
 
     text_tokens: int
     uploaded_tokens: int
@@ -34,7 +34,7 @@ class ImageCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TranscriptCount:
-    """What listening to one file costs; each output token is a word."""
+    """The cost of transcribing one file; each output token is a word."""
 
     seconds: int
     text_tokens: int
@@ -44,7 +44,7 @@ class TranscriptCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechCount:
-    """What speaking one text costs, and into how many chunks of audio it goes."""
+    """The cost of speaking one text, and its number of audio chunks."""
 
     input_tokens: int
     output_tokens: int
@@ -82,7 +82,7 @@ def count_transcript(call: Call) -> TranscriptCount:
 
 
 def count_speech(call: Call) -> SpeechCount:
-    """Counts a text spoken by the rule."""
+    """Counts the speech for a text by the rule."""
     chunks = _SPEECH_CHUNKS + word_count(inputs_of(call.body.get("input")))
     return SpeechCount(
         input_tokens=prompt_words(call.operation, call.body),
@@ -103,7 +103,7 @@ def image_usage(count: ImageCount) -> JsonObject:
 
 
 def transcript_usage(count: TranscriptCount) -> JsonObject:
-    """The `usage` object of a model that bills what it hears by the token."""
+    """The `usage` object of a transcription model that bills tokens."""
     return {
         "type": "tokens",
         **_totals(count.text_tokens + count.audio_tokens, count.output_tokens),
@@ -115,12 +115,12 @@ def transcript_usage(count: TranscriptCount) -> JsonObject:
 
 
 def whisper_usage(count: TranscriptCount) -> JsonObject:
-    """The `usage` object of a model that bills what it hears by the second."""
+    """The `usage` object of a transcription model that bills seconds."""
     return {"type": "duration", "seconds": count.seconds}
 
 
 def speech_usage(count: SpeechCount) -> JsonObject:
-    """The `usage` object of a model that speaks."""
+    """The `usage` object of a speech model."""
     return _totals(count.input_tokens, count.output_tokens)
 
 

@@ -1,8 +1,8 @@
-"""The account's own record of every call that reached it: what Azure would put on the bill.
+"""The account's own record of every call that reached it: what Azure would bill.
 
-In memory and, where a file is named, as JSON lines. A line is written before the last byte of the
-answer, so whoever has seen an answer finds its call. When the end goes wrong after that, a second
-line with the same id corrects the first: the last line of an id counts.
+Kept in memory and, if a file is named, as JSON lines. A line is written before the last byte of the
+answer, so the call of a received answer is always in the record. When the end fails after that, a
+second line with the same id corrects the first: the last line of an id counts.
 """
 
 import json
@@ -15,10 +15,10 @@ from local.openai.call import JsonObject
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallRecord:
-    """One call; `id` is the answer's x-request-id, `status` None where no answer was given.
+    """One call; `id` is the answer's x-request-id, `status` is None without an answer.
 
-    `usage` is what the account computed, also for a caller that left before it was told.
-    `request_headers` are names without values, so that the record holds no secret.
+    `usage` is what the account computed, also for a caller that disconnected before receiving it.
+    `request_headers` are names without values, so the record holds no secret.
     """
 
     id: str
@@ -37,7 +37,7 @@ class CallRecord:
 
 
 class CallLog:
-    """The records in order of arrival; what the file holds already is read first."""
+    """The records in order of arrival; those already in the file are read first."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
@@ -72,7 +72,7 @@ def _read(path: Path) -> Iterator[CallRecord]:
     text = path.read_text(encoding="utf-8")
     whole, _, torn = text.rpartition("\n")
     if torn:
-        # A killed process leaves half a line; the next one must not be written behind it.
+        # A killed process leaves half a line; the next record must not be appended to it.
         path.write_text(f"{whole}\n" if whole else "", encoding="utf-8")
     for line in whole.splitlines():
         content = json.loads(line)

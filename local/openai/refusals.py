@@ -47,12 +47,12 @@ def wrong_key() -> JsonObject:
 
 
 def resource_not_found() -> JsonObject:
-    """404: nothing at this address, which is also what a missing api-version gets."""
+    """404: nothing at this address, or the api-version is missing."""
     return error_json("404", "Resource not found")
 
 
 def deployment_not_found() -> JsonObject:
-    """404: the address is right and the deployment is not there."""
+    """404: the address is right, but the deployment does not exist."""
     return error_json(
         "DeploymentNotFound",
         "The API deployment for this resource does not exist. If you created the deployment within "
@@ -61,7 +61,7 @@ def deployment_not_found() -> JsonObject:
 
 
 def operation_not_supported(operation: Operation, model: str) -> JsonObject:
-    """400: the deployment's model cannot do this operation."""
+    """400: the deployment's model does not support this operation."""
     return error_json(
         "OperationNotSupported",
         f"The {operation} operation does not work with the specified model, {model}. Please choose "
@@ -70,7 +70,7 @@ def operation_not_supported(operation: Operation, model: str) -> JsonObject:
 
 
 def unreadable_body() -> JsonObject:
-    """400: the body is no JSON object."""
+    """400: the body is not a JSON object."""
     return error_json(
         None,
         "We could not parse the JSON body of your request. The API expects a JSON payload.",
@@ -79,7 +79,7 @@ def unreadable_body() -> JsonObject:
 
 
 def unreadable_form() -> JsonObject:
-    """400: the body is no multipart form, or a broken one."""
+    """400: the body is not a well-formed multipart form."""
     return error_json(
         None,
         "We could not parse the multipart form of your request. The API expects a "
@@ -89,12 +89,12 @@ def unreadable_form() -> JsonObject:
 
 
 def response_not_found(response_id: str) -> JsonObject:
-    """404: no such response, or it was deleted, or it was not to be stored."""
+    """404: the response never existed, was deleted or was not stored."""
     return error_json(None, f"Response with id '{response_id}' not found.", kind=_INVALID)
 
 
 def previous_response_not_found(response_id: str) -> JsonObject:
-    """400: the response that a call goes on from is not there."""
+    """400: the previous response of a call does not exist."""
     return error_json(
         "previous_response_not_found",
         f"Previous response with id '{response_id}' not found.",
@@ -104,22 +104,22 @@ def previous_response_not_found(response_id: str) -> JsonObject:
 
 
 def not_in_background() -> JsonObject:
-    """400: only a response made in the background can be cancelled."""
+    """400: only a background response can be cancelled."""
     return error_json(None, "Cannot cancel a synchronous response.", kind=_INVALID)
 
 
 def not_streamable() -> JsonObject:
-    """400: a cancelled response has no events to send again."""
+    """400: a cancelled response has no events to stream again."""
     return error_json(None, "Cannot stream a cancelled response.", kind=_INVALID)
 
 
 def missing_field(name: str) -> JsonObject:
-    """400: a mandatory field of the operation is not there."""
+    """400: a mandatory field of the operation is missing."""
     return error_json(None, f"Missing required parameter: '{name}'.", kind=_INVALID)
 
 
 def stream_options_refused() -> JsonObject:
-    """400: what api-versions answer that do not know `stream_options`."""
+    """400: the answer of api-versions without `stream_options`."""
     return error_json(
         None,
         "Unrecognized request argument supplied: stream_options",
@@ -130,7 +130,7 @@ def stream_options_refused() -> JsonObject:
 def faulty(
     status: int, operation: Operation | StoredOperation, headers: Mapping[str, str]
 ) -> JsonObject:
-    """The body for a status that a fault asked for."""
+    """The body for the status of a fault."""
     if status == 429:
         seconds = headers.get("retry-after", "10")
         return error_json(

@@ -1,7 +1,7 @@
-"""Builds a Responses answer: its JSON at every stage, its events, the items that it was asked with.
+"""Builds a Responses answer: its JSON at every stage, its events, its input items.
 
-A word in the input decides how it ends: `INCOMPLETE` and `FAILSOON` end it as such, anything else
-completes it. Whichever the end, the usage is that of the whole answer. Events are named and
+A word in the input decides how it ends: `INCOMPLETE` ends it as incomplete, `FAILSOON` as failed,
+anything else as completed. In all cases the usage is that of the whole answer. Events are named and
 numbered, the last one carries the usage, and no `[DONE]` follows.
 """
 
@@ -18,7 +18,7 @@ _FAILED_WORD = "FAILSOON"
 
 
 class Status(StrEnum):
-    """How far a response is."""
+    """The status of a response."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
@@ -34,7 +34,7 @@ _WITH_USAGE = _WITH_TEXT | {Status.FAILED}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Response:
-    """A response: the call that asked for it, and how far it is."""
+    """A response: the call that created it, and its status."""
 
     call: Call
     stamp: Stamp
@@ -42,17 +42,17 @@ class Response:
 
     @property
     def id(self) -> str:
-        """The name by which it is asked for later."""
+        """The id under which it is stored."""
         return f"resp_{self.stamp.identity}"
 
     @property
     def is_background(self) -> bool:
-        """True when its caller did not want to wait for it."""
+        """True when its caller asked for it to run in the background."""
         return self.call.body.get("background") is True
 
     @property
     def usage(self) -> JsonObject:
-        """What the account bills for it, whatever becomes of it."""
+        """What the account bills for it, however it ends."""
         return usage_json(self.call.operation, count_tokens(self.call.operation, self.call.body))
 
     @property
@@ -71,7 +71,7 @@ def final_status(call: Call) -> Status:
 
 
 def response_json(response: Response, status: Status, *, no_usage: bool = False) -> JsonObject:
-    """The response as it looks at a stage: text only where it came to that, usage at the end."""
+    """The response's JSON at a stage: text once there is some, usage at the end."""
     body = response.call.body
     failure = {"code": "server_error", "message": "The model failed to generate a response."}
     is_cut_short = status is Status.INCOMPLETE
@@ -100,12 +100,12 @@ def response_json(response: Response, status: Status, *, no_usage: bool = False)
 
 
 def is_stored(call: Call) -> bool:
-    """True unless the caller wants the response forgotten at once."""
+    """True unless the caller sent `store: false`."""
     return call.body.get("store") is not False
 
 
 def event_frames(response: Response, *, no_usage: bool = False) -> list[bytes]:
-    """Every event of a response from its creation to its end."""
+    """Every event of a response, from creation to end."""
     events = _events(response, no_usage=no_usage)
     return [event_frame(event | {"sequence_number": at}) for at, event in enumerate(events)]
 

@@ -42,7 +42,7 @@ _MAX_BODY_BYTES = 64 * 1024 * 1024
 
 
 class StandIn:
-    """One account; `name` is what its answers give as `x-ms-region`, so tests see who answered."""
+    """One account; its answers carry `name` in `x-ms-region`, so tests can see which one answered."""
 
     def __init__(
         self,
@@ -57,14 +57,14 @@ class StandIn:
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int = 0) -> int:
-        """Listens on a loopback port, a free one for 0, and returns the port."""
+        """Listens on a loopback port (0: a free one) and returns it."""
         app = web.Application(client_max_size=_MAX_BODY_BYTES)
         app.router.add_get("/_calls", self._list_calls)
         app.router.add_delete("/_calls", self._clear_calls)
         app.router.add_post("/_faults", self._add_fault)
         app.router.add_delete("/_faults", self._clear_faults)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        # Cancellation tells a handler that sleeps or hangs that its caller has left.
+        # A handler that sleeps or hangs is cancelled when its caller disconnects.
         self._runner = web.AppRunner(
             app, access_log=None, shutdown_timeout=_SHUTDOWN_SECONDS, handler_cancellation=True
         )
@@ -158,6 +158,6 @@ def _record(inquiry: Inquiry, ruling: Ruling, request_id: str, now: datetime) ->
 
 async def _stay_silent(request: web.Request, fault: Fault) -> None:
     if fault.hang:
-        await asyncio.Event().wait()  # until the caller leaves or the server stops
+        await asyncio.Event().wait()  # until the caller disconnects or the server stops
     await asyncio.sleep(fault.delay_ms / 1000)
     await reset_connection(request)

@@ -1,15 +1,14 @@
-"""Keeps the responses of an account, and answers the calls that name one by its id.
+"""Stores the responses of an account, and answers calls by response id.
 
-Kept in memory only, and no more than 10,000 of them: the oldest is forgotten first. A response made
-in the background is queued until it is first looked at, and only then can it no longer be
-cancelled:
+They are kept in memory only, at most 10,000: the oldest is evicted first. A background response is
+queued until it is first fetched, and can be cancelled until then:
 
 | status | get | cancel | delete |
 |---|---|---|---|
-| queued | ends it: completed, incomplete or failed | cancelled | forgotten |
-| ended, in the background | as it is | as it is | forgotten |
-| ended, not in the background | as it is | 400 | forgotten |
-| cancelled | as it is; 400 for its events | as it is | forgotten |
+| queued | ends it: completed, incomplete or failed | cancelled | removed |
+| ended, in the background | unchanged | unchanged | removed |
+| ended, not in the background | unchanged | 400 | removed |
+| cancelled | unchanged; 400 for its events | unchanged | removed |
 """
 
 from collections.abc import Mapping
@@ -42,7 +41,7 @@ class ResponseStore:
         self._by_id: dict[str, Response] = {}
 
     def create(self, call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
-        """The answer to a call for a response, which is kept unless the call forbids it."""
+        """The answer to a call that creates a response, which is stored unless the call forbids it."""
         response = Response(call=call, stamp=stamp, status=final_status(call))
         if response.is_background and not call.is_streaming:
             response = replace(response, status=Status.QUEUED)
@@ -54,14 +53,14 @@ class ResponseStore:
         return Answer(status=200, pieces=(encode(content),), usage=response.usage)
 
     def missing_previous(self, call: Call) -> str | None:
-        """The id of the response that a call goes on from, if that one is not here."""
+        """The id of a call's previous response, if that is not stored here."""
         previous = call.body.get("previous_response_id")
         return None if previous is None or str(previous) in self._by_id else str(previous)
 
     def answer(
         self, target: StoredTarget, query: Mapping[str, str], *, no_usage: bool = False
     ) -> Answer:
-        """The answer to a call that names a response; 404 when it is not here."""
+        """The answer to a call by response id; 404 when it is not stored here."""
         response = self._by_id.get(target.response_id)
         if response is None:
             return refuse(404, refusals.response_not_found(target.response_id))
@@ -104,7 +103,7 @@ class ResponseStore:
 
 
 def wants_events(query: Mapping[str, str]) -> bool:
-    """True when a stored response is to be told as events."""
+    """True when a stored response is requested as events."""
     return query.get("stream") == "true"
 
 

@@ -1,9 +1,9 @@
 """Builds streamed chats and completions with the quirks of Azure's server-sent events.
 
-A first chunk with empty `choices`, `id` and `model` that carries the prompt's
-filter results; for each choice the role (chat only), one chunk a word, the finish; on request an
-asynchronous content filter's chunk, whose choice has no `delta`; the usage chunk only when
-`stream_options.include_usage` asks for it, and then `"usage": null` in every other one; `[DONE]`.
+A first chunk with empty `choices`, `id` and `model` that carries the prompt's filter results; for
+each choice the role (chat only), one chunk per word, the finish; on request an asynchronous content
+filter's chunk, whose choice has no `delta`; a usage chunk if `stream_options.include_usage` is set,
+and then `"usage": null` in every other chunk; `[DONE]`.
 """
 
 from collections.abc import Iterator
