@@ -1,4 +1,4 @@
-"""Sends encoded events to Event Hubs (azure-eventhub, aio), and again until they are acknowledged.
+"""`meter.ports.Hub` on Event Hubs (azure-eventhub, aio): sends events until they are acknowledged.
 
 Every event of a subject goes to one hub partition, in the order in which they were given. While one
 send is under way for a partition, the next batch gathers: calls that end within a few milliseconds
@@ -16,7 +16,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 from zlib import crc32
 
 from azure.eventhub import EventData
@@ -26,7 +25,7 @@ from azure.eventhub.exceptions import ClientClosedError, EventHubError
 
 from meter.adapters.partition_key import keys_by_partition
 from meter.errors import PublishFailed
-from meter.ports import Clock, Dice
+from meter.ports import MAX_SEND_BYTES, Clock, Dice
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
 FIRST_PAUSE_SECONDS = 0.05
@@ -36,7 +35,6 @@ SEND_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
-MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
 # Conditions that trying again within a second does not change, without what is before the colon.
 _FINAL_CONDITIONS = frozenset(
     {
@@ -48,17 +46,6 @@ _FINAL_CONDITIONS = frozenset(
 )
 
 log = logging.getLogger(__name__)
-
-
-class Hub(Protocol):
-    """Sends encoded events to the hub."""
-
-    async def send(self, subject: str, events: Sequence[bytes]) -> None:
-        """Return when the hub has acknowledged all of them, or none. Raises PublishFailed.
-
-        Together they are at most `MAX_SEND_BYTES`, or one event.
-        """
-        ...
 
 
 @dataclass(slots=True, kw_only=True)

@@ -114,13 +114,6 @@ class TablesRowStore:
             parts = await self._submit(what, content_type, body)
         return _outcome(what, parts, written=[*insert, *update], deleted=len(delete))
 
-    async def delete(self, table: str, partition: str, key: str) -> None:
-        """Delete a row; it may be gone already. Raises StorageUnavailable."""
-        try:
-            await self._client(table).delete_entity(partition, key)
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: delete", exc) from exc
-
     async def scan(
         self,
         table: str,

@@ -16,8 +16,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from meter.adapters.eventhub import Hub
-from meter.ports import Outbox
+from meter.ports import Hub, Outbox
 from meter.publishing.circuit import Admission, HubCircuit
 from meter.usage import UsageEvent, encode_event
 
