@@ -26,6 +26,7 @@ from azure.eventhub.exceptions import ClientClosedError, EventHubError
 from meter.adapters.partition_key import keys_by_partition
 from meter.errors import PublishFailed
 from meter.ports import MAX_SEND_BYTES, Clock, Dice
+from meter.publishing.circuit import backoff
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
 FIRST_PAUSE_SECONDS = 0.05
@@ -172,7 +173,7 @@ class EventHubSender:
             try:
                 await self.warm()
             except PublishFailed:
-                pause = self._pause_seconds(failures)
+                pause = backoff(failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._dice)
                 if self._clock.monotonic() + pause >= until:
                     raise
                 failures += 1
@@ -212,7 +213,7 @@ class EventHubSender:
     async def _retry_or_fail(
         self, lane: _Lane, batch: Sequence[_Waiting], refusal: _Refusal
     ) -> None:
-        pause = self._pause_seconds(lane.failures)
+        pause = backoff(lane.failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._dice)
         lane.failures += 1
         next_try = self._clock.monotonic() + pause
         again: list[_Waiting] = []
@@ -227,11 +228,6 @@ class EventHubSender:
         lane.waiting[:0] = again  # in front, so that a subject's events stay in order
         if lane.waiting:
             await asyncio.sleep(pause)
-
-    def _pause_seconds(self, failures: int) -> float:
-        """Twice as long after each failure, and anything from half of that, so that instances part."""
-        longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16), LONGEST_PAUSE_SECONDS)
-        return longest * (1 + self._dice.random()) / 2
 
 
 def _refusal(exc: Exception) -> _Refusal:
