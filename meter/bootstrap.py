@@ -30,7 +30,6 @@ from meter.adapters.tables import TablesRowStore
 from meter.adapters.tokenizer import token_counter
 from meter.adapters.upstream import AiohttpUpstream
 from meter.config.environment import (
-    InvalidSettings,
     event_hub_name,
     load_publish_settings,
     load_reconcile_settings,
@@ -47,6 +46,7 @@ from meter.config.values import (
     ReconcileSettings,
     Settings,
 )
+from meter.errors import InvalidSettings
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.relay import Drains, RelayTimes
 from meter.gateway.backend import ManagedIdentity

@@ -5,7 +5,6 @@ name backends, so it is for operators (`check-config`, the log) and not for `/re
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -22,33 +21,13 @@ from meter.config.values import (
     Settings,
     StorageSettings,
 )
-from meter.errors import ConfigError
+from meter.errors import InvalidSettings, Problem
 from meter.gateway.address import is_allowed_url
 from meter.gateway.caller.auth import TokenRules
 
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """What is wrong with one setting; `detail` says where, for operators only."""
-
-    setting: str
-    text: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.setting} {self.text}" + (f" ({self.detail})" if self.detail else "")
-
-
-class InvalidSettings(ConfigError):
-    """The settings cannot be used."""
-
-    def __init__(self, found: list[Problem]) -> None:
-        super().__init__([str(problem) for problem in found])
-        self.found = tuple(found)
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:

@@ -32,14 +32,6 @@ class Request:
     body: RequestBody
 
 
-class CallerGone(Exception):
-    """The caller closed its connection."""
-
-
-class AnswerCut(Exception):
-    """The connection must be broken off, so that the answer is not taken for a whole one."""
-
-
 class CallerSink(Protocol):
     """Where a streamed answer's bytes go."""
 

@@ -23,8 +23,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from meter.errors import TooLarge
-from meter.gateway.http import Answer, AnswerCut, CallerGone, Relay, StreamingAnswer
+from meter.errors import AnswerCut, CallerGone, TooLarge
+from meter.gateway.http import Answer, Relay, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 
 INVOCATION_HEADER = "x-ms-invocation-id"

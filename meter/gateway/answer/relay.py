@@ -18,11 +18,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, CallerGone, UpstreamBroken
 from meter.gateway.answer.estimate import Estimator, PromptTexts
 from meter.gateway.answer.follow import AnswerReader
 from meter.gateway.answer.usage import Reading
-from meter.gateway.http import AnswerCut, CallerGone, CallerSink
+from meter.gateway.http import CallerSink
 from meter.ports import UpstreamAnswer
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
