@@ -36,15 +36,12 @@ SEND_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
-# Conditions that trying again within a second does not change, without what is before the colon.
-_FINAL_CONDITIONS = frozenset(
-    {
-        *("unauthorized-access", "not-found", "not-allowed", "not-implemented", "invalid-field"),
-        *("decode-error", "link:message-size-exceeded", "resource-limit-exceeded"),
-        *("resource-deleted", "entity-disabled", "argument-error", "argument-out-of-range"),
-        "publisher-revoked-error",
-    }
-)
+# Errors that retrying will not fix, without the vendor's prefix.
+_DENIED = {"unauthorized-access", "not-allowed", "not-implemented", "publisher-revoked-error"}
+_GONE = {"not-found", "resource-deleted", "entity-disabled"}
+_INVALID = {"invalid-field", "decode-error", "argument-error", "argument-out-of-range"}
+_TOO_LARGE = {"link:message-size-exceeded", "resource-limit-exceeded"}
+_FINAL_CONDITIONS = _DENIED | _GONE | _INVALID | _TOO_LARGE
 
 log = logging.getLogger(__name__)
 
