@@ -61,11 +61,10 @@ class TableOutbox:
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """Store the events; one that is there already stays. Raises StorageUnavailable."""
-
-        def insert(hour: str, rows: Sequence[Row]) -> Awaitable[Written | Conflict]:
-            return self._store.write(OUTBOX_TABLE, hour, insert=rows, update=[])
-
-        await _write((_row_of(event) for event in events), insert)
+        await _write(
+            map(_row_of, events),
+            lambda hour, rows: self._store.write(OUTBOX_TABLE, hour, insert=rows, update=[]),
+        )
 
     async def backlog(self) -> Backlog:
         """What waits, counted up to `MAX_COUNTED`. Raises StorageUnavailable."""
@@ -127,11 +126,12 @@ class TableOutbox:
             by_subject.setdefault(row.subject, []).append(row)
         sends = (_send_in_order(hub, of_subject) for of_subject in by_subject.values())
         sent = [kept for part in await asyncio.gather(*sends) for kept in part]
-
-        def delete(hour: str, rows: Sequence[Row]) -> Awaitable[Written | Conflict]:
-            return self._store.write(OUTBOX_TABLE, hour, insert=[], update=[], delete=rows)
-
-        await _write(((kept.hour, kept.row) for kept in sent), delete)
+        await _write(
+            ((kept.hour, kept.row) for kept in sent),
+            lambda hour, rows: self._store.write(
+                OUTBOX_TABLE, hour, insert=[], update=[], delete=rows
+            ),
+        )
         return len(sent)
 
 

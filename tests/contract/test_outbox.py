@@ -11,11 +11,11 @@ import pytest
 from azure.data.tables.aio import TableServiceClient
 
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.bootstrap import build_aggregator
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Backlog, Conflict, Row, RowStore, Written
 from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
 from meter.usage import encode_event, new_event_id
+from meter.wiring.metering import build_aggregator
 from tests.contract.test_row_store import running_azurite
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
@@ -282,9 +282,7 @@ async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count
     again = await outbox.republish(hub)
 
     rows = MemoryRowStore()
-    aggregator = replace(
-        build_aggregator(cast(TablesRowStore, rows), RETENTION), clock=FakeClock(moment=NOW)
-    )
+    aggregator = replace(build_aggregator(rows, RETENTION), clock=FakeClock(moment=NOW))
     await aggregator.handle([raw_message(event) for _, event in hub.took])
     sums = [row async for _, row in rows.scan("UsageByMonth", **EVERYTHING)]
     assert (again, len(hub.took)) == (5 - after, 10 - after)
