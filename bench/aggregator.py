@@ -21,7 +21,6 @@ from azure.data.tables.aio import TableServiceClient
 from bench.load import cpu_seconds
 from bench.servers import SERVER_CORE, Ground
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.bootstrap import build_aggregator
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message
 from meter.ledger.keys import CALL_PREFIX
@@ -37,6 +36,7 @@ from meter.usage import (
     encode_event,
     new_event_id,
 )
+from meter.wiring.metering import build_aggregator
 
 SUBJECTS = 50
 BATCH = 1_000

@@ -6,7 +6,7 @@ import sys
 
 from meter.adapters.clock import SystemClock
 from meter.commands import adjust, check_config, deadletters, rebuild, reconcile, report
-from meter.errors import ConfigError, MonitorUnavailable, StorageUnavailable
+from meter.errors import InvalidSettings, MonitorUnavailable, StorageUnavailable
 from meter.ports import Clock
 
 
@@ -18,7 +18,7 @@ def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> i
     logging.getLogger("azure").setLevel(logging.ERROR)
     try:
         return int(options.run(options))
-    except ConfigError as exc:
+    except InvalidSettings as exc:
         for problem in exc.problems:
             print(f"error: {problem}", file=sys.stderr)
     except StorageUnavailable as exc:

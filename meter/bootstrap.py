@@ -1,70 +1,44 @@
-"""Wires the app together, once a process and on first use. Only here is the environment read.
+"""The app's life: its parts are built on first use, answer, report health, and are closed.
 
 Importing this module does nothing: the Functions host imports the app on every cold start and
-gives up on all of it if that fails. What cannot be built is answered with 503 and the reasons.
+drops the whole app if that fails. Without valid settings calls get 503, and `/readyz` the reasons.
 """
 
 import asyncio
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
-from typing import Protocol
 
-from azure.identity.aio import DefaultAzureCredential
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from meter.adapters.clients import build_producer, build_store
-from meter.adapters.clock import SystemClock, system_dice
-from meter.adapters.eventhub import EventHubSender
+from meter.adapters.clients import build_store
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
-from meter.adapters.identity import ConfiguredCredentials
-from meter.adapters.oidc import DiscoveryKeySource
-from meter.adapters.spool import FileSpool
 from meter.adapters.tables import TablesRowStore
-from meter.adapters.tokenizer import token_counter
-from meter.adapters.upstream import AiohttpUpstream
 from meter.config.environment import (
-    InvalidSettings,
     event_hub_name,
     load_publish_settings,
-    load_reconcile_settings,
     load_settings,
     load_storage_settings,
     shutdown_seconds,
 )
-from meter.config.values import (
-    Durability,
-    GatewaySettings,
-    PublishSettings,
-    ReconcileSettings,
-    Settings,
-)
-from meter.errors import TooLarge
-from meter.gateway.answer.estimate import Estimator
-from meter.gateway.answer.relay import Drains, Relays
-from meter.gateway.backend import ManagedIdentity
-from meter.gateway.balance.forward import Forwarder
-from meter.gateway.balance.pool import Pool
-from meter.gateway.caller.auth import TokenVerifier
-from meter.gateway.caller.jwks import KeyRing
-from meter.gateway.front_door import FrontDoor
+from meter.config.values import PublishSettings
+from meter.errors import InvalidSettings, TooLarge
 from meter.gateway.http import error_answer, internal_error, not_configured
 from meter.ledger.aggregator import Aggregator
-from meter.ledger.commit import Committer
-from meter.ledger.subjects import SubjectWriter
-from meter.ledger.view import ViewWriter
-from meter.publishing.circuit import HubCircuit
-from meter.publishing.outbox import TableOutbox
 from meter.publishing.readiness import readiness
-from meter.publishing.sink import PublishingSink
-from meter.upkeep.retention import Retention
-from meter.upkeep.sweep import Sweep
+from meter.wiring.gateway import Gateway, build_gateway
+from meter.wiring.metering import (
+    Publisher,
+    build_aggregator,
+    build_publisher,
+    build_retention,
+    build_sweep,
+)
 
 # Of the time in which the process must end: answers have the rest of it.
 CLOSING_SHARE = 0.4
@@ -72,55 +46,6 @@ CLOSING_SHARE = 0.4
 RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
 
 log = logging.getLogger(__name__)
-
-
-class _Closable(Protocol):
-    async def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Publisher:
-    """The ways out for usage events: one warm link to the hub, and the outbox."""
-
-    sender: EventHubSender
-    outbox: TableOutbox
-    store: TablesRowStore
-
-    async def close(self) -> None:
-        """Disconnect."""
-        await self.sender.close()
-        await self.store.close()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
-    """A front door with all it stands on."""
-
-    front_door: FrontDoor
-    keys: KeyRing
-    publisher: Publisher
-    sink: PublishingSink
-    settings: GatewaySettings
-    closables: tuple[_Closable, ...]
-
-    async def answer(self, request: Request) -> Response:
-        """Answer one call."""
-        limits = self.settings.requests
-        limited = gateway_request(request, limits)
-        try:
-            limited.check_headers(limits)
-        except TooLarge as exc:
-            return GatewayResponse(error_answer(exc))
-        return response_of(await self.front_door.handle(limited), self.front_door.detached)
-
-    async def close(self, seconds: float) -> None:
-        """End what is under way and publish it, in about that time."""
-        self.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
-        detached = self.front_door.detached
-        await detached.finish(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)
-        await self.sink.close(SINK_SHARE * seconds)
-        for closable in self.closables:
-            await closable.close()
 
 
 class App:
@@ -147,7 +72,7 @@ class App:
             log.error("settings_invalid problems=%s", "; ".join(exc.problems))
             return GatewayResponse(not_configured())
         try:
-            return await gateway.answer(request)
+            return await _answer(gateway, request)
         except Exception:
             # The last line: a fault of ours is answered in the shape callers can read.
             log.exception("call_failed_unexpectedly")
@@ -177,12 +102,12 @@ class App:
     async def sweep(self) -> int:
         """One run of the sweep timer: how many view rows it healed."""
         store, _ = self._storage()
-        return await Sweep(store=store, clock=SystemClock()).run()
+        return await build_sweep(store).run()
 
     async def drop_old_ledgers(self) -> list[str]:
         """One run of the retention timer: the tables it dropped."""
         store, retention = self._storage()
-        return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
+        return await build_retention(store, retention).run()
 
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published. Raises InvalidSettings."""
@@ -205,7 +130,7 @@ class App:
         """Publish what is pending and disconnect, in what is left of `METER_SHUTDOWN_SECONDS`."""
         seconds = shutdown_seconds(self._environment()) * CLOSING_SHARE
         if self._gateway is not None:
-            await self._gateway.close(seconds)
+            await _close(self._gateway, seconds)
         for closable in (self._publisher, self._store):
             if closable is not None:
                 await closable.close()
@@ -238,125 +163,20 @@ class App:
         return _health(found, status=200 if found["status"] == "ready" else 503)
 
 
-def current_settings() -> Settings:
-    """The settings in the environment. Raises InvalidSettings with every problem."""
-    return load_settings(os.environ)
-
-
-@asynccontextmanager
-async def open_store() -> AsyncIterator[TablesRowStore]:
-    """The tables the environment names, for commands. Raises InvalidSettings."""
-    store = build_store(load_storage_settings(os.environ))
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-def current_reconcile_settings() -> ReconcileSettings:
-    """What a reconciliation needs of the environment. Raises InvalidSettings."""
-    return load_reconcile_settings(os.environ)
-
-
-@asynccontextmanager
-async def open_aggregator() -> AsyncIterator[Aggregator]:
-    """An aggregator on the tables the environment names, for commands. Raises InvalidSettings."""
-    retention = load_storage_settings(os.environ).retention
-    async with open_store() as store:
-        yield build_aggregator(store, retention)
-
-
-def build_publisher(settings: PublishSettings) -> Publisher:
-    """Wire the ways out for usage events. Must be called in the event loop they will live in."""
-    clock, store = SystemClock(), build_store(settings.storage)
-    sender = EventHubSender(
-        build_producer(settings.hub),
-        clock=clock,
-        dice=system_dice(),
-        patience_seconds=settings.timeout_seconds,
-    )
-    return Publisher(sender=sender, outbox=TableOutbox(store, clock), store=store)
-
-
-def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
-    """Wire a front door. Must be called in the event loop it will live in."""
-    gateway = settings.gateway
-    clock = SystemClock()
-    dice = system_dice()
-    identity = DefaultAzureCredential() if _needs_identity(settings) else None
-    sink = PublishingSink(
-        publisher.sender,
-        publisher.outbox,
-        HubCircuit(clock, dice),
-        acknowledge_timeout_seconds=gateway.publish_timeout_seconds,
-        waits_for_acknowledgement=gateway.durability is Durability.ACKNOWLEDGED,
-    )
-    upstream = AiohttpUpstream(
-        connect_timeout_seconds=gateway.connect_timeout_seconds,
-        idle_timeout_seconds=gateway.idle_timeout_seconds,
-    )
-    keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
-    front_door = FrontDoor(
-        verifier=TokenVerifier(gateway.rules, keys, clock),
-        forwarder=Forwarder(
-            pool=Pool(gateway.backends, clock, dice),
-            upstream=upstream,
-            credentials=ConfiguredCredentials(gateway.auth, identity),
-            clock=clock,
-            limits=gateway.forwarding,
-        ),
-        sink=sink,
-        clock=clock,
-        dice=dice,
-        relays=Relays(
-            times=gateway.times,
-            drains=Drains(gateway.drains),
-            estimator=Estimator(token_counter()),
-            max_frame_bytes=gateway.max_frame_bytes,
-        ),
-        limits=gateway.calls,
-        new_spool=FileSpool,
-        source=gateway.source,
-        exposes_backend=gateway.exposes_backend,
-    )
-    identities = () if identity is None else (identity,)
-    return Gateway(
-        front_door=front_door,
-        keys=keys,
-        publisher=publisher,
-        sink=sink,
-        settings=gateway,
-        closables=(upstream, *identities),
-    )
-
-
-def build_aggregator(store: TablesRowStore, retention: timedelta) -> Aggregator:
-    """Wire an aggregator on a store."""
-    return Aggregator(
-        store=store,
-        clock=SystemClock(),
-        retention=retention,
-        committer=Committer(store),
-        views=ViewWriter(store),
-        subjects=SubjectWriter(store),
-    )
-
-
-class _AsgiApp:
+def _asgi(app: App) -> ASGIApp:
     """The front door without a Functions host, for containers and benchmarks."""
 
-    def __init__(self) -> None:
-        self._app = App()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await live(receive, send, start=self._app.warm, close=self._app.close)
+            await live(receive, send, start=app.warm, close=app.close)
         elif scope["type"] == "http":
-            response = await self._app.answer(Request(scope, receive))
+            response = await app.answer(Request(scope, receive))
             await response(scope, receive, send)
 
+    return run
 
-asgi_app: ASGIApp = _AsgiApp()
+
+asgi_app = _asgi(App())
 
 
 async def _warm(gateway: Gateway) -> None:
@@ -371,8 +191,24 @@ async def _warm(gateway: Gateway) -> None:
             log.warning("not_warm_yet reason=%s", result)
 
 
-def _needs_identity(settings: Settings) -> bool:
-    return any(isinstance(auth, ManagedIdentity) for auth in settings.gateway.auth.values())
+async def _answer(gateway: Gateway, request: Request) -> Response:
+    limits = gateway.settings.requests
+    limited = gateway_request(request, limits)
+    try:
+        limited.check_headers(limits)
+    except TooLarge as exc:
+        return GatewayResponse(error_answer(exc))
+    return response_of(await gateway.front_door.handle(limited), gateway.front_door.detached)
+
+
+async def _close(gateway: Gateway, seconds: float) -> None:
+    """End the calls under way and publish their events, in about that time."""
+    gateway.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
+    detached = gateway.front_door.detached
+    await detached.finish(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)
+    await gateway.sink.close(SINK_SHARE * seconds)
+    await gateway.upstream.close()
+    await gateway.credentials.close()
 
 
 def _health(body: Mapping[str, object], *, status: int = 200) -> Response:

@@ -1,15 +1,17 @@
 """The exceptions that cross a port or reach an entry point.
 
 MeterError
-  ConfigError            settings are missing or invalid; carries every problem found
+  InvalidSettings        settings are missing or invalid; carries every problem found
   CallerError            the call is answered with an error before any backend is tried
     Unauthenticated        401
     Forbidden              403
     NotServed              404: unknown path, operation or deployment
     BadRequest             400
-    MethodNotAllowed       405, with the methods that are
-    TooLarge               413, 431; 408 or 400 for a body that does not come whole
+    MethodNotAllowed       405, with the methods that are allowed
+    TooLarge               413, 431; 408 or 400 for a body that does not arrive whole
     Overloaded             429 or 503 with a wait
+  CallerGone             the caller closed its connection
+  AnswerCut              the connection must be broken off before the answer's end
   UpstreamError          a backend gave no usable answer
     UpstreamUnreachable    no connection
     UpstreamTimeout        no first byte in time
@@ -22,18 +24,32 @@ MeterError
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 
 class MeterError(Exception):
     """Base of everything this package raises on purpose."""
 
 
-class ConfigError(MeterError):
-    """Settings are missing or invalid; `problems` names every one of them."""
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is wrong with one setting; `detail` says where, for operators only."""
 
-    def __init__(self, problems: Sequence[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+    setting: str
+    text: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.setting} {self.text}" + (f" ({self.detail})" if self.detail else "")
+
+
+class InvalidSettings(MeterError):
+    """Settings are missing or invalid; `found` has every problem, `problems` their texts."""
+
+    def __init__(self, found: Sequence[Problem]) -> None:
+        self.found = tuple(found)
+        self.problems = tuple(map(str, found))
+        super().__init__("; ".join(self.problems))
 
 
 class CallerError(MeterError):
@@ -104,6 +120,14 @@ class Overloaded(CallerError):
     ) -> None:
         super().__init__(message, status=status, code=str(status) if status else None)
         self.retry_after_seconds = retry_after_seconds
+
+
+class CallerGone(MeterError):
+    """The caller closed its connection."""
+
+
+class AnswerCut(MeterError):
+    """The connection must be broken off, so that the answer is not taken for a complete one."""
 
 
 class UpstreamError(MeterError):

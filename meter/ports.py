@@ -7,6 +7,9 @@ from typing import Protocol
 
 from meter.usage import UsageEvent
 
+MAX_TRANSACTION_ROWS = 100
+MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
+
 type Headers = tuple[tuple[str, str], ...]
 
 
@@ -176,7 +179,7 @@ class RowStore(Protocol):
         delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """Apply all or nothing: insert rows that must not exist, merge or delete rows whose etag
-        must match."""
+        must match. At most `MAX_TRANSACTION_ROWS` together."""
         ...
 
     def scan(
@@ -187,11 +190,12 @@ class RowStore(Protocol):
         last_partition: str,
         first_key: str | None = None,
         last_key: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
         """Rows of a range of partitions, both included, in key order, as (partition, row).
 
-        With keys only rows from `first_key` to `last_key`, both included, of each partition; of
-        one partition that reads no others.
+        With keys, only rows from `first_key` to `last_key`, both included, of each partition; with
+        a single partition no other rows are read. With `columns`, only those columns.
         """
         ...
 
@@ -208,8 +212,27 @@ class Tables(Protocol):
         ...
 
 
+class Hub(Protocol):
+    """Sends encoded events to the hub."""
+
+    async def send(self, subject: str, events: Sequence[bytes]) -> None:
+        """Return when the hub has acknowledged all of them, or none. Raises PublishFailed.
+
+        Together they are at most `MAX_SEND_BYTES`, or a single event.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What waits in the outbox: how many events, and the age of the oldest call."""
+
+    events: int
+    oldest_seconds: float
+
+
 class Outbox(Protocol):
-    """Keeps encoded events that the hub did not take, until they are published."""
+    """Keeps events that the hub did not acknowledge, until they are published."""
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """Store the events. Raises StorageUnavailable."""

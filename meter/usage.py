@@ -12,7 +12,6 @@ from enum import StrEnum
 from uuid import UUID
 
 EVENT_TYPE = "aoai.meter.usage.v1"
-SINGLE_CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
 MAX_EVENT_BYTES = 32_768

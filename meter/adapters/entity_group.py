@@ -14,9 +14,8 @@ from datetime import UTC, datetime
 from math import isinf, isnan
 from urllib.parse import quote
 
-from meter.ports import Row
+from meter.ports import MAX_TRANSACTION_ROWS, Row
 
-MAX_ROWS = 100
 INT64 = range(-(2**63), 2**63)
 
 _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
@@ -62,8 +61,8 @@ def encode(
     ValueError for what the service could not hold, and TypeError for values of a type it has not.
     """
     count = len(insert) + len(update) + len(delete)
-    if not 0 < count <= MAX_ROWS:
-        raise ValueError(f"a transaction has 1 to {MAX_ROWS} rows, got {count}")
+    if not 0 < count <= MAX_TRANSACTION_ROWS:
+        raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ROWS} rows, got {count}")
     place = f"{account_url}/{quote(table, safe='')}"
     at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
     requests = [

@@ -1,4 +1,4 @@
-"""Sends encoded events to Event Hubs (azure-eventhub, aio), and again until they are acknowledged.
+"""`meter.ports.Hub` on Event Hubs (azure-eventhub, aio): sends events until they are acknowledged.
 
 Every event of a subject goes to one hub partition, in the order in which they were given. While one
 send is under way for a partition, the next batch gathers: calls that end within a few milliseconds
@@ -16,7 +16,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Protocol
 from zlib import crc32
 
 from azure.eventhub import EventData
@@ -26,7 +25,8 @@ from azure.eventhub.exceptions import ClientClosedError, EventHubError
 
 from meter.adapters.partition_key import keys_by_partition
 from meter.errors import PublishFailed
-from meter.ports import Clock, Dice
+from meter.ports import MAX_SEND_BYTES, Clock, Dice
+from meter.publishing.circuit import backoff
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
 FIRST_PAUSE_SECONDS = 0.05
@@ -36,29 +36,14 @@ SEND_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
-MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
-# Conditions that trying again within a second does not change, without what is before the colon.
-_FINAL_CONDITIONS = frozenset(
-    {
-        *("unauthorized-access", "not-found", "not-allowed", "not-implemented", "invalid-field"),
-        *("decode-error", "link:message-size-exceeded", "resource-limit-exceeded"),
-        *("resource-deleted", "entity-disabled", "argument-error", "argument-out-of-range"),
-        "publisher-revoked-error",
-    }
-)
+# Errors that retrying will not fix, without the vendor's prefix.
+_DENIED = {"unauthorized-access", "not-allowed", "not-implemented", "publisher-revoked-error"}
+_GONE = {"not-found", "resource-deleted", "entity-disabled"}
+_INVALID = {"invalid-field", "decode-error", "argument-error", "argument-out-of-range"}
+_TOO_LARGE = {"link:message-size-exceeded", "resource-limit-exceeded"}
+_FINAL_CONDITIONS = _DENIED | _GONE | _INVALID | _TOO_LARGE
 
 log = logging.getLogger(__name__)
-
-
-class Hub(Protocol):
-    """Sends encoded events to the hub."""
-
-    async def send(self, subject: str, events: Sequence[bytes]) -> None:
-        """Return when the hub has acknowledged all of them, or none. Raises PublishFailed.
-
-        Together they are at most `MAX_SEND_BYTES`, or one event.
-        """
-        ...
 
 
 @dataclass(slots=True, kw_only=True)
@@ -185,7 +170,7 @@ class EventHubSender:
             try:
                 await self.warm()
             except PublishFailed:
-                pause = self._pause_seconds(failures)
+                pause = backoff(failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._dice)
                 if self._clock.monotonic() + pause >= until:
                     raise
                 failures += 1
@@ -225,7 +210,7 @@ class EventHubSender:
     async def _retry_or_fail(
         self, lane: _Lane, batch: Sequence[_Waiting], refusal: _Refusal
     ) -> None:
-        pause = self._pause_seconds(lane.failures)
+        pause = backoff(lane.failures, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._dice)
         lane.failures += 1
         next_try = self._clock.monotonic() + pause
         again: list[_Waiting] = []
@@ -240,11 +225,6 @@ class EventHubSender:
         lane.waiting[:0] = again  # in front, so that a subject's events stay in order
         if lane.waiting:
             await asyncio.sleep(pause)
-
-    def _pause_seconds(self, failures: int) -> float:
-        """Twice as long after each failure, and anything from half of that, so that instances part."""
-        longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 16), LONGEST_PAUSE_SECONDS)
-        return longest * (1 + self._dice.random()) / 2
 
 
 def _refusal(exc: Exception) -> _Refusal:

@@ -7,7 +7,8 @@ own, see decision 0018.
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -42,11 +43,8 @@ _CONFLICTS = frozenset(
         "InvalidDuplicateRow",
     }
 )
-# The last three are what the SDK lets through when an answer is not what it can read.
-_FAULTS = (
-    *(AzureError, aiohttp.ClientError, TimeoutError, OSError),
-    *(ValueError, AttributeError, zlib.error),
-)
+# The last three are what the SDK lets through when it cannot read an answer.
+_FAULTS = (AzureError, aiohttp.ClientError, OSError, ValueError, AttributeError, zlib.error)
 
 
 class TablesRowStore:
@@ -63,12 +61,10 @@ class TablesRowStore:
         await self._service.close()
 
     async def ping(self) -> None:
-        """Ask the service for anything at all. Raises StorageUnavailable."""
-        try:
+        """Send the cheapest request there is. Raises StorageUnavailable."""
+        with _translated("list tables"):
             async for _ in self._service.list_tables(results_per_page=1):
                 return
-        except _FAULTS as exc:
-            raise _unavailable("list tables", exc) from exc
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
         """Those of the rows that exist: point reads, since other filters scan the partition."""
@@ -77,18 +73,16 @@ class TablesRowStore:
 
     async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
         """The row keys from `first` to `last`, both included."""
-        pages = self._client(table).query_entities(
-            "PartitionKey eq @partition and RowKey ge @first and RowKey le @last",
-            parameters={"partition": partition, "first": first, "last": last},
-            select=["RowKey"],
+        rows = self.scan(
+            table,
+            first_partition=partition,
+            last_partition=partition,
+            first_key=first,
+            last_key=last,
+            columns=(),
         )
         async with self._reads:
-            try:
-                return {entity["RowKey"] async for entity in pages}
-            except ResourceNotFoundError:
-                return set()  # the table is not made yet
-            except _FAULTS as exc:
-                raise _unavailable(f"{table}: query", exc) from exc
+            return {row.key async for _, row in rows}
 
     async def write(
         self,
@@ -102,24 +96,15 @@ class TablesRowStore:
         """One entity-group transaction."""
         what = f"{table}: write"
         rows = {"insert": insert, "update": update, "delete": delete}
-        try:
+        with _translated(what):
             content_type, body = encode(
                 self._service.url, table, partition, **rows, transaction=str(uuid4())
             )
-        except ValueError as exc:
-            raise _unavailable(what, exc) from exc
         parts = await self._submit(what, content_type, body)
         if (failed := _failed(parts)) and failed.error_code == "TableNotFound":
             await self._create(table)
             parts = await self._submit(what, content_type, body)
         return _outcome(what, parts, written=[*insert, *update], deleted=len(delete))
-
-    async def delete(self, table: str, partition: str, key: str) -> None:
-        """Delete a row; it may be gone already. Raises StorageUnavailable."""
-        try:
-            await self._client(table).delete_entity(partition, key)
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: delete", exc) from exc
 
     async def scan(
         self,
@@ -143,37 +128,27 @@ class TablesRowStore:
             parameters={name: value for name, value in bounds.items() if value is not None},
             select=None if columns is None else ["PartitionKey", "RowKey", *columns],
         )
-        try:
+        # A table that does not exist yet has no rows.
+        with _translated(f"{table}: query"), suppress(ResourceNotFoundError):
             async for entity in pages:
                 yield entity["PartitionKey"], _row(entity)
-        except ResourceNotFoundError:
-            return  # the table is not made yet
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: query", exc) from exc
 
     async def names(self, prefix: str) -> list[str]:
         """The tables whose names begin so, in order."""
-        try:
+        with _translated("list tables"):
             tables = [table.name async for table in self._service.list_tables()]
-        except _FAULTS as exc:
-            raise _unavailable("list tables", exc) from exc
         return sorted(name for name in tables if name.startswith(prefix))
 
     async def drop(self, table: str) -> None:
         """Delete a table with all its rows; it may be gone already."""
-        try:
+        with _translated(f"{table}: drop"):
             await self._service.delete_table(table)
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: drop", exc) from exc
 
     async def _get(self, table: str, partition: str, key: str) -> Row | None:
         async with self._reads:
-            try:
+            with _translated(f"{table}: read"), suppress(ResourceNotFoundError):
                 return _row(await self._client(table).get_entity(partition, key))
-            except ResourceNotFoundError:
-                return None
-            except _FAULTS as exc:
-                raise _unavailable(f"{table}: read", exc) from exc
+            return None
 
     async def _submit(self, what: str, content_type: str, body: bytes) -> list[Part]:
         request = HttpRequest(
@@ -188,21 +163,17 @@ class TablesRowStore:
             },
             content=body,
         )
-        try:
+        with _translated(what):
             answer = await self._send(request, stream=True)
             content, kind = await answer.read(), answer.headers.get("Content-Type", "")
             if answer.status_code == ACCEPTED:
                 return decode(kind, content)
-        except _FAULTS as exc:
-            raise _unavailable(what, exc) from exc
         code = error_code(answer.headers.get("x-ms-error-code"), content.decode(errors="replace"))
         raise _failure(f"{what}: refused", answer.status_code, code)
 
     async def _create(self, table: str) -> None:
-        try:
+        with _translated(f"{table}: create"):
             await self._service.create_table_if_not_exists(table)
-        except _FAULTS as exc:
-            raise _unavailable(f"{table}: create", exc) from exc
 
     def _client(self, table: str) -> TableClient:
         if table not in self._clients:
@@ -250,9 +221,14 @@ def _row(entity: Mapping[str, object]) -> Row:
     return Row(key=str(entity["RowKey"]), columns=columns, etag=metadata.get("etag"))
 
 
-def _unavailable(what: str, exc: Exception) -> StorageUnavailable:
-    status = exc.status_code if isinstance(exc, HttpResponseError) else None
-    return _failure(f"{what}: {type(exc).__name__}", status, _error_code(exc))
+@contextmanager
+def _translated(what: str) -> Iterator[None]:
+    """Raise StorageUnavailable for the faults of the SDK and its transport."""
+    try:
+        yield
+    except _FAULTS as exc:
+        status = exc.status_code if isinstance(exc, HttpResponseError) else None
+        raise _failure(f"{what}: {type(exc).__name__}", status, _error_code(exc)) from exc
 
 
 def _failure(what: str, status: int | None, code: str | None) -> StorageUnavailable:

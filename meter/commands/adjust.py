@@ -7,7 +7,6 @@ from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from meter import bootstrap
 from meter.adapters.clock import system_dice
 from meter.adjustment import Adjustment, encode_adjustment
 from meter.ledger.aggregator import BatchReport
@@ -15,6 +14,7 @@ from meter.ledger.decode import Message
 from meter.terminal import printable
 from meter.upkeep.adjust import find_call, make_adjustment, moment_of
 from meter.usage import TokenUsage, format_time, new_event_id
+from meter.wiring.metering import open_aggregator
 
 _COUNTS = (
     "prompt_tokens",
@@ -67,7 +67,7 @@ async def _adjust(
     parser: argparse.ArgumentParser, options: argparse.Namespace, usage: TokenUsage
 ) -> int:
     now = options.clock.now()
-    async with bootstrap.open_aggregator() as aggregator:
+    async with open_aggregator() as aggregator:
         call = await find_call(aggregator.store, options.subject, options.call)
         if call is None:
             text = f"no call {options.call} of subject {options.subject!r} is counted"

@@ -2,7 +2,7 @@
 
 import argparse
 
-from meter import bootstrap
+from meter.wiring.metering import current_settings
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -14,7 +14,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(_options: argparse.Namespace) -> int:
-    settings = bootstrap.current_settings()
+    settings = current_settings()
     gateway = settings.gateway
     print(f"settings are valid: {len(gateway.backends)} backends")
     for backend in sorted(gateway.backends, key=lambda b: (b.priority, b.name)):

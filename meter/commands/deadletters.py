@@ -10,7 +10,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from meter import bootstrap
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ports import RowStore
@@ -27,6 +26,7 @@ from meter.upkeep.replay import (
 )
 from meter.usage import format_time
 from meter.window import Period, parse_window
+from meter.wiring.metering import open_aggregator, open_store
 
 MAX_DETAIL_CHARS = 100
 
@@ -71,7 +71,7 @@ def _list(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     days = _days(parser, options)
 
     async def read() -> list[tuple[dict[str, object], tuple[str, ...]]]:
-        async with bootstrap.open_store() as store:
+        async with open_store() as store:
             # Not the letters: their bodies can be long.
             selected = _selected(store, days, options.reason)
             return [(_described(letter), _line(letter)) async for letter in selected]
@@ -94,7 +94,7 @@ def _list(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 def _show(options: argparse.Namespace) -> int:
     async def read() -> StoredLetter | None:
-        async with bootstrap.open_store() as store:
+        async with open_store() as store:
             return await find_letter(store, options.key)
 
     letter = asyncio.run(read())
@@ -130,7 +130,7 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
                 yield letter if body is None else replace(letter, body=body)
 
     async def run() -> ReplaySummary:
-        async with bootstrap.open_aggregator() as aggregator:
+        async with open_aggregator() as aggregator:
             store = aggregator.store
             letters = named(store) if options.keys else _selected(store, days, options.reason)
             replaying = Replay(aggregator=aggregator, is_dry_run=options.dry_run)

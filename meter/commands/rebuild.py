@@ -6,13 +6,13 @@ import sys
 from datetime import datetime
 from functools import partial
 
-from meter import bootstrap
 from meter.errors import LedgerMissing
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import format_time
 from meter.window import Period, Window, parse_window
+from meter.wiring.metering import open_store
 
 _DONE = {
     Kind.WRONG_SUM: "mended",
@@ -66,7 +66,7 @@ def _month(parser: argparse.ArgumentParser, text: str) -> Window:
 
 
 async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
-    async with bootstrap.open_store() as store:
+    async with open_store() as store:
         rebuild = Rebuild(
             store=store,
             tables=store,

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 from azure.identity import DefaultAzureCredential
 
-from meter import bootstrap
 from meter.adapters.monitor import AzureMonitor
 from meter.config.values import ReconcileSettings
 from meter.gateway.address import is_loopback
@@ -23,6 +22,7 @@ from meter.reports.reconcile import (
     reconcile,
 )
 from meter.reports.reconcile_report import Form, write_reconciliation
+from meter.wiring.metering import current_reconcile_settings, open_store
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -62,7 +62,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         )
     except ValueError as exc:
         parser.error(str(exc))
-    settings = bootstrap.current_reconcile_settings()
+    settings = current_reconcile_settings()
     counted = asyncio.run(_read_counted(question))
     recorded = _read_recorded(settings, question)
     served = [
@@ -75,7 +75,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 async def _read_counted(question: Question) -> dict[str, Hours]:
-    async with bootstrap.open_store() as store:
+    async with open_store() as store:
         return await read_counted(store, question)
 
 

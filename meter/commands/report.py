@@ -6,9 +6,9 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from meter import bootstrap
 from meter.reports.usage import Format, Query, Report, make_query, read_report, write_report
 from meter.window import Period
+from meter.wiring.metering import open_store
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -57,5 +57,5 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 async def _read(query: Query) -> Report:
-    async with bootstrap.open_store() as store:
+    async with open_store() as store:
         return await read_report(store, query)

@@ -5,7 +5,6 @@ may name backends, so it is for operators (`check-config`, the log) and not for 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
@@ -20,7 +19,7 @@ from meter.config.values import (
     Settings,
     StorageSettings,
 )
-from meter.errors import ConfigError
+from meter.errors import InvalidSettings, Problem
 from meter.gateway.address import is_allowed_url
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.balance.forward import ForwardLimits
@@ -38,26 +37,6 @@ class OnDisconnect(StrEnum):
 
     DRAIN = "drain"
     CANCEL = "cancel"
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """A problem with one setting; `detail` says where, for operators only."""
-
-    setting: str
-    text: str
-    detail: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.setting} {self.text}" + (f" ({self.detail})" if self.detail else "")
-
-
-class InvalidSettings(ConfigError):
-    """The settings cannot be used."""
-
-    def __init__(self, found: list[Problem]) -> None:
-        super().__init__([str(problem) for problem in found])
-        self.found = tuple(found)
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:

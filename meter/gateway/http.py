@@ -49,14 +49,6 @@ class Request:
             raise TooLarge("The request has too many or too large headers.", status=431)
 
 
-class CallerGone(Exception):
-    """The caller closed its connection."""
-
-
-class AnswerCut(Exception):
-    """The connection must be broken off, so that the caller does not take the answer for a whole one."""
-
-
 class CallerSink(Protocol):
     """Takes a streamed answer's bytes."""
 

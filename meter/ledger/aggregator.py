@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from meter.adjustment import Countable
@@ -43,9 +43,14 @@ class Aggregator:
     store: RowStore
     clock: Clock
     retention: timedelta
-    committer: Committer
-    views: ViewWriter
-    subjects: SubjectWriter
+    committer: Committer = field(init=False)
+    views: ViewWriter = field(init=False)
+    subjects: SubjectWriter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.committer = Committer(self.store)
+        self.views = ViewWriter(self.store)
+        self.subjects = SubjectWriter(self.store)
 
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""

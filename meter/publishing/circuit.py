@@ -24,6 +24,14 @@ PROBE_SECONDS = 30.0
 log = logging.getLogger(__name__)
 
 
+def backoff(failures: int, first: float, longest: float, dice: Dice) -> float:
+    """The pause after so many earlier failures: doubled for each, up to `longest`, in seconds.
+
+    Half of it is random, so that instances do not retry at the same moment.
+    """
+    return min(first * 2.0 ** min(failures, 16), longest) * (1 + dice.random()) / 2
+
+
 class Admission(Enum):
     """What may be done with an event."""
 
@@ -70,8 +78,7 @@ class HubCircuit:
         self._failures += 1
         if self._failures < FAILURES:
             return
-        longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._pauses, 16), LONGEST_PAUSE_SECONDS)
-        pause = longest * (1 + self._dice.random()) / 2
+        pause = backoff(self._pauses, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._dice)
         self._pauses += 1
         self._open_until = self._clock.monotonic() + pause
         log.warning("hub_left seconds=%.1f reason=%s", pause, reason)

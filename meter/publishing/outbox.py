@@ -1,27 +1,37 @@
-"""`meter.ports.Outbox` in Table Storage: events the hub did not take, until it does.
+"""`meter.ports.Outbox` in tables: keeps events that the hub did not acknowledge, until it does.
 
 Table `Outbox`, partition the hour the call ended, row key the event id (ids sort by time), columns
-Subject and Event (the encoded CloudEvent). Rows are deleted once the hub has acknowledged them; a
-crash in between publishes them again, which the ledger drops.
+Subject and Event (the encoded CloudEvent). Rows are deleted after the hub has acknowledged them. A
+crash in between publishes them again, and the ledger drops the duplicates.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from uuid import UUID
 
-from meter.adapters.eventhub import MAX_SEND_BYTES, Hub
-from meter.adapters.tables import TablesRowStore
 from meter.errors import PublishFailed
-from meter.ports import Clock, Conflict, Row
+from meter.ports import (
+    MAX_SEND_BYTES,
+    MAX_TRANSACTION_ROWS,
+    Backlog,
+    Clock,
+    Conflict,
+    Hub,
+    Row,
+    RowStore,
+    Written,
+)
 from meter.usage import UsageEvent, encode_event
 from meter.window import Period, window_of
 
 OUTBOX_TABLE = "Outbox"
 ROWS_AT_ONCE = 200
-MAX_ROWS_A_WRITE = 100  # of an entity-group transaction
-MAX_BYTES_A_WRITE = 400_000  # JSON escapes the quotes again, and a body over 1 MB blocks the loop
+# JSON escapes the quotes again, and a body over 1 MB blocks the loop.
+MAX_TRANSACTION_BYTES = 400_000
 MAX_COUNTED = 1_000
 RECENT_SECONDS = 10.0
 _EVERY_HOUR: Mapping[str, str] = {"first_partition": "0", "last_partition": "9999"}
@@ -29,20 +39,12 @@ _EVERY_HOUR: Mapping[str, str] = {"first_partition": "0", "last_partition": "999
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """What waits in the outbox: at most `MAX_COUNTED` are counted; the age is the oldest call's."""
-
-    events: int
-    oldest_seconds: float
-
-
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A row of the outbox."""
+    """A readable row of the outbox."""
 
     hour: str
-    key: str
+    row: Row
     subject: str
     event: bytes
 
@@ -50,7 +52,7 @@ class _Kept:
 class TableOutbox:
     """Keeps events and publishes them again. Any number may work on one table at once."""
 
-    def __init__(self, store: TablesRowStore, clock: Clock) -> None:
+    def __init__(self, store: RowStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
         self._counting = asyncio.Lock()
@@ -59,17 +61,13 @@ class TableOutbox:
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """Store the events; one that is there already stays. Raises StorageUnavailable."""
-        rows: dict[str, list[Row]] = {}
-        for event in events:
-            columns = {"Subject": event.subject, "Event": encode_event(event).decode()}
-            hour = window_of(event.time, Period.HOUR).name
-            rows.setdefault(hour, []).append(Row(key=str(event.id), columns=columns))
-        for hour, of_hour in rows.items():
-            for group in _writes(of_hour):
-                await self._insert(hour, group)
+        await _write(
+            map(_row_of, events),
+            lambda hour, rows: self._store.write(OUTBOX_TABLE, hour, insert=rows, update=[]),
+        )
 
     async def backlog(self) -> Backlog:
-        """What waits. Raises StorageUnavailable."""
+        """What waits, counted up to `MAX_COUNTED`. Raises StorageUnavailable."""
         count, oldest = 0, None
         rows = self._store.scan(OUTBOX_TABLE, **_EVERY_HOUR, columns=())
         async for _, row in rows:
@@ -80,7 +78,7 @@ class TableOutbox:
         return Backlog(events=count, oldest_seconds=self._age_seconds(oldest))
 
     async def recent_backlog(self) -> Backlog:
-        """What waited at most `RECENT_SECONDS` ago, however often it is asked for.
+        """What waited at most `RECENT_SECONDS` ago, so that frequent calls cost no more scans.
 
         Raises StorageUnavailable.
         """
@@ -112,13 +110,6 @@ class TableOutbox:
                 rows = []
         return sent + await self._republish(hub, rows)
 
-    async def _insert(self, hour: str, rows: Sequence[Row]) -> None:
-        written = await self._store.write(OUTBOX_TABLE, hour, insert=rows, update=[])
-        if isinstance(written, Conflict) and len(rows) > 1:
-            # One of them is there already, and nothing of the transaction was applied.
-            for row in rows:
-                await self._store.write(OUTBOX_TABLE, hour, insert=[row], update=[])
-
     def _age_seconds(self, key: str | None) -> float:
         if key is None:
             return 0.0
@@ -129,51 +120,62 @@ class TableOutbox:
         return max(0.0, self._clock.now().timestamp() - milliseconds / 1000)
 
     async def _republish(self, hub: Hub, rows: Sequence[_Kept]) -> int:
+        """Send the rows' events and delete those that the hub took; how many they were."""
         by_subject: dict[str, list[_Kept]] = {}
         for row in rows:
             by_subject.setdefault(row.subject, []).append(row)
-        return sum(await _all(self._republish_subject(hub, kept) for kept in by_subject.values()))
-
-    async def _republish_subject(self, hub: Hub, rows: Sequence[_Kept]) -> int:
-        """One send after the other, so that none overtakes; how many the hub took."""
-        sent = 0
-        for group in _sends(rows):
-            try:
-                await hub.send(group[0].subject, [row.event for row in group])
-            except PublishFailed as exc:
-                log.warning("outbox_waits reason=%s", exc)
-                break
-            await _all(self._store.delete(OUTBOX_TABLE, row.hour, row.key) for row in group)
-            sent += len(group)
-        return sent
+        sends = (_send_in_order(hub, of_subject) for of_subject in by_subject.values())
+        sent = [kept for part in await asyncio.gather(*sends) for kept in part]
+        await _write(
+            ((kept.hour, kept.row) for kept in sent),
+            lambda hour, rows: self._store.write(
+                OUTBOX_TABLE, hour, insert=[], update=[], delete=rows
+            ),
+        )
+        return len(sent)
 
 
-async def _all[T](work: Iterable[Awaitable[T]]) -> list[T]:
-    """Do all of it at once; raises the first error when nothing of it is still running."""
-    results = await asyncio.gather(*work, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-    return [result for result in results if not isinstance(result, BaseException)]
+async def _send_in_order(hub: Hub, rows: Sequence[_Kept]) -> Sequence[_Kept]:
+    """Send one subject's events one group after the other; the rows of those that the hub took."""
+    sent = 0
+    sizes = [len(row.event) for row in rows]
+    for group in _split(rows, sizes, most=ROWS_AT_ONCE, most_bytes=MAX_SEND_BYTES // 2):
+        try:
+            await hub.send(group[0].subject, [row.event for row in group])
+        except PublishFailed as exc:
+            log.warning("outbox_waits reason=%s", exc)
+            break
+        sent += len(group)
+    return rows[:sent]
+
+
+async def _write(
+    rows: Iterable[tuple[str, Row]],
+    write: Callable[[str, Sequence[Row]], Awaitable[Written | Conflict]],
+) -> None:
+    """Write the rows of each hour together. Another run may have written some of them already."""
+    for hour, of_hour in groupby(sorted(rows, key=itemgetter(0)), key=itemgetter(0)):
+        in_hour = [row for _, row in of_hour]
+        sizes = [len(str(row.columns["Event"])) for row in in_hour]
+        for group in _split(
+            in_hour, sizes, most=MAX_TRANSACTION_ROWS, most_bytes=MAX_TRANSACTION_BYTES
+        ):
+            if isinstance(await write(hour, group), Conflict) and len(group) > 1:
+                # One of the rows is there, or gone, already, and none of the group was written.
+                for row in group:
+                    await write(hour, [row])
+
+
+def _row_of(event: UsageEvent) -> tuple[str, Row]:
+    columns = {"Subject": event.subject, "Event": encode_event(event).decode()}
+    return window_of(event.time, Period.HOUR).name, Row(key=str(event.id), columns=columns)
 
 
 def _readable(hour: str, row: Row) -> _Kept | None:
     subject, event = row.columns.get("Subject"), row.columns.get("Event")
     if isinstance(subject, str) and isinstance(event, str):
-        return _Kept(hour, row.key, subject, event.encode())
+        return _Kept(hour, row, subject, event.encode())
     return None
-
-
-def _writes(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    """Split into what one transaction holds."""
-    sizes = [len(str(row.columns["Event"])) for row in rows]
-    return _split(rows, sizes, most=MAX_ROWS_A_WRITE, most_bytes=MAX_BYTES_A_WRITE)
-
-
-def _sends(rows: Sequence[_Kept]) -> Iterator[list[_Kept]]:
-    """Split into what one send holds."""
-    sizes = [len(row.event) for row in rows]
-    return _split(rows, sizes, most=ROWS_AT_ONCE, most_bytes=MAX_SEND_BYTES // 2)
 
 
 def _split[T](

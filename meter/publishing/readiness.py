@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from typing import Protocol
 
 from meter.errors import PublishFailed, StorageUnavailable
-from meter.publishing.outbox import Backlog
+from meter.ports import Backlog
 
 TIMEOUT_SECONDS = 5.0
 

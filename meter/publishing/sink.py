@@ -16,8 +16,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-from meter.adapters.eventhub import Hub
-from meter.ports import Outbox
+from meter.ports import Clock, Dice, Hub, Outbox
 from meter.publishing.circuit import Admission, HubCircuit
 from meter.usage import UsageEvent, encode_event
 
@@ -51,14 +50,15 @@ class PublishingSink:
         self,
         hub: Hub,
         outbox: Outbox,
-        circuit: HubCircuit,
         *,
+        clock: Clock,
+        dice: Dice,
         acknowledge_timeout_seconds: float,
         waits_for_acknowledgement: bool,
     ) -> None:
         self._hub = hub
         self._outbox = outbox
-        self._circuit = circuit
+        self._circuit = HubCircuit(clock, dice)
         self._hub_seconds = acknowledge_timeout_seconds
         # Long enough for a retry of a slow write; the caller waits meanwhile.
         self._outbox_seconds = OUTBOX_PATIENCE * acknowledge_timeout_seconds

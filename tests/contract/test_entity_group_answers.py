@@ -13,10 +13,10 @@ from azure.data.tables.aio import TableServiceClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meter.adapters.entity_group import MAX_ROWS, decode
+from meter.adapters.entity_group import decode
 from meter.adapters.tables import TablesRowStore
 from meter.errors import StorageUnavailable
-from meter.ports import Conflict, Row, Written
+from meter.ports import MAX_TRANSACTION_ROWS, Conflict, Row, Written
 from tests.support.entity_group import CONTENT_TYPE, ETAG, answer, done, failed, odata_error
 
 KEY = AzureNamedKeyCredential("account", "a2V5")
@@ -189,7 +189,7 @@ async def test_a_compressed_answer_is_read() -> None:
         assert await write(client) == Written({"a": 'W/"1"', "b": 'W/"2"'})
 
 
-@pytest.mark.parametrize("count", [0, MAX_ROWS + 1])
+@pytest.mark.parametrize("count", [0, MAX_TRANSACTION_ROWS + 1])
 async def test_what_the_service_would_refuse_is_not_sent(count: int) -> None:
     """It is an outage as if the service had refused it."""
     rows = [Row(key=str(number), columns={}) for number in range(count)]

@@ -1,4 +1,4 @@
-"""The outbox on Azurite: what the hub did not take is kept and sent later, in order, once or twice."""
+"""The outbox on the fake and on Azurite: events that the hub refused are sent later, in order."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ import pytest
 from azure.data.tables.aio import TableServiceClient
 
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.bootstrap import build_aggregator
 from meter.errors import PublishFailed, StorageUnavailable
-from meter.ports import Conflict, Row, Written
-from meter.publishing.outbox import OUTBOX_TABLE, Backlog, TableOutbox
+from meter.ports import Backlog, Conflict, Row, RowStore, Written
+from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
 from meter.usage import encode_event, new_event_id
+from meter.wiring.metering import build_aggregator
 from tests.contract.test_row_store import running_azurite
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
@@ -30,18 +30,22 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield connection_string
 
 
-@pytest.fixture
-async def store(azurite: str) -> AsyncIterator[TablesRowStore]:
-    service = TableServiceClient.from_connection_string(azurite, **CLIENT_OPTIONS)
+@pytest.fixture(params=["fake", "azurite"])
+async def store(request: pytest.FixtureRequest) -> AsyncIterator[RowStore]:
+    if request.param == "fake":
+        yield MemoryRowStore()
+        return
+    service = TableServiceClient.from_connection_string(
+        request.getfixturevalue("azurite"), **CLIENT_OPTIONS
+    )
     store = TablesRowStore(service)
     yield store
-    for partition, row in await kept(store):
-        await store.delete(OUTBOX_TABLE, partition, row.key)
+    await store.drop(OUTBOX_TABLE)
     await store.close()
 
 
 @pytest.fixture
-def outbox(store: TablesRowStore) -> TableOutbox:
+def outbox(store: RowStore) -> TableOutbox:
     return TableOutbox(store, FakeClock())
 
 
@@ -62,7 +66,7 @@ class FakeHub:
         return [subject for subject, _ in self.took]
 
 
-async def kept(store: TablesRowStore) -> list[tuple[str, Row]]:
+async def kept(store: RowStore) -> list[tuple[str, Row]]:
     return [row async for row in store.scan(OUTBOX_TABLE, first_partition="", last_partition="~")]
 
 
@@ -74,9 +78,7 @@ async def test_an_empty_outbox_sends_nothing(outbox: TableOutbox) -> None:
     assert (sent, hub.took) == (0, [])
 
 
-async def test_an_event_is_kept_whole_under_its_id(
-    store: TablesRowStore, outbox: TableOutbox
-) -> None:
+async def test_an_event_is_kept_whole_under_its_id(store: RowStore, outbox: TableOutbox) -> None:
     """Partition is the hour the call ended; the columns are those operators read."""
     event = usage_event(1, subject="zoë|😀")
     await outbox.keep([event])
@@ -86,9 +88,7 @@ async def test_an_event_is_kept_whole_under_its_id(
     assert row.columns == {"Subject": "zoë|😀", "Event": encode_event(event).decode()}
 
 
-async def test_keeping_an_event_twice_keeps_it_once(
-    store: TablesRowStore, outbox: TableOutbox
-) -> None:
+async def test_keeping_an_event_twice_keeps_it_once(store: RowStore, outbox: TableOutbox) -> None:
     """A repeated attempt is no error."""
     await outbox.keep([usage_event(1)])
     await outbox.keep([usage_event(1), usage_event(2)])
@@ -97,7 +97,7 @@ async def test_keeping_an_event_twice_keeps_it_once(
 
 
 async def test_events_are_sent_byte_for_byte_with_the_oldest_first(
-    store: TablesRowStore, outbox: TableOutbox
+    store: RowStore, outbox: TableOutbox
 ) -> None:
     """Under their own subjects, so that each goes to its hub partition; then they are gone."""
     oldest = usage_event(3, subject="oldest", time=NOW - timedelta(hours=2))
@@ -113,7 +113,7 @@ async def test_events_are_sent_byte_for_byte_with_the_oldest_first(
 
 
 async def test_a_hub_that_refuses_midway_leaves_the_rest_for_the_next_run(
-    store: TablesRowStore, outbox: TableOutbox
+    store: RowStore, outbox: TableOutbox
 ) -> None:
     """What it took is gone, what it refused is kept, and the next run goes on from there."""
     await outbox.keep([usage_event(n, subject=f"s{n}") for n in range(5)])
@@ -126,7 +126,7 @@ async def test_a_hub_that_refuses_midway_leaves_the_rest_for_the_next_run(
 
 
 async def test_a_row_that_another_run_has_deleted_is_no_error(
-    store: TablesRowStore, outbox: TableOutbox
+    store: RowStore, outbox: TableOutbox
 ) -> None:
     """Two runs at once may send an event twice, which the ledger drops."""
     await outbox.keep([usage_event(1), usage_event(2)])
@@ -134,8 +134,8 @@ async def test_a_row_that_another_run_has_deleted_is_no_error(
     class Rival(FakeHub):
         async def send(self, subject: str, events: Sequence[bytes]) -> None:
             await super().send(subject, events)
-            for event in events:
-                await store.delete(OUTBOX_TABLE, "2026-11-23T07", json.loads(event)["id"])
+            for hour, row in await kept(store):
+                await store.write(OUTBOX_TABLE, hour, insert=[], update=[], delete=[row])
 
     sent = await outbox.republish(Rival())
 
@@ -144,7 +144,7 @@ async def test_a_row_that_another_run_has_deleted_is_no_error(
 
 
 async def test_more_events_than_a_page_holds_are_all_sent(
-    store: TablesRowStore, outbox: TableOutbox
+    store: RowStore, outbox: TableOutbox
 ) -> None:
     """Rows are deleted while the next page is read; none is skipped."""
     for hour in range(11):
@@ -159,12 +159,12 @@ async def test_more_events_than_a_page_holds_are_all_sent(
 
 
 async def test_two_hundred_events_of_an_hour_are_kept_by_two_writes(
-    store: TablesRowStore, outbox: TableOutbox
+    store: RowStore, outbox: TableOutbox
 ) -> None:
     """While the hub is down, as many events as a transaction holds share one write."""
     events = [usage_event(n) for n in range(200)]
     counting = Counting(store)
-    await TableOutbox(cast(TablesRowStore, counting), FakeClock()).keep(events)
+    await TableOutbox(cast(RowStore, counting), FakeClock()).keep(events)
 
     assert [len(rows) for rows in counting.writes] == [100, 100]
     assert {row.key for _, row in await kept(store)} == {str(event.id) for event in events}
@@ -172,19 +172,59 @@ async def test_two_hundred_events_of_an_hour_are_kept_by_two_writes(
 
 @dataclass
 class Counting:
-    """Remembers what a store was asked to write."""
+    """Remembers the rows of each write."""
 
-    store: TablesRowStore
+    store: RowStore
     writes: list[Sequence[Row]] = field(default_factory=list)
 
+    def scan(self, table: str, **options: Any) -> AsyncIterator[tuple[str, Row]]:
+        return self.store.scan(table, **options)
+
     async def write(
-        self, table: str, partition: str, *, insert: Sequence[Row], update: Sequence[Row]
+        self,
+        table: str,
+        partition: str,
+        *,
+        insert: Sequence[Row],
+        update: Sequence[Row],
+        delete: Sequence[Row] = (),
     ) -> Written | Conflict:
-        self.writes.append(insert)
-        return await self.store.write(table, partition, insert=insert, update=update)
+        self.writes.append([*insert, *delete])
+        return await self.store.write(table, partition, insert=insert, update=update, delete=delete)
 
 
-async def test_large_events_are_kept_too(store: TablesRowStore, outbox: TableOutbox) -> None:
+async def test_two_hundred_events_of_an_hour_are_deleted_by_two_writes(
+    store: RowStore, outbox: TableOutbox
+) -> None:
+    """Whatever their subjects: a request per row would take longer than sending them."""
+    await outbox.keep([usage_event(n, subject=f"s{n % 7}") for n in range(200)])
+    counting = Counting(store)
+    sent = await TableOutbox(cast(RowStore, counting), FakeClock()).republish(FakeHub())
+
+    assert (sent, [len(rows) for rows in counting.writes]) == (200, [100, 100])
+    assert await kept(store) == []
+
+
+async def test_a_row_that_is_gone_does_not_keep_the_others_of_its_transaction(
+    store: RowStore, outbox: TableOutbox
+) -> None:
+    """A transaction with a missing row changes nothing, so its rows are then deleted singly."""
+    await outbox.keep([usage_event(n) for n in range(3)])
+
+    class Rival(FakeHub):
+        async def send(self, subject: str, events: Sequence[bytes]) -> None:
+            await super().send(subject, events)
+            _, (hour, row), _ = await kept(store)
+            await store.write(OUTBOX_TABLE, hour, insert=[], update=[], delete=[row])
+
+    counting = Counting(store)
+    sent = await TableOutbox(cast(RowStore, counting), FakeClock()).republish(Rival())
+
+    assert (sent, [len(rows) for rows in counting.writes]) == (3, [3, 1, 1, 1])
+    assert await kept(store) == []
+
+
+async def test_large_events_are_kept_too(store: RowStore, outbox: TableOutbox) -> None:
     """A transaction holds 4 MiB: a hundred of the longest events are more than one write."""
     raw = {"words": '"' * 15_000}
     events = [usage_event(n, usage_raw=raw) for n in range(100)]
@@ -195,7 +235,7 @@ async def test_large_events_are_kept_too(store: TablesRowStore, outbox: TableOut
 
 
 async def test_events_of_one_subject_are_sent_in_order_together(
-    store: TablesRowStore, outbox: TableOutbox
+    store: RowStore, outbox: TableOutbox
 ) -> None:
     """One send after the other, so that none overtakes when the hub refuses in between."""
     await outbox.keep([usage_event(n, subject=f"s{n % 2}") for n in range(150)])
@@ -211,17 +251,17 @@ async def test_events_of_one_subject_are_sent_in_order_together(
 class Dying:
     """A store whose process is killed at its `after`-th delete."""
 
-    store: TablesRowStore
+    store: RowStore
     after: int
 
     def scan(self, table: str, **options: Any) -> AsyncIterator[tuple[str, Row]]:
         return self.store.scan(table, **options)
 
-    async def delete(self, table: str, partition: str, key: str) -> None:
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
         self.after -= 1
         if self.after < 0:
             raise Killed
-        await self.store.delete(table, partition, key)
+        return await self.store.write(table, partition, **rows)
 
 
 class Killed(Exception):
@@ -230,21 +270,19 @@ class Killed(Exception):
 
 @pytest.mark.parametrize("after", [0, 1, 4])
 async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count_once(
-    store: TablesRowStore, outbox: TableOutbox, after: int
+    store: RowStore, outbox: TableOutbox, after: int
 ) -> None:
     """Acknowledged and not deleted: the next run sends it again, and the ledger drops the repeat."""
-    events = [usage_event(n, subject="alice") for n in range(5)]
-    await outbox.keep(events)
+    hours = [NOW - timedelta(hours=n) for n in range(5)]  # a transaction for each
+    await outbox.keep([usage_event(n, subject="alice", time=t) for n, t in enumerate(hours)])
     hub = FakeHub()
-    dying = TableOutbox(cast(TablesRowStore, Dying(store, after)), FakeClock())
+    dying = TableOutbox(cast(RowStore, Dying(store, after)), FakeClock())
     with pytest.raises(Killed):
         await dying.republish(hub)
     again = await outbox.republish(hub)
 
     rows = MemoryRowStore()
-    aggregator = replace(
-        build_aggregator(cast(TablesRowStore, rows), RETENTION), clock=FakeClock(moment=NOW)
-    )
+    aggregator = replace(build_aggregator(rows, RETENTION), clock=FakeClock(moment=NOW))
     await aggregator.handle([raw_message(event) for _, event in hub.took])
     sums = [row async for _, row in rows.scan("UsageByMonth", **EVERYTHING)]
     assert (again, len(hub.took)) == (5 - after, 10 - after)
@@ -252,7 +290,7 @@ async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count
     assert await kept(store) == []
 
 
-async def test_two_runs_at_once_are_harmless(store: TablesRowStore, outbox: TableOutbox) -> None:
+async def test_two_runs_at_once_are_harmless(store: RowStore, outbox: TableOutbox) -> None:
     """Each event is sent once or twice, none is left, and neither run fails."""
     await outbox.keep([usage_event(n, subject=f"s{n % 7}") for n in range(120)])
     hub = FakeHub()
@@ -265,7 +303,7 @@ async def test_two_runs_at_once_are_harmless(store: TablesRowStore, outbox: Tabl
 
 
 async def test_a_row_that_is_no_event_does_not_stop_the_others(
-    store: TablesRowStore, outbox: TableOutbox, caplog: pytest.LogCaptureFixture
+    store: RowStore, outbox: TableOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever somebody wrote there stays, with a line in the log."""
     foreign = Row(key="0", columns={"Note": "mine"})
@@ -280,7 +318,7 @@ async def test_a_row_that_is_no_event_does_not_stop_the_others(
 
 
 async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
-    store: TablesRowStore,
+    store: RowStore,
 ) -> None:
     """By the ids, which hold the moment the call began."""
     clock = FakeClock()
@@ -296,7 +334,7 @@ async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
     assert await outbox.backlog() == Backlog(events=3, oldest_seconds=5400)
 
 
-async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: TablesRowStore) -> None:
+async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: RowStore) -> None:
     """`/readyz` may be asked for by anybody."""
     rows = [Row(key=f"{n:04}", columns={"Subject": "s", "Event": "{}"}) for n in range(1100)]
     for first in range(0, 1100, 100):
@@ -307,7 +345,7 @@ async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: TablesRowSt
     assert (await TableOutbox(store, FakeClock()).backlog()).events == 1000
 
 
-async def test_a_recent_backlog_is_told_again_without_asking(store: TablesRowStore) -> None:
+async def test_a_recent_backlog_is_told_again_without_asking(store: RowStore) -> None:
     """For ten seconds, however many ask."""
     clock = FakeClock()
     outbox = TableOutbox(store, clock)

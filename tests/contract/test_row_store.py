@@ -373,6 +373,26 @@ async def test_a_scan_of_several_partitions_can_be_bounded_by_keys(
     assert [(partition, row.key) async for partition, row in scan] == [("p", "b"), ("q", "b")]
 
 
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ((), {}),
+        (("N",), {"N": 1}),
+        (("N", "M"), {"N": 1, "M": "m"}),
+        (("Absent",), {}),
+        (None, {"N": 1, "M": "m"}),
+    ],
+)
+async def test_a_scan_reads_only_the_columns_that_are_named(
+    store: RowStore, table: str, columns: Sequence[str] | None, expected: dict[str, object]
+) -> None:
+    """A named column that a row does not have is absent; without names, all columns are read."""
+    await store.write(table, P, insert=rows("a", N=1, M="m"), update=[])
+    scan = store.scan(table, first_partition=P, last_partition=P, columns=columns)
+
+    assert [(row.key, row.columns) async for _, row in scan] == [("a", expected)]
+
+
 async def test_a_scan_finds_more_than_a_page(store: RowStore, table: str) -> None:
     """The service answers in pages of 1000, also where keys bound the range."""
     keys = [f"{number:05}" for number in range(1100)]
@@ -466,15 +486,3 @@ async def test_analysts_tools_see_int64_and_datetime(azurite: str, table: str) -
 
     assert (entity["N"].value, entity["N"].edm_type) == (7, "Edm.Int64")
     assert entity["At"].isoformat() == "2026-11-23T07:00:00+00:00"
-
-
-async def test_a_deleted_row_may_be_gone_already(azurite: str, table: str) -> None:
-    """Deleting is idempotent; only another partition's row stays."""
-    async with TableServiceClient.from_connection_string(azurite) as service:
-        store = TablesRowStore(service)
-        await store.delete(table, P, "a")
-        await inserted(store, table, "a", "b")
-        for _ in range(2):
-            await store.delete(table, P, "a")
-
-        assert await values(store, table, ["a", "b"]) == {"b": 1}

@@ -7,8 +7,14 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from threading import get_ident
 
-from meter.errors import CallerError, KeysUnavailable, Overloaded, UpstreamBroken, UpstreamError
-from meter.gateway.http import CallerGone
+from meter.errors import (
+    CallerError,
+    CallerGone,
+    KeysUnavailable,
+    Overloaded,
+    UpstreamBroken,
+    UpstreamError,
+)
 from meter.ports import Headers, UpstreamRequest
 from meter.usage import UsageEvent
 

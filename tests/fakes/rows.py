@@ -124,6 +124,7 @@ class MemoryRowStore:
         last_partition: str,
         first_key: str | None = None,
         last_key: str | None = None,
+        columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
         """Rows of a range of partitions, and of a range of keys in each, in key order."""
         last: tuple[str, str] | None = None
@@ -139,7 +140,7 @@ class MemoryRowStore:
             ]
             page = [(p, _copy(self.tables[table][p, key])) for p, key in places[: self.page_rows]]
             for partition, row in page:
-                yield partition, row
+                yield partition, row if columns is None else _only(row, columns)
             if len(places) <= self.page_rows:
                 return
             last = places[self.page_rows - 1]
@@ -196,6 +197,11 @@ class MemoryRowStore:
 
 def _copy(row: Row) -> Row:
     return Row(key=row.key, columns=dict(row.columns), etag=row.etag)
+
+
+def _only(row: Row, columns: Sequence[str]) -> Row:
+    kept = {name: row.columns[name] for name in columns if name in row.columns}
+    return Row(key=row.key, columns=kept, etag=row.etag)
 
 
 def _check_limits(table: str, partition: str, rows: Sequence[Row]) -> None:

@@ -12,10 +12,10 @@ from azure.data.tables.aio import TableServiceClient
 
 from local.faults import HttpFaultProxy
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.bootstrap import build_aggregator
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator, BatchReport
 from meter.ledger.decode import Message
+from meter.wiring.metering import build_aggregator
 from tests.support.events import NOW, RETENTION
 
 RETRY_SECONDS = 0.2  # the trigger's least wait is a second; the order of things is the same

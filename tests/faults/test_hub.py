@@ -24,7 +24,6 @@ from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.config.values import AzureEndpoint, HubSettings
 from meter.ledger.decode import Message
-from meter.publishing.circuit import HubCircuit
 from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
 from meter.publishing.sink import PublishingSink
 from meter.usage import TokenUsage, UsageEvent
@@ -135,7 +134,8 @@ async def publisher_to(hub: HubProcess, azurite: str, name: str) -> AsyncIterato
     sink = PublishingSink(
         sender,
         outbox,
-        HubCircuit(clock, dice),
+        clock=clock,
+        dice=dice,
         acknowledge_timeout_seconds=PUBLISH_TIMEOUT_SECONDS,
         waits_for_acknowledgement=True,
     )

@@ -13,10 +13,10 @@ import pytest
 from azure.data.tables import TableServiceClient, UpdateMode
 
 from meter.__main__ import main
-from meter.bootstrap import open_aggregator
 from meter.ledger.decode import Message
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
+from meter.wiring.metering import open_aggregator
 from tests.contract.test_row_store import running_azurite
 from tests.support.events import document, message, raw_message, usage_event
 

@@ -12,11 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator
-from meter.ledger.commit import Committer
 from meter.ledger.fold import Sums, fold
 from meter.ledger.rows import read_revision, read_sums
-from meter.ledger.subjects import SubjectWriter
-from meter.ledger.view import ViewWriter
 from meter.usage import Outcome, TokenUsage, UsageSource
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import adjustment, message, usage_event
@@ -76,9 +73,6 @@ class Ledger(RuleBasedStateMachine):
             store=self.store,
             clock=FixedClock(),
             retention=timedelta(days=100),
-            committer=Committer(self.store),
-            views=ViewWriter(self.store),
-            subjects=SubjectWriter(self.store),
         )
 
     @initialize(pauses=st.lists(st.integers(0, 3), max_size=30))

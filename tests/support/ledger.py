@@ -3,9 +3,6 @@
 from datetime import datetime
 
 from meter.ledger.aggregator import Aggregator
-from meter.ledger.commit import Committer
-from meter.ledger.subjects import SubjectWriter
-from meter.ledger.view import ViewWriter
 from meter.ports import RowStore
 from tests.fakes.gateway import FakeClock
 from tests.support.events import NOW, RETENTION
@@ -17,7 +14,4 @@ def aggregator_on(store: RowStore, now: datetime = NOW) -> Aggregator:
         store=store,
         clock=FakeClock(moment=now),
         retention=RETENTION,
-        committer=Committer(store),
-        views=ViewWriter(store),
-        subjects=SubjectWriter(store),
     )

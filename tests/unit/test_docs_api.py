@@ -5,8 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from meter.config.environment import InvalidSettings, load_settings
+from meter.config.environment import load_settings
 from meter.config.values import Settings
+from meter.errors import InvalidSettings
 from meter.gateway.request.operations import NOT_SERVED, TABLE, Served
 from tests.support.running import REPOSITORY
 

@@ -23,9 +23,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from meter.errors import TooLarge
+from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
-from meter.gateway.http import Answer, AnswerCut, CallerGone, RequestLimits, StreamingAnswer
+from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
 

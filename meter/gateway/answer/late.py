@@ -10,16 +10,10 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
+from meter.errors import AnswerCut, CallerGone
 from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes, wrote
 from meter.gateway.answer.usage import json_object
-from meter.gateway.http import (
-    Answer,
-    AnswerCut,
-    CallerGone,
-    CallerSink,
-    StreamingAnswer,
-    event_stream_error,
-)
+from meter.gateway.http import Answer, CallerSink, StreamingAnswer, event_stream_error
 from meter.ports import Headers
 
 LATE_HEADERS: Headers = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))

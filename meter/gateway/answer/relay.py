@@ -18,13 +18,13 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, CallerGone, UpstreamBroken
 from meter.gateway.answer.begin import StreamedAnswer
 from meter.gateway.answer.estimate import Estimator, PromptTexts
 from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
 from meter.gateway.answer.usage import NOTHING_READ, Reading
 from meter.gateway.headers import header
-from meter.gateway.http import AnswerCut, CallerGone, CallerSink
+from meter.gateway.http import CallerSink
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"

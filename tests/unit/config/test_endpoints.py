@@ -4,13 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from meter.config.environment import (
-    InvalidSettings,
-    event_hub_name,
-    load_settings,
-    load_storage_settings,
-)
+from meter.config.environment import event_hub_name, load_settings, load_storage_settings
 from meter.config.values import AzureEndpoint
+from meter.errors import InvalidSettings
 from tests.unit.config.test_environment import REQUIRED
 
 CONNECTION = REQUIRED["MeterStorage"]

@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from meter.config.environment import (
-    InvalidSettings,
     load_publish_settings,
     load_reconcile_settings,
     load_settings,
     shutdown_seconds,
 )
 from meter.config.values import Durability
-from meter.errors import ConfigError
+from meter.errors import InvalidSettings
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
 from meter.gateway.balance.forward import ForwardLimits
@@ -411,7 +410,7 @@ def test_every_problem_is_told_at_once() -> None:
 
 def test_invalid_settings_are_a_config_error() -> None:
     """Entry points answer it as one."""
-    with pytest.raises(ConfigError, match="METER_ISSUERS is not set"):
+    with pytest.raises(InvalidSettings, match="METER_ISSUERS is not set"):
         load_settings({})
 
 

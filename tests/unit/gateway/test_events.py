@@ -4,9 +4,8 @@ import logging
 
 import pytest
 
-from meter.errors import UpstreamBroken, UpstreamError, UpstreamTimeout
+from meter.errors import AnswerCut, UpstreamBroken, UpstreamError, UpstreamTimeout
 from meter.gateway.answer.relay import DrainLimits, Drains
-from meter.gateway.http import AnswerCut
 from meter.usage import (
     NO_USAGE,
     Attempt,

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from meter.errors import TooLarge, UpstreamBroken, UpstreamTimeout
-from meter.gateway.http import Answer, AnswerCut, StreamingAnswer
+from meter.errors import AnswerCut, TooLarge, UpstreamBroken, UpstreamTimeout
+from meter.gateway.http import Answer, StreamingAnswer
 from tests.fakes.gateway import (
     FakeCaller,
     FakeRequestBody,

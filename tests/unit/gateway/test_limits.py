@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from meter.gateway.http import Answer, AnswerCut, StreamingAnswer
+from meter.errors import AnswerCut
+from meter.gateway.http import Answer, StreamingAnswer
 from meter.usage import Outcome
 from tests.fakes.gateway import FakeCaller, json_answer, stream_answer
 from tests.support.gateway import (

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.usage import MAX_PARSED_BYTES, read_answer, read_ends
-from meter.gateway.http import Answer, AnswerCut, StreamingAnswer
+from meter.gateway.http import Answer, StreamingAnswer
 from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource
 from tests.fakes.gateway import (
     FakeAnswer,

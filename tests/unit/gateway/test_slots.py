@@ -9,8 +9,8 @@ from typing import Literal
 
 import pytest
 
-from meter.errors import TooLarge, UpstreamBroken, UpstreamError, UpstreamTimeout
-from meter.gateway.http import AnswerCut, StreamingAnswer
+from meter.errors import AnswerCut, TooLarge, UpstreamBroken, UpstreamError, UpstreamTimeout
+from meter.gateway.http import StreamingAnswer
 from meter.ports import UpstreamRequest
 from tests.fakes.gateway import (
     FakeAnswer,

@@ -9,10 +9,7 @@ import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator, BatchReport
-from meter.ledger.commit import Committer
 from meter.ledger.decode import Message
-from meter.ledger.subjects import SubjectWriter
-from meter.ledger.view import ViewWriter
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import (
     NOW,
@@ -53,9 +50,6 @@ def aggregator_on(store: MemoryRowStore, clock: Clock | None = None) -> Aggregat
         store=store,
         clock=clock or Clock(),
         retention=RETENTION,
-        committer=Committer(store),
-        views=ViewWriter(store),
-        subjects=SubjectWriter(store),
     )
 
 

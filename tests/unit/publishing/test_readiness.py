@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from meter.errors import PublishFailed, StorageUnavailable
-from meter.publishing.outbox import Backlog
+from meter.ports import Backlog
 from meter.publishing.readiness import readiness
 
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from meter.errors import PublishFailed
 from meter.ledger.decode import decode
-from meter.publishing.circuit import HubCircuit
 from meter.publishing.sink import MAX_PENDING, MAX_UNAWAITED, PublishingSink
 from meter.usage import UsageEvent, encode_event
 from tests.fakes.gateway import FixedDice
@@ -27,7 +26,8 @@ def sink_on(hub: FakeHub, outbox: FakeOutbox, *, waits: bool = True) -> Publishi
     return PublishingSink(
         hub,
         outbox,
-        HubCircuit(LoopClock(), FixedDice(1.0)),
+        clock=LoopClock(),
+        dice=FixedDice(1.0),
         acknowledge_timeout_seconds=TIMEOUT_SECONDS,
         waits_for_acknowledgement=waits,
     )
@@ -280,7 +280,8 @@ async def test_closing_hurries_a_hub_that_hangs(hub: FakeHub, outbox: FakeOutbox
     sink = PublishingSink(
         hub,
         outbox,
-        HubCircuit(LoopClock(), FixedDice(1.0)),
+        clock=LoopClock(),
+        dice=FixedDice(1.0),
         acknowledge_timeout_seconds=30,
         waits_for_acknowledgement=False,
     )
@@ -354,7 +355,8 @@ async def test_faults_that_nobody_foresaw_leave_the_event_in_the_log(
     sink = PublishingSink(
         Unforeseen(),
         Unforeseen(),
-        HubCircuit(LoopClock(), FixedDice(1.0)),
+        clock=LoopClock(),
+        dice=FixedDice(1.0),
         acknowledge_timeout_seconds=TIMEOUT_SECONDS,
         waits_for_acknowledgement=True,
     )
@@ -424,7 +426,8 @@ def test_every_event_is_somewhere(
         sink = PublishingSink(
             moody,
             moody,
-            HubCircuit(LoopClock(), FixedDice(0.5)),
+            clock=LoopClock(),
+            dice=FixedDice(0.5),
             acknowledge_timeout_seconds=TIMEOUT_SECONDS,
             waits_for_acknowledgement=waits,
         )

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer import encoding
 from meter.gateway.answer.encoding import decoded, decoded_parts
-from meter.gateway.http import Answer, AnswerCut, StreamingAnswer
+from meter.gateway.http import Answer, StreamingAnswer
 from meter.usage import Outcome, UsageSource
 from tests.fakes.gateway import (
     FakeAnswer,

@@ -9,11 +9,10 @@ from contextlib import suppress
 import pytest
 
 from meter.adapters.tokenizer import PureTiktokenCounter, token_counter
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
 from meter.gateway.answer.follow import SeenContent, StreamReader
 from meter.gateway.answer.relay import DrainLimits
-from meter.gateway.http import AnswerCut
 from meter.ports import TokenCounter
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
 from tests.fakes.gateway import (

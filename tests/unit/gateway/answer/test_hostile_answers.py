@@ -6,12 +6,12 @@ import json
 import pytest
 
 from meter.adapters.functions.web import GatewayResponse
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
 from meter.gateway.answer.relay import DrainLimits, Drains, Ending, RelayTimes, StreamRelay
 from meter.gateway.answer.sse import FrameCutter, PieceKind
-from meter.gateway.http import Answer, AnswerCut
+from meter.gateway.http import Answer
 from meter.usage import Outcome, UsageSource, encode_event
 from tests.fakes.gateway import FakeAnswer, FakeCaller, json_answer, stream_answer
 from tests.support.gateway import DONE_FRAME, SERVED, TEXT_FRAME, USAGE_FRAME, door

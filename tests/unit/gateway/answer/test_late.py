@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from meter.errors import UpstreamBroken, UpstreamTimeout
-from meter.gateway.http import Answer, AnswerCut, CallerGone, StreamingAnswer
+from meter.errors import AnswerCut, CallerGone, UpstreamBroken, UpstreamTimeout
+from meter.gateway.http import Answer, StreamingAnswer
 from meter.usage import Outcome, UsageSource
 from tests.fakes.gateway import (
     FakeAnswer,

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.follow import StreamReader
-from meter.gateway.http import AnswerCut, StreamingAnswer
+from meter.gateway.http import StreamingAnswer
 from meter.usage import Outcome, UsageSource
 from tests.fakes.gateway import FakeCaller, FakeSink, Part, stream_answer
 from tests.support.gateway import STREAM_BODY, V1_RESPONSES_PATH, Door, door

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from meter.errors import UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
 from meter.gateway.answer.relay import DrainLimits, Drains, Ending, RelayTimes, StreamRelay
-from meter.gateway.http import AnswerCut
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from tests.fakes.gateway import FakeAnswer, FakeCaller, Part, stream_answer
 from tests.support.gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME

@@ -1,0 +1,1 @@
+"""Builds the app's objects from its settings, and nothing else."""

@@ -1,0 +1,85 @@
+"""Builds the front door."""
+
+from dataclasses import dataclass
+
+from meter.adapters.clock import SystemClock, system_dice
+from meter.adapters.identity import ConfiguredCredentials
+from meter.adapters.oidc import DiscoveryKeySource
+from meter.adapters.spool import FileSpool
+from meter.adapters.tokenizer import build_estimator
+from meter.adapters.upstream import AiohttpUpstream
+from meter.config.values import Durability, GatewaySettings, Settings
+from meter.gateway.answer.relay import Drains, Relays
+from meter.gateway.balance.forward import Forwarder
+from meter.gateway.balance.pool import Pool
+from meter.gateway.caller.auth import TokenVerifier
+from meter.gateway.caller.jwks import KeyRing
+from meter.gateway.front_door import FrontDoor
+from meter.publishing.sink import PublishingSink
+from meter.wiring.metering import Publisher
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gateway:
+    """A front door and the parts that it stands on."""
+
+    front_door: FrontDoor
+    keys: KeyRing
+    publisher: Publisher
+    sink: PublishingSink
+    settings: GatewaySettings
+    upstream: AiohttpUpstream
+    credentials: ConfiguredCredentials
+
+
+def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
+    """Build a front door. Must be called in the event loop that will own it."""
+    gateway = settings.gateway
+    clock = SystemClock()
+    dice = system_dice()
+    sink = PublishingSink(
+        publisher.sender,
+        publisher.outbox,
+        clock=clock,
+        dice=dice,
+        acknowledge_timeout_seconds=gateway.publish_timeout_seconds,
+        waits_for_acknowledgement=gateway.durability is Durability.ACKNOWLEDGED,
+    )
+    upstream = AiohttpUpstream(
+        connect_timeout_seconds=gateway.connect_timeout_seconds,
+        idle_timeout_seconds=gateway.idle_timeout_seconds,
+    )
+    credentials = ConfiguredCredentials(gateway.auth)
+    keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
+    front_door = FrontDoor(
+        verifier=TokenVerifier(gateway.rules, keys, clock),
+        forwarder=Forwarder(
+            pool=Pool(gateway.backends, clock, dice),
+            upstream=upstream,
+            credentials=credentials,
+            clock=clock,
+            limits=gateway.forwarding,
+        ),
+        sink=sink,
+        clock=clock,
+        dice=dice,
+        relays=Relays(
+            times=gateway.times,
+            drains=Drains(gateway.drains),
+            estimator=build_estimator(),
+            max_frame_bytes=gateway.max_frame_bytes,
+        ),
+        limits=gateway.calls,
+        new_spool=FileSpool,
+        source=gateway.source,
+        exposes_backend=gateway.exposes_backend,
+    )
+    return Gateway(
+        front_door=front_door,
+        keys=keys,
+        publisher=publisher,
+        sink=sink,
+        settings=gateway,
+        upstream=upstream,
+        credentials=credentials,
+    )
