@@ -1,13 +1,11 @@
 """`python -m meter adjust`: correct what a call was counted with, beside the call and once."""
 
 import argparse
-import asyncio
 import sys
 from datetime import datetime
 from functools import partial
 from uuid import UUID
 
-from meter import bootstrap
 from meter.adapters.clock import system_dice
 from meter.adjustment import Adjustment, encode_adjustment
 from meter.ledger.aggregator import BatchReport
@@ -31,7 +29,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's words."""
     command = commands.add_parser(
         "adjust",
-        help="correct what one call was counted with",
         description="Counts a signed correction of one call, in columns of its own: the call itself "
         "stays as it was counted. total_tokens changes by prompt_tokens and completion_tokens.",
     )
@@ -57,6 +54,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    import asyncio
+
     counts = {name: getattr(options, name) for name in _COUNTS}
     total = options.prompt_tokens + options.completion_tokens
     usage = TokenUsage(**counts, total_tokens=total)
@@ -66,6 +65,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 async def _adjust(
     parser: argparse.ArgumentParser, options: argparse.Namespace, usage: TokenUsage
 ) -> int:
+    from meter import bootstrap
+
     now = options.clock.now()
     async with bootstrap.open_aggregator() as aggregator:
         call = await find_call(aggregator.store, options.subject, options.call)

@@ -1,21 +1,22 @@
-"""`python -m meter rebuild`: check a month's ledger and make its views equal to it."""
+"""`python -m meter rebuild`: checks a month's ledger and makes its views equal to it."""
 
 import argparse
-import asyncio
 import sys
 from datetime import datetime
-from functools import partial
+from typing import TYPE_CHECKING
 
-from meter import bootstrap
+from meter.commands.options import window_of_periods
 from meter.errors import LedgerMissing
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
-from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import format_time
-from meter.window import Period, Window, parse_window
+from meter.window import Period, Window
+
+if TYPE_CHECKING:
+    from meter.upkeep.rebuild import Summary
 
 _DONE = {
-    Kind.WRONG_SUM: "mended",
+    Kind.WRONG_SUM: "repaired",
     Kind.MISSING: "written",
     Kind.BEHIND: "brought up to date",
     Kind.DIFFERENT: "overwritten",
@@ -25,26 +26,36 @@ _CAUSES = "the month had no calls, or its ledger was dropped after its retention
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's words."""
+    """Add the command's arguments."""
     parser = commands.add_parser(
         "rebuild",
-        help="make a month's views equal to its ledger, and check the ledger",
         description="Checks that the sums of a month's ledger are what its markers add up to, and "
         "makes UsageByHour, UsageByDay and UsageByMonth equal to the sums. Safe while calls are "
-        "counted. Exits with 0 when all is equal now and the ledger was sound.",
+        "counted. Exit code 0: the ledger was sound and the views are equal to it now; 1: "
+        "anything else; 2: invalid arguments.",
     )
-    parser.add_argument("--month", required=True, metavar="YYYY-MM", help="the month, UTC")
-    parser.add_argument("--dry-run", action="store_true", help="tell, and write nothing")
+    parser.add_argument(
+        "--month",
+        required=True,
+        type=window_of_periods([Period.MONTH]),
+        metavar="YYYY-MM",
+        help="the month to check (UTC)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="report what would change, without writing"
+    )
     parser.add_argument(
         "--repair-ledger",
         action="store_true",
-        help="also make wrong sums of the ledger what their markers add up to",
+        help="also set wrong sums of the ledger to what their markers add up to",
     )
-    parser.set_defaults(run=partial(_run, parser))
+    parser.set_defaults(run=_run)
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    month = _month(parser, options.month)
+def _run(options: argparse.Namespace) -> int:
+    import asyncio
+
+    month: Window = options.month
     try:
         summary = asyncio.run(_rebuild(month, options))
     except LedgerMissing as exc:
@@ -55,17 +66,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     return 0 if summary.is_sound else 1
 
 
-def _month(parser: argparse.ArgumentParser, text: str) -> Window:
-    try:
-        month = parse_window(text)
-    except ValueError as exc:
-        parser.error(f"--month: {exc}")
-    if month.period is not Period.MONTH:
-        parser.error(f"--month takes YYYY-MM, got {text!r}")
-    return month
+async def _rebuild(month: Window, options: argparse.Namespace) -> "Summary":
+    from meter import bootstrap
+    from meter.upkeep.rebuild import Rebuild
 
-
-async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
     async with bootstrap.open_store() as store:
         rebuild = Rebuild(
             store=store,
@@ -74,10 +78,10 @@ async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
             is_dry_run=options.dry_run,
             repairs_ledger=options.repair_ledger,
         )
-        return await rebuild.run(_tell)
+        return await rebuild.run(_report)
 
 
-def _tell(difference: Difference) -> None:
+def _report(difference: Difference) -> None:
     what = [difference.kind, difference.subject, difference.window, *difference.names]
     done = _DONE.get(difference.kind, "") if difference.is_repaired else "left as it is"
     print(f"{printable('  '.join(part for part in what if part))}: {done}")
@@ -103,7 +107,7 @@ def _shown(value: object) -> str:
             return printable(repr(value))
 
 
-def _conclusion(month: Window, summary: Summary, *, is_dry_run: bool) -> list[str]:
+def _conclusion(month: Window, summary: "Summary", *, is_dry_run: bool) -> list[str]:
     lines = [
         f"{month.name}: {summary.subjects} subjects, {summary.calls} calls, "
         f"{summary.sums} sums checked"

@@ -15,7 +15,7 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "accepted"),
     [
-        ([], "command"),
+        ([], "COMMAND"),
         (["raport"], "'report'"),
         (["report", "--by", "week"], "hour"),
         (["report", "--format", "pdf"], "csv"),
