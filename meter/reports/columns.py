@@ -35,8 +35,8 @@ class UsageRow:
         return UsageRow(sums=self.sums + other.sums)
 
 
-class Kind(Enum):
-    """What a column holds. Numbers have a total, texts have none."""
+class ColumnKind(Enum):
+    """What a column holds: a text, an int or a Decimal. Texts have no total."""
 
     TEXT = auto()
     COUNT = auto()
@@ -57,7 +57,7 @@ class Column:
 
     name: str
     heading: str
-    kind: Kind
+    kind: ColumnKind
     shown: Shown
     get: Callable[[UsageRow], Value]
 
@@ -73,13 +73,13 @@ def _group(place: int, group: Grouping) -> Column:
 
 
 def _text(name: str, get: Callable[[UsageRow], str], *, shown: Shown = Shown.ALWAYS) -> Column:
-    return Column(name=str(name), heading=str(name), kind=Kind.TEXT, shown=shown, get=get)
+    return Column(name=str(name), heading=str(name), kind=ColumnKind.TEXT, shown=shown, get=get)
 
 
 def _count(name: str, heading: str, path: str) -> Column:
     shown = Shown.ALWAYS if name in _ALWAYS_SHOWN else Shown.IF_USED
     get = attrgetter(f"sums.{path}")
-    return Column(name=name, heading=heading, kind=Kind.COUNT, shown=shown, get=get)
+    return Column(name=name, heading=heading, kind=ColumnKind.COUNT, shown=shown, get=get)
 
 
 def _tokens(name: str) -> Column:

@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import TextIO
 
-from meter.reports.columns import Kind, UsageRow, Value
+from meter.reports.columns import ColumnKind, UsageRow, Value
 from meter.reports.usage import Report
 
 
@@ -12,20 +12,19 @@ async def write_json(report: Report, out: TextIO) -> None:
     """Write one document, row by row."""
     query, total = report.query, UsageRow()
     head = {"by": query.period, "from": query.first.name, "to": query.last.name}
-    out.write(f'{document_text(head).removesuffix("\n}")},\n  "rows": [')
-    is_first = True
+    out.write(document_text(head).removesuffix("\n}") + ',\n  "rows": [')
+    before, after = "\n", "]"
     async for row in report.rows:
         document = {column.name: _value(column.get(row)) for column in report.columns}
-        out.write(f"{'' if is_first else ','}\n    {document_text(document, depth=4)}")
+        out.write(f"{before}    {document_text(document, depth=4)}")
+        before, after = ",\n", "\n  ]"
         total += row
-        is_first = False
-    out.write("]" if is_first else "\n  ]")
     numbers = {
         column.name: _value(column.get(total))
         for column in report.columns
-        if column.kind is not Kind.TEXT
+        if column.kind is not ColumnKind.TEXT
     }
-    out.write(f',\n  "total": {document_text(numbers, depth=2)}\n}}\n')
+    out.write(f'{after},\n  "total": {document_text(numbers, depth=2)}\n}}\n')
 
 
 def document_text(document: object, *, depth: int = 0) -> str:
