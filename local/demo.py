@@ -7,8 +7,9 @@ record, subject by subject and token by token.
 
 import asyncio
 import shutil
+import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,12 @@ from local.plan import AUDIENCE, Plan, make_plan
 from local.stack import Stack
 from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
-from meter.reports.usage import Format, Report, make_query, read_report, write_report
+from meter.reports.columns import UsageRow, usage_columns
+from meter.reports.query import Grouping, Query, make_query
+from meter.reports.usage import Report, read_usage
+from meter.reports.write.formats import Format
+from meter.reports.write.report import write_report
+from meter.window import Period
 
 SUBJECTS = ("alice@contoso.example", "bob@contoso.example", "nightly-summaries")
 ROUNDS = 5
@@ -54,17 +60,26 @@ async def _demonstrate(plan: Plan) -> int:
     begun = time.monotonic()
     calls = await _call_everything(plan)
     print(f"{calls} calls answered in {time.monotonic() - begun:.1f} s; waiting for the tables ...")
-    report = await _wait_for_report(plan, calls)
+    query = make_query(
+        period=Period.DAY,
+        first=None,
+        last=None,
+        groups=(Grouping.SUBJECT, Grouping.DEPLOYMENT),
+        now=SystemClock().now(),
+    )
+    rows = await _wait_for_rows(plan, query, calls)
+    report = Report(query=query, columns=usage_columns(query), rows=_each(rows))
     print()
-    print(write_report(report, Format.TABLE))
-    counted, recorded = _counted(report), await _recorded(plan)
+    await write_report(report, Format.TABLE, sys.stdout)
+    print()
+    counted, recorded = _counted(rows), await _recorded(plan)
     if counted != recorded:
         for key in sorted(counted.keys() | recorded.keys()):
             if counted.get(key) != recorded.get(key):
                 print(f"differs: {key}: report {counted.get(key)}, backends {recorded.get(key)}")
         print(f"demo: {calls} calls, totals DIFFER")
         return 1
-    tokens = report.total.tokens.total_tokens
+    tokens = _total(rows).sums.tokens.total_tokens
     print(f"demo: {calls} calls, {tokens} tokens, totals match")
     return 0
 
@@ -160,28 +175,34 @@ async def _leave_early(plan: Plan, subject: str) -> None:
         await stream.close()
 
 
-async def _wait_for_report(plan: Plan, calls: int) -> Report:
-    query = make_query(
-        by="day", first=None, last=None, groups="subject,deployment", now=SystemClock().now()
-    )
+async def _wait_for_rows(plan: Plan, query: Query, calls: int) -> list[UsageRow]:
     async with TableServiceClient.from_connection_string(plan.storage_connection_string) as service:
         store = TablesRowStore(service)
         deadline = time.monotonic() + COUNT_SECONDS
         while True:
-            report = await read_report(store, query)
-            if report.total.calls >= calls or time.monotonic() > deadline:
-                return report
+            rows = [row async for row in read_usage(store, query)]
+            if _total(rows).sums.calls >= calls or time.monotonic() > deadline:
+                return rows
             await asyncio.sleep(0.3)
 
 
-def _counted(report: Report) -> Totals:
+async def _each(rows: Sequence[UsageRow]) -> AsyncIterator[UsageRow]:
+    for row in rows:
+        yield row
+
+
+def _total(rows: Sequence[UsageRow]) -> UsageRow:
+    return sum(rows, UsageRow())
+
+
+def _counted(rows: Sequence[UsageRow]) -> Totals:
     totals: dict[tuple[str, str], tuple[int, int, int, int]] = {}
-    for line in report.lines:
-        subject, deployment = line.names
-        tokens = line.sums.tokens
+    for row in rows:
+        subject, deployment = row.names
+        tokens = row.sums.tokens
         before = totals.get((subject, deployment), (0, 0, 0, 0))
         counted = (
-            line.sums.calls,
+            row.sums.calls,
             tokens.prompt_tokens,
             tokens.completion_tokens,
             tokens.total_tokens,

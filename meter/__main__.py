@@ -1,20 +1,31 @@
-"""`python -m meter`: one command of `meter.commands`."""
+"""`python -m meter`: runs one command of `meter.commands`."""
 
 import argparse
 import logging
 import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 from meter.adapters.clock import SystemClock
-from meter.commands import adjust, check_config, deadletters, rebuild, reconcile, report
 from meter.errors import InvalidSettings, MonitorUnavailable, StorageUnavailable
 from meter.ports import Clock
 
+_COMMANDS = {
+    "report": "report the counted calls and tokens",
+    "reconcile": "compare the counted tokens with Azure Monitor's",
+    "check-config": "check the settings and list every problem",
+    "deadletters": "list, show and replay events that could not be counted",
+    "adjust": "adjust the counts of one call",
+    "rebuild": "check a month's ledger and make its views equal to it",
+}
+
 
 def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> int:
-    """Run one command; 0 when it did its work, 1 when it could not, 2 for words it does not know."""
-    options = _parser().parse_args(arguments)
+    """Run one command. Returns 0 for success, 1 for failure; exits with 2 for invalid arguments."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(arguments).parse_args(arguments)
     options.clock = clock or SystemClock()
-    # Its own errors are told below; the SDKs' retries are not for a terminal.
+    # Failures are reported below; the SDKs' retries are not for a terminal.
     logging.getLogger("azure").setLevel(logging.ERROR)
     try:
         return int(options.run(options))
@@ -28,13 +39,20 @@ def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> i
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the arguments; it imports no command but the chosen one."""
     parser = argparse.ArgumentParser(
-        prog="python -m meter", description="Report, check and repair what the meter counted."
+        prog="python -m meter",
+        description="Reports, checks and repairs what the meter counted. "
+        "Exit code 0: success; 1: failure; 2: invalid arguments.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    for command in (report, reconcile, check_config, deadletters, adjust, rebuild):
-        command.add_parser(commands)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    chosen = next((each for each in arguments if each in _COMMANDS), None)
+    for name, text in _COMMANDS.items():
+        if name == chosen:
+            import_module(f"meter.commands.{name.replace('-', '_')}").add_parser(commands)
+        else:
+            commands.add_parser(name, help=text)
     return parser
 
 

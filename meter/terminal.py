@@ -1,16 +1,19 @@
-"""Writes tables for people: aligned columns, nothing that could play tricks on a terminal."""
+"""Writes text and tables for people: aligned columns, no characters that steer a terminal."""
 
 import unicodedata
 from collections.abc import Collection, Sequence
 
 
-def printable(text: str) -> str:
-    """The text in one line: control characters, which could fake lines, are shown as escapes."""
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+def printable(text: str, *, most: int | None = None) -> str:
+    """The text, or its first `most` characters, in one line.
+
+    Control characters, which could fake lines, are shown as escapes.
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:most])
 
 
 def cut(text: str, most: int) -> str:
-    """The beginning of a long text."""
+    """The text, shortened to `most` characters if it is longer."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
@@ -22,10 +25,10 @@ def aligned(
     text_columns: Collection[int],
     is_ruled: bool = True,
 ) -> list[str]:
-    """One line a row, columns two spaces apart: texts to the left, all others to the right.
+    """One line per row, columns two spaces apart: texts to the left, all others to the right.
 
-    Where it is ruled a rule stands below the head, and above the last line where there is one; a
-    column without a head has none.
+    A ruled table has a rule below the head and above the last row, except in columns without a
+    head.
     """
     ends = [] if last is None else [last]
     rows = [[printable(cell) for cell in row] for row in (head, *body, *ends)]
@@ -49,5 +52,5 @@ def aligned(
 
 
 def _cells(text: str) -> int:
-    """The terminal cells a text takes: East Asian wide characters take two."""
+    """The width of a text in terminal cells: East Asian wide characters take two."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)

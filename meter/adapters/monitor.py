@@ -1,42 +1,46 @@
-"""Reads what Azure Monitor recorded of an AOAI account: tokens and calls by deployment and hour.
+"""Reads what Azure Monitor recorded for an AOAI account: tokens and calls by deployment and hour.
 
-One GET for each account and week, with `requests`: there is no event loop. Sources:
+One GET per account and week, with `requests`, since there is no event loop. Sources:
 
 - The request, its `top` (10 unless given) and the answer's shape: azure-mgmt-monitor 7.0.0, `metrics.list`.
 - Metric and dimension names: learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/
   microsoft-cognitiveservices-accounts-metrics. `TokenTransaction` ("processed inference tokens") is prompt
   plus generated tokens, not calls; calls are `AzureOpenAIRequests`, refused and throttled ones included.
-- Names are the same in any case, and dimension names mostly come in lower case; no data is an empty series;
+- The case of names is ignored, and dimension names are mostly in lower case; no data is an empty series;
   429 or 529 when throttled: learn.microsoft.com/azure/azure-monitor/metrics/rest-api-walkthrough.
-- A longer range is answered with its last 30 days only, without a word, so ranges are cut and the
-  answer's own range is checked: github.com/Azure/azure-sdk-for-python/issues/13547.
+- A longer range is silently answered with its last 30 days only, so ranges are cut and the answer's own
+  range is checked: github.com/Azure/azure-sdk-for-python/issues/13547.
 - The sovereign clouds' addresses and scopes: azure-mgmt-core 1.6.0, `get_arm_endpoints`.
 """
 
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import requests
 import urllib3
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
+from azure.identity import DefaultAzureCredential
 
 from meter.adapters.monitor_answer import (
     DIMENSION,
     FIELDS,
     INTERVAL,
+    MAX_QUOTED_CHARS,
     MAX_SERIES,
     Document,
     points,
-    printable,
 )
 from meter.errors import MonitorUnavailable
+from meter.gateway.address import is_loopback
 from meter.reports.reconcile import Hours, OwnDeployment, Tally
+from meter.terminal import printable
 from meter.window import Period, Window, window_of
 
 API_VERSION = "2024-02-01"
@@ -51,7 +55,7 @@ _SCOPES = {"https://management.usgovcloudapi.net": "https://management.core.usgo
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """Bounds of one answer: to connect, for a silent service, for all of it; and its size."""
+    """Limits of one answer: times to connect, without a byte and in all, and its size."""
 
     connect_seconds: float = 3.05
     silence_seconds: float = 30.0
@@ -61,14 +65,25 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True)
 class _Later:
-    """It may work later; `after_seconds` is what the service asked for."""
+    """A failure that may pass; `after_seconds` is the wait that the service named."""
 
     reason: str
     after_seconds: float | None = None
 
 
+@contextmanager
+def open_monitor(url: str) -> Iterator["AzureMonitor"]:
+    """The metrics API with the identity that is signed in to Azure; on loopback without sign-in."""
+    is_local = is_loopback(urlsplit(url).hostname or "")
+    monitor = AzureMonitor(url, None if is_local else DefaultAzureCredential())
+    try:
+        yield monitor
+    finally:
+        monitor.close()
+
+
 class AzureMonitor:
-    """The metrics API at one address. Without a credential nobody signs in, as on loopback."""
+    """The metrics API at one address. Without a credential, requests carry no token."""
 
     def __init__(
         self,
@@ -84,7 +99,7 @@ class AzureMonitor:
         self._sleep = sleep
         self._token, self._expires_at = "", 0.0
         self._session = requests.Session()
-        # A proxy of the environment is for the way to Azure, not for this machine.
+        # A proxy from the environment is for requests to Azure, not to this machine.
         self._session.trust_env = credential is not None
 
     def close(self) -> None:
@@ -98,13 +113,13 @@ class AzureMonitor:
         start = first.start
         while start < last.end:
             end = min(start + LONGEST_RANGE, last.end)
-            for name, moment, tally in points(self._ask(resource_id, start, end), start, end):
+            for name, moment, tally in points(self._query(resource_id, start, end), start, end):
                 found[OwnDeployment(resource_id, name)][window_of(moment, Period.HOUR)] += tally
             start = end
         return dict(found)
 
-    def _ask(self, resource_id: str, start: datetime, end: datetime) -> Document:
-        query = {
+    def _query(self, resource_id: str, start: datetime, end: datetime) -> Document:
+        parameters = {
             "api-version": API_VERSION,
             "metricnames": ",".join(FIELDS),
             "timespan": f"{_text(start)}/{_text(end)}",
@@ -114,7 +129,7 @@ class AzureMonitor:
             "$filter": f"{DIMENSION} eq '*'",
         }
         path = f"{quote(resource_id)}/providers/Microsoft.Insights/metrics"
-        url = f"{self._url}{path}?{urlencode(query, quote_via=quote)}"
+        url = f"{self._url}{path}?{urlencode(parameters, quote_via=quote)}"
         account = resource_id.rpartition("/")[2]
         backoff = iter(BACKOFF_SECONDS)
         while isinstance(answer := self._try(url, account), _Later):
@@ -153,7 +168,7 @@ class AzureMonitor:
         )
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # As `auth`, because a .netrc file of the machine would replace a mere header.
+        # Passed as `auth`, because a .netrc file of the machine would replace a plain header.
         if self._credential is not None:
             request.headers["Authorization"] = f"Bearer {self._bearer(self._credential)}"
         return request
@@ -184,7 +199,7 @@ def _parsed(body: bytes, account: str) -> Document:
 
 
 def _read(response: requests.Response, bounds: Bounds) -> bytes:
-    """The body, bounded in size and in total time: the client's own time-out is one of each read."""
+    """The body, within the limits of size and total time; the client's own timeout is per read."""
     deadline = time.monotonic() + bounds.total_seconds
     body = b""
     while part := response.raw.read1(_READ_BYTES, decode_content=True):
@@ -202,11 +217,12 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _said(body: bytes) -> str:
-    """The service's own words; Azure Resource Manager nests them, Azure Monitor does not."""
+    """The service's error text. Azure Resource Manager nests it, Azure Monitor does not."""
     try:
         document = json.loads(body)
         error = document.get("error", document)
-        return printable(f"{error.get('code', '')}: {error.get('message', '')}".strip(": "))
+        text = f"{error.get('code', '')}: {error.get('message', '')}".strip(": ")
+        return printable(text, most=MAX_QUOTED_CHARS)
     except (ValueError, AttributeError, RecursionError):
         return ""
 

@@ -1,4 +1,4 @@
-"""What an answer of the metrics API says: numbers by own deployment, hour and metric.
+"""Reads an answer of the metrics API: numbers by own deployment, hour and metric.
 
 `{"timespan", "interval", "value": [{"name", "errorCode", "timeseries": [{"metadatavalues": [{"name",
 "value"}], "data": [{"timeStamp", "total"}]}]}]}`; sources in `monitor.py`.
@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 from meter.errors import MonitorUnavailable
 from meter.reports.reconcile import Tally
+from meter.terminal import printable
 
 DIMENSION = "ModelDeploymentName"
 INTERVAL = "PT1H"
 MAX_SERIES = 1_000
-# Metric to the field of a tally.
+MAX_QUOTED_CHARS = 300
+# Metrics and their fields in a tally.
 FIELDS: Mapping[str, str] = {
     "ProcessedPromptTokens": "prompt_tokens",
     "GeneratedTokens": "completion_tokens",
@@ -30,7 +32,7 @@ def points(
 ) -> Iterator[tuple[str, datetime, Tally]]:
     """The numbers from `start` to before `end`, as (own name, moment, tally).
 
-    Raises MonitorUnavailable where the answer has another shape, covers less, or may be cut.
+    Raises MonitorUnavailable if the answer has another shape, covers less, or may be cut.
     """
     try:
         _check_range(document, start, end)
@@ -44,7 +46,7 @@ def points(
                     yield deployment, moment, Tally(**{name: number})
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
         raise MonitorUnavailable(
-            f"Azure Monitor's answer cannot be used: {printable(str(exc))}"
+            f"Azure Monitor's answer cannot be used: {printable(str(exc), most=MAX_QUOTED_CHARS)}"
         ) from exc
 
 
@@ -80,7 +82,7 @@ def _list(value: object) -> list[Document]:
 
 
 def _number(value: object) -> int:
-    """A token count; Azure writes them as decimals, and leaves out those of hours without any."""
+    """A count. Azure writes counts as decimals and omits those of hours without any."""
     if value is None:
         return 0
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -93,8 +95,3 @@ def _number(value: object) -> int:
 def _moment(text: str) -> datetime:
     moment = datetime.fromisoformat(text)
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def printable(text: str) -> str:
-    """Foreign words for an error message: bounded, and without what could steer a terminal."""
-    return "".join(char if char.isprintable() else " " for char in text[:300])

@@ -14,7 +14,7 @@ from meter.ledger.decode import Message
 from meter.terminal import printable
 from meter.upkeep.adjust import find_call, make_adjustment, moment_of
 from meter.usage import TokenUsage, format_time, new_event_id
-from meter.wiring.metering import open_aggregator
+from meter.wiring.commands import open_aggregator
 
 _COUNTS = (
     "prompt_tokens",
@@ -31,7 +31,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's words."""
     command = commands.add_parser(
         "adjust",
-        help="correct what one call was counted with",
         description="Counts a signed correction of one call, in columns of its own: the call itself "
         "stays as it was counted. total_tokens changes by prompt_tokens and completion_tokens.",
     )

@@ -1,8 +1,7 @@
-"""`python -m meter deadletters`: list what could not be counted, look at it, count what is fine now."""
+"""`python -m meter deadletters`: lists, shows and replays events that could not be counted."""
 
 import argparse
 import asyncio
-import json
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -10,9 +9,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from meter.commands.options import add_format, add_range, reader
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ports import RowStore
+from meter.reports.write.formats import Format
+from meter.reports.write.json import document_text
 from meter.terminal import aligned, cut, printable
 from meter.upkeep.replay import (
     Judgement,
@@ -25,60 +27,91 @@ from meter.upkeep.replay import (
     read_letters,
 )
 from meter.usage import format_time
-from meter.window import Period, parse_window
-from meter.wiring.metering import open_aggregator, open_store
+from meter.window import Period
+from meter.wiring.commands import open_aggregator, open_store
 
 MAX_DETAIL_CHARS = 100
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's words."""
-    parser = commands.add_parser("deadletters", help="what could not be counted")
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "deadletters",
+        description="Lists, shows and replays events that could not be counted.",
+    )
     actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="one line a dead letter")
+    listing = actions.add_parser("list", help="list dead letters, one line per letter")
     _add_selection(listing)
-    listing.add_argument("--format", choices=["table", "json"], default="table")
-    listing.set_defaults(run=partial(_list, listing))
-    show = actions.add_parser("show", help="the body of one, all of it")
-    show.add_argument("key", metavar="KEY", type=_key, help="as `list` shows it")
-    show.add_argument("--out", type=Path, metavar="FILE", help="write it there, byte for byte")
+    add_format(listing, (Format.TABLE, Format.JSON))
+    listing.set_defaults(run=_list)
+    show = actions.add_parser("show", help="write the whole body of one dead letter")
+    show.add_argument("key", metavar="KEY", type=reader(_key), help="as printed by `list`")
+    show.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write the body to this file, byte for byte (default: standard output)",
+    )
     show.set_defaults(run=_show)
     replay = actions.add_parser(
         "replay",
-        help="count those that are fine now",
-        description="Counts events that are fine now, each once and in the window of its own time, "
-        "and deletes their rows. Exits with 0 when all are counted.",
+        help="count dead letters that are valid now",
+        description="Counts dead letters that are valid now, once per event and in the window of "
+        "the event's own time, and deletes their rows. Exit code 0: all were counted; 1: some "
+        "were refused or not found; 2: invalid arguments.",
     )
-    replay.add_argument(
-        "keys", metavar="KEY", type=_key, nargs="*", help="as `list` shows them; default: all"
-    )
-    _add_selection(replay)
-    replay.add_argument(
-        "--file", type=Path, metavar="FILE", help="count this in place of the body of one KEY"
-    )
-    replay.add_argument("--dry-run", action="store_true", help="tell, and count nothing")
+    _add_replaying(replay)
     replay.set_defaults(run=partial(_replay, replay))
 
 
+def _add_replaying(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "keys",
+        metavar="KEY",
+        type=reader(_key),
+        nargs="*",
+        help="as printed by `list` (default: all)",
+    )
+    _add_selection(parser)
+    parser.add_argument(
+        "--file", type=Path, metavar="FILE", help="count this file in place of the body of one KEY"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="report what would be counted, without writing"
+    )
+
+
 def _add_selection(parser: argparse.ArgumentParser) -> None:
-    day = "YYYY-MM or YYYY-MM-DD, UTC, when it was enqueued; without either also undated ones"
-    parser.add_argument("--from", dest="first", metavar="DAY", help=day)
-    parser.add_argument("--to", dest="last", metavar="DAY", help="all of it included")
-    parser.add_argument("--reason", choices=[reason.value for reason in Reason])
+    selection = parser.add_argument_group(
+        "selection",
+        "By the day of enqueuing. Letters without that day are included only if neither --from "
+        "nor --to is given.",
+    )
+    add_range(
+        selection,
+        first_default="the oldest",
+        last_default="the newest",
+        periods=(Period.MONTH, Period.DAY),
+    )
+    selection.add_argument(
+        "--reason",
+        choices=[reason.value for reason in Reason],
+        metavar="REASON",
+        help=f"one of {', '.join(Reason)} (default: any)",
+    )
 
 
-def _list(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    days = _days(parser, options)
-
+def _list(options: argparse.Namespace) -> int:
     async def read() -> list[tuple[dict[str, object], tuple[str, ...]]]:
         async with open_store() as store:
-            # Not the letters: their bodies can be long.
-            selected = _selected(store, days, options.reason)
-            return [(_described(letter), _line(letter)) async for letter in selected]
+            # The letters are not kept: their bodies can be long.
+            return [
+                (_described(letter), _line(letter)) async for letter in _selected(store, options)
+            ]
 
     found = asyncio.run(read())
-    if options.format == "json":
-        print(json.dumps([each for each, _ in found], indent=2, ensure_ascii=False))
+    if options.format == Format.JSON:
+        print(document_text([each for each, _ in found]))
         return 0
     if not found:
         print("no dead letters")
@@ -112,12 +145,11 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    days = _days(parser, options)
     has_filter = bool(options.first or options.last or options.reason)
     if options.keys and has_filter:
-        parser.error("name KEYs, or say --reason, --from or --to, not both")
+        parser.error("give either KEYs or --reason, --from and --to, not both")
     if options.file is not None and len(options.keys) != 1:
-        parser.error("--file takes the place of the body of one KEY")
+        parser.error("--file replaces the body of exactly one KEY")
     body = None if options.file is None else options.file.read_bytes()
     absent: list[str] = []
 
@@ -132,11 +164,9 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
     async def run() -> ReplaySummary:
         async with open_aggregator() as aggregator:
             store = aggregator.store
-            letters = named(store) if options.keys else _selected(store, days, options.reason)
+            letters = named(store) if options.keys else _selected(store, options)
             replaying = Replay(aggregator=aggregator, is_dry_run=options.dry_run)
-            return await replaying.run(
-                letters, lambda judgement: _tell(judgement, is_dry_run=options.dry_run)
-            )
+            return await replaying.run(letters, partial(_report, is_dry_run=options.dry_run))
 
     summary = asyncio.run(run())
     for key in absent:
@@ -146,32 +176,19 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
 
 
 def _key(text: str) -> str:
-    try:
-        letter_place(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(str(exc)) from None
+    letter_place(text)
     return text
 
 
-def _days(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[str, str]:
-    try:
-        windows = [parse_window(text) for text in (options.first, options.last) if text]
-    except ValueError as exc:
-        parser.error(str(exc))
-    if any(window.period is Period.HOUR for window in windows):
-        parser.error("--from and --to take YYYY-MM or YYYY-MM-DD")
-    if not windows:
-        return FIRST_KEY, LAST_KEY
-    # Days are partitions: a month's name sorts before its days, and `~` after them.
-    return options.first or FIRST_KEY, f"{options.last or '9999'}{LAST_KEY}"
-
-
-async def _selected(
-    store: RowStore, days: tuple[str, str], reason: str | None
-) -> AsyncIterator[StoredLetter]:
-    first, last = days
+async def _selected(store: RowStore, options: argparse.Namespace) -> AsyncIterator[StoredLetter]:
+    first, last = FIRST_KEY, LAST_KEY
+    if options.first or options.last:
+        # Partitions are days: a month's name sorts before its days, and `~` after them. A range
+        # excludes the letters without a date, whose partition sorts after all days.
+        first = options.first.name if options.first else FIRST_KEY
+        last = f"{options.last.name if options.last else '9999'}{LAST_KEY}"
     async for letter in read_letters(store, first_day=first, last_day=last):
-        if has_reason(letter, None if reason is None else Reason(reason)):
+        if has_reason(letter, Reason(options.reason) if options.reason else None):
             yield letter
 
 
@@ -196,15 +213,16 @@ def _line(letter: StoredLetter) -> tuple[str, ...]:
 def _absence(key: str, letter: StoredLetter | None) -> str:
     if letter is None:
         return f"there is no dead letter {printable(key)}"
-    return f"the body of {printable(key)} is not all there yet: its batch comes again"
+    return f"the body of {printable(key)} is not complete yet: its batch will be delivered again"
 
 
-def _tell(judgement: Judgement, *, is_dry_run: bool) -> None:
-    key, count = printable(judgement.letter.key), len(judgement.events)
+def _report(judgement: Judgement, *, is_dry_run: bool) -> None:
+    key, calls = printable(judgement.letter.key), _calls(len(judgement.events))
+    done = "would be counted" if is_dry_run else "counted"
     if not judgement.refusals:
-        print(f"{key}: {'fine now' if is_dry_run else 'counted'}, {_calls(count)}")
+        print(f"{key}: {done}: {calls}")
         return
-    partly = f"{_calls(count)} of it {'fine' if is_dry_run else 'counted'}; " if count else ""
+    partly = f"{calls} of it {done}; " if judgement.events else ""
     for refusal in judgement.refusals:
         print(f"{key}: refused, {partly}{printable(refusal)}")
 

@@ -1,21 +1,21 @@
-"""`python -m meter rebuild`: check a month's ledger and make its views equal to it."""
+"""`python -m meter rebuild`: checks a month's ledger and makes its views equal to it."""
 
 import argparse
 import asyncio
 import sys
 from datetime import datetime
-from functools import partial
 
+from meter.commands.options import window_of_periods
 from meter.errors import LedgerMissing
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import format_time
-from meter.window import Period, Window, parse_window
-from meter.wiring.metering import open_store
+from meter.window import Period, Window
+from meter.wiring.commands import open_store
 
 _DONE = {
-    Kind.WRONG_SUM: "mended",
+    Kind.WRONG_SUM: "repaired",
     Kind.MISSING: "written",
     Kind.BEHIND: "brought up to date",
     Kind.DIFFERENT: "overwritten",
@@ -25,26 +25,34 @@ _CAUSES = "the month had no calls, or its ledger was dropped after its retention
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's words."""
+    """Add the command's arguments."""
     parser = commands.add_parser(
         "rebuild",
-        help="make a month's views equal to its ledger, and check the ledger",
         description="Checks that the sums of a month's ledger are what its markers add up to, and "
         "makes UsageByHour, UsageByDay and UsageByMonth equal to the sums. Safe while calls are "
-        "counted. Exits with 0 when all is equal now and the ledger was sound.",
+        "counted. Exit code 0: the ledger was sound and the views are equal to it now; 1: "
+        "anything else; 2: invalid arguments.",
     )
-    parser.add_argument("--month", required=True, metavar="YYYY-MM", help="the month, UTC")
-    parser.add_argument("--dry-run", action="store_true", help="tell, and write nothing")
+    parser.add_argument(
+        "--month",
+        required=True,
+        type=window_of_periods([Period.MONTH]),
+        metavar="YYYY-MM",
+        help="the month to check (UTC)",
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="report what would change, without writing"
+    )
     parser.add_argument(
         "--repair-ledger",
         action="store_true",
-        help="also make wrong sums of the ledger what their markers add up to",
+        help="also set wrong sums of the ledger to what their markers add up to",
     )
-    parser.set_defaults(run=partial(_run, parser))
+    parser.set_defaults(run=_run)
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    month = _month(parser, options.month)
+def _run(options: argparse.Namespace) -> int:
+    month: Window = options.month
     try:
         summary = asyncio.run(_rebuild(month, options))
     except LedgerMissing as exc:
@@ -53,16 +61,6 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     for line in _conclusion(month, summary, is_dry_run=options.dry_run):
         print(line)
     return 0 if summary.is_sound else 1
-
-
-def _month(parser: argparse.ArgumentParser, text: str) -> Window:
-    try:
-        month = parse_window(text)
-    except ValueError as exc:
-        parser.error(f"--month: {exc}")
-    if month.period is not Period.MONTH:
-        parser.error(f"--month takes YYYY-MM, got {text!r}")
-    return month
 
 
 async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
@@ -74,10 +72,10 @@ async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
             is_dry_run=options.dry_run,
             repairs_ledger=options.repair_ledger,
         )
-        return await rebuild.run(_tell)
+        return await rebuild.run(_report)
 
 
-def _tell(difference: Difference) -> None:
+def _report(difference: Difference) -> None:
     what = [difference.kind, difference.subject, difference.window, *difference.names]
     done = _DONE.get(difference.kind, "") if difference.is_repaired else "left as it is"
     print(f"{printable('  '.join(part for part in what if part))}: {done}")

@@ -1,59 +1,64 @@
-"""`python -m meter reconcile`: compares the tables with Azure Monitor; ends with 1 where they differ."""
+"""`python -m meter reconcile`: compares the counted usage with Azure Monitor's metrics."""
 
 import argparse
 import asyncio
 import sys
-from contextlib import closing
+from collections.abc import Sequence
+from fractions import Fraction
 from functools import partial
-from urllib.parse import urlsplit
 
-from azure.identity import DefaultAzureCredential
-
-from meter.adapters.monitor import AzureMonitor
-from meter.config.values import ReconcileSettings
-from meter.gateway.address import is_loopback
+from meter.commands.options import add_format, add_range, reader
+from meter.reports.query import Query
 from meter.reports.reconcile import (
+    BackendNames,
     Hours,
     OwnDeployment,
-    Question,
-    Served,
-    make_question,
+    make_terms,
+    parse_names,
+    parse_tolerance,
     read_counted,
     reconcile,
 )
-from meter.reports.reconcile_report import Form, write_reconciliation
-from meter.wiring.metering import current_reconcile_settings, open_store
+from meter.reports.write.formats import Format
+from meter.reports.write.reconciliation import FORMATS, write_reconciliation
+from meter.wiring.commands import current_reconcile_settings, open_monitor, open_store
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's words."""
-    command = commands.add_parser("reconcile", help="compare with what Azure Monitor recorded")
-    time = "YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH, UTC, all of it included"
-    command.add_argument("--from", dest="first", metavar="TIME", help=f"{time}; default: yesterday")
-    command.add_argument(
-        "--to", dest="last", metavar="TIME", help=f"{time}; default: the last complete hour"
+    """Add the command's arguments."""
+    command = commands.add_parser(
+        "reconcile",
+        description="Compares the counted tokens of each deployment with those that Azure Monitor "
+        "recorded. Exit code 0: all are within the tolerance; 1: at least one is not, or nothing "
+        "could be compared; 2: invalid arguments.",
+    )
+    add_range(
+        command,
+        first_default="the start of --to, or of yesterday",
+        last_default="the last complete hour after --from, or the end of yesterday",
     )
     command.add_argument(
         "--tolerance",
-        default="0.5%",
+        type=reader(parse_tolerance),
+        default=Fraction(1, 200),
         metavar="PERCENT",
-        help="by how much of Azure's tokens a deployment may differ (default: 0.5%%)",
+        help="largest accepted difference per deployment, in percent of Azure's tokens "
+        "(default: 0.5%%)",
     )
     command.add_argument(
         "--ignore",
-        default="",
+        type=reader(parse_names),
+        default=frozenset(),
         metavar="NAMES",
-        help="deployments that others may call directly, by their names in Azure, comma-separated",
+        help="deployments that may be called directly, by their names in Azure, comma-separated",
     )
-    command.add_argument(
-        "--format", choices=[form.value for form in Form], default=Form.TABLE.value
-    )
+    add_format(command, FORMATS)
     command.set_defaults(run=partial(_run, command))
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
-        question = make_question(
+        terms = make_terms(
             first=options.first,
             last=options.last,
             tolerance=options.tolerance,
@@ -61,35 +66,31 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             now=options.clock.now(),
         )
     except ValueError as exc:
-        parser.error(str(exc))
+        parser.error(f"argument --from: {exc}")
     settings = current_reconcile_settings()
-    counted = asyncio.run(_read_counted(question))
-    recorded = _read_recorded(settings, question)
-    served = [
-        Served(backend=each.name, resource_id=each.resource_id, deployments=each.deployments)
+    backends = [
+        BackendNames(backend=each.name, resource_id=each.resource_id, deployments=each.deployments)
         for each in settings.backends
     ]
-    found = reconcile(question, served, counted=counted, recorded=recorded)
-    sys.stdout.write(write_reconciliation(found, Form(options.format)))
+    counted = asyncio.run(_read_counted(terms.query))
+    recorded = _read_recorded(settings.monitor_url, backends, terms.query)
+    found = reconcile(terms, backends, counted=counted, recorded=recorded)
+    write_reconciliation(found, Format(options.format), sys.stdout)
     return 0 if found.agrees else 1
 
 
-async def _read_counted(question: Question) -> dict[str, Hours]:
+async def _read_counted(query: Query) -> dict[str, Hours]:
     async with open_store() as store:
-        return await read_counted(store, question)
+        return await read_counted(store, query)
 
 
-def _read_recorded(settings: ReconcileSettings, question: Question) -> dict[OwnDeployment, Hours]:
-    # Backends may share an account, whose id has no case: it is asked once.
-    accounts = {each.resource_id.lower() for each in settings.backends if each.resource_id}
+def _read_recorded(
+    monitor_url: str, backends: Sequence[BackendNames], query: Query
+) -> dict[OwnDeployment, Hours]:
+    # Backends may share an account, whose id ignores case: it is queried once.
+    accounts = {each.resource_id.lower() for each in backends if each.resource_id}
     recorded: dict[OwnDeployment, Hours] = {}
-    with closing(_monitor(settings.monitor_url)) as monitor:
+    with open_monitor(monitor_url) as monitor:
         for account in sorted(accounts):
-            recorded |= monitor.recorded(account, question.first, question.last)
+            recorded |= monitor.recorded(account, query.first, query.last)
     return recorded
-
-
-def _monitor(url: str) -> AzureMonitor:
-    """As whoever is signed in to Azure; on loopback as nobody."""
-    is_local = is_loopback(urlsplit(url).hostname or "")
-    return AzureMonitor(url, None if is_local else DefaultAzureCredential())

@@ -1,38 +1,43 @@
-"""`python -m meter report`: who spent which tokens."""
+"""`python -m meter report`: the counted usage per window and group."""
 
 import argparse
 import asyncio
-import sys
 from functools import partial
 from pathlib import Path
 
-from meter.reports.usage import Format, Query, Report, make_query, read_report, write_report
+from meter.commands.options import add_format, add_range, reader
+from meter.commands.output import open_output
+from meter.reports.query import Grouping, Query, make_query, parse_groups
+from meter.reports.usage import usage_report
+from meter.reports.write.formats import Format
+from meter.reports.write.report import write_report
 from meter.window import Period
-from meter.wiring.metering import open_store
+from meter.wiring.commands import open_store
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's words."""
-    command = commands.add_parser("report", help="who spent which tokens")
-    command.add_argument(
-        "--by", choices=[period.value for period in Period], default=Period.MONTH.value
+    """Add the command's arguments."""
+    command = commands.add_parser(
+        "report",
+        description="Reports the counted calls and tokens per window and group.",
     )
-    time = "YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH, UTC, all of it included"
     command.add_argument(
-        "--from", dest="first", metavar="TIME", help=f"{time}; default: this month"
+        "--by",
+        choices=[period.value for period in Period],
+        default=Period.MONTH.value,
+        help="length of the windows (default: month)",
     )
-    command.add_argument("--to", dest="last", metavar="TIME", help=f"{time}; default: now")
+    add_range(command, first_default="the start of this month", last_default="now")
     command.add_argument(
         "--group",
-        default="subject,deployment,model,tier",
+        type=reader(parse_groups),
+        default=tuple(Grouping),
         metavar="NAMES",
-        help="any of subject,deployment,model,tier (default: all)",
+        help=f"any of {','.join(Grouping)}, comma-separated (default: all)",
     )
+    add_format(command, tuple(Format))
     command.add_argument(
-        "--format", choices=[form.value for form in Format], default=Format.TABLE.value
-    )
-    command.add_argument(
-        "--out", type=Path, metavar="FILE", help="write there, not to the terminal"
+        "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
     )
     command.set_defaults(run=partial(_run, command))
 
@@ -40,22 +45,19 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     try:
         query = make_query(
-            by=options.by,
+            period=Period(options.by),
             first=options.first,
             last=options.last,
             groups=options.group,
             now=options.clock.now(),
         )
     except ValueError as exc:
-        parser.error(str(exc))
-    text = write_report(asyncio.run(_read(query)), Format(options.format))
-    if options.out is None:
-        sys.stdout.write(text)
-    else:
-        options.out.write_text(text, encoding="utf-8")
+        parser.error(f"argument --from: {exc}")
+    asyncio.run(_report(query, Format(options.format), options.out))
     return 0
 
 
-async def _read(query: Query) -> Report:
+async def _report(query: Query, form: Format, path: Path | None) -> None:
     async with open_store() as store:
-        return await read_report(store, query)
+        with open_output(path) as out:
+            await write_report(usage_report(store, query), form, out)

@@ -1,19 +1,18 @@
-"""Compares what was counted with what Azure Monitor recorded, deployment by deployment.
+"""Compares counted usage with what Azure Monitor recorded, deployment by deployment.
 
-Callers use public names; Azure records each account's own. What cannot be told apart is compared
-as one: public names and own deployments that are joined through the backends, directly or by way
-of each other, make one line.
+Callers use public names; Azure records each account's own names. Public names and own deployments
+that are connected through the backends, directly or through each other, are compared as one line.
 
-| standing       | means                                                                | is judged |
+| standing       | meaning                                                              | is judged |
 |----------------|----------------------------------------------------------------------|-----------|
 | agrees         | prompt, completion and total tokens are within the tolerance         | yes       |
-| differs        | one of them is not                                                   | yes       |
+| differs        | at least one of them is not                                          | yes       |
 | not ours       | a deployment on our accounts that no backend names: called directly  | yes       |
-| ignored        | the same, but it was asked to leave it out                           | no        |
-| not comparable | some of its calls went where Azure Monitor was not asked             | no        |
+| ignored        | the same, but the terms ignore it                                    | no        |
+| not comparable | some of its calls went to accounts that were not queried             | no        |
 
-Azure Monitor files a call under the time of its processing, the meter under the time of its end:
-hours may differ at their edges. So lines are judged by their sums over the whole range.
+Azure Monitor records a call at the time of its processing, the meter at the time of its end, so
+hours may differ at their edges. Lines are judged by their sums over the whole range.
 """
 
 from collections import defaultdict
@@ -24,23 +23,22 @@ from enum import StrEnum
 from fractions import Fraction
 
 from meter.errors import MonitorUnavailable
-from meter.ledger.rows import read_sums
-from meter.ledger.view import VIEW_TABLES
 from meter.ports import RowStore
-from meter.window import Period, Window, parse_window, window_of
+from meter.reports.query import Grouping, Query, check_order, query_between
+from meter.reports.usage import read_usage
+from meter.window import Period, Window, window_of
 
-# Metrics come minutes late, and an event may wait in the outbox.
+# Metrics arrive minutes late, and an event may wait in the outbox.
 SETTLING = timedelta(hours=1)
 # https://learn.microsoft.com/azure/azure-monitor/metrics/data-platform-metrics#retention-of-metrics
 METRICS_KEPT = timedelta(days=93)
 JUDGED_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _HOUR = timedelta(hours=1)
-_MOMENT = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Tokens and calls of one side; Azure knows nothing of estimated and missing ones."""
+    """Tokens and calls of one side; only ours has estimated and missing calls."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -63,7 +61,7 @@ type Hours = Mapping[Window, Tally]
 
 @dataclass(frozen=True, slots=True, order=True)
 class OwnDeployment:
-    """A deployment by its own name on an account. Azure's names are the same in any case."""
+    """A deployment by its own name on an account. Azure ignores the case of names."""
 
     resource_id: str
     name: str
@@ -79,8 +77,8 @@ class OwnDeployment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Served:
-    """What one backend serves: public names to own ones, and on which account, if that is known."""
+class BackendNames:
+    """A backend's deployments, from public to own names, and its account where that is known."""
 
     backend: str
     resource_id: str | None
@@ -88,15 +86,15 @@ class Served:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is asked: the hours from `first` to `last`, both included.
+class Terms:
+    """What is compared, and when it agrees.
 
-    `tolerance` is the share of Azure's tokens by which a deployment may differ. `ignored` are own
-    names, in lower case, that others may call. `notes` say how the range was cut.
+    `query` is in hours. `tolerance` is the share of Azure's tokens by which a deployment may
+    differ. `ignored` are own names, in lower case, that others may call. `notes` say how the range
+    was cut.
     """
 
-    first: Window
-    last: Window
+    query: Query
     tolerance: Fraction
     ignored: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
@@ -104,7 +102,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pair:
-    """Both sides of one thing."""
+    """What was counted and what Azure recorded."""
 
     counted: Tally = field(default_factory=Tally)
     recorded: Tally = field(default_factory=Tally)
@@ -113,7 +111,7 @@ class Pair:
         return Pair(counted=self.counted + other.counted, recorded=self.recorded + other.recorded)
 
     def difference(self, name: str) -> int:
-        """By how much more was counted than recorded."""
+        """The counted number less the recorded one."""
         difference: int = getattr(self.counted, name) - getattr(self.recorded, name)
         return difference
 
@@ -123,7 +121,7 @@ class Pair:
         return max(abs(self.difference(name)) for name in JUDGED_TOKENS)
 
     def is_within(self, tolerance: Fraction) -> bool:
-        """Whether each of its token counts is as close to Azure's as the tolerance asks."""
+        """Whether each of its token counts differs from Azure's by the tolerance at most."""
         return all(
             abs(self.difference(name)) <= tolerance * getattr(self.recorded, name)
             for name in JUDGED_TOKENS
@@ -131,7 +129,7 @@ class Pair:
 
 
 class Standing(StrEnum):
-    """What became of a line."""
+    """The result for one line."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -141,13 +139,13 @@ class Standing(StrEnum):
 
     @property
     def is_judged(self) -> bool:
-        """Whether the verdict depends on such lines."""
+        """Whether the verdict depends on lines with this standing."""
         return self not in {Standing.IGNORED, Standing.NOT_COMPARABLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """Deployments that are compared as one. `reason` says why they cannot be."""
+    """Deployments that are compared as one. `reason` says why they are not comparable."""
 
     names: tuple[str, ...]
     own: tuple[OwnDeployment, ...]
@@ -168,22 +166,20 @@ class Line:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reconciliation:
-    """The lines: first those that differ, the largest difference first."""
+    """The lines of a comparison: those that differ first, by the size of the difference."""
 
-    question: Question
+    terms: Terms
     lines: tuple[Line, ...]
 
     @property
     def judged(self) -> tuple[Line, ...]:
-        """The lines that the verdict depends on."""
+        """The lines on which the verdict depends."""
         return tuple(line for line in self.lines if line.standing.is_judged)
 
     @property
     def beyond(self) -> tuple[Line, ...]:
-        """The judged lines beyond the tolerance. Where there are none, their sum is within it too."""
-        return tuple(
-            line for line in self.judged if not line.sums.is_within(self.question.tolerance)
-        )
+        """The judged lines beyond the tolerance. If there are none, their total is within it too."""
+        return tuple(line for line in self.judged if not line.sums.is_within(self.terms.tolerance))
 
     @property
     def total(self) -> Pair:
@@ -192,25 +188,31 @@ class Reconciliation:
 
     @property
     def agrees(self) -> bool:
-        """The verdict. Nothing compared is no agreement."""
+        """The verdict. If nothing was compared, nothing agrees."""
         return bool(self.judged) and not self.beyond
 
 
-def make_question(
-    *, first: str | None, last: str | None, tolerance: str, ignored: str, now: datetime
-) -> Question:
-    """Read the command's words. Raises ValueError for words, MonitorUnavailable for hours without metrics.
+def make_terms(
+    *,
+    first: Window | None,
+    last: Window | None,
+    tolerance: Fraction,
+    ignored: frozenset[str],
+    now: datetime,
+) -> Terms:
+    """The terms for all hours from the start of `first` to the end of `last` that Azure Monitor has.
 
-    Without `first` and `last` it is yesterday. Without `first` it is the window `last` alone;
-    without `last` it goes on to the newest hour that has settled.
+    With neither, they are those of yesterday; with `last` alone, those of `last`; with `first`
+    alone, those up to the newest complete hour. Raises ValueError for a start after the end,
+    MonitorUnavailable for a range without complete hours.
     """
     settled = window_of(now - SETTLING, Period.HOUR).start
     oldest = window_of(now - METRICS_KEPT + _HOUR, Period.HOUR).start
-    named = last or first or window_of(now - timedelta(days=1), Period.DAY).name
-    start = parse_window(first or named).start
-    end = settled if first and not last else parse_window(named).end
-    if start >= end and last:
-        raise ValueError(f"--from {first} is after --to {last}")
+    named = last or first or window_of(now - timedelta(days=1), Period.DAY)
+    if first and last:
+        check_order(first, last)
+    start = (first or named).start
+    end = settled if first and not last else named.end
     notes = []
     if end > settled:
         end = settled
@@ -222,27 +224,37 @@ def make_question(
         raise MonitorUnavailable(
             f"Azure Monitor has complete hours from {_hour(oldest)} to {_hour(settled - _HOUR)} only"
         )
-    return Question(
-        first=window_of(start, Period.HOUR),
-        last=window_of(end - _MOMENT, Period.HOUR),
-        tolerance=_share(tolerance),
-        ignored=frozenset(name.strip().lower() for name in ignored.split(",") if name.strip()),
+    return Terms(
+        query=query_between(start, end, Period.HOUR, [Grouping.DEPLOYMENT]),
+        tolerance=tolerance,
+        ignored=ignored,
         notes=tuple(notes),
     )
 
 
-async def read_counted(store: RowStore, question: Question) -> dict[str, Hours]:
-    """The view by public name and hour, over all subjects. Raises StorageUnavailable."""
-    counted: defaultdict[str, defaultdict[Window, Tally]]
-    counted = defaultdict(lambda: defaultdict(Tally))
-    rows = store.scan(
-        VIEW_TABLES[Period.HOUR],
-        first_partition=question.first.name,
-        last_partition=question.last.name,
-    )
-    async for partition, row in rows:
-        sums = read_sums(row.columns)
-        counted[str(row.columns.get("Deployment", ""))][Window(partition)] += Tally(
+def parse_tolerance(text: str) -> Fraction:
+    """Read a percentage as a share. Raises ValueError that says what is accepted."""
+    try:
+        percent = Fraction(text.strip().removesuffix("%").strip())
+    except (ValueError, ZeroDivisionError):
+        percent = Fraction(-1)
+    if not 0 <= percent <= 100:
+        raise ValueError(f"a tolerance is a percentage from 0 to 100, like 0.5%; got {text!r}")
+    return percent / 100
+
+
+def parse_names(text: str) -> frozenset[str]:
+    """Read a comma-separated list of own names, in any case."""
+    return frozenset(name.strip().lower() for name in text.split(",") if name.strip())
+
+
+async def read_counted(store: RowStore, query: Query) -> dict[str, Hours]:
+    """The counted usage by public name and hour, over all subjects. Raises StorageUnavailable."""
+    counted: defaultdict[str, dict[Window, Tally]] = defaultdict(dict)
+    async for row in read_usage(store, query):
+        assert row.window is not None
+        (name,), sums = row.names, row.sums
+        counted[name][row.window] = Tally(
             prompt_tokens=sums.tokens.prompt_tokens,
             completion_tokens=sums.tokens.completion_tokens,
             total_tokens=sums.tokens.total_tokens,
@@ -254,42 +266,54 @@ async def read_counted(store: RowStore, question: Question) -> dict[str, Hours]:
 
 
 def reconcile(
-    question: Question,
-    served: Sequence[Served],
+    terms: Terms,
+    backends: Sequence[BackendNames],
     *,
     counted: Mapping[str, Hours],
     recorded: Mapping[OwnDeployment, Hours],
 ) -> Reconciliation:
-    """Compare. `counted` is by public name, `recorded` by own deployment of the accounts asked."""
-    lines = []
-    for names, own in _groups(served, counted):
+    """Compare. `counted` is by public name, `recorded` by own deployment of the queried accounts."""
+    lines = list(_our_lines(terms, backends, counted, recorded))
+    ours = {own for line in lines for own in line.own}
+    others = {own: hours for own, hours in recorded.items() if own not in ours}
+    lines += _other_lines(terms, others)
+    return Reconciliation(terms=terms, lines=tuple(sorted(lines, key=_order)))
+
+
+def _our_lines(
+    terms: Terms,
+    backends: Sequence[BackendNames],
+    counted: Mapping[str, Hours],
+    recorded: Mapping[OwnDeployment, Hours],
+) -> Iterable[Line]:
+    for names, own in _groups(backends, counted):
         hours = _paired((counted.get(n, {}) for n in names), (recorded.get(o, {}) for o in own))
-        reason = "; ".join(_reasons(served, names))
+        reason = "; ".join(_reasons(backends, names))
         sums = sum(hours.values(), Pair())
-        if not sums.gap and not any(each.deployments.keys() & set(names) for each in served):
-            continue  # calls that cost nothing, of stored responses that nobody knew the maker of
+        if not sums.gap and not any(each.deployments.keys() & set(names) for each in backends):
+            continue  # calls without tokens, about stored responses whose deployment was unknown
         if reason:
             standing = Standing.NOT_COMPARABLE
         else:
-            within = sums.is_within(question.tolerance)
+            within = sums.is_within(terms.tolerance)
             standing = Standing.AGREES if within else Standing.DIFFERS
-        lines.append(Line(names=names, own=own, standing=standing, hours=hours, reason=reason))
-    ours = {own for line in lines for own in line.own}
-    for stranger in sorted(recorded.keys() - ours):
-        hours = _paired((), [recorded[stranger]])
+        yield Line(names=names, own=own, standing=standing, hours=hours, reason=reason)
+
+
+def _other_lines(terms: Terms, others: Mapping[OwnDeployment, Hours]) -> Iterable[Line]:
+    for own in sorted(others):
+        hours = _paired((), [others[own]])
         if any(pair.gap for pair in hours.values()):
-            is_ignored = stranger.name in question.ignored
-            standing = Standing.IGNORED if is_ignored else Standing.NOT_OURS
-            lines.append(Line(names=(), own=(stranger,), standing=standing, hours=hours))
-    return Reconciliation(question=question, lines=tuple(sorted(lines, key=_order)))
+            standing = Standing.IGNORED if own.name in terms.ignored else Standing.NOT_OURS
+            yield Line(names=(), own=(own,), standing=standing, hours=hours)
 
 
 def _groups(
-    served: Sequence[Served], counted: Iterable[str]
+    backends: Sequence[BackendNames], counted: Iterable[str]
 ) -> list[tuple[tuple[str, ...], tuple[OwnDeployment, ...]]]:
     """The connected parts of the graph whose edges lead from public names to own deployments."""
     edges: dict[str, set[OwnDeployment]] = {name: set() for name in counted}
-    for each in served:
+    for each in backends:
         for name, own_name in each.deployments.items():
             own = edges.setdefault(name, set())
             if each.resource_id is not None:
@@ -305,13 +329,13 @@ def _groups(
     return [(tuple(sorted(names)), tuple(sorted(own))) for names, own in groups]
 
 
-def _reasons(served: Sequence[Served], names: Sequence[str]) -> Iterable[str]:
+def _reasons(backends: Sequence[BackendNames], names: Sequence[str]) -> Iterable[str]:
     for name in names:
-        if not any(name in each.deployments for each in served):
+        if not any(name in each.deployments for each in backends):
             yield f"no backend serves {name} now"
     unknown = [
         each.backend
-        for each in served
+        for each in backends
         if each.resource_id is None and not each.deployments.keys().isdisjoint(names)
     ]
     if unknown:
@@ -340,16 +364,6 @@ _ORDER = (
 
 def _order(line: Line) -> tuple[int, int, str]:
     return _ORDER.index(line.standing), -line.sums.gap, line.label
-
-
-def _share(text: str) -> Fraction:
-    try:
-        percent = Fraction(text.strip().removesuffix("%").strip())
-    except (ValueError, ZeroDivisionError):
-        percent = Fraction(-1)
-    if not 0 <= percent <= 100:
-        raise ValueError(f"--tolerance is a percentage from 0 to 100, like 0.5%; got {text!r}")
-    return percent / 100
 
 
 def _hour(moment: datetime) -> str:

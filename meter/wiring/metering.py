@@ -1,8 +1,5 @@
-"""Builds what usage events pass through, and opens for commands what the environment names."""
+"""Builds the parts that usage events pass through."""
 
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -10,8 +7,7 @@ from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
-from meter.config.environment import load_reconcile_settings, load_settings, load_storage_settings
-from meter.config.values import PublishSettings, ReconcileSettings, Settings
+from meter.config.values import PublishSettings
 from meter.ledger.aggregator import Aggregator
 from meter.ports import RowStore, Tables
 from meter.publishing.outbox import TableOutbox
@@ -58,31 +54,3 @@ def build_sweep(store: RowStore) -> Sweep:
 def build_retention(tables: Tables, retention: timedelta) -> Retention:
     """Build the job that drops old ledgers."""
     return Retention(tables=tables, clock=SystemClock(), retention=retention)
-
-
-def current_settings() -> Settings:
-    """The settings in the environment. Raises InvalidSettings with every problem."""
-    return load_settings(os.environ)
-
-
-def current_reconcile_settings() -> ReconcileSettings:
-    """The part of the settings that a reconciliation needs. Raises InvalidSettings."""
-    return load_reconcile_settings(os.environ)
-
-
-@asynccontextmanager
-async def open_store() -> AsyncIterator[TablesRowStore]:
-    """The tables that the environment names, closed at the end. Raises InvalidSettings."""
-    store = build_store(load_storage_settings(os.environ))
-    try:
-        yield store
-    finally:
-        await store.close()
-
-
-@asynccontextmanager
-async def open_aggregator() -> AsyncIterator[Aggregator]:
-    """An aggregator on the tables that the environment names. Raises InvalidSettings."""
-    retention = load_storage_settings(os.environ).retention
-    async with open_store() as store:
-        yield build_aggregator(store, retention)

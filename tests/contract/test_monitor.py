@@ -1,4 +1,4 @@
-"""Azure Monitor's metrics API as the adapter meets it: numbers, limits, faults and garbage."""
+"""Azure Monitor's metrics API and its adapter: numbers, limits, faults and garbage."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ class Credential:
         self._fails = fails
 
     def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
-        """The token; it counts how often it is asked."""
+        """The token; its calls are counted."""
         self.scopes += scopes
         if self._fails:
             raise ClientAuthenticationError("no account is signed in\nlong explanation")
@@ -94,7 +94,7 @@ def entry(prompt: int, completion: int = 0, calls: int = 1) -> dict[str, int]:
 
 
 def busy(found: Recorded) -> dict[OwnDeployment, dict[Window, Tally]]:
-    """Without the hours in which nothing happened, which Azure lists too."""
+    """Without the hours without usage, which Azure also lists."""
     return {
         name: {window: each for window, each in hours.items() if each != Tally()}
         for name, hours in found.items()
@@ -130,16 +130,16 @@ async def test_nothing_recorded_is_nothing_and_no_error(meeting: Meeting) -> Non
 
 
 async def test_more_deployments_than_azure_shows_by_default_are_all_read(meeting: Meeting) -> None:
-    """Azure shows 10 series unless asked for more."""
+    """Azure returns 10 series unless more are requested."""
     meeting.record({f"d{number}": {HOURS[0].name: entry(1)} for number in range(40)})
 
     assert len(await meeting.ask()) == 40
 
 
-async def test_as_many_deployments_as_asked_for_may_be_cut_and_are_refused(
+async def test_as_many_deployments_as_requested_may_be_cut_and_are_refused(
     meeting: Meeting,
 ) -> None:
-    """A list that is as long as its limit may have lost some."""
+    """A list that is as long as its limit may lack some."""
     most = MAX_SERIES
     meeting.record({f"d{number}": {HOURS[0].name: entry(1)} for number in range(most)})
 
@@ -147,7 +147,7 @@ async def test_as_many_deployments_as_asked_for_may_be_cut_and_are_refused(
         await meeting.ask(HOURS[0], HOURS[0])
 
 
-async def test_a_long_range_is_asked_for_in_pieces_that_azure_answers_whole(
+async def test_a_long_range_is_requested_in_pieces_that_azure_answers_whole(
     meeting: Meeting,
 ) -> None:
     """Of more than 30 days at once Azure gives the last 30 only; pieces join without gap or overlap."""
@@ -176,7 +176,7 @@ async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
     }
 
 
-async def test_without_a_credential_nobody_signs_in(meeting: Meeting) -> None:
+async def test_without_a_credential_there_is_no_sign_in(meeting: Meeting) -> None:
     """Without a credential no header is sent."""
     await meeting.ask()
 
@@ -184,7 +184,7 @@ async def test_without_a_credential_nobody_signs_in(meeting: Meeting) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
-async def test_what_may_pass_is_tried_again(meeting: Meeting, status: int) -> None:
+async def test_a_failure_that_may_pass_is_retried(meeting: Meeting, status: int) -> None:
     """With growing waits where the service names none."""
     meeting.record({"a": {HOURS[0].name: entry(1)}})
     meeting.fail(Fault(status=status, count=3))
@@ -209,7 +209,7 @@ async def test_a_wait_that_is_not_in_seconds_is_as_good_as_none(meeting: Meeting
     assert meeting.slept == [1]
 
 
-async def test_a_wait_of_minutes_is_told_and_not_waited_for(meeting: Meeting) -> None:
+async def test_a_wait_of_minutes_is_reported_and_not_waited_for(meeting: Meeting) -> None:
     """The operator decides, with Azure's own words."""
     meeting.fail(Fault(status=429, headers={"retry-after": "309"}))
 
@@ -219,7 +219,7 @@ async def test_a_wait_of_minutes_is_told_and_not_waited_for(meeting: Meeting) ->
     assert meeting.slept == []
 
 
-async def test_what_does_not_pass_is_given_up(meeting: Meeting) -> None:
+async def test_a_failure_that_does_not_pass_is_given_up(meeting: Meeting) -> None:
     """After five attempts."""
     meeting.fail(Fault(status=503, count=None))
 
@@ -233,7 +233,7 @@ async def test_what_does_not_pass_is_given_up(meeting: Meeting) -> None:
     [Fault(hang=True), Fault(reset=True), Fault(cut_after_bytes=20), Fault(delay_ms=450)],
     ids=["silent", "reset", "cut", "late"],
 )
-async def test_an_answer_that_does_not_arrive_is_asked_for_again(
+async def test_an_answer_that_does_not_arrive_is_requested_again(
     meeting: Meeting, fault: Fault
 ) -> None:
     """No answer in time, a reset connection, half a body."""
@@ -244,8 +244,8 @@ async def test_an_answer_that_does_not_arrive_is_asked_for_again(
     assert meeting.slept == [1]
 
 
-async def test_an_unreachable_address_is_told() -> None:
-    """Nobody listens."""
+async def test_an_unreachable_address_is_reported() -> None:
+    """Nothing listens there."""
     (port,) = free_ports(1)
     slept: list[float] = []
     unreachable = AzureMonitor(f"http://127.0.0.1:{port}", None, bounds=BOUNDS, sleep=slept.append)
@@ -263,10 +263,10 @@ async def test_an_unreachable_address_is_told() -> None:
         (400, "InternalServerError", "occurred."),
     ],
 )
-async def test_a_refusal_is_told_with_azures_words_and_what_to_do(
+async def test_a_refusal_is_reported_with_azures_words_and_what_to_do(
     meeting: Meeting, status: int, code: str, hint: str
 ) -> None:
-    """At once: asking again would not help."""
+    """It is not retried, since that would not help."""
     meeting.fail(Fault(status=status))
 
     message = await meeting.refusal()
@@ -275,7 +275,7 @@ async def test_a_refusal_is_told_with_azures_words_and_what_to_do(
     assert meeting.slept == []
 
 
-async def test_an_account_that_does_not_exist_is_told(meeting: Meeting) -> None:
+async def test_an_account_that_does_not_exist_is_reported(meeting: Meeting) -> None:
     """The usual cause is a wrong resource id."""
     with pytest.raises(MonitorUnavailable, match=r"404 ResourceNotFound.*resource_id right\?"):
         await meeting.ask(account=EAST.replace("/east", "/nowhere"))
@@ -337,7 +337,7 @@ def _with_point(**point: object) -> dict[str, Any]:
             _answer(
                 value=[{**_answer()["value"][0], "errorCode": "Oops", "errorMessage": "no\x1b[2J"}]
             ),
-            r"no \[2J",
+            r"no\\x1b\[2J",
         ),
         (_with_series({}), "a list"),
         (_with_series([{"metadatavalues": [], "data": []}]), "modeldeploymentname"),
@@ -360,7 +360,7 @@ async def test_an_answer_that_makes_no_sense_is_no_number(
 
 @pytest.mark.parametrize("text", ['"total": NaN', '"total": Infinity', f'"total": 1{"0" * 400}'])
 async def test_a_total_beyond_all_numbers_is_refused(meeting: Meeting, text: str) -> None:
-    """What Python's parser takes and arithmetic does not."""
+    """Python's parser accepts them, arithmetic does not."""
     body = json.dumps(_with_point(total=0)).replace('"total": 0', text)
     meeting.fail(Fault(body=body))
 
@@ -381,14 +381,14 @@ async def test_a_total_may_be_a_decimal_or_left_out(
 
 
 async def test_a_number_from_outside_of_the_range_is_left_out(meeting: Meeting) -> None:
-    """An hour that the next piece of the range asks for must not count twice."""
+    """An hour that belongs to the next piece of the range must not count twice."""
     meeting.fail(Fault(body=_with_point(timeStamp=f"{HOURS[-1].end:%Y-%m-%dT%H}:00:00Z", total=7)))
 
     assert await meeting.ask() == {}
 
 
 async def test_an_endless_answer_is_given_up(meeting: Meeting) -> None:
-    """Bounded in size, whatever the service sends."""
+    """Its size is limited."""
     meeting.fail(Fault(body="x" * 1_200_000))
 
     assert await meeting.refusal() == "Azure Monitor's answer is too large"
@@ -413,7 +413,7 @@ async def test_a_body_that_trickles_is_given_up(meeting: Meeting) -> None:
     ],
 )
 def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) -> None:
-    """As azure-mgmt-core has them; a token for another address is never asked for."""
+    """As azure-mgmt-core has them; a token for another address is never requested."""
     credential = Credential(fails=True)
 
     with pytest.raises(MonitorUnavailable, match=r"no sign-in to Azure: no account is signed in$"):
@@ -421,19 +421,19 @@ def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) 
     assert credential.scopes == [scope]
 
 
-async def test_a_token_is_sent_as_bearer_and_asked_for_once(
+async def test_a_token_is_sent_as_bearer_and_requested_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also where a .netrc file has a password for that host."""
     (tmp_path / "numbers.json").write_text("{}")
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password other")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     stand_in = StandInMonitor({EAST: str(tmp_path / "numbers.json")}, token="secret-token")
     credential = Credential()
-    asked = AzureMonitor(f"http://127.0.0.1:{await stand_in.start()}", credential, bounds=BOUNDS)
-    await asyncio.to_thread(asked.recorded, EAST, HOURS[0], HOURS[0])
-    await asyncio.to_thread(asked.recorded, EAST, HOURS[1], HOURS[1])
-    asked.close()
+    monitor = AzureMonitor(f"http://127.0.0.1:{await stand_in.start()}", credential, bounds=BOUNDS)
+    await asyncio.to_thread(monitor.recorded, EAST, HOURS[0], HOURS[0])
+    await asyncio.to_thread(monitor.recorded, EAST, HOURS[1], HOURS[1])
+    monitor.close()
     await stand_in.stop()
 
     assert {request["authorization"] for request in stand_in.requests} == {"Bearer secret-token"}

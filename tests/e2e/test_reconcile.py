@@ -1,4 +1,4 @@
-"""A direct call to an account shows up in the reconciliation, to the token; calls through the door agree."""
+"""A direct call to an account shows up in the reconciliation, to the token; other calls agree."""
 
 import asyncio
 import json
@@ -111,7 +111,7 @@ def differences(line: dict[str, Any]) -> tuple[int, int, int, int]:
 def test_reconciliation_names_exactly_the_tokens_of_a_direct_call(
     metered: Metered, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Agreement while all calls go through the front door; then just what went past it, and where."""
+    """Both sides agree until an account is called directly; then the difference is those calls."""
     subject = new_subject("reconciled")
     token = metered.stack.token(subject)
     for body in ({}, {"stream": True}, {"max_tokens": 3}, {"n": 2}):
@@ -147,6 +147,6 @@ def test_reconciliation_names_exactly_the_tokens_of_a_direct_call(
     assert differences(spare) == (-7, -12, -19, -1)
     assert (embeddings["deployments"], embeddings["standing"]) == (["embeddings"], "agrees")
     assert tolerant_code == 0
-    # Two accounts, three backends, three runs; and nobody signed in on loopback.
+    # Two accounts, three backends, three runs; and no sign-in on loopback.
     assert len(metered.monitor.requests) == 6
     assert {request["authorization"] for request in metered.monitor.requests} == {None}

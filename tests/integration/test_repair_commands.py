@@ -1,4 +1,4 @@
-"""The repair commands on Azurite: what an operator types, sees and gets as exit code."""
+"""The repair commands on Azurite: arguments, output and exit codes."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from meter.__main__ import main
 from meter.ledger.decode import Message
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
-from meter.wiring.metering import open_aggregator
+from meter.wiring.commands import open_aggregator
 from tests.contract.test_row_store import running_azurite
 from tests.support.events import document, message, raw_message, usage_event
 
@@ -84,19 +84,21 @@ def enqueued(message: Message) -> Message:
     return replace(message, enqueued_at=ENQUEUED)
 
 
-def test_a_rebuild_tells_what_it_mended(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line a row, one a wrong column, and the sum of it; then all is equal."""
+def test_a_rebuild_reports_what_it_repaired(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line per row, one per wrong column, and a summary; then all is equal."""
     tables.receive(message(call(1), call(2), call(3, "bob")))
     tables.merge("UsageByDay", DAY, f"alice|{NAMES}", TotalTokens=1, Revision=99)
     tables.delete("UsageByMonth", MONTH, f"bob|{NAMES}")
     dry = main(["rebuild", "--month", MONTH, "--dry-run"])
-    told_dry = capsys.readouterr().out
+    shown_dry = capsys.readouterr().out
     wet = main(["rebuild", "--month", MONTH])
-    told = capsys.readouterr().out
+    shown = capsys.readouterr().out
     again = main(["rebuild", "--month", MONTH])
 
     assert (dry, wet, again) == (1, 0, 0)
-    assert told == (
+    assert shown == (
         f"different  alice  {DAY}  gpt-4o  gpt-4o-2024-11-20  standard: overwritten\n"
         "    TotalTokens was 1, the ledger says 30\n"
         "    Revision was 99, the ledger says 1\n"
@@ -105,19 +107,19 @@ def test_a_rebuild_tells_what_it_mended(tables: Tables, capsys: pytest.CaptureFi
         "missing: 1 found, 1 repaired\n"
         "different: 1 found, 1 repaired\n"
     )
-    assert "standard: left as it is" in told_dry
-    assert "    Revision is 99, the ledger says 1\n" in told_dry
-    assert told_dry.endswith("a dry run: nothing was written\n")
+    assert "standard: left as it is" in shown_dry
+    assert "    Revision is 99, the ledger says 1\n" in shown_dry
+    assert shown_dry.endswith("a dry run: nothing was written\n")
     assert capsys.readouterr().out == (
         f"{MONTH}: 2 subjects, 3 calls, 6 sums checked\n"
         "the ledger is sound and the views are equal to it\n"
     )
 
 
-def test_a_damaged_ledger_exits_with_1_until_it_was_mended(
+def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Told each time, mended when asked for, sound afterwards."""
+    """Reported each time, repaired on request, sound afterwards."""
     tables.receive(message(call(1), call(2)))
     ledger = f"Ledger{MONTH.replace('-', '')}"
     tables.merge(ledger, "alice", f"s|{DAY}|{NAMES}", Calls=7)
@@ -128,10 +130,10 @@ def test_a_damaged_ledger_exits_with_1_until_it_was_mended(
     ]
 
     assert codes == [1, 1, 0]
-    told = capsys.readouterr().out
-    assert f"wrong-sum  alice  {DAY}  gpt-4o  gpt-4o-2024-11-20  standard: left as it is\n" in told
-    assert "    Calls is 7, its markers say 2\n" in told
-    assert "standard: mended\n    Calls was 7, its markers say 2\n" in told
+    shown = capsys.readouterr().out
+    assert f"wrong-sum  alice  {DAY}  gpt-4o  gpt-4o-2024-11-20  standard: left as it is\n" in shown
+    assert "    Calls is 7, its markers say 2\n" in shown
+    assert "standard: repaired\n    Calls was 7, its markers say 2\n" in shown
     assert {row["Calls"].value for row in tables.rows("UsageByDay")} == {2}
 
 
@@ -204,7 +206,7 @@ def test_a_body_is_shown_byte_for_byte(
     assert b"error: there is no dead letter 2026-11-23/0/8/0" in capfdbinary.readouterr().err
 
 
-def test_a_fixed_letter_is_counted_and_the_rest_is_told(
+def test_a_fixed_letter_is_counted_and_the_others_are_reported(
     tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The exit code says whether all is counted."""
@@ -212,20 +214,20 @@ def test_a_fixed_letter_is_counted_and_the_rest_is_told(
     fixed = tmp_path / "fixed.json"
     fixed.write_bytes(encode_event(call(3)))
     dry = main(["deadletters", "replay", "--file", str(fixed), "--dry-run", "2026-11-23/0/1/0"])
-    told_dry = capsys.readouterr().out
+    shown_dry = capsys.readouterr().out
     wet = main(["deadletters", "replay", "--file", str(fixed), "2026-11-23/0/1/0"])
-    told = capsys.readouterr().out
+    shown = capsys.readouterr().out
     rest = main(["deadletters", "replay"])
-    told_rest = capsys.readouterr().out
+    shown_rest = capsys.readouterr().out
 
     assert (dry, wet, rest) == (0, 0, 1)
-    assert told_dry == (
-        "2026-11-23/0/1/0: fine now, 1 call\n1 would be counted, 0 refused (a dry run)\n"
+    assert shown_dry == (
+        "2026-11-23/0/1/0: would be counted: 1 call\n1 would be counted, 0 refused (a dry run)\n"
     )
-    assert told == (
-        "2026-11-23/0/1/0: counted, 1 call\n1 replayed, 0 refused; 1 call counted now, 0 before\n"
+    assert shown == (
+        "2026-11-23/0/1/0: counted: 1 call\n1 replayed, 0 refused; 1 call counted now, 0 before\n"
     )
-    assert told_rest.splitlines()[1:] == [
+    assert shown_rest.splitlines()[1:] == [
         "2026-11-23/0/2/0: refused, not-json: the message is not JSON in UTF-8",
         "0 replayed, 2 refused; 0 calls counted now, 0 before",
     ]
@@ -236,7 +238,7 @@ def test_a_fixed_letter_is_counted_and_the_rest_is_told(
 def test_a_key_that_is_not_there_exits_with_1(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are counted all the same."""
+    """The others are still tried."""
     dead_letters(tables)
     code = main(["deadletters", "replay", "2026-11-23/0/9/0", "2026-11-23/0/2/0"])
 
@@ -267,19 +269,19 @@ def test_an_adjustment_is_counted_beside_its_call_and_once(
     dry = adjust(*reason, "--dry-run")
     capsys.readouterr()
     first = adjust(*reason)
-    told = capsys.readouterr().out
-    adjustment_id = told.split()[1]
+    shown = capsys.readouterr().out
+    adjustment_id = shown.split()[1]
     again = adjust(*reason, "--id", adjustment_id)
 
     assert (dry, first, again) == (0, 0, 0)
-    assert told.startswith(f"adjustment {adjustment_id} of call {call(1).id}\n")
-    assert told.endswith("  prompt +0  completion -5  total -5\ncounted\n")
+    assert shown.startswith(f"adjustment {adjustment_id} of call {call(1).id}\n")
+    assert shown.endswith("  prompt +0  completion -5  total -5\ncounted\n")
     assert capsys.readouterr().out.endswith("was counted before: nothing changed\n")
     assert adjusted(tables) == [(1, 15, -5)]
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "refusal"),
     [
         (["--reason", "r"], 2, "at least one count must be other than 0"),
         (["--reason", "r", "--prompt-tokens", "-99"], 2, "prompt_tokens of the call is 10"),
@@ -292,9 +294,9 @@ def test_an_adjustment_is_counted_beside_its_call_and_once(
     ],
 )
 def test_an_adjustment_that_cannot_be_meant_says_what_is_accepted(
-    tables: Tables, capsys: pytest.CaptureFixture[str], words: list[str], code: int, told: str
+    tables: Tables, capsys: pytest.CaptureFixture[str], words: list[str], code: int, refusal: str
 ) -> None:
-    """2 for words, 1 for what the ledger says; nothing is written."""
+    """2 for invalid arguments, 1 for calls that are not counted; nothing is written."""
     tables.receive(message(call(1)))
     try:
         found = adjust(*words)
@@ -302,7 +304,7 @@ def test_an_adjustment_that_cannot_be_meant_says_what_is_accepted(
         found = int(str(ending.code))
 
     assert found == code
-    assert told in capsys.readouterr().err
+    assert refusal in capsys.readouterr().err
     assert "AdjustedTotalTokens" not in tables.rows("UsageByMonth")[0]
 
 

@@ -1,18 +1,18 @@
-"""The comparison, whatever the numbers: equal sides agree, and any one changed number is found."""
+"""The comparison for any numbers: equal sides agree, and any single changed number is found."""
 
 from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.reports.reconcile import JUDGED_TOKENS, OwnDeployment, Served, Tally, reconcile
+from meter.reports.reconcile import JUDGED_TOKENS, BackendNames, OwnDeployment, Tally, reconcile
 from meter.window import Window
-from tests.support.reconcile import EAST, WEST, hours, own, question
+from tests.support.reconcile import EAST, WEST, hours, own, terms
 
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 MAPPINGS = st.lists(
     st.builds(
-        Served,
+        BackendNames,
         backend=st.just("x"),
         resource_id=st.sampled_from([EAST, WEST]),
         deployments=st.dictionaries(NAMES, st.sampled_from(["p", "q", "r"]), min_size=1),
@@ -25,8 +25,10 @@ MAPPINGS = st.lists(
 @st.composite
 def calls_by_route(
     draw: st.DrawFn,
-) -> tuple[list[Served], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]]:
-    """Backends, and both sides' record of the same calls, each of which took one of their routes."""
+) -> tuple[
+    list[BackendNames], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
+]:
+    """Backends, and both sides' records of the same calls, each through one of the backends."""
     backends = draw(MAPPINGS)
     counted: dict[str, dict[Window, Tally]] = {}
     recorded: dict[OwnDeployment, dict[Window, Tally]] = {}
@@ -44,12 +46,12 @@ def calls_by_route(
 @given(calls_by_route())
 def test_two_records_of_the_same_calls_never_differ(
     calls: tuple[
-        list[Served], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
+        list[BackendNames], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
     ],
 ) -> None:
-    """Whatever names lead to whatever deployments: no hour of any line differs."""
+    """For any mapping of names to deployments, no hour of any line differs."""
     backends, counted, recorded = calls
-    found = reconcile(question(), backends, counted=counted, recorded=recorded)
+    found = reconcile(terms(), backends, counted=counted, recorded=recorded)
 
     assert found.agrees
     assert {pair.gap for line in found.lines for pair in line.hours.values()} <= {0}
@@ -63,20 +65,20 @@ def test_two_records_of_the_same_calls_never_differ(
 )
 def test_any_one_changed_number_is_found_in_its_line_and_hour(
     calls: tuple[
-        list[Served], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
+        list[BackendNames], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
     ],
     name: str,
     more: int,
     data: st.DataObject,
 ) -> None:
-    """Tokens that only Azure knows, of whatever kind, hour and deployment, ours or not."""
+    """Tokens that only Azure recorded, of any kind, hour and deployment, ours or not."""
     backends, counted, recorded = calls
     where = own(data.draw(st.sampled_from(["p", "q", "r", "stranger"])))
     window = Window("2026-11-22T07")
     changed = recorded.setdefault(where, {})
     tally = changed.get(window, Tally())
     changed[window] = replace(tally, **{name: getattr(tally, name) + more})
-    found = reconcile(question(), backends, counted=counted, recorded=recorded)
+    found = reconcile(terms(), backends, counted=counted, recorded=recorded)
 
     (line,) = found.beyond
     assert where in line.own
@@ -88,7 +90,7 @@ def test_any_one_changed_number_is_found_in_its_line_and_hour(
 @given(calls=calls_by_route(), percent=st.integers(1, 100))
 def test_where_every_line_is_within_the_tolerance_their_sum_is_too(
     calls: tuple[
-        list[Served], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
+        list[BackendNames], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
     ],
     percent: int,
 ) -> None:
@@ -101,7 +103,7 @@ def test_where_every_line_is_within_the_tolerance_their_sum_is_too(
         }
         for name, each in counted.items()
     }
-    asked = question(f"{percent}/100")
-    found = reconcile(asked, backends, counted=less, recorded=recorded)
+    judged_by = terms(f"{percent}/100")
+    found = reconcile(judged_by, backends, counted=less, recorded=recorded)
 
-    assert found.beyond or found.total.is_within(asked.tolerance)
+    assert found.beyond or found.total.is_within(judged_by.tolerance)

@@ -1,11 +1,12 @@
-"""Builders for reconciliations: tallies, questions, accounts and what backends serve."""
+"""Builders for reconciliations: tallies, terms, accounts and backends."""
 
 from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
 
-from meter.reports.reconcile import OwnDeployment, Question, Served, Tally
+from meter.reports.query import Grouping, Query
+from meter.reports.reconcile import BackendNames, OwnDeployment, Tally, Terms
 from meter.window import Window
 
 _SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg"
@@ -26,16 +27,20 @@ def tally(prompt: int = 0, completion: int = 0, calls: int = 0, **more: int) -> 
     )
 
 
-def question(tolerance: str = "0", **changes: Any) -> Question:
-    """A question for the whole of 22 November; the tolerance is a share, like `1/200`."""
-    names = {"first": Window("2026-11-22T00"), "last": Window("2026-11-22T23")}
-    return Question(**{**names, "tolerance": Fraction(tolerance), **changes})
+def terms(tolerance: str = "0", **changes: Any) -> Terms:
+    """Terms for the whole of 22 November; the tolerance is a share, like `1/200`."""
+    query = Query(
+        first=Window("2026-11-22T00"),
+        last=Window("2026-11-22T23"),
+        groups=(Grouping.DEPLOYMENT,),
+    )
+    return Terms(**{"query": query, "tolerance": Fraction(tolerance), **changes})
 
 
-def served(backend: str, resource_id: str | None = EAST, **deployments: str) -> Served:
-    """What a backend serves, as public=own; underscores stand for hyphens."""
+def served(backend: str, resource_id: str | None = EAST, **deployments: str) -> BackendNames:
+    """A backend's deployments, as public=own; underscores stand for hyphens."""
     names = {name.replace("_", "-"): own for name, own in deployments.items()}
-    return Served(backend=backend, resource_id=resource_id, deployments=names)
+    return BackendNames(backend=backend, resource_id=resource_id, deployments=names)
 
 
 def own(name: str, resource_id: str = EAST) -> OwnDeployment:

@@ -1,4 +1,4 @@
-"""`python -m meter reconcile` as operators meet it: words, exit codes, messages."""
+"""`python -m meter reconcile`: its arguments, exit codes and messages."""
 
 import json
 from pathlib import Path
@@ -27,16 +27,19 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "accepted"),
     [
         (["--from", "yesterday"], "YYYY-MM-DD"),
-        (["--from", "2026-02", "--to", "2026-01"], "--from 2026-02 is after --to 2026-01"),
-        (["--tolerance", "much"], "percentage"),
+        (
+            ["--from", "2026-02", "--to", "2026-01"],
+            "--from: the start 2026-02 is after the end 2026-01",
+        ),
+        (["--tolerance", "much"], "--tolerance: a tolerance is a percentage"),
         (["--format", "csv"], "json"),
         (["--since", "2026"], "--since"),
     ],
 )
-def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
+def test_invalid_arguments_exit_with_2_and_say_what_is_accepted(
     words: list[str], accepted: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before anybody is asked; nothing on standard output."""
+    """Neither storage nor Azure is queried; nothing is on standard output."""
     with pytest.raises(SystemExit) as ending:
         main(["reconcile", *words])
 
@@ -47,7 +50,7 @@ def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
 
 
 def test_hours_that_azure_does_not_have_exit_with_1(capsys: pytest.CaptureFixture[str]) -> None:
-    """The words were right; there is nothing to compare."""
+    """The arguments are valid; there is nothing to compare."""
     code = main(["reconcile", "--from", "2999-01"])
 
     assert code == 1
@@ -57,7 +60,7 @@ def test_hours_that_azure_does_not_have_exit_with_1(capsys: pytest.CaptureFixtur
 def test_settings_without_any_account_exit_with_1_and_name_the_key(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """There is nobody to ask."""
+    """There is no account to query."""
     file = tmp_path / "backends.json"
     backend = {"name": "a", "url": "https://a.example", "deployments": {"gpt": "gpt"}}
     file.write_text(json.dumps([backend]))
@@ -74,7 +77,7 @@ def test_settings_without_any_account_exit_with_1_and_name_the_key(
 def test_storage_that_does_not_answer_exits_with_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without our side there is nothing to compare; the key is not shown."""
+    """Without counted usage there is nothing to compare; the key is not shown."""
     (port,) = free_ports(1)
     backend = {"name": "a", "url": "https://a.example", "deployments": {"gpt": "gpt"}}
     monkeypatch.setenv("METER_BACKENDS", json.dumps([backend | {"resource_id": EAST}]))

@@ -1,4 +1,4 @@
-"""`python -m meter rebuild` and `deadletters`: the words they take, and what they say of others."""
+"""`python -m meter rebuild` and `deadletters`: their arguments, exit codes and messages."""
 
 import pytest
 
@@ -16,27 +16,27 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "accepted"),
     [
         (["rebuild"], "--month"),
-        (["rebuild", "--month", "2026-11-23"], "--month takes YYYY-MM, got '2026-11-23'"),
+        (["rebuild", "--month", "2026-11-23"], "--month: takes YYYY-MM, got '2026-11-23'"),
         (["rebuild", "--month", "november"], "YYYY-MM"),
         (["rebuild", "--month", "2026-13"], "YYYY-MM"),
         (["deadletters"], "action"),
         (["deadletters", "delete"], "replay"),
         (["deadletters", "list", "--reason", "bad"], "'invalid-field'"),
         (["deadletters", "list", "--from", "today"], "YYYY-MM-DD"),
-        (["deadletters", "list", "--to", "2026-11-23T07"], "--from and --to take YYYY-MM"),
+        (["deadletters", "list", "--to", "2026-11-23T07"], "--to: takes YYYY-MM or YYYY-MM-DD"),
         (["deadletters", "list", "--format", "csv"], "json"),
         (["deadletters", "show"], "KEY"),
         (["deadletters", "show", "x"], "a key is DAY/HUB_PARTITION/NUMBER/PLACE, got 'x'"),
-        (["deadletters", "replay", "--from", "2026-11", "d/0/1/0"], "name KEYs, or say --reason"),
-        (["deadletters", "replay", "--reason", "not-json", "d/0/1/0"], "name KEYs, or say"),
-        (["deadletters", "replay", "--file", "f", "d/0/1/0", "d/0/2/0"], "of one KEY"),
-        (["deadletters", "replay", "--file", "f"], "of one KEY"),
+        (["deadletters", "replay", "--from", "2026-11", "d/0/1/0"], "give either KEYs or --reason"),
+        (["deadletters", "replay", "--reason", "not-json", "d/0/1/0"], "give either KEYs or"),
+        (["deadletters", "replay", "--file", "f", "d/0/1/0", "d/0/2/0"], "of exactly one KEY"),
+        (["deadletters", "replay", "--file", "f"], "of exactly one KEY"),
     ],
 )
-def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
+def test_invalid_arguments_exit_with_2_and_say_what_is_accepted(
     words: list[str], accepted: str, no_storage: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before storage is looked for; nothing on standard output."""
+    """Storage is not tried; nothing is on standard output."""
     with pytest.raises(SystemExit) as ending:
         main(words)
 
@@ -75,8 +75,8 @@ def test_a_file_that_cannot_be_read_exits_with_1(capsys: pytest.CaptureFixture[s
     assert "/nowhere/fixed.json" in capsys.readouterr().err
 
 
-def test_what_is_listed_cannot_play_tricks_on_a_terminal() -> None:
-    """Anybody with the Sender role writes what is shown."""
+def test_listed_texts_cannot_steer_a_terminal() -> None:
+    """Every sender to the hub controls what is shown."""
     body = [("a\nb", "\x1b[2Jgone"), ("long key", cut("x" * 9, 8)), ("日本", "wide")]
     lines = aligned(("KEY", "DETAIL"), body, text_columns={0, 1}, is_ruled=False)
 

@@ -1,4 +1,4 @@
-"""`python -m meter report` as its users meet it: words, exit codes, messages."""
+"""`python -m meter report`: its arguments, exit codes, messages and output file."""
 
 import pytest
 
@@ -15,26 +15,29 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("words", "accepted"),
     [
-        ([], "command"),
+        ([], "COMMAND"),
         (["raport"], "'report'"),
         (["report", "--by", "week"], "hour"),
         (["report", "--format", "pdf"], "csv"),
-        (["report", "--group", "team"], "subject, deployment, model, tier"),
+        (
+            ["report", "--group", "team"],
+            "--group: a group is one of subject, deployment, model, tier",
+        ),
         (["report", "--group", "tier,tier"], "twice"),
         (["report", "--from", "yesterday"], "YYYY-MM-DD"),
         (["report", "--to", "2026-02-30"], "YYYY-MM-DD"),
         (
             ["report", "--from", "2026-02", "--to", "2026-01"],
-            "--from 2026-02 is after --to 2026-01",
+            "argument --from: the start 2026-02 is after the end 2026-01",
         ),
         (["report", "--since", "2026-02"], "--since"),
         (["report", "extra"], "extra"),
     ],
 )
-def test_words_it_does_not_know_exit_with_2_and_say_what_is_accepted(
+def test_invalid_arguments_exit_with_2_and_say_what_is_accepted(
     words: list[str], accepted: str, no_storage: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Before storage is looked for; nothing on standard output."""
+    """Storage is not tried; nothing is on standard output."""
     with pytest.raises(SystemExit) as ending:
         main(words)
 

@@ -1,5 +1,6 @@
 """Corrections are counted once, beside the calls that they correct, which stay as they are."""
 
+import io
 import json
 from uuid import UUID
 
@@ -9,7 +10,9 @@ from meter.adjustment import ADJUSTMENT_TYPE, Adjustment, encode_adjustment
 from meter.ledger.decode import Reason, decode
 from meter.ledger.markers import read_marker
 from meter.ledger.rows import ADJUSTMENT_COLUMNS, read_sums
-from meter.reports.usage import Format, make_query, read_report, write_report
+from meter.reports.usage import usage_report
+from meter.reports.write.formats import Format
+from meter.reports.write.report import write_report
 from meter.upkeep.adjust import find_call, make_adjustment
 from meter.usage import NO_USAGE, TokenUsage
 from tests.support.events import (
@@ -24,6 +27,7 @@ from tests.support.events import (
 )
 from tests.support.ledger import aggregator_on
 from tests.support.rebuilding import LEDGER, Store, rebuild
+from tests.support.reports import query
 
 CHANGE = TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5)
 VIEWS = {"UsageByHour": "2026-11-23T07", "UsageByDay": "2026-11-23", "UsageByMonth": "2026-11"}
@@ -111,10 +115,10 @@ async def test_the_report_shows_corrections_in_columns_of_their_own(store: Store
             message(usage_event(2, subject="bob"), adjustment(2, subject="bob", usage=back)),
         ]
     )
-    query = make_query(by="month", first=None, last=None, groups="subject", now=NOW)
-    text = write_report(await read_report(store, query), Format.TABLE)
+    out = io.StringIO()
+    await write_report(usage_report(store, query()), Format.TABLE, out)
 
-    assert text == (
+    assert out.getvalue() == (
         "month    subject  calls  prompt  completion  total  "
         "adjustments  adj. prompt  adj. compl.  adj. total\n"
         "-------  -------  -----  ------  ----------  -----  "

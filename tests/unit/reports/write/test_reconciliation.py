@@ -1,17 +1,25 @@
-"""How a reconciliation is written: what an operator sees in a terminal, what a program reads."""
+"""How a reconciliation is written: a table for operators, JSON for programs."""
 
+import io
 import json
 
 from meter.reports.reconcile import Reconciliation, reconcile
-from meter.reports.reconcile_report import MOST_HOURS, Form, verdict, write_reconciliation
+from meter.reports.write.formats import Format
+from meter.reports.write.reconciliation import MOST_HOURS, verdict, write_reconciliation
 from meter.window import Window
-from tests.support.reconcile import EAST, EIGHT, SEVEN, own, question, served, tally
+from tests.support.reconcile import EAST, EIGHT, SEVEN, own, served, tally, terms
+
+
+def text_of(found: Reconciliation, form: Format = Format.TABLE) -> str:
+    out = io.StringIO()
+    write_reconciliation(found, form, out)
+    return out.getvalue()
 
 
 def mixed() -> Reconciliation:
-    """One deployment that differs, one that agrees, one of others, one that is not comparable."""
+    """One deployment that differs, one that agrees, one of other callers, one that is not comparable."""
     return reconcile(
-        question("1/200", notes=("hours from X on are left out",)),
+        terms("1/200", notes=("hours from X on are left out",)),
         [
             served("east", gpt_4o="gpt-4o-ptu", mini="mini"),
             served("edge", None, embed="embed"),
@@ -34,7 +42,7 @@ def mixed() -> Reconciliation:
 
 def agreeing() -> Reconciliation:
     return reconcile(
-        question("1/200"),
+        terms("1/200"),
         [served("east", mini="mini")],
         counted={"mini": {SEVEN: tally(995, 0, 9)}},
         recorded={own("mini"): {SEVEN: tally(1_000, 0, 9)}},
@@ -43,7 +51,7 @@ def agreeing() -> Reconciliation:
 
 def test_a_table_shows_what_differs_and_ends_with_the_verdict() -> None:
     """Sums first, kinds of tokens where they differ, then hours, reasons, notes, one line to act on."""
-    assert write_reconciliation(mixed(), Form.TABLE) == (
+    assert text_of(mixed(), Format.TABLE) == (
         "2026-11-22T00 to 2026-11-22T23, whole hours, UTC\n"
         "\n"
         "tokens        counted    azure  difference         %\n"
@@ -74,9 +82,9 @@ def test_a_table_shows_what_differs_and_ends_with_the_verdict() -> None:
     )
 
 
-def test_an_agreement_is_one_line_a_deployment_and_one_for_the_verdict() -> None:
-    """A difference within the tolerance is shown all the same."""
-    lines = write_reconciliation(agreeing(), Form.TABLE).splitlines()
+def test_an_agreement_is_one_line_per_deployment_and_one_for_the_verdict() -> None:
+    """A difference within the tolerance is still shown."""
+    lines = text_of(agreeing(), Format.TABLE).splitlines()
 
     assert lines[4].split() == ["mini", "995", "1,000", "-5", "-0.50%", "agrees"]
     assert lines[-1] == "AGREES within 0.5%: difference -5 tokens (-0.50%)"
@@ -85,19 +93,19 @@ def test_an_agreement_is_one_line_a_deployment_and_one_for_the_verdict() -> None
 def test_a_difference_where_azure_has_nothing_has_no_percentage() -> None:
     """There is nothing to take a share of."""
     found = reconcile(
-        question(), [served("east", a="a")], counted={"a": {SEVEN: tally(5)}}, recorded={}
+        terms(), [served("east", a="a")], counted={"a": {SEVEN: tally(5)}}, recorded={}
     )
 
-    row = write_reconciliation(found, Form.TABLE).splitlines()[4]
+    row = text_of(found, Format.TABLE).splitlines()[4]
     assert row.split() == ["a", "5", "0", "+5", "-", "differs"]
     assert verdict(found) == "DIFFERS beyond 0%: difference +5 tokens, in a"
 
 
 def test_nothing_compared_says_so() -> None:
-    """With the reasons; no table of nothing."""
-    found = reconcile(question(), [served("edge", None, a="a")], counted={}, recorded={})
+    """The reasons are listed; there is no empty table."""
+    found = reconcile(terms(), [served("edge", None, a="a")], counted={}, recorded={})
 
-    assert write_reconciliation(found, Form.TABLE) == (
+    assert text_of(found, Format.TABLE) == (
         "2026-11-22T00 to 2026-11-22T23, whole hours, UTC\n"
         "\n"
         "not comparable: a, 0 tokens counted; no resource_id for backend edge\n"
@@ -107,25 +115,23 @@ def test_nothing_compared_says_so() -> None:
 
 
 def test_a_table_shows_the_hours_that_differ_most_and_json_all_of_them() -> None:
-    """A bounded list, the largest first; the rest is counted."""
+    """The list is bounded, with the largest first; the others are counted."""
     differing = {
         Window(f"2026-11-22T{hour:02}"): tally(100 + hour) for hour in range(MOST_HOURS + 3)
     }
-    found = reconcile(
-        question(), [served("east", a="a")], counted={}, recorded={own("a"): differing}
-    )
-    text = write_reconciliation(found, Form.TABLE)
+    found = reconcile(terms(), [served("east", a="a")], counted={}, recorded={own("a"): differing})
+    text = text_of(found, Format.TABLE)
     hours = [line[:13] for line in text.splitlines() if line.endswith("  a")]
 
     assert hours == [f"2026-11-22T{hour:02}" for hour in range(12, 2, -1)]
-    assert "... and 3 more hours: --format json\n" in text
-    document = json.loads(write_reconciliation(found, Form.JSON))
+    assert "... and 3 more hours: the JSON lists all\n" in text
+    document = json.loads(text_of(found, Format.JSON))
     assert len(document["deployments"][0]["differing_hours"]) == MOST_HOURS + 3
 
 
 def test_json_has_every_number_name_and_reason() -> None:
-    """What a program needs to act on, without parsing a table."""
-    document = json.loads(write_reconciliation(mixed(), Form.JSON))
+    """A program needs to parse no table."""
+    document = json.loads(text_of(mixed(), Format.JSON))
     first, second, third, fourth = document["deployments"]
 
     assert (document["from"], document["to"]) == ("2026-11-22T00", "2026-11-22T23")
@@ -151,12 +157,12 @@ def test_json_has_every_number_name_and_reason() -> None:
 def test_a_name_cannot_fake_lines_or_stretch_the_table() -> None:
     """Names come from Azure and from events: escaped, and shortened where they are long."""
     found = reconcile(
-        question(),
+        terms(),
         [served("east", a="a")],
         counted={"evil\nAGREES": {SEVEN: tally(5)}},
         recorded={own("x\x1b[2J"): {SEVEN: tally(5)}, own("y" * 64): {SEVEN: tally(4)}},
     )
-    text = write_reconciliation(found, Form.TABLE)
+    text = text_of(found, Format.TABLE)
 
     assert "east/x\\x1b[2j" in text
     assert f"east/{'y' * 24}...  " in text
@@ -168,7 +174,7 @@ def test_a_verdict_names_the_first_and_counts_the_others() -> None:
     """One line, however many differ."""
     names = [f"d{number}" for number in range(5)]
     found = reconcile(
-        question(),
+        terms(),
         [served("east", **{name: name for name in names})],
         counted={},
         recorded={own(name): {SEVEN: tally(10)} for name in names},

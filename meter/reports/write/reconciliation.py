@@ -1,32 +1,31 @@
 """Writes a reconciliation: a table for people in a narrow terminal, JSON for programs."""
 
-import json
 from collections.abc import Iterable, Iterator
-from enum import StrEnum
+from typing import TextIO
 
 from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
+from meter.reports.write.formats import Format
+from meter.reports.write.json import document_text
 from meter.terminal import aligned, cut, printable
 from meter.window import Window
 
+FORMATS = (Format.TABLE, Format.JSON)
 MOST_HOURS = 10
 _MOST_NAMES = 3
 _LONGEST_LABEL = 32
 
 
-class Form(StrEnum):
-    """How a reconciliation is written."""
-
-    TABLE = "table"
-    JSON = "json"
-
-
-def write_reconciliation(found: Reconciliation, form: Form) -> str:
-    """The reconciliation as text, ending with a line end."""
+def write_reconciliation(found: Reconciliation, form: Format, out: TextIO) -> None:
+    """Write it in one of `FORMATS`. Raises ValueError for another one."""
     match form:
-        case Form.TABLE:
-            return _as_table(found)
-        case Form.JSON:
-            return _as_json(found)
+        case Format.TABLE:
+            out.writelines(f"{line}\n" for line in _table(found))
+        case Format.JSON:
+            out.write(f"{document_text(_document(found))}\n")
+        case _:
+            raise ValueError(
+                f"a reconciliation is written as {' or '.join(FORMATS)}, not as {form}"
+            )
 
 
 def verdict(found: Reconciliation) -> str:
@@ -51,9 +50,9 @@ _COLUMNS = ("counted", "azure", "difference", "%", "")
 _TEXTS = {0, len(_COLUMNS)}
 
 
-def _as_table(found: Reconciliation) -> str:
-    question = found.question
-    parts = [[f"{question.first.name} to {question.last.name}, whole hours, UTC"]]
+def _table(found: Reconciliation) -> Iterator[str]:
+    query = found.terms.query
+    parts = [[f"{query.first.name} to {query.last.name}, whole hours, UTC"]]
     compared = [line for line in found.lines if line.standing is not Standing.NOT_COMPARABLE]
     if compared:
         rows = [row for line in compared for row in _line_rows(line)]
@@ -64,15 +63,18 @@ def _as_table(found: Reconciliation) -> str:
         rows = [_hour_row(line, window, pair) for line, window, pair in shown]
         parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
         if len(differing) > len(shown):
-            parts[-1].append(f"... and {len(differing) - len(shown)} more hours: --format json")
+            parts[-1].append(
+                f"... and {len(differing) - len(shown)} more hours: the JSON lists all"
+            )
     reasons = [
         f"not comparable: {printable(line.label)}, "
         f"{line.sums.counted.total_tokens:,} tokens counted; {printable(line.reason)}"
         for line in found.lines
         if line.standing is Standing.NOT_COMPARABLE
     ]
-    parts += [reasons, [f"note: {note}" for note in question.notes], [verdict(found)]]
-    return "\n\n".join("\n".join(part) for part in parts if part) + "\n"
+    parts += [reasons, [f"note: {note}" for note in found.terms.notes], [verdict(found)]]
+    for number, part in enumerate(filter(None, parts)):
+        yield from ["", *part] if number else part
 
 
 def _line_rows(line: Line) -> Iterator[_Cells]:
@@ -106,7 +108,7 @@ def _differing_hours(lines: Iterable[Line]) -> list[tuple[Line, Window, Pair]]:
 
 
 def _uncertain(pair: Pair) -> str:
-    """How many calls had no exact tokens: they may explain a difference."""
+    """The number of calls without exact tokens, which may explain a difference."""
     counts = {
         "estimated": pair.counted.estimated_calls,
         "missing": pair.counted.missing_calls,
@@ -132,26 +134,25 @@ def _share(pair: Pair, name: str) -> float | None:
 
 
 def _tolerance(found: Reconciliation) -> str:
-    return f"{float(found.question.tolerance * 100):g}%"
+    return f"{float(found.terms.tolerance * 100):g}%"
 
 
 def _shortened(label: str) -> str:
     return cut(printable(label), _LONGEST_LABEL)
 
 
-def _as_json(found: Reconciliation) -> str:
-    question = found.question
-    document = {
-        "from": question.first.name,
-        "to": question.last.name,
-        "tolerance_percent": float(question.tolerance * 100),
+def _document(found: Reconciliation) -> dict[str, object]:
+    terms = found.terms
+    return {
+        "from": terms.query.first.name,
+        "to": terms.query.last.name,
+        "tolerance_percent": float(terms.tolerance * 100),
         "agrees": found.agrees,
         "verdict": verdict(found),
         "total": _numbers(found.total),
         "deployments": [_line_json(line, found) for line in found.lines],
-        "notes": list(question.notes),
+        "notes": list(terms.notes),
     }
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def _line_json(line: Line, found: Reconciliation) -> dict[str, object]:

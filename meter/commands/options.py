@@ -1,0 +1,65 @@
+"""The options that several commands take, and how their texts become values."""
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from meter.reports.write.formats import Format
+from meter.window import Period, Window, parse_window
+
+_FORMS = {Period.MONTH: "YYYY-MM", Period.DAY: "YYYY-MM-DD", Period.HOUR: "YYYY-MM-DDTHH"}
+
+
+def reader[T](read: Callable[[str], T]) -> Callable[[str], T]:
+    """The function as an option's type: its ValueError becomes the message about the option."""
+
+    def read_option(text: str) -> T:
+        try:
+            return read(text)
+        except ValueError as exc:
+            raise argparse.ArgumentTypeError(str(exc)) from None
+
+    return read_option
+
+
+def window_of_periods(periods: Sequence[Period]) -> Callable[[str], Window]:
+    """An option's type: a window of one of the periods."""
+
+    def read(text: str) -> Window:
+        window = parse_window(text)
+        if window.period not in periods:
+            raise ValueError(f"takes {_forms(periods)}, got {text!r}")
+        return window
+
+    return reader(read)
+
+
+def add_range(
+    parser: "argparse.ArgumentParser | argparse._ArgumentGroup",
+    *,
+    first_default: str,
+    last_default: str,
+    periods: Sequence[Period] = tuple(_FORMS),
+) -> None:
+    """Add `--from` and `--to`, read as `first` and `last`."""
+    for flag, name, text in (
+        ("--from", "first", f"start, inclusive (UTC): {_forms(periods)}; default: {first_default}"),
+        ("--to", "last", f"end, inclusive (UTC); default: {last_default}"),
+    ):
+        parser.add_argument(
+            flag, dest=name, type=window_of_periods(periods), metavar="TIME", help=text
+        )
+
+
+def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:
+    """Add `--format`; the default is a table."""
+    parser.add_argument(
+        "--format",
+        choices=[form.value for form in formats],
+        default=Format.TABLE.value,
+        help="how the output is written (default: table)",
+    )
+
+
+def _forms(periods: Sequence[Period]) -> str:
+    *others, last = (_FORMS[period] for period in periods)
+    return f"{', '.join(others)} or {last}" if others else last

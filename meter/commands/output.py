@@ -1,0 +1,34 @@
+"""Writes a command's output: to standard output, or to a file that is never seen half written."""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def open_output(path: Path | None) -> Iterator[TextIO]:
+    """A stream to the file, or to standard output. Raises OSError.
+
+    The text goes to a file beside `path`, which replaces it at the end; after a failure nothing
+    has changed. What is no regular file, such as a pipe, is written directly.
+    """
+    if path is None:
+        yield sys.stdout
+    elif path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as stream:
+            yield stream
+    else:
+        path = path.resolve()  # a link stays a link
+        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            with part.open("w", encoding="utf-8") as stream:
+                yield stream
+            if path.exists():
+                shutil.copymode(path, part)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)

@@ -1,0 +1,84 @@
+"""What a report is about: a range of windows of one period, and what its rows are grouped by."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from meter.window import Period, Window, window_of
+
+_MOMENT = timedelta(microseconds=1)
+
+
+class Grouping(StrEnum):
+    """A dimension by which rows are grouped, beside their window."""
+
+    SUBJECT = "subject"
+    DEPLOYMENT = "deployment"
+    MODEL = "model"
+    TIER = "tier"
+
+    @property
+    def column(self) -> str:
+        """The dimension's column in the view tables."""
+        return self.capitalize()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """The windows of one period from `first` to `last`, both included, and the grouping."""
+
+    first: Window
+    last: Window
+    groups: tuple[Grouping, ...] = ()
+
+    @property
+    def period(self) -> Period:
+        """The length of the windows."""
+        return self.first.period
+
+
+def query_between(
+    start: datetime, end: datetime, period: Period, groups: Sequence[Grouping] = ()
+) -> Query:
+    """The query whose windows hold all moments from `start` to before `end`."""
+    return Query(
+        first=window_of(start, period), last=window_of(end - _MOMENT, period), groups=tuple(groups)
+    )
+
+
+def make_query(
+    *,
+    period: Period,
+    first: Window | None,
+    last: Window | None,
+    groups: Sequence[Grouping],
+    now: datetime,
+) -> Query:
+    """The query for all windows from the start of `first` to the end of `last`.
+
+    The defaults are the current month and the current hour. Raises ValueError for a start after
+    the end.
+    """
+    first = first or window_of(now, Period.MONTH)
+    last = last or window_of(now, Period.HOUR)
+    check_order(first, last)
+    return query_between(first.start, last.end, period, groups)
+
+
+def check_order(first: Window, last: Window) -> None:
+    """Raise ValueError if a range would start after its end."""
+    if first.start >= last.end:
+        raise ValueError(f"the start {first.name} is after the end {last.name}")
+
+
+def parse_groups(text: str) -> tuple[Grouping, ...]:
+    """Read a comma-separated list of groups. Raises ValueError that says what is accepted."""
+    groups: list[Grouping] = []
+    for name in filter(None, (part.strip() for part in text.split(","))):
+        if name not in tuple(Grouping):
+            raise ValueError(f"a group is one of {', '.join(Grouping)}; got {name!r}")
+        groups.append(Grouping(name))
+    if len(set(groups)) < len(groups):
+        raise ValueError(f"a group is named twice in {text!r}")
+    return tuple(groups)

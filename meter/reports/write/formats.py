@@ -1,0 +1,11 @@
+"""The formats in which reports are written."""
+
+from enum import StrEnum
+
+
+class Format(StrEnum):
+    """How a report is written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"

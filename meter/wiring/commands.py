@@ -1,0 +1,60 @@
+"""Opens for the commands what the environment names.
+
+The SDKs are imported here, when a command runs, so that `--help` answers at once.
+"""
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from meter.adapters.monitor import AzureMonitor
+    from meter.adapters.tables import TablesRowStore
+    from meter.config.values import ReconcileSettings, Settings
+    from meter.ledger.aggregator import Aggregator
+
+
+def current_settings() -> "Settings":
+    """The settings in the environment. Raises InvalidSettings with every problem."""
+    from meter.config.environment import load_settings
+
+    return load_settings(os.environ)
+
+
+def current_reconcile_settings() -> "ReconcileSettings":
+    """The settings that a reconciliation needs. Raises InvalidSettings."""
+    from meter.config.environment import load_reconcile_settings
+
+    return load_reconcile_settings(os.environ)
+
+
+@asynccontextmanager
+async def open_store() -> AsyncIterator["TablesRowStore"]:
+    """The tables that the environment names, closed at the end. Raises InvalidSettings."""
+    from meter.adapters.clients import build_store
+    from meter.config.environment import load_storage_settings
+
+    store = build_store(load_storage_settings(os.environ))
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def open_aggregator() -> AsyncIterator["Aggregator"]:
+    """An aggregator on the tables that the environment names. Raises InvalidSettings."""
+    from meter.config.environment import load_storage_settings
+    from meter.wiring.metering import build_aggregator
+
+    retention = load_storage_settings(os.environ).retention
+    async with open_store() as store:
+        yield build_aggregator(store, retention)
+
+
+def open_monitor(url: str) -> AbstractContextManager["AzureMonitor"]:
+    """Azure Monitor's metrics API at an address, with the identity that is signed in to Azure."""
+    from meter.adapters.monitor import open_monitor
+
+    return open_monitor(url)

@@ -1,0 +1,69 @@
+"""The columns of a usage report: where they come from, and what kinds they know."""
+
+import io
+import json
+from collections.abc import AsyncIterator
+from dataclasses import fields
+from decimal import Decimal
+
+import pytest
+
+from meter.ledger.fold import Sums
+from meter.reports.columns import Column, ColumnKind, Shown, UsageRow, usage_columns
+from meter.reports.usage import Report
+from meter.reports.write.formats import Format
+from meter.reports.write.report import write_report
+from meter.usage import TokenUsage
+from meter.window import Window
+from tests.support.reports import query
+
+PRICE = Decimal("1234.50")
+
+
+def test_every_count_of_a_call_has_a_column() -> None:
+    """A new kind of token is reported without a line of its own."""
+    columns = {column.name: column for column in usage_columns(query())}
+    numbers = TokenUsage(**{each.name: n for n, each in enumerate(fields(TokenUsage), 1)})
+    row = UsageRow(sums=Sums(tokens=numbers))
+
+    for each in fields(TokenUsage):
+        assert columns[each.name].get(row) == getattr(numbers, each.name)
+
+
+def test_a_total_has_no_window_and_no_names() -> None:
+    """Its texts are a label and empty ones; its numbers are added up."""
+    rows = [UsageRow(window=Window("2026-11"), names=(name,), sums=Sums(calls=2)) for name in "ab"]
+    total = sum(rows, UsageRow())
+    window, subject, calls, *_ = usage_columns(query())
+
+    assert (window.get(total), subject.get(total), calls.get(total)) == ("total", "", 4)
+
+
+@pytest.mark.parametrize(
+    ("form", "shown"),
+    [
+        (Format.TABLE, "1,234.50"),
+        (Format.CSV, ",1234.50\n"),
+        (Format.JSON, '"price": "1234.50"'),
+    ],
+)
+async def test_an_amount_is_written_exactly(form: Format, shown: str) -> None:
+    """Decimal digits are kept; JSON has them as text, since its numbers are binary."""
+
+    async def rows() -> AsyncIterator[UsageRow]:
+        yield UsageRow(window=Window("2026-11"), names=("alice",), sums=Sums(calls=1))
+
+    price = Column(
+        name="price",
+        heading="price",
+        kind=ColumnKind.AMOUNT,
+        shown=Shown.IF_USED,
+        get=lambda _row: PRICE,
+    )
+    out = io.StringIO()
+    columns = (*usage_columns(query()), price)
+    await write_report(Report(query=query(), columns=columns, rows=rows()), form, out)
+
+    assert shown in out.getvalue()
+    if form is Format.JSON:
+        assert json.loads(out.getvalue())["total"]["price"] == "1234.50"

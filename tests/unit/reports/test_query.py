@@ -1,0 +1,54 @@
+"""The query of a report: its windows and groups, and texts that are none."""
+
+import re
+
+import pytest
+
+from tests.support.reports import query
+
+
+@pytest.mark.parametrize(
+    ("by", "first", "last", "expected"),
+    [
+        ("month", None, None, ("2026-11", "2026-11")),
+        ("day", None, None, ("2026-11-01", "2026-11-23")),
+        ("hour", None, None, ("2026-11-01T00", "2026-11-23T07")),
+        ("hour", "2026-02", "2026-02", ("2026-02-01T00", "2026-02-28T23")),
+        ("hour", "2028-02-29", "2028-02-29", ("2028-02-29T00", "2028-02-29T23")),
+        ("day", "2025-12", "2026-01", ("2025-12-01", "2026-01-31")),
+        ("day", "2026-11-23T07", "2026-11-23T07", ("2026-11-23", "2026-11-23")),
+        ("month", "2026-11-30T23", "2026-12-01T00", ("2026-11", "2026-12")),
+    ],
+)
+def test_a_query_holds_all_of_the_periods_it_names(
+    by: str, first: str | None, last: str | None, expected: tuple[str, str]
+) -> None:
+    """The default is from this month to now; a day means its hours, a month its days."""
+    found = query(by, first, last)
+
+    assert (found.first.name, found.last.name) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "accepted"),
+    [
+        (
+            {"first": "last week"},
+            "YYYY-MM-DD or YYYY-MM-DDTHH in UTC from 2000 on, got 'last week'",
+        ),
+        (
+            {"last": "2026-11-31"},
+            "YYYY-MM-DD or YYYY-MM-DDTHH in UTC from 2000 on, got '2026-11-31'",
+        ),
+        ({"groups": "team"}, "a group is one of subject, deployment, model, tier; got 'team'"),
+        ({"groups": "tier,model,tier"}, "twice in 'tier,model,tier'"),
+        (
+            {"by": "day", "first": "2026-11-23", "last": "2026-11-22"},
+            "the start 2026-11-23 is after the end 2026-11-22",
+        ),
+    ],
+)
+def test_an_error_says_what_is_accepted(changes: dict[str, str], accepted: str) -> None:
+    """The message alone is enough to correct the query; it names no flag of a command."""
+    with pytest.raises(ValueError, match=re.escape(accepted)):
+        query(**changes)

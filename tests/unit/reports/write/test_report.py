@@ -1,0 +1,155 @@
+"""How a usage report is written: for people, spreadsheets and programs."""
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+
+from meter.errors import StorageUnavailable
+from meter.reports.columns import UsageRow, usage_columns
+from meter.reports.usage import Report
+from meter.reports.write.formats import Format
+from meter.reports.write.report import write_report
+from tests.fakes.rows import MemoryRowStore
+from tests.support.reports import query, row, text_of
+
+
+@pytest.fixture
+def store() -> MemoryRowStore:
+    return MemoryRowStore()
+
+
+async def test_a_table_is_aligned_grouped_and_ends_with_its_total(store: MemoryRowStore) -> None:
+    """Names to the left, numbers to the right with thousands separators; no unused columns."""
+    rows = [row("2026-11", "alice", calls=1234), row("2026-11", "a-longer-name")]
+    text = await text_of(store, Format.TABLE, query(), *rows)
+
+    assert text == (
+        "month    subject        calls     prompt  completion      total\n"
+        "-------  -------------  -----  ---------  ----------  ---------\n"
+        "2026-11  a-longer-name      1      1,000           0      1,000\n"
+        "2026-11  alice          1,234  1,234,000           0  1,234,000\n"
+        "-------  -------------  -----  ---------  ----------  ---------\n"
+        "total                   1,235  1,235,000           0  1,235,000\n"
+    )
+
+
+async def test_a_table_without_calls_says_so(store: MemoryRowStore) -> None:
+    """An empty report differs from a broken one."""
+    text = await text_of(store, Format.TABLE, query())
+
+    assert text == "No calls from 2026-11 to 2026-11 (UTC).\n"
+
+
+@pytest.mark.parametrize(
+    ("subject", "shown"),
+    [
+        ("a\nb", "a\\nb"),
+        ("\x1b[2Jx", "\\x1b[2Jx"),
+        ("\x9b2Jx", "\\x9b2Jx"),
+        ("a\u202eb", "a\\u202eb"),
+        ("a\u200bb\u2028c", "a\\u200bb\\u2028c"),
+        ("a\U000e0041b", "a\\U000e0041b"),
+        ("zoë", "zoë"),
+    ],
+)
+async def test_a_name_cannot_fake_lines_or_steer_the_terminal(
+    store: MemoryRowStore, subject: str, shown: str
+) -> None:
+    """Control, format and separator characters are shown as escapes."""
+    text = await text_of(store, Format.TABLE, query(), row("2026-11", subject))
+
+    lines = text.splitlines()
+    assert len(lines) == 5
+    assert lines[2].startswith(f"2026-11  {shown}  ")
+
+
+async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> None:
+    """One header, one line per row, times in RFC 3339."""
+    text = await text_of(
+        store, Format.CSV, query(groups="subject,tier"), row("2026-11", calls=1234)
+    )
+
+    assert text == (
+        "month,subject,tier,calls,failed_calls,prompt_tokens,completion_tokens,total_tokens,"
+        "cached_tokens,reasoning_tokens,audio_tokens,image_tokens,seconds,estimated_calls,"
+        "missing_calls,adjustments,adjusted_prompt_tokens,adjusted_completion_tokens,"
+        "adjusted_total_tokens,first_call_at,last_call_at\n"
+        "2026-11,alice,standard,1234,0,1234000,0,1234000,0,0,0,0,0,0,0,0,0,0,0,"
+        "2026-11-23T07:30:00.000000Z,2026-11-23T07:30:00.000000Z\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "cell"),
+    [
+        ("=HYPERLINK(1)", "'=HYPERLINK(1)"),
+        ("+1", "'+1"),
+        ("-1+1|cmd", "'-1+1|cmd"),
+        ("@SUM(1)", "'@SUM(1)"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", "'\r=1"),
+        ("a=1", "a=1"),
+        ('a","=1', 'a","=1'),
+        ("a\nb", "a\nb"),
+        ("'quoted'", "'quoted'"),
+    ],
+)
+async def test_a_name_cannot_become_a_formula_or_another_cell(
+    store: MemoryRowStore, subject: str, cell: str
+) -> None:
+    """Formulas become text; separators and quotes stay inside the cell."""
+    text = await text_of(store, Format.CSV, query(), row("2026-11", subject))
+
+    lines = list(csv.reader(io.StringIO(text, newline="")))
+    assert [line[1] for line in lines] == ["subject", cell]
+
+
+async def test_json_holds_the_query_the_rows_and_the_total(store: MemoryRowStore) -> None:
+    """Names are whole and counts are numbers."""
+    text = await text_of(
+        store, Format.JSON, query("day", "2026-11", "2026-11"), row("2026-11-05", 'zoë"\n', calls=2)
+    )
+
+    found = json.loads(text)
+    assert (found["by"], found["from"], found["to"]) == ("day", "2026-11-01", "2026-11-30")
+    assert [(line["day"], line["subject"], line["calls"]) for line in found["rows"]] == [
+        ("2026-11-05", 'zoë"\n', 2)
+    ]
+    assert found["rows"][0]["first_call_at"] == "2026-11-23T07:30:00.000000Z"
+    assert found["total"]["total_tokens"] == 2_000
+
+
+@pytest.mark.parametrize("form", Format)
+async def test_every_form_ends_its_last_line(store: MemoryRowStore, form: Format) -> None:
+    """So that reports can be joined and piped."""
+    text = await text_of(store, form, query(), row("2026-11"))
+
+    assert text.endswith("\n")
+    assert not text.endswith("\n\n")
+
+
+@pytest.mark.parametrize("form", Format)
+async def test_storage_that_does_not_answer_leaves_no_output(form: Format) -> None:
+    """A header alone could be taken for a report without calls."""
+
+    async def rows() -> AsyncIterator[UsageRow]:
+        raise StorageUnavailable("UsageByMonth: query")
+        yield
+
+    out = io.StringIO()
+    report = Report(query=query(), columns=usage_columns(query()), rows=rows())
+    with pytest.raises(StorageUnavailable):
+        await write_report(report, form, out)
+
+    assert out.getvalue() == ""
+
+
+async def test_json_without_calls_is_whole(store: MemoryRowStore) -> None:
+    """No rows, and a total of zeros."""
+    found = json.loads(await text_of(store, Format.JSON, query()))
+
+    assert found["rows"] == []
+    assert set(found["total"].values()) == {0}
