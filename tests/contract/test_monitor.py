@@ -1,4 +1,4 @@
-"""Azure Monitor's metrics API as the adapter meets it: numbers, limits, faults and garbage."""
+"""The adapter against Azure Monitor's metrics API: numbers, limits, faults and garbage."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ from meter.reports.reconcile import Hours, OwnDeployment, Tally
 from meter.window import Period, Window, window_of
 from tests.support.reconcile import EAST, own, tally
 
-# The stand-in, as Azure, knows no metrics older than 93 days.
+# The stand-in, like Azure, keeps metrics for 93 days.
 FIRST = window_of(datetime.now(UTC) - timedelta(days=2), Period.DAY)
 HOURS = [Window(f"{FIRST.name}T{hour:02}") for hour in range(24)]
 BOUNDS = Bounds(connect_seconds=1, silence_seconds=0.3, total_seconds=0.6, document_bytes=1_000_000)
@@ -38,7 +38,7 @@ class Credential:
         self._fails = fails
 
     def get_token(self, *scopes: str, **_options: Any) -> AccessToken:
-        """The token; it counts how often it is asked."""
+        """The token; counts the calls."""
         self.scopes += scopes
         if self._fails:
             raise ClientAuthenticationError("no account is signed in\nlong explanation")
@@ -46,7 +46,7 @@ class Credential:
 
 
 class Meeting:
-    """An adapter and the stand-in it talks to. `slept` is what it would have waited."""
+    """An adapter and the stand-in it talks to. `slept` are the waits it asked for."""
 
     def __init__(self, stand_in: StandInMonitor, port: int, numbers: Path) -> None:
         self.stand_in = stand_in
@@ -57,22 +57,22 @@ class Meeting:
         )
 
     def record(self, numbers: object) -> None:
-        """What Azure has recorded from now on."""
+        """Set what Azure has recorded from now on."""
         self._numbers.write_text(json.dumps(numbers))
 
     def fail(self, *faults: Fault) -> None:
-        """Let the next requests fail like that."""
+        """Make the next requests fail in this way."""
         for fault in faults:
             self.stand_in.faults.add(fault)
 
     async def ask(
         self, first: Window = HOURS[0], last: Window = HOURS[-1], account: str = EAST
     ) -> Recorded:
-        """What the adapter reads; it blocks, so it has a thread of its own."""
+        """Read with the adapter, which blocks, in a thread of its own."""
         return await asyncio.to_thread(self.monitor.recorded, account, first, last)
 
     async def refusal(self) -> str:
-        """The message with which it gives up."""
+        """The message of its final error."""
         with pytest.raises(MonitorUnavailable) as refused:
             await self.ask()
         return str(refused.value)
@@ -94,7 +94,7 @@ def entry(prompt: int, completion: int = 0, calls: int = 1) -> dict[str, int]:
 
 
 def busy(found: Recorded) -> dict[OwnDeployment, dict[Window, Tally]]:
-    """Without the hours in which nothing happened, which Azure lists too."""
+    """Without the empty hours, which Azure lists too."""
     return {
         name: {window: each for window, each in hours.items() if each != Tally()}
         for name, hours in found.items()
@@ -102,7 +102,7 @@ def busy(found: Recorded) -> dict[OwnDeployment, dict[Window, Tally]]:
 
 
 async def test_numbers_come_by_deployment_and_hour(meeting: Meeting) -> None:
-    """Prompt, completion and total tokens, and calls; names in any case are one."""
+    """Prompt, completion and total tokens, and calls; names are case-insensitive."""
     meeting.record(
         {
             "GPT-4o": {HOURS[0].name: entry(10, 5, 2), HOURS[23].name: entry(7)},
@@ -117,20 +117,20 @@ async def test_numbers_come_by_deployment_and_hour(meeting: Meeting) -> None:
 
 
 async def test_hours_outside_of_the_range_are_left_out(meeting: Meeting) -> None:
-    """Both ends are included and nothing beyond them."""
+    """Both ends are included, and nothing beyond them."""
     meeting.record({"a": {hour.name: entry(1) for hour in HOURS[4:9]}})
 
     found = await meeting.ask(HOURS[5], HOURS[7])
     assert list(busy(found)[own("a")]) == HOURS[5:8]
 
 
-async def test_nothing_recorded_is_nothing_and_no_error(meeting: Meeting) -> None:
+async def test_an_account_without_calls_is_empty_and_no_error(meeting: Meeting) -> None:
     """An account without calls has empty series."""
     assert await meeting.ask() == {}
 
 
 async def test_more_deployments_than_azure_shows_by_default_are_all_read(meeting: Meeting) -> None:
-    """Azure shows 10 series unless asked for more."""
+    """Azure returns 10 series by default."""
     meeting.record({f"d{number}": {HOURS[0].name: entry(1)} for number in range(40)})
 
     assert len(await meeting.ask()) == 40
@@ -139,7 +139,7 @@ async def test_more_deployments_than_azure_shows_by_default_are_all_read(meeting
 async def test_as_many_deployments_as_asked_for_may_be_cut_and_are_refused(
     meeting: Meeting,
 ) -> None:
-    """A list that is as long as its limit may have lost some."""
+    """A list as long as its limit may be truncated."""
     most = MAX_SERIES
     meeting.record({f"d{number}": {HOURS[0].name: entry(1)} for number in range(most)})
 
@@ -150,7 +150,7 @@ async def test_as_many_deployments_as_asked_for_may_be_cut_and_are_refused(
 async def test_a_long_range_is_asked_for_in_pieces_that_azure_answers_whole(
     meeting: Meeting,
 ) -> None:
-    """Of more than 30 days at once Azure gives the last 30 only; pieces join without gap or overlap."""
+    """Azure answers only the last 30 days of a longer range; pieces join without gap or overlap."""
     days = [FIRST.start - timedelta(days=day) for day in range(80)]
     meeting.record({"a": {window_of(day, Period.HOUR).name: entry(1) for day in days}})
     found = await meeting.ask(window_of(days[-1], Period.HOUR), HOURS[-1])
@@ -160,7 +160,7 @@ async def test_a_long_range_is_asked_for_in_pieces_that_azure_answers_whole(
 
 
 async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
-    """Metric names, dimension, interval, range and version."""
+    """The request has metric names, dimension, interval, range and version."""
     await meeting.ask()
 
     (request,) = meeting.stand_in.requests
@@ -176,7 +176,7 @@ async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
     }
 
 
-async def test_without_a_credential_nobody_signs_in(meeting: Meeting) -> None:
+async def test_without_a_credential_there_is_no_sign_in(meeting: Meeting) -> None:
     """Without a credential no header is sent."""
     await meeting.ask()
 
@@ -184,8 +184,8 @@ async def test_without_a_credential_nobody_signs_in(meeting: Meeting) -> None:
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 529])
-async def test_what_may_pass_is_tried_again(meeting: Meeting, status: int) -> None:
-    """With growing waits where the service names none."""
+async def test_transient_errors_are_retried(meeting: Meeting, status: int) -> None:
+    """Waits grow if the service names none."""
     meeting.record({"a": {HOURS[0].name: entry(1)}})
     meeting.fail(Fault(status=status, count=3))
 
@@ -194,23 +194,23 @@ async def test_what_may_pass_is_tried_again(meeting: Meeting, status: int) -> No
 
 
 async def test_a_named_wait_is_obeyed(meeting: Meeting) -> None:
-    """`Retry-After`, in seconds."""
+    """The wait is `Retry-After`, in seconds."""
     meeting.fail(Fault(status=429, headers={"retry-after": "17"}))
     await meeting.ask()
 
     assert meeting.slept == [17]
 
 
-async def test_a_wait_that_is_not_in_seconds_is_as_good_as_none(meeting: Meeting) -> None:
-    """A date, which RFC 9110 allows and Azure Resource Manager does not send."""
+async def test_a_wait_that_is_not_in_seconds_is_ignored(meeting: Meeting) -> None:
+    """RFC 9110 allows a date, but Azure Resource Manager does not send one."""
     meeting.fail(Fault(status=429, headers={"retry-after": "Mon, 23 Nov 2026 07:30:00 GMT"}))
     await meeting.ask()
 
     assert meeting.slept == [1]
 
 
-async def test_a_wait_of_minutes_is_told_and_not_waited_for(meeting: Meeting) -> None:
-    """The operator decides, with Azure's own words."""
+async def test_a_wait_of_minutes_is_reported_and_not_waited_for(meeting: Meeting) -> None:
+    """The operator decides, from Azure's own message."""
     meeting.fail(Fault(status=429, headers={"retry-after": "309"}))
 
     message = await meeting.refusal()
@@ -219,8 +219,8 @@ async def test_a_wait_of_minutes_is_told_and_not_waited_for(meeting: Meeting) ->
     assert meeting.slept == []
 
 
-async def test_what_does_not_pass_is_given_up(meeting: Meeting) -> None:
-    """After five attempts."""
+async def test_a_lasting_error_is_given_up(meeting: Meeting) -> None:
+    """It is given up after five attempts."""
     meeting.fail(Fault(status=503, count=None))
 
     assert (await meeting.refusal()).endswith("given up after 5 attempts")
@@ -233,7 +233,7 @@ async def test_what_does_not_pass_is_given_up(meeting: Meeting) -> None:
     [Fault(hang=True), Fault(reset=True), Fault(cut_after_bytes=20), Fault(delay_ms=450)],
     ids=["silent", "reset", "cut", "late"],
 )
-async def test_an_answer_that_does_not_arrive_is_asked_for_again(
+async def test_a_request_whose_answer_does_not_arrive_is_retried(
     meeting: Meeting, fault: Fault
 ) -> None:
     """No answer in time, a reset connection, half a body."""
@@ -244,8 +244,8 @@ async def test_an_answer_that_does_not_arrive_is_asked_for_again(
     assert meeting.slept == [1]
 
 
-async def test_an_unreachable_address_is_told() -> None:
-    """Nobody listens."""
+async def test_an_unreachable_address_is_reported() -> None:
+    """The error names the account and the cause when the port is closed."""
     (port,) = free_ports(1)
     slept: list[float] = []
     unreachable = AzureMonitor(f"http://127.0.0.1:{port}", None, bounds=BOUNDS, sleep=slept.append)
@@ -263,10 +263,10 @@ async def test_an_unreachable_address_is_told() -> None:
         (400, "InternalServerError", "occurred."),
     ],
 )
-async def test_a_refusal_is_told_with_azures_words_and_what_to_do(
+async def test_a_refusal_is_reported_with_azures_words_and_a_remedy(
     meeting: Meeting, status: int, code: str, hint: str
 ) -> None:
-    """At once: asking again would not help."""
+    """It is reported at once: a retry would not help."""
     meeting.fail(Fault(status=status))
 
     message = await meeting.refusal()
@@ -275,7 +275,7 @@ async def test_a_refusal_is_told_with_azures_words_and_what_to_do(
     assert meeting.slept == []
 
 
-async def test_an_account_that_does_not_exist_is_told(meeting: Meeting) -> None:
+async def test_an_account_that_does_not_exist_is_reported(meeting: Meeting) -> None:
     """The usual cause is a wrong resource id."""
     with pytest.raises(MonitorUnavailable, match=r"404 ResourceNotFound.*resource_id right\?"):
         await meeting.ask(account=EAST.replace("/east", "/nowhere"))
@@ -350,7 +350,7 @@ def _with_point(**point: object) -> dict[str, Any]:
 async def test_an_answer_that_makes_no_sense_is_no_number(
     meeting: Meeting, body: object, reason: str
 ) -> None:
-    """Nothing is guessed: zero would read as a difference, or as an agreement."""
+    """Nothing is guessed: zero would look like a difference, or like agreement."""
     meeting.fail(Fault(body=body))
 
     with pytest.raises(MonitorUnavailable, match=reason):
@@ -359,8 +359,8 @@ async def test_an_answer_that_makes_no_sense_is_no_number(
 
 
 @pytest.mark.parametrize("text", ['"total": NaN', '"total": Infinity', f'"total": 1{"0" * 400}'])
-async def test_a_total_beyond_all_numbers_is_refused(meeting: Meeting, text: str) -> None:
-    """What Python's parser takes and arithmetic does not."""
+async def test_a_total_that_is_not_a_finite_number_is_refused(meeting: Meeting, text: str) -> None:
+    """Python's parser accepts such values, but arithmetic does not."""
     body = json.dumps(_with_point(total=0)).replace('"total": 0', text)
     meeting.fail(Fault(body=body))
 
@@ -373,7 +373,7 @@ async def test_a_total_beyond_all_numbers_is_refused(meeting: Meeting, text: str
 async def test_a_total_may_be_a_decimal_or_left_out(
     meeting: Meeting, point: dict[str, object], tokens: int
 ) -> None:
-    """Azure writes decimals, and no total for an hour without data."""
+    """Azure writes decimals, and omits the total of an hour without data."""
     meeting.fail(Fault(body=_with_point(**point)))
     found = await meeting.ask()
 
@@ -381,21 +381,21 @@ async def test_a_total_may_be_a_decimal_or_left_out(
 
 
 async def test_a_number_from_outside_of_the_range_is_left_out(meeting: Meeting) -> None:
-    """An hour that the next piece of the range asks for must not count twice."""
+    """An hour that belongs to the next piece of the range must not count twice."""
     meeting.fail(Fault(body=_with_point(timeStamp=f"{HOURS[-1].end:%Y-%m-%dT%H}:00:00Z", total=7)))
 
     assert await meeting.ask() == {}
 
 
 async def test_an_endless_answer_is_given_up(meeting: Meeting) -> None:
-    """Bounded in size, whatever the service sends."""
+    """The size of an answer is bounded."""
     meeting.fail(Fault(body="x" * 1_200_000))
 
     assert await meeting.refusal() == "Azure Monitor's answer is too large"
 
 
 async def test_a_body_that_trickles_is_given_up(meeting: Meeting) -> None:
-    """Each piece is in time; all together take too long."""
+    """Each piece is in time, but the whole takes too long."""
     meeting.fail(Fault(body="x" * 40, split_bytes=1, chunk_delay_ms=100, count=None))
 
     assert "no answer" in await meeting.refusal()
@@ -413,7 +413,7 @@ async def test_a_body_that_trickles_is_given_up(meeting: Meeting) -> None:
     ],
 )
 def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) -> None:
-    """As azure-mgmt-core has them; a token for another address is never asked for."""
+    """As in azure-mgmt-core; a token for another address is never requested."""
     credential = Credential(fails=True)
 
     with pytest.raises(MonitorUnavailable, match=r"no sign-in to Azure: no account is signed in$"):
@@ -421,10 +421,10 @@ def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) 
     assert credential.scopes == [scope]
 
 
-async def test_a_token_is_sent_as_bearer_and_asked_for_once(
+async def test_a_token_is_sent_as_bearer_and_requested_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a .netrc file has a password for that host."""
+    """Even if a .netrc file has a password for that host."""
     (tmp_path / "numbers.json").write_text("{}")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login somebody password other")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

@@ -1,4 +1,4 @@
-"""The outbox on Azurite: what the hub did not take is kept and sent later, in order, once or twice."""
+"""The outbox on Azurite: events the hub did not accept are kept and sent later, in order, once or twice."""
 
 import asyncio
 import json
@@ -47,7 +47,7 @@ def outbox(store: TablesRowStore) -> TableOutbox:
 
 @dataclass
 class FakeHub:
-    """Takes events until it has had enough; `took` are the numbers of those it took."""
+    """Accepts events up to a limit; `took` are the numbers of the accepted ones."""
 
     accepts: int = 1_000_000
     took: list[tuple[str, bytes]] = field(default_factory=list)
@@ -67,7 +67,7 @@ async def kept(store: TablesRowStore) -> list[tuple[str, Row]]:
 
 
 async def test_an_empty_outbox_sends_nothing(outbox: TableOutbox) -> None:
-    """Its table need not be there."""
+    """Its table need not exist."""
     hub = FakeHub()
     sent = await outbox.republish(hub)
 
@@ -77,7 +77,7 @@ async def test_an_empty_outbox_sends_nothing(outbox: TableOutbox) -> None:
 async def test_an_event_is_kept_whole_under_its_id(
     store: TablesRowStore, outbox: TableOutbox
 ) -> None:
-    """Partition is the hour the call ended; the columns are those operators read."""
+    """The partition is the hour in which the call ended; the columns are those that operators read."""
     event = usage_event(1, subject="zoë|😀")
     await outbox.keep([event])
 
@@ -99,7 +99,7 @@ async def test_keeping_an_event_twice_keeps_it_once(
 async def test_events_are_sent_byte_for_byte_with_the_oldest_first(
     store: TablesRowStore, outbox: TableOutbox
 ) -> None:
-    """Under their own subjects, so that each goes to its hub partition; then they are gone."""
+    """Each is sent under its own subject, so to its hub partition, and then deleted."""
     oldest = usage_event(3, subject="oldest", time=NOW - timedelta(hours=2))
     events = [usage_event(2, subject="newest"), usage_event(1, subject="older"), oldest]
     await outbox.keep(events)
@@ -115,7 +115,7 @@ async def test_events_are_sent_byte_for_byte_with_the_oldest_first(
 async def test_a_hub_that_refuses_midway_leaves_the_rest_for_the_next_run(
     store: TablesRowStore, outbox: TableOutbox
 ) -> None:
-    """What it took is gone, what it refused is kept, and the next run goes on from there."""
+    """Accepted events are deleted, refused ones are kept, and the next run continues there."""
     await outbox.keep([usage_event(n, subject=f"s{n}") for n in range(5)])
     first, second = FakeHub(accepts=2), FakeHub()
     sent = [await outbox.republish(first), await outbox.republish(second)]
@@ -128,7 +128,7 @@ async def test_a_hub_that_refuses_midway_leaves_the_rest_for_the_next_run(
 async def test_a_row_that_another_run_has_deleted_is_no_error(
     store: TablesRowStore, outbox: TableOutbox
 ) -> None:
-    """Two runs at once may send an event twice, which the ledger drops."""
+    """Concurrent runs may send an event twice; the ledger drops the duplicate."""
     await outbox.keep([usage_event(1), usage_event(2)])
 
     class Rival(FakeHub):
@@ -172,7 +172,7 @@ async def test_two_hundred_events_of_an_hour_are_kept_by_two_writes(
 
 @dataclass
 class Counting:
-    """Remembers what a store was asked to write."""
+    """Records the writes of a store."""
 
     store: TablesRowStore
     writes: list[Sequence[Row]] = field(default_factory=list)
@@ -225,14 +225,14 @@ class Dying:
 
 
 class Killed(Exception):
-    """Ends a run wherever it is."""
+    """Ends a run at any point."""
 
 
 @pytest.mark.parametrize("after", [0, 1, 4])
 async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count_once(
     store: TablesRowStore, outbox: TableOutbox, after: int
 ) -> None:
-    """Acknowledged and not deleted: the next run sends it again, and the ledger drops the repeat."""
+    """An event acknowledged but not deleted is sent again; the ledger drops the duplicate."""
     events = [usage_event(n, subject="alice") for n in range(5)]
     await outbox.keep(events)
     hub = FakeHub()
@@ -253,7 +253,7 @@ async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count
 
 
 async def test_two_runs_at_once_are_harmless(store: TablesRowStore, outbox: TableOutbox) -> None:
-    """Each event is sent once or twice, none is left, and neither run fails."""
+    """Each event is sent once or twice, none remains, and neither run fails."""
     await outbox.keep([usage_event(n, subject=f"s{n % 7}") for n in range(120)])
     hub = FakeHub()
     await asyncio.gather(outbox.republish(hub), outbox.republish(hub))
@@ -267,7 +267,7 @@ async def test_two_runs_at_once_are_harmless(store: TablesRowStore, outbox: Tabl
 async def test_a_row_that_is_no_event_does_not_stop_the_others(
     store: TablesRowStore, outbox: TableOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever somebody wrote there stays, with a line in the log."""
+    """A foreign row stays, with a line in the log."""
     foreign = Row(key="0", columns={"Note": "mine"})
     await store.write(OUTBOX_TABLE, "2026-11-23T07", insert=[foreign], update=[])
     await outbox.keep([usage_event(1)])
@@ -279,10 +279,10 @@ async def test_a_row_that_is_no_event_does_not_stop_the_others(
     assert "outbox_row_unreadable partition=2026-11-23T07 row=0" in caplog.messages
 
 
-async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
+async def test_the_backlog_is_the_number_of_waiting_events_and_the_age_of_the_oldest(
     store: TablesRowStore,
 ) -> None:
-    """By the ids, which hold the moment the call began."""
+    """The age comes from the ids, which hold the time at which the call began."""
     clock = FakeClock()
     outbox = TableOutbox(store, clock)
     empty = await outbox.backlog()
@@ -297,7 +297,7 @@ async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
 
 
 async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: TablesRowStore) -> None:
-    """`/readyz` may be asked for by anybody."""
+    """`/readyz` is open to any caller."""
     rows = [Row(key=f"{n:04}", columns={"Subject": "s", "Event": "{}"}) for n in range(1100)]
     for first in range(0, 1100, 100):
         await store.write(
@@ -307,8 +307,8 @@ async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: TablesRowSt
     assert (await TableOutbox(store, FakeClock()).backlog()).events == 1000
 
 
-async def test_a_recent_backlog_is_told_again_without_asking(store: TablesRowStore) -> None:
-    """For ten seconds, however many ask."""
+async def test_a_recent_backlog_is_reported_again_without_a_query(store: TablesRowStore) -> None:
+    """The answer is reused for ten seconds, for any number of requests."""
     clock = FakeClock()
     outbox = TableOutbox(store, clock)
     first = await outbox.recent_backlog()
@@ -322,7 +322,7 @@ async def test_a_recent_backlog_is_told_again_without_asking(store: TablesRowSto
 
 
 async def test_an_event_that_cannot_be_kept_is_refused() -> None:
-    """Storage is down; the sink then logs the event in full, so that it is not lost unseen."""
+    """When storage is down, the sink logs the event in full, so that it is not lost silently."""
     service = TableServiceClient.from_connection_string(
         "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;"
         "TableEndpoint=http://127.0.0.1:9/a;",

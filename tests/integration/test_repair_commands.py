@@ -1,4 +1,4 @@
-"""The repair commands on Azurite: what an operator types, sees and gets as exit code."""
+"""The repair commands on Azurite: arguments, output and exit codes."""
 
 import asyncio
 import json
@@ -40,7 +40,7 @@ class Tables:
     connection_string: str
 
     def receive(self, *messages: Message) -> None:
-        """What the aggregator does with these messages."""
+        """Deliver these messages to the aggregator."""
 
         async def handle() -> None:
             async with open_aggregator() as aggregator:
@@ -84,8 +84,10 @@ def enqueued(message: Message) -> Message:
     return replace(message, enqueued_at=ENQUEUED)
 
 
-def test_a_rebuild_tells_what_it_mended(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
-    """One line a row, one a wrong column, and the sum of it; then all is equal."""
+def test_a_rebuild_reports_what_it_repaired(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line per row, one per wrong column, and a summary; afterwards everything is equal."""
     tables.receive(message(call(1), call(2), call(3, "bob")))
     tables.merge("UsageByDay", DAY, f"alice|{NAMES}", TotalTokens=1, Revision=99)
     tables.delete("UsageByMonth", MONTH, f"bob|{NAMES}")
@@ -114,10 +116,10 @@ def test_a_rebuild_tells_what_it_mended(tables: Tables, capsys: pytest.CaptureFi
     )
 
 
-def test_a_damaged_ledger_exits_with_1_until_it_was_mended(
+def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Told each time, mended when asked for, sound afterwards."""
+    """It is reported each time, repaired on request, and sound afterwards."""
     tables.receive(message(call(1), call(2)))
     ledger = f"Ledger{MONTH.replace('-', '')}"
     tables.merge(ledger, "alice", f"s|{DAY}|{NAMES}", Calls=7)
@@ -156,7 +158,7 @@ def dead_letters(tables: Tables) -> None:
 
 
 def test_dead_letters_are_listed(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
-    """By key, with the reason; as JSON for scripts; chosen by reason and day."""
+    """Listed by key, with the reason; as JSON for scripts; filtered by reason and day."""
     nothing = main(["deadletters", "list"])
     empty = capsys.readouterr().out
     dead_letters(tables)
@@ -190,7 +192,7 @@ def test_dead_letters_are_listed(tables: Tables, capsys: pytest.CaptureFixture[s
 def test_a_body_is_shown_byte_for_byte(
     tables: Tables, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """On a pipe and in a file, also when it was stored compressed."""
+    """On a pipe and in a file, even if it was stored compressed."""
     body = os.urandom(200_000)
     tables.receive(enqueued(raw_message(body, sequence_number=7)))
     piped = main(["deadletters", "show", "2026-11-23/0/7/0"])
@@ -204,10 +206,10 @@ def test_a_body_is_shown_byte_for_byte(
     assert b"error: there is no dead letter 2026-11-23/0/8/0" in capfdbinary.readouterr().err
 
 
-def test_a_fixed_letter_is_counted_and_the_rest_is_told(
+def test_a_fixed_letter_is_counted_and_the_rest_is_reported(
     tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code says whether all is counted."""
+    """The exit code says whether all are counted."""
     dead_letters(tables)
     fixed = tmp_path / "fixed.json"
     fixed.write_bytes(encode_event(call(3)))
@@ -236,7 +238,7 @@ def test_a_fixed_letter_is_counted_and_the_rest_is_told(
 def test_a_key_that_is_not_there_exits_with_1(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are counted all the same."""
+    """The others are still counted."""
     dead_letters(tables)
     code = main(["deadletters", "replay", "2026-11-23/0/9/0", "2026-11-23/0/2/0"])
 
@@ -261,7 +263,7 @@ def adjusted(tables: Tables) -> list[tuple[int, int, int]]:
 def test_an_adjustment_is_counted_beside_its_call_and_once(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was printed can be run again under its id; the call keeps its numbers."""
+    """The printed id makes a retry safe; the call keeps its numbers."""
     tables.receive(message(call(1)))
     reason = ("--reason", "the answer was filtered", "--completion-tokens", "-5")
     dry = adjust(*reason, "--dry-run")
@@ -291,10 +293,10 @@ def test_an_adjustment_is_counted_beside_its_call_and_once(
         (["--reason", "r", "--prompt-tokens", "1", "--time", "2020-01-01T00Z"], 1, "days"),
     ],
 )
-def test_an_adjustment_that_cannot_be_meant_says_what_is_accepted(
+def test_an_impossible_adjustment_is_refused_with_what_is_accepted(
     tables: Tables, capsys: pytest.CaptureFixture[str], words: list[str], code: int, told: str
 ) -> None:
-    """2 for words, 1 for what the ledger says; nothing is written."""
+    """Exit code 2 for invalid arguments, 1 for a conflict with the ledger; nothing is written."""
     tables.receive(message(call(1)))
     try:
         found = adjust(*words)
@@ -309,7 +311,7 @@ def test_an_adjustment_that_cannot_be_meant_says_what_is_accepted(
 def test_a_call_that_is_not_counted_cannot_be_adjusted(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor one of another subject."""
+    """Nor can a call of another subject."""
     tables.receive(message(call(1)))
     code = adjust("--reason", "r", "--prompt-tokens", "-1", subject="bob")
 

@@ -1,4 +1,4 @@
-"""The comparison, whatever the numbers: equal sides agree, and any one changed number is found."""
+"""The comparison, for any numbers: equal sides agree, and any one changed number is found."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ MAPPINGS = st.lists(
 def calls_by_route(
     draw: st.DrawFn,
 ) -> tuple[list[Served], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]]:
-    """Backends, and both sides' record of the same calls, each of which took one of their routes."""
+    """Backends, and both sides' record of the same calls over their routes."""
     backends = draw(MAPPINGS)
     counted: dict[str, dict[Window, Tally]] = {}
     recorded: dict[OwnDeployment, dict[Window, Tally]] = {}
@@ -47,7 +47,7 @@ def test_two_records_of_the_same_calls_never_differ(
         list[Served], dict[str, dict[Window, Tally]], dict[OwnDeployment, dict[Window, Tally]]
     ],
 ) -> None:
-    """Whatever names lead to whatever deployments: no hour of any line differs."""
+    """For any mapping of names to deployments, no hour of any line differs."""
     backends, counted, recorded = calls
     found = reconcile(question(), backends, counted=counted, recorded=recorded)
 
@@ -69,7 +69,7 @@ def test_any_one_changed_number_is_found_in_its_line_and_hour(
     more: int,
     data: st.DataObject,
 ) -> None:
-    """Tokens that only Azure knows, of whatever kind, hour and deployment, ours or not."""
+    """Tokens recorded only by Azure, of any kind, hour and deployment, configured or not."""
     backends, counted, recorded = calls
     where = own(data.draw(st.sampled_from(["p", "q", "r", "stranger"])))
     window = Window("2026-11-22T07")
@@ -92,7 +92,7 @@ def test_where_every_line_is_within_the_tolerance_their_sum_is_too(
     ],
     percent: int,
 ) -> None:
-    """So the verdict need not look at the total."""
+    """So the verdict need not check the total."""
     backends, counted, recorded = calls
     less = {
         name: {
