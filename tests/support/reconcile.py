@@ -1,4 +1,4 @@
-"""Builders for reconciliations: tallies, questions, accounts and what backends serve."""
+"""Builders for reconciliations: tallies, queries, accounts and the deployments of backends."""
 
 from fractions import Fraction
 from typing import Any
@@ -27,13 +27,13 @@ def tally(prompt: int = 0, completion: int = 0, calls: int = 0, **more: int) -> 
 
 
 def question(tolerance: str = "0", **changes: Any) -> Question:
-    """A question for the whole of 22 November; the tolerance is a share, like `1/200`."""
+    """A query for the whole of 22 November; the tolerance is a share, like `1/200`."""
     names = {"first": Window("2026-11-22T00"), "last": Window("2026-11-22T23")}
     return Question(**{**names, "tolerance": Fraction(tolerance), **changes})
 
 
 def served(backend: str, resource_id: str | None = EAST, **deployments: str) -> Served:
-    """What a backend serves, as public=own; underscores stand for hyphens."""
+    """The deployments of a backend, as public=own; underscores stand for hyphens."""
     names = {name.replace("_", "-"): own for name, own in deployments.items()}
     return Served(backend=backend, resource_id=resource_id, deployments=names)
 
