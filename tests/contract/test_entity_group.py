@@ -1,4 +1,4 @@
-"""Transactions as the service meets them: asked for as azure-data-tables asks."""
+"""Transactions on the wire: requests equal those of azure-data-tables."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -26,18 +26,18 @@ KEY = AzureNamedKeyCredential("account", "a2V5")
 URL = "https://account.table.core.windows.net"
 AZURITE_URL = "http://127.0.0.1:10002/devstoreaccount1"
 
-# What the SDK says of each operation and we do not. Microsoft's "Performing entity group
-# transactions" has none of them in its sample, and its SDK for JavaScript sends none: the request
-# around the operations has version, date and signature, and the next delimiter ends a body.
+# Headers that the SDK sends with each operation and the adapter does not. Microsoft's "Performing
+# entity group transactions" has none of them in its sample, and its SDK for JavaScript sends none: the
+# request around the operations has version, date and signature, and the next delimiter ends a body.
 LEFT_OUT = {"x-ms-version", "x-ms-date", "date", "content-length"}
 
 
 class _CaughtError(Exception):
-    """Ends a request that was caught."""
+    """Ends a captured request."""
 
 
 class Catcher(AsyncHttpTransport[HttpRequest, Any]):
-    """Catches the request instead of sending it."""
+    """Captures the request instead of sending it."""
 
     def __init__(self) -> None:
         self.caught: list[HttpRequest] = []
@@ -68,7 +68,7 @@ class Operation:
 
 @dataclass(frozen=True, kw_only=True)
 class Rows:
-    """What is asked for."""
+    """The transaction."""
 
     insert: Sequence[Row] = ()
     update: Sequence[Row] = ()
@@ -78,7 +78,7 @@ class Rows:
 async def caught(
     ask: Callable[[TableServiceClient], Awaitable[object]], url: str, credential: Any
 ) -> HttpRequest:
-    """The request that is made of it, ready to go over the wire."""
+    """The request built from it, ready to be sent."""
     catcher = Catcher()
     service = TableServiceClient(url, credential=credential, transport=catcher)
     with pytest.raises(_CaughtError):
@@ -160,7 +160,7 @@ def parts_of(message: Message) -> list[Message]:
 
 
 class AsRead(datetime):
-    """A moment as the SDK reads it: with the service's own text."""
+    """A time as the SDK reads it: with the service's own text."""
 
     tables_service_value = "2026-11-23T07:30:15.1234567Z"
 
@@ -190,7 +190,7 @@ STORED = st.builds(Row, key=KEYS, columns=COLUMNS, etag=ETAGS)
     url=st.sampled_from([URL, AZURITE_URL]),
 )
 async def test_operations_are_those_of_the_sdk(rows: Rows, partition: str, url: str) -> None:
-    """Request line, address, headers and JSON of each, but for what may be left out."""
+    """Request line, address, headers and JSON of each are equal, except for optional headers."""
     theirs = operations_of(await of_the_sdk(rows, partition=partition, url=url))
     ours = operations_of(await of_ours(rows, partition=partition, url=url))
 
@@ -237,7 +237,7 @@ DATED = {"x-ms-date", "date", "authorization"}
 async def test_the_request_around_them_is_that_of_the_sdk(
     credential: Any, query: str, authorization: str | None
 ) -> None:
-    """The same address, headers and authentication, whichever it is."""
+    """Address, headers and authentication are the same, for every kind of credential."""
     rows = Rows(insert=[Row(key="a", columns={})])
     theirs = await of_the_sdk(rows, credential=credential)
     ours = await of_ours(rows, credential=credential)
@@ -256,14 +256,14 @@ async def test_the_request_around_them_is_that_of_the_sdk(
 
 
 async def test_each_transaction_has_boundaries_of_its_own() -> None:
-    """As the SDK's have."""
+    """Boundaries are unique, as in the SDK."""
     rows = Rows(insert=[Row(key="a", columns={})])
     types = {(await of_ours(rows)).headers["Content-Type"] for _ in range(2)}
 
     assert len(types) == 2
 
 
-def test_an_sdk_without_the_pipeline_is_told_at_once() -> None:
-    """When the store is built, by name, and not as an outage of Table Storage."""
+def test_an_sdk_without_the_pipeline_is_reported_at_once() -> None:
+    """Reported by name when the store is built, not as an outage of Table Storage."""
     with pytest.raises(RuntimeError, match=r"azure-data-tables has no .*_client\.send_request"):
         TablesRowStore(SimpleNamespace(url=URL))  # type: ignore[arg-type]  # an SDK of tomorrow

@@ -1,4 +1,4 @@
-"""What the adapter makes of the answers to a transaction, over a socket: whole, broken and strange."""
+"""The adapter's reading of transaction answers over a socket: complete, broken and malformed."""
 
 import asyncio
 import gzip
@@ -24,7 +24,7 @@ KEY = AzureNamedKeyCredential("account", "a2V5")
 
 @dataclass
 class ScriptedService:
-    """Answers each request with the next bytes, then hangs up; keeps the requests' first lines."""
+    """Answers each request with the next bytes, then disconnects; keeps the requests' first lines."""
 
     answers: list[bytes]
     asked: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class ScriptedService:
 
 @asynccontextmanager
 async def scripted(*answers: bytes) -> AsyncIterator[tuple[TableServiceClient, ScriptedService]]:
-    """A client of a service that answers so. The SDK does not ask again."""
+    """A client of a service with these answers. The SDK does not retry."""
     service = ScriptedService(list(answers))
     server = await asyncio.start_server(service.serve, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/account"
@@ -75,7 +75,7 @@ async def write(client: TableServiceClient) -> Written | Conflict:
 
 
 async def test_a_success_is_the_rows_with_their_etags() -> None:
-    """In the order of the rows, inserted ones first."""
+    """Etags come in the order of the rows, inserted ones first."""
     async with scripted(batch(done('W/"1"'), done('W/"2"'))) as (client, _):
         assert await write(client) == Written({"a": 'W/"1"', "b": 'W/"2"'})
 
@@ -90,7 +90,7 @@ async def test_a_success_is_the_rows_with_their_etags() -> None:
     ],
 )
 async def test_an_error_of_contention_is_a_conflict(status: int, code: str) -> None:
-    """Of any row, also where others claim to be done; told in the body or in a header."""
+    """For any row, even if others report success; the error is in the body or in a header."""
     answers = [failed(status, code)], [done(), failed(status, code)]
     for responses in (*answers, [failed(status, None, header=code)]):
         async with scripted(batch(*responses)) as (client, _):
@@ -111,7 +111,7 @@ async def test_an_error_of_contention_is_a_conflict(status: int, code: str) -> N
     ],
 )
 async def test_any_other_error_is_an_outage_by_its_name(status: int, code: str | None) -> None:
-    """With status and code, so that an operator can look it up."""
+    """The error has status and code, so that an operator can look it up."""
     async with scripted(batch(failed(status, code))) as (client, _):
         with pytest.raises(StorageUnavailable) as caught:
             await write(client)
@@ -120,14 +120,14 @@ async def test_any_other_error_is_an_outage_by_its_name(status: int, code: str |
 
 
 async def test_a_table_that_is_missing_is_made() -> None:
-    """Then the same is asked again, once."""
+    """The same request is then retried once."""
     async with scripted(TABLE_NOT_FOUND, TABLE_EXISTS, batch(done(), done())) as (client, service):
         assert await write(client) == Written({"a": ETAG, "b": ETAG})
         assert service.asked == ["/account/$batch", "/account/tables", "/account/$batch"]
 
 
 async def test_a_table_that_stays_missing_is_an_outage() -> None:
-    """It may be being deleted."""
+    """The table may be in deletion."""
     async with scripted(TABLE_NOT_FOUND, TABLE_EXISTS, TABLE_NOT_FOUND) as (client, service):
         with pytest.raises(StorageUnavailable, match="T: write: refused TableNotFound 404"):
             await write(client)
@@ -152,7 +152,7 @@ XML_ERROR = b'<?xml version="1.0"?><error><code>InvalidInput</code><message>m</m
 async def test_an_answer_that_is_no_batch_is_an_outage(
     status: int, body: bytes, headers: str, code: str | None
 ) -> None:
-    """Whatever its code, since a conflict is only told inside a batch."""
+    """Regardless of its code: a conflict is only reported inside a batch."""
     async with scripted(http(status, body, headers=headers)) as (client, _):
         with pytest.raises(StorageUnavailable) as caught:
             await write(client)
@@ -176,14 +176,14 @@ async def test_an_answer_that_is_no_batch_is_an_outage(
     ],
 )
 async def test_a_success_that_is_not_whole_is_an_outage(given_answer: bytes, why: str) -> None:
-    """Nothing is taken for written that the service has not said."""
+    """Only rows confirmed by the service count as written."""
     async with scripted(given_answer) as (client, _):
         with pytest.raises(StorageUnavailable, match=f"^T: write: .*{why}"):
             await write(client)
 
 
 async def test_a_compressed_answer_is_read() -> None:
-    """The transport asks for it."""
+    """The transport accepts compression."""
     body = gzip.compress(answer(done('W/"1"'), done('W/"2"')))
     async with scripted(http(202, body, headers="Content-Encoding: gzip\r\n")) as (client, _):
         assert await write(client) == Written({"a": 'W/"1"', "b": 'W/"2"'})
@@ -191,7 +191,7 @@ async def test_a_compressed_answer_is_read() -> None:
 
 @pytest.mark.parametrize("count", [0, MAX_TRANSACTION_ROWS + 1])
 async def test_what_the_service_would_refuse_is_not_sent(count: int) -> None:
-    """It is an outage as if the service had refused it."""
+    """It is reported as an outage, as if the service had refused it."""
     rows = [Row(key=str(number), columns={}) for number in range(count)]
     async with scripted() as (client, service):
         with pytest.raises(StorageUnavailable, match="T: write: ValueError"):
@@ -199,7 +199,7 @@ async def test_what_the_service_would_refuse_is_not_sent(count: int) -> None:
         assert service.asked == []
 
 
-@pytest.mark.filterwarnings("ignore:Testing an element's truth value")  # the SDK's, of XML
+@pytest.mark.filterwarnings("ignore:Testing an element's truth value")  # by the SDK, of XML
 @pytest.mark.parametrize(
     "responses",
     [
@@ -213,7 +213,7 @@ async def test_what_the_service_would_refuse_is_not_sent(count: int) -> None:
     ],
 )
 async def test_an_answer_is_read_as_the_sdk_reads_it(responses: list[str]) -> None:
-    """The same etags, or the same error code."""
+    """Both readers give the same etags, or the same error code."""
     parts = decode(CONTENT_TYPE, answer(*responses))
     ours = [part for part in parts if not part.is_done] or parts
     theirs: list[tuple[str | None, str | None]]
@@ -237,7 +237,7 @@ WHOLE_ANSWERS = [
 
 @st.composite
 def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
-    """An answer, and the same with some bytes left out, exchanged or put in."""
+    """An answer, and a copy with some bytes removed, replaced or inserted."""
     whole = draw(st.sampled_from(WHOLE_ANSWERS))
     start = draw(st.integers(0, len(whole)))
     end = draw(st.integers(start, min(len(whole), start + draw(st.sampled_from([1, 9, 9999])))))
@@ -249,7 +249,7 @@ def damaged(draw: st.DrawFn) -> tuple[bytes, bytes]:
 async def test_a_damaged_answer_is_never_a_success_of_something_else(
     answers: tuple[bytes, bytes],
 ) -> None:
-    """Written only if the service said so of every row; no exception but the port's own."""
+    """Rows count as written only if the service confirmed each; only the port's exceptions are raised."""
     whole, body = answers
     async with scripted(http(202, body)) as (client, _):
         try:

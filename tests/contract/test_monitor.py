@@ -22,7 +22,7 @@ from meter.reports.reconcile import Hours, OwnDeployment, Tally
 from meter.window import Period, Window, window_of
 from tests.support.reconcile import EAST, own, tally
 
-# The stand-in, as Azure, knows no metrics older than 93 days.
+# The stand-in, like Azure, keeps metrics for 93 days.
 FIRST = window_of(datetime.now(UTC) - timedelta(days=2), Period.DAY)
 HOURS = [Window(f"{FIRST.name}T{hour:02}") for hour in range(24)]
 BOUNDS = Bounds(connect_seconds=1, silence_seconds=0.3, total_seconds=0.6, document_bytes=1_000_000)
@@ -46,7 +46,7 @@ class Credential:
 
 
 class Meeting:
-    """An adapter and the stand-in it talks to. `slept` is what it would have waited."""
+    """An adapter and the stand-in it talks to. `slept` are the waits it asked for."""
 
     def __init__(self, stand_in: StandInMonitor, port: int, numbers: Path) -> None:
         self.stand_in = stand_in
@@ -57,22 +57,22 @@ class Meeting:
         )
 
     def record(self, numbers: object) -> None:
-        """What Azure has recorded from now on."""
+        """Set what Azure has recorded from now on."""
         self._numbers.write_text(json.dumps(numbers))
 
     def fail(self, *faults: Fault) -> None:
-        """Let the next requests fail like that."""
+        """Make the next requests fail in this way."""
         for fault in faults:
             self.stand_in.faults.add(fault)
 
     async def ask(
         self, first: Window = HOURS[0], last: Window = HOURS[-1], account: str = EAST
     ) -> Recorded:
-        """What the adapter reads; it blocks, so it has a thread of its own."""
+        """Read with the adapter, which blocks, in a thread of its own."""
         return await asyncio.to_thread(self.monitor.recorded, account, first, last)
 
     async def refusal(self) -> str:
-        """The message with which it gives up."""
+        """The message of its final error."""
         with pytest.raises(MonitorUnavailable) as refused:
             await self.ask()
         return str(refused.value)
@@ -102,7 +102,7 @@ def busy(found: Recorded) -> dict[OwnDeployment, dict[Window, Tally]]:
 
 
 async def test_numbers_come_by_deployment_and_hour(meeting: Meeting) -> None:
-    """Prompt, completion and total tokens, and calls; names in any case are one."""
+    """Prompt, completion and total tokens, and calls; names are case-insensitive."""
     meeting.record(
         {
             "GPT-4o": {HOURS[0].name: entry(10, 5, 2), HOURS[23].name: entry(7)},
@@ -117,14 +117,14 @@ async def test_numbers_come_by_deployment_and_hour(meeting: Meeting) -> None:
 
 
 async def test_hours_outside_of_the_range_are_left_out(meeting: Meeting) -> None:
-    """Both ends are included and nothing beyond them."""
+    """Both ends are included, and nothing beyond them."""
     meeting.record({"a": {hour.name: entry(1) for hour in HOURS[4:9]}})
 
     found = await meeting.ask(HOURS[5], HOURS[7])
     assert list(busy(found)[own("a")]) == HOURS[5:8]
 
 
-async def test_nothing_recorded_is_nothing_and_no_error(meeting: Meeting) -> None:
+async def test_an_account_without_calls_is_empty_and_no_error(meeting: Meeting) -> None:
     """An account without calls has empty series."""
     assert await meeting.ask() == {}
 
@@ -150,7 +150,7 @@ async def test_as_many_deployments_as_requested_may_be_cut_and_are_refused(
 async def test_a_long_range_is_requested_in_pieces_that_azure_answers_whole(
     meeting: Meeting,
 ) -> None:
-    """Of more than 30 days at once Azure gives the last 30 only; pieces join without gap or overlap."""
+    """Azure answers only the last 30 days of a longer range; pieces join without gap or overlap."""
     days = [FIRST.start - timedelta(days=day) for day in range(80)]
     meeting.record({"a": {window_of(day, Period.HOUR).name: entry(1) for day in days}})
     found = await meeting.ask(window_of(days[-1], Period.HOUR), HOURS[-1])
@@ -160,7 +160,7 @@ async def test_a_long_range_is_requested_in_pieces_that_azure_answers_whole(
 
 
 async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
-    """Metric names, dimension, interval, range and version."""
+    """The request has metric names, dimension, interval, range and version."""
     await meeting.ask()
 
     (request,) = meeting.stand_in.requests
@@ -194,15 +194,15 @@ async def test_a_failure_that_may_pass_is_retried(meeting: Meeting, status: int)
 
 
 async def test_a_named_wait_is_obeyed(meeting: Meeting) -> None:
-    """`Retry-After`, in seconds."""
+    """The wait is `Retry-After`, in seconds."""
     meeting.fail(Fault(status=429, headers={"retry-after": "17"}))
     await meeting.ask()
 
     assert meeting.slept == [17]
 
 
-async def test_a_wait_that_is_not_in_seconds_is_as_good_as_none(meeting: Meeting) -> None:
-    """A date, which RFC 9110 allows and Azure Resource Manager does not send."""
+async def test_a_wait_that_is_not_in_seconds_is_ignored(meeting: Meeting) -> None:
+    """RFC 9110 allows a date, but Azure Resource Manager does not send one."""
     meeting.fail(Fault(status=429, headers={"retry-after": "Mon, 23 Nov 2026 07:30:00 GMT"}))
     await meeting.ask()
 
@@ -350,7 +350,7 @@ def _with_point(**point: object) -> dict[str, Any]:
 async def test_an_answer_that_makes_no_sense_is_no_number(
     meeting: Meeting, body: object, reason: str
 ) -> None:
-    """Nothing is guessed: zero would read as a difference, or as an agreement."""
+    """Nothing is guessed: zero would look like a difference, or like agreement."""
     meeting.fail(Fault(body=body))
 
     with pytest.raises(MonitorUnavailable, match=reason):
@@ -373,7 +373,7 @@ async def test_a_total_beyond_all_numbers_is_refused(meeting: Meeting, text: str
 async def test_a_total_may_be_a_decimal_or_left_out(
     meeting: Meeting, point: dict[str, object], tokens: int
 ) -> None:
-    """Azure writes decimals, and no total for an hour without data."""
+    """Azure writes decimals, and omits the total of an hour without data."""
     meeting.fail(Fault(body=_with_point(**point)))
     found = await meeting.ask()
 
@@ -395,7 +395,7 @@ async def test_an_endless_answer_is_given_up(meeting: Meeting) -> None:
 
 
 async def test_a_body_that_trickles_is_given_up(meeting: Meeting) -> None:
-    """Each piece is in time; all together take too long."""
+    """Each piece is in time, but the whole takes too long."""
     meeting.fail(Fault(body="x" * 40, split_bytes=1, chunk_delay_ms=100, count=None))
 
     assert "no answer" in await meeting.refusal()
@@ -424,7 +424,7 @@ def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) 
 async def test_a_token_is_sent_as_bearer_and_requested_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where a .netrc file has a password for that host."""
+    """Even if a .netrc file has a password for that host."""
     (tmp_path / "numbers.json").write_text("{}")
     (tmp_path / "netrc").write_text("machine 127.0.0.1 login other password other")
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))

@@ -51,7 +51,7 @@ def outbox(store: RowStore) -> TableOutbox:
 
 @dataclass
 class FakeHub:
-    """Takes events until it has had enough; `took` are the numbers of those it took."""
+    """Accepts events up to a limit; `took` are the numbers of the accepted ones."""
 
     accepts: int = 1_000_000
     took: list[tuple[str, bytes]] = field(default_factory=list)
@@ -71,7 +71,7 @@ async def kept(store: RowStore) -> list[tuple[str, Row]]:
 
 
 async def test_an_empty_outbox_sends_nothing(outbox: TableOutbox) -> None:
-    """Its table need not be there."""
+    """Its table need not exist."""
     hub = FakeHub()
     sent = await outbox.republish(hub)
 
@@ -99,7 +99,7 @@ async def test_keeping_an_event_twice_keeps_it_once(store: RowStore, outbox: Tab
 async def test_events_are_sent_byte_for_byte_with_the_oldest_first(
     store: RowStore, outbox: TableOutbox
 ) -> None:
-    """Under their own subjects, so that each goes to its hub partition; then they are gone."""
+    """Each is sent under its own subject, so to its hub partition, and then deleted."""
     oldest = usage_event(3, subject="oldest", time=NOW - timedelta(hours=2))
     events = [usage_event(2, subject="newest"), usage_event(1, subject="older"), oldest]
     await outbox.keep(events)
@@ -115,7 +115,7 @@ async def test_events_are_sent_byte_for_byte_with_the_oldest_first(
 async def test_a_hub_that_refuses_midway_leaves_the_rest_for_the_next_run(
     store: RowStore, outbox: TableOutbox
 ) -> None:
-    """What it took is gone, what it refused is kept, and the next run goes on from there."""
+    """Accepted events are deleted, refused ones are kept, and the next run continues there."""
     await outbox.keep([usage_event(n, subject=f"s{n}") for n in range(5)])
     first, second = FakeHub(accepts=2), FakeHub()
     sent = [await outbox.republish(first), await outbox.republish(second)]
@@ -128,7 +128,7 @@ async def test_a_hub_that_refuses_midway_leaves_the_rest_for_the_next_run(
 async def test_a_row_that_another_run_has_deleted_is_no_error(
     store: RowStore, outbox: TableOutbox
 ) -> None:
-    """Two runs at once may send an event twice, which the ledger drops."""
+    """Concurrent runs may send an event twice; the ledger drops the duplicate."""
     await outbox.keep([usage_event(1), usage_event(2)])
 
     class Rival(FakeHub):
@@ -265,7 +265,7 @@ class Dying:
 
 
 class Killed(Exception):
-    """Ends a run wherever it is."""
+    """Ends a run at any point."""
 
 
 @pytest.mark.parametrize("after", [0, 1, 4])
@@ -305,7 +305,7 @@ async def test_two_runs_at_once_are_harmless(store: RowStore, outbox: TableOutbo
 async def test_a_row_that_is_no_event_does_not_stop_the_others(
     store: RowStore, outbox: TableOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Whatever somebody wrote there stays, with a line in the log."""
+    """A foreign row stays, with a line in the log."""
     foreign = Row(key="0", columns={"Note": "mine"})
     await store.write(OUTBOX_TABLE, "2026-11-23T07", insert=[foreign], update=[])
     await outbox.keep([usage_event(1)])
@@ -320,7 +320,7 @@ async def test_a_row_that_is_no_event_does_not_stop_the_others(
 async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
     store: RowStore,
 ) -> None:
-    """By the ids, which hold the moment the call began."""
+    """The age comes from the ids, which hold the time at which the call began."""
     clock = FakeClock()
     outbox = TableOutbox(store, clock)
     empty = await outbox.backlog()
@@ -360,7 +360,7 @@ async def test_a_recent_backlog_is_told_again_without_asking(store: RowStore) ->
 
 
 async def test_an_event_that_cannot_be_kept_is_refused() -> None:
-    """Storage is down; the sink then logs the event in full, so that it is not lost unseen."""
+    """When storage is down, the sink logs the event in full, so that it is not lost silently."""
     service = TableServiceClient.from_connection_string(
         "DefaultEndpointsProtocol=http;AccountName=a;AccountKey=YQ==;"
         "TableEndpoint=http://127.0.0.1:9/a;",

@@ -1,4 +1,4 @@
-"""The sender on the Event Hubs wire: a hub that is busy, restarts or goes silent, and the fake's word."""
+"""The sender on the Event Hubs wire: a hub that is busy, restarts or goes silent, and the fake's."""
 
 import asyncio
 import inspect
@@ -41,7 +41,7 @@ class Hub:
     _endpoint: Endpoint | None = None
 
     async def start(self) -> None:
-        """Listen, always on the same port."""
+        """Listen on the same port each time."""
         self._endpoint = Endpoint(CONFIG, self.data, KEY_NAME, KEY, refuse=self._refuse)
         self.port = await self._endpoint.start(port=self.port)
 
@@ -51,7 +51,7 @@ class Hub:
             await self._endpoint.stop()
 
     async def numbers(self, count: int) -> list[int]:
-        """What one subject's events say, in the order of their one partition."""
+        """One subject's events, in the order of their partition."""
         consumer = Served(port=self.port).async_consumer(HUB)
         events = await receive_async(consumer, count)
         return [number for event in events for number in json.loads(event.body_as_str())]
@@ -70,7 +70,7 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 
 
 def producer_at(port: int) -> EventHubProducerClient:
-    """As the app makes it."""
+    """A sender as the app builds it."""
     return EventHubProducerClient.from_connection_string(
         Served(port=port).connection_string(), eventhub_name=HUB, **PRODUCER_OPTIONS
     )
@@ -105,7 +105,7 @@ async def test_a_hub_that_is_busy_for_a_moment_is_not_noticed(hub: Hub) -> None:
 
 
 async def test_a_hub_that_stays_busy_is_an_error_within_the_patience(hub: Hub) -> None:
-    """The reason names the service's own condition."""
+    """The reason is the service's own condition."""
     async with sender_at(hub.port) as sender:
         hub.busy_sends = 1000
         async with asyncio.timeout(1.2):
@@ -114,7 +114,7 @@ async def test_a_hub_that_stays_busy_is_an_error_within_the_patience(hub: Hub) -
 
 
 async def test_a_hub_that_restarts_is_connected_to_again(hub: Hub) -> None:
-    """The events of the time without a hub reach it, in order, when it is back soon."""
+    """Events of a short outage reach the hub, in order, after it."""
     async with sender_at(hub.port, patience_seconds=10) as sender:
         await sender.send("alice", [b"0"])
         await hub.stop()
@@ -130,7 +130,7 @@ async def test_a_hub_that_restarts_is_connected_to_again(hub: Hub) -> None:
 
 
 async def test_a_hub_that_is_down_is_an_error_within_the_patience(hub: Hub) -> None:
-    """And the next event after its return is taken."""
+    """The next event after its return is accepted."""
     async with sender_at(hub.port) as sender:
         await hub.stop()
         async with asyncio.timeout(1.5):
@@ -162,7 +162,7 @@ class Wire:
             self._tasks.add(task)
 
     def go_silent(self) -> None:
-        """All connections there are stay open and carry nothing more; new ones work."""
+        """Silence all open connections without closing them; new ones work."""
         for silence in self._silences:
             silence.set()
 
@@ -185,7 +185,7 @@ class Wire:
 
 
 async def test_a_connection_that_went_silent_is_replaced(hub: Hub) -> None:
-    """No answer and no end of the connection, as after a lost route: the next send connects anew."""
+    """Without an answer or a close, as after a lost route, the next send reconnects."""
     wire = Wire(hub.port)
     server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -213,8 +213,8 @@ async def test_the_fake_says_busy_as_the_sdk_does(hub: Hub) -> None:
     assert fake.error == raised.value.error == "server-busy"
 
 
-def test_the_fake_takes_what_the_sdk_takes() -> None:
-    """Each argument that the sender gives exists there."""
+def test_the_fake_accepts_the_arguments_of_the_sdk() -> None:
+    """Each argument that the sender passes exists in the SDK."""
     for method in (
         FakeProducer.send_batch,
         FakeProducer.get_partition_ids,
@@ -229,7 +229,7 @@ def test_the_fake_takes_what_the_sdk_takes() -> None:
 
 
 async def test_the_fake_chooses_partitions_as_the_hub_does(hub: Hub) -> None:
-    """One subject, one partition, and the same one in both."""
+    """One subject goes to one partition, the same in both."""
     subjects = [f"subject-{number}" for number in range(20)]
     fake = FakeProducer(partitions=PARTITIONS)
     for producer in (producer_at(hub.port), fake):

@@ -1,4 +1,4 @@
-"""What a request's body promises, kept by the web adapter and by the fake that tests use in its place."""
+"""The contract of a request body, kept by the web adapter and by the fake."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ type Parts = Sequence[bytes | asyncio.Event | None]
 def adapted(
     parts: Parts, *, most: int = 1_000, seconds: float = 5, length: str | None = None
 ) -> RequestBody:
-    """The web adapter's; None is a caller that leaves."""
+    """The web adapter's body; None is a caller's disconnect."""
     left = list(parts)
 
     async def receive() -> Message:
@@ -49,8 +49,8 @@ type Make = Callable[[Parts], RequestBody]
 
 
 @BODIES
-async def test_parts_come_as_they_arrive_and_then_nothing(make: Make) -> None:
-    """Empty ones are passed over; the end stays the end."""
+async def test_parts_are_read_as_they_arrive_and_then_nothing(make: Make) -> None:
+    """Empty parts are skipped; after the end every read is empty."""
     body = make([b"ab", b"", b"cd", b""])
 
     parts = [await body.next_part() for _ in range(4)]
@@ -60,7 +60,7 @@ async def test_parts_come_as_they_arrive_and_then_nothing(make: Make) -> None:
 
 @BODIES
 async def test_the_whole_is_all_its_parts(make: Make) -> None:
-    """Also what is left of it."""
+    """After some parts were read, it is the rest."""
     body = make([b"ab", b"cd", b"ef"])
 
     assert (await body.next_part(), await body.read()) == (b"ab", b"cdef")
@@ -68,13 +68,13 @@ async def test_the_whole_is_all_its_parts(make: Make) -> None:
 
 @BODIES
 async def test_a_body_of_nothing_is_empty(make: Make) -> None:
-    """Both ways."""
+    """Read as a whole or in parts."""
     assert (await make([b""]).read(), await make([b""]).next_part()) == (b"", b"")
 
 
 @BODIES
-async def test_a_caller_that_leaves_is_told_each_time(make: Make) -> None:
-    """Never an end: half a body must not look like a whole one."""
+async def test_a_disconnect_is_reported_on_each_read(make: Make) -> None:
+    """It is never an end: half a body must not look complete."""
     body = make([b"ab", None])
     await body.next_part()
 
@@ -86,7 +86,7 @@ async def test_a_caller_that_leaves_is_told_each_time(make: Make) -> None:
 
 @BODIES
 async def test_a_cancelled_wait_loses_nothing(make: Make) -> None:
-    """Whoever reads next gets what came meanwhile."""
+    """The next read gets the bytes that arrived meanwhile."""
     go_on = asyncio.Event()
     body = make([b"ab", go_on, b"cd"])
     await body.next_part()
@@ -102,7 +102,7 @@ async def test_a_cancelled_wait_loses_nothing(make: Make) -> None:
 
 @BODIES
 async def test_a_wait_that_is_cancelled_as_its_part_comes_loses_nothing(make: Make) -> None:
-    """The part is there, and its reader is not: the next reader has it."""
+    """A part that arrived during the cancellation goes to the next read."""
     go_on = asyncio.Event()
     body = make([go_on, b"ab", b"cd"])
     waiting = asyncio.create_task(body.next_part())
@@ -115,7 +115,7 @@ async def test_a_wait_that_is_cancelled_as_its_part_comes_loses_nothing(make: Ma
 
 
 async def test_a_body_that_grows_too_large_never_ends() -> None:
-    """413 again and again, also when the last part was the one too many."""
+    """Every read is a 413, even if the last part exceeded the limit."""
     for parts in ([b"ab", b"cde"], [b"abcde"], [b"ab", b"cde", b"f"]):
         body = adapted(parts, most=4)
         refusals = 0
@@ -134,7 +134,7 @@ async def test_a_body_that_grows_too_large_never_ends() -> None:
 async def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(
     length: str, is_refused: bool
 ) -> None:
-    """What is no number is the server's business."""
+    """An invalid length is left to the server."""
     body = adapted([b"ab", b"cd"], most=4, length=length)
 
     if is_refused:
@@ -145,7 +145,7 @@ async def test_a_length_over_the_limit_is_refused_before_a_byte_is_read(
 
 
 async def test_the_time_to_read_is_for_all_parts_together() -> None:
-    """A caller that sends a byte now and then does not hold a place for ever."""
+    """A caller that trickles bytes cannot occupy a slot for ever."""
     gates = [asyncio.Event() for _ in range(3)]
     loop = asyncio.get_running_loop()
     for number, gate in enumerate(gates, start=1):
@@ -160,7 +160,7 @@ async def test_the_time_to_read_is_for_all_parts_together() -> None:
 
 
 async def test_the_time_to_read_begins_with_the_first_reading() -> None:
-    """A call that waits before it reads loses none of it; what is here already takes none."""
+    """Waiting before the first read costs none of it, nor does reading buffered bytes."""
     body = adapted([b"ab", b"cd"], seconds=0.02)
     await asyncio.sleep(0.03)
     first = await body.next_part()

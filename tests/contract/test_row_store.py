@@ -101,7 +101,7 @@ async def test_what_is_written_is_read_with_its_etag(store: RowStore, table: str
 
 
 async def test_the_first_write_makes_the_table(store: RowStore, table: str) -> None:
-    """Months begin without anybody preparing them; an update of nothing makes it too."""
+    """Months begin without preparation; an update of a missing row creates the table too."""
     result = await store.write(
         table, P, insert=[], update=[Row(key="a", columns={"N": 1}, etag='W/"1"')]
     )
@@ -121,7 +121,7 @@ async def test_inserting_a_row_that_exists_is_a_conflict(store: RowStore, table:
 
 
 async def test_updating_with_the_etag_read_merges_columns(store: RowStore, table: str) -> None:
-    """Columns that are not named stay."""
+    """Other columns stay."""
     before = (await inserted(store, table, "a", N=1, Kept="x"))["a"]
     result = await store.write(
         table, P, insert=[], update=[Row(key="a", columns={"N": 2}, etag=before.etag)]
@@ -134,7 +134,7 @@ async def test_updating_with_the_etag_read_merges_columns(store: RowStore, table
 
 
 async def test_updating_with_a_stale_etag_is_a_conflict(store: RowStore, table: str) -> None:
-    """Somebody else's change is never overwritten."""
+    """Another writer's change is never overwritten."""
     stale = (await inserted(store, table, "a"))["a"].etag
     for number in (2, 3):
         result = await store.write(
@@ -160,7 +160,7 @@ async def test_updating_a_row_that_is_not_there_is_a_conflict(store: RowStore, t
 async def test_of_a_transaction_that_fails_nothing_is_kept(
     store: RowStore, table: str, trouble: str
 ) -> None:
-    """One row in conflict undoes all others, before it and after it."""
+    """One row in conflict undoes all others, earlier and later ones."""
     stored = await inserted(store, table, "a", "b")
     good = Row(key="b", columns={"N": 9}, etag=stored["b"].etag)
     bad = {
@@ -195,7 +195,7 @@ async def test_rows_are_deleted_in_the_transaction_that_writes_others(
 async def test_a_row_that_is_not_as_it_was_read_is_not_deleted(
     store: RowStore, table: str, trouble: str
 ) -> None:
-    """Whatever else the transaction holds is not done either."""
+    """The rest of the transaction is not applied either."""
     stored = await inserted(store, table, "a", "b")
     doomed = {
         "changed": Row(key="a", columns={}, etag=stored["b"].etag),
@@ -229,7 +229,7 @@ async def test_a_row_that_comes_twice_in_a_transaction_is_a_conflict(
 
 
 async def test_100_rows_are_one_transaction(store: RowStore, table: str) -> None:
-    """The most an entity-group transaction may have."""
+    """This is the limit of an entity-group transaction."""
     result = await store.write(table, P, insert=rows(*(f"{n:03}" for n in range(100))), update=[])
 
     assert isinstance(result, Written)
@@ -246,7 +246,7 @@ async def test_whole_numbers_of_64_bits_are_kept(store: RowStore, table: str, nu
 
 
 async def test_values_of_other_kinds_are_kept(store: RowStore, table: str) -> None:
-    """Texts of any kind, bytes and flags come back as they went."""
+    """Texts of any kind, bytes and booleans are read back unchanged."""
     columns = {"T": 'zoë "😀"\n\x00\x7f\\', "B": bytes(range(256)), "F": True, "E": ""}
     found = await inserted(store, table, "a", **columns)
 
@@ -265,7 +265,7 @@ async def test_values_of_other_kinds_are_kept(store: RowStore, table: str) -> No
 async def test_moments_are_kept_to_the_microsecond(
     store: RowStore, table: str, moment: datetime
 ) -> None:
-    """Aware, in UTC, and fit to be written again."""
+    """They are aware, in UTC, and can be written again."""
     first = (await inserted(store, table, "a", At=moment))["a"]
     await store.write(table, P, insert=[], update=[first])
     second = (await store.read(table, P, ["a"]))["a"]
@@ -459,7 +459,7 @@ async def test_what_is_not_there_is_not_found(store: RowStore, table: str) -> No
 async def test_what_the_service_cannot_hold_is_refused(
     store: RowStore, table: str, key: str, columns: dict[str, object]
 ) -> None:
-    """Loudly, so that nothing is cut unseen."""
+    """It raises, so that nothing is truncated silently."""
     with pytest.raises(StorageUnavailable):
         await store.write(table, P, insert=[Row(key=key, columns=columns)], update=[])
 

@@ -1,4 +1,4 @@
-"""What a spool promises, kept by the file and by the fake that tests use in its place."""
+"""The contract of a spool, kept by the file and by the fake."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def test_what_was_added_can_be_read_from_anywhere(make: Callable[[], Spool]) -> 
 
 @SPOOLS
 def test_more_than_fits_in_memory_is_kept(make: Callable[[], Spool]) -> None:
-    """The real one goes to a file on the way."""
+    """The real one moves to a file beyond a limit."""
     spool, parts = make(), [bytes([at]) * 300_000 for at in range(8)]
     for part in parts:
         spool.append(part)
@@ -43,7 +43,7 @@ def test_more_than_fits_in_memory_is_kept(make: Callable[[], Spool]) -> None:
 
 @SPOOLS
 def test_a_closed_spool_holds_nothing(make: Callable[[], Spool]) -> None:
-    """Closing again changes nothing; using it is a mistake of ours."""
+    """Closing again changes nothing; using it is a programming error."""
     spool = make()
     spool.append(b"abc")
     spool.close()
@@ -56,7 +56,7 @@ def test_a_closed_spool_holds_nothing(make: Callable[[], Spool]) -> None:
 
 
 def test_a_full_disk_is_an_instance_without_room() -> None:
-    """503 with a wait: no backend has anything to do with it."""
+    """The answer is a 503 with a wait; no backend is involved."""
     spool = FileSpool()
     spool.close()
     with open("/dev/full", "r+b", buffering=0) as full:
@@ -68,6 +68,6 @@ def test_a_full_disk_is_an_instance_without_room() -> None:
 
 
 def test_a_fake_without_room_says_the_same() -> None:
-    """As tests of the front door need it."""
+    """Tests of the front door rely on it."""
     with pytest.raises(Overloaded):
         FakeSpool(room=2).append(b"abc")

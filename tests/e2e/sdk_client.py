@@ -1,4 +1,4 @@
-"""An application with nothing but the OpenAI SDK: makes one call of every kind and prints what it saw.
+"""An application with only the OpenAI SDK: makes one call of every kind and prints the results.
 
 Run as a program, so that the same calls are made with openai 1.x and 3.x, each in its own process.
 `python sdk_client.py GATEWAY_URL TOKEN sync|async`: JSON with the SDK's version and a list of calls.

@@ -1,4 +1,4 @@
-"""What callers are told: refusals in AOAI's shape, health, and answers byte for byte."""
+"""The front door's answers: refusals in AOAI's shape, health, and answers byte for byte."""
 
 import json
 import threading
@@ -49,7 +49,7 @@ def test_a_token_that_is_not_for_this_gateway_is_refused(
 
 
 def test_a_rotated_key_is_accepted_without_a_restart(stack: RunningStack) -> None:
-    """An unknown key id makes the key set be fetched again, at most once an interval."""
+    """An unknown key id triggers a fetch of the key set, at most once per interval."""
     issuer = stack.description["issuer"]
     assert stack.post(CHAT, stack.token("rotation"), BODY).status_code == 200
     requests.post(f"{issuer}/rotate", timeout=10).raise_for_status()
@@ -73,7 +73,7 @@ def test_a_rotated_key_is_accepted_without_a_restart(stack: RunningStack) -> Non
         (CHAT, [1, 2], 400, "BadRequest"),
     ],
 )
-def test_what_is_not_served_is_said(
+def test_requests_that_are_not_served_are_refused_with_the_reason(
     stack: RunningStack, path: str, body: object, status: int, code: str
 ) -> None:
     """Unknown deployments and paths are 404, unreadable bodies 400, in AOAI's shape."""
@@ -84,7 +84,7 @@ def test_what_is_not_served_is_said(
         json=body,
         headers={"authorization": f"Bearer {stack.token('asker')}"},
     ).prepare()
-    request.url = stack.url + path  # requests would tidy the path up
+    request.url = stack.url + path  # requests would normalise the path
     with session:
         answer = session.send(request, timeout=30)
 
@@ -120,7 +120,7 @@ def test_an_error_of_the_callers_own_making_is_passed_on(stack: RunningStack) ->
 
 
 def test_answers_carry_the_event_id_and_the_total(stack: RunningStack) -> None:
-    """`x-meter-event-id` names the usage event; `total-tokens` stands where the body is whole."""
+    """`x-meter-event-id` names the usage event; `total-tokens` is set on answers that are not streams."""
     answer = stack.post(CHAT, stack.token("headers"), BODY)
 
     assert answer.headers["total-tokens"] == str(answer.json()["usage"]["total_tokens"])
@@ -128,8 +128,8 @@ def test_answers_carry_the_event_id_and_the_total(stack: RunningStack) -> None:
     assert "api-key" not in {name.lower() for name in answer.headers}
 
 
-def test_health_tells_that_all_is_well(stack: RunningStack) -> None:
-    """/healthz: the process lives. /readyz: settings, keys, storage and hub are all there."""
+def test_health_reports_a_working_stack(stack: RunningStack) -> None:
+    """/healthz: the process is alive. /readyz: settings, keys, storage and hub are available."""
     assert requests.get(f"{stack.url}/healthz", timeout=10).json() == {"status": "alive"}
     ready = requests.get(f"{stack.url}/readyz", timeout=10).json()
     assert ready == {"status": "ready", "outbox": ready["outbox"]}
@@ -151,7 +151,7 @@ WHOLE = b'{ "usage" : {"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}
 
 
 class _Backend(BaseHTTPRequestHandler):
-    """Answers fixed bytes, one by one when streaming, and keeps what it was sent."""
+    """Answers fixed bytes, one by one when streaming, and records its requests."""
 
     protocol_version = "HTTP/1.1"
     seen: list[tuple[str, dict[str, str], bytes]]
@@ -179,12 +179,12 @@ class _Backend(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_arguments: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture(scope="module")
 def own_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
-    """A stack whose only backend is this module's, under another deployment name."""
+    """A stack whose only backend is the one above, under another deployment name."""
     _Backend.seen = []
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Backend)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -211,7 +211,7 @@ def own_backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSta
 def test_a_stream_is_relayed_byte_for_byte_but_for_the_hidden_frame(
     own_backend: RunningStack,
 ) -> None:
-    """Only the usage frame that the gateway asked for is missing, whatever the line ends."""
+    """Only the usage frame that the gateway requested is missing, for every kind of line end."""
     subject = new_subject("bytes")
     body = {**BODY, "stream": True}
     path = "/openai/deployments/public/chat/completions?api-version=2024-10-21"
@@ -230,7 +230,7 @@ def test_a_stream_is_relayed_byte_for_byte_but_for_the_hidden_frame(
 
 
 def test_a_whole_answer_is_relayed_byte_for_byte(own_backend: RunningStack) -> None:
-    """The body, the request id and nothing that belongs to the backend's own connection."""
+    """The body and the request id are relayed; headers of the backend's connection are not."""
     token = own_backend.token("bytes")
     answer = own_backend.post("/openai/v1/chat/completions", token, {**BODY, "model": "public"})
 
@@ -243,7 +243,7 @@ def test_a_whole_answer_is_relayed_byte_for_byte(own_backend: RunningStack) -> N
 def test_a_backend_gets_the_gateways_credentials_and_the_verified_subject(
     own_backend: RunningStack,
 ) -> None:
-    """The caller's token, cookies and steering headers stay here; `caller-subject` is ours."""
+    """The caller's token, cookies and routing headers are not forwarded; `caller-subject` is set here."""
     subject = "Zoë/../ü#?"
     smuggled = {
         "caller-subject": "someone else",

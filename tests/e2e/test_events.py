@@ -1,4 +1,4 @@
-"""What crosses the hub, and what the aggregator makes of garbage and repeats."""
+"""Events on the hub, and the aggregator's handling of garbage and duplicates."""
 
 import json
 import threading
@@ -56,7 +56,7 @@ def _send(stack: RunningStack, *bodies: bytes) -> None:
 
 
 def test_each_call_is_one_complete_event_in_its_subjects_partition(stack: RunningStack) -> None:
-    """CloudEvents batches, every field present, all of a subject in one hub partition."""
+    """CloudEvents batches with every field, all of a subject in one hub partition."""
     subject = new_subject("events")
     token = stack.token(subject)
     answers = [
@@ -85,7 +85,7 @@ def test_each_call_is_one_complete_event_in_its_subjects_partition(stack: Runnin
 def test_garbage_is_kept_as_dead_letters_and_its_neighbours_are_counted(
     stack: RunningStack,
 ) -> None:
-    """Poison never stops a partition: it is kept with a reason, and the rest of the batch counts."""
+    """Garbage never stops a partition: it is kept with a reason, and the rest of the batch counts."""
     subject = new_subject("poison")
     stack.post(CHAT, stack.token(subject), BODY).raise_for_status()
     [(_, _, good)] = _read_along(stack, 1, subject)
@@ -107,7 +107,7 @@ def test_garbage_is_kept_as_dead_letters_and_its_neighbours_are_counted(
 
 
 def test_a_replayed_event_changes_nothing(stack: RunningStack) -> None:
-    """The same event a hundred times more, alone and in batches: the sums stay as they were."""
+    """A hundred copies of an event, alone and in batches, leave the sums unchanged."""
     subject = new_subject("replay")
     stack.post(CHAT, stack.token(subject), BODY).raise_for_status()
     [before] = stack.wait_until_counted(subject, 1)

@@ -1,4 +1,4 @@
-"""Backends that throttle, fail, hang or break off, callers that leave, processes that are killed."""
+"""Backends that throttle, fail, hang or break off, callers that disconnect, processes that are killed."""
 
 import json
 import signal
@@ -68,7 +68,7 @@ def test_a_failing_backend_costs_the_caller_nothing(
 
 
 def test_when_all_backends_throttle_the_caller_learns_the_soonest_wait(stack: RunningStack) -> None:
-    """All benched: 429 in AOAI's shape with the true soonest wait; SDKs then wait that long."""
+    """All cooling down: 429 in AOAI's shape with the true soonest wait; SDKs then wait that long."""
     token = stack.token(new_subject("throttled"))
     _warm_up(stack, token)
     stack.fault({"status": 429, "headers": {"retry-after": "7"}, "count": 1}, backend=0)
@@ -83,7 +83,7 @@ def test_when_all_backends_throttle_the_caller_learns_the_soonest_wait(stack: Ru
 
 
 def test_a_stream_that_breaks_off_never_looks_whole(stack: RunningStack) -> None:
-    """Cut after the first byte: the caller gets an error frame and a cut; the event says failed."""
+    """After the first byte a cut gives the caller an error frame and a cut; the event says failed."""
     subject = new_subject("cut")
     token = stack.token(subject)
     _warm_up(stack, stack.token(new_subject("warm")))
@@ -125,7 +125,7 @@ def test_a_caller_that_leaves_is_counted_in_full(stack: RunningStack) -> None:
 
 
 def _read_a_little_and_leave(stack: RunningStack, token: str) -> None:
-    """A raw socket, so that the connection is really gone and nothing tidies up."""
+    """A raw socket, so that the connection is closed without any cleanup."""
     address = urlsplit(stack.url)
     payload = json.dumps(STREAM).encode()
     head = (
@@ -138,7 +138,7 @@ def _read_a_little_and_leave(stack: RunningStack, token: str) -> None:
 
 
 def test_a_killed_worker_comes_back_and_loses_no_counted_call(stack: RunningStack) -> None:
-    """kill -9 of the worker: restarted within 5 s; all calls that were answered are counted once."""
+    """After kill -9 the worker is restarted within 5 s; all answered calls are counted once."""
     subject = new_subject("killed")
     token = stack.token(subject)
     for _ in range(20):
@@ -156,7 +156,7 @@ def test_a_killed_worker_comes_back_and_loses_no_counted_call(stack: RunningStac
 
 
 def test_a_killed_event_hub_loses_nothing(stack: RunningStack) -> None:
-    """While the hub is down events go to the outbox; acknowledged ones are on its disk."""
+    """Events go to the outbox while the hub is down; acknowledged ones are on its disk."""
     subject = new_subject("hub")
     token = stack.token(subject)
     for _ in range(5):
@@ -175,7 +175,7 @@ def test_a_killed_event_hub_loses_nothing(stack: RunningStack) -> None:
 
 
 def test_storage_that_does_not_answer_delays_counting_only(stack: RunningStack) -> None:
-    """Azurite frozen: calls go on being answered, and are counted once when it is back."""
+    """With Azurite frozen, calls are still answered, and are counted once after it resumes."""
     subject = new_subject("frozen")
     token = stack.token(subject)
 
@@ -197,8 +197,8 @@ def _recorded_tokens(stack: RunningStack, subject: str) -> int:
     return sum(call["usage"]["total_tokens"] for call in calls if call["status"] == 200)
 
 
-def test_readiness_tells_what_cannot_be_reached(stack: RunningStack) -> None:
-    """The hub frozen: /readyz says so by category, and is well again afterwards."""
+def test_readiness_names_what_cannot_be_reached(stack: RunningStack) -> None:
+    """With the hub frozen, /readyz reports the category, and recovers afterwards."""
     pid = stack.kill("eventhubs", signal.SIGSTOP)
     try:
         answer = requests.get(f"{stack.url}/readyz", timeout=20)

@@ -1,4 +1,4 @@
-"""A stream that no backend answers for long is begun all the same, so that nobody cuts it off."""
+"""A stream that is slow to start is begun early with comments, so that the host does not cut it."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def _no_faults(slow_stack: RunningStack) -> Iterator[None]:
 
 
 def test_a_slow_backend_costs_the_caller_nothing(slow_stack: RunningStack) -> None:
-    """Comments first, then the stream as it is, counted as usual."""
+    """The caller gets comments, then the stream unchanged, counted as usual."""
     subject = new_subject("late")
     slow_stack.fault({"delay_ms": 1_500, "count": None})
     answer = slow_stack.post(PATH, slow_stack.token(subject), CHAT)
@@ -60,7 +60,7 @@ def test_a_slow_backend_costs_the_caller_nothing(slow_stack: RunningStack) -> No
 
 
 def test_an_error_after_that_is_an_error_event_and_a_cut(slow_stack: RunningStack) -> None:
-    """The status is 200 by then; the SDK raises all the same, and the call is counted as failed."""
+    """The status is 200 by then; the SDK still raises, and the call is counted as failed."""
     subject = new_subject("late-error")
     slow_stack.fault({"hang": True, "count": None})
     token, begun = slow_stack.token(subject), time.monotonic()

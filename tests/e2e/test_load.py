@@ -35,7 +35,7 @@ FAULTS: list[dict[str, object]] = [
 
 
 async def test_interleaved_streams_never_mix_their_counts(stack: RunningStack) -> None:
-    """500 streams of 25 subjects at once: every subject has just its own tokens."""
+    """500 concurrent streams of 25 subjects: every subject has exactly its own tokens."""
     subjects = [new_subject(f"mixed{number:02d}") for number in range(25)]
     tokens = {subject: stack.token(subject) for subject in subjects}
     stack.fault({"chunk_delay_ms": 5, "count": None})
@@ -108,7 +108,7 @@ def three_backends(tmp_path: Path) -> Iterator[tuple[RunningStack, list[str]]]:
 async def test_no_call_fails_while_one_backend_lives(
     three_backends: tuple[RunningStack, list[str]],
 ) -> None:
-    """1,000 calls, faults of every kind at any two of three backends: none fails, all are counted."""
+    """1,000 calls with faults of every kind at any two of three backends: none fails, all are counted."""
     stack, urls = three_backends
     subject = new_subject("survivor")
     token = stack.token(subject)

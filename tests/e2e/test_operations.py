@@ -73,13 +73,13 @@ CHARGED: dict[str, Use] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # the SDK's, of translations
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # by the SDK, of translations
 @pytest.mark.parametrize("style", ["classic", "v1"])
 @pytest.mark.parametrize("name", CHARGED)
-def test_what_is_charged_is_counted_as_the_backend_recorded_it(
+def test_charged_usage_is_counted_as_the_backend_recorded_it(
     stack: RunningStack, name: str, style: str
 ) -> None:
-    """Images and audio, forms and streams, in both address styles."""
+    """For images and audio, forms and streams, in both address styles."""
     subject = new_subject("surface")
     CHARGED[name](clients(stack, subject)[style])
     rows = stack.wait_until_counted(subject, 1)
@@ -99,7 +99,7 @@ def test_what_is_charged_is_counted_as_the_backend_recorded_it(
 def test_speech_is_relayed_byte_for_byte_and_its_tokens_are_missing(
     stack: RunningStack, style: str
 ) -> None:
-    """Audio bytes say nothing of their usage, and nothing is invented."""
+    """Audio bytes carry no usage, and none is invented."""
     subject = new_subject("speech")
     client = clients(stack, subject)[style]
     said = client.audio.speech.create(model="tts", voice="alloy", input="Hello there, listener")
@@ -118,7 +118,7 @@ def test_speech_is_relayed_byte_for_byte_and_its_tokens_are_missing(
 
 @pytest.mark.parametrize("style", ["classic", "v1"])
 def test_stored_responses_are_found_wherever_they_are(stack: RunningStack, style: str) -> None:
-    """Also by an instance that has never seen them; what they cost is counted once."""
+    """Even by an instance that did not create them; their usage is counted once."""
     subject = new_subject("stored")
     client = clients(stack, subject)[style]
     made = [client.responses.create(model="gpt-4o", input=f"Story {n}") for n in range(6)]
@@ -146,7 +146,7 @@ def test_stored_responses_are_found_wherever_they_are(stack: RunningStack, style
 
 
 def test_a_follow_up_goes_to_the_backend_that_has_the_first_answer(stack: RunningStack) -> None:
-    """Twenty of them never meet the wrong account, whatever the balance would be."""
+    """Twenty of them never reach the wrong account, regardless of the load balance."""
     subject = new_subject("affinity")
     client = clients(stack, subject)["v1"]
     previous = client.responses.create(model="gpt-4o", input="Begin")
@@ -160,7 +160,7 @@ def test_a_follow_up_goes_to_the_backend_that_has_the_first_answer(stack: Runnin
 
 
 def test_a_busy_owner_is_waited_for_and_not_replaced(stack: RunningStack) -> None:
-    """429 with a wait: the other account would say that there is no such response."""
+    """The answer is a 429 with a wait: the other account does not have the response."""
     subject = new_subject("busy-owner")
     client = clients(stack, subject)["v1"]
     first = client.responses.with_raw_response.create(model="gpt-4o", input="Begin")
@@ -176,7 +176,7 @@ def test_a_busy_owner_is_waited_for_and_not_replaced(stack: RunningStack) -> Non
 
 
 def test_background_responses_are_metered_through_their_stream(stack: RunningStack) -> None:
-    """Not streamed they are refused with a text that says what is accepted."""
+    """Unless streamed they are refused, and the error says what is accepted."""
     subject = new_subject("background")
     client = clients(stack, subject)["v1"]
     with pytest.raises(openai.BadRequestError, match="send `stream: true`"):
@@ -192,7 +192,7 @@ def test_background_responses_are_metered_through_their_stream(stack: RunningSta
 
 @pytest.mark.parametrize("style", ["classic", "v1"])
 def test_the_models_are_the_deployments_that_can_be_called(stack: RunningStack, style: str) -> None:
-    """Without asking a backend, and without an event."""
+    """Answered without a backend and without an event."""
     subject = new_subject("models")
     client = clients(stack, subject)[style]
     listed = [model.id for model in client.models.list()]
@@ -208,7 +208,7 @@ def test_the_models_are_the_deployments_that_can_be_called(stack: RunningStack, 
     "path", ["/openai/v1/files", "/openai/v1/batches", "/openai/v1/realtime", "/openai/assistants"]
 )
 def test_what_cannot_be_metered_is_refused_by_name(stack: RunningStack, path: str) -> None:
-    """A 404 in AOAI's shape that says so."""
+    """The answer is a 404 in AOAI's shape that says so."""
     answer = stack.post(path, stack.token("unmetered"), {})
 
     assert answer.status_code == 404
@@ -216,7 +216,7 @@ def test_what_cannot_be_metered_is_refused_by_name(stack: RunningStack, path: st
 
 
 def test_other_methods_are_answered_properly(stack: RunningStack) -> None:
-    """OPTIONS tells the methods, HEAD is a GET without its body, others are not allowed."""
+    """OPTIONS lists the methods, HEAD is a GET without its body, others are not allowed."""
     headers = {"authorization": f"Bearer {stack.token('methods')}"}
     url = f"{stack.url}/openai/v1/models"
     asked = requests.options(url, headers=headers, timeout=10)
@@ -230,7 +230,7 @@ def test_other_methods_are_answered_properly(stack: RunningStack) -> None:
 
 
 def test_a_compressed_answer_is_counted_and_relayed(stack: RunningStack) -> None:
-    """Also when a backend compresses although it was asked not to."""
+    """Even if a backend compresses although the request forbids it."""
     subject = new_subject("gzip")
     client = clients(stack, subject)["v1"]
     stack.fault({"gzip": True, "count": None})

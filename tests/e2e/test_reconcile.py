@@ -25,7 +25,7 @@ DEPLOYMENTS = {"chat": "gpt-4o-2024-11-20", "embed": "text-embedding-3-small", "
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """A clock three hours ahead, for which the hour of the calls is complete."""
+    """A clock three hours ahead, so that the hour of the calls is complete."""
 
     at: datetime = field(default_factory=lambda: datetime.now(UTC) + timedelta(hours=3))
 
@@ -40,7 +40,7 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Metered:
-    """A stack on two accounts whose metrics a monitor shows."""
+    """A stack on two accounts with a stand-in for their metrics."""
 
     stack: RunningStack
     monitor: StandInMonitor
@@ -50,7 +50,7 @@ class Metered:
     def reconcile(
         self, capsys: pytest.CaptureFixture[str], *options: str
     ) -> tuple[int, dict[str, Any]]:
-        """Exit code and what it found, from the hour of the first call on."""
+        """Exit code and findings, from the hour of the first call."""
         capsys.readouterr()
         hour = window_of(self.since, Period.HOUR).name
         code = main(["reconcile", "--from", hour, "--format", "json", *options], clock=Later())
@@ -102,7 +102,7 @@ def metered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Metered
 
 
 def differences(line: dict[str, Any]) -> tuple[int, int, int, int]:
-    """Of a line: prompt, completion and total tokens, and calls."""
+    """Prompt, completion and total tokens, and calls of a line."""
     names = ("prompt_tokens", "completion_tokens", "total_tokens", "calls")
     prompt, completion, total, calls = (int(line[name]["difference"]) for name in names)
     return prompt, completion, total, calls

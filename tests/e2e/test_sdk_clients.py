@@ -34,7 +34,7 @@ def _run_client(stack: RunningStack, token: str, mode: str, version: str) -> Any
 def test_every_kind_of_call_is_counted_as_the_backends_recorded_it(
     stack: RunningStack, mode: str, version: str
 ) -> None:
-    """Whatever SDK an application has, its tokens in the view are those the backends recorded."""
+    """With every SDK, the tokens in the view are those that the backends recorded."""
     subject = new_subject(f"sdk{version}-{mode}")
     seen = _run_client(stack, stack.token(subject), mode, version)
     rows = stack.wait_until_counted(subject, CALLS)
@@ -53,7 +53,7 @@ def test_every_kind_of_call_is_counted_as_the_backends_recorded_it(
 def test_a_caller_sees_the_usage_frame_only_when_it_asked(
     stack: RunningStack, version: str
 ) -> None:
-    """The frame the gateway asks for itself is hidden; the one the caller asked for is not."""
+    """The frame that the gateway requests itself is hidden; one that the caller requested is not."""
     token = stack.token(new_subject(f"frame{version}"))
     calls = _run_client(stack, token, "sync", version)["calls"]
 

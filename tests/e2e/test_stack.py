@@ -1,4 +1,4 @@
-"""The stack keeps its own contract: files, settings that win, nothing left behind."""
+"""The stack's contract: files, precedence of settings, no processes left behind."""
 
 import json
 import os
@@ -21,7 +21,7 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
-def test_stack_json_says_all_that_other_programs_need(stack: RunningStack) -> None:
+def test_stack_json_has_all_that_other_programs_need(stack: RunningStack) -> None:
     """The file's contract: addresses, connection strings, backends and true pids."""
     description = stack.description
 
@@ -35,7 +35,7 @@ def test_stack_json_says_all_that_other_programs_need(stack: RunningStack) -> No
 
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
-    """What a stack with invalid settings answers, and whether anything of it was left."""
+    """The answers of a stack with invalid settings, and the processes that it had."""
     state: Path = tmp_path_factory.mktemp("broken")
     settings = {
         "METER_DURABILITY": "sometimes",
@@ -51,7 +51,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
 
 
 def test_settings_that_cannot_be_used_are_all_listed(broken: dict[str, object]) -> None:
-    """The app loads all the same; /readyz names every problem, but no backend's name."""
+    """The app still loads; /readyz names every problem, but no backend."""
     ready = broken["ready"]
     assert isinstance(ready, requests.Response)
 
@@ -63,7 +63,7 @@ def test_settings_that_cannot_be_used_are_all_listed(broken: dict[str, object]) 
 
 
 def test_calls_to_an_unconfigured_gateway_get_a_clear_503(broken: dict[str, object]) -> None:
-    """Never a bare 500: 503 in AOAI's shape that says where to look."""
+    """The answer is a 503 in AOAI's shape that says where to look, never a bare 500."""
     call, alive = broken["call"], broken["alive"]
     assert isinstance(call, requests.Response)
     assert isinstance(alive, requests.Response)
@@ -74,7 +74,7 @@ def test_calls_to_an_unconfigured_gateway_get_a_clear_503(broken: dict[str, obje
 
 
 def test_a_stopped_stack_leaves_no_process(broken: dict[str, object]) -> None:
-    """SIGTERM to `local up` ends everything that it started."""
+    """SIGTERM to `local up` ends every process that it started."""
     pids = broken["pids"]
     assert isinstance(pids, list)
 
@@ -91,7 +91,7 @@ def test_every_child_is_restarted_and_the_pids_stay_true(stack: RunningStack) ->
 
 
 def test_tokens_take_claims_roles_and_another_audience(stack: RunningStack) -> None:
-    """`local token` can mint what tests of rules need."""
+    """`local token` can mint the tokens that tests of rules need."""
     token = run_local(
         *("token", "--state", str(stack.state), "--subject", "s", "--role", "r1", "--role", "r2"),
         *("--app", "app-1", "--audience", "aud-1", "--claim", "extra=[1]"),

@@ -26,7 +26,7 @@ type Part = bytes | Exception | asyncio.Event
 
 @dataclass
 class FakeClock:
-    """A clock that moves when told to."""
+    """A clock that moves only when a test moves it."""
 
     moment: datetime = START
     seconds: float = 1000.0
@@ -43,13 +43,13 @@ class FakeClock:
 
 
 def seeded_dice(seed: int = 7) -> Random:
-    """Chance that is the same in every run; `Random` has what `Dice` asks for."""
+    """Reproducible randomness; `Random` satisfies `Dice`."""
     return Random(seed)
 
 
 @dataclass
 class FixedDice:
-    """Rolls the same number each time."""
+    """Returns the same number each time."""
 
     value: float = 0.0
 
@@ -176,8 +176,8 @@ class FakeRequestBody:
 class FakeUpstream:
     """Gives each backend's scripted answers in order; the last one is not repeated.
 
-    A body that still arrives is read first, into `bodies`: to its end, or by the backends named in
-    `parts_read` only so many parts of it. `whole` are the backends that got a body's end.
+    A body that is still arriving is read first, into `bodies`: to its end, or, by the backends named
+    in `parts_read`, only that many parts. `whole` are the backends that got a body's end.
     """
 
     script: dict[str, list[FakeAnswer | UpstreamError]]
@@ -220,7 +220,7 @@ class FakeUpstream:
 
     @property
     def order(self) -> list[str]:
-        """The backends in the order in which they were asked."""
+        """The backends in the order in which they were called."""
         return [request.backend for request in self.requests]
 
 
@@ -230,7 +230,7 @@ async def _whole(body: bytes) -> AsyncIterator[bytes]:
 
 @dataclass
 class FakeCredentials:
-    """An API key a backend; a backend in `refused` has none."""
+    """One API key per backend; a backend in `refused` has none."""
 
     refused: frozenset[str] = frozenset()
 
@@ -266,7 +266,7 @@ class FakeSink:
 
 @dataclass
 class WordCounter:
-    """Counts words as tokens; `fault` is raised instead. `texts` are those it was asked for."""
+    """Counts words as tokens; `fault` is raised instead. `texts` are the texts it counted."""
 
     fault: Exception | None = None
     texts: list[str] = field(default_factory=list)
@@ -282,7 +282,7 @@ class WordCounter:
 
 @dataclass
 class FakeCaller:
-    """A caller that takes what is written until it leaves after `leaves_after` writes."""
+    """A caller that reads until it disconnects after `leaves_after` writes."""
 
     leaves_after: int | None = None
     writes: list[bytes] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""In-memory stand-ins for the ways out of usage events."""
+"""In-memory stand-ins for the destinations of usage events."""
 
 import asyncio
 from collections import defaultdict
@@ -14,20 +14,20 @@ from meter.usage import UsageEvent
 
 
 class ServerBusy(Exception):
-    """What the SDK's transport raises inside when the service answers that it is busy."""
+    """The error inside the SDK's transport when the service answers server-busy."""
 
     condition = b"com.microsoft:server-busy"
     description = "The server is busy. Please retry later."
 
 
 def busy() -> EventDataSendError:
-    """What `send_batch` raises then."""
+    """The error that `send_batch` then raises."""
     return EventDataSendError("busy", ServerBusy())  # type: ignore[arg-type]  # as the SDK does
 
 
 @dataclass
 class FakeProducer:
-    """Stands for `EventHubProducerClient`: remembers which partition the hub chose.
+    """Stands in for `EventHubProducerClient`; records which partition the hub chose.
 
     `failures` are raised by the next requests, one each, None for none. `takes_seconds` is how long
     a request takes.
@@ -48,7 +48,7 @@ class FakeProducer:
         return [str(number) for number in range(self.partitions)]
 
     async def create_batch(self) -> None:
-        """Opens the link; what it gives is not used."""
+        """Opens the link; the result is not used."""
 
     async def send_batch(
         self, messages: list[EventData], *, partition_key: str, timeout: float
@@ -75,7 +75,7 @@ class FakeProducer:
 
 @dataclass
 class FakeHub:
-    """Acknowledges after `takes_seconds`, or raises `failure`; remembers what it took and when asked."""
+    """Acknowledges after `takes_seconds`, or raises `failure`; records accepted events and times."""
 
     takes_seconds: float = 0.0
     failure: Exception | None = None
@@ -90,13 +90,13 @@ class FakeHub:
         self.took.extend(events)
 
     def refuse(self) -> None:
-        """Answer like a hub that is down."""
+        """Fail like a hub that is down."""
         self.failure = PublishFailed("busy")
 
 
 @dataclass
 class FakeOutbox:
-    """Keeps events after `takes_seconds`, or is out of order."""
+    """Stores events after `takes_seconds`, or fails."""
 
     takes_seconds: float = 0.0
     is_down: bool = False

@@ -1,7 +1,7 @@
 """`meter.ports.RowStore` and `Tables` in memory, with Table Storage's limits and with faults on demand.
 
 A fault is planned for the next call of one operation; several are used up in the order planned.
-A scan reads page by page, as the service does: each page is of its own moment.
+A scan reads page by page, as the service does: each page shows the state when it is read.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _FORBIDDEN_IN_KEYS = frozenset("/\\#?") | {chr(code) for code in (*range(32), *r
 
 
 class Fault(Enum):
-    """What goes wrong with one call."""
+    """The fault of one call."""
 
     NOTHING = auto()
     CONFLICT = auto()
@@ -45,7 +45,7 @@ class Transaction:
 
 @dataclass(slots=True)
 class MemoryRowStore:
-    """Rows in dictionaries. `transactions` and `history` tell what was applied, in order."""
+    """Rows in dictionaries. `transactions` and `history` record what was applied, in order."""
 
     tables: dict[str, dict[tuple[str, str], Row]] = field(default_factory=dict)
     transactions: list[Transaction] = field(default_factory=list)
@@ -58,17 +58,17 @@ class MemoryRowStore:
     _last_etag: int = 0
 
     def plan(self, operation: str, *faults: Fault) -> None:
-        """Let the next calls of that method fail like that."""
+        """Plan faults for the next calls of that method."""
         self._faults[operation].extend(faults)
 
     def forget_plans(self) -> None:
-        """From now on everything works."""
+        """Remove all planned faults."""
         self._faults.clear()
         self._intruders.clear()
         self.pauses.clear()
 
     def intrude(self, *intruders: Intruder) -> None:
-        """Run each of them just before one of the next writes is applied."""
+        """Run one of these just before each of the next writes is applied."""
         self._intruders.extend(intruders)
 
     def rows(self, table: str, partition: str | None = None) -> dict[str, Mapping[str, object]]:
@@ -79,7 +79,7 @@ class MemoryRowStore:
         }
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
-        """Those of the rows that exist, by row key."""
+        """The existing ones of the rows, by row key."""
         await self._begin("read", table)
         stored = self.tables.get(table, {})
         return {key: _copy(stored[partition, key]) for key in keys if (partition, key) in stored}
@@ -146,7 +146,7 @@ class MemoryRowStore:
             last = places[self.page_rows - 1]
 
     async def names(self, prefix: str) -> list[str]:
-        """The tables whose names begin so, in order."""
+        """The tables with this name prefix, in order."""
         await self._begin("names", prefix)
         return sorted(name for name in self.tables if name.startswith(prefix))
 
@@ -158,7 +158,7 @@ class MemoryRowStore:
     async def _begin(self, operation: str, table: str) -> Fault:
         self.calls[operation] += 1
         for _ in range(self.pauses.popleft() if self.pauses else 1):
-            await asyncio.sleep(0)  # gives way, so that others come in between
+            await asyncio.sleep(0)  # yields, so that other tasks can interleave
         planned = self._faults[operation]
         fault = planned.popleft() if planned else Fault.NOTHING
         if fault is Fault.UNAVAILABLE:
@@ -205,7 +205,7 @@ def _only(row: Row, columns: Sequence[str]) -> Row:
 
 
 def _check_limits(table: str, partition: str, rows: Sequence[Row]) -> None:
-    """What the service answers 400 to, which an adapter can only call unavailable."""
+    """Refuse what the service answers with 400, which an adapter can only report as unavailable."""
     if not 0 < len(rows) <= MAX_ROWS:
         raise StorageUnavailable(f"{table}: a transaction has 1 to 100 rows, got {len(rows)}")
     for key in (partition, *(row.key for row in rows)):

@@ -1,4 +1,4 @@
-"""Azurite in a process of its own that tests may stop and freeze. Killed, it would lose rows itself."""
+"""Azurite in its own process that tests may stop and freeze; a kill would lose rows by itself."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ WAIT_SECONDS = 30.0
 
 
 class AzuriteProcess:
-    """Azurite's tables on one port for all its lives; its rows outlive an orderly end."""
+    """Azurite's tables, on the same port after each restart; its rows survive an orderly stop."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,11 +24,11 @@ class AzuriteProcess:
 
     @property
     def port(self) -> int:
-        """Where the tables are."""
+        """The URL of the tables."""
         return self._ports["table"]
 
     def connection_string(self, port: int | None = None) -> str:
-        """How clients find the tables, or a proxy before them."""
+        """The connection string of the tables, or of a proxy in front of them."""
         return (
             f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};"
             f"TableEndpoint=http://127.0.0.1:{port or self.port}/{AZURITE_ACCOUNT};"
@@ -47,7 +47,7 @@ class AzuriteProcess:
         while is_free(self.port):
             assert self._process.poll() is None, "Azurite ended"
             assert time.monotonic() < give_up, "Azurite did not start"
-            time.sleep(0.05)  # another process starts; there is nothing else to wait for
+            time.sleep(0.05)  # another process is starting; only polling can observe it
 
     def stop(self) -> None:
         """SIGTERM; it writes its tables to disk first."""
@@ -56,7 +56,7 @@ class AzuriteProcess:
         self._process.wait(WAIT_SECONDS)
 
     def freeze(self) -> None:
-        """SIGSTOP: connections stay, nothing answers."""
+        """SIGSTOP: connections stay open, nothing answers."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
 

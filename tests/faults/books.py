@@ -1,4 +1,4 @@
-"""Reads the tables past the app and checks that they agree: every call once, in every sum and view."""
+"""Reads the tables directly and checks that they agree: every call once, in every sum and view."""
 
 import json
 from collections import Counter, defaultdict
@@ -18,7 +18,7 @@ type Totals = tuple[int, int]  # calls and tokens
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """What is stored. Sums are by subject and window, over all deployments and models."""
+    """The stored data. Sums are by subject and window, over all deployments and models."""
 
     calls: Mapping[str, Mapping[str, int]]  # by subject, then event id: the call's tokens
     sums: Mapping[str, Mapping[str, Totals]]
@@ -37,7 +37,7 @@ class Books:
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """A sum that is not that of the markers."""
+    """A stored sum that differs from the sum of the markers."""
 
     where: str
     stored: Totals
@@ -45,20 +45,20 @@ class Disagreement:
 
     @property
     def is_too_much(self) -> bool:
-        """Something is counted more than once; else something is missing."""
+        """Whether something is counted more than once; otherwise something is missing."""
         return self.stored > self.markers
 
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """What is stored of one subject."""
+    """The stored data of one subject."""
 
     calls: Mapping[str, int] = field(default_factory=dict)
     sums: Mapping[str, Totals] = field(default_factory=dict)
     views: Mapping[str, Totals] = field(default_factory=dict)
 
     def disagreements(self) -> list[Disagreement]:
-        """Where the ledger's sums or the views, by hour, day or month, are not the markers' sum."""
+        """The differences of the ledger's sums and the views, by hour, day and month, from the markers."""
         markers = len(self.calls), sum(self.calls.values())
         found = []
         for period, length in (("month", 7), ("day", 10), ("hour", 13)):
@@ -71,7 +71,7 @@ class Account:
 
 
 def read_books(connection_string: str) -> Books:
-    """Everything that is stored, as it is now."""
+    """Read everything that is stored now."""
     with TableServiceClient.from_connection_string(connection_string) as service:
         names = [table.name for table in service.list_tables()]
         rows = {name: list(service.get_table_client(name).list_entities()) for name in names}
@@ -108,7 +108,7 @@ def _added(rows: Iterable[tuple[str, Any]]) -> Mapping[str, Mapping[str, Totals]
 
 
 def assert_counted_once(books: Books, events: Sequence[UsageEvent]) -> None:
-    """Each event has its marker with its tokens, and every sum and view agrees with the markers."""
+    """Assert that each event has a marker with its tokens, with which all sums and views agree."""
     for subject in {event.subject for event in events}:
         account = books.of(subject)
         own = [event for event in events if event.subject == subject]

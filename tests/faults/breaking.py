@@ -1,4 +1,4 @@
-"""Every way the soak breaks a stage: each breaks, waits a while and mends."""
+"""Every fault of the soak: each breaks the stage, waits a while and repairs it."""
 
 import asyncio
 import json
@@ -22,14 +22,14 @@ BACKEND_FAULTS: tuple[Mapping[str, object], ...] = (
 
 
 async def storage_refuses_requests(stage: Stage, dice: Random) -> None:
-    """503 to some requests and all their repeats."""
+    """503 to some requests and all their retries."""
     count = dice.randint(5, 40)
     fault = RequestFault(status=503, answer=BUSY, count=count, repeats=True)
     await _storage(stage, dice, Rules(requests=(fault,)))
 
 
 async def storage_loses_answers(stage: Stage, dice: Random) -> None:
-    """Writes are applied, their answers are reset; the repeats' too, or not."""
+    """Writes are applied and their answers reset, with or without those of the retries."""
     fault = RequestFault(
         method="POST", applied=True, count=dice.randint(5, 40), repeats=dice.random() < 0.5
     )
@@ -43,7 +43,7 @@ async def storage_is_slow(stage: Stage, dice: Random) -> None:
 
 
 async def storage_is_gone(stage: Stage, dice: Random) -> None:
-    """Nobody listens."""
+    """Connections are refused."""
     await _storage(stage, dice, Rules(refuse=True))
 
 
@@ -64,7 +64,7 @@ async def storage_restarts(stage: Stage, dice: Random) -> None:
 
 
 async def hub_cuts_connections(stage: Stage, dice: Random) -> None:
-    """After some bytes, either way, reset or closed."""
+    """Cut after some bytes, in either direction, by reset or close."""
     for _ in range(dice.randint(1, 4)):
         flow = Flow(end_after_bytes=dice.randrange(3_000), ending=dice.choice(list(Ending)))
         rules = Rules(up=flow, count=2) if dice.random() < 0.5 else Rules(down=flow, count=2)
@@ -74,12 +74,12 @@ async def hub_cuts_connections(stage: Stage, dice: Random) -> None:
 
 
 async def hub_loses_acknowledgements(stage: Stage, dice: Random) -> None:
-    """It has appended, and the connection drops."""
+    """The connection drops after the hub has appended."""
     await _hub(stage, dice, Rules(drop_answers=True, count=dice.randint(1, 3)))
 
 
 async def hub_is_busy(stage: Stage, dice: Random) -> None:
-    """server-busy, for a moment or for longer than any retry."""
+    """server-busy, for a moment or for longer than all retries."""
     await asyncio.to_thread(stage.hub.be_busy, dice.choice([1, 3, 1_000_000]))
     await _a_while(dice)
     await asyncio.to_thread(stage.hub.be_busy, 0)
@@ -92,12 +92,12 @@ async def hub_is_slow(stage: Stage, dice: Random) -> None:
 
 
 async def hub_is_gone(stage: Stage, dice: Random) -> None:
-    """Nobody listens."""
+    """Connections are refused."""
     await _hub(stage, dice, Rules(refuse=True))
 
 
 async def hub_is_frozen(stage: Stage, dice: Random) -> None:
-    """No byte moves."""
+    """No byte is forwarded."""
     await _hub(stage, dice, Rules(freeze=True))
 
 
@@ -109,7 +109,7 @@ async def hub_is_killed(stage: Stage, dice: Random) -> None:
 
 
 async def worker_is_killed(stage: Stage, dice: Random) -> None:
-    """kill -9 while calls are under way."""
+    """kill -9 while calls are in progress."""
     await asyncio.sleep(dice.uniform(0, 0.5))
     await stage.kill_worker()
 
@@ -124,7 +124,7 @@ async def worker_is_killed_publishing(stage: Stage, dice: Random) -> None:
 
 
 async def worker_is_killed_committing(stage: Stage, dice: Random) -> None:
-    """kill -9 while transactions are under way to a slow storage."""
+    """kill -9 while transactions to a slow storage are in progress."""
     flow = Flow(latency_ms=dice.randint(50, 150))
     await stage.storage_proxy.put(Rules(up=flow, down=flow))
     await _a_while(dice)

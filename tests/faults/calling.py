@@ -1,4 +1,4 @@
-"""Applications that go on calling whatever happens, and the judgement of what was counted of it."""
+"""Applications that keep calling through all faults, and the verdict on what was counted."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ DRAIN_SECONDS = 60.0
 
 @dataclass(slots=True, kw_only=True)
 class Call:
-    """One call as its caller knows it. It is seen when the caller got the whole of its answer."""
+    """One call as its caller knows it. It is seen when the caller got the complete answer."""
 
     subject: str
     started: float
@@ -33,7 +33,7 @@ class Call:
 
 @dataclass(slots=True)
 class Callers:
-    """Some callers at once, whole answers and streams by turns. `calls` are all that they made."""
+    """Concurrent callers that alternate between whole answers and streams. `calls` are all their calls."""
 
     stage: Stage
     subjects: Sequence[str]
@@ -42,7 +42,7 @@ class Callers:
 
     @asynccontextmanager
     async def calling(self, at_once: int) -> AsyncIterator[None]:
-        """Call without pause until the block ends; calls under way are waited for."""
+        """Call without pause until the block ends, then wait for calls in progress."""
         is_over = asyncio.Event()
         tokens = {subject: self.stage.token(subject) for subject in self.subjects}
         async with (
@@ -57,7 +57,7 @@ class Callers:
                 is_over.set()
 
     async def until_seen(self, more: int) -> None:
-        """Wait until so many more calls were answered."""
+        """Wait until this many more calls were answered."""
         target = sum(call.is_seen for call in self.calls) + more
         await until(lambda: sum(call.is_seen for call in self.calls) >= target)
 
@@ -95,15 +95,15 @@ class Callers:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    """Wait for other processes to get somewhere. Raises TimeoutError."""
+    """Wait for a condition in other processes. Raises TimeoutError."""
     async with asyncio.timeout(CALL_SECONDS):
-        while not condition():  # noqa: ASYNC110  # nobody tells that another process got there
+        while not condition():  # noqa: ASYNC110  # other processes cannot signal an event
             await asyncio.sleep(0.01)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What became of some calls. The lists are empty when all is well."""
+    """The outcome of some calls. The lists are empty when all is well."""
 
     made: int
     seen: int
@@ -116,12 +116,12 @@ class Judgement:
 
     @property
     def problems(self) -> list[str]:
-        """Seen calls without a marker or with other tokens than billed, and sums that are wrong."""
+        """Seen calls without a marker or with tokens other than billed, and wrong sums."""
         return [*self.lost, *self.differing, *self.missing, *self.doubled]
 
 
 def judge(calls: Sequence[Call], books: Books, recorded: Mapping[str, Any]) -> Judgement:
-    """Compare what callers saw and what the backends wrote down with what is stored."""
+    """Compare the callers' and the backends' records with what is stored."""
     subjects = {call.subject for call in calls}
     accounts = {subject: books.of(subject) for subject in subjects}
     billed = [each for each in recorded.values() if each["caller_subject"] in subjects]
@@ -154,7 +154,7 @@ def judge(calls: Sequence[Call], books: Books, recorded: Mapping[str, Any]) -> J
 
 
 async def judge_in_the_end(stage: Stage, calls: Sequence[Call]) -> Judgement:
-    """The judgement once everything has drained, or as it is when that takes too long."""
+    """The verdict once everything has drained, or after a time limit."""
     loop = asyncio.get_running_loop()
     give_up = loop.time() + DRAIN_SECONDS
     while True:

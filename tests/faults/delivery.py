@@ -1,4 +1,4 @@
-"""Aggregators on a storage that can be broken, and batches that come again until they succeed."""
+"""Aggregators on a storage that can be broken, and batches that are redelivered until they succeed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -18,12 +18,12 @@ from meter.ledger.decode import Message
 from meter.wiring.metering import build_aggregator
 from tests.support.events import NOW, RETENTION
 
-RETRY_SECONDS = 0.2  # the trigger's least wait is a second; the order of things is the same
+RETRY_SECONDS = 0.2  # the trigger waits at least a second; the order of events is the same
 
 
 @dataclass(frozen=True)
 class Clock:
-    """It is a little later than every event."""
+    """A clock a little later than every event."""
 
     def now(self) -> datetime:
         return NOW + timedelta(hours=2)
@@ -34,15 +34,15 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class StoragePath:
-    """A way to the storage that can be broken."""
+    """A path to the storage that can be broken."""
 
     proxy: HttpFaultProxy
     connection_string: str
 
     @asynccontextmanager
     async def aggregator(self, **options: object) -> AsyncIterator[Aggregator]:
-        """An aggregator in a process of its own, as it were: nothing in memory."""
-        # As the app has it but for the waits between the SDK's tries, which would take minutes here.
+        """An aggregator as in a new process: nothing in memory."""
+        # As in the app, except for the waits between the SDK's retries, which would take minutes here.
         merged = {**CLIENT_OPTIONS, "retry_backoff_factor": 0, **options}
         service = TableServiceClient.from_connection_string(self.connection_string, **merged)
         store = TablesRowStore(service)
@@ -63,7 +63,7 @@ async def path_to(azurite: str) -> AsyncIterator[StoragePath]:
 async def deliver(
     aggregator: Aggregator, batch: Sequence[Message], *, then: Aggregator | None = None
 ) -> tuple[BatchReport, int]:
-    """Deliver a batch until it succeeds, as the trigger does, from the second time on to `then`."""
+    """Deliver a batch until it succeeds, as the trigger does; redeliveries go to `then`."""
     for failures in count():
         try:
             return await (aggregator if failures == 0 else then or aggregator).handle(

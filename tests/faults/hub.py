@@ -1,4 +1,4 @@
-"""An Event Hubs endpoint in a process of its own that tests may kill, and what is stored on it."""
+"""An Event Hubs endpoint in its own process that tests may kill, and its stored messages."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ _CONFIG = {
 
 
 class HubProcess:
-    """`python -m local.eventhubs` on one port for all its lives; its events outlive it."""
+    """`python -m local.eventhubs`, on the same port after each restart; its events survive."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -49,7 +49,7 @@ class HubProcess:
 
     @property
     def pid(self) -> int:
-        """The process there is now."""
+        """The current process."""
         assert self._process is not None
         return self._process.pid
 
@@ -71,7 +71,7 @@ class HubProcess:
         self._process.communicate(timeout=WAIT_SECONDS)
 
     def be_busy(self, sends: int) -> None:
-        """Refuse the next so many sends with server-busy."""
+        """Refuse the next sends with server-busy."""
         url = f"http://127.0.0.1:{self._health_port}/busy/{sends}"
         requests.post(url, timeout=WAIT_SECONDS).raise_for_status()
 
@@ -88,7 +88,7 @@ def running_hub(folder: Path) -> Iterator[HubProcess]:
 
 
 def hub_connection_string(port: int) -> str:
-    """How the SDK finds a hub, or a proxy before one."""
+    """The connection string of a hub, or of a proxy in front of it."""
     return (
         f"Endpoint=sb://localhost:{port};SharedAccessKeyName={KEY_NAME};"
         f"SharedAccessKey={KEY};UseDevelopmentEmulator=true"
@@ -96,7 +96,7 @@ def hub_connection_string(port: int) -> str:
 
 
 async def read_hub(port: int) -> list[Message]:
-    """Every message on the hub, as the aggregator gets it."""
+    """Every message on the hub, as the aggregator receives it."""
     consumer = EventHubConsumerClient.from_connection_string(
         hub_connection_string(port), "audit", eventhub_name=HUB_NAME
     )

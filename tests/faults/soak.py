@@ -1,9 +1,9 @@
 """`python -m tests.faults.soak --seconds 600`: real calls through a stack while everything breaks.
 
-Faults of every kind come one after the other in an order that the seed decides; between two the
-stage recovers. Once in the middle the storage is gone for long. At the end, when all has drained,
-every call is judged. The exit code is 1 if a call that its caller saw to its end is lost or
-counted with other tokens than billed, or if anything is counted twice.
+Faults of every kind follow each other in an order that the seed decides, with a recovery between
+two. Once in the middle the storage is gone for long. At the end, when all has drained, every call
+is judged. The exit code is 1 if a call whose caller saw its end is lost or counted with tokens
+other than billed, or if anything is counted twice.
 """
 
 import argparse
@@ -34,12 +34,12 @@ CALM = "no fault"
 HUB_OUTAGE, STORAGE_OUTAGE = "hub_is_gone_for_long", "storage_is_gone_for_long"
 OUTAGE_SECONDS = {HUB_OUTAGE: 60.0, STORAGE_OUTAGE: 120.0}
 RECOVERY_SECONDS = 60.0
-SHORT_CALL_SECONDS = 0.8  # a call that does not wait for a hub that is not there
+SHORT_CALL_SECONDS = 0.8  # a call that does not wait for a missing hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """When one fault was in force, until it was mended."""
+    """The time for which one fault was in force, until it was repaired."""
 
     kind: str
     began: float
@@ -47,7 +47,7 @@ class Period:
 
 
 async def main(seconds: float, seed: int, subjects: int, folder: Path) -> int:
-    """Run it and print the report; 0 when nothing is lost or doubled."""
+    """Run the soak and print the report; return 0 when nothing is lost or doubled."""
     print(f"soak: {seconds:.0f} s, {subjects} subjects, seed {seed}", flush=True)
     async with staged(folder) as stage:
         callers = Callers(stage, [f"soak-{number:03d}" for number in range(subjects)])
@@ -95,7 +95,7 @@ async def _long_outage(stage: Stage, kind: str, seconds: float) -> None:
 
 
 async def _recover(stage: Stage, callers: Callers) -> None:
-    """Two faults at once that leave an event no place to go are another promise, not this one."""
+    """Two concurrent faults that leave an event no destination are outside of this promise."""
     loop = asyncio.get_running_loop()
     with suppress(TimeoutError):
         async with asyncio.timeout(RECOVERY_SECONDS):
@@ -126,7 +126,7 @@ class _Evidence:
         return call.event_id in self.books.calls.get(call.subject, {})
 
     def row(self, calls: Sequence[Call]) -> str:
-        """made, seen, counted, recorded, lost; of calls whose answer began, for the middle two."""
+        """The counts made, seen, counted, recorded and lost; counted and recorded only of answered calls."""
         seen = [call for call in calls if call.is_seen]
         counted = sum(self.is_counted(call) for call in calls)
         recorded = sum(call.request_id in self.recorded for call in calls)

@@ -1,4 +1,4 @@
-"""A stack whose hub and table storage are outside of it, behind fault proxies, so that all can break."""
+"""A stack whose hub and table storage run outside of it, behind fault proxies, so that each can break."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -26,7 +26,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A running stack and everything around it that tests break."""
+    """A running stack and the parts around it that tests break."""
 
     stack: RunningStack
     storage: AzuriteProcess
@@ -35,12 +35,12 @@ class Stage:
     hub_proxy: FaultProxy
 
     async def clear(self) -> None:
-        """Let everything through again."""
+        """Remove all faults."""
         await self.storage_proxy.clear()
         await self.hub_proxy.clear()
 
     def token(self, subject: str) -> str:
-        """A token as the stack's command mints it, without starting a process for each."""
+        """A token as minted by the stack's command, without a process per token."""
         description = self.stack.description
         return mint(
             KeyRing(self.stack.state),
@@ -56,11 +56,11 @@ class Stage:
         await asyncio.to_thread(self.stack.wait_for_restart, "gateway", pid)
 
     async def books(self) -> Books:
-        """What is stored, read past the proxy."""
+        """The stored data, read without the proxy."""
         return await asyncio.to_thread(read_books, self.storage.connection_string())
 
     async def recorded(self) -> Mapping[str, Any]:
-        """What the backends wrote down of each call, by its request id."""
+        """The backends' record of each call, by request id."""
         found: dict[str, Any] = {}
         async with aiohttp.ClientSession() as http:
             for backend in self.stack.description["backends"]:
@@ -71,7 +71,7 @@ class Stage:
 
 @asynccontextmanager
 async def staged(folder: Path) -> AsyncIterator[Stage]:
-    """Start all of it; end all of it."""
+    """Start all parts, and stop them at the end."""
     with ExitStack() as parts:
         storage = parts.enter_context(restartable_azurite(folder / "tables"))
         hub = parts.enter_context(running_hub(folder / "hub"))

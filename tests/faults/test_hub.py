@@ -1,6 +1,6 @@
-"""Event Hubs that breaks off, is busy, frozen, gone or killed: each published event counts once.
+"""Event Hubs that disconnects, is busy, frozen, gone or killed: each published event counts once.
 
-The scenarios run at once, each on a hub of its own, since most of their time is the SDK's waiting.
+The scenarios run concurrently, each on its own hub, since most of their time is the SDK's waiting.
 """
 
 import asyncio
@@ -43,13 +43,13 @@ type Scenario = Callable[[HubProcess, str], Coroutine[Any, Any, None]]
 SCENARIOS: list[Scenario] = []
 pytestmark = [
     pytest.mark.asyncio(loop_scope="module"),
-    # The SDK leaves connections unclosed that break while it opens them.
+    # The SDK does not close connections that break while it opens them.
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
 
 def beside_the_others(scenario: Scenario) -> Callable[..., Coroutine[Any, Any, None]]:
-    """Make a test of a scenario; it reports what became of it."""
+    """Make a test of a scenario; the test reports its outcome."""
     SCENARIOS.append(scenario)
 
     async def test(outcomes: Mapping[Scenario, asyncio.Task[None]]) -> None:
@@ -63,7 +63,7 @@ def beside_the_others(scenario: Scenario) -> Callable[..., Coroutine[Any, Any, N
 async def outcomes(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Mapping[Scenario, asyncio.Task[None]]]:
-    """All scenarios, started; each has a storage account of its own, since it empties its outbox."""
+    """All scenarios, started; each has its own storage account, since it empties its outbox."""
     accounts = [f"account{number}" for number in range(len(SCENARIOS))]
     with ExitStack() as parts:
         environment = parts.enter_context(pytest.MonkeyPatch.context())
@@ -92,7 +92,7 @@ class Publisher:
     _numbers: Iterator[int] = field(default_factory=count)
 
     async def publish(self, calls: int) -> None:
-        """So many calls of five subjects end at once."""
+        """This many calls of five subjects end at once."""
         events = [
             usage_event(
                 number,
@@ -110,7 +110,7 @@ class Publisher:
         return len([row async for row in rows])
 
     async def empty_outbox(self) -> None:
-        """Run the outbox as its timer does until nothing is left."""
+        """Run the outbox as its timer does until it is empty."""
         async with asyncio.timeout(DRAIN_SECONDS):
             while await self.in_outbox():
                 if not await self.outbox.republish(self.sender):
@@ -150,7 +150,7 @@ async def publisher_to(hub: HubProcess, azurite: str, name: str) -> AsyncIterato
 async def assert_each_counts_once(
     publisher: Publisher, hub: HubProcess, azurite: str
 ) -> Sequence[Message]:
-    """All that is on the hub, counted as the aggregator does it, is what was published."""
+    """Assert that the hub's events, counted by the aggregator, are the published ones."""
     await publisher.proxy.clear()
     await publisher.empty_outbox()
     messages = await read_hub(hub.port)
@@ -162,7 +162,7 @@ async def assert_each_counts_once(
 
 
 def occurrences(messages: Sequence[Message]) -> int:
-    """How many events are on the hub, repeats included."""
+    """How many events are on the hub, duplicates included."""
     return sum(len(json.loads(message.body)) for message in messages)
 
 
@@ -170,7 +170,7 @@ def occurrences(messages: Sequence[Message]) -> int:
 async def test_an_acknowledgement_that_is_lost_makes_repeats_that_count_once(
     hub: HubProcess, azurite: str
 ) -> None:
-    """The hub has appended, the connection drops: the events are sent again."""
+    """The connection drops after the hub has appended: the events are sent again."""
     async with publisher_to(hub, azurite, "unacknowledged") as publisher:
         await publisher.publish(10)
         for _ in range(2):
@@ -186,7 +186,7 @@ async def test_an_acknowledgement_that_is_lost_makes_repeats_that_count_once(
 async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(
     hub: HubProcess, azurite: str
 ) -> None:
-    """Both ways, in the middle of a frame, reset or closed; also while it is being opened again."""
+    """Cut in either direction, within a frame, by reset or close; also while it reconnects."""
     dice = Random(20261123)
     async with publisher_to(hub, azurite, "cut") as publisher:
         for after in (0, 100, 500, 1_000, 2_500):
@@ -235,7 +235,7 @@ async def test_events_that_a_busy_hub_refuses_for_long_are_counted_once(
 async def test_events_wait_in_the_outbox_while_the_hub_is_gone(
     hub: HubProcess, azurite: str
 ) -> None:
-    """Nobody listens: events are safe within a call's time; runs of the outbox wait, or send them."""
+    """Connections are refused: events are safe within a call's time; outbox runs wait, then send them."""
     async with publisher_to(hub, azurite, "gone") as publisher:
         await publisher.publish(5)
         await publisher.proxy.put(Rules(refuse=True))

@@ -1,4 +1,4 @@
-"""The judgement of fault tests finds what they look for; a judge that finds nothing proves nothing."""
+"""The verdict of the fault tests finds errors; a verdict that finds nothing proves nothing."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ def bills(*, tokens: int = 15) -> dict[str, Any]:
 
 
 def test_calls_that_are_counted_once_are_well() -> None:
-    """A call that its caller did not see to its end may be missing."""
+    """A call whose caller did not see its end may be missing."""
     judgement = judge(CALLS, books(), bills())
 
     assert judgement.problems == []
@@ -46,14 +46,14 @@ def test_calls_that_are_counted_once_are_well() -> None:
 
 
 def test_a_seen_call_without_its_marker_is_lost() -> None:
-    """Whatever the sums say."""
+    """It is lost even if the sums are right."""
     judgement = judge(CALLS, books(calls={"a": {"e1": 10}}), bills())
 
     assert judgement.lost == ["a e2"]
 
 
 def test_a_call_with_other_tokens_than_billed_differs() -> None:
-    """Call by call, so that two errors cannot cancel each other."""
+    """Calls are compared one by one, so that two errors cannot cancel out."""
     judgement = judge(CALLS, books(), bills(tokens=16))
 
     assert [text.partition(":")[0] for text in judgement.problems] == ["a e2"]

@@ -1,4 +1,4 @@
-"""Processes killed, stopped and frozen under load: what a caller has seen is counted, and once."""
+"""Processes killed, stopped and frozen under load: a call seen by its caller is counted once."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,7 +34,7 @@ async def callers(stage: Stage) -> AsyncIterator[Callers]:
 async def test_a_worker_killed_in_the_middle_of_relays_loses_no_call_that_was_seen(
     stage: Stage, callers: Callers
 ) -> None:
-    """kill -9 while streams are running: their callers see a break, all others are counted."""
+    """After kill -9 during streams their callers see a break, and all other calls are counted."""
     stage.stack.fault({"chunk_delay_ms": 20, "count": None})
     async with callers.calling(AT_ONCE):
         for _ in range(KILLS):
@@ -51,7 +51,7 @@ async def test_a_worker_killed_in_the_middle_of_relays_loses_no_call_that_was_se
 async def test_a_worker_killed_while_events_are_published_loses_no_call_that_was_seen(
     stage: Stage, callers: Callers
 ) -> None:
-    """The hub is slow, so that most calls wait for it when kill -9 comes; some are there already."""
+    """The hub is slow, so that at kill -9 most calls wait for it; some events are on it already."""
     await stage.hub_proxy.put(Rules(up=Flow(latency_ms=70), down=Flow(latency_ms=70)))
     async with callers.calling(AT_ONCE):
         for _ in range(KILLS):
@@ -67,7 +67,7 @@ async def test_a_worker_killed_while_events_are_published_loses_no_call_that_was
 async def test_a_worker_killed_while_it_commits_doubles_nothing(
     stage: Stage, callers: Callers
 ) -> None:
-    """The storage is slow; kill -9 comes while a transaction is under way, applied or not."""
+    """The storage is slow, so that kill -9 hits a transaction in progress, applied or not."""
     async with callers.calling(AT_ONCE):
         for latency_ms in (50, 120):
             await stage.storage_proxy.put(
@@ -84,7 +84,7 @@ async def test_a_worker_killed_while_it_commits_doubles_nothing(
 
 
 async def storage_is_written_to(stage: Stage) -> None:
-    """Return just after a request has come: it is under way then, since the storage is slow."""
+    """Return just after a request has arrived: it is in progress then, since the storage is slow."""
     before = stage.storage_proxy.stats()["requests"]
     await until(lambda: stage.storage_proxy.stats()["requests"] > before)
 
@@ -92,7 +92,7 @@ async def storage_is_written_to(stage: Stage) -> None:
 async def test_a_hub_killed_under_load_loses_and_doubles_nothing(
     stage: Stage, callers: Callers
 ) -> None:
-    """kill -9 of the endpoint, gone for a second: its disk and the outbox have everything."""
+    """After kill -9 and a second without the endpoint, its disk and the outbox have everything."""
     async with callers.calling(AT_ONCE):
         for _ in range(KILLS):
             await callers.until_seen(SEEN_BEFORE)
@@ -108,7 +108,7 @@ async def test_a_hub_killed_under_load_loses_and_doubles_nothing(
 async def test_a_storage_that_is_stopped_and_frozen_loses_and_doubles_nothing(
     stage: Stage, callers: Callers
 ) -> None:
-    """SIGTERM and a restart, then SIGSTOP and SIGCONT: callers notice nothing, counting catches up."""
+    """After a restart, and after SIGSTOP and SIGCONT, callers notice nothing and counting catches up."""
     async with callers.calling(AT_ONCE):
         await asyncio.sleep(1)
         await asyncio.to_thread(stage.storage.stop)

@@ -24,7 +24,7 @@ from tests.support.events import NOW, message, raw_message, usage_event
 OUTAGE_SECONDS = 2.0
 AT_ONCE = 3
 BUSY = json.dumps({"odata.error": {"code": "ServerBusy", "message": {"value": "busy"}}})
-LEAST_REQUESTS = 30  # a sweep that ends sooner has not failed each of them
+LEAST_REQUESTS = 30  # a sweep that ends sooner has not failed every request
 RUNS = count(1)  # each run has subjects of its own, since all share one Azurite
 
 
@@ -73,7 +73,7 @@ class Story:
         return [message(repeat, more, sequence_number=10 * self.run + 3)]
 
     def assert_told(self, books: Books) -> None:
-        """The truth, written down by hand: calls and tokens of each window."""
+        """The expected values, written by hand: calls and tokens of each window."""
         alice = {
             "2026-11-23T07": (1, 1),
             "2026-11-23T08": (2, 1_010),
@@ -114,7 +114,7 @@ ERROR_AFTER_ONCE = RequestFault(applied=True, status=500)
 
 @pytest.fixture(scope="module", autouse=True)
 def _quiet() -> Iterator[None]:
-    """Hundreds of dead letters are logged as errors; that is another test's matter."""
+    """Hundreds of dead letters are logged as errors; other tests cover that."""
     logger = logging.getLogger("meter.ledger.aggregator")
     logger.setLevel(logging.CRITICAL)
     yield
@@ -124,7 +124,7 @@ def _quiet() -> Iterator[None]:
 async def tell(
     azurite: str, story: Story, *faults: RequestFault, redelivers_to_new: bool = False
 ) -> tuple[int, bool]:
-    """Count the story while the faults strike: how often a batch failed, and whether any struck."""
+    """Count the story under faults; return how often a batch failed, and whether any fault struck."""
     failures = 0
     async with path_to(azurite) as path, path.aggregator() as first, path.aggregator() as second:
         aggregator = first
@@ -139,7 +139,7 @@ async def tell(
 async def fail_each_request(
     azurite: str, *faults: RequestFault, redelivers_to_new: bool = False
 ) -> list[tuple[Story, int]]:
-    """Tell one story for each request that it needs, at which the faults begin; how often it failed."""
+    """Run the story once per request that it needs, with faults from that one on; return the failures."""
     await tell(azurite, Story(next(RUNS)))  # makes the tables
     told: list[tuple[Story, int]] = []
     for first in count(1, AT_ONCE):
@@ -164,16 +164,16 @@ async def fail_each_request(
     [
         pytest.param(BUSY_BEFORE, False, id="busy-before-same"),
         pytest.param(RESET_AFTER, False, id="reset-after-same"),
-        # A new process knows nothing: to it, a fault before request k is one after request k - 1.
+        # A new process has no memory: to it, a fault before request k is one after request k - 1.
         pytest.param(RESET_AFTER, True, id="reset-after-new"),
     ],
 )
 async def test_whichever_request_fails_the_redelivered_batch_adds_up(
     azurite: str, fault: RequestFault, redelivers_to_new: bool
 ) -> None:
-    """Request k and all the SDK's repeats of it fail, for every k: the batch fails and comes again.
+    """Request k and all its retries by the SDK fail, for every k: the batch fails and is redelivered.
 
-    To the same process, whose memory must not lie, or to a new one, as after a crash.
+    To the same process, whose memory must not be stale, or to a new one, as after a crash.
     """
     told = await fail_each_request(azurite, fault, redelivers_to_new=redelivers_to_new)
     books = read_books(azurite)
@@ -185,9 +185,9 @@ async def test_whichever_request_fails_the_redelivered_batch_adds_up(
 
 
 async def test_whichever_request_the_sdk_repeats_the_batch_adds_up(azurite: str) -> None:
-    """Request k fails once, the next one (mostly its repeat) once it is applied, for every k.
+    """Request k fails once, and the next one (mostly its retry) after it was applied, for every k.
 
-    The SDK's own repeat then finds what the first try has done.
+    The SDK's own retry then finds what the first attempt has done.
     """
     told = await fail_each_request(azurite, *WITHIN_RETRIES)
     books = read_books(azurite)
@@ -206,7 +206,7 @@ async def test_whichever_request_the_sdk_repeats_the_batch_adds_up(azurite: str)
 async def test_whichever_table_cannot_be_made_the_redelivered_batch_adds_up(
     azurite: str, fault: RequestFault
 ) -> None:
-    """The first batch of a month finds no table; making it fails, or succeeds unheard."""
+    """The first batch of a month finds no table; creating it fails, or succeeds without an answer."""
     for table in ("Ledger202611", *VIEWS, "Subjects", "DeadLetters"):
         delete_tables(azurite)
         story = Story(next(RUNS))
@@ -230,13 +230,13 @@ def events_of(subjects: Sequence[str], each: int) -> list[UsageEvent]:
 
 
 def batches_of(events: Sequence[UsageEvent], size: int) -> list[list[Message]]:
-    """One message for each two events."""
+    """One message per two events."""
     pairs = [message(*events[at : at + 2], sequence_number=at) for at in range(0, len(events), 2)]
     return [pairs[at : at + size] for at in range(0, len(pairs), size)]
 
 
 async def test_storage_that_refuses_everything_for_a_while_loses_nothing(azurite: str) -> None:
-    """Batches come in all the time and are retried; when it is back the backlog drains."""
+    """Batches keep arriving and are retried; after the outage the backlog drains."""
     subjects = [f"outage-{n}" for n in range(5)]
     events = events_of(subjects, 16)
     async with path_to(azurite) as path, path.aggregator() as aggregator:
@@ -256,7 +256,7 @@ async def test_storage_that_refuses_everything_for_a_while_loses_nothing(azurite
 
 
 async def test_an_event_delivered_a_thousand_times_is_counted_once(azurite: str) -> None:
-    """In one message, in many messages of a batch, in batches one after the other and at once."""
+    """In one message, in many messages of a batch, in successive and in concurrent batches."""
     event = call(1, "thousandfold", 0, 7)
     copies = [message(*[event] * 5, sequence_number=n) for n in range(10)]
     async with path_to(azurite) as path, path.aggregator() as one, path.aggregator() as other:
@@ -272,7 +272,7 @@ async def test_an_event_delivered_a_thousand_times_is_counted_once(azurite: str)
 
 
 async def test_a_replay_from_the_start_changes_no_row(azurite: str) -> None:
-    """Lost checkpoints: the whole hub comes again, to a process that remembers nothing."""
+    """After lost checkpoints the whole hub is redelivered, to a process without memory."""
     events = events_of([f"replay-{n}" for n in range(4)], 15)
     batches = batches_of(events, 6)
     async with path_to(azurite) as path:
@@ -300,7 +300,7 @@ def all_rows(azurite: str) -> dict[tuple[str | None, str, str], Any]:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_batches_in_any_order_give_the_same_sums(azurite: str, seed: int) -> None:
-    """Partitions are replayed at their own pace: newer calls may be counted before older ones."""
+    """Partitions are replayed independently: newer calls may be counted before older ones."""
     dice = Random(seed)
     events = events_of([f"order-{seed}-{n}" for n in range(3)], 12)
     batches = batches_of(events, 3)
@@ -317,7 +317,7 @@ async def test_batches_in_any_order_give_the_same_sums(azurite: str, seed: int) 
 async def test_two_aggregators_on_the_same_events_count_each_call_once(
     azurite: str, size: int
 ) -> None:
-    """A partition that changes hands: two processes work on it at once, and write the same sums."""
+    """When a partition changes owner, two processes work on it at once and write the same sums."""
     events = events_of([f"both-{size}-{n}" for n in range(2)], 30)
     batches, others = batches_of(events, 3), batches_of(events, size)
 
@@ -328,7 +328,7 @@ async def test_two_aggregators_on_the_same_events_count_each_call_once(
         new_calls = sum(report.new_calls for report in reports)
         return new_calls, sum(report.repeated_calls for report in reports)
 
-    # The second begins in the middle: both find new calls and repeats, whichever is faster.
+    # The second begins in the middle: both find new calls and duplicates, whichever is faster.
     results = await asyncio.gather(run(3, batches), run(4, others[5:] + others[:5]))
 
     assert sum(new_calls for new_calls, _ in results) == len(events)

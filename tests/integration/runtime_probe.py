@@ -1,7 +1,7 @@
-"""Drives requests through Microsoft's runtime in this process and tells what it still holds.
+"""Drives requests through Microsoft's runtime in this process and reports the references it holds.
 
-A program of its own, since the runtime can be started once a process only.
-`python runtime_probe.py REQUESTS mend|leave`: JSON with the references held and the statuses seen.
+A separate program, since the runtime can be started only once per process.
+`python runtime_probe.py REQUESTS repair|leave`: JSON with the references held and the statuses seen.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from tests.support.running import REPOSITORY
 CONCURRENCY = 50
 
 
-async def drive(requests: int, *, mends: bool) -> dict[str, object]:
+async def drive(requests: int, *, repairs: bool) -> dict[str, object]:
     """Send the requests as the host does: forward and invocation side by side."""
-    if not mends:
+    if not repairs:
         web.forget_invocation = lambda invocation_id: None
     worker = Worker(REPOSITORY)
     await worker.start()
@@ -57,6 +57,6 @@ async def drive(requests: int, *, mends: bool) -> dict[str, object]:
 
 if __name__ == "__main__":
     logging.getLogger("azure.functions").setLevel(logging.WARNING)
-    seen = asyncio.run(drive(int(sys.argv[1]), mends=sys.argv[2] == "mend"))
+    seen = asyncio.run(drive(int(sys.argv[1]), repairs=sys.argv[2] == "repair"))
     sys.stdout.write(json.dumps(seen))
     sys.stdout.flush()

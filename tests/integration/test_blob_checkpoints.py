@@ -1,4 +1,4 @@
-"""The SDK's consumer with blob checkpoints: the endpoint and Azurite together keep the place."""
+"""The SDK's consumer with blob checkpoints: the endpoint and Azurite together keep its position."""
 
 import asyncio
 import uuid
@@ -14,7 +14,7 @@ from tests.support.running import RunningStack
 
 
 async def _receive(stack: RunningStack, container: str, wanted: str, enough: int) -> list[str]:
-    """Read with checkpoints until that many events beginning with `wanted` have come."""
+    """Read with checkpoints until that many events beginning with `wanted` were received."""
     found: list[str] = []
     complete = asyncio.Event()
     storage = stack.description["storage_connection_string"]
@@ -50,7 +50,7 @@ async def _receive(stack: RunningStack, container: str, wanted: str, enough: int
 
 
 async def test_a_consumer_goes_on_where_its_checkpoints_say(stack: RunningStack) -> None:
-    """A second consumer on the same checkpoints gets what came since, and nothing again."""
+    """A second consumer on the same checkpoints gets the events since then, and none again."""
     word = uuid.uuid4().hex
     container = f"checkpoints-{word}"
     storage = stack.description["storage_connection_string"]

@@ -62,7 +62,7 @@ async def hello(req: func.HttpRequest) -> func.HttpResponse:
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """A function app that writes down what it is given."""
+    """A function app that records its input."""
     (tmp_path / "function_app.py").write_text(APP)
     hubs = {"eventHubs": {"maxEventBatchSize": 10}}
     (tmp_path / "host.json").write_text(json.dumps({"version": "2.0", "extensions": hubs}))
@@ -71,7 +71,7 @@ def app(tmp_path: Path) -> Path:
 
 @contextmanager
 def _hub(folder: Path) -> Iterator[str]:
-    """An Event Hubs endpoint with a hub of its own, of one partition."""
+    """An Event Hubs endpoint with its own hub of one partition."""
     entity = {"Name": "probe", "PartitionCount": 1, "ConsumerGroups": []}
     namespaces = [{"Type": "EventHub", "Name": "n", "Entities": [entity]}]
     (folder / "Config.json").write_text(json.dumps({"UserConfig": {"NamespaceConfig": namespaces}}))
@@ -152,7 +152,7 @@ def test_a_batch_that_keeps_failing_is_retried_and_then_checkpointed(
 
 
 def test_a_batch_of_a_killed_worker_comes_again(app: Path, stack: RunningStack) -> None:
-    """Killed in the function: nothing was checkpointed, so the same batch is delivered again."""
+    """A kill within the function leaves no checkpoint, so the same batch is delivered again."""
     with _hub(app) as hub:
         with _host(app, stack, hub) as (process, _):
             _send(hub, "first")

@@ -1,4 +1,4 @@
-"""The outbox timer as a function app of its own would run it: on hub and storage alone."""
+"""The outbox timer as in a separate function app: with only hub and storage."""
 
 import logging
 
@@ -17,7 +17,7 @@ from tests.support.running import RunningStack, new_subject
 async def test_the_timer_publishes_without_any_setting_of_the_front_door(
     stack: RunningStack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It tells what waited, sends it, and what it sent is counted."""
+    """It logs the backlog and sends it; the events are counted."""
     caplog.set_level(logging.INFO, "meter")
     subject = new_subject("timer")
     environment = {

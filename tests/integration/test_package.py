@@ -1,4 +1,4 @@
-"""What is deployed is enough: requirements.txt and the files that .funcignore leaves."""
+"""The deployed files are sufficient: requirements.txt and those that .funcignore does not exclude."""
 
 import fnmatch
 import json
@@ -25,7 +25,7 @@ LIST_FUNCTIONS = (
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The app as `func azure functionapp publish` would leave it, dependencies beside it."""
+    """The app as deployed by `func azure functionapp publish`, with its dependencies beside it."""
     folder: Path = tmp_path_factory.mktemp("package")
     ignored = [
         line.strip().rstrip("/")
@@ -59,14 +59,14 @@ def _environment(package: Path) -> dict[str, str]:
 
 
 def test_only_what_the_app_needs_is_deployed(package: Path) -> None:
-    """host.json, requirements.txt, function_app.py and meter/: nothing else leaves home."""
+    """host.json, requirements.txt, function_app.py and meter/, and nothing else."""
     deployed = {entry.name for entry in package.iterdir()}
 
     assert deployed == {"host.json", "requirements.txt", "function_app.py", "meter", "packages"}
 
 
 def test_the_deployed_dependencies_stay_small(package: Path) -> None:
-    """Under 60 MB, so that cold starts and remote builds stay quick."""
+    """They stay under 60 MB, so that cold starts and remote builds are quick."""
     files = [file for file in (package / "packages").rglob("*") if file.is_file()]
     size = sum(file.stat().st_size for file in files if file.suffix != ".pyc")
 
@@ -74,9 +74,9 @@ def test_the_deployed_dependencies_stay_small(package: Path) -> None:
 
 
 def test_the_deployed_app_is_indexed(package: Path) -> None:
-    """The host finds the functions with nothing but the deployed files on the path."""
+    """The host finds the functions with only the deployed files on the path."""
     done = subprocess.run(
-        # -S: this environment's own packages must not help.
+        # -S: this environment's own packages must not be found.
         [sys.executable, "-S", "-c", LIST_FUNCTIONS],
         cwd=package,
         env=_environment(package),

@@ -40,7 +40,7 @@ class Tables:
     connection_string: str
 
     def receive(self, *messages: Message) -> None:
-        """What the aggregator does with these messages."""
+        """Deliver these messages to the aggregator."""
 
         async def handle() -> None:
             async with open_aggregator() as aggregator:
@@ -158,7 +158,7 @@ def dead_letters(tables: Tables) -> None:
 
 
 def test_dead_letters_are_listed(tables: Tables, capsys: pytest.CaptureFixture[str]) -> None:
-    """By key, with the reason; as JSON for scripts; chosen by reason and day."""
+    """Listed by key, with the reason; as JSON for scripts; filtered by reason and day."""
     nothing = main(["deadletters", "list"])
     empty = capsys.readouterr().out
     dead_letters(tables)
@@ -192,7 +192,7 @@ def test_dead_letters_are_listed(tables: Tables, capsys: pytest.CaptureFixture[s
 def test_a_body_is_shown_byte_for_byte(
     tables: Tables, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """On a pipe and in a file, also when it was stored compressed."""
+    """On a pipe and in a file, even if it was stored compressed."""
     body = os.urandom(200_000)
     tables.receive(enqueued(raw_message(body, sequence_number=7)))
     piped = main(["deadletters", "show", "2026-11-23/0/7/0"])
@@ -209,7 +209,7 @@ def test_a_body_is_shown_byte_for_byte(
 def test_a_fixed_letter_is_counted_and_the_others_are_reported(
     tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The exit code says whether all is counted."""
+    """The exit code says whether all are counted."""
     dead_letters(tables)
     fixed = tmp_path / "fixed.json"
     fixed.write_bytes(encode_event(call(3)))
@@ -263,7 +263,7 @@ def adjusted(tables: Tables) -> list[tuple[int, int, int]]:
 def test_an_adjustment_is_counted_beside_its_call_and_once(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What was printed can be run again under its id; the call keeps its numbers."""
+    """The printed id makes a retry safe; the call keeps its numbers."""
     tables.receive(message(call(1)))
     reason = ("--reason", "the answer was filtered", "--completion-tokens", "-5")
     dry = adjust(*reason, "--dry-run")
@@ -311,7 +311,7 @@ def test_an_adjustment_that_cannot_be_meant_says_what_is_accepted(
 def test_a_call_that_is_not_counted_cannot_be_adjusted(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Nor one of another subject."""
+    """Nor can a call of another subject."""
     tables.receive(message(call(1)))
     code = adjust("--reason", "r", "--prompt-tokens", "-1", subject="bob")
 

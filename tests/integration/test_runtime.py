@@ -25,20 +25,20 @@ def _probe(requests: int, mode: str) -> Any:
 
 def test_the_runtime_holds_nothing_of_finished_requests() -> None:
     """5,000 requests through the real runtime: its coordinator holds no reference afterwards."""
-    seen = _probe(5000, "mend")
+    seen = _probe(5000, "repair")
 
     assert seen["statuses"] == {"200": 5000}
     assert seen["held"] == 0
 
 
-def test_the_runtime_would_hold_every_request_without_the_mending() -> None:
-    """The leak is real, so the test above can fail; when this fails, the runtime has mended it."""
+def test_the_runtime_would_hold_every_request_without_the_repair() -> None:
+    """The leak is real, so the test above can fail; when this test fails, the runtime has fixed it."""
     seen = _probe(200, "leave")
 
     assert seen["held"] == 200
 
 
-def test_the_private_attribute_is_still_where_the_mending_looks() -> None:
+def test_the_private_attribute_is_still_where_the_repair_looks() -> None:
     """A renamed attribute would bring the leak back silently."""
     coordinator = HttpCoordinator()
 

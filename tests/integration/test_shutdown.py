@@ -1,4 +1,4 @@
-"""A front door that is told to end, in each of the ways it runs: what was answered is counted."""
+"""Shutdown of the front door in each of its hosts: answered calls are counted."""
 
 import asyncio
 import os
@@ -78,7 +78,7 @@ def _is_ready(url: str) -> bool:
 
 
 class Callers:
-    """Clients that call without a pause, and streams that go on for a while."""
+    """Clients that call without pause, and streams that take a while."""
 
     def __init__(self, url: str, token: str) -> None:
         self._url = url + CHAT
@@ -88,7 +88,7 @@ class Callers:
         self.seen_to_the_end: set[str] = set()
 
     async def run(self, pid: int) -> None:
-        """Load, SIGTERM in the middle of it, and on until nothing is answered any more."""
+        """Run load, send SIGTERM in the middle of it, and go on until no call is answered."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
             streams = [asyncio.create_task(self._stream(session)) for _ in range(STREAMS)]
             clients = [asyncio.create_task(self._call_on(session)) for _ in range(CLIENTS)]
@@ -120,7 +120,7 @@ class Callers:
 
 
 def counted_ids(stack: RunningStack, ids: set[str]) -> set[str]:
-    """Those of the event ids that have a marker row in a ledger."""
+    """The event ids that have a marker row in a ledger."""
     connection = stack.description["storage_connection_string"]
     with TableServiceClient.from_connection_string(connection) as service:
         ledgers = [t.name for t in service.list_tables() if t.name.startswith("Ledger")]
@@ -133,15 +133,15 @@ def counted_ids(stack: RunningStack, ids: set[str]) -> set[str]:
 
 
 def wait_until_all_are_counted(stack: RunningStack, ids: set[str]) -> None:
-    """Each by its own id: a number could be right by chance."""
+    """Assert each call by its id: a number could be right by chance."""
     assert ids
     eventually(lambda: counted_ids(stack, ids) == ids, f"{len(ids)} calls are counted")
 
 
-def test_a_worker_that_is_told_to_end_finishes_its_streams_and_loses_no_call(
+def test_a_worker_that_gets_sigterm_finishes_its_streams_and_loses_no_call(
     stack: RunningStack,
 ) -> None:
-    """Microsoft's runtime in the local host, under load: all that callers saw to the end is counted."""
+    """With Microsoft's runtime in the local host under load, all calls seen to their end are counted."""
     stack.fault(SLOW)
     pid = int(stack.description["pids"]["gateway"])
     callers = Callers(stack.url, stack.token(new_subject("worker")))
@@ -154,10 +154,10 @@ def test_a_worker_that_is_told_to_end_finishes_its_streams_and_loses_no_call(
 
 
 @pytest.mark.parametrize("durability", ["acknowledged", "background"])
-def test_a_plain_server_that_is_told_to_end_loses_no_call(
+def test_a_plain_server_that_gets_sigterm_loses_no_call(
     stack: RunningStack, tmp_path: Path, durability: str
 ) -> None:
-    """uvicorn, under load; background durability loses nothing in an orderly end either."""
+    """With uvicorn under load, background durability loses nothing in an orderly shutdown either."""
     stack.fault(SLOW)
     settings = {"METER_DURABILITY": durability}
     with plain_server(stack, tmp_path / "log", settings) as (process, url):
@@ -173,7 +173,7 @@ def test_a_plain_server_that_is_told_to_end_loses_no_call(
 def test_a_stream_whose_caller_has_left_is_read_to_its_usage_before_the_worker_ends(
     stack: RunningStack,
 ) -> None:
-    """Nobody waits for its answer any more, so only the worker itself can save its event."""
+    """No caller waits for its answer any more, so only the worker itself can save its event."""
     stack.fault(SLOW)
     subject = new_subject("left")
     pid = int(stack.description["pids"]["gateway"])
@@ -198,7 +198,7 @@ async def _leave(url: str, token: str) -> None:
 def test_a_stream_that_is_longer_than_the_time_to_end_is_cut_and_counted(
     stack: RunningStack, tmp_path: Path
 ) -> None:
-    """The caller sees a broken answer; what it had got is counted as an estimate."""
+    """The caller sees a broken answer; the part that it received is counted as an estimate."""
     stack.fault({**SLOW, "chunk_delay_ms": 1000})
     subject = new_subject("cut")
     settings = {"METER_SHUTDOWN_SECONDS": "5"}
@@ -228,7 +228,7 @@ UNHURRIED = {
 def test_what_waits_for_a_frozen_hub_is_in_the_outbox_before_a_plain_server_ends(
     stack: RunningStack, tmp_path: Path
 ) -> None:
-    """Background, publish timeout far longer than the time to end: SIGTERM still loses nothing."""
+    """In the background, with a publish timeout far longer than the shutdown time, SIGTERM loses nothing."""
     token = stack.token(new_subject("frozen-hub"))
     with plain_server(stack, tmp_path / "log", UNHURRIED) as (process, url):
         stack.kill("eventhubs", signal.SIGSTOP)
@@ -247,7 +247,7 @@ def test_what_waits_for_a_frozen_hub_is_in_the_outbox_before_a_plain_server_ends
 def test_what_waits_for_a_frozen_hub_is_in_the_outbox_before_the_worker_ends(
     tmp_path: Path,
 ) -> None:
-    """The same in Microsoft's runtime, where only the web extension hears of the signal."""
+    """The same in Microsoft's runtime, where only the web extension is notified of the signal."""
     with run_stack(tmp_path, settings=UNHURRIED) as stack:
         token = stack.token(new_subject("frozen-worker"))
         before = _call(stack.url, token)
@@ -267,7 +267,7 @@ def test_what_waits_for_a_frozen_hub_is_in_the_outbox_before_the_worker_ends(
 def test_a_kill_in_the_background_loses_just_what_was_pending(
     stack: RunningStack, tmp_path: Path
 ) -> None:
-    """kill -9: what the hub had is counted; of what still waited in the process, nothing is."""
+    """After kill -9 events on the hub are counted; those still pending in the process are not."""
     settings = {"METER_DURABILITY": "background", "METER_PUBLISH_TIMEOUT_SECONDS": "30"}
     subject = new_subject("killed-background")
     token = stack.token(subject)
@@ -281,7 +281,7 @@ def test_a_kill_in_the_background_loses_just_what_was_pending(
             process.wait(timeout=END_SECONDS)
         finally:
             stack.kill("eventhubs", signal.SIGCONT)
-        # Behind it in the subject's partition: the hub has taken what was on the wire.
+        # It follows in the subject's partition: the hub has accepted all that was on the wire.
         last = _call(stack.url, token)
         wait_until_all_are_counted(stack, {last})
 

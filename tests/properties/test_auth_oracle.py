@@ -1,4 +1,4 @@
-"""Another implementation as the judge: joserfc and the verifier give the same verdict on any token.
+"""A second implementation as oracle: joserfc and the verifier give the same verdict on any token.
 
 joserfc checks the signature, the algorithm and the registered claims. The verifier's own rules
 beyond that (header parameters, `typ`, encoding) are left out here; they have tests of their own.
@@ -19,7 +19,7 @@ from tests.fakes.gateway import FakeClock
 from tests.support.gateway import AUDIENCE, ISSUER, NOW, claims, rsa_key, token, verifier
 
 _ABSENT = None
-# Around each edge: the moment itself, a second either way, and the leeway's ends.
+# Around each edge: the moment itself, a second before and after, and the ends of the leeway.
 _EDGES = [
     NOW + offset + shift for offset in (0, LEEWAY_SECONDS, -LEEWAY_SECONDS) for shift in (-1, 0, 1)
 ]
@@ -81,8 +81,8 @@ def test_both_give_the_same_verdict(
 
 @settings(max_examples=200, deadline=None)
 @given(at=st.integers(min_value=0), bit=st.integers(min_value=0, max_value=7))
-def test_no_bit_of_a_token_can_be_turned(at: int, bit: int) -> None:
-    """Whatever bit of a good token is turned, it is refused."""
+def test_no_bit_of_a_token_can_be_flipped(at: int, bit: int) -> None:
+    """A valid token with any one bit flipped is refused."""
     good = bytearray(token().encode())
     good[at % len(good)] ^= 1 << bit
     text = good.decode("latin-1")

@@ -47,7 +47,7 @@ def _writable(text: str) -> bool:
 def test_replacing_members_keeps_every_other_character(
     before: str, members: list[tuple[str, str, str, str]], after: str
 ) -> None:
-    """The result is the same text with each `model` value, repeated ones too, written anew."""
+    """The result is the same text with each `model` value replaced, repeated ones too."""
     text = before + _object(members) + after
     if not any(json.loads(name) == "model" for _, name, _, _ in members):
         members = [*members, ("", '"model"', " ", "1")]
@@ -66,7 +66,7 @@ def test_replacing_members_keeps_every_other_character(
 def test_a_new_member_is_put_first_and_the_rest_follows_unchanged(
     before: str, members: list[tuple[str, str, str, str]], after: str
 ) -> None:
-    """The caller's text is all there, after the new member."""
+    """The caller's text is complete, after the new member."""
     text = before + _object(members) + after
 
     sent = spliced(text, {"added": "7"}).decode()
@@ -80,7 +80,7 @@ def test_a_new_member_is_put_first_and_the_rest_follows_unchanged(
 def test_reading_a_body_keeps_its_text(
     before: str, members: list[tuple[str, str, str, str]], after: str
 ) -> None:
-    """What is not changed is sent on as it came, and `model` is what JSON readers take it for."""
+    """Unchanged parts are forwarded as received, and `model` is read as by a JSON parser."""
     text = before + _object(members) + after
 
     body = parse_body(text.encode())

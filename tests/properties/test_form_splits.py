@@ -15,7 +15,7 @@ KIND = f"multipart/form-data; boundary={BOUNDARY}"
 DELIMITER = f"\r\n--{BOUNDARY}".encode()
 NAMES = st.sampled_from(["file", "language", "prompt", "image[]", "x.y"])
 MODELS = st.from_regex(r"[A-Za-z0-9._-]{1,64}", fullmatch=True)
-# What a parser may take for the beginning of a delimiter, and hold back.
+# Bytes that a parser may take for the beginning of a delimiter, and hold back.
 VALUES = (
     st.lists(
         st.one_of(
@@ -54,7 +54,7 @@ async def _sent(body: FormBody, model: str | None) -> bytes:
 def test_any_split_of_a_form_gives_the_same_bytes(
     fields: list[tuple[str, bytes]], model: str, at: int, cuts: list[int], own: str
 ) -> None:
-    """Only the model's name differs, and the length that is told is that of the bytes."""
+    """Only the model's name differs, and the declared length is that of the bytes."""
     body = _body(fields, model, at)
     before, _, after = body.partition(b'name="model"\r\n\r\n' + model.encode() + DELIMITER)
     renamed = before + b'name="model"\r\n\r\n' + own.encode() + DELIMITER + after
@@ -75,7 +75,7 @@ def test_any_split_of_a_form_gives_the_same_bytes(
 def test_copies_that_are_sent_at_once_are_the_same(
     fields: list[tuple[str, bytes]], model: str, cuts: list[int], turns: list[bool]
 ) -> None:
-    """A copy that is given up may still run while the next one begins; each has all the bytes."""
+    """An abandoned copy may still run when the next one begins; each has all the bytes."""
     body = _body(fields, model, 1)
 
     async def send() -> None:
@@ -115,7 +115,7 @@ def test_no_bytes_at_all_do_more_than_be_refused(chunks: list[bytes]) -> None:
 def test_whether_a_form_is_refused_does_not_depend_on_its_split(
     tail: bytes, cuts: list[int]
 ) -> None:
-    """What follows the model is judged as a whole."""
+    """The part after the model is validated as a whole."""
     opening = form(("model", b"gpt")).removesuffix(DELIMITER + b"--\r\n")
     body = opening + DELIMITER + b"\r\n" + tail + DELIMITER + b"--\r\n"
 

@@ -1,4 +1,4 @@
-"""The ledger on Azurite: redelivered, cut off and raced, the stored sums equal those of the events."""
+"""The ledger on Azurite: through redelivery, cuts and races, the stored sums equal the events'."""
 
 import asyncio
 from collections.abc import Iterator
@@ -127,7 +127,7 @@ EXAMPLES = count_up()  # each example has a subject of its own, since all share 
 )
 @given(batches=BATCHES)
 async def test_batches_at_once_and_again_add_up(azurite: str, batches: list[list[int]]) -> None:
-    """Several processes count overlapping batches at the same time, then all of them once more."""
+    """Several processes count overlapping batches concurrently, then all batches once more."""
     store, subject = new_store(azurite), f"zoë|{next(EXAMPLES)}"
     parts = [[event_of(number, subject) for number in batch] for batch in batches]
     await asyncio.gather(*(count(store, subject, part) for part in parts))
@@ -146,7 +146,7 @@ async def test_batches_at_once_and_again_add_up(azurite: str, batches: list[list
 async def test_answers_that_are_cut_off_are_not_counted_twice(
     azurite: str, cuts: list[bool], retries: int
 ) -> None:
-    """The SDK or the hub tries again what may have been applied; the markers decide."""
+    """The SDK or the hub retries transactions that may have been applied; the markers decide."""
     address = next(p for p in azurite.split(";") if p.startswith("TableEndpoint=")).split("=")[1]
     proxy = CuttingProxy(target_port=urlsplit(address).port or 0, cuts=list(cuts))
     await proxy.start()

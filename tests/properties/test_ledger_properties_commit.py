@@ -1,4 +1,4 @@
-"""The ledger as a state machine: whatever is delivered, lost, repeated or killed, sums equal a dictionary."""
+"""The ledger as a state machine: through any deliveries, losses, repeats and kills, sums equal a model."""
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ FAULTS = st.sampled_from([Fault.UNAVAILABLE, Fault.CONFLICT, Fault.ANSWER_LOST])
 
 
 class FixedClock:
-    """Stands still a little after the last event."""
+    """A clock that stands still shortly after the last event."""
 
     def now(self) -> datetime:
         return MONTH_END + timedelta(hours=2)
@@ -35,7 +35,7 @@ class FixedClock:
 
 
 def made_event(number: int) -> Countable:
-    """The event of that number: always the same, spread over subjects, hours, months and kinds."""
+    """The event of this number, the same on each call, spread over subjects, hours, months and kinds."""
     subject = "alice" if number % 3 else "b|ö"
     time = MONTH_END + timedelta(minutes=number % 4 * 17)
     if number % 8 == 7:
@@ -56,7 +56,7 @@ NUMBERS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 
 
 class Ledger(RuleBasedStateMachine):
-    """Two aggregators on one store. A batch that fails stays at the hub until it is handled."""
+    """Two aggregators on one store. A failed batch stays at the hub until it is handled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class Ledger(RuleBasedStateMachine):
     def race(
         self, ours: list[int], theirs: list[int], pauses: list[int], share_memory: bool
     ) -> None:
-        """Two hub partitions at once, in two processes or in one."""
+        """Deliver two hub partitions concurrently, to two processes or to one."""
         self.store.pauses.extend(pauses)
         batches = [self.batch(ours), self.batch(theirs)]
         first, second = self.aggregators
@@ -168,7 +168,7 @@ class Ledger(RuleBasedStateMachine):
 
 
 async def handled(aggregator: Aggregator, batch: list[Countable]) -> BaseException | None:
-    """None, or the outage the batch met."""
+    """None, or the outage that failed the batch."""
     failure: BaseException | None = None
     try:
         await aggregator.handle([message(*batch)])
@@ -178,7 +178,7 @@ async def handled(aggregator: Aggregator, batch: list[Countable]) -> BaseExcepti
 
 
 def expected_sums(events: Iterable[Countable]) -> dict[tuple[object, ...], Sums]:
-    """What folding all events of each subject gives."""
+    """The sums from folding all events of each subject."""
     by_subject: dict[str, list[Countable]] = {}
     for event in events:
         by_subject.setdefault(event.subject, []).append(event)
@@ -190,7 +190,7 @@ def expected_sums(events: Iterable[Countable]) -> dict[tuple[object, ...], Sums]
 
 
 def stored_sums(store: MemoryRowStore, tables: Sequence[str]) -> dict[tuple[object, ...], Sums]:
-    """What the sums of these tables hold."""
+    """The stored sums of these tables."""
     found = {}
     for table in tables:
         for (partition, key), row in store.tables.get(table, {}).items():

@@ -1,4 +1,4 @@
-"""Decoding: what was encoded comes back as it was, and no input raises."""
+"""Decoding: encoded events are read back unchanged, and no input raises."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -58,7 +58,7 @@ def test_a_batch_reads_back_as_its_events(events: list[UsageEvent]) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_an_event_or_a_dead_letter(body: bytes) -> None:
-    """Nothing that arrives stops the aggregator, and none of it disappears."""
+    """No input stops the aggregator, and none of it is lost."""
     found = decode([raw_message(body)], now=NOW, retention=RETENTION)
 
     assert len(found.events) + len(found.dead_letters) >= 1
@@ -83,7 +83,7 @@ def test_an_event_with_any_one_member_changed_is_read_or_refused(
 
 @given(usage_events())
 def test_read_event_is_the_inverse_of_the_document(event: UsageEvent) -> None:
-    """The document of an event names it fully."""
+    """The document of an event determines it fully."""
     found = read_event(document(event))
 
     assert found == event

@@ -1,4 +1,4 @@
-"""Keys: whatever the text, its key is legal, short, unique and can be read back."""
+"""Keys: for any text the key is legal, short, unique and can be read back."""
 
 import re
 from datetime import UTC, datetime
@@ -30,7 +30,7 @@ HASH_FORM = re.compile(r"(?:[A-Za-z0-9\-._@:]|=[0-9A-F]{2}){29,90}=~[0-9a-f]{64}
 @example("=~")
 @example("a=~" + "0" * 64)
 def test_a_key_reads_back_as_its_text_or_is_a_hash(text: str) -> None:
-    """Escaping loses nothing, but for texts too long for a key."""
+    """Escaping is lossless, except for texts too long for a key."""
     key = escape(text)
 
     assert unescape(key) == text or HASH_FORM.fullmatch(key)
@@ -51,7 +51,7 @@ def test_a_key_is_legal_and_short(text: str) -> None:
 @example(["a|b", "a=7Cb"])
 @example(["ß" * 100, "ß" * 101])
 def test_different_texts_have_different_keys(texts: list[str]) -> None:
-    """Escaping is injective: no subject can be billed for another by a clever name."""
+    """Escaping is injective: no subject can be billed for another by choice of a name."""
     keys = {escape(text) for text in texts}
 
     assert len(keys) == len(texts)
@@ -66,7 +66,7 @@ def test_escapes_of_escapes_stay_apart(left: str, right: str) -> None:
 
 
 @given(st.lists(ANY_TEXT, min_size=4, max_size=4))
-def test_joined_components_can_be_told_apart(parts: list[str]) -> None:
+def test_joined_components_can_be_separated(parts: list[str]) -> None:
     """The separator is never part of a component."""
     joined = "|".join(map(escape, parts))
 
@@ -101,7 +101,7 @@ def test_a_marker_is_in_no_range_of_sums(event_id: UUID, month: Window) -> None:
 
 
 @given(moment=st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis wants naive bounds
-def test_a_ledger_table_tells_its_month(moment: datetime) -> None:
+def test_a_ledger_table_names_its_month(moment: datetime) -> None:
     """The name can be read back."""
     *_, month = windows_of(moment)
 

@@ -1,4 +1,4 @@
-"""A long answer is read from its ends as a parser would read the whole of it."""
+"""A long answer is read from its ends as a parser would read the whole."""
 
 import json
 from itertools import pairwise
@@ -60,7 +60,7 @@ def test_the_end_of_an_answer_says_what_the_whole_says(
     ascii_only: bool,
     cut: int,
 ) -> None:
-    """Whatever is nested, quoted or escaped around it, and wherever the end begins."""
+    """For any nesting, quoting and escaping around it, and for any cut."""
     members = [*before, ("usage", usage), *after, ("model", model)]
     body = _written(members, indent, ascii_only=ascii_only)
 
@@ -77,7 +77,7 @@ def test_a_model_is_found_at_the_beginning_too(
     usage: dict[str, object],
     ascii_only: bool,
 ) -> None:
-    """Before data that are longer than what is kept of an answer's end."""
+    """It may precede data longer than the kept end of an answer."""
     members = [*before, ("model", model), *after, ("data", "A" * TAIL_BYTES), ("usage", usage)]
     body = _written(members, None, ascii_only=ascii_only)
 
@@ -102,7 +102,7 @@ def test_any_bytes_are_relayed_but_for_the_last_one(chunks: list[bytes], tells: 
 def test_the_usage_of_long_json_does_not_depend_on_its_split(
     usage: dict[str, object], cuts: list[int]
 ) -> None:
-    """It is read from the end of the bytes, however they came."""
+    """It is read from the end of the bytes, for any split."""
     body = json.dumps({"model": "m", "data": ["x" * 100] * 3, "usage": usage}).encode()
     reader, places = ByteReader(reports_usage=True), sorted({0, *cuts, len(body)})
     for start, end in pairwise(places):

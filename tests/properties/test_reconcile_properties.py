@@ -94,7 +94,7 @@ def test_where_every_line_is_within_the_tolerance_their_sum_is_too(
     ],
     percent: int,
 ) -> None:
-    """So the verdict need not look at the total."""
+    """So the verdict need not check the total."""
     backends, counted, recorded = calls
     less = {
         name: {

@@ -1,4 +1,4 @@
-"""Any split of any event stream gives the same bytes, and bounded memory, whatever the bytes are."""
+"""Any split of any event stream gives the same bytes, in bounded memory."""
 
 from itertools import pairwise
 
@@ -15,7 +15,7 @@ CUTS = st.lists(st.integers(min_value=0, max_value=200), max_size=12)
 
 
 def split(stream: bytes, cuts: list[int]) -> list[bytes]:
-    """The stream in chunks that are cut at the places given; none is empty."""
+    """The stream in chunks, cut at the given places; none is empty."""
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     return [stream[a:b] for a, b in pairwise(places)]
 
@@ -50,7 +50,7 @@ def test_the_frames_do_not_depend_on_the_split(stream: bytes, cuts: list[int]) -
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=60))
 def test_a_line_without_end_is_let_through_in_bounded_memory(chunks: list[bytes]) -> None:
-    """What has been fed and not given out stays under the limit, so memory is bounded."""
+    """Bytes fed but not yet returned stay under the limit, so memory is bounded."""
     cutter = FrameCutter(max_frame_bytes=16)
     fed = given_out = most_kept = 0
     for chunk in chunks:
@@ -70,7 +70,7 @@ def test_every_kind_of_blank_line_ends_a_frame(end: bytes, cuts: list[int]) -> N
 
 
 def test_a_frame_after_an_oversize_one_is_a_frame_again() -> None:
-    """Only the frame that is too long goes unread."""
+    """Only the frame that is too long is not parsed."""
     cutter = FrameCutter(max_frame_bytes=16)
     chunks = [b"data: " + b"x" * 30, b"x\n\n", b"data: usage\n\n"]
 

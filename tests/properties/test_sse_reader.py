@@ -21,7 +21,7 @@ TEXTS = st.one_of(
 
 @dataclass(frozen=True)
 class Frame:
-    """A frame, and the usage and the visibility it has by the rules."""
+    """A frame, with its expected usage and visibility."""
 
     data: bytes
     total: int | None = None
@@ -68,10 +68,10 @@ def _relayed(reader: StreamReader, chunks: list[bytes]) -> bytes:
 
 @given(STREAMS, CUTS, st.booleans())
 @example([(_usage(5, beside_choices=False), b"\r\n\r\n")], [5], True)
-def test_only_the_frame_we_asked_for_is_left_out(
+def test_only_the_requested_usage_frame_is_omitted(
     stream: list[tuple[Frame, bytes]], cuts: list[int], hides: bool
 ) -> None:
-    """All bytes are relayed as they came, but for usage frames without choices that we asked for."""
+    """All bytes are relayed unchanged, except usage frames without choices that the gateway requested."""
     sent = b"".join(frame.data + end for frame, end in stream)
     kept = [(f, end) for f, end in stream if not (hides and f.is_hidden_when_asked)]
 
@@ -81,10 +81,10 @@ def test_only_the_frame_we_asked_for_is_left_out(
 
 
 @given(STREAMS, CUTS, st.booleans())
-def test_the_last_usage_wins_whatever_the_split(
+def test_the_last_usage_wins_for_any_split(
     stream: list[tuple[Frame, bytes]], cuts: list[int], hides: bool
 ) -> None:
-    """Usage repeated cumulatively is never summed; text that looks like usage is none."""
+    """Cumulative usage is never summed; text that looks like usage is not counted."""
     totals = [frame.total for frame, _ in stream if frame.total is not None]
     sent = b"".join(frame.data + end for frame, end in stream)
     reader = StreamReader(hides_usage=hides)
@@ -99,7 +99,7 @@ def test_the_last_usage_wins_whatever_the_split(
 def test_a_stream_is_complete_when_its_closing_frame_came(
     stream: list[tuple[Frame, bytes]], cuts: list[int], end: bytes
 ) -> None:
-    """`[DONE]` closes a stream, also without the blank line that should follow it."""
+    """`[DONE]` closes a stream, even without the blank line that should follow it."""
     sent = b"".join(frame.data + end for frame, end in stream)
     reader = StreamReader()
     _relayed(reader, _chunks(sent, cuts))
@@ -112,13 +112,13 @@ def test_a_stream_is_complete_when_its_closing_frame_came(
 
 @given(st.lists(st.binary(max_size=60), max_size=12))
 def test_an_answer_that_is_no_event_stream_at_all_is_relayed(chunks: list[bytes]) -> None:
-    """A backend's bytes are hostile input: they are passed on and never raise."""
+    """A backend's bytes are hostile input: they are relayed and never raise."""
     assert _relayed(StreamReader(), chunks) == b"".join(chunks)
 
 
 @given(CUTS, st.booleans())
 def test_the_closing_frame_is_held_and_nothing_before_it(cuts: list[int], hides: bool) -> None:
-    """`feed` never gives out the closing frame; `take_held` does, with all that came after it."""
+    """`feed` never returns the closing frame; `take_held` does, with all that follows it."""
     text = b'data: {"choices":[{"delta":{"content":"x"}}]}\n\n'
     reader = StreamReader(hides_usage=hides)
 

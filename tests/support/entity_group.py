@@ -1,4 +1,4 @@
-"""Answers to entity-group transactions, in the form in which Azure gives them."""
+"""Answers to entity-group transactions, in Azure's form."""
 
 import json
 
@@ -16,7 +16,7 @@ def done(etag: str | None = ETAG) -> str:
 
 
 def failed(status: int, code: str | None, *, header: str | None = None) -> str:
-    """The answer that stands alone for all operations when one has failed."""
+    """The single answer for all operations when one has failed."""
     lines = [f"HTTP/1.1 {status} Reason", "X-Content-Type-Options: nosniff"]
     lines += ["DataServiceVersion: 3.0;", "Content-Type: application/json;odata=minimalmetadata"]
     lines += [] if header is None else [f"x-ms-error-code: {header}"]

@@ -1,6 +1,6 @@
 """Builders of usage events, of their documents and of the hub messages that carry them.
 
-All of them have defaults, so that a test names only what it is about.
+All have defaults, so that a test states only what matters to it.
 """
 
 import json
@@ -61,7 +61,7 @@ EVENT = UsageEvent(
 
 
 def event_id(number: int) -> UUID:
-    """The same id for the same number; numbers and ids have one order."""
+    """An id made from a number; ids sort as the numbers do."""
     return new_event_id(NOW, number.to_bytes(10))
 
 
@@ -106,7 +106,7 @@ def message(*events: Countable, sequence_number: int = 1) -> Message:
 
 
 def encoded(event: Countable) -> bytes:
-    """The event as it is on the hub."""
+    """The event as a message on the hub."""
     return encode_adjustment(event) if isinstance(event, Adjustment) else encode_event(event)
 
 
@@ -133,7 +133,7 @@ def token_usages(most: int = 10**12) -> st.SearchStrategy[TokenUsage]:
 
 def usage_events() -> st.SearchStrategy[UsageEvent]:
     """Any event the front door could publish."""
-    moments = st.datetimes(datetime(2000, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis wants naive bounds
+    moments = st.datetimes(datetime(2000, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis requires naive bounds
     counts, names = st.integers(0, 10**12), texts(128)
     wide_names = st.none() | texts(255)
     return st.builds(

@@ -58,7 +58,7 @@ DONE_FRAME = b"data: [DONE]\n\n"
 
 @cache
 def rsa_key(bits: int = 2048, name: str = "") -> rsa.RSAPrivateKey:
-    """A key pair; another name gives another pair."""
+    """A key pair; each name has its own pair."""
     return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
@@ -90,7 +90,7 @@ def b64(data: bytes) -> str:
 
 
 def claims(**changes: object) -> dict[str, object]:
-    """The claims of a token that is let in; a change to None removes a claim."""
+    """The claims of an accepted token; a change to None removes a claim."""
     usual: dict[str, object] = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -175,7 +175,7 @@ class Door:
     spools: list[FakeSpool] = field(default_factory=list)
 
     def new_spool(self) -> FakeSpool:
-        """A spool that tests can look at."""
+        """A spool that tests can inspect."""
         self.spools.append(FakeSpool(room=self.spool_room))
         return self.spools[-1]
 
@@ -223,7 +223,7 @@ class Door:
         method: str = "POST",
         headers: Headers | None = None,
     ) -> Answer | StreamingAnswer:
-        """One call; with a token that is let in unless headers are given."""
+        """One call; with an accepted token unless headers are given."""
         return await self.front_door.handle(
             request(body, path=path, query=query, method=method, headers=headers)
         )
@@ -240,7 +240,7 @@ class Door:
 
     @property
     def is_idle(self) -> bool:
-        """Whether everything that calls held has been given back."""
+        """Whether calls have released everything they held."""
         spools = all(spool.is_closed for spool in self.spools)
         return spools and not self.in_flight and self.front_door._running == 0
 
@@ -258,7 +258,7 @@ class Door:
 
 
 def door(*answers: FakeAnswer | Exception, **parts: object) -> Door:
-    """A front door with one backend that gives these answers."""
+    """A front door with one backend that returns these answers."""
     made = Door(FakeUpstream({"a": list(answers)}))  # type: ignore[arg-type]  # errors only
     return replace(made, **parts) if parts else made  # type: ignore[arg-type]  # checked by Door
 
@@ -311,7 +311,7 @@ V1_RESPONSES_PATH = "/openai/v1/responses"
 
 
 def form(*fields: tuple[str, bytes], boundary: str = BOUNDARY) -> bytes:
-    """A multipart form; a field called `file` comes as one."""
+    """A multipart form; the field `file` is sent as a file."""
     parts = []
     for name, value in fields:
         file = '; filename="a.wav"\r\nContent-Type: audio/wav' if name == "file" else ""
@@ -321,7 +321,7 @@ def form(*fields: tuple[str, bytes], boundary: str = BOUNDARY) -> bytes:
 
 
 def form_headers(length: int | None = None, *, kind: str | None = None) -> Headers:
-    """The headers of a form, with a token that is let in."""
+    """The headers of a form, with an accepted token."""
     declared = () if length is None else (("content-length", str(length)),)
     kind = f"multipart/form-data; boundary={BOUNDARY}" if kind is None else kind
     return (bearer()[0], ("content-type", kind), *declared)

@@ -9,7 +9,7 @@ from tests.support.events import NOW, RETENTION
 
 
 def aggregator_on(store: RowStore, now: datetime = NOW) -> Aggregator:
-    """An aggregator that has just started, at that moment."""
+    """A newly started aggregator, whose clock shows this moment."""
     return Aggregator(
         store=store,
         clock=FakeClock(moment=now),

@@ -1,4 +1,4 @@
-"""A running stand-in with the clients that its contract tests call it with."""
+"""A running stand-in with the clients of its tests."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ DEPLOYMENTS = {**DEFAULT_DEPLOYMENTS, "dall-e-3": "dall-e-3"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bench:
-    """A running stand-in with both kinds of client and a plain session beside them."""
+    """A running stand-in with both kinds of client and a plain HTTP session."""
 
     url: str
     azure: AsyncAzureOpenAI
@@ -31,7 +31,7 @@ class Bench:
         return {"classic": self.azure, "v1": self.v1}[shape]
 
     async def calls(self) -> list[dict[str, Any]]:
-        """The stand-in's record."""
+        """The stand-in's record of its calls."""
         async with self.http.get(f"{self.url}/_calls") as answer:
             calls: list[dict[str, Any]] = await answer.json()
             return calls
@@ -42,7 +42,7 @@ class Bench:
             assert answer.status == 204, await answer.text()
 
     async def recorded(self, count: int) -> list[dict[str, Any]]:
-        """The record, once that many calls are in it."""
+        """The record, once it has this many calls."""
         async with asyncio.timeout(5):
             calls = await self.calls()
             while len(calls) < count:
@@ -66,7 +66,7 @@ class Bench:
 
 @asynccontextmanager
 async def open_bench(record: Path) -> AsyncIterator[Bench]:
-    """A bench whose stand-in keeps its record in a file."""
+    """A running stand-in that keeps its record in a file, with its clients."""
     server = StandIn("eu-test", DEPLOYMENTS, key=KEY, record=record)
     url = f"http://127.0.0.1:{await server.start()}"
     try:

@@ -1,4 +1,4 @@
-"""What tests of rebuilding share: a ledger with its views, ways to damage them, a rebuild's findings."""
+"""Shared by tests of rebuilding: a ledger with its views, ways to damage them, a rebuild's findings."""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,7 +24,7 @@ type State = dict[str, dict[tuple[str, str], Row]]
 
 @dataclass(slots=True)
 class Store(MemoryRowStore):
-    """A store whose rows can be changed behind everybody's back."""
+    """A store whose rows can be changed directly, outside of the code under test."""
 
     def tamper(self, table: str, partition: str, key: str, **columns: Any) -> None:
         """Change some columns of a row."""
@@ -32,7 +32,7 @@ class Store(MemoryRowStore):
         self.put(table, partition, key, **{**before.columns, **columns})
 
     def put(self, table: str, partition: str, key: str, **columns: Any) -> None:
-        """Set a row, whether or not it is there."""
+        """Set a row, whether or not it exists."""
         self._last_etag += 1
         row = Row(key=key, columns=columns, etag=f'W/"{self._last_etag}"')
         self.tables.setdefault(table, {})[partition, key] = row
@@ -42,32 +42,32 @@ class Store(MemoryRowStore):
         del self.tables[table][partition, key]
 
     def view(self, table: str = "UsageByDay", partition: str = "2026-11-23") -> Any:
-        """The columns of the row that shows alice's calls."""
+        """The columns of the view row of alice's calls."""
         return self.rows(table, partition).get(VIEW_ROW)
 
 
 @dataclass(slots=True)
 class Found:
-    """A rebuild's summary and all that it told."""
+    """A rebuild's summary and all its findings."""
 
     summary: Summary
     differences: list[Difference] = field(default_factory=list)
 
     @property
     def kinds(self) -> list[Kind]:
-        """What was wrong, in the order in which it was told."""
+        """The problems, in the order of the report."""
         return [difference.kind for difference in self.differences]
 
 
 async def store_with_three_calls() -> Store:
-    """Three calls of two subjects, counted and shown."""
+    """Three calls of two subjects, counted and in the views."""
     store = Store()
     await count(store, usage_event(1), usage_event(2), usage_event(3, subject="b|ö"))
     return store
 
 
 async def count(store: Store, *events: UsageEvent) -> None:
-    """What an aggregator does with events; it has just started."""
+    """Deliver events to a newly started aggregator."""
     await aggregator_on(store, NOW + timedelta(hours=1)).count(events)
 
 
@@ -85,7 +85,7 @@ def state(store: Store) -> State:
 
 
 def without_revisions(tables: State) -> dict[str, dict[tuple[str, str], dict[str, object]]]:
-    """All columns but how often a row was written."""
+    """All columns except the revision."""
     return {
         name: {
             place: {column: value for column, value in row.columns.items() if column != "Revision"}

@@ -1,4 +1,4 @@
-"""Starts a local stack as a user does and looks at it from outside: files, ports, tables, pids."""
+"""Starts a local stack as a user does and inspects it from outside: files, ports, tables, pids."""
 
 import json
 import os
@@ -30,7 +30,7 @@ class RunningStack:
 
     @property
     def description(self) -> Any:
-        """stack.json as it is now."""
+        """The current stack.json."""
         return json.loads((self.state / "stack.json").read_text())
 
     @property
@@ -39,7 +39,7 @@ class RunningStack:
         return str(self.description["gateway_url"])
 
     def token(self, subject: str, *options: str) -> str:
-        """A signed token, minted by the command that users have."""
+        """A signed token, minted by the user's command."""
         return run_local("token", "--state", str(self.state), "--subject", subject, *options)
 
     def post(
@@ -51,7 +51,7 @@ class RunningStack:
         return requests.post(self.url + path, json=body, headers=headers, timeout=60, **kwargs)
 
     def calls_of(self, subject: str) -> list[Any]:
-        """What the backends recorded of a subject's calls."""
+        """The backends' record of a subject's calls."""
         calls: list[Any] = []
         for backend in self.description["backends"]:
             record = requests.get(f"{backend['url']}/_calls", timeout=10).json()
@@ -71,7 +71,7 @@ class RunningStack:
             requests.delete(f"{each['url']}/_faults", timeout=10).raise_for_status()
 
     def rows(self, table: str, query: str = "PartitionKey ne ''") -> list[Any]:
-        """Rows of a table; none when it does not exist yet."""
+        """The rows of a table; none when it does not exist yet."""
         connection = self.description["storage_connection_string"]
         with TableServiceClient.from_connection_string(connection) as service:
             if table not in {each.name for each in service.list_tables()}:
@@ -83,16 +83,16 @@ class RunningStack:
         return [row for row in self.rows(table) if row["Subject"] == subject]
 
     def calls_counted(self, subject: str) -> int:
-        """How many calls of the subject its month view shows."""
+        """The number of the subject's calls in its month view."""
         return sum(int(row["Calls"].value) for row in self.usage(subject))
 
     def wait_until_counted(self, subject: str, calls: int) -> list[Any]:
-        """Wait for the view to show that many calls; its rows."""
+        """Wait for the view to show this many calls; return its rows."""
         eventually(lambda: self.calls_counted(subject) >= calls, f"{calls} calls of {subject}")
         return self.usage(subject)
 
     def kill(self, child: str, number: signal.Signals = signal.SIGKILL) -> int:
-        """Signal one of the stack's processes; the pid it had."""
+        """Send a signal to one of the stack's processes; return its pid."""
         pid = int(self.description["pids"][child])
         os.kill(pid, number)
         return pid
@@ -129,7 +129,7 @@ def run_stack(
 
 
 def run_local(*arguments: str) -> str:
-    """`python -m local ...`: what it printed."""
+    """The output of `python -m local ...`."""
     done = subprocess.run(
         [sys.executable, "-m", "local", *arguments],
         cwd=REPOSITORY,
@@ -142,7 +142,7 @@ def run_local(*arguments: str) -> str:
 
 
 def eventually(condition: Callable[[], bool], what: str, *, seconds: float = WAIT_SECONDS) -> None:
-    """Wait for other processes to get somewhere; fail with what was awaited."""
+    """Wait for a condition in other processes; on timeout fail with its description."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
@@ -150,5 +150,5 @@ def eventually(condition: Callable[[], bool], what: str, *, seconds: float = WAI
 
 
 def new_subject(name: str) -> str:
-    """A subject that no other test has."""
+    """A subject that no other test uses."""
     return f"{name}-{uuid.uuid4().hex[:8]}"

@@ -83,7 +83,7 @@ _VALUES = st.recursive(
 @example([0] * 300)
 @example({"key": b"x" * 300})
 @example(uuid.UUID(int=0))
-def test_decoding_what_was_encoded_gives_the_same_value_and_type(value: Value) -> None:
+def test_decoding_an_encoded_value_gives_the_same_value_and_type(value: Value) -> None:
     """A value echoed to its sender arrives with the type it had, at every size."""
     encoded = encode(value)
 
@@ -145,7 +145,7 @@ _SDK_VALUES = st.one_of(
 def test_the_sdks_own_encoding_is_kept_byte_for_byte(
     properties: dict[str | bytes, bool | int | str | bytes], data: bytes
 ) -> None:
-    """Everything after the annotations is stored as it came, so the SDK reads back what it sent."""
+    """Everything after the annotations is stored unchanged, so the SDK reads back what it sent."""
     sent = bytearray()
     encode_payload(sent, SdkMessage(application_properties=properties, data=[data]))
 
@@ -167,7 +167,7 @@ def test_a_batch_is_split_into_the_messages_it_holds() -> None:
 
 
 def test_an_array_of_nothing_cannot_ask_for_memory() -> None:
-    """A count of four billion zero-width elements is never believed."""
+    """A count of four billion zero-width elements is never trusted."""
     bomb = b"\xf0" + struct.pack(">II", 5, 0xFFFFFFFF) + b"\x40"
 
     value, _ = decode(bomb)

@@ -1,4 +1,4 @@
-"""The command: what it acknowledged survives a kill, and it stops when it is asked to."""
+"""The command: acknowledged events survive a kill, and signals stop it."""
 
 import http.client
 import json
@@ -58,7 +58,7 @@ def _facts(events: list[EventData]) -> list[tuple[object, ...]]:
 
 
 def test_a_killed_endpoint_has_every_acknowledged_event(tmp_path: Path) -> None:
-    """After SIGKILL and a torn write, each event is there once, with its place, time and key."""
+    """After SIGKILL and a torn write, each event exists once, with its position, time and key."""
     with _command(tmp_path) as (process, served):
         with served.producer() as producer:
             producer.send_batch([EventData(str(n)) for n in range(50)], partition_key="subject")
@@ -102,7 +102,7 @@ def test_health_is_answered_as_by_the_emulator(tmp_path: Path, unused_port: int)
     assert answers == [(200, {"status": "healthy"}), (404, {"status": "not found"})]
 
 
-def test_a_busy_endpoint_refuses_so_many_sends_and_then_takes_them(
+def test_a_busy_endpoint_refuses_a_number_of_sends_and_then_accepts_them(
     tmp_path: Path, unused_port: int
 ) -> None:
     """POST /busy/4 on the health port: four transfers are refused and not stored; the SDK tries twice."""
@@ -140,7 +140,7 @@ def unused_port() -> int:
 
 
 def test_a_config_that_cannot_be_used_is_explained(tmp_path: Path) -> None:
-    """The command ends with 1 and one line that says what to mend."""
+    """The command exits with 1 and one line that says what to fix."""
     config = tmp_path / "Config.json"
     config.write_text("{}", encoding="utf-8")
     arguments = ["--port", "0", "--data", str(tmp_path), "--config", str(config), "--key", KEY]

@@ -24,7 +24,7 @@ PARTITIONS = 4
 WAIT_SECONDS = 15.0
 FIRST_MS = 1_700_000_000_000
 
-# The SDK waits out this time once for nothing at nearly every step of opening a link; on loopback
+# The SDK waits for this time once at nearly every step of opening a link, in vain; on loopback
 # a tenth of the default is as safe and makes the suite several times faster.
 _PATIENCE: dict[str, Any] = {"retry_total": 0}
 GROUPS = tuple(f"group-{number}" for number in range(8))
@@ -44,10 +44,10 @@ type Scenario = (
 
 
 class SideBySide:
-    """Runs the scenarios of one module at once, and reports each under its own test's name.
+    """Runs the scenarios of one module concurrently, and reports each as its own test.
 
-    The SDK spends half a second of sleep on each link it opens and a second on each consumer it
-    closes; one after the other, the scenarios of a module would take a minute.
+    The SDK sleeps half a second per link it opens and a second per consumer it closes; in sequence,
+    the scenarios of a module would take a minute.
     """
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class SideBySide:
         self._outcomes: dict[str, Future[None]] = {}
 
     def __call__(self, scenario: Scenario) -> Callable[[None], None]:
-        """Make a test of a scenario, which gets the endpoint and a hub of its own."""
+        """Make a test of a scenario, which gets the endpoint and its own hub."""
         self._scenarios.append(scenario)
 
         def test(outcomes: None) -> None:
@@ -81,7 +81,7 @@ def _play(scenario: Scenario, served: "Served", hub: str) -> None:
 
 
 class SteppingClock:
-    """A clock that moves one second each time it is read, so that no two sends share a time."""
+    """A clock that advances one second per read, so that no two sends share a time."""
 
     def __init__(self) -> None:
         self._now_ms = FIRST_MS
@@ -93,7 +93,7 @@ class SteppingClock:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """The address of a running endpoint, and the clients of it that are still closing."""
+    """The address of a running endpoint, and its clients that are still closing."""
 
     port: int
     closing: list[threading.Thread] = field(default_factory=list)
@@ -135,7 +135,7 @@ def serve(
     refuse: Callable[[str, str], bool] | None = None,
     now_ms: Callable[[], int] | None = None,
 ) -> Iterator[Served]:
-    """Run an endpoint in a thread of its own, where the blocking SDK cannot hold it up."""
+    """Run an endpoint in its own thread, where the blocking SDK cannot block it."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -174,7 +174,7 @@ def receive(
 ) -> list[EventData]:
     """Receive `count` events of one partition with the blocking SDK.
 
-    The SDK takes a second to close a consumer; that goes on beside the next test.
+    The SDK takes a second to close a consumer; that overlaps with the next test.
     """
     consumer = served.consumer(hub, group)
     received: list[EventData] = []
@@ -241,7 +241,7 @@ def bodies(events: Iterable[EventData]) -> list[str]:
 
 
 class MemoryCheckpointStore(CheckpointStore):
-    """Ownerships and checkpoints in memory, with the compare-and-set the SDK asks for."""
+    """Ownerships and checkpoints in memory, with the compare-and-set that the SDK needs."""
 
     def __init__(self) -> None:
         self.ownerships: dict[str, dict[str, Any]] = {}

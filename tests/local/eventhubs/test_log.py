@@ -1,4 +1,4 @@
-"""The partition log: what was acknowledged is there after any cut, and is never there twice."""
+"""The partition log: acknowledged events exist after any cut, and never twice."""
 
 from itertools import count
 from pathlib import Path
@@ -30,7 +30,7 @@ def _message(body: bytes) -> Message:
 def test_a_log_cut_at_any_byte_keeps_every_whole_batch(
     batches: list[list[Message]], data: st.DataObject
 ) -> None:
-    """Recovery drops a torn last record, whole: a batch is there or it is not."""
+    """Recovery drops a torn last record as a whole: a batch is complete or absent."""
     with TemporaryDirectory() as directory:
         path = Path(directory) / "0.log"
         clock = count(1000)
@@ -55,8 +55,8 @@ def test_a_log_cut_at_any_byte_keeps_every_whole_batch(
         recovered.close()
 
 
-def test_damage_before_the_last_record_is_not_passed_over(tmp_path: Path) -> None:
-    """Cutting there would lose acknowledged events without a word, so opening fails instead."""
+def test_damage_before_the_last_record_is_not_skipped(tmp_path: Path) -> None:
+    """Cutting there would lose acknowledged events silently, so opening fails instead."""
     path = tmp_path / "0.log"
     log = PartitionLog(path, lambda: 0)
     log.append([_message(b"a" * 50)])
@@ -71,7 +71,7 @@ def test_damage_before_the_last_record_is_not_passed_over(tmp_path: Path) -> Non
 
 
 def test_an_event_larger_than_one_read_is_read_whole(tmp_path: Path) -> None:
-    """Reads are cut into pieces, events are not."""
+    """Reads are limited in size, but events are not cut."""
     log = PartitionLog(tmp_path / "0.log", lambda: 0)
     log.append([_message(b"a" * 1_000_000), _message(b"b")])
 
@@ -82,7 +82,7 @@ def test_an_event_larger_than_one_read_is_read_whole(tmp_path: Path) -> None:
 
 
 def test_enqueued_times_never_go_back(tmp_path: Path) -> None:
-    """A search by time needs them in order, whatever the machine's clock does."""
+    """A search by time needs them in order, even if the machine's clock steps back."""
     times = iter([5000, 3000, 6000])
     log = PartitionLog(tmp_path / "0.log", lambda: next(times))
     for body in (b"1", b"2", b"3"):
@@ -95,7 +95,7 @@ def test_enqueued_times_never_go_back(tmp_path: Path) -> None:
 
 
 def test_one_directory_has_one_writer(tmp_path: Path) -> None:
-    """Two endpoints on one directory would hand out the same sequence numbers."""
+    """Two endpoints on one directory would assign the same sequence numbers."""
     config = Config(hubs=(HubConfig(name="hub", partition_count=1),))
     first = Broker(config, tmp_path, lambda: 0)
 
@@ -119,7 +119,7 @@ def test_the_emulators_config_is_read() -> None:
 
 
 def test_every_problem_of_a_config_is_reported_at_once() -> None:
-    """One run of the command shows all there is to mend."""
+    """One run of the command shows everything to fix."""
     hubs = (
         HubConfig(name="../up", partition_count=1),
         HubConfig(name="ok", partition_count=0),

@@ -52,8 +52,8 @@ _POSITIONS: list[tuple[Callable[[Any], Any], bool, list[str]]] = [
 
 
 @side_by_side
-async def test_a_reader_starts_where_it_asks_to(served: Served, hub: str) -> None:
-    """Offset, sequence number and enqueued time, past or at."""
+async def test_a_reader_starts_at_the_requested_position(served: Served, hub: str) -> None:
+    """By offset, sequence number and enqueued time, exclusive or inclusive."""
     second = (await asyncio.to_thread(receive, served, HUB, "0", 4))[1]
 
     async def read(group: str, start: Any, inclusive: bool, count: int) -> list[str]:
@@ -83,7 +83,7 @@ async def test_the_asyncio_consumer_starts_from_a_sequence_number(served: Served
 
 @side_by_side
 def test_a_position_past_the_end_is_refused(served: Served, hub: str) -> None:
-    """A checkpoint of another log is an error, not a silent wait for events that never come."""
+    """A checkpoint of another log is an error, not a silent wait for events that never arrive."""
     consumer = served.consumer()
     errors: list[Exception] = []
 
@@ -119,7 +119,7 @@ def test_an_unknown_group_is_refused_at_once(served: Served, hub: str) -> None:
 
 @side_by_side
 async def test_from_latest_only_new_events_come_and_at_once(served: Served, hub: str) -> None:
-    """`@latest` skips what is there; a waiting reader is told of each new event by push."""
+    """`@latest` skips existing events; new ones are pushed to a waiting reader."""
     received: list[str] = []
     arrived = asyncio.Event()
 
@@ -146,7 +146,9 @@ async def test_from_latest_only_new_events_come_and_at_once(served: Served, hub:
 
 
 @side_by_side
-async def test_the_last_enqueued_event_is_told_to_who_tracks_it(served: Served, hub: str) -> None:
+async def test_the_last_enqueued_event_is_reported_to_readers_that_track_it(
+    served: Served, hub: str
+) -> None:
     """With `track_last_enqueued_event_properties`, each event says where its partition ends."""
     known: list[dict[str, Any]] = []
     done = asyncio.Event()
@@ -177,7 +179,7 @@ async def test_the_last_enqueued_event_is_told_to_who_tracks_it(served: Served, 
 
 @side_by_side
 async def test_a_higher_owner_level_takes_the_partition_away(served: Served, hub: str) -> None:
-    """The weaker reader is told `amqp:link:stolen`, and is refused while the stronger reads."""
+    """The weaker reader gets `amqp:link:stolen`, and is refused while the stronger reads."""
     errors: asyncio.Queue[Exception] = asyncio.Queue()
     reading = asyncio.Event()
 
@@ -219,7 +221,7 @@ def _leveled(served: Served) -> Any:
 
 @side_by_side
 async def test_a_consumer_goes_on_from_its_checkpoint(served: Served, hub: str) -> None:
-    """What was checkpointed is not read again, what came after is."""
+    """Checkpointed events are not read again, later ones are."""
     store = MemoryCheckpointStore()
     settings: dict[str, Any] = {"checkpoint_store": store, "load_balancing_interval": 0.5}
     await asyncio.to_thread(send, served, hub, ["first", "second"], partition_id="1")

@@ -1,4 +1,4 @@
-"""Sending with the unmodified SDK: what arrives, where it lands, and what is refused."""
+"""Sending with the unmodified SDK: contents, partitions and refusals."""
 
 import asyncio
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ async def test_the_asyncio_producer_does_the_same(served: Served, hub: str) -> N
 
 @side_by_side
 def test_properties_content_type_and_bodies_come_back_as_sent(served: Served, hub: str) -> None:
-    """What the sender wrote is kept: the endpoint adds its own annotations and nothing else."""
+    """The sender's message is kept; the endpoint adds only its own annotations."""
     event = EventData(b"\x00\x01binary")
     event.properties = {"text": "täxt", "number": 7, "flag": True, "raw": b"\x00"}
     event.content_type = "application/cloudevents+json"
@@ -121,7 +121,7 @@ def test_one_key_is_one_partition_sent_directly_or_buffered(served: Served, hub:
 
 @side_by_side
 async def test_the_asyncio_buffered_producer_loses_nothing(served: Served, hub: str) -> None:
-    """Every buffered event is reported sent, and is there."""
+    """Every buffered event is reported as sent, and exists."""
     sent: list[str] = []
 
     async def on_success(events: list[EventData], _: str | None) -> None:
@@ -145,7 +145,7 @@ async def test_the_asyncio_buffered_producer_loses_nothing(served: Served, hub: 
 
 @side_by_side
 def test_without_a_key_events_go_round_the_partitions(served: Served, hub: str) -> None:
-    """Round robin: as many sends as partitions leave one event in each."""
+    """With round robin, as many sends as partitions put one event in each."""
     with served.producer(hub) as producer:
         for _ in range(PARTITIONS):
             producer.send_event(EventData("x"))
@@ -158,8 +158,8 @@ def test_without_a_key_events_go_round_the_partitions(served: Served, hub: str) 
 
 
 @side_by_side
-def test_a_large_message_is_taken_whole_and_a_larger_one_refused(served: Served, hub: str) -> None:
-    """The limit is 1,048,576 bytes for a message; past it, the condition says so."""
+def test_a_large_message_is_accepted_and_a_larger_one_refused(served: Served, hub: str) -> None:
+    """The limit is 1,048,576 bytes per message; beyond it, the error condition says so."""
     with served.producer(hub) as producer:
         producer.send_event(EventData(b"x" * 1_000_000), partition_id="0")
         with pytest.raises(EventDataSendError) as refused:
@@ -202,8 +202,8 @@ def test_a_wrong_key_is_an_authentication_error(served: Served, hub: str) -> Non
 
 
 @side_by_side
-async def test_an_entra_token_is_taken_as_it_is(served: Served, hub: str) -> None:
-    """The issuer is not on this machine: a token credential works without one."""
+async def test_an_entra_token_is_accepted_unverified(served: Served, hub: str) -> None:
+    """A token credential works, since its issuer is not on this machine."""
 
     class Credential:
         async def get_token(self, *_: str, **__: Any) -> AccessToken:
@@ -236,7 +236,7 @@ def test_an_unknown_hub_and_an_unknown_partition_fail_at_once(served: Served, hu
 
 
 def test_a_refused_send_is_server_busy_and_is_not_stored(tmp_path: Path) -> None:
-    """The fault hook decides send by send; what it refuses never reaches the log."""
+    """The fault hook decides per send; refused events never reach the log."""
     refusals = iter([True, False])
     with serve(tmp_path, refuse=lambda _, __: next(refusals)) as served:
         with served.producer() as producer:
@@ -251,7 +251,7 @@ def test_a_refused_send_is_server_busy_and_is_not_stored(tmp_path: Path) -> None
 
 @side_by_side
 async def test_many_senders_at_once_get_distinct_sequence_numbers(served: Served, hub: str) -> None:
-    """Sends of several connections to one partition are put in one order, without gaps."""
+    """Sends of several connections to one partition get one order, without gaps."""
 
     async def send_ten(name: str) -> None:
         async with served.async_producer(hub) as producer:
@@ -267,12 +267,12 @@ async def test_many_senders_at_once_get_distinct_sequence_numbers(served: Served
 
 
 def _data(event: EventData) -> bytes:
-    """Return a data body, which the SDK hands out in pieces."""
+    """Return a data body, which the SDK yields in pieces."""
     pieces: Any = event.body
     return b"".join(pieces)
 
 
 def _sequences(event: EventData) -> list[list[Any]]:
-    """Return a sequence body, which the SDK hands out in pieces."""
+    """Return a sequence body, which the SDK yields in pieces."""
     pieces: Any = event.body
     return list(pieces)

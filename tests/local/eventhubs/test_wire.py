@@ -1,4 +1,4 @@
-"""The wire below the SDK: credit, drain, windows, idle peers, and clients that talk nonsense."""
+"""The wire below the SDK: credit, drain, windows, idle peers and invalid input."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -139,7 +139,7 @@ async def _send_numbers(peer: Peer, count: int) -> None:
     ],
 )
 async def test_garbage_ends_its_own_connection_and_no_other(port: int, garbage: bytes) -> None:
-    """Whatever arrives, only the connection it arrived on is closed."""
+    """Invalid input closes only its own connection."""
     async with _connect(port) as good, _connect(port) as bad:
         await good.open()
         bad.write(garbage)
@@ -149,7 +149,7 @@ async def test_garbage_ends_its_own_connection_and_no_other(port: int, garbage: 
 
 
 async def test_a_client_that_dies_in_the_middle_of_a_frame_leaves_nothing(port: int) -> None:
-    """Half a delivery is forgotten with its connection, and is never stored."""
+    """Half a delivery is dropped with its connection, and is never stored."""
     async with _connect(port) as dying:
         await dying.open()
         dying.attach(0, f"{HUB}/Partitions/0", receives=False)
@@ -211,7 +211,7 @@ async def test_a_message_is_cut_to_the_peers_frame_size(port: int) -> None:
 
 
 async def test_two_readers_of_one_session_share_its_window(port: int) -> None:
-    """A flow for one link opens the session's window, and the other link goes on as well."""
+    """A flow for one link opens the session's window, and the other link continues as well."""
     async with _connect(port) as peer:
         await peer.open()
         await _send_numbers(peer, 1)
@@ -244,7 +244,7 @@ async def test_a_delivery_in_several_frames_is_one_event(port: int) -> None:
 
 
 async def test_a_settled_delivery_is_stored_without_an_answer(port: int) -> None:
-    """The sender asked for none; the next unsettled one is answered with its own number."""
+    """A settled delivery gets no answer; the next unsettled one is answered with its own number."""
     async with _connect(port) as peer:
         await peer.open()
         peer.attach(0, f"{HUB}/Partitions/0", receives=False)
@@ -314,8 +314,8 @@ async def test_without_a_token_no_hub_is_reached(port: int) -> None:
     assert detached[2].value[0] == "amqp:unauthorized-access"
 
 
-async def test_an_idle_peer_gets_empty_frames_as_it_asked(port: int) -> None:
-    """Within each idle timeout of the peer there is a frame, if only an empty one."""
+async def test_an_idle_peer_gets_empty_frames_within_its_timeout(port: int) -> None:
+    """Within each idle timeout of the peer at least an empty frame is sent."""
     async with _connect(port) as peer:
         await peer.open(idle_timeout_ms=40)
 
@@ -325,8 +325,8 @@ async def test_an_idle_peer_gets_empty_frames_as_it_asked(port: int) -> None:
     assert len(EMPTY_FRAME) == 8
 
 
-async def test_a_reader_that_does_not_read_holds_nothing_up(port: int) -> None:
-    """A slow reader fills its own buffers and stops there; others go on."""
+async def test_a_reader_that_does_not_read_blocks_no_other(port: int) -> None:
+    """A slow reader fills only its own buffers; others continue."""
     async with _connect(port) as slow, _connect(port) as fast:
         await slow.open()
         await fast.open()

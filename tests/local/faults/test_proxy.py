@@ -1,4 +1,4 @@
-"""The fault proxy on sockets: every rule does to real bytes what it says, and nothing else."""
+"""The fault proxy on sockets: every rule has exactly its documented effect on real bytes."""
 
 import asyncio
 import signal
@@ -15,13 +15,13 @@ from local.faults import Ending, FaultProxy, Flow, Rules
 from local.faults.rules import NO_RULES, RequestFault, parse_rules
 
 PATIENCE_SECONDS = 5.0
-QUIET_SECONDS = 0.1  # on loopback, what has not come by then is not on its way
+QUIET_SECONDS = 0.1  # on loopback, bytes that have not arrived by then were not sent
 BLOB = bytes(range(256)) * 2_000
 
 
 @dataclass
 class Echo:
-    """Answers with what it gets. `heard` is what each connection sent, `ends` how each ended."""
+    """An echo server. `heard` is what each connection sent, `ends` how each ended."""
 
     port: int = 0
     heard: list[bytearray] = field(default_factory=list)
@@ -69,7 +69,7 @@ class Caller:
             return await self.reader.readexactly(size)
 
     async def hear_to_the_end(self) -> tuple[bytes, str]:
-        """What came, and whether the connection was then closed or reset."""
+        """The received bytes, and whether the connection was then closed or reset."""
         heard = bytearray()
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
@@ -123,14 +123,14 @@ async def seconds_of(work: Awaitable[object]) -> float:
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while not condition():  # noqa: ASYNC110  # sockets tell nobody that they have ended
+        while not condition():  # noqa: ASYNC110  # a socket's end cannot be awaited
             await asyncio.sleep(0.005)
 
 
 async def test_without_rules_every_byte_passes_and_so_does_the_end(
     bench: Bench, echo: Echo
 ) -> None:
-    """Half a connection may end before the other: what the target still says arrives."""
+    """One direction may end before the other: the target's remaining bytes arrive."""
     caller = await bench.call()
     saying = asyncio.create_task(caller.say(BLOB))
     heard = await caller.hear(len(BLOB))
@@ -163,8 +163,8 @@ async def test_latency_is_added_in_each_direction(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
-async def test_a_throttled_direction_passes_so_many_bytes_a_second(bench: Bench, way: str) -> None:
-    """10 kB at 40 kB a second take a quarter of a second, whichever way is slow."""
+async def test_a_throttled_direction_keeps_to_its_bytes_per_second(bench: Bench, way: str) -> None:
+    """10 kB at 40 kB per second take a quarter of a second, in either direction."""
     await bench.proxy.put(Rules(**{way: Flow(bytes_per_second=40_000)}))  # type: ignore[arg-type] # up or down
     caller = await bench.call()
     await caller.say(BLOB[:10_000])
@@ -185,7 +185,7 @@ async def test_a_throttled_direction_passes_so_many_bytes_a_second(bench: Bench,
 async def test_an_answer_is_cut_after_so_many_bytes(
     bench: Bench, echo: Echo, ending: Ending, told: str
 ) -> None:
-    """The caller gets just these, then the reset or the close; the target heard everything."""
+    """The caller gets exactly these bytes, then the reset or close; the target got everything."""
     await bench.proxy.put(Rules(down=Flow(end_after_bytes=1_000, ending=ending)))
     caller = await bench.call()
     await caller.say(b"x" * 5_000)
@@ -203,7 +203,7 @@ async def test_an_answer_is_cut_after_so_many_bytes(
 async def test_a_request_is_cut_after_so_many_bytes(
     bench: Bench, echo: Echo, ending: Ending, told: str
 ) -> None:
-    """The target gets just these, then the reset or the close."""
+    """The target gets exactly these bytes, then the reset or close."""
     await bench.proxy.put(Rules(up=Flow(end_after_bytes=1_000, ending=ending)))
     caller = await bench.call()
     await caller.say(b"x" * 5_000)
@@ -215,7 +215,7 @@ async def test_a_request_is_cut_after_so_many_bytes(
 
 
 async def test_bytes_are_counted_from_when_the_rules_were_set(bench: Bench) -> None:
-    """So that a connection that lives can be cut at a place of one's choice."""
+    """So a live connection can be cut at a chosen byte."""
     caller = await bench.call()
     await caller.say(b"before")
     before = await caller.hear(6)
@@ -228,7 +228,7 @@ async def test_bytes_are_counted_from_when_the_rules_were_set(bench: Bench) -> N
 
 
 async def test_an_answer_is_dropped_after_all_was_forwarded(bench: Bench, echo: Echo) -> None:
-    """The target has worked, and the caller cannot know: a reset in place of the first byte."""
+    """The target has done the work, but the caller gets a reset instead of the first byte."""
     await bench.proxy.put(Rules(drop_answers=True))
     caller = await bench.call()
     await caller.say(b"x" * 5_000)
@@ -240,7 +240,7 @@ async def test_an_answer_is_dropped_after_all_was_forwarded(bench: Bench, echo: 
 
 
 async def test_only_as_many_connections_are_ended_as_the_rules_say(bench: Bench) -> None:
-    """`count`: the first is lost, its repeat gets through."""
+    """With `count`, the first request is lost and its retry succeeds."""
     await bench.proxy.put(Rules(drop_answers=True, count=1))
     first, second = await bench.call(), await bench.call()
     await first.say(b"one")
@@ -252,7 +252,7 @@ async def test_only_as_many_connections_are_ended_as_the_rules_say(bench: Bench)
 
 
 async def test_a_black_hole_accepts_and_forwards_nothing(bench: Bench, echo: Echo) -> None:
-    """Old and new connections alike; what lost bytes never speaks again, what comes later does."""
+    """Old and new connections alike; those that lost bytes stay dead, later ones work."""
     old = await bench.call()
     await old.say(b"a")
     await old.hear(1)
@@ -274,7 +274,7 @@ async def test_a_black_hole_accepts_and_forwards_nothing(bench: Bench, echo: Ech
 
 
 async def test_a_frozen_proxy_holds_all_bytes_and_loses_none(bench: Bench, echo: Echo) -> None:
-    """As SIGSTOP of the target: connections stay, and go on where they were."""
+    """As with SIGSTOP of the target, connections stay open and resume where they were."""
     old = await bench.call()
     await bench.proxy.put(Rules(freeze=True))
     new = await bench.call()
@@ -293,7 +293,7 @@ async def test_a_frozen_proxy_holds_all_bytes_and_loses_none(bench: Bench, echo:
 async def test_a_refusing_proxy_drops_its_connections_and_listens_again_later(
     bench: Bench,
 ) -> None:
-    """As a target that was killed and started again, on the same port."""
+    """As with a target that was killed and restarted on the same port."""
     old = await bench.call()
     await old.say(b"a")
     await old.hear(1)
@@ -310,8 +310,8 @@ async def test_a_refusing_proxy_drops_its_connections_and_listens_again_later(
 
 
 async def test_a_target_that_is_down_resets_the_caller(bench: Bench) -> None:
-    """The proxy is not a target of its own."""
-    bench.proxy.target = "127.0.0.1", 9  # nobody listens there
+    """The proxy behaves like the missing target."""
+    bench.proxy.target = "127.0.0.1", 9  # nothing listens there
     caller = await bench.call()
 
     assert await caller.hear_to_the_end() == (b"", "reset")
@@ -335,7 +335,7 @@ async def test_a_stopped_proxy_leaves_nothing_behind(echo: Echo) -> None:
 
 
 async def test_the_command_takes_rules_over_its_control_port(echo: Echo) -> None:
-    """`ready LISTEN CONTROL`; POST replaces the rules, DELETE clears them, GET tells what passed."""
+    """`ready LISTEN CONTROL`; POST replaces the rules, DELETE clears them, GET reports the traffic."""
     words = ["-m", "local.faults", "--listen", "0", "--control", "0"]
     process = await asyncio.create_subprocess_exec(
         sys.executable, *words, "--target", f"127.0.0.1:{echo.port}", stdout=asyncio.subprocess.PIPE
@@ -427,6 +427,6 @@ def test_rules_are_read_from_json_as_python_writes_them() -> None:
     ],
 )
 def test_rules_that_make_no_sense_are_refused(document: object, problem: str) -> None:
-    """A fault test whose fault is misspelt must fail, not pass without its fault."""
+    """A test with a misspelt fault must fail, not pass without the fault."""
     with pytest.raises(ValueError, match=problem):
         parse_rules(document)

@@ -1,4 +1,4 @@
-"""The fault proxy on HTTP: requests have numbers, and fail before the server has them, or after."""
+"""The fault proxy on HTTP: requests are numbered, and fail before or after the server has them."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ BUSY = json.dumps({"odata.error": {"code": "ServerBusy", "message": {"value": "b
 
 @dataclass
 class Server:
-    """Remembers the requests it answered."""
+    """Records the requests it answered."""
 
     port: int = 0
     applied: list[str] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Bench:
     async def ask(
         self, method: str, path: str, body: str = "", identity: str | None = None
     ) -> tuple[int, str]:
-        """Status and body; 0 when the connection broke. aiohttp itself repeats all but POST then."""
+        """Status and body; 0 when the connection broke, after which aiohttp itself retries all but POST."""
         headers = {} if identity is None else {"x-ms-client-request-id": identity}
         try:
             async with self.http.request(
@@ -105,7 +105,7 @@ async def test_without_rules_requests_and_answers_pass_unchanged(
 
 
 async def test_one_connection_carries_many_requests(server: Server) -> None:
-    """Kept alive on both sides, also past an answer that the proxy gave itself."""
+    """It is kept alive on both sides, also after an answer by the proxy itself."""
     proxy = HttpFaultProxy("127.0.0.1", server.port)
     port = await proxy.start()
     await proxy.put(Rules(requests=(RequestFault(number=2, status=503),)))
@@ -134,7 +134,7 @@ async def test_one_connection_carries_many_requests(server: Server) -> None:
 async def test_a_request_fails_before_the_server_has_it(
     bench: Bench, server: Server, fault: RequestFault, told: tuple[int, str]
 ) -> None:
-    """Number k only; the server never sees it."""
+    """Only number k fails, and the server never sees it."""
     await bench.proxy.put(Rules(requests=(fault,)))
     answers = [await bench.ask("POST", f"/{number}", "x") for number in (1, 2, 3)]
 
@@ -153,7 +153,7 @@ async def test_a_request_fails_before_the_server_has_it(
 async def test_a_request_fails_after_the_server_has_answered_it(
     bench: Bench, server: Server, fault: RequestFault, told: tuple[int, str]
 ) -> None:
-    """Applied, and the caller is told otherwise, or nothing."""
+    """The request is applied, but the caller gets an error, or no answer."""
     await bench.proxy.put(Rules(requests=(fault,)))
     answers = [await bench.ask("POST", f"/{number}", "x") for number in (1, 2, 3)]
 
@@ -162,7 +162,7 @@ async def test_a_request_fails_after_the_server_has_answered_it(
 
 
 async def test_a_fault_strikes_the_next_requests_that_fit(bench: Bench) -> None:
-    """By method, part of the path and part of the body, all of them; `count` times."""
+    """All of method, substring of the path and substring of the body must match; `count` times."""
     await bench.proxy.put(
         Rules(requests=(RequestFault(method="POST", path="batch", body="s|", count=2, status=503),))
     )
@@ -185,7 +185,7 @@ async def test_numbers_begin_anew_with_each_set_of_rules(bench: Bench) -> None:
 
 
 async def test_a_fault_may_follow_the_repeats_of_a_request(bench: Bench) -> None:
-    """The SDK's own retries have the identity of the first try; others get through meanwhile."""
+    """The SDK's own retries have the identity of the first attempt; other requests pass meanwhile."""
     await bench.proxy.put(Rules(requests=(RequestFault(number=1, repeats=True, status=503),)))
     identities = ["a", "b", "a", "a", "c"]
     statuses = [(await bench.ask("GET", "/", identity=identity))[0] for identity in identities]
@@ -194,7 +194,7 @@ async def test_a_fault_may_follow_the_repeats_of_a_request(bench: Bench) -> None
 
 
 async def test_the_rules_for_bytes_hold_for_requests_too(bench: Bench, server: Server) -> None:
-    """Cut, dropped or swallowed, as without HTTP."""
+    """Requests are cut, dropped or swallowed, as without HTTP."""
     await bench.proxy.put(Rules(down=Flow(end_after_bytes=20)))
     cut = await bench.ask("POST", "/", "x")
     await bench.proxy.put(Rules(drop_answers=True))
@@ -211,7 +211,7 @@ async def test_the_rules_for_bytes_hold_for_requests_too(bench: Bench, server: S
 
 
 async def test_what_is_not_http_is_reset(bench: Bench, server: Server) -> None:
-    """And does not reach the server."""
+    """It does not reach the server."""
     reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(bench.url).port)
     writer.write(b"\x00AMQP\r\n\r\n")
     with pytest.raises(ConnectionResetError):
@@ -229,7 +229,7 @@ def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def test_signed_storage_requests_pass_on_another_port(azurite: str) -> None:
-    """SharedKey covers the path, not the port; before means not stored, after means stored."""
+    """SharedKey covers the path, not the port. A fault before leaves nothing stored, one after does."""
     [endpoint] = [part for part in azurite.split(";") if part.startswith("TableEndpoint=")]
     target = urlsplit(endpoint.partition("=")[2]).port or 0
     proxy = HttpFaultProxy("127.0.0.1", target)

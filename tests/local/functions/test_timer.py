@@ -1,4 +1,4 @@
-"""The local host's timers: as often as the schedules that the app has say."""
+"""The local host's timers run as often as the app's schedules say."""
 
 import pytest
 
@@ -16,12 +16,12 @@ def timer(name: str, schedule: str) -> Function:
     [("0 * * * * *", 60), ("0 */10 * * * *", 600), ("0 30 3 * * *", 86_400)],
 )
 def test_a_function_runs_as_often_as_its_schedule_says(schedule: str, seconds: float) -> None:
-    """Every minute, every so many minutes, or once a day."""
+    """Every minute, every few minutes, or once per day."""
     assert interval_seconds(timer("sweep", schedule)) == seconds
 
 
 def test_only_the_outbox_follows_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests shorten it; the sweep would disturb them."""
+    """Tests shorten it; a more frequent sweep would disturb them."""
     monkeypatch.setenv("METER_OUTBOX_INTERVAL_SECONDS", "2")
 
     assert interval_seconds(timer("outbox", "0 * * * * *")) == 2

@@ -1,4 +1,4 @@
-"""The local issuer's tokens verify with the keys it publishes, whatever happened to those keys."""
+"""The local issuer's tokens verify with its published keys, through rotations and restarts."""
 
 import asyncio
 import signal
@@ -70,7 +70,7 @@ async def test_a_minted_token_verifies_with_the_published_keys(
     assert jwt.get_unverified_header(token)["typ"] == "JWT"
 
 
-async def test_the_key_set_tells_nothing_private(
+async def test_the_key_set_has_no_private_members(
     issuer: Issuer, http: aiohttp.ClientSession
 ) -> None:
     """A published key has the public members of RFC 7518 section 6.3.1 and no others."""
@@ -113,7 +113,7 @@ async def test_a_dropped_key_is_published_no_more(
 async def test_another_process_rotates_the_keys(
     issuer: Issuer, http: aiohttp.ClientSession, tmp_path: Path
 ) -> None:
-    """The server reads the ring's file again when somebody else changed it."""
+    """The server rereads the ring's file after another process has changed it."""
     issuer.ring.signing_key()
     other = KeyRing(tmp_path)
     other.rotate()
@@ -139,7 +139,7 @@ async def test_the_keys_survive_a_restart(tmp_path: Path, http: aiohttp.ClientSe
 
 
 def test_two_rings_on_a_new_file_agree(tmp_path: Path) -> None:
-    """Whoever comes first makes the first key; the other one finds it."""
+    """The first ring creates the key; the other one reads it."""
     assert KeyRing(tmp_path).signing_key().kid == KeyRing(tmp_path).signing_key().kid
 
 

@@ -1,4 +1,4 @@
-"""The stand-in of Azure Monitor answers as the real one is documented and reported to answer."""
+"""The stand-in for Azure Monitor answers as the real API is documented and reported to answer."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ PATH = f"{EAST}/providers/microsoft.insights/metrics"
 
 
 class Client:
-    """Asks the stand-in as a stranger would."""
+    """Queries the stand-in over plain HTTP."""
 
     def __init__(self, port: int, session: aiohttp.ClientSession) -> None:
         self._address = f"http://127.0.0.1:{port}"
@@ -97,21 +97,21 @@ async def test_an_answer_has_azures_shape(client: Client) -> None:
     ]
 
 
-async def test_ten_series_are_shown_unless_more_are_asked_for(client: Client) -> None:
-    """The default of `top`, which silently leaves out the rest."""
+async def test_ten_series_are_shown_unless_more_are_requested(client: Client) -> None:
+    """This is the default of `top`, which silently omits the rest."""
     assert len(await client.names()) == 10
     assert len(await client.names(top="12")) == 12
 
 
 async def test_a_filter_takes_names_and_or(client: Client) -> None:
-    """In any case."""
+    """Names are case-insensitive."""
     both = "ModelDeploymentName eq 'd01' or modeldeploymentname eq 'D02'"
 
     assert await client.names(**{"$filter": both}) == ["d01", "d02"]
 
 
 async def test_without_a_filter_all_deployments_are_one_series(client: Client) -> None:
-    """Rolled up, without dimension values."""
+    """The series is a total, without dimension values."""
     _, body = await client.get(changes={"$filter": None})
 
     (series,) = body["value"][0]["timeseries"]
@@ -120,7 +120,7 @@ async def test_without_a_filter_all_deployments_are_one_series(client: Client) -
 
 
 async def test_of_a_range_over_30_days_only_the_last_30_are_answered(client: Client) -> None:
-    """Without a word but for the answer's own range."""
+    """Only the answer's own range shows it."""
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     start = end - timedelta(days=40)
     asked = f"{start:%Y-%m-%dT%H}:00:00Z/{end:%Y-%m-%dT%H}:00:00Z"
@@ -149,7 +149,7 @@ async def test_of_a_range_over_30_days_only_the_last_30_are_answered(client: Cli
 async def test_a_wrong_query_is_refused(
     client: Client, changes: dict[str, str | None], text: str
 ) -> None:
-    """With 400 and a reason."""
+    """The answer is a 400 with a reason."""
     status, body = await client.get(changes=changes)
 
     assert status == 400
@@ -157,7 +157,7 @@ async def test_a_wrong_query_is_refused(
 
 
 async def test_an_unknown_account_or_path_is_404(client: Client) -> None:
-    """As Azure Resource Manager says it."""
+    """The errors are those of Azure Resource Manager."""
     status, body = await client.get(PATH.replace("/east/", "/north/"))
     other_status, _ = await client.get(f"{EAST}/deployments")
 
@@ -168,7 +168,7 @@ async def test_an_unknown_account_or_path_is_404(client: Client) -> None:
 async def test_a_faults_answer_has_azures_words_and_its_own_headers(
     client: Client, session: aiohttp.ClientSession
 ) -> None:
-    """Queued over HTTP, struck once; a wrong fault is refused with the reason."""
+    """A fault queued over HTTP strikes once; an invalid one is refused with the reason."""
     address = client._address
     throttle = {"status": 429, "headers": {"retry-after": "3"}}
     async with session.post(f"{address}/_faults", json=throttle) as response:
@@ -184,10 +184,10 @@ async def test_a_faults_answer_has_azures_words_and_its_own_headers(
     assert (await client.get())[0] == 200
 
 
-async def test_a_token_is_wanted_where_one_is_set(
+async def test_a_token_is_required_if_one_is_set(
     tmp_path: Path, session: aiohttp.ClientSession
 ) -> None:
-    """401 for another one or none."""
+    """Another token or none gets a 401."""
     (tmp_path / "east.json").write_text("{}")
     stand_in = StandInMonitor({EAST: str(tmp_path / "east.json")}, token="right")
     client = Client(await stand_in.start(), session)

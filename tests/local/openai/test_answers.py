@@ -1,4 +1,4 @@
-"""The AOAI stand-in satisfies the real OpenAI SDK, and its record says what the SDK saw."""
+"""The AOAI stand-in satisfies the real OpenAI SDK, and its record equals what the SDK saw."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ def chunks_of(pieces: list[bytes]) -> list[dict[str, Any]]:
 
 
 async def raw_stream(bench: Bench, body: dict[str, Any]) -> list[bytes]:
-    """A chat stream without the SDK: the pieces as they were written."""
+    """A chat stream without the SDK: the pieces as written."""
     path = f"/openai/deployments/gpt-4o/chat/completions?api-version={API_VERSION}"
     sent = {"messages": MESSAGES, "stream": True} | body
     headers = {"api-key": KEY}
@@ -59,7 +59,7 @@ async def collect(answer: aiohttp.ClientResponse, received: bytearray) -> None:
 
 
 async def test_a_chat_answer_counts_by_the_rule(bench: Bench) -> None:
-    """Prompt: words plus 3 a message; completion: one token a word of the answer."""
+    """Prompt: words plus 3 per message; completion: one token per word of the answer."""
     answer = await bench.azure.chat.completions.create(model="gpt-4o", messages=MESSAGES)
 
     assert answer.usage is not None
@@ -91,7 +91,7 @@ async def test_usage_details_are_part_of_the_totals(bench: Bench) -> None:
     assert answer.choices[0].finish_reason == "length"
 
 
-async def test_a_stream_tells_usage_only_when_asked(bench: Bench) -> None:
+async def test_a_stream_has_usage_only_on_request(bench: Bench) -> None:
     """Without include_usage no chunk has usage; with it the last chunk has, the others null."""
     silent = await bench.azure.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True
@@ -166,7 +166,7 @@ async def test_embeddings_are_equal_in_both_encodings(bench: Bench) -> None:
 
 
 async def test_responses_count_by_the_rule(bench: Bench) -> None:
-    """A text input is a message, instructions are one more; both address shapes work."""
+    """A text input is one message, instructions are another; both address shapes work."""
     v1 = await bench.v1.responses.create(
         model="gpt-4o", input="one two", instructions="be brief", reasoning={"effort": "low"}
     )
@@ -205,7 +205,7 @@ async def test_models_are_listed(bench: Bench) -> None:
 
 
 async def test_the_record_equals_what_the_sdk_saw(bench: Bench) -> None:
-    """One line a call with the answer's own id and usage; header names, never their values."""
+    """One line per call with the answer's id and usage, and names of headers, never values."""
     raw = await bench.azure.chat.completions.with_raw_response.create(
         model="gpt-4o", messages=MESSAGES, extra_headers={"caller-subject": "alice"}
     )
@@ -265,7 +265,7 @@ async def test_a_refused_call_is_recorded_without_usage(
     assert (call["status"], call["usage"], call["completed"]) == (status, None, True)
 
 
-async def test_a_throttled_call_says_when_to_come_back(bench: Bench) -> None:
+async def test_a_throttled_call_says_when_to_retry(bench: Bench) -> None:
     """A 429 carries the fault's headers and Azure's text code; the next call is served."""
     await bench.fault(status=429, headers={"Retry-After": "7"})
     with pytest.raises(openai.RateLimitError) as caught:
@@ -278,7 +278,7 @@ async def test_a_throttled_call_says_when_to_come_back(bench: Bench) -> None:
     assert [call["status"] for call in await bench.calls()] == [429, 200]
 
 
-async def test_a_fault_strikes_its_deployment_and_as_often_as_told(bench: Bench) -> None:
+async def test_a_fault_strikes_its_deployment_and_as_often_as_counted(bench: Bench) -> None:
     """Other deployments are spared; `count: null` strikes until the faults are cleared."""
     await bench.fault(status=503, deployment="gpt-4o", count=2)
     await bench.fault(status=500, deployment="gpt-4o", count=None)
@@ -303,7 +303,7 @@ async def test_stream_options_can_be_rejected(bench: Bench) -> None:
 
 
 async def test_a_cut_stream_never_looks_like_a_clean_end(bench: Bench) -> None:
-    """A reset inside a stream raises in the SDK; the account bills the call all the same."""
+    """A reset inside a stream raises in the SDK; the account still bills the call."""
     await bench.fault(cut_after_bytes=900)
     stream = await bench.azure.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True
@@ -316,8 +316,8 @@ async def test_a_cut_stream_never_looks_like_a_clean_end(bench: Bench) -> None:
     assert call["usage"]["total_tokens"] == 19
 
 
-async def test_a_cut_sends_exactly_the_bytes_asked_for(bench: Bench) -> None:
-    """`cut_after_bytes` counts body bytes, and what was sent before the reset arrives."""
+async def test_a_cut_sends_exactly_the_requested_bytes(bench: Bench) -> None:
+    """`cut_after_bytes` counts body bytes, and all bytes sent before the reset arrive."""
     await bench.fault(cut_after_bytes=700, chunk_delay_ms=1)
     path = f"{bench.url}/openai/v1/chat/completions"
     body = {"model": "gpt-4o", "messages": MESSAGES, "stream": True}
@@ -349,8 +349,8 @@ async def test_a_hanging_call_never_answers(bench: Bench) -> None:
     assert (call["status"], call["completed"]) == (None, False)
 
 
-async def test_a_client_that_leaves_is_billed_in_full(bench: Bench) -> None:
-    """A stream abandoned half-way is recorded as not completed, with the usage of the whole."""
+async def test_a_client_that_disconnects_is_billed_in_full(bench: Bench) -> None:
+    """A stream abandoned half-way is recorded as not completed, with the full usage."""
     await bench.fault(chunk_delay_ms=20)
     stream = await bench.azure.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True
@@ -390,7 +390,7 @@ async def test_an_answer_can_leave_its_usage_out(bench: Bench) -> None:
 
 
 async def test_a_fault_can_replace_the_body_and_add_headers(bench: Bench) -> None:
-    """A text body is sent as it is; a fault's headers win over Azure's."""
+    """A text body is sent unchanged; a fault's headers override Azure's."""
     await bench.fault(body="data: junk", headers={"content-type": "text/event-stream"})
     headers = {"api-key": KEY}
     url = f"{bench.url}/openai/v1/chat/completions"
@@ -406,7 +406,7 @@ async def test_a_fault_can_replace_the_body_and_add_headers(bench: Bench) -> Non
 
 
 async def test_an_unknown_fault_is_refused(bench: Bench) -> None:
-    """A misspelt fault would make a test pass for nothing: every bad key is named."""
+    """A misspelt fault would make a test pass vacuously: every bad key is named."""
     async with bench.http.post(f"{bench.url}/_faults", json={"hung": 1, "status": "x"}) as answer:
         message = (await answer.json())["error"]
 
@@ -416,7 +416,7 @@ async def test_an_unknown_fault_is_refused(bench: Bench) -> None:
 
 
 async def test_the_record_survives_a_restart(tmp_path: Path, bench: Bench) -> None:
-    """A new process on the same file knows the calls, also when the old one died mid-line."""
+    """A new process on the same file knows the calls, even if the old one died mid-line."""
     await bench.post("/openai/v1/embeddings", {"model": "text-embedding-3-small", "input": "a b"})
     before = await bench.calls()
     with (tmp_path / "calls.jsonl").open("a") as file:

@@ -1,4 +1,4 @@
-"""The stand-in listens and speaks in the shapes that the SDK reads, and bills both by a rule."""
+"""The stand-in transcribes and speaks in the shapes that the SDK reads, and bills both by a rule."""
 
 import base64
 import json
@@ -20,7 +20,7 @@ from openai.types.audio.transcription import UsageDuration, UsageTokens
 from tests.support.openai_bench import API_VERSION, KEY, Bench, open_bench
 
 # 70,000 bytes last 3 seconds: 30 audio tokens; with the 2 words of the prompt 32 input tokens,
-# so 5 + 32 % 11 words are heard.
+# so the transcription has 5 + 32 % 11 words.
 FILE = ("talk.wav", b"\r\n--x\xff\x00" * 10_000)
 HINT = "two words"
 # 3 words: 5 chunks of 2,048 bytes and 10 tokens.
@@ -40,7 +40,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def strict(shape: type[Any], answer: Any) -> Any:
-    """An answer read again without the SDK's leniency."""
+    """An answer, revalidated without the SDK's leniency."""
     return shape.model_validate(answer.to_dict(), strict=True)
 
 
@@ -65,7 +65,7 @@ def frames_of(text: str) -> list[dict[str, Any]]:
 
 @BOTH_SHAPES
 async def test_a_transcription_is_billed_by_the_token(bench: Bench, shape: str) -> None:
-    """Input: 10 tokens a second and the words of the prompt; output: a token a word heard."""
+    """Input: 10 tokens per second and the words of the prompt; output: one token per word."""
     heard = await bench.client(shape).audio.transcriptions.create(
         model="gpt-4o-transcribe", file=FILE, prompt=HINT
     )
@@ -85,7 +85,7 @@ async def test_a_transcription_is_billed_by_the_token(bench: Bench, shape: str) 
 
 @BOTH_SHAPES
 async def test_whisper_is_billed_by_the_second(bench: Bench, shape: str) -> None:
-    """A file lasts its bytes divided by 32,000, and one second more."""
+    """A file lasts its bytes divided by 32,000, plus one second."""
     create = bench.client(shape).audio.transcriptions.create
     heard = await create(model="whisper", file=FILE)
     told = await create(model="whisper", file=FILE, response_format="verbose_json")
@@ -104,7 +104,7 @@ async def test_whisper_is_billed_by_the_second(bench: Bench, shape: str) -> None
     ("size", "seconds"), [(0, 1), (31_999, 1), (32_000, 2), (64_000, 3), (3_200_000, 101)]
 )
 async def test_the_duration_follows_from_the_size(bench: Bench, size: int, seconds: int) -> None:
-    """An empty file lasts a second; every 32,000 bytes begin another one."""
+    """An empty file lasts one second; every 32,000 bytes begin another."""
     heard = await bench.v1.audio.transcriptions.create(model="whisper", file=("a.mp3", bytes(size)))
 
     assert isinstance(heard.usage, UsageDuration)
@@ -131,8 +131,8 @@ async def test_a_translation_is_billed_as_a_transcription(
     ("model", "billed"),
     [("gpt-4o-transcribe", {"total_tokens": 47}), ("whisper", {"seconds": 3})],
 )
-async def test_a_bare_text_tells_no_usage(bench: Bench, model: str, billed: dict[str, int]) -> None:
-    """`response_format: text` is answered as plain text; the account bills it all the same."""
+async def test_plain_text_has_no_usage(bench: Bench, model: str, billed: dict[str, int]) -> None:
+    """`response_format: text` is answered as plain text; the account still bills it."""
     create = bench.v1.audio.transcriptions.with_raw_response.create
     raw = await create(model=model, file=FILE, prompt=HINT, response_format="text")
 
@@ -144,7 +144,7 @@ async def test_a_bare_text_tells_no_usage(bench: Bench, model: str, billed: dict
 
 @BOTH_SHAPES
 async def test_a_streamed_transcription_ends_with_its_usage(bench: Bench, shape: str) -> None:
-    """A delta a word, then the whole text with the usage."""
+    """One delta per word, then the whole text with the usage."""
     stream = await bench.client(shape).audio.transcriptions.create(
         model="gpt-4o-transcribe", file=FILE, prompt=HINT, stream=True
     )
@@ -160,7 +160,7 @@ async def test_a_streamed_transcription_ends_with_its_usage(bench: Bench, shape:
 
 
 async def test_whisper_does_not_stream(bench: Bench) -> None:
-    """It is asked to and answers at once, as its vendor documents."""
+    """It ignores `stream` and answers at once, as its vendor documents."""
     form = form_of({"model": "whisper", "stream": "true"})
     status, answer = await bench.ask("POST", V1_TRANSCRIPTIONS, data=form)
 
@@ -169,7 +169,7 @@ async def test_whisper_does_not_stream(bench: Bench) -> None:
 
 @BOTH_SHAPES
 async def test_speech_is_bytes_in_chunks(bench: Bench, shape: str) -> None:
-    """2,048 bytes a chunk, 2 chunks and one a word; the caller is told neither length nor usage."""
+    """2,048 bytes per chunk, 2 chunks and one per word; the answer has neither length nor usage."""
     client = bench.client(shape)
     speech = client.audio.speech.with_streaming_response
     async with speech.create(model="tts", input=LINE, voice="alloy") as answer:
@@ -199,7 +199,7 @@ async def test_speech_can_be_another_format(bench: Bench) -> None:
 
 
 async def test_streamed_speech_ends_with_its_usage(bench: Bench) -> None:
-    """`stream_format: sse` sends the same bytes in base64, then what they cost."""
+    """`stream_format: sse` sends the same bytes in base64, then the usage."""
     plain = await bench.v1.audio.speech.create(model="tts", input=LINE, voice="alloy")
     streamed = await bench.v1.audio.speech.create(
         model="tts", input=LINE, voice="alloy", instructions="be kind", stream_format="sse"
@@ -247,7 +247,7 @@ async def test_speech_can_be_cut(bench: Bench) -> None:
 
 @TRANSLATING
 async def test_faults_strike_audio(bench: Bench) -> None:
-    """Each operation is throttled under its own name, and hangs when it is told to."""
+    """Each operation is throttled under its own name, and hangs on demand."""
     await bench.fault(status=429, count=3)
     await bench.fault(hang=True)
     audio = bench.azure.audio
@@ -299,7 +299,7 @@ async def test_a_wrong_audio_call_is_refused(
 async def test_a_form_names_its_deployment(
     bench: Bench, fields: dict[str, str], with_file: bool, status: int, code: str | None
 ) -> None:
-    """On v1 the form's `model` decides; a form is refused for the same reasons as a JSON body."""
+    """On v1 the form's `model` decides; forms are refused for the same reasons as JSON bodies."""
     form = form_of(fields, with_file=with_file)
     answered, answer = await bench.ask("POST", V1_TRANSCRIPTIONS, data=form)
 

@@ -1,4 +1,4 @@
-"""The stand-in reads any whole form, and no part of one as if it were the whole."""
+"""The stand-in reads any complete form, and never takes a part of one for the whole."""
 
 import asyncio
 import io
@@ -14,7 +14,7 @@ from local.openai.form import Form, is_form, read_form
 
 TYPE = "multipart/form-data; boundary=B"
 FILES = st.binary(max_size=200)
-# The reader warns of a header that it leaves out, as one without an end.
+# The reader warns when it skips a header, such as one without an end.
 BROKEN_HEADERS = pytest.mark.filterwarnings("ignore::aiohttp.BadContentDispositionHeader")
 
 
@@ -35,7 +35,7 @@ def read(content_type: str, body: bytes) -> Form | None:
 @example(prompt="", files=[b""])
 @example(prompt="\r\n--", files=[b"\r\n--B--\r\n", b"\r", b"\n"])
 def test_a_form_is_read_as_it_was_written(prompt: str, files: list[bytes]) -> None:
-    """Fields keep their text and files their size, whatever is in them."""
+    """Fields keep their text and files their size, for any content."""
     content_type, body = encoded({"prompt": prompt}, [("image[]", file) for file in files])
 
     form = read(content_type, body)
@@ -47,7 +47,7 @@ def test_a_form_is_read_as_it_was_written(prompt: str, files: list[bytes]) -> No
 @BROKEN_HEADERS
 @given(data=st.data(), file=FILES)
 def test_a_form_cut_anywhere_is_refused(data: st.DataObject, file: bytes) -> None:
-    """Without its last boundary a form may lack anything, so none of it is taken."""
+    """Without its last boundary a form may lack anything, so none of it is used."""
     content_type, body = encoded({"model": "whisper"}, [("file", file)])
     end = len(body) - len("--\r\n")
     cut = data.draw(st.integers(min_value=0, max_value=end))
@@ -56,7 +56,7 @@ def test_a_form_cut_anywhere_is_refused(data: st.DataObject, file: bytes) -> Non
 
 
 def test_a_large_file_is_read() -> None:
-    """Nothing but the stand-in's own limit on bodies bounds a file."""
+    """Only the stand-in's own limit on bodies bounds a file."""
     content_type, body = encoded({}, [("file", bytes(5_000_000))])
 
     form = read(content_type, body)
@@ -65,7 +65,7 @@ def test_a_large_file_is_read() -> None:
 
 
 def test_numbers_and_truth_values_are_read_as_such() -> None:
-    """In fields that are no texts in JSON; elsewhere a text is a text."""
+    """This holds for fields that are not texts in JSON; others stay texts."""
     fields = {"stream": "true", "n": "2", "partial_images": "many", "prompt": "3"}
     form = read(*encoded(fields, []))
 
@@ -87,7 +87,7 @@ def test_numbers_and_truth_values_are_read_as_such() -> None:
     ],
 )
 def test_a_malformed_form_is_refused(content_type: str, body: bytes) -> None:
-    """No boundary, another one, no header that can be read, no name, parts in parts, no UTF-8."""
+    """No or another boundary, no readable header, no name, nested parts, invalid UTF-8."""
     assert read(content_type, body) is None
 
 
@@ -95,6 +95,6 @@ def test_a_malformed_form_is_refused(content_type: str, body: bytes) -> None:
     ("content_type", "is_one"),
     [(TYPE, True), ("Multipart/Form-Data", True), ("application/json", False), ("", False)],
 )
-def test_a_form_is_told_by_its_content_type(content_type: str, is_one: bool) -> None:
-    """Letters of either case, with or without parameters."""
+def test_a_form_is_recognised_by_its_content_type(content_type: str, is_one: bool) -> None:
+    """In upper or lower case, with or without parameters."""
     assert is_form(content_type) is is_one

@@ -1,4 +1,4 @@
-"""A fault makes the stand-in compress answers that nobody asked to have compressed."""
+"""A fault makes the stand-in compress answers without a request for compression."""
 
 import gzip
 import json
@@ -26,7 +26,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 async def raw() -> AsyncIterator[aiohttp.ClientSession]:
-    """A session that leaves bodies as they are."""
+    """A session that does not decompress bodies."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:
         yield session
 
@@ -44,10 +44,10 @@ async def read_into(received: bytearray, answer: aiohttp.ClientResponse) -> None
 
 
 @pytest.mark.parametrize("asks", [{}, {"stream": True}])
-async def test_an_answer_is_gzipped_although_nobody_asked(
+async def test_an_answer_is_gzipped_without_a_request_for_it(
     bench: Bench, raw: aiohttp.ClientSession, asks: dict[str, object]
 ) -> None:
-    """Whole or streamed, the header says so and the body unpacks to what it would have been."""
+    """Whole or streamed, the header says so and the body decompresses to the plain answer."""
     url = f"{bench.url}/openai/v1/chat/completions"
     _, plain = await pieces_of(raw, url, CHAT | asks)
     await bench.fault(gzip=True)
@@ -62,7 +62,7 @@ async def test_an_answer_is_gzipped_although_nobody_asked(
 async def test_every_frame_can_be_read_when_it_arrives(
     bench: Bench, raw: aiohttp.ClientSession
 ) -> None:
-    """The packed stream is flushed after each frame, so that a live reader is not kept waiting."""
+    """The compressed stream is flushed after each frame, so that a live reader does not wait."""
     await bench.fault(gzip=True, chunk_delay_ms=2)
     body = CHAT | {"stream": True}
     _, packed = await pieces_of(raw, f"{bench.url}/openai/v1/chat/completions", body)
@@ -75,7 +75,7 @@ async def test_every_frame_can_be_read_when_it_arrives(
 
 
 async def test_the_sdk_reads_a_gzipped_stream(bench: Bench) -> None:
-    """The SDK's transport unpacks what says that it is packed."""
+    """The SDK's transport decompresses by the header."""
     await bench.fault(gzip=True)
     stream = await bench.azure.chat.completions.create(
         model="gpt-4o", messages=MESSAGES, stream=True, stream_options={"include_usage": True}
@@ -89,7 +89,7 @@ async def test_the_sdk_reads_a_gzipped_stream(bench: Bench) -> None:
 async def test_errors_and_binary_bodies_are_gzipped_too(
     bench: Bench, raw: aiohttp.ClientSession
 ) -> None:
-    """Whatever has a body is packed; what has none says nothing about it."""
+    """Answers with a body are compressed; those without have no such header."""
     speech = {"model": "tts", "input": "a b", "voice": "alloy"}
     url = f"{bench.url}/openai/v1/audio/speech"
     for fault in ({}, {"status": 503}, {"status": 204}):
@@ -104,8 +104,8 @@ async def test_errors_and_binary_bodies_are_gzipped_too(
     assert "content-encoding" not in empty.headers
 
 
-async def test_a_cut_counts_packed_bytes(bench: Bench, raw: aiohttp.ClientSession) -> None:
-    """`cut_after_bytes` is about what is on the wire, and leaves a gzip file without its end."""
+async def test_a_cut_counts_compressed_bytes(bench: Bench, raw: aiohttp.ClientSession) -> None:
+    """`cut_after_bytes` counts bytes on the wire, and truncates the gzip data."""
     await bench.fault(gzip=True, cut_after_bytes=300)
     body = CHAT | {"stream": True}
     received = bytearray()

@@ -34,7 +34,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 def strict(shape: type[Any], answer: Any) -> Any:
-    """An answer read again without the SDK's leniency."""
+    """An answer, revalidated without the SDK's leniency."""
     return shape.model_validate(answer.to_dict(), strict=True)
 
 
@@ -53,7 +53,7 @@ def usage_of(answer: ImagesResponse) -> tuple[int, int, int, int, int]:
 
 @BOTH_SHAPES
 async def test_images_are_billed_by_the_rule(bench: Bench, shape: str) -> None:
-    """Input: words of the prompt; output: 1,056 tokens an image, 272 of low quality."""
+    """Input: words of the prompt; output: 1,056 tokens per image, 272 in low quality."""
     client = bench.client(shape)
     usual = await client.images.generate(model=MODEL, prompt=PROMPT)
     two = await client.images.generate(model=MODEL, prompt=PROMPT, quality="low", n=2)
@@ -67,7 +67,7 @@ async def test_images_are_billed_by_the_rule(bench: Bench, shape: str) -> None:
 
 
 async def test_images_depend_on_the_prompt_alone(bench: Bench) -> None:
-    """The same prompt gives the same bytes again, another one others; they begin as a PNG file."""
+    """The same prompt gives the same bytes, another one different bytes; they begin as a PNG file."""
     first = await bench.v1.images.generate(model=MODEL, prompt=PROMPT, n=2)
     again = await bench.azure.images.generate(model=MODEL, prompt=PROMPT, n=2)
     other = await bench.v1.images.generate(model=MODEL, prompt="a blue one", n=2)
@@ -83,7 +83,7 @@ async def test_images_depend_on_the_prompt_alone(bench: Bench) -> None:
 
 @BOTH_SHAPES
 async def test_an_edit_bills_the_uploaded_images(bench: Bench, shape: str) -> None:
-    """200 input image tokens for each image of the form, nothing for the mask."""
+    """200 input image tokens per image of the form, none for the mask."""
     client = bench.client(shape)
     one = await client.images.edit(model=MODEL, image=PNG, prompt=PROMPT)
     two = await client.images.edit(model=MODEL, image=[PNG, PNG], mask=PNG, prompt=PROMPT, n=2)
@@ -102,10 +102,10 @@ async def test_an_edit_bills_the_uploaded_images(bench: Bench, shape: str) -> No
     ("given", "tokens"),
     [({"images": [{"image_url": "a"}, {"image_url": "b"}]}, 400), ({"image": "a"}, 200)],
 )
-async def test_an_edit_can_be_asked_for_in_json(
+async def test_an_edit_can_be_requested_in_json(
     bench: Bench, given: dict[str, object], tokens: int
 ) -> None:
-    """Images that are named instead of uploaded count alike."""
+    """Images that are referenced instead of uploaded count the same."""
     status, answer = await bench.post(V1_EDITS, {"model": MODEL, "prompt": PROMPT} | given)
 
     assert status == 200
@@ -133,7 +133,7 @@ async def test_a_stream_of_an_image_ends_with_its_usage(bench: Bench, shape: str
 
 @BOTH_SHAPES
 async def test_a_stream_of_an_edit_ends_with_its_usage(bench: Bench, shape: str) -> None:
-    """The form's texts `true` and `0` are read as the values that they stand for."""
+    """The form's texts `true` and `0` are read as JSON values."""
     edit = bench.client(shape).images.edit
     usual = await edit(model=MODEL, image=PNG, prompt=PROMPT, stream=True)
     bare = await edit(model=MODEL, image=PNG, prompt=PROMPT, stream=True, partial_images=0)
@@ -146,7 +146,7 @@ async def test_a_stream_of_an_edit_ends_with_its_usage(bench: Bench, shape: str)
 
 
 async def test_an_image_stream_has_no_done_frame(bench: Bench) -> None:
-    """Its events are named, and the completed one is the end."""
+    """Its events are named, and the completed one is the last."""
     body = {"model": MODEL, "prompt": PROMPT, "stream": True, "quality": "high"}
     url = f"{bench.url}/openai/v1/images/generations"
     async with bench.http.post(url, json=body, headers={"api-key": KEY}) as answer:
@@ -160,8 +160,8 @@ async def test_an_image_stream_has_no_done_frame(bench: Bench) -> None:
     assert len(frames[1]) > 65_536
 
 
-async def test_dall_e_tells_no_usage(bench: Bench) -> None:
-    """Addresses, or base64 on request; nothing about tokens, neither told nor recorded."""
+async def test_dall_e_has_no_usage(bench: Bench) -> None:
+    """It returns URLs, or base64 on request; tokens are neither reported nor recorded."""
     named = await bench.azure.images.generate(model="dall-e-3", prompt=PROMPT)
     sent = await bench.v1.images.generate(
         model="dall-e-3", prompt=PROMPT, response_format="b64_json"
@@ -188,7 +188,7 @@ async def test_an_image_can_leave_its_usage_out(bench: Bench) -> None:
 
 
 async def test_a_form_without_its_end_is_refused(bench: Bench) -> None:
-    """A body cut short is a 400 in Azure's shape, whatever it still names."""
+    """A truncated body is a 400 in Azure's shape, even if its fields are readable."""
     form = aiohttp.FormData({"model": MODEL, "prompt": PROMPT})
     form.add_field("image", PNG, filename="a.png")
     writer = form()
@@ -215,7 +215,7 @@ async def test_a_form_without_its_end_is_refused(bench: Bench) -> None:
 async def test_a_wrong_image_call_is_refused(
     bench: Bench, path: str, body: dict[str, object], status: int, code: str | None
 ) -> None:
-    """Without what the operation needs, or for another model."""
+    """Mandatory fields are missing, or the model is of another family."""
     answered, error = await bench.post(f"/openai/v1/{path}", body)
 
     assert (answered, error["error"]["code"]) == (status, code)
@@ -224,7 +224,7 @@ async def test_a_wrong_image_call_is_refused(
 
 
 async def test_images_are_generated_from_json_only(bench: Bench) -> None:
-    """A form with all that is needed is a body that cannot be parsed."""
+    """A complete form is still a body that cannot be parsed."""
     form = aiohttp.FormData({"model": MODEL, "prompt": PROMPT}, default_to_multipart=True)
     answered, error = await bench.ask("POST", "/openai/v1/images/generations", data=form)
 
@@ -232,7 +232,7 @@ async def test_images_are_generated_from_json_only(bench: Bench) -> None:
 
 
 async def test_faults_strike_images(bench: Bench) -> None:
-    """Throttled as anything else, by the name of the operation."""
+    """They are throttled by the name of the operation."""
     await bench.fault(status=429, deployment=MODEL, count=2)
     with pytest.raises(openai.RateLimitError, match="ImageGenerations_Create"):
         await bench.azure.images.generate(model=MODEL, prompt=PROMPT)

@@ -1,4 +1,4 @@
-"""The stand-in keeps responses as Azure does: told again, cancelled, deleted, gone on from by id."""
+"""The stand-in stores responses as Azure does: fetched, cancelled, deleted and continued by id."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -59,8 +59,8 @@ def store_call(body: dict[str, object]) -> Call:
 
 
 @BOTH_SHAPES
-async def test_a_response_is_told_again(bench: Bench, shape: str) -> None:
-    """GET by id gives the very JSON that its creation gave, and the call itself bills nothing."""
+async def test_a_response_can_be_fetched(bench: Bench, shape: str) -> None:
+    """GET by id returns the same JSON as the creation, and the call itself bills nothing."""
     client = bench.client(shape)
     created = await client.responses.create(model="gpt-4o", input=QUESTION)
     again = await client.responses.retrieve(created.id)
@@ -76,7 +76,7 @@ async def test_a_response_is_told_again(bench: Bench, shape: str) -> None:
 
 @BOTH_SHAPES
 async def test_a_response_streams_again(bench: Bench, shape: str) -> None:
-    """`stream=true` sends the events of its creation again; `starting_after` leaves some out."""
+    """`stream=true` sends the events of its creation again; `starting_after` skips some."""
     client = bench.client(shape)
     created = await all_of(
         await client.responses.create(model="gpt-4o", input=QUESTION, stream=True)
@@ -96,7 +96,7 @@ async def test_a_response_streams_again(bench: Bench, shape: str) -> None:
 
 @BOTH_SHAPES
 async def test_a_deleted_response_is_gone(bench: Bench, shape: str) -> None:
-    """DELETE says so once; after it every call by that id is a 404."""
+    """DELETE confirms once; afterwards every call by that id is a 404."""
     client = bench.client(shape)
     created = await client.responses.create(model="gpt-4o", input=QUESTION)
     raw = await client.responses.with_raw_response.delete(created.id)
@@ -114,15 +114,15 @@ async def test_a_deleted_response_is_gone(bench: Bench, shape: str) -> None:
 
 
 async def test_a_response_not_to_be_stored_is_forgotten(bench: Bench) -> None:
-    """`store: false` answers as ever and keeps nothing."""
+    """`store: false` answers as usual and stores nothing."""
     created = await bench.v1.responses.create(model="gpt-4o", input=QUESTION, store=False)
 
     assert total_tokens(created) == TOTAL_TOKENS
     assert await status_of(bench.v1, created.id) == 404
 
 
-def test_the_oldest_response_is_forgotten_first() -> None:
-    """The store holds so many; one more pushes the oldest out."""
+def test_the_oldest_response_is_evicted_first() -> None:
+    """The store has a limit; one more evicts the oldest."""
     store = ResponseStore(most=2)
     for identity in ("a", "b", "c"):
         store.create(store_call({"input": "x"}), Stamp(identity=identity, created=1))
@@ -137,8 +137,8 @@ def test_the_oldest_response_is_forgotten_first() -> None:
 
 
 @BOTH_SHAPES
-async def test_a_background_response_completes_when_looked_at(bench: Bench, shape: str) -> None:
-    """It is queued and tells no usage at first; the account bills it when it is created."""
+async def test_a_background_response_completes_when_fetched(bench: Bench, shape: str) -> None:
+    """It is queued without usage at first; the account bills it on creation."""
     client = bench.client(shape)
     created = await client.responses.create(model="gpt-4o", input=QUESTION, background=True)
     later = await client.responses.retrieve(created.id)
@@ -151,7 +151,7 @@ async def test_a_background_response_completes_when_looked_at(bench: Bench, shap
 
 
 async def test_a_background_stream_is_a_normal_stream(bench: Bench) -> None:
-    """A caller who streams a background response waits for it, and sees its usage."""
+    """A caller that streams a background response waits for it, and sees its usage."""
     events = await all_of(
         await bench.v1.responses.create(
             model="gpt-4o", input=QUESTION, background=True, stream=True
@@ -165,7 +165,7 @@ async def test_a_background_stream_is_a_normal_stream(bench: Bench) -> None:
 
 @BOTH_SHAPES
 async def test_only_a_background_response_can_be_cancelled(bench: Bench, shape: str) -> None:
-    """A queued one becomes cancelled and stays so; one that its caller waited for is a 400."""
+    """A queued one becomes cancelled and stays so; a synchronous one is a 400."""
     client = bench.client(shape)
     queued = await client.responses.create(model="gpt-4o", input=QUESTION, background=True)
     awaited = await client.responses.create(model="gpt-4o", input=QUESTION)
@@ -182,7 +182,7 @@ async def test_only_a_background_response_can_be_cancelled(bench: Bench, shape: 
 
 
 async def test_a_response_that_has_ended_is_not_cancelled_any_more(bench: Bench) -> None:
-    """Cancelling a background response after its end gives it as it is, with its usage."""
+    """Cancelling a background response after its end returns it unchanged, with its usage."""
     created = await bench.v1.responses.create(model="gpt-4o", input=QUESTION, background=True)
     await bench.v1.responses.retrieve(created.id)
     cancelled = await bench.v1.responses.cancel(created.id)
@@ -192,7 +192,7 @@ async def test_a_response_that_has_ended_is_not_cancelled_any_more(bench: Bench)
 
 @BOTH_SHAPES
 async def test_a_text_input_is_one_item(bench: Bench, shape: str) -> None:
-    """The input of a response is told as items; a text is one message of the user."""
+    """The input of a response is listed as items; a text is one message of the user."""
     client = bench.client(shape)
     created = await client.responses.create(model="gpt-4o", input=QUESTION)
     page = await client.responses.input_items.list(created.id)
@@ -207,7 +207,7 @@ async def test_a_text_input_is_one_item(bench: Bench, shape: str) -> None:
 @pytest.mark.parametrize("limit", [1, 2, 3, 4])
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_input_items_come_in_pages(bench: Bench, limit: int, order: Any) -> None:
-    """Pages of any size joined are the whole input, newest first unless asked otherwise."""
+    """Pages of any size joined are the whole input, by default newest first."""
     created = await bench.v1.responses.create(model="gpt-4o", input=ITEMS)
     listed = bench.v1.responses.input_items.list(created.id, limit=limit, order=order)
     types = [item.type async for item in listed]
@@ -216,7 +216,7 @@ async def test_input_items_come_in_pages(bench: Bench, limit: int, order: Any) -
     assert types == (expected if order == "asc" else expected[::-1])
 
 
-async def test_a_response_goes_on_from_another(bench: Bench) -> None:
+async def test_a_response_continues_another(bench: Bench) -> None:
     """A known previous response is named in the answer; an unknown one is a 400 with its code."""
     first = await bench.v1.responses.create(model="gpt-4o", input=QUESTION)
     second = await bench.v1.responses.create(
@@ -246,7 +246,7 @@ async def test_a_response_goes_on_from_another(bench: Bench) -> None:
 async def test_a_word_in_the_input_decides_the_end(
     bench: Bench, word: str, status: str, answered_words: int
 ) -> None:
-    """Whole or streamed, a response that ends badly says so and has its usage all the same."""
+    """Whole or streamed, a response that ends badly says so and still has its usage."""
     question = f"please {word}"
     whole = await bench.v1.responses.create(model="gpt-4o", input=question)
     events = await all_of(
@@ -339,7 +339,7 @@ async def test_faults_strike_calls_by_id(bench: Bench) -> None:
 
 
 async def test_a_struck_deletion_deletes_nothing(bench: Bench) -> None:
-    """A fault that gives no good answer leaves the response where it is."""
+    """A fault that prevents a successful answer keeps the response."""
     created = await bench.v1.responses.create(model="gpt-4o", input=QUESTION)
     await bench.fault(status=503)
     await bench.fault(reset=True)
@@ -351,7 +351,7 @@ async def test_a_struck_deletion_deletes_nothing(bench: Bench) -> None:
 
 
 async def test_a_retrieval_can_leave_its_usage_out(bench: Bench) -> None:
-    """`no_usage` hides it from one look only, whole or streamed."""
+    """`no_usage` hides it from one call only, whole or streamed."""
     created = await bench.v1.responses.create(model="gpt-4o", input=QUESTION)
     await bench.fault(no_usage=True, count=2)
     hidden = await bench.v1.responses.retrieve(created.id)
@@ -363,8 +363,8 @@ async def test_a_retrieval_can_leave_its_usage_out(bench: Bench) -> None:
     assert total_tokens(shown) == TOTAL_TOKENS
 
 
-async def test_the_key_is_taken_as_a_bearer_token_by_id(bench: Bench) -> None:
-    """v1 takes the key that the plain client sends as a bearer token; classic addresses do not."""
+async def test_the_key_is_accepted_as_a_bearer_token_by_id(bench: Bench) -> None:
+    """v1 accepts the plain client's key as a bearer token; classic addresses do not."""
     bearer = {"authorization": f"Bearer {KEY}"}
     v1, _ = await bench.ask("GET", "/openai/v1/responses/resp_x", headers=bearer)
     path = f"/openai/responses/resp_x?api-version={API_VERSION}"
