@@ -143,7 +143,7 @@ async def _send_in_order(hub: Hub, rows: Sequence[_Kept]) -> Sequence[_Kept]:
         try:
             await hub.send(group[0].subject, [row.event for row in group])
         except PublishFailed as exc:
-            log.warning("outbox_waits reason=%s", exc)
+            log.warning("outbox_publish_failed reason=%s", exc)
             break
         sent += len(group)
     return rows[:sent]

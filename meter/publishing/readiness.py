@@ -1,6 +1,6 @@
-"""What `/readyz` says: whether calls can be answered and counted now, and what waits in the outbox.
+"""What `/readyz` reports: whether calls can be answered and counted, and the outbox's backlog.
 
-Reasons are categories; they name no issuer, host or backend, since anybody may ask.
+Reasons are categories; they name no issuer, host or backend, since the endpoint is public.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ TIMEOUT_SECONDS = 5.0
 
 
 class Reachable(Protocol):
-    """A service that can be asked for anything at all."""
+    """A service whose reachability can be checked."""
 
     async def ping(self) -> None:
         """Raises PublishFailed or StorageUnavailable."""
@@ -33,14 +33,14 @@ class Keys(Protocol):
     """The issuers' key sets."""
 
     async def load(self, issuer: str) -> bool:
-        """Whether the issuer's keys are there."""
+        """Whether the issuer's keys are loaded."""
         ...
 
 
 async def readiness(
     *, hub: Reachable, storage: Reachable, outbox: Waiting, keys: Keys, issuers: Iterable[str]
 ) -> Mapping[str, object]:
-    """`status` is `ready`, or `unready` with `reasons`; `outbox` does not decide it."""
+    """`status` is `ready`, or `unready` with `reasons`; `outbox` does not affect it."""
     reasons = [reason async for reason in _reasons(hub, storage, keys, issuers)]
     status = {"status": "unready", "reasons": reasons} if reasons else {"status": "ready"}
     return {**status, "outbox": await _outbox(outbox)}
@@ -68,7 +68,7 @@ async def _is_reachable(service: Reachable) -> bool:
 
 
 async def _outbox(outbox: Waiting) -> Mapping[str, int] | None:
-    """None when it is not known."""
+    """None if it is unknown."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             backlog = await outbox.recent_backlog()

@@ -8,7 +8,7 @@ from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.spool import FileSpool
 from meter.adapters.tokenizer import build_estimator
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config.values import Durability, GatewaySettings, Limits, OnDisconnect, Settings
+from meter.config.values import GatewaySettings, Limits, OnDisconnect, Settings
 from meter.gateway.answer.relay import Drains, RelayTimes
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
@@ -16,7 +16,7 @@ from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import CallLimits, FrontDoor
 from meter.publishing.sink import PublishingSink
-from meter.wiring.metering import Publisher
+from meter.wiring.metering import Publisher, build_sink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +35,8 @@ class Gateway:
 def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     """Build a front door. Must be called in the event loop that will own it."""
     gateway, limits = settings.gateway, settings.gateway.limits
-    clock = SystemClock()
-    dice = system_dice()
-    sink = PublishingSink(
-        publisher.sender,
-        publisher.outbox,
-        clock=clock,
-        dice=dice,
-        acknowledge_timeout_seconds=limits.publish_timeout_seconds,
-        waits_for_acknowledgement=gateway.durability is Durability.ACKNOWLEDGED,
-    )
+    clock, dice = SystemClock(), system_dice()
+    sink = build_sink(publisher, gateway)
     upstream = AiohttpUpstream(
         connect_timeout_seconds=limits.connect_timeout_seconds,
         idle_timeout_seconds=limits.idle_timeout_seconds,
@@ -64,10 +56,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         sink=sink,
         clock=clock,
         dice=dice,
-        drains=Drains(
-            most=limits.max_drains if gateway.on_disconnect is OnDisconnect.DRAIN else 0,
-            seconds=limits.drain_seconds,
-        ),
+        drains=_drains(gateway),
         limits=_call_limits(limits),
         new_spool=FileSpool,
         estimator=build_estimator(),
@@ -83,6 +72,12 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         upstream=upstream,
         credentials=credentials,
     )
+
+
+def _drains(settings: GatewaySettings) -> Drains:
+    drains = settings.on_disconnect is OnDisconnect.DRAIN
+    most = settings.limits.max_drains if drains else 0
+    return Drains(most=most, seconds=settings.limits.drain_seconds)
 
 
 def _call_limits(limits: Limits) -> CallLimits:
