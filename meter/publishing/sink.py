@@ -89,7 +89,7 @@ class PublishingSink:
                 window.reschedule(min(window.when() or hurried, hurried))
 
     async def close(self, seconds: float) -> None:
-        """Return when all that was taken is safe or, after that time, in the log."""
+        """Return when every event is safe or, after that time, in the log."""
         self.hurry(seconds)
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds

@@ -263,7 +263,7 @@ async def test_each_transaction_has_boundaries_of_its_own() -> None:
     assert len(types) == 2
 
 
-def test_an_sdk_without_the_pipeline_is_told_at_once() -> None:
+def test_an_sdk_without_the_pipeline_is_reported_at_once() -> None:
     """When the store is built, by name, and not as an outage of Table Storage."""
     with pytest.raises(RuntimeError, match=r"azure-data-tables has no .*_client\.send_request"):
         TablesRowStore(SimpleNamespace(url=URL))  # type: ignore[arg-type]  # an SDK of tomorrow

@@ -90,7 +90,7 @@ async def test_a_success_is_the_rows_with_their_etags() -> None:
     ],
 )
 async def test_an_error_of_contention_is_a_conflict(status: int, code: str) -> None:
-    """Of any row, also where others claim to be done; told in the body or in a header."""
+    """Of any row, also where others claim to be done; stated in the body or in a header."""
     answers = [failed(status, code)], [done(), failed(status, code)]
     for responses in (*answers, [failed(status, None, header=code)]):
         async with scripted(batch(*responses)) as (client, _):
@@ -152,7 +152,7 @@ XML_ERROR = b'<?xml version="1.0"?><error><code>InvalidInput</code><message>m</m
 async def test_an_answer_that_is_no_batch_is_an_outage(
     status: int, body: bytes, headers: str, code: str | None
 ) -> None:
-    """Whatever its code, since a conflict is only told inside a batch."""
+    """Whatever its code, since a conflict is only reported inside a batch."""
     async with scripted(http(status, body, headers=headers)) as (client, _):
         with pytest.raises(StorageUnavailable) as caught:
             await write(client)

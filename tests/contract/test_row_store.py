@@ -101,7 +101,7 @@ async def test_what_is_written_is_read_with_its_etag(store: RowStore, table: str
 
 
 async def test_the_first_write_makes_the_table(store: RowStore, table: str) -> None:
-    """Months begin without anybody preparing them; an update of nothing makes it too."""
+    """Months begin without preparation; an update of a missing row makes the table too."""
     result = await store.write(
         table, P, insert=[], update=[Row(key="a", columns={"N": 1}, etag='W/"1"')]
     )
@@ -134,7 +134,7 @@ async def test_updating_with_the_etag_read_merges_columns(store: RowStore, table
 
 
 async def test_updating_with_a_stale_etag_is_a_conflict(store: RowStore, table: str) -> None:
-    """Somebody else's change is never overwritten."""
+    """Another writer's change is never overwritten."""
     stale = (await inserted(store, table, "a"))["a"].etag
     for number in (2, 3):
         result = await store.write(

@@ -75,7 +75,7 @@ class FakeProducer:
 
 @dataclass
 class FakeHub:
-    """Acknowledges after `takes_seconds`, or raises `failure`; remembers what it took and when asked."""
+    """Acknowledges after `takes_seconds`, or raises `failure`; records what it took and when."""
 
     takes_seconds: float = 0.0
     failure: Exception | None = None
