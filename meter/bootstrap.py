@@ -155,11 +155,11 @@ class App:
             shown = sorted({f"{problem.setting} {problem.text}" for problem in exc.found})
             return _health({"status": "unready", "settings": shown}, status=503)
         found = await readiness(
-            hub=gateway.publisher.sender,
-            storage=gateway.publisher.store,
-            outbox=gateway.publisher.outbox,
-            keys=gateway.keys,
+            ping_hub=gateway.publisher.sender.ping,
+            ping_storage=gateway.publisher.store.ping,
+            load_keys=gateway.keys.load,
             issuers=gateway.settings.rules.issuers,
+            backlog=gateway.publisher.outbox.recent_backlog,
         )
         return _health(found, status=200 if found["status"] == "ready" else 503)
 

@@ -202,9 +202,8 @@ def _outcome(
         if failed.error_code in _CONFLICTS:
             return Conflict()
         raise _failure(f"{what}: refused", failed.status, failed.error_code)
-    if len(parts) != len(written) + deleted:
-        asked = len(written) + deleted
-        raise StorageUnavailable(f"{what}: an answer of {len(parts)} to {asked} rows")
+    if len(parts) != (sent := len(written) + deleted):
+        raise StorageUnavailable(f"{what}: {len(parts)} answers to {sent} rows")
     etags = {row.key: part.etag for row, part in zip(written, parts, strict=False) if part.etag}
     if len(etags) != len(written):
         raise StorageUnavailable(f"{what}: an answer without an etag")

@@ -69,8 +69,7 @@ class TableOutbox:
     async def backlog(self) -> Backlog:
         """What waits, counted up to `MAX_COUNTED`. Raises StorageUnavailable."""
         count, oldest = 0, None
-        rows = self._store.scan(OUTBOX_TABLE, **_EVERY_HOUR, columns=())
-        async for _, row in rows:
+        async for _, row in self._store.scan(OUTBOX_TABLE, **_EVERY_HOUR, columns=()):
             count += 1
             oldest = oldest or row.key
             if count == MAX_COUNTED:

@@ -45,11 +45,11 @@ async def reported(
     loaded: frozenset[str] = frozenset({"a", "b"}),
 ) -> dict[str, object]:
     found = await readiness(
-        hub=hub or Service(),
-        storage=storage or Service(),
-        outbox=outbox or Service(),
-        keys=Keys(loaded),
+        ping_hub=(hub or Service()).ping,
+        ping_storage=(storage or Service()).ping,
+        load_keys=Keys(loaded).load,
         issuers=["a", "b"],
+        backlog=(outbox or Service()).recent_backlog,
     )
     return dict(found)
 
