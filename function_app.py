@@ -25,7 +25,7 @@ before_exit(_app.close, answers_seconds=_app.answers_seconds())
     methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
 )
 async def front_door(req: Request) -> Response:
-    """Every HTTP request: verified, balanced, relayed, metered."""
+    """Verify, balance, relay and meter an HTTP request."""
     return await _app.answer(req)
 
 
@@ -46,27 +46,27 @@ async def front_door(req: Request) -> Response:
     maximum_interval="00:01:00",
 )
 async def aggregator(events: List[func.EventHubEvent]) -> None:  # noqa: UP006  # see the import
-    """A batch of usage events: counted once each, in effect."""
+    """Count a batch of usage events, each exactly once in effect."""
     await _app.aggregator().handle(hub_messages(events))
 
 
 @app.function_name("outbox")
 @app.timer_trigger(arg_name="timer", schedule="0 * * * * *", run_on_startup=False)
 async def outbox(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
-    """Every minute: publish what Event Hubs did not take before."""
+    """Every minute: publish events that Event Hubs did not acknowledge before."""
     await _app.republish()
 
 
 @app.function_name("sweep")
 @app.timer_trigger(arg_name="timer", schedule="0 */10 * * * *", run_on_startup=False)
 async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
-    """Every ten minutes: show sums that a crash left unshown."""
+    """Every ten minutes: copy sums to the views where a crash prevented it."""
     await _app.sweep()
 
 
-# A function of its own, so that who must keep every ledger can switch off this one alone.
+# A separate function, so it can be disabled on its own where ledgers must be kept.
 @app.function_name("retention")
 @app.timer_trigger(arg_name="timer", schedule="0 30 3 * * *", run_on_startup=False)
 async def retention(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
-    """Every day: drop ledgers that no call can be counted in any more."""
+    """Every day: drop ledgers that are past their retention."""
     await _app.drop_old_ledgers()

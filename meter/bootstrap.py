@@ -1,7 +1,7 @@
-"""The app's life: its parts are built on first use, answer, report health, and are closed.
+"""The app from its first use to its end: parts are built on demand, report health, and close.
 
 Importing this module does nothing: the Functions host imports the app on every cold start and
-drops the whole app if that fails. Without valid settings calls get 503, and `/readyz` the reasons.
+drops the whole app if that fails. Without valid settings, calls get 503 and `/readyz` the reasons.
 """
 
 import asyncio
@@ -40,9 +40,9 @@ from meter.wiring.metering import (
     build_sweep,
 )
 
-# Of the time in which the process must end: answers have the rest of it.
+# Share of the shutdown time; running answers get the rest.
 CLOSING_SHARE = 0.4
-# Of that rest: streams end, those that are cut are counted, what is pending is saved, links close.
+# Shares of the closing time: to end streams, to count those that are cut, to save pending events.
 RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class App:
         try:
             return await _answer(gateway, request)
         except Exception:
-            # The last line: a fault of ours is answered in the shape callers can read.
+            # Last resort: an internal error still gets an answer that callers can parse.
             log.exception("call_failed_unexpectedly")
             return GatewayResponse(internal_error())
 
@@ -83,12 +83,12 @@ class App:
         if self._gateway is None:
             settings = load_settings(self._environment())
             self._gateway = build_gateway(settings, self._publisher_of(settings.publish))
-            # Connecting takes longer than most calls wait for it; the first call pays once.
+            # Connecting takes longer than most calls wait, so it begins before it is needed.
             self._warming = asyncio.create_task(_warm(self._gateway))
         return self._gateway
 
     def warm(self) -> None:
-        """Start connecting, where the settings allow it; a call does the same."""
+        """Start connecting if the settings are valid; the first call would do the same."""
         with suppress(InvalidSettings):
             self.gateway()
 
@@ -100,7 +100,7 @@ class App:
         return self._aggregator
 
     async def sweep(self) -> int:
-        """One run of the sweep timer: how many view rows it healed."""
+        """One run of the sweep timer: how many view rows it repaired."""
         store, _ = self._storage()
         return await build_sweep(store).run()
 
@@ -123,11 +123,11 @@ class App:
         return event_hub_name(self._environment())
 
     def answers_seconds(self) -> float:
-        """How long answers may go on when the process is told to end."""
+        """How long running answers may continue after the signal to stop."""
         return shutdown_seconds(self._environment()) * (1 - CLOSING_SHARE)
 
     async def close(self) -> None:
-        """Publish what is pending and disconnect, in what is left of `METER_SHUTDOWN_SECONDS`."""
+        """Publish pending events and disconnect, in the closing share of `METER_SHUTDOWN_SECONDS`."""
         seconds = shutdown_seconds(self._environment()) * CLOSING_SHARE
         if self._gateway is not None:
             await _close(self._gateway, seconds)
@@ -154,11 +154,11 @@ class App:
             shown = sorted({f"{problem.setting} {problem.text}" for problem in exc.found})
             return _health({"status": "unready", "settings": shown}, status=503)
         found = await readiness(
-            hub=gateway.publisher.sender,
-            storage=gateway.publisher.store,
-            outbox=gateway.publisher.outbox,
-            keys=gateway.keys,
+            ping_hub=gateway.publisher.sender.ping,
+            ping_storage=gateway.publisher.store.ping,
+            load_keys=gateway.keys.load,
             issuers=gateway.settings.rules.issuers,
+            backlog=gateway.publisher.outbox.recent_backlog,
         )
         return _health(found, status=200 if found["status"] == "ready" else 503)
 
@@ -188,7 +188,7 @@ async def _warm(gateway: Gateway) -> None:
     )
     for result in results:
         if isinstance(result, Exception):
-            log.warning("not_warm_yet reason=%s", result)
+            log.warning("warmup_failed reason=%s", result)
 
 
 async def _answer(gateway: Gateway, request: Request) -> Response:

@@ -19,8 +19,8 @@ MeterError
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
-  MonitorUnavailable     Azure Monitor has no numbers, or gave none that can be used
-  LedgerMissing          there is no ledger of a month from which it could be rebuilt
+  MonitorUnavailable     Azure Monitor did not answer, or gave no usable numbers
+  LedgerMissing          a month has no ledger to rebuild it from
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,7 @@ class InvalidSettings(MeterError):
 
 
 class CallerError(MeterError):
-    """A call that is answered without trying a backend. `code` is AOAI's `error.code`."""
+    """The call is answered without trying a backend. `code` is AOAI's `error.code`."""
 
     status = 400
     code = "BadRequest"
@@ -67,7 +67,7 @@ class CallerError(MeterError):
 
 
 class Unauthenticated(CallerError):
-    """No token, or one that does not verify. The caller learns no more than that."""
+    """No token, or an invalid one. The caller gets no further reason."""
 
     status = 401
     code = "401"
@@ -92,7 +92,7 @@ class BadRequest(CallerError):
 
 
 class MethodNotAllowed(CallerError):
-    """A known address, asked with a method that it does not take; `allowed` are those it takes."""
+    """A known address does not accept the method; `allowed` has those that it accepts."""
 
     status = 405
     code = "MethodNotAllowed"
@@ -110,7 +110,7 @@ class TooLarge(CallerError):
 
 
 class Overloaded(CallerError):
-    """No capacity now; `retry_after_seconds` is the true soonest time to try again."""
+    """No capacity now; `retry_after_seconds` is the earliest time at which a retry can succeed."""
 
     status = 429
     code = "429"
@@ -147,7 +147,7 @@ class UpstreamBroken(UpstreamError):
 
 
 class KeysUnavailable(MeterError):
-    """The issuer's keys have never been loaded, so no token of it can be judged."""
+    """The issuer's keys have never been loaded, so its tokens cannot be verified."""
 
 
 class PublishFailed(MeterError):
@@ -159,8 +159,8 @@ class StorageUnavailable(MeterError):
 
 
 class MonitorUnavailable(MeterError):
-    """Azure Monitor refused, did not answer, or has no numbers of what is asked for."""
+    """Azure Monitor refused, did not answer, or has no usable numbers for the request."""
 
 
 class LedgerMissing(MeterError):
-    """There is no ledger of the month: it had no calls, or is past its retention."""
+    """The month has no ledger: it had no calls, or its retention has ended."""

@@ -38,12 +38,12 @@ class Dice(Protocol):
 
 
 class UsageSink(Protocol):
-    """Takes usage events. Never raises: what cannot be published is kept elsewhere or logged."""
+    """Takes usage events. Never raises: an event that cannot be published is stored or logged."""
 
     async def publish(self, event: UsageEvent) -> None:
         """Return when the event is acknowledged, or is in the outbox, or is logged in full.
 
-        Whoever cancels the wait does not take the event with it.
+        Cancelling the wait does not cancel the event.
         """
         ...
 
@@ -52,23 +52,23 @@ class TokenCounter(Protocol):
     """Counts the tokens of a text as a model's tokenizer does."""
 
     def count(self, text: str) -> int:
-        """How many tokens the text is."""
+        """The number of tokens of the text."""
         ...
 
 
 class Spool(Protocol):
-    """Keeps a request body while it is sent on, so that it can be sent again."""
+    """Keeps a request body while it is forwarded, so that it can be sent again."""
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end. Raises Overloaded when there is no room for them."""
+        """Append bytes. Raises Overloaded when there is no room for them."""
         ...
 
     def read(self, start: int, size: int) -> bytes:
-        """At most `size` bytes from `start`; empty at the end of what is here."""
+        """At most `size` bytes from `start`; empty at the end of the appended bytes."""
         ...
 
     def close(self) -> None:
-        """Forget it."""
+        """Delete the body."""
         ...
 
 
@@ -84,7 +84,7 @@ class KeySetSource(Protocol):
 class UpstreamRequest:
     """One HTTP request to a backend, ready to send.
 
-    A body that still arrives is a function that gives its bytes from the beginning, each time.
+    A body that is still arriving is a function that yields its bytes from the beginning, each time.
     """
 
     backend: str
@@ -112,7 +112,7 @@ class UpstreamAnswer(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give the connection back, or drop it when the body was not read to its end."""
+        """Release the connection, or drop it when the body was not read to its end."""
         ...
 
 
@@ -127,7 +127,7 @@ class Upstream(Protocol):
 
 
 class BackendCredentials(Protocol):
-    """Knows how to authenticate to each backend."""
+    """Authenticates the gateway to each backend."""
 
     async def headers_for(self, backend: str) -> Headers:
         """The header that authenticates the gateway to that backend. Raises UpstreamError."""
@@ -136,7 +136,7 @@ class BackendCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A stored row: its key, its columns and the etag it was read with (None: not stored yet)."""
+    """A row: its key, its columns and the etag it was read with (None: not stored yet)."""
 
     key: str
     columns: Mapping[str, object]
@@ -152,7 +152,7 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Nothing of the transaction was applied: a row exists, or was changed by someone else."""
+    """Nothing of the transaction was applied: a row exists already, or was changed or deleted."""
 
 
 class RowStore(Protocol):
@@ -162,7 +162,7 @@ class RowStore(Protocol):
     """
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
-        """Those of the rows that exist, by row key."""
+        """The rows that exist, by row key."""
         ...
 
     async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
@@ -201,10 +201,10 @@ class RowStore(Protocol):
 
 
 class Tables(Protocol):
-    """The tables there are. All methods raise StorageUnavailable."""
+    """The tables of the account. All methods raise StorageUnavailable."""
 
     async def names(self, prefix: str) -> list[str]:
-        """The names that begin so, in order."""
+        """The names with the prefix, in order."""
         ...
 
     async def drop(self, table: str) -> None:

@@ -1,8 +1,8 @@
 """The bodies of an entity-group transaction: rows encoded for `$batch`, its answer decoded; no I/O.
 
-Microsoft's "Performing entity group transactions" has the form: a batch of one change set of HTTP
-requests, answered by as many HTTP responses, or by one that says why nothing was applied. What
-azure-data-tables would send is the measure of `encode`; decision 0018 names the differences.
+Microsoft's "Performing entity group transactions" defines the form: a batch of one change set of
+HTTP requests, answered by as many HTTP responses, or by one that says why nothing was applied.
+`encode` is tested against what azure-data-tables sends; decision 0018 lists the differences.
 """
 
 import json
@@ -58,7 +58,7 @@ def encode(
     """The content type and the body: rows to insert, to merge and to delete, in this order.
 
     `account_url` has no query; `transaction` is a new id, of letters, digits and hyphens. Raises
-    ValueError for what the service could not hold, and TypeError for values of a type it has not.
+    ValueError for values that the service cannot store, and TypeError for types that it does not have.
     """
     count = len(insert) + len(update) + len(delete)
     if not 0 < count <= MAX_TRANSACTION_ROWS:
@@ -81,7 +81,7 @@ def encode(
 
 
 def decode(content_type: str, body: bytes) -> list[Part]:
-    """The parts of the answer to a batch. Raises ValueError if it is not what it must be."""
+    """The parts of the answer to a batch. Raises ValueError if it is malformed."""
     text = body.decode().replace("\r\n", "\n")
     parts: list[Part] = []
     for outer in _split(text, _boundary(content_type)):
@@ -94,7 +94,7 @@ def decode(content_type: str, body: bytes) -> list[Part]:
 
 
 def error_code(header: str | None, body: str) -> str | None:
-    """The service's code of an error: of its body, JSON or XML, else of `x-ms-error-code`."""
+    """The service's error code, from the body (JSON or XML), else from `x-ms-error-code`."""
     found: object = header
     try:
         document = json.loads(body)
@@ -109,7 +109,7 @@ def error_code(header: str | None, body: str) -> str | None:
 
 
 def _body(requests: Sequence[str], transaction: str) -> bytes:
-    """Nothing in a request begins a line with a boundary: JSON is one line, of ASCII."""
+    """No line of a request can begin with a boundary: the JSON is one line of ASCII."""
     batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
     lines = [batch, f"Content-Type: multipart/mixed; boundary={changeset[2:]}", ""]
     for request in requests:
@@ -162,7 +162,7 @@ def _property(name: str, value: object) -> tuple[str | None, object]:
 def _moment(name: str, value: datetime) -> str:
     if value.tzinfo is None:
         raise ValueError(f"{name}: a moment must be aware, got {value.isoformat()}")
-    # What was read keeps the service's own digits, of which it has one more than `datetime`.
+    # A value that was read keeps the service's digits, one more than `datetime` has.
     as_read: str | None = getattr(value, "tables_service_value", None)
     if as_read:
         return as_read
@@ -191,7 +191,7 @@ def _boundary(content_type: str) -> str:
 
 
 def _split(text: str, boundary: str) -> list[str]:
-    """What is between the delimiters (RFC 2046, section 5.1.1), which must end with the last."""
+    """The parts between the delimiters (RFC 2046, section 5.1.1); the last one must be there."""
     pieces = f"\n{text}".split(f"\n--{boundary}")[1:]
     if not pieces or not pieces[-1].startswith("--"):
         raise ValueError("the answer has no end")
@@ -205,7 +205,7 @@ def _split(text: str, boundary: str) -> list[str]:
 
 
 def _message(text: str) -> tuple[Mapping[str, str], str]:
-    """Headers by lower-case name, and what follows the blank line."""
+    """Headers by lower-case name, and the text after the blank line."""
     head, _, content = f"\n{text}".partition("\n\n")
     headers = {}
     for line in head.rstrip("\n").split("\n")[1:]:

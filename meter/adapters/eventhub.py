@@ -1,14 +1,14 @@
 """`meter.ports.Hub` on Event Hubs (azure-eventhub, aio): sends events until they are acknowledged.
 
-Every event of a subject goes to one hub partition, in the order in which they were given. While one
+Every event of a subject goes to one hub partition, in the order of the calls to `send`. While one
 send is under way for a partition, the next batch gathers: calls that end within a few milliseconds
 share one message, a CloudEvents batch, since the SDK and the Functions host cost per message.
 
-All goes over one link, by partition key: the SDK opens a connection of its own for each partition
-that is sent to by id, half a second each, and a namespace has only so many connections.
+All events share one link, by partition key: to send by partition id, the SDK opens a connection per
+partition, which takes half a second, and the connections of a namespace are limited.
 
-The SDK's own retries are off (`clients.py`): they begin after 0.8 s, and what the service rejects,
-`com.microsoft:server-busy` among it, the SDK does not try again at all.
+The SDK's own retries are off (`clients.py`): they begin after 0.8 s, and errors that the service
+answers, `com.microsoft:server-busy` among them, are not retried at all.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.4
-# The SDK then drops its connection, which may have gone silent, and makes a new one.
+# The SDK then replaces its connection, which may be dead.
 SEND_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True, kw_only=True)
 class _Waiting:
-    """Events that one caller waits for until a moment on the clock."""
+    """Events that one caller waits for, until a moment on the clock."""
 
     events: Sequence[bytes]
     until: float
@@ -57,15 +57,15 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Lane:
-    """What waits for one hub partition, oldest first."""
+    """Events waiting for one hub partition, oldest first."""
 
     waiting: list[_Waiting] = field(default_factory=list)
     is_sending: bool = False
     failures: int = 0
 
     def take(self) -> list[_Waiting]:
-        """What fits into one send, of what is still waited for."""
-        # One that has stopped waiting has put its event elsewhere.
+        """The events for the next send, without those whose callers stopped waiting."""
+        # A caller that stopped waiting has stored its event elsewhere.
         live = [each for each in self.waiting if not each.acknowledged.done()]
         size = count = 0
         for each in live:
@@ -79,7 +79,7 @@ class _Lane:
 
 @dataclass(frozen=True, slots=True)
 class _Refusal:
-    """Why a send failed, and whether the next try would fail for the same reason."""
+    """Why a send failed, and whether a retry would fail for the same reason."""
 
     reason: str
     is_final: bool
@@ -88,8 +88,8 @@ class _Refusal:
 class EventHubSender:
     """Gathers events per hub partition and sends them. One event loop owns it.
 
-    A send that fails is tried again, after a pause that doubles, for `patience_seconds` from when
-    its events were given. Events that came meanwhile stay behind those that are tried again.
+    A failed send is retried, after a pause that doubles, until `patience_seconds` after the call to
+    `send`. Events that arrived meanwhile stay behind those that are retried.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class EventHubSender:
         await asyncio.shield(self._warming)
 
     async def ping(self) -> None:
-        """Ask the hub for anything at all. Raises PublishFailed."""
+        """Send the hub the cheapest request there is. Raises PublishFailed."""
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
                 await self._producer.get_partition_ids()
@@ -143,7 +143,7 @@ class EventHubSender:
         await acknowledged
 
     async def close(self) -> None:
-        """Send what is pending, then disconnect; both in bounded time."""
+        """Send pending events, then disconnect; both in bounded time."""
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in stuck:
@@ -155,7 +155,7 @@ class EventHubSender:
     async def _connect(self) -> None:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                # Asking for a batch opens the link, which takes as long as the first send would.
+                # Creating a batch opens the link, which would otherwise slow the first send.
                 partitions, _ = await asyncio.gather(
                     self._producer.get_partition_ids(), self._producer.create_batch()
                 )
@@ -177,8 +177,8 @@ class EventHubSender:
                 await asyncio.sleep(pause)
 
     async def _send_lane(self, key: str, lane: _Lane) -> None:
-        # What ends in this turn of the loop goes together. To wait longer costs a call more than it
-        # saves: the SDK sends one batch at a time, and what comes meanwhile gathers.
+        # Calls that end in this turn of the loop share a send. Waiting longer costs a call more than
+        # it saves: the SDK sends one batch at a time, and later events gather meanwhile.
         await asyncio.sleep(0)
         while batch := lane.take():
             refusal = await self._send_batch(key, batch)
@@ -198,12 +198,12 @@ class EventHubSender:
             messages: list[EventData | AmqpAnnotatedMessage] = [
                 _message(part) for part in _packed(events)
             ]
-            # The SDK's own timeout makes it connect anew; ours is for where it does not return.
+            # The SDK's own timeout makes it reconnect; ours is for an SDK that does not return.
             async with asyncio.timeout(2 * self._send_timeout_seconds):
                 await self._producer.send_batch(
                     messages, partition_key=key, timeout=self._send_timeout_seconds
                 )
-        except Exception as exc:  # whatever the SDK raises, the calls that wait must hear of it
+        except Exception as exc:  # whatever the SDK raises, the waiting calls must get it
             return _refusal(exc)
         return None
 
@@ -237,7 +237,7 @@ def _refusal(exc: Exception) -> _Refusal:
 
 
 def _packed(events: Iterable[bytes]) -> list[list[bytes]]:
-    """Split into messages of at most `MAX_MESSAGE_BYTES`, or of one event that is larger."""
+    """Split into messages of at most `MAX_MESSAGE_BYTES`, or of one larger event."""
     messages: list[list[bytes]] = []
     size = MAX_MESSAGE_BYTES
     for event in events:

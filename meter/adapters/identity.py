@@ -22,12 +22,10 @@ class ConfiguredCredentials:
     """
 
     def __init__(
-        self,
-        auth_by_backend: Mapping[str, BackendAuth],
-        identity: AsyncTokenCredential | None = None,
+        self, auth: Mapping[str, BackendAuth], identity: AsyncTokenCredential | None = None
     ) -> None:
-        needs_identity = any(isinstance(auth, ManagedIdentity) for auth in auth_by_backend.values())
-        self._auth = auth_by_backend
+        needs_identity = any(isinstance(each, ManagedIdentity) for each in auth.values())
+        self._auth = auth
         self._identity = identity or (DefaultAzureCredential() if needs_identity else None)
         self._token = ""
         self._expires_at = 0.0

@@ -1,6 +1,6 @@
 """`meter.ports.KeySetSource` over OpenID Connect discovery, with `requests` in a worker thread.
 
-The event loop never waits on it. https only, but for loopback; no redirects; size and time bound.
+It never blocks the event loop. https only, except on loopback; no redirects; size and time are bounded.
 """
 
 import asyncio
@@ -65,7 +65,7 @@ def _get(session: requests.Session, url: str) -> Mapping[str, object]:
 
 
 def _read(response: requests.Response) -> bytes:
-    """The body, bounded in size and in total time: the client's own time-out is one of each read."""
+    """The body, bounded in size and in total time: the client's own timeout is per read."""
     deadline = time.monotonic() + TOTAL_SECONDS
     body = b""
     while part := response.raw.read1(READ_BYTES, decode_content=True):

@@ -1,7 +1,7 @@
-"""Which hub partition a partition key belongs to: Jenkins lookup3, as the SDK's buffered mode has it.
+"""The hub partition of a partition key: Jenkins lookup3, as in the SDK's buffered mode.
 
-The service does not document its hash; if it changed, keys would spread less evenly and nothing
-else. The SDK hashes code points, not UTF-8 bytes, and so does this.
+The service does not document its hash; if it changed, keys would only spread less evenly. Like the
+SDK, this hashes code points, not UTF-8 bytes.
 Source: Bob Jenkins, lookup3.c (public domain), `hashlittle2`.
 """
 
@@ -55,7 +55,7 @@ def _add(a: int, b: int, c: int, units: list[int]) -> tuple[int, int, int]:
 
 
 def _mix(a: int, b: int, c: int) -> tuple[int, int, int]:
-    # Each step is the same on rotated names: six steps bring every name home.
+    # Each step is the same on rotated names; after six steps every name is back in place.
     for rotation in _MIX_ROTATIONS:
         a = ((a - c) & _MASK) ^ _rotate(c, rotation)
         c = (c + b) & _MASK

@@ -8,13 +8,13 @@ MAX_MEMORY_BYTES = 1_048_576
 
 
 class FileSpool:
-    """One request body. Its file has no name and is gone when it is closed."""
+    """One request body. Its file has no name and is deleted when closed."""
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=MAX_MEMORY_BYTES)  # noqa: SIM115  # `close` is its end
 
     def append(self, data: bytes) -> None:
-        """Add bytes at the end. Raises Overloaded when there is no room for them."""
+        """Append bytes. Raises Overloaded when there is no room for them."""
         try:
             self._file.seek(0, 2)
             self._file.write(data)
@@ -28,5 +28,5 @@ class FileSpool:
         return self._file.read(size)
 
     def close(self) -> None:
-        """Forget it."""
+        """Delete the body."""
         self._file.close()

@@ -1,8 +1,8 @@
 """`meter.ports.RowStore` and `Tables` on Azure Table Storage (azure-data-tables).
 
-Whole numbers are stored as Edm.Int64, so that sums pass 2^31. Tables are made when first written.
-Transactions go through the SDK's pipeline (authentication, retries, transport) with bodies of our
-own, see decision 0018.
+Whole numbers are stored as Edm.Int64, so that sums may exceed 2^31. Tables are created by the first
+write. Transactions use the SDK's pipeline (authentication, retries, transport) with request bodies
+of our own, see decision 0018.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from meter.ports import Conflict, Row, Written
 MAX_CONCURRENT_READS = 16
 ACCEPTED = 202
 CLIENT_OPTIONS: Mapping[str, Any] = {
-    # The caller of a batch retries it whole; these only smooth over short hiccups.
+    # The caller retries a whole batch; these retries only cover short interruptions.
     "retry_total": 3,
     "retry_backoff_factor": 0.2,
     "retry_backoff_max": 2,
@@ -48,7 +48,7 @@ _FAULTS = (AzureError, aiohttp.ClientError, OSError, ValueError, AttributeError,
 
 
 class TablesRowStore:
-    """Rows in Table Storage. Close it to give its connections back."""
+    """Rows in Table Storage. Must be closed."""
 
     def __init__(self, service: TableServiceClient) -> None:
         self._service = service
@@ -67,7 +67,7 @@ class TablesRowStore:
                 return
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
-        """Those of the rows that exist: point reads, since other filters scan the partition."""
+        """The rows that exist, by point reads, since other filters scan the partition."""
         rows = await asyncio.gather(*(self._get(table, partition, key) for key in keys))
         return {row.key: row for row in rows if row is not None}
 
@@ -120,7 +120,7 @@ class TablesRowStore:
         bounds = {"p": first_partition, "last": last_partition, "key": first_key, "end": last_key}
         parts = ["PartitionKey ge @p", "PartitionKey le @last", "RowKey ge @key", "RowKey le @end"]
         if first_partition == last_partition:
-            # The service finds the rows of one partition by their keys only where it is named.
+            # The service looks rows up by key only if the filter names one partition.
             parts[:2] = ["PartitionKey eq @p"]
         parts = [part for part in parts if bounds[part.split("@")[1]] is not None]
         pages = self._client(table).query_entities(
@@ -134,7 +134,7 @@ class TablesRowStore:
                 yield entity["PartitionKey"], _row(entity)
 
     async def names(self, prefix: str) -> list[str]:
-        """The tables whose names begin so, in order."""
+        """The tables whose names have the prefix, in order."""
         with _translated("list tables"):
             tables = [table.name async for table in self._service.list_tables()]
         return sorted(name for name in tables if name.startswith(prefix))
@@ -185,8 +185,8 @@ def _pipeline(service: TableServiceClient) -> _Send:
     send: _Send | None = getattr(getattr(service, "_client", None), "send_request", None)
     if send is None:
         raise RuntimeError(
-            "this azure-data-tables has no `TableServiceClient._client.send_request`, by which "
-            "transactions are sent; 12.7.0 has it (docs/decisions/0018)"
+            "this azure-data-tables has no `TableServiceClient._client.send_request`, which sends "
+            "transactions; 12.7.0 has it (docs/decisions/0018)"
         )
     return send
 
@@ -202,9 +202,8 @@ def _outcome(
         if failed.error_code in _CONFLICTS:
             return Conflict()
         raise _failure(f"{what}: refused", failed.status, failed.error_code)
-    if len(parts) != len(written) + deleted:
-        asked = len(written) + deleted
-        raise StorageUnavailable(f"{what}: an answer of {len(parts)} to {asked} rows")
+    if len(parts) != (sent := len(written) + deleted):
+        raise StorageUnavailable(f"{what}: {len(parts)} answers to {sent} rows")
     etags = {row.key: part.etag for row, part in zip(written, parts, strict=False) if part.etag}
     if len(etags) != len(written):
         raise StorageUnavailable(f"{what}: an answer without an etag")

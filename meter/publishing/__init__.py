@@ -1,1 +1,1 @@
-"""Gets every usage event to Event Hubs, or into the outbox, or into the log."""
+"""Delivers every usage event to Event Hubs, else to the outbox, else to the log."""

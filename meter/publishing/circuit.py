@@ -1,14 +1,14 @@
-"""Remembers that the hub does not take events, so that not every call waits to find out.
+"""A circuit breaker for the hub, so that calls do not wait for a hub that is known to fail.
 
 | state  | event                          | next state                                              |
 |--------|--------------------------------|---------------------------------------------------------|
 | closed | acknowledged                   | closed, failures = 0                                    |
 | closed | `FAILURES` failures in a row   | open until now + pause                                  |
-| open   | an event, before its time      | open: the event is not tried                            |
-| open   | an event, its time has come    | open: that one event probes, for `PROBE_SECONDS` at most |
-| open   | acknowledged, whoever asked    | closed                                                  |
+| open   | an event, during the pause     | open: the event is not sent                             |
+| open   | an event, after the pause      | open: this event is the probe, for `PROBE_SECONDS` at most |
+| open   | any event acknowledged         | closed                                                  |
 | open   | the probe failed               | open until now + twice the pause                        |
-| open   | an older event failed          | open: the same failure, seen again                      |
+| open   | an earlier event failed        | open: the same failure, seen again                      |
 """
 
 import logging
@@ -33,7 +33,7 @@ def backoff(failures: int, first: float, longest: float, dice: Dice) -> float:
 
 
 class Admission(Enum):
-    """What may be done with an event."""
+    """How an event is treated."""
 
     TRY = auto()
     PROBE = auto()
@@ -41,7 +41,7 @@ class Admission(Enum):
 
 
 class HubCircuit:
-    """The circuit of one instance's way to the hub. One event loop owns it."""
+    """The circuit between one instance and the hub. One event loop owns it."""
 
     def __init__(self, clock: Clock, dice: Dice) -> None:
         self._clock = clock
@@ -52,11 +52,11 @@ class HubCircuit:
 
     @property
     def is_open(self) -> bool:
-        """Whether the hub is known not to take events."""
+        """Whether the hub is known to fail."""
         return self._pauses > 0
 
     def admit(self) -> Admission:
-        """Whether the next event is sent, is the probe, or is not tried."""
+        """Whether the next event is sent, is the probe, or is skipped."""
         if not self.is_open:
             return Admission.TRY
         now = self._clock.monotonic()
@@ -66,13 +66,13 @@ class HubCircuit:
         return Admission.PROBE
 
     def acknowledged(self) -> None:
-        """The hub has taken an event."""
+        """The hub acknowledged an event."""
         if self.is_open:
-            log.warning("hub_is_back")
+            log.warning("hub_circuit_closed")
         self._failures = self._pauses = 0
 
     def failed(self, reason: str, *, is_probe: bool = False) -> None:
-        """The hub has not taken an event in time."""
+        """The hub did not acknowledge an event in time."""
         if self.is_open and not is_probe:
             return
         self._failures += 1
@@ -81,4 +81,4 @@ class HubCircuit:
         pause = backoff(self._pauses, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, self._dice)
         self._pauses += 1
         self._open_until = self._clock.monotonic() + pause
-        log.warning("hub_left seconds=%.1f reason=%s", pause, reason)
+        log.warning("hub_circuit_opened seconds=%.1f reason=%s", pause, reason)

@@ -69,8 +69,7 @@ class TableOutbox:
     async def backlog(self) -> Backlog:
         """What waits, counted up to `MAX_COUNTED`. Raises StorageUnavailable."""
         count, oldest = 0, None
-        rows = self._store.scan(OUTBOX_TABLE, **_EVERY_HOUR, columns=())
-        async for _, row in rows:
+        async for _, row in self._store.scan(OUTBOX_TABLE, **_EVERY_HOUR, columns=()):
             count += 1
             oldest = oldest or row.key
             if count == MAX_COUNTED:
@@ -143,7 +142,7 @@ async def _send_in_order(hub: Hub, rows: Sequence[_Kept]) -> Sequence[_Kept]:
         try:
             await hub.send(group[0].subject, [row.event for row in group])
         except PublishFailed as exc:
-            log.warning("outbox_waits reason=%s", exc)
+            log.warning("outbox_publish_failed reason=%s", exc)
             break
         sent += len(group)
     return rows[:sent]

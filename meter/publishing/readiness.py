@@ -1,77 +1,54 @@
-"""What `/readyz` says: whether calls can be answered and counted now, and what waits in the outbox.
+"""What `/readyz` reports: whether calls can be answered and counted, and the outbox's backlog.
 
-Reasons are categories; they name no issuer, host or backend, since anybody may ask.
+Reasons are categories; they name no issuer, host or backend, since the endpoint is public.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Backlog
 
 TIMEOUT_SECONDS = 5.0
 
-
-class Reachable(Protocol):
-    """A service that can be asked for anything at all."""
-
-    async def ping(self) -> None:
-        """Raises PublishFailed or StorageUnavailable."""
-        ...
-
-
-class Waiting(Protocol):
-    """The outbox."""
-
-    async def recent_backlog(self) -> Backlog:
-        """What waits. Raises StorageUnavailable."""
-        ...
-
-
-class Keys(Protocol):
-    """The issuers' key sets."""
-
-    async def load(self, issuer: str) -> bool:
-        """Whether the issuer's keys are there."""
-        ...
+type Ping = Callable[[], Awaitable[None]]
 
 
 async def readiness(
-    *, hub: Reachable, storage: Reachable, outbox: Waiting, keys: Keys, issuers: Iterable[str]
+    *,
+    ping_hub: Ping,
+    ping_storage: Ping,
+    load_keys: Callable[[str], Awaitable[bool]],
+    issuers: Iterable[str],
+    backlog: Callable[[], Awaitable[Backlog]],
 ) -> Mapping[str, object]:
-    """`status` is `ready`, or `unready` with `reasons`; `outbox` does not decide it."""
-    reasons = [reason async for reason in _reasons(hub, storage, keys, issuers)]
-    status = {"status": "unready", "reasons": reasons} if reasons else {"status": "ready"}
-    return {**status, "outbox": await _outbox(outbox)}
-
-
-async def _reasons(
-    hub: Reachable, storage: Reachable, keys: Keys, issuers: Iterable[str]
-) -> AsyncIterator[str]:
-    if not await _is_reachable(hub):
-        yield "the event hub cannot be reached"
-    if not await _is_reachable(storage):
-        yield "table storage cannot be reached"
-    loaded = [await keys.load(issuer) for issuer in issuers]
+    """`status` is `ready`, or `unready` with `reasons`; `outbox` does not affect it."""
+    reasons: list[str] = []
+    if not await _is_reachable(ping_hub):
+        reasons.append("the event hub cannot be reached")
+    if not await _is_reachable(ping_storage):
+        reasons.append("table storage cannot be reached")
+    loaded = [await load_keys(issuer) for issuer in issuers]
     if not all(loaded):
-        yield "an issuer's keys are not loaded"
+        reasons.append("an issuer's keys are not loaded")
+    status = {"status": "unready", "reasons": reasons} if reasons else {"status": "ready"}
+    return {**status, "outbox": await _outbox(backlog)}
 
 
-async def _is_reachable(service: Reachable) -> bool:
+async def _is_reachable(ping: Ping) -> bool:
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            await service.ping()
+            await ping()
     except (PublishFailed, StorageUnavailable, TimeoutError):
         return False
     return True
 
 
-async def _outbox(outbox: Waiting) -> Mapping[str, int] | None:
-    """None when it is not known."""
+async def _outbox(recent: Callable[[], Awaitable[Backlog]]) -> Mapping[str, int] | None:
+    """None if it is unknown."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
-            backlog = await outbox.recent_backlog()
+            backlog = await recent()
     except (StorageUnavailable, TimeoutError):
         return None
     return {"events": backlog.events, "oldest_seconds": round(backlog.oldest_seconds)}

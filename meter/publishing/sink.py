@@ -3,11 +3,11 @@
 | the hub                     | the outbox | the event is in        | the call waits for           |
 |-----------------------------|------------|------------------------|------------------------------|
 | acknowledges in time        |            | the hub                | the hub                      |
-| refuses, or is slow         | keeps it   | the outbox             | the hub, then the outbox     |
-| is known to refuse          | keeps it   | the outbox             | the outbox                   |
-| is known to refuse, a probe | keeps it   | the outbox and the hub | the outbox                   |
-| is known to refuse          | fails      | the hub, tried at last | the outbox, then the hub     |
-| any of these                | fails      | the log, in full       | both                         |
+| refuses, or is slow         | stores it  | the outbox             | the hub, then the outbox     |
+| circuit open                | stores it  | the outbox             | the outbox                   |
+| circuit open, a probe       | stores it  | the outbox and the hub | the outbox                   |
+| circuit open, acknowledges  | fails      | the hub                | the outbox, then the hub     |
+| does not acknowledge        | fails      | the log, in full       | both                         |
 """
 
 import asyncio
@@ -21,11 +21,11 @@ from meter.publishing.circuit import Admission, HubCircuit
 from meter.usage import UsageEvent, encode_event
 
 OUTBOX_PATIENCE = 5.0
-MAX_PENDING = 10_000  # more would fill the memory of an instance whose hub and storage are down
+MAX_PENDING = 10_000  # bounds memory while both the hub and storage are down
 MAX_UNAWAITED = 1_000
 MAX_KEPT_TOGETHER = 100
 MAX_WRITERS = 4
-# Of the time there is for closing: the hub's part and the outbox's part; the log gets the rest.
+# Shares of the closing time for the hub and for the outbox; the log gets the rest.
 HUB_SHARE, OUTBOX_SHARE = 0.25, 0.5
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ class _Unkept:
 class PublishingSink:
     """Publishes events. Never raises, and never drops an event without a line in the log.
 
-    Not more than `MAX_PENDING` events are pending; beyond, they go to the log at once. In the
-    background a call does not wait, until `MAX_UNAWAITED` events are pending.
+    At most `MAX_PENDING` events are pending; further ones go to the log at once. Background
+    publishing makes no call wait until `MAX_UNAWAITED` events are pending.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class PublishingSink:
             return
         task = self._start(self._publish(event))
         if self._waits or len(self._tasks) > MAX_UNAWAITED:
-            # Shielded: a caller that leaves must not take its usage event with it.
+            # Shielded: a caller that disconnects must not cancel its usage event.
             await asyncio.shield(task)
 
     def hurry(self, seconds: float) -> None:
-        """Have all that is pending, and all that still comes, safe or in the log in that time."""
+        """Have pending and later events safe or in the log within that time."""
         loop = asyncio.get_running_loop()
         self._hub_seconds = min(self._hub_seconds, HUB_SHARE * seconds)
         self._outbox_seconds = min(self._outbox_seconds, OUTBOX_SHARE * seconds)
@@ -89,7 +89,7 @@ class PublishingSink:
                 window.reschedule(min(window.when() or hurried, hurried))
 
     async def close(self, seconds: float) -> None:
-        """Return when all that was taken is safe or, after that time, in the log."""
+        """Return when every event is safe or, after that time, in the log."""
         self.hurry(seconds)
         loop = asyncio.get_running_loop()
         end = loop.time() + seconds
@@ -111,9 +111,9 @@ class PublishingSink:
         try:
             is_safe = await self._has_published(event)
         except asyncio.CancelledError:
-            pass  # the process ends: the log line is what stays of the event
+            pass  # the process ends: only the log line remains of the event
         except Exception:
-            # An event is never dropped for a fault that nobody foresaw.
+            # An unforeseen error must not drop the event.
             log.exception("publishing_failed_unexpectedly")
         if not is_safe:
             _log_in_full(event)
@@ -126,10 +126,10 @@ class PublishingSink:
                 refusal = await self._send(event.subject, encoded)
                 if refusal is None:
                     return True
-                log.warning("event_goes_to_outbox reason=%s", refusal)
+                log.warning("event_sent_to_outbox reason=%s", refusal)
                 return await self._keep(event)
             case Admission.PROBE:
-                # Beside the outbox: its call shall not wait for a hub that may still be down.
+                # Beside the outbox write: this call must not wait for a hub that may still be down.
                 probe = self._start(self._send(event.subject, encoded, is_probe=True))
             case Admission.SKIP:
                 pass
@@ -138,7 +138,7 @@ class PublishingSink:
         return await (probe or self._send(event.subject, encoded)) is None
 
     async def _send(self, subject: str, encoded: bytes, *, is_probe: bool = False) -> str | None:
-        """Why the hub did not take the event; None when it did."""
+        """Why the hub did not acknowledge the event; None if it did."""
         window = asyncio.timeout(self._hub_seconds)
         self._windows.add(window)
         try:
@@ -154,7 +154,7 @@ class PublishingSink:
         return None
 
     async def _keep(self, event: UsageEvent) -> bool:
-        """Whether the outbox has taken the event."""
+        """Whether the outbox has stored the event."""
         kept = asyncio.get_running_loop().create_future()
         self._unkept.append(_Unkept(event, kept))
         if self._writers < MAX_WRITERS:
@@ -164,12 +164,12 @@ class PublishingSink:
             async with asyncio.timeout(self._outbox_seconds):
                 await kept
         except Exception as exc:
-            log.warning("outbox_refuses reason=%s", str(exc) or "no answer in time")
+            log.warning("outbox_write_failed reason=%s", str(exc) or "no answer in time")
             return False
         return True
 
     async def _write_unkept(self) -> None:
-        """Write what waits, together, until nothing waits."""
+        """Write waiting events together until none is waiting."""
         try:
             while batch := self._take_unkept():
                 try:
@@ -180,7 +180,7 @@ class PublishingSink:
                         if not each.kept.done():
                             each.kept.set_exception(exc)
                 else:
-                    log.info("events_in_outbox count=%d", len(batch))
+                    log.info("outbox_stored count=%d", len(batch))
                     for each in batch:
                         if not each.kept.done():
                             each.kept.set_result(None)
@@ -194,9 +194,9 @@ class PublishingSink:
 
 
 def _log_in_full(event: UsageEvent) -> None:
-    """The last resort: the log is then the only place that knows of this call."""
+    """The last resort: the log is then the only record of this call."""
     try:
         text = encode_event(event).decode()
-    except Exception:  # what cannot be encoded can still be read by a person
+    except Exception:  # an event that cannot be encoded is still readable as text
         text = repr(event)
     log.critical("usage_event_unpublished event=%s", text)

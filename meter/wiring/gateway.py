@@ -8,7 +8,7 @@ from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.spool import FileSpool
 from meter.adapters.tokenizer import build_estimator
 from meter.adapters.upstream import AiohttpUpstream
-from meter.config.values import Durability, GatewaySettings, Settings
+from meter.config.values import GatewaySettings, Settings
 from meter.gateway.answer.relay import Drains, Relays
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
@@ -16,7 +16,7 @@ from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
 from meter.publishing.sink import PublishingSink
-from meter.wiring.metering import Publisher
+from meter.wiring.metering import Publisher, build_sink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,16 +35,8 @@ class Gateway:
 def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     """Build a front door. Must be called in the event loop that will own it."""
     gateway = settings.gateway
-    clock = SystemClock()
-    dice = system_dice()
-    sink = PublishingSink(
-        publisher.sender,
-        publisher.outbox,
-        clock=clock,
-        dice=dice,
-        acknowledge_timeout_seconds=gateway.publish_timeout_seconds,
-        waits_for_acknowledgement=gateway.durability is Durability.ACKNOWLEDGED,
-    )
+    clock, dice = SystemClock(), system_dice()
+    sink = build_sink(publisher, gateway)
     upstream = AiohttpUpstream(
         connect_timeout_seconds=gateway.connect_timeout_seconds,
         idle_timeout_seconds=gateway.idle_timeout_seconds,
@@ -63,12 +55,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         sink=sink,
         clock=clock,
         dice=dice,
-        relays=Relays(
-            times=gateway.times,
-            drains=Drains(gateway.drains),
-            estimator=build_estimator(),
-            max_frame_bytes=gateway.max_frame_bytes,
-        ),
+        relays=_relays(gateway),
         limits=gateway.calls,
         new_spool=FileSpool,
         source=gateway.source,
@@ -82,4 +69,13 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         settings=gateway,
         upstream=upstream,
         credentials=credentials,
+    )
+
+
+def _relays(settings: GatewaySettings) -> Relays:
+    return Relays(
+        times=settings.times,
+        drains=Drains(settings.drains),
+        estimator=build_estimator(),
+        max_frame_bytes=settings.max_frame_bytes,
     )

@@ -7,10 +7,11 @@ from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
-from meter.config.values import PublishSettings
+from meter.config.values import Durability, GatewaySettings, PublishSettings
 from meter.ledger.aggregator import Aggregator
 from meter.ports import RowStore, Tables
 from meter.publishing.outbox import TableOutbox
+from meter.publishing.sink import PublishingSink
 from meter.upkeep.retention import Retention
 from meter.upkeep.sweep import Sweep
 
@@ -39,6 +40,18 @@ def build_publisher(settings: PublishSettings) -> Publisher:
         patience_seconds=settings.timeout_seconds,
     )
     return Publisher(sender=sender, outbox=TableOutbox(store, clock), store=store)
+
+
+def build_sink(publisher: Publisher, settings: GatewaySettings) -> PublishingSink:
+    """Build the sink of the front door's usage events."""
+    return PublishingSink(
+        publisher.sender,
+        publisher.outbox,
+        clock=SystemClock(),
+        dice=system_dice(),
+        acknowledge_timeout_seconds=settings.publish_timeout_seconds,
+        waits_for_acknowledgement=settings.durability is Durability.ACKNOWLEDGED,
+    )
 
 
 def build_aggregator(store: RowStore, retention: timedelta) -> Aggregator:

@@ -163,9 +163,9 @@ async def test_an_answer_that_is_no_batch_is_an_outage(
 @pytest.mark.parametrize(
     ("given_answer", "why"),
     [
-        (batch(), "an answer of 0 to 2 rows"),
-        (batch(done()), "an answer of 1 to 2 rows"),
-        (batch(done(), done(), done()), "an answer of 3 to 2 rows"),
+        (batch(), "0 answers to 2 rows"),
+        (batch(done()), "1 answers to 2 rows"),
+        (batch(done(), done(), done()), "3 answers to 2 rows"),
         (batch(done(), done(None)), "an answer without an etag"),
         (http(202, answer(done(), done()), content_type=None), "ValueError"),
         (http(202, answer(done(), done()), content_type="text/plain"), "ValueError"),

@@ -291,7 +291,7 @@ async def test_a_run_that_is_killed_before_its_deletes_doubles_events_that_count
 
 
 async def test_two_runs_at_once_are_harmless(store: RowStore, outbox: TableOutbox) -> None:
-    """Each event is sent once or twice, none is left, and neither run fails."""
+    """Each event is sent once or twice, none remains, and neither run fails."""
     await outbox.keep([usage_event(n, subject=f"s{n % 7}") for n in range(120)])
     hub = FakeHub()
     await asyncio.gather(outbox.republish(hub), outbox.republish(hub))
@@ -317,7 +317,7 @@ async def test_a_row_that_is_no_event_does_not_stop_the_others(
     assert "outbox_row_unreadable partition=2026-11-23T07 row=0" in caplog.messages
 
 
-async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
+async def test_the_backlog_has_how_many_wait_and_how_old_the_oldest_is(
     store: RowStore,
 ) -> None:
     """The age comes from the ids, which hold the time at which the call began."""
@@ -335,7 +335,7 @@ async def test_the_backlog_tells_how_many_wait_and_how_old_the_oldest_is(
 
 
 async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: RowStore) -> None:
-    """`/readyz` may be asked for by anybody."""
+    """`/readyz` is public."""
     rows = [Row(key=f"{n:04}", columns={"Subject": "s", "Event": "{}"}) for n in range(1100)]
     for first in range(0, 1100, 100):
         await store.write(
@@ -345,8 +345,8 @@ async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: RowStore) -
     assert (await TableOutbox(store, FakeClock()).backlog()).events == 1000
 
 
-async def test_a_recent_backlog_is_told_again_without_asking(store: RowStore) -> None:
-    """For ten seconds, however many ask."""
+async def test_a_recent_backlog_is_reported_again_without_a_scan(store: RowStore) -> None:
+    """For ten seconds, however many requests there are."""
     clock = FakeClock()
     outbox = TableOutbox(store, clock)
     first = await outbox.recent_backlog()

@@ -1,4 +1,4 @@
-"""Reads what the Functions host hands to a trigger."""
+"""Parses what the Functions host passes to a trigger."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from meter.ledger.decode import Message
 def hub_messages(events: Sequence[func.EventHubEvent]) -> list[Message]:
     """The messages of one trigger batch.
 
-    The batch's metadata is read once: through the events it would be converted once for each.
+    The batch's metadata is read once: through the events it would be converted once per event.
     """
     partition = _hub_partition(events[0].metadata) if events else ""
     return [

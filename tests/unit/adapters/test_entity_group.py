@@ -32,7 +32,7 @@ def encoded(*insert: Row, update: list[Row] | None = None) -> bytes:
 
 
 def test_parts_are_read_in_the_order_of_the_rows() -> None:
-    """The service answers in the order it was asked; a delete has no etag."""
+    """The service answers in the order of the requests; a delete has no etag."""
     assert decode(CONTENT_TYPE, answer(done('W/"1"'), done('W/"2"'), done(None))) == [
         Part(204, 'W/"1"'),
         Part(204, 'W/"2"'),
@@ -41,7 +41,7 @@ def test_parts_are_read_in_the_order_of_the_rows() -> None:
 
 
 def test_an_inserted_row_may_be_echoed() -> None:
-    """201 with the row as JSON is what the service does unless it is asked not to."""
+    """201 with the row as JSON is the service's default."""
     head = f"HTTP/1.1 201 Created\r\nETag: {ETAG}\r\nContent-Type: application/json\r\n\r\n"
 
     assert decode(CONTENT_TYPE, answer(head + '{"RowKey": "--x"}', done('W/"2"'))) == [
@@ -212,13 +212,13 @@ def test_a_row_is_changed_only_as_it_was_read(etag: str | None) -> None:
 
 @pytest.mark.parametrize("value", [2**63, -(2**63) - 1, datetime(2026, 1, 1)])  # noqa: DTZ001
 def test_values_that_a_column_cannot_hold_are_refused(value: object) -> None:
-    """Numbers of more than 64 bits, and moments of nobody knows which zone."""
+    """Numbers of more than 64 bits, and moments without a zone."""
     with pytest.raises(ValueError, match=r"^Column: "):
         encoded(Row(key="a", columns={"Column": value}))
 
 
 def test_values_of_a_type_that_tables_have_not_are_a_bug() -> None:
-    """Not an outage, so that nobody retries it."""
+    """Not an outage, so it is not retried."""
     with pytest.raises(TypeError, match="Column: list cannot be stored"):
         encoded(Row(key="a", columns={"Column": []}))
 

@@ -58,7 +58,7 @@ async def test_a_token_that_still_holds_is_used_when_no_new_one_can_be_had() -> 
     assert await made.headers_for("a") == (("authorization", "Bearer token-1"),)
 
 
-async def test_without_any_token_the_backend_is_left() -> None:
+async def test_without_any_token_the_call_fails_over() -> None:
     """The next backend may use a key."""
     made = ConfiguredCredentials({"a": ManagedIdentity()}, Identity())
 

@@ -73,7 +73,7 @@ async def test_the_keys_are_those_the_discovery_document_names(path: str) -> Non
 
 @pytest.mark.parametrize("named", ["https://evil.example", "", None, 7, ["x"]])
 async def test_a_document_of_another_issuer_is_refused(named: object) -> None:
-    """Its keys are not asked for."""
+    """Its keys are not fetched."""
     async with running() as issuer:
         issuer.metadata = {"issuer": named}
 
@@ -84,7 +84,7 @@ async def test_a_document_of_another_issuer_is_refused(named: object) -> None:
 @pytest.mark.parametrize(
     "address", ["http://keys.example/", "file:///etc/passwd", "ftp://127.0.0.1/", None, "", 7]
 )
-async def test_keys_are_asked_for_over_https(address: object) -> None:
+async def test_keys_are_fetched_over_https(address: object) -> None:
     """Plain http is for loopback, and no other scheme is followed at all."""
     async with running() as issuer:
         issuer.metadata = {"jwks_uri": address}
@@ -92,7 +92,7 @@ async def test_keys_are_asked_for_over_https(address: object) -> None:
         assert await refusal(issuer) == "the address is not https"
 
 
-async def test_an_issuer_over_plain_http_is_not_asked() -> None:
+async def test_an_issuer_over_plain_http_is_not_queried() -> None:
     """Outside loopback."""
     with pytest.raises(KeysUnavailable, match="not https"):
         await DiscoveryKeySource().fetch("http://login.example/tenant")
@@ -149,7 +149,7 @@ async def test_a_key_set_without_a_list_of_keys_is_refused(keys: object) -> None
         assert await refusal(issuer) == "the key set has no list of keys"
 
 
-async def test_an_issuer_that_is_down_is_told() -> None:
+async def test_an_issuer_that_is_down_is_reported() -> None:
     """By the kind of fault, without its address."""
     async with running() as issuer:
         pass

@@ -111,7 +111,7 @@ async def test_an_error_status_is_an_answer() -> None:
 
 
 async def test_a_redirect_is_not_followed() -> None:
-    """The host asked comes from configuration alone."""
+    """The request's host comes from configuration alone."""
     server = Server(b"HTTP/1.1 307 Go\r\nlocation: /elsewhere\r\ncontent-length: 0\r\n\r\n")
 
     answer, _ = await exchange(server)
@@ -153,7 +153,7 @@ async def test_a_refused_connection_is_unreachable() -> None:
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:99999/", "http://:1/", "nonsense"])
 async def test_an_address_that_is_none_is_unreachable(url: str) -> None:
-    """It is left like any other backend that cannot be reached."""
+    """It fails over like any other backend that cannot be reached."""
     async with upstream() as made:
         with pytest.raises((UpstreamUnreachable, UpstreamBroken)):
             await send(made, url)
@@ -268,7 +268,7 @@ async def test_the_query_is_sent_as_it_came() -> None:
 
 
 async def test_a_stale_kept_alive_connection_costs_no_call() -> None:
-    """A connection that was closed while it was idle says nothing of the backend: asked once more."""
+    """A connection closed while idle is no fault of the backend: the request is sent again."""
     connections = 0
 
     async def answer_once_and_abort(
@@ -279,7 +279,7 @@ async def test_a_stale_kept_alive_connection_costs_no_call() -> None:
         await reader.readuntil(b"}")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
         await writer.drain()
-        # The second request comes over the kept connection and finds nobody.
+        # The second request uses the kept connection, whose other end is gone.
         await reader.readuntil(b"}")
         writer.transport.abort()
 
@@ -293,7 +293,7 @@ async def test_a_stale_kept_alive_connection_costs_no_call() -> None:
 
 
 async def test_a_fresh_connection_that_breaks_is_not_tried_again() -> None:
-    """The backend may have begun to work: whether to ask another is not decided here."""
+    """The backend may have begun to work: whether to fail over is not decided here."""
     server = Server()
     async with serving(server) as url, upstream() as made:
         with pytest.raises(UpstreamBroken):

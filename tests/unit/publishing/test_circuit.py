@@ -57,7 +57,7 @@ def test_an_acknowledged_probe_closes_it(clock: FakeClock) -> None:
 
 
 def test_each_failed_probe_doubles_the_pause_up_to_ten_seconds(clock: FakeClock) -> None:
-    """A long outage is asked about rarely, and its end is still noticed soon."""
+    """A long outage is probed rarely, and its end is still noticed soon."""
     circuit = opened(clock)
     pauses = []
     for _ in range(8):
@@ -79,7 +79,7 @@ def test_the_dice_shorten_a_pause_by_up_to_a_half(clock: FakeClock) -> None:
 
 
 def test_failures_of_older_events_do_not_prolong_the_pause(clock: FakeClock) -> None:
-    """Many were under way when it opened: they tell of the same failure."""
+    """Many were under way when it opened: theirs is the same failure."""
     circuit = opened(clock)
     for _ in range(100):
         circuit.failed("no answer in time")
@@ -89,7 +89,7 @@ def test_failures_of_older_events_do_not_prolong_the_pause(clock: FakeClock) -> 
 
 
 def test_an_acknowledgement_of_an_older_event_closes_it(clock: FakeClock) -> None:
-    """Whoever hears it: the hub takes events."""
+    """Any acknowledgement shows that the hub takes events."""
     circuit = opened(clock)
     circuit.acknowledged()
 
@@ -109,10 +109,13 @@ def test_a_probe_that_never_reports_makes_way_for_another(clock: FakeClock) -> N
 def test_opening_and_closing_are_one_log_line_each(
     clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With the reason and the pause, for whoever is on call."""
+    """With the reason and the pause, for the on-call engineer."""
     caplog.set_level(logging.INFO)
     circuit = opened(clock)
     circuit.acknowledged()
     circuit.acknowledged()
 
-    assert caplog.messages == ["hub_left seconds=0.5 reason=busy", "hub_is_back"]
+    assert caplog.messages == [
+        "hub_circuit_opened seconds=0.5 reason=busy",
+        "hub_circuit_closed",
+    ]

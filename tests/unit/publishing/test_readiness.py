@@ -1,4 +1,4 @@
-"""`/readyz`: what makes an instance unready, and what it only tells."""
+"""`/readyz`: what makes an instance unready, and what is only reported."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Keys:
         return issuer in self.loaded
 
 
-async def told(
+async def reported(
     *,
     hub: Service | None = None,
     storage: Service | None = None,
@@ -45,25 +45,25 @@ async def told(
     loaded: frozenset[str] = frozenset({"a", "b"}),
 ) -> dict[str, object]:
     found = await readiness(
-        hub=hub or Service(),
-        storage=storage or Service(),
-        outbox=outbox or Service(),
-        keys=Keys(loaded),
+        ping_hub=(hub or Service()).ping,
+        ping_storage=(storage or Service()).ping,
+        load_keys=Keys(loaded).load,
         issuers=["a", "b"],
+        backlog=(outbox or Service()).recent_backlog,
     )
     return dict(found)
 
 
 async def test_all_is_well() -> None:
     """Hub, storage and keys are there, and nothing waits."""
-    assert await told() == {"status": "ready", "outbox": {"events": 0, "oldest_seconds": 0}}
+    assert await reported() == {"status": "ready", "outbox": {"events": 0, "oldest_seconds": 0}}
 
 
-async def test_events_that_wait_are_told_and_make_nothing_unready() -> None:
-    """Calls are answered and counted all the same, only later."""
+async def test_events_that_wait_are_reported_and_make_nothing_unready() -> None:
+    """Calls are still answered, and counted later."""
     waiting = Service(backlog=Backlog(events=12, oldest_seconds=340.4))
 
-    assert await told(outbox=waiting) == {
+    assert await reported(outbox=waiting) == {
         "status": "ready",
         "outbox": {"events": 12, "oldest_seconds": 340},
     }
@@ -71,8 +71,8 @@ async def test_events_that_wait_are_told_and_make_nothing_unready() -> None:
 
 @pytest.mark.parametrize("failure", [PublishFailed("no"), TimeoutError()])
 async def test_a_hub_that_does_not_answer_is_named(failure: Exception) -> None:
-    """By category: anybody may ask."""
-    found = await told(hub=Service(failure))
+    """By category: the endpoint is public."""
+    found = await reported(hub=Service(failure))
 
     assert (found["status"], found["reasons"]) == ("unready", ["the event hub cannot be reached"])
 
@@ -81,7 +81,7 @@ async def test_storage_that_does_not_answer_is_named_and_hides_what_waits() -> N
     """Null where a number would be a guess."""
     down = Service(StorageUnavailable("no"))
 
-    assert await told(storage=down, outbox=down) == {
+    assert await reported(storage=down, outbox=down) == {
         "status": "unready",
         "reasons": ["table storage cannot be reached"],
         "outbox": None,
@@ -90,6 +90,6 @@ async def test_storage_that_does_not_answer_is_named_and_hides_what_waits() -> N
 
 async def test_one_issuer_without_keys_is_enough() -> None:
     """Its callers would get 503."""
-    found = await told(loaded=frozenset({"a"}))
+    found = await reported(loaded=frozenset({"a"}))
 
     assert (found["status"], found["reasons"]) == ("unready", ["an issuer's keys are not loaded"])

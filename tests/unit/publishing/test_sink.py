@@ -1,4 +1,4 @@
-"""The sink: each event ends in the hub, in the outbox or in the log, whatever fails and whoever leaves."""
+"""The sink: each event ends in the hub, in the outbox or in the log, whatever fails."""
 
 import asyncio
 import json
@@ -126,7 +126,7 @@ async def test_a_hub_that_is_back_gets_all_events_again(hub: FakeHub, outbox: Fa
     assert outbox.kept == [usage_event(number) for number in range(4)]
 
 
-async def test_the_last_resort_before_the_log_is_a_hub_that_was_left(
+async def test_the_last_resort_before_the_log_is_the_hub_of_an_open_circuit(
     hub: FakeHub, outbox: FakeOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The hub comes back and storage goes, before a probe has noticed."""
@@ -157,7 +157,7 @@ async def test_a_probe_is_enough_where_the_outbox_fails(
     assert logged(caplog) == []
 
 
-async def test_an_event_that_nobody_takes_is_logged_in_full_and_once(
+async def test_an_event_that_neither_takes_is_logged_in_full_and_once(
     hub: FakeHub, outbox: FakeOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log is then the only place that knows of the call; publishing still does not raise."""
@@ -197,7 +197,7 @@ async def test_events_that_fail_together_are_kept_together(
 async def test_a_caller_who_leaves_does_not_take_the_event_along(
     hub: FakeHub, outbox: FakeOutbox
 ) -> None:
-    """Publishing goes on though nobody waits for it."""
+    """Publishing continues although no call waits for it."""
     hub.takes_seconds = 0.5
     sink = sink_on(hub, outbox)
     publishing = asyncio.create_task(sink.publish(usage_event(1)))
@@ -339,7 +339,7 @@ def test_a_loop_that_ends_without_closing_logs_what_is_pending(
 
 
 class Unforeseen:
-    """A hub and an outbox that fail in ways that nobody foresaw."""
+    """A hub and an outbox that fail in unforeseen ways."""
 
     async def send(self, subject: str, events: Sequence[bytes]) -> None:
         raise RuntimeError("hub")
@@ -348,7 +348,7 @@ class Unforeseen:
         raise ValueError("outbox")
 
 
-async def test_faults_that_nobody_foresaw_leave_the_event_in_the_log(
+async def test_unforeseen_faults_leave_the_event_in_the_log(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Publishing never raises and never drops an event silently."""

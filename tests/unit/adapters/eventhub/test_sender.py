@@ -190,7 +190,7 @@ async def test_what_is_tried_again_stays_before_what_came_later(
     assert order == list(range(10))
 
 
-async def test_an_event_nobody_waits_for_any_more_is_not_sent(
+async def test_an_event_that_no_call_waits_for_is_not_sent(
     producer: FakeProducer, sender: EventHubSender
 ) -> None:
     """Its call has put it into the outbox meanwhile."""
