@@ -218,7 +218,7 @@ class EventHubSender:
             if each.acknowledged.done():
                 continue
             if refusal.is_final or next_try >= each.until:
-                text = f"the hub did not take the events: {refusal.reason}"
+                text = f"the hub did not acknowledge the events: {refusal.reason}"
                 each.acknowledged.set_exception(PublishFailed(text))
             else:
                 again.append(each)
