@@ -6,13 +6,13 @@ product share this module and nothing else. Its wire form is CloudEvents 1.0 JSO
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import add, attrgetter
 from uuid import UUID
 
 EVENT_TYPE = "aoai.meter.usage.v1"
-SINGLE_CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
 MAX_EVENT_BYTES = 32_768
@@ -47,10 +47,12 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Token counts of one call, or a sum of calls.
+    """Token counts of one call or of a sum of calls; those of an adjustment may be negative.
 
     Cached tokens are part of the prompt and reasoning tokens part of the completion: both are
     shares, never to be added to the total. `seconds` is audio length, rounded up.
+
+    The fields are the only list of the counts: events, markers and stored columns derive from it.
     """
 
     prompt_tokens: int = 0
@@ -62,8 +64,23 @@ class TokenUsage:
     image_tokens: int = 0
     seconds: int = 0
 
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        return TokenUsage(
+            **dict(zip(COUNT_NAMES, map(add, _counts(self), _counts(other)), strict=True))
+        )
 
+    def as_document(self) -> dict[str, int]:
+        """All counts by name, zeros included; `TokenUsage(**document)` reads them back."""
+        return dict(zip(COUNT_NAMES, _counts(self), strict=True))
+
+
+COUNT_NAMES = tuple(each.name for each in fields(TokenUsage))
+# Mandatory in an event's `usage`. A reader takes any other count as 0 where it is absent.
+MANDATORY_COUNTS = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"}
+)
 NO_USAGE = TokenUsage()
+_counts = attrgetter(*COUNT_NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,25 +104,31 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent:
-    """One call that reached a backend. `time` is the call's end and decides the window it counts in."""
+class CountedCall:
+    """What is counted of a call. `time` is the call's end and decides the window it counts in."""
+
+    time: datetime
+    deployment: str
+    model: str | None
+    tier: Tier
+    outcome: Outcome
+    usage: TokenUsage
+    usage_source: UsageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent(CountedCall):
+    """One call that reached a backend."""
 
     id: UUID
     source: str
-    time: datetime
     principal: Principal
     operation: str
-    deployment: str
-    model: str | None
     api_version: str | None
     backend: str | None
-    tier: Tier
     spilled_from: str | None = None
-    outcome: Outcome
     status: int
     streaming: bool
-    usage: TokenUsage
-    usage_source: UsageSource
     usage_raw: Mapping[str, object] | None = field(default=None, hash=False)
     attempts: tuple[Attempt, ...] = ()
     started_at: datetime
@@ -182,7 +205,7 @@ def _encode(event: UsageEvent) -> bytes:
 
 
 def _data(event: UsageEvent) -> dict[str, object]:
-    principal, usage = event.principal, event.usage
+    principal = event.principal
     return {
         "principal": {
             "issuer": principal.issuer,
@@ -200,16 +223,7 @@ def _data(event: UsageEvent) -> dict[str, object]:
         "outcome": event.outcome,
         "status": event.status,
         "streaming": event.streaming,
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": usage.audio_tokens,
-            "image_tokens": usage.image_tokens,
-            "seconds": usage.seconds,
-        },
+        "usage": event.usage.as_document(),
         "usage_source": event.usage_source,
         "usage_raw": event.usage_raw,
         "attempts": [

@@ -14,17 +14,10 @@ from meter.ledger.aggregator import BatchReport
 from meter.ledger.decode import Message
 from meter.terminal import printable
 from meter.upkeep.adjust import find_call, make_adjustment, moment_of
-from meter.usage import TokenUsage, format_time, new_event_id
+from meter.usage import COUNT_NAMES, TokenUsage, format_time, new_event_id
 
-_COUNTS = (
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "audio_tokens",
-    "image_tokens",
-    "seconds",
-)
+# The total changes by its two parts.
+_COUNTS = tuple(name for name in COUNT_NAMES if name != "total_tokens")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
-from meter.ledger.commit import Committer, Counted
+from meter.ledger.commit import Committed, Committer
 from meter.ledger.deadletters import bury
 from meter.ledger.decode import Decoded, Message, decode
 from meter.ledger.subjects import SubjectWriter
@@ -71,13 +71,13 @@ class Aggregator:
             repeated_calls=sum(part.repeated_calls for part in counted),
         )
 
-    async def _commit(self, events: Sequence[Countable]) -> list[Counted]:
+    async def _commit(self, events: Sequence[Countable]) -> list[Committed]:
         groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
             groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
-        async def commit(subject: str, month: Window, group: list[Countable]) -> Counted:
+        async def commit(subject: str, month: Window, group: list[Countable]) -> Committed:
             async with limit:
                 return await self.committer.commit(subject, month, group)
 

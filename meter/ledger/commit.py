@@ -32,7 +32,7 @@ RANGE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Counted:
+class Committed:
     """What became of some events: the sums they belong to as they are now, and how many were new."""
 
     sums: tuple[SumRow, ...]
@@ -47,7 +47,7 @@ class Committer:
         self._store = store
         self._sums = OptimisticRows(store=store)
 
-    async def commit(self, subject: str, month: Window, events: Sequence[Countable]) -> Counted:
+    async def commit(self, subject: str, month: Window, events: Sequence[Countable]) -> Committed:
         """Count one subject's calls of one month. Raises StorageUnavailable."""
         sums: dict[SumKey, SumRow] = {}
         unique = list({event.id: event for event in reversed(events)}.values())[::-1]
@@ -56,7 +56,7 @@ class Committer:
             rows, added = await self._commit_chunk(subject, ledger_table(month), chunk)
             sums.update((row.key, row) for row in rows)
             new_calls += added
-        return Counted(
+        return Committed(
             sums=tuple(sums.values()), new_calls=new_calls, repeated_calls=len(events) - new_calls
         )
 

@@ -13,7 +13,9 @@ from uuid import UUID
 
 from meter.adjustment import ADJUSTMENT_TYPE, MAX_REASON_CHARS, Adjustment, Countable
 from meter.usage import (
+    COUNT_NAMES,
     EVENT_TYPE,
+    MANDATORY_COUNTS,
     MAX_SUBJECT_CHARS,
     Attempt,
     Outcome,
@@ -172,15 +174,9 @@ def _read_usage_event(fields: "_Fields") -> UsageEvent:
 
 
 def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
+    present = MANDATORY_COUNTS | usage.members.keys()
     return TokenUsage(
-        prompt_tokens=usage.count("prompt_tokens", least=least),
-        completion_tokens=usage.count("completion_tokens", least=least),
-        total_tokens=usage.count("total_tokens", least=least),
-        cached_tokens=usage.count("cached_tokens", least=least),
-        reasoning_tokens=usage.count("reasoning_tokens", least=least),
-        audio_tokens=usage.count("audio_tokens", least=least),
-        image_tokens=usage.count("image_tokens", least=least),
-        seconds=usage.count("seconds", least=least),
+        **{name: usage.count(name, least=least) for name in COUNT_NAMES if name in present}
     )
 
 

@@ -11,19 +11,19 @@
 | CachedTokens, ReasoningTokens, AudioTokens, ImageTokens | Int64 | shares of the above               |
 | Seconds                                 | Int64    | audio seconds                                 |
 | FirstCallAt, LastCallAt                 | DateTime | ends of the first and the last call           |
-| Adjustments                             | Int64    | corrections; absent where there were none     |
+| Adjustments                             | Int64    | adjustments; absent where there were none     |
 | AdjustedPromptTokens, ... AdjustedSeconds | Int64  | their signed counts, one for each count above |
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ports import Row
-from meter.usage import NO_USAGE, TokenUsage
+from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
 from meter.window import Window
 
 
@@ -31,7 +31,7 @@ def _column(field_name: str) -> str:
     return "".join(part.capitalize() for part in field_name.split("_"))
 
 
-_TOKEN_COLUMNS = {field.name: _column(field.name) for field in fields(TokenUsage)}
+_TOKEN_COLUMNS = {name: _column(name) for name in COUNT_NAMES}
 _ADJUSTED_COLUMNS = {name: f"Adjusted{column}" for name, column in _TOKEN_COLUMNS.items()}
 ADJUSTMENT_COLUMNS = frozenset({"Adjustments", *_ADJUSTED_COLUMNS.values()})
 

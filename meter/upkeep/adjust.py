@@ -1,14 +1,13 @@
 """Makes an adjustment of a call that is counted: finds the call, and refuses what cannot be meant."""
 
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from meter.adjustment import MAX_REASON_CHARS, Adjustment, Correction
+from meter.adjustment import MAX_REASON_CHARS, Adjustment, CountedAdjustment
 from meter.ledger.keys import call_row_key, escape, ledger_table
-from meter.ledger.markers import CountedCall, read_marker
+from meter.ledger.markers import read_marker
 from meter.ports import RowStore
-from meter.usage import TokenUsage, is_writable
+from meter.usage import NO_USAGE, CountedCall, TokenUsage, is_writable
 from meter.window import Period, window_of
 
 LONGEST_CALL = timedelta(days=1)  # a call that begins in one month may end in the next
@@ -27,7 +26,7 @@ async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCal
         found = await store.read(ledger_table(month), escape(subject), [key])
         if key in found:
             marker = read_marker(found[key])
-            return None if isinstance(marker, Correction) else marker
+            return None if isinstance(marker, CountedAdjustment) else marker
     return None
 
 
@@ -52,13 +51,13 @@ def make_adjustment(
     reason = reason.strip()
     if not 0 < len(reason) <= MAX_REASON_CHARS or not is_writable(reason):
         raise ValueError(f"the reason must be a text of 1 to {MAX_REASON_CHARS} characters")
-    if usage == TokenUsage():
+    if usage == NO_USAGE:
         raise ValueError("at least one count must be other than 0")
-    for each in fields(TokenUsage):
-        counted, change = getattr(call.usage, each.name), getattr(usage, each.name)
-        if counted + change < 0:
+    counted = call.usage.as_document()
+    for name, change in usage.as_document().items():
+        if counted[name] + change < 0:
             raise ValueError(
-                f"{each.name} of the call is {counted}: {change} would make it less than nothing"
+                f"{name} of the call is {counted[name]}: {change} would make it less than nothing"
             )
     return Adjustment(
         id=adjustment_id,

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from meter.adjustment import Correction
+from meter.adjustment import CountedAdjustment
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import (
     CALL_PREFIX,
@@ -62,7 +62,7 @@ class Share:
         call = read_marker(row)
         if window_of(call.time, Period.MONTH) != self.month:
             raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
-        self.calls += not isinstance(call, Correction)
+        self.calls += not isinstance(call, CountedAdjustment)
         for key, sums in fold([call]).items():
             known = self.counted.get(key)
             self.counted[key] = sums if known is None else known + sums

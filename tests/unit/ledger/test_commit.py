@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.ledger.commit import Committer, Counted
+from meter.ledger.commit import Committed, Committer
 from meter.usage import NO_USAGE, TokenUsage, UsageEvent, new_event_id
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
@@ -32,7 +32,7 @@ def events(*numbers: int) -> list[UsageEvent]:
     return [usage_event(number) for number in numbers]
 
 
-async def commit(committer: Committer, batch: Sequence[UsageEvent]) -> Counted:
+async def commit(committer: Committer, batch: Sequence[UsageEvent]) -> Committed:
     return await committer.commit("alice", MONTH, batch)
 
 

@@ -128,6 +128,34 @@ def test_every_member_of_data_that_has_always_a_value_is_needed(name: str) -> No
     assert reasons(found) == ([] if name in OPTIONAL else [Reason.INVALID_FIELD])
 
 
+MANDATORY_COUNTS = {
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+}
+
+
+@pytest.mark.parametrize("name", sorted(document()["data"]["usage"]))
+def test_a_count_that_is_absent_is_0_unless_it_is_mandatory(name: str) -> None:
+    """Counts that are added to the contract later are absent from older events."""
+    usage = {key: value for key, value in document()["data"]["usage"].items() if key != name}
+    found = decoded(json_message(document_with_data(usage=usage)))
+
+    assert reasons(found) == ([Reason.INVALID_FIELD] if name in MANDATORY_COUNTS else [])
+    assert [getattr(event.usage, name) for event in found.events] == [0] * len(found.events)
+
+
+@pytest.mark.parametrize("name", ["total_tokens", "audio_tokens"])
+def test_a_count_that_is_present_must_be_a_count(name: str) -> None:
+    """A count that may be absent may still not be null."""
+    usage = {**document()["data"]["usage"], name: None}
+    found = decoded(json_message(document_with_data(usage=usage)))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
+
+
 @pytest.mark.parametrize("value", [True, 1.0, 1.5, -1, 10**12 + 1, 10**400, "1", None, [], {}])
 def test_a_count_is_a_whole_number_in_bounds(value: object) -> None:
     """No bool, no fraction, nothing negative, absurd or quoted is ever added up."""
