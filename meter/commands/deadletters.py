@@ -12,7 +12,7 @@ from pathlib import Path
 
 from meter import bootstrap
 from meter.ledger.decode import Reason
-from meter.ledger.keys import FIRST_KEY, LAST_KEY
+from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
 from meter.ports import RowStore
 from meter.terminal import aligned, cut, printable
 from meter.upkeep.replay import (
@@ -22,7 +22,6 @@ from meter.upkeep.replay import (
     StoredLetter,
     find_letter,
     has_reason,
-    letter_place,
     read_letters,
 )
 from meter.usage import format_time
@@ -147,7 +146,7 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
 
 def _key(text: str) -> str:
     try:
-        letter_place(text)
+        parse_letter_key(text)
     except ValueError as exc:
         raise argparse.ArgumentTypeError(str(exc)) from None
     return text

@@ -16,7 +16,7 @@ the batch fails and comes again: the markers decide then.
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from meter.adjustment import Countable
@@ -24,7 +24,7 @@ from meter.ledger.fold import fold, sum_keys_of
 from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table
 from meter.ledger.markers import marker_rows
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
-from meter.ledger.rows import SumRow, read_revision, read_sums
+from meter.ledger.rows import SumRow, sum_row
 from meter.ports import Row, RowStore
 from meter.window import Window
 
@@ -52,7 +52,7 @@ class Committer:
         sums: dict[SumKey, SumRow] = {}
         unique = list({event.id: event for event in reversed(events)}.values())[::-1]
         new_calls = 0
-        for chunk in _chunks(unique):
+        for chunk in _chunks(subject, unique):
             rows, added = await self._commit_chunk(subject, ledger_table(month), chunk)
             sums.update((row.key, row) for row in rows)
             new_calls += added
@@ -64,7 +64,8 @@ class Committer:
         self, subject: str, table: str, chunk: Sequence[Countable]
     ) -> tuple[list[SumRow], int]:
         partition = escape(subject)
-        keys = {key.row_key(): key for event in chunk for key in sum_keys_of(event)}
+        unique = dict.fromkeys(key for event in chunk for key in sum_keys_of(subject, event))
+        keys = {key.place.row_key: key for key in unique}
         pending = list(chunk)
 
         def build(stored: Mapping[str, Row]) -> list[Row]:
@@ -79,7 +80,12 @@ class Committer:
         stored = await self._sums.change(
             table, partition, list(keys), build, after_conflict=leave_out_repeats
         )
-        return _sum_rows(subject, keys, stored), len(pending)
+        sums = [
+            sum_row(key, stored[row_key].columns)
+            for row_key, key in keys.items()
+            if row_key in stored
+        ]
+        return sums, len(pending)
 
     async def _uncounted(
         self, table: str, partition: str, events: Sequence[Countable]
@@ -95,15 +101,15 @@ class Committer:
         return [event for event in events if call_row_key(event.id) not in counted]
 
 
-def _chunks(events: Sequence[Countable]) -> Iterator[list[Countable]]:
+def _chunks(subject: str, events: Sequence[Countable]) -> Iterator[list[Countable]]:
     """Split so that markers and sums of a chunk fit into one transaction."""
     chunk: list[Countable] = []
     keys: set[SumKey] = set()
     for event in events:
-        wider = keys.union(sum_keys_of(event))
+        wider = keys.union(sum_keys_of(subject, event))
         if chunk and len(chunk) + 1 + len(wider) > MAX_TRANSACTION_ROWS:
             yield chunk
-            chunk, wider = [], set(sum_keys_of(event))
+            chunk, wider = [], set(sum_keys_of(subject, event))
         chunk.append(event)
         keys = wider
     if chunk:
@@ -127,28 +133,10 @@ def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
 
 def _added_up(subject: str, stored: Mapping[str, Row], pending: Sequence[Countable]) -> list[Row]:
     rows = []
-    for key, added in fold(pending).items():
-        before = stored.get(key.row_key())
-        columns = {} if before is None else before.columns
-        row = SumRow(
-            subject=subject,
-            key=key,
-            sums=read_sums(columns) + added,
-            revision=read_revision(columns) + 1,
-        )
-        etag = None if before is None else before.etag
-        rows.append(Row(key=key.row_key(), columns=row.columns(), etag=etag))
+    for key, added in fold(subject, pending).items():
+        row_key = key.place.row_key
+        before = stored.get(row_key, Row(key=row_key, columns={}))
+        known = sum_row(key, before.columns)
+        row = SumRow(key=key, sums=known.sums + added, revision=known.revision + 1)
+        rows.append(replace(before, columns=row.columns()))
     return rows
-
-
-def _sum_rows(subject: str, keys: Mapping[str, SumKey], rows: Mapping[str, Row]) -> list[SumRow]:
-    return [
-        SumRow(
-            subject=subject,
-            key=key,
-            sums=read_sums(rows[row_key].columns),
-            revision=read_revision(rows[row_key].columns),
-        )
-        for row_key, key in keys.items()
-        if row_key in rows
-    ]

@@ -9,9 +9,10 @@ cannot hold goes on in rows whose key has `|1`, `|2`, ... at the end.
 
 import gzip
 from collections.abc import Iterable
+from itertools import batched
 
 from meter.ledger.decode import DeadLetter
-from meter.ledger.keys import escape
+from meter.ledger.keys import LetterKey, escape
 from meter.ports import Row, RowStore
 from meter.window import Period, window_of
 
@@ -27,15 +28,15 @@ async def bury(store: RowStore, letters: Iterable[DeadLetter]) -> None:
     for letter in letters:
         enqueued_at = letter.message.enqueued_at
         day = window_of(enqueued_at, Period.DAY).name if enqueued_at else UNDATED
-        for row in _rows(letter):
+        for row in _rows(day, letter):
             # A conflict says that it is here already.
             await store.write(DEAD_LETTERS_TABLE, day, insert=[row], update=[])
 
 
-def _rows(letter: DeadLetter) -> list[Row]:
+def _rows(day: str, letter: DeadLetter) -> list[Row]:
     message = letter.message
-    place = f"{message.sequence_number:020d}|{letter.index:06d}"
-    key = f"{escape(message.hub_partition)}|{place}"
+    hub_partition = escape(message.hub_partition)
+    key = LetterKey(day, hub_partition, message.sequence_number, letter.index)
     first, *more = _body_columns(letter.body)
     columns: dict[str, object] = {
         "Reason": letter.reason.value,
@@ -46,8 +47,8 @@ def _rows(letter: DeadLetter) -> list[Row]:
     }
     if message.enqueued_at is not None:
         columns["EnqueuedAt"] = message.enqueued_at
-    rows = [Row(key=key, columns=columns)]
-    return rows + [Row(key=f"{key}|{n}", columns=part) for n, part in enumerate(more, 1)]
+    rows = [Row(key=key.row_key, columns=columns)]
+    return rows + [Row(key=key.part_row_key(n), columns=part) for n, part in enumerate(more, 1)]
 
 
 def _body_columns(body: bytes) -> list[dict[str, object]]:
@@ -64,7 +65,7 @@ def _body_columns(body: bytes) -> list[dict[str, object]]:
         for start in range(0, len(packed), MAX_BINARY_BYTES)
     ]
     rows: list[dict[str, object]] = [
-        {f"BodyGzip{index}": part for index, part in enumerate(parts) if index // MAX_BINARIES == n}
-        for n in range(-(-len(parts) // MAX_BINARIES))
+        {f"BodyGzip{index}": part for index, part in some}
+        for some in batched(enumerate(parts), MAX_BINARIES, strict=False)
     ]
     return [{"Body": body[:1000].decode(errors="replace"), **rows[0]}, *rows[1:]]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meter.adjustment import Counted, CountedAdjustment
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from meter.window import windows_of
 
@@ -59,18 +59,23 @@ def sums_of(call: Counted) -> Sums:
     )
 
 
-def sum_keys_of(call: Counted) -> tuple[SumKey, SumKey, SumKey]:
+def sum_keys_of(subject: str, call: Counted) -> tuple[SumKey, SumKey, SumKey]:
     """The three sums it counts in: its hour, its day, its month."""
     hour, day, month = windows_of(call.time)
-    names = call.deployment, call.model or UNKNOWN_MODEL, str(call.tier)
-    return SumKey(hour, *names), SumKey(day, *names), SumKey(month, *names)
+    dimensions = Dimensions(
+        subject=subject,
+        deployment=call.deployment,
+        model=call.model or UNKNOWN_MODEL,
+        tier=str(call.tier),
+    )
+    return SumKey(hour, dimensions), SumKey(day, dimensions), SumKey(month, dimensions)
 
 
-def fold(calls: Iterable[Counted]) -> dict[SumKey, Sums]:
+def fold(subject: str, calls: Iterable[Counted]) -> dict[SumKey, Sums]:
     """The sums of some calls of one subject. Each counts once for each time it is given."""
     hours: dict[SumKey, tuple[tuple[SumKey, SumKey, SumKey], Sums]] = {}
     for call in calls:
-        keys, counted = sum_keys_of(call), sums_of(call)
+        keys, counted = sum_keys_of(subject, call), sums_of(call)
         known = hours.get(keys[0])
         hours[keys[0]] = keys, counted if known is None else known[1] + counted
     sums: dict[SumKey, Sums] = {}

@@ -32,7 +32,7 @@ class ViewWriter:
         """Copy the sums to their views; how many rows that changed. Raises StorageUnavailable."""
         by_window: defaultdict[Window, dict[str, SumRow]] = defaultdict(dict)
         for row in rows:
-            by_window[row.key.window][row.key.view_row_key(row.subject)] = row
+            by_window[row.key.window][row.key.place.view_row_key] = row
         changed = 0
         for window, shown in by_window.items():
             keys = list(shown)

@@ -20,9 +20,9 @@ from meter.ledger.keys import (
     CALL_PREFIX,
     FIRST_KEY,
     LAST_KEY,
-    SUM_PREFIX,
     SumKey,
     ledger_table,
+    parse_sum_key,
     unescape,
 )
 from meter.ledger.markers import read_marker
@@ -34,7 +34,6 @@ from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_o
 from meter.window import Period, Window, parse_window, window_of
 
 MAX_LOOKS = 5
-SUM_KEY_PARTS = 5  # prefix, window, deployment, model, tier
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,15 +62,13 @@ class Share:
         if window_of(call.time, Period.MONTH) != self.month:
             raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
         self.calls += not isinstance(call, CountedAdjustment)
-        for key, sums in fold([call]).items():
+        for key, sums in fold(readable(self.partition), [call]).items():
             known = self.counted.get(key)
             self.counted[key] = sums if known is None else known + sums
 
     def _add_sum(self, row: Row) -> None:
-        parts = row.key.split("|")
-        if not row.key.startswith(SUM_PREFIX) or len(parts) != SUM_KEY_PARTS:
-            raise ValueError(f"{row.key} is neither a marker nor a sum")
-        if not parse_window(parts[1]).name.startswith(self.month.name):
+        place = parse_sum_key(self.partition, row.key)
+        if not parse_window(place.window).name.startswith(self.month.name):
             raise ValueError(f"{row.key} is of another month")
         self.sums[row.key] = row
 
@@ -144,14 +141,17 @@ class Audit:
         if subject is None:
             return []
         right = {
-            key.row_key(): SumRow(subject=subject, key=key, sums=sums, revision=1)
+            key.place.row_key: {
+                **SumRow(key=key, sums=sums, revision=1).columns(),
+                "Subject": subject,
+            }
             for key, sums in share.counted.items()
         }
         by_window: defaultdict[str, list[str]] = defaultdict(list)
         for key in wrong:
             # What moved while its markers were read is looked at again first.
             if _etag(before.get(key)) == _etag(share.sums.get(key)):
-                by_window[key.split("|")[1]].append(key)
+                by_window[parse_sum_key(share.partition, key).window].append(key)
         repaired = []
         for keys in by_window.values():
             for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
@@ -160,7 +160,9 @@ class Audit:
                     repaired += part
         return repaired
 
-    async def _write(self, share: Share, right: Mapping[str, SumRow], keys: list[str]) -> bool:
+    async def _write(
+        self, share: Share, right: Mapping[str, Mapping[str, object]], keys: list[str]
+    ) -> bool:
         insert, update, delete = [], [], []
         for key in keys:
             stored = share.sums.get(key)
@@ -168,7 +170,7 @@ class Audit:
                 assert stored is not None, "a wrong sum is stored or counted"
                 delete.append(stored)
                 continue
-            columns = dict(right[key].columns())
+            columns = dict(right[key])
             if stored is None:
                 insert.append(Row(key=key, columns=columns))
                 continue
@@ -195,15 +197,15 @@ def _wrong_sums(share: Share, before: Mapping[str, Row]) -> dict[str, tuple[Wron
     The markers were read after the sums were as in `before`, and before they were as they are.
     """
     right = {
-        key.row_key(): {**key_columns(key), **sums_columns(sums)}
+        key.place.row_key: key_columns(key) | sums_columns(sums)
         for key, sums in share.counted.items()
     }
-    subject = unescape(share.partition)
+    is_hash = unescape(share.partition) is None
     wrong = {}
     for key in sorted(right.keys() | share.sums.keys()):
         columns = right.get(key, sums_columns(Sums()))
-        if key in right and subject is not None:
-            columns = {"Subject": subject, **columns}
+        if is_hash:
+            columns.pop("Subject", None)
         found = _wrong_columns(columns, before.get(key), share.sums.get(key))
         if found:
             wrong[key] = found
@@ -240,7 +242,12 @@ def _differences(
     share: Share, wrong: Mapping[str, tuple[WrongColumn, ...]], *, is_repaired: bool
 ) -> list[Difference]:
     return [
-        difference_of(Kind.WRONG_SUM, share.partition, key, columns, is_repaired=is_repaired)
+        difference_of(
+            Kind.WRONG_SUM,
+            parse_sum_key(share.partition, key),
+            columns,
+            is_repaired=is_repaired,
+        )
         for key, columns in wrong.items()
     ]
 

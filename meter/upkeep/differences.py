@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meter.ledger.keys import SUM_PREFIX, unescape
+from meter.ledger.keys import SumPlace, unescape
 
 
 class Kind(StrEnum):
@@ -51,19 +51,17 @@ class Difference:
 
 def difference_of(
     kind: Kind,
-    partition: str,
-    sum_row_key: str,
+    place: SumPlace,
     columns: tuple[WrongColumn, ...] = (),
     *,
     is_repaired: bool,
 ) -> Difference:
     """A difference in the row of a sum, or in the view row that shows it."""
-    window, *names = sum_row_key.removeprefix(SUM_PREFIX).split("|")
     return Difference(
         kind=kind,
-        subject=readable(partition),
-        window=window,
-        names=tuple(map(readable, names)),
+        subject=readable(place.partition),
+        window=place.window,
+        names=tuple(map(readable, place.names)),
         columns=columns,
         is_repaired=is_repaired,
     )

@@ -8,12 +8,12 @@ ledger; nor did one with the same revision and other columns. Each row is writte
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import batched
 
 from meter.errors import LedgerMissing
-from meter.ledger.keys import LAST_KEY, SUM_PREFIX, ledger_table
+from meter.ledger.keys import LAST_KEY, SumPlace, ledger_table, parse_sum_key, parse_view_key
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SUM_COLUMNS, cleared_adjustments, read_revision
 from meter.ledger.view import VIEW_TABLES
@@ -42,18 +42,22 @@ class ViewRestorer:
 
         What shows a damaged sum is left as it is: it may be the better of the two.
         """
-        self._left_alone.update(_view_place(partition, key) for key in damaged)
-        by_window: defaultdict[str, list[str]] = defaultdict(list)
-        for key in sums.keys() - set(damaged):
-            by_window[key.split("|")[1]].append(key)
+        for key in damaged:
+            place = parse_sum_key(partition, key)
+            self._left_alone.add((place.window, place.view_row_key))
+        by_window: defaultdict[str, list[SumPlace]] = defaultdict(list)
+        for key in sorted(sums.keys() - set(damaged)):
+            place = parse_sum_key(partition, key)
+            by_window[place.window].append(place)
         parts = [
-            (Window(name), {key: sums[key] for key in some})
-            for name, keys in sorted(by_window.items())
-            for some in batched(sorted(keys), MAX_TRANSACTION_ROWS, strict=False)
+            (Window(name), some)
+            for name, places in sorted(by_window.items())
+            for some in batched(places, MAX_TRANSACTION_ROWS, strict=False)
         ]
         found: list[Difference] = []
         for batch in batched(parts, WINDOWS_AT_ONCE, strict=False):
-            for part in await asyncio.gather(*(self._restore(partition, *each) for each in batch)):
+            restored = (self._restore(*each, sums) for each in batch)
+            for part in await asyncio.gather(*restored):
                 found += part
         return found
 
@@ -68,49 +72,44 @@ class ViewRestorer:
                             yield difference
 
     async def _restore(
-        self, partition: str, window: Window, sums: Mapping[str, Row]
+        self, window: Window, places: Sequence[SumPlace], sums: Mapping[str, Row]
     ) -> list[Difference]:
-        table, keys = VIEW_TABLES[window.period], list(sums)
+        table = VIEW_TABLES[window.period]
+        sums = {place.row_key: sums[place.row_key] for place in places}
         wrong: list[_Wrong] = []
         mended: list[_Wrong] = []
         for _ in range(MAX_CONFLICTS):
-            shown = await self._read_view(table, partition, keys)
-            is_ahead = any(_is_ahead(shown.get(key), row) for key, row in sums.items())
+            keys = [place.view_row_key for place in places]
+            shown = await self.store.read(table, window.name, keys)
+            pairs = _pairs(places, sums, shown)
+            is_ahead = any(_is_ahead(total, seen) for _, total, seen in pairs)
             if is_ahead:
                 # Read after the view, the sum is at least at the revision that was shown.
-                sums = await self.store.read(ledger_table(self.month), partition, keys)
-            judged = (_judged(key, row, shown.get(key)) for key, row in sums.items())
+                sums = await self._read_sums(places)
+            judged = (_judged(*pair) for pair in _pairs(places, sums, shown))
             wrong = [each for each in judged if each is not None]
             if not wrong or self.is_dry_run:
                 break
-            if await self._write(table, partition, window, wrong):
+            if await self._write(table, window, wrong):
                 mended, wrong = [*mended, *wrong], []
                 if not is_ahead:
                     break
             # Of a row that seemed ahead, the aggregator may have kept back a newer copy meanwhile.
-            sums = await self.store.read(ledger_table(self.month), partition, keys)
+            sums = await self._read_sums(places)
         missing = sum(each.kind is Kind.MISSING for each in wrong)
         self._rows_shown[window.name] += len(sums) - missing
         return [
-            difference_of(each.kind, partition, each.key, each.columns, is_repaired=is_repaired)
+            difference_of(each.kind, each.place, each.columns, is_repaired=is_repaired)
             for each, is_repaired in (*((m, True) for m in mended), *((w, False) for w in wrong))
         ]
 
-    async def _read_view(
-        self, table: str, partition: str, keys: Sequence[str]
-    ) -> Mapping[str, Row]:
-        """The rows that show these sums, by the sums' row keys."""
-        places = {key: _view_place(partition, key) for key in keys}
-        window, _ = places[keys[0]]
-        rows = await self.store.read(table, window, [key for _, key in places.values()])
-        return {key: rows[shown] for key, (_, shown) in places.items() if shown in rows}
+    async def _read_sums(self, places: Sequence[SumPlace]) -> Mapping[str, Row]:
+        keys = [place.row_key for place in places]
+        return await self.store.read(ledger_table(self.month), places[0].partition, keys)
 
-    async def _write(
-        self, table: str, partition: str, window: Window, wrong: Sequence["_Wrong"]
-    ) -> bool:
+    async def _write(self, table: str, window: Window, wrong: Sequence["_Wrong"]) -> bool:
         rows = [
-            Row(key=_view_place(partition, each.key)[1], columns=each.right, etag=each.etag)
-            for each in wrong
+            Row(key=each.place.view_row_key, columns=each.right, etag=each.etag) for each in wrong
         ]
         result = await self.store.write(
             table,
@@ -158,10 +157,8 @@ class ViewRestorer:
             found = await self.store.read(VIEW_TABLES[period], window, [r.key for r in surplus])
             rows = list(found.values())
         return [
-            difference_of(
-                Kind.SURPLUS, partition, f"{SUM_PREFIX}{window}|{names}", is_repaired=is_deleted
-            )
-            for partition, _, names in (row.key.partition("|") for row in surplus)
+            difference_of(Kind.SURPLUS, parse_view_key(window, row.key), is_repaired=is_deleted)
+            for row in surplus
         ]
 
     async def _has_sum(self, period: Period, window: str, row: Row) -> bool:
@@ -170,23 +167,30 @@ class ViewRestorer:
             is_window = parse_window(window).period is period
         except ValueError:
             is_window = False
-        partition, _, names = row.key.partition("|")
-        key = f"{SUM_PREFIX}{window}|{names}"
-        return is_window and bool(await self.store.read(ledger_table(self.month), partition, [key]))
+        return is_window and bool(await self._read_sums([parse_view_key(window, row.key)]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wrong:
     """A sum that its view row does not show: what it should show, and as what it was read."""
 
-    key: str
+    place: SumPlace
     kind: Kind
     columns: tuple[WrongColumn, ...]
     right: Mapping[str, object]
     etag: str | None
 
 
-def _judged(key: str, total: Row, shown: Row | None) -> _Wrong | None:
+def _pairs(
+    places: Iterable[SumPlace], sums: Mapping[str, Row], shown: Mapping[str, Row]
+) -> Iterator[tuple[SumPlace, Row, Row | None]]:
+    """Each sum that is stored, with the view row that shows it."""
+    for place in places:
+        if place.row_key in sums:
+            yield place, sums[place.row_key], shown.get(place.view_row_key)
+
+
+def _judged(place: SumPlace, total: Row, shown: Row | None) -> _Wrong | None:
     right = {name: value for name, value in total.columns.items() if name in SUM_COLUMNS}
     found = {} if shown is None else shown.columns
     right |= cleared_adjustments(found, right)
@@ -195,7 +199,7 @@ def _judged(key: str, total: Row, shown: Row | None) -> _Wrong | None:
         return None
     kind = Kind.DIFFERENT if read_revision(found) >= read_revision(right) else Kind.BEHIND
     return _Wrong(
-        key=key,
+        place=place,
         kind=Kind.MISSING if shown is None else kind,
         columns=columns,
         right=right,
@@ -203,11 +207,5 @@ def _judged(key: str, total: Row, shown: Row | None) -> _Wrong | None:
     )
 
 
-def _is_ahead(shown: Row | None, total: Row) -> bool:
+def _is_ahead(total: Row, shown: Row | None) -> bool:
     return shown is not None and read_revision(shown.columns) > read_revision(total.columns)
-
-
-def _view_place(partition: str, sum_row_key: str) -> tuple[str, str]:
-    """The partition and the row key of the view row that shows a sum."""
-    window, _, names = sum_row_key.removeprefix(SUM_PREFIX).partition("|")
-    return window, f"{partition}|{names}"

@@ -64,7 +64,7 @@ class Sweep:
                     last_key=last,
                 )
                 async for _, row in rows:
-                    total = read_sum_row(row)
+                    total = read_sum_row(partition, row)
                     last_call_at = total.sums.last_call_at
                     if last_call_at is not None and last_call_at <= now - QUIET:
                         yield total

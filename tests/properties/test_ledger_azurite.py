@@ -113,8 +113,9 @@ async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Su
 
 def expected(events: list[UsageEvent]) -> dict[tuple[str, ...], Sums]:
     return {
-        (key.window.name, key.deployment, key.model, key.tier): sums
-        for key, sums in fold({event.id: event for event in events}.values()).items()
+        (key.window.name, names.deployment, names.model, names.tier): sums
+        for key, sums in fold("s", {event.id: event for event in events}.values()).items()
+        for names in [key.dimensions]
     }
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.window import Window
@@ -25,8 +25,9 @@ def views(store: MemoryRowStore) -> ViewWriter:
 
 
 def total(calls: int, revision: int, *, window: Window = DAY, subject: str = "alice") -> SumRow:
-    key = SumKey(window, "gpt-4o", "m", "standard")
-    return SumRow(subject=subject, key=key, sums=Sums(calls=calls), revision=revision)
+    dimensions = Dimensions(subject=subject, deployment="gpt-4o", model="m", tier="standard")
+    key = SumKey(window, dimensions)
+    return SumRow(key=key, sums=Sums(calls=calls), revision=revision)
 
 
 def shown(store: MemoryRowStore) -> list[tuple[object, object]]:

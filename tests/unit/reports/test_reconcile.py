@@ -7,7 +7,7 @@ import pytest
 
 from meter.errors import MonitorUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.reports.reconcile import (
@@ -139,8 +139,10 @@ async def test_what_was_counted_is_added_up_over_subjects_models_and_tiers() -> 
     ]
     await ViewWriter(store).show(
         SumRow(
-            subject=subject,
-            key=SumKey(Window(hour), deployment=name, model=model, tier="standard"),
+            key=SumKey(
+                Window(hour),
+                Dimensions(subject=subject, deployment=name, model=model, tier="standard"),
+            ),
             sums=sums,
             revision=1,
         )

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.reports.usage import Format, Query, Report, make_query, read_report, write_report
@@ -34,7 +34,8 @@ def row(window: str, subject: str = "alice", *, calls: int = 1, **names: str) ->
     named = {"deployment": "gpt-4o", "model": "m", "tier": "standard", **names}
     usage = TokenUsage(prompt_tokens=1_000 * calls, total_tokens=1_000 * calls)
     sums = Sums(calls=calls, tokens=usage, first_call_at=NOW, last_call_at=NOW)
-    return SumRow(subject=subject, key=SumKey(Window(window), **named), sums=sums, revision=1)
+    key = SumKey(Window(window), Dimensions(subject=subject, **named))
+    return SumRow(key=key, sums=sums, revision=1)
 
 
 async def report_of(store: MemoryRowStore, asked: Query, *rows: SumRow) -> Report:
@@ -252,7 +253,6 @@ async def test_first_and_last_call_span_all_rows_of_a_line(store: MemoryRowStore
     spans = [(early, NOW), (NOW, late)]
     shown = [
         SumRow(
-            subject=r.subject,
             key=r.key,
             sums=Sums(calls=1, first_call_at=first, last_call_at=last),
             revision=1,

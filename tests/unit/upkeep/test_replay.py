@@ -10,6 +10,7 @@ import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.decode import Message
+from meter.ledger.keys import parse_letter_key
 from meter.ports import Row
 from meter.upkeep.replay import (
     Judgement,
@@ -17,7 +18,6 @@ from meter.upkeep.replay import (
     ReplaySummary,
     StoredLetter,
     find_letter,
-    letter_place,
     read_letters,
 )
 from meter.usage import encode_event
@@ -314,7 +314,7 @@ async def test_a_key_names_a_letter_of_any_hub_partition(store: MemoryRowStore) 
 def test_what_is_no_key_is_said_so(text: str) -> None:
     """Before storage is asked."""
     with pytest.raises(ValueError, match="a key is DAY/HUB_PARTITION/NUMBER/PLACE"):
-        letter_place(text)
+        parse_letter_key(text)
 
 
 async def test_ids_of_replayed_events_are_their_own(store: MemoryRowStore) -> None:
