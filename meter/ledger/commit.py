@@ -17,6 +17,7 @@ the batch fails and comes again: the markers decide then.
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from uuid import UUID
 
 from meter.adjustment import Countable
@@ -66,26 +67,18 @@ class Committer:
         partition = escape(subject)
         unique = dict.fromkeys(key for event in chunk for key in sum_keys_of(subject, event))
         keys = {key.place.row_key: key for key in unique}
-        pending = list(chunk)
-
-        def build(stored: Mapping[str, Row]) -> list[Row]:
-            # No call is left when all of them turned out to be repeats: then nothing is written.
-            return [*marker_rows(pending), *_added_up(subject, stored, pending)]
-
-        async def leave_out_repeats() -> None:
-            # Before the sums are read again: so these are never older than the markers.
-            nonlocal pending
-            pending = await self._uncounted(table, partition, pending)
-
-        stored = await self._sums.change(
-            table, partition, list(keys), build, after_conflict=leave_out_repeats
+        changed = await self._sums.change(
+            table,
+            partition,
+            list(keys),
+            chunk,
+            partial(_rows, subject),
+            # Before the sums are read again, so these are never older than the markers.
+            after_conflict=partial(self._uncounted, table, partition),
         )
-        sums = [
-            sum_row(key, stored[row_key].columns)
-            for row_key, key in keys.items()
-            if row_key in stored
-        ]
-        return sums, len(pending)
+        stored = changed.stored
+        sums = [sum_row(key, stored[k].columns) for k, key in keys.items() if k in stored]
+        return sums, len(changed.items)
 
     async def _uncounted(
         self, table: str, partition: str, events: Sequence[Countable]
@@ -131,9 +124,10 @@ def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
     return ranges
 
 
-def _added_up(subject: str, stored: Mapping[str, Row], pending: Sequence[Countable]) -> list[Row]:
-    rows = []
-    for key, added in fold(subject, pending).items():
+def _rows(subject: str, events: Sequence[Countable], stored: Mapping[str, Row]) -> list[Row]:
+    """The markers of these events and the sums they add to; nothing where all were repeats."""
+    rows = marker_rows(events)
+    for key, added in fold(subject, events).items():
         row_key = key.place.row_key
         before = stored.get(row_key, Row(key=row_key, columns={}))
         known = sum_row(key, before.columns)

@@ -7,6 +7,7 @@ other, are the operators' and are never touched: rows are merged, not replaced.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import batched
 
 from meter.ledger.keys import escape
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
@@ -28,18 +29,14 @@ class SubjectWriter:
         by_key: dict[str, list[UsageEvent]] = {}
         for event in events:
             by_key.setdefault(escape(event.subject), []).append(event)
-        keys = list(by_key)
-        for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
-            await self._see(
-                {key: by_key[key] for key in keys[start : start + MAX_TRANSACTION_ROWS]}
-            )
+        for some in batched(by_key.items(), MAX_TRANSACTION_ROWS, strict=False):
+            part = dict(some)
+            await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, _changed)
 
-    async def _see(self, seen: Mapping[str, Sequence[UsageEvent]]) -> None:
-        def changed(stored: Mapping[str, Row]) -> list[Row]:
-            rows = (_row(key, events, stored.get(key)) for key, events in seen.items())
-            return [row for row in rows if row is not None]
 
-        await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(seen), changed)
+def _changed(events: Mapping[str, Sequence[UsageEvent]], stored: Mapping[str, Row]) -> list[Row]:
+    rows = (_row(key, own, stored.get(key)) for key, own in events.items())
+    return [row for row in rows if row is not None]
 
 
 def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | None:

@@ -13,6 +13,7 @@ a crash is made again when the batch is delivered again.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import batched
 
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ledger.rows import SumRow, read_revision
@@ -33,26 +34,20 @@ class ViewWriter:
         by_window: defaultdict[Window, dict[str, SumRow]] = defaultdict(dict)
         for row in rows:
             by_window[row.key.window][row.key.place.view_row_key] = row
-        changed = 0
-        for window, shown in by_window.items():
-            keys = list(shown)
-            for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
-                part = {key: shown[key] for key in keys[start : start + MAX_TRANSACTION_ROWS]}
-                changed += await self._show(window, part)
-        return changed
+        written = 0
+        for window, of_window in by_window.items():
+            for some in batched(of_window.items(), MAX_TRANSACTION_ROWS, strict=False):
+                part = dict(some)
+                table = VIEW_TABLES[window.period]
+                changed = await self._rows.change(table, window.name, list(part), part, _newer)
+                written += len(changed.written)
+        return written
 
-    async def _show(self, window: Window, rows: Mapping[str, SumRow]) -> int:
-        newer: list[Row] = []
 
-        def build(stored: Mapping[str, Row]) -> list[Row]:
-            newer[:] = [
-                Row(
-                    key=key, columns=row.columns(), etag=stored[key].etag if key in stored else None
-                )
-                for key, row in rows.items()
-                if key not in stored or read_revision(stored[key].columns) < row.revision
-            ]
-            return newer
-
-        await self._rows.change(VIEW_TABLES[window.period], window.name, list(rows), build)
-        return len(newer)
+def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
+    """Those of the rows that no stored one is as new as."""
+    return [
+        Row(key=key, columns=row.columns(), etag=stored[key].etag if key in stored else None)
+        for key, row in rows.items()
+        if key not in stored or read_revision(stored[key].columns) < row.revision
+    ]
