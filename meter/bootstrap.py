@@ -181,7 +181,7 @@ class App:
         return self._aggregator
 
     async def sweep(self) -> int:
-        """One run of the sweep timer: how many view rows it healed."""
+        """One run of the sweep timer: how many view rows it repaired."""
         store, _ = self._storage()
         return await Sweep(store=store, clock=SystemClock()).run()
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committed, Committer
-from meter.ledger.deadletters import bury
+from meter.ledger.deadletters import keep
 from meter.ledger.decode import Decoded, Message, decode
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.view import ViewWriter
@@ -50,7 +50,7 @@ class Aggregator:
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
         decoded = self.decode(messages)
-        await bury(self.store, decoded.dead_letters)
+        await keep(self.store, decoded.dead_letters)
         report = await self.count(decoded.events)
         if decoded.dead_letters:
             log.error("events_dead_lettered count=%d", len(decoded.dead_letters))
@@ -63,9 +63,9 @@ class Aggregator:
     async def count(self, events: Sequence[Countable]) -> BatchReport:
         """Count events and show their sums. Raises StorageUnavailable."""
         # First, so that every subject with a sum has a row: the sweep finds it by that.
-        await self.subjects.see(event for event in events if isinstance(event, UsageEvent))
+        await self.subjects.record(event for event in events if isinstance(event, UsageEvent))
         counted = await self._commit(events)
-        await self.views.show(row for part in counted for row in part.sums)
+        await self.views.write(row for part in counted for row in part.sums)
         return BatchReport(
             new_calls=sum(part.new_calls for part in counted),
             repeated_calls=sum(part.repeated_calls for part in counted),

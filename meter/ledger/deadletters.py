@@ -23,7 +23,7 @@ MAX_BINARY_BYTES = 65_536
 MAX_BINARIES = 14  # a row holds 1 MiB
 
 
-async def bury(store: RowStore, letters: Iterable[DeadLetter]) -> None:
+async def keep(store: RowStore, letters: Iterable[DeadLetter]) -> None:
     """Store dead letters. Raises StorageUnavailable."""
     for letter in letters:
         enqueued_at = letter.message.enqueued_at

@@ -24,7 +24,7 @@ class SubjectWriter:
     def __init__(self, store: RowStore) -> None:
         self._rows = OptimisticRows(store=store, remembers=frozenset({"FirstSeen", "LastSeen"}))
 
-    async def see(self, events: Iterable[UsageEvent]) -> None:
+    async def record(self, events: Iterable[UsageEvent]) -> None:
         """Note the subjects of these calls. Repeats change nothing. Raises StorageUnavailable."""
         by_key: dict[str, list[UsageEvent]] = {}
         for event in events:

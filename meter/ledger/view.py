@@ -29,7 +29,7 @@ class ViewWriter:
     def __init__(self, store: RowStore) -> None:
         self._rows = OptimisticRows(store=store, remembers=frozenset({"Revision"}))
 
-    async def show(self, rows: Iterable[SumRow]) -> int:
+    async def write(self, rows: Iterable[SumRow]) -> int:
         """Copy the sums to their views; how many rows that changed. Raises StorageUnavailable."""
         by_window: defaultdict[Window, dict[str, SumRow]] = defaultdict(dict)
         for row in rows:

@@ -42,7 +42,7 @@ class Rebuild:
     is_dry_run: bool = False
     repairs_ledger: bool = False
 
-    async def run(self, tell: Callable[[Difference], None]) -> Summary:
+    async def run(self, report: Callable[[Difference], None]) -> Summary:
         """Check and mend; each difference is told as it is found.
 
         Raises LedgerMissing when there is nothing to rebuild from, and StorageUnavailable.
@@ -55,7 +55,7 @@ class Rebuild:
         def note(difference: Difference) -> None:
             summary.found[difference.kind] += 1
             summary.repaired[difference.kind] += difference.is_repaired
-            tell(difference)
+            report(difference)
 
         audit = Audit(
             store=self.store,

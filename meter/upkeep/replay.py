@@ -100,7 +100,7 @@ class Replay:
     is_dry_run: bool = False
 
     async def run(
-        self, letters: AsyncIterator[StoredLetter], tell: Callable[[Judgement], None]
+        self, letters: AsyncIterator[StoredLetter], report: Callable[[Judgement], None]
     ) -> ReplaySummary:
         """Count what is fine now and delete its letters. Raises StorageUnavailable."""
         summary = ReplaySummary()
@@ -108,9 +108,9 @@ class Replay:
         async for letter in letters:
             waiting.append(self._judge(letter))
             if len(waiting) == LETTERS_AT_ONCE:
-                await self._settle(waiting, summary, tell)
+                await self._settle(waiting, summary, report)
                 waiting = []
-        await self._settle(waiting, summary, tell)
+        await self._settle(waiting, summary, report)
         return summary
 
     def _judge(self, letter: StoredLetter) -> Judgement:
@@ -130,13 +130,13 @@ class Replay:
         self,
         judgements: Sequence[Judgement],
         summary: ReplaySummary,
-        tell: Callable[[Judgement], None],
+        report: Callable[[Judgement], None],
     ) -> None:
         events = [event for judgement in judgements for event in judgement.events]
         if events and not self.is_dry_run:
-            report = await self.aggregator.count(events)
-            summary.new_calls += report.new_calls
-            summary.repeated_calls += report.repeated_calls
+            counted = await self.aggregator.count(events)
+            summary.new_calls += counted.new_calls
+            summary.repeated_calls += counted.repeated_calls
         for judgement in judgements:
             if judgement.refusals:
                 summary.refused += 1
@@ -144,7 +144,7 @@ class Replay:
                 summary.replayed += 1
                 if not self.is_dry_run:
                     await self._delete(judgement.letter)
-            tell(judgement)
+            report(judgement)
 
     async def _delete(self, letter: StoredLetter) -> None:
         # A conflict says that somebody else deleted it just now.

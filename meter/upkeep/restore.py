@@ -77,7 +77,7 @@ class ViewRestorer:
         table = VIEW_TABLES[window.period]
         sums = {place.row_key: sums[place.row_key] for place in places}
         wrong: list[_Wrong] = []
-        mended: list[_Wrong] = []
+        repaired: list[_Wrong] = []
         for _ in range(MAX_CONFLICTS):
             keys = [place.view_row_key for place in places]
             shown = await self.store.read(table, window.name, keys)
@@ -91,7 +91,7 @@ class ViewRestorer:
             if not wrong or self.is_dry_run:
                 break
             if await self._write(table, window, wrong):
-                mended, wrong = [*mended, *wrong], []
+                repaired, wrong = [*repaired, *wrong], []
                 if not is_ahead:
                     break
             # Of a row that seemed ahead, the aggregator may have kept back a newer copy meanwhile.
@@ -100,7 +100,7 @@ class ViewRestorer:
         self._rows_shown[window.name] += len(sums) - missing
         return [
             difference_of(each.kind, each.place, each.columns, is_repaired=is_repaired)
-            for each, is_repaired in (*((m, True) for m in mended), *((w, False) for w in wrong))
+            for each, is_repaired in (*((m, True) for m in repaired), *((w, False) for w in wrong))
         ]
 
     async def _read_sums(self, places: Sequence[SumPlace]) -> Mapping[str, Row]:

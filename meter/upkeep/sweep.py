@@ -35,20 +35,20 @@ class Sweep:
     clock: Clock
 
     async def run(self) -> int:
-        """Sweep once; how many view rows were healed. Raises StorageUnavailable."""
+        """Sweep once; how many view rows were repaired. Raises StorageUnavailable."""
         now = self.clock.now()
         views = ViewWriter(self.store)  # a new one: what an older one remembers may be gone
-        healed = 0
+        repaired = 0
         waiting: list[SumRow] = []
         async for row in self._quiet_sums(now):
             waiting.append(row)
             if len(waiting) == SUMS_AT_ONCE:
-                healed += await views.show(waiting)
+                repaired += await views.write(waiting)
                 waiting = []
-        healed += await views.show(waiting)
-        if healed:
-            log.warning("views_healed rows=%d", healed)
-        return healed
+        repaired += await views.write(waiting)
+        if repaired:
+            log.warning("views_repaired rows=%d", repaired)
+        return repaired
 
     async def _quiet_sums(self, now: datetime) -> AsyncIterator[SumRow]:
         since = now - LOOK_BACK

@@ -98,7 +98,7 @@ def new_store(connection_string: str, **options: object) -> TablesRowStore:
 
 async def count(store: TablesRowStore, subject: str, batch: list[UsageEvent]) -> None:
     counted = await Committer(store).commit(subject, MONTH, batch)
-    await ViewWriter(store).show(counted.sums)
+    await ViewWriter(store).write(counted.sums)
 
 
 async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Sums]:

@@ -38,7 +38,7 @@ async def test_each_length_of_window_has_its_table(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """The partition is the window's name and the row key the escaped names."""
-    await views.show([total(1, 1, window=window, subject="a|b") for window in (HOUR, DAY, MONTH)])
+    await views.write([total(1, 1, window=window, subject="a|b") for window in (HOUR, DAY, MONTH)])
 
     assert {(table, *keys) for table, rows in store.tables.items() for keys in rows} == {
         ("UsageByHour", "2026-11-23T07", "a=7Cb|gpt-4o|m|standard"),
@@ -49,8 +49,8 @@ async def test_each_length_of_window_has_its_table(
 
 async def test_a_copy_is_absolute(store: MemoryRowStore, views: ViewWriter) -> None:
     """A view row is the ledger's total, not an addition to what was shown."""
-    await views.show([total(3, 1)])
-    await views.show([total(5, 2)])
+    await views.write([total(3, 1)])
+    await views.write([total(5, 2)])
 
     assert shown(store) == [(5, 2)]
 
@@ -60,10 +60,10 @@ async def test_an_older_copy_never_overwrites_a_newer_one(
     store: MemoryRowStore, views: ViewWriter, remembers: bool
 ) -> None:
     """Late and repeated copies change nothing, not even the etag."""
-    await views.show([total(5, 2)])
+    await views.write([total(5, 2)])
     writer = views if remembers else ViewWriter(store)
-    await writer.show([total(3, 1)])
-    await writer.show([total(5, 2)])
+    await writer.write([total(3, 1)])
+    await writer.write([total(5, 2)])
 
     assert shown(store) == [(5, 2)]
     assert len(store.transactions) == 1
@@ -73,9 +73,9 @@ async def test_the_newer_of_two_writers_wins_whoever_comes_last(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """A slow writer finds that it was overtaken and leaves the row alone."""
-    await views.show([total(1, 1)])
-    store.intrude(lambda: ViewWriter(store).show([total(9, 9)]))
-    await views.show([total(2, 2)])
+    await views.write([total(1, 1)])
+    store.intrude(lambda: ViewWriter(store).write([total(9, 9)]))
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(9, 9)]
 
@@ -84,9 +84,9 @@ async def test_a_newer_copy_is_shown_though_another_came_in_between(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """A conflict with an older copy is tried again."""
-    await views.show([total(1, 1)])
-    store.intrude(lambda: ViewWriter(store).show([total(2, 2)]))
-    await views.show([total(9, 9)])
+    await views.write([total(1, 1)])
+    store.intrude(lambda: ViewWriter(store).write([total(2, 2)]))
+    await views.write([total(9, 9)])
 
     assert shown(store) == [(9, 9)]
 
@@ -95,8 +95,8 @@ async def test_two_first_copies_of_a_row_do_not_harm_each_other(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Both writers find no row; one of them inserts it, the other updates it."""
-    store.intrude(lambda: ViewWriter(store).show([total(1, 1)]))
-    await views.show([total(2, 2)])
+    store.intrude(lambda: ViewWriter(store).write([total(1, 1)]))
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(2, 2)]
 
@@ -105,9 +105,9 @@ async def test_an_overtaken_row_does_not_hold_up_its_neighbours(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Rows of one transaction are judged one by one."""
-    await views.show([total(1, 1), total(1, 1, subject="bob")])
-    store.intrude(lambda: ViewWriter(store).show([total(9, 9)]))
-    await views.show([total(2, 2), total(2, 2, subject="bob")])
+    await views.write([total(1, 1), total(1, 1, subject="bob")])
+    store.intrude(lambda: ViewWriter(store).write([total(9, 9)]))
+    await views.write([total(2, 2), total(2, 2, subject="bob")])
 
     assert sorted(shown(store)) == [(2, 2), (9, 9)]
 
@@ -116,7 +116,7 @@ async def test_more_than_100_subjects_of_a_window_need_several_transactions(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """The service takes 100 rows at once."""
-    await views.show([total(1, 1, subject=f"s{number}") for number in range(250)])
+    await views.write([total(1, 1, subject=f"s{number}") for number in range(250)])
 
     assert [transaction.rows for transaction in store.transactions] == [100, 100, 50]
     assert len(store.rows("UsageByDay", "2026-11-23")) == 250
@@ -127,11 +127,11 @@ async def test_a_lost_copy_is_healed_by_showing_it_again(
     store: MemoryRowStore, views: ViewWriter, fault: Fault
 ) -> None:
     """Whether or not the write was applied."""
-    await views.show([total(1, 1)])
+    await views.write([total(1, 1)])
     store.plan("write", fault)
     with pytest.raises(StorageUnavailable):
-        await views.show([total(2, 2)])
-    await views.show([total(2, 2)])
+        await views.write([total(2, 2)])
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(2, 2)]
 
@@ -140,9 +140,9 @@ async def test_a_row_that_was_deleted_is_made_again_by_the_next_copy(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Operators may delete a view; memory of it costs a conflict only."""
-    await views.show([total(1, 1)])
+    await views.write([total(1, 1)])
     store.tables.clear()
-    await views.show([total(2, 2)])
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(2, 2)]
 
@@ -154,12 +154,12 @@ async def test_contention_without_end_is_an_outage(
     store.plan("write", *[Fault.CONFLICT] * 10)
 
     with pytest.raises(StorageUnavailable, match="10 conflicts in a row"):
-        await views.show([total(1, 1)])
+        await views.write([total(1, 1)])
 
 
 async def test_nothing_to_show_touches_nothing(store: MemoryRowStore, views: ViewWriter) -> None:
     """An empty batch costs no request."""
-    await views.show([])
+    await views.write([])
 
     assert dict(store.calls) == {}
 
@@ -168,11 +168,11 @@ async def test_columns_that_others_added_to_a_view_are_kept(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Rows are merged, not replaced."""
-    await views.show([total(1, 1)])
+    await views.write([total(1, 1)])
     (row,) = (await store.read("UsageByDay", "2026-11-23", [ROW])).values()
     annotated = type(row)(key=ROW, columns={"Note": "checked"}, etag=row.etag)
     await store.write("UsageByDay", "2026-11-23", insert=[], update=[annotated])
-    await views.show([total(2, 2)])
+    await views.write([total(2, 2)])
 
     assert store.rows("UsageByDay")[ROW]["Note"] == "checked"
     assert shown(store) == [(2, 2)]

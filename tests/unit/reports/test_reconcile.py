@@ -137,7 +137,7 @@ async def test_what_was_counted_is_added_up_over_subjects_models_and_tiers() -> 
         ("bob", "2026-11-23T00", "gpt-4o", "n"),
         ("bob", "2026-11-22T08", "gpt-4o-mini", "n"),
     ]
-    await ViewWriter(store).show(
+    await ViewWriter(store).write(
         SumRow(
             key=SumKey(
                 Window(hour),

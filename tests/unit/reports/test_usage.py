@@ -39,7 +39,7 @@ def row(window: str, subject: str = "alice", *, calls: int = 1, **names: str) ->
 
 
 async def report_of(store: MemoryRowStore, asked: Query, *rows: SumRow) -> Report:
-    await ViewWriter(store).show(rows)
+    await ViewWriter(store).write(rows)
     return await read_report(store, asked)
 
 

@@ -84,10 +84,10 @@ async def test_a_rebuild_finds_the_ledger_sound_and_mends_adjusted_views(
     await aggregator_on(store).handle([message(usage_event(1), usage_event(2), adjustment(1))])
     sound = await rebuild(store)
     store.tamper("UsageByMonth", "2026-11", _view_key(store), AdjustedTotalTokens=99)
-    mended = await rebuild(store)
+    repaired = await rebuild(store)
 
     assert sound.differences == []
-    assert [each.columns[0].right for each in mended.differences] == [-5]
+    assert [each.columns[0].right for each in repaired.differences] == [-5]
     assert (await rebuild(store)).differences == []
 
 
