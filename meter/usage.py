@@ -1,4 +1,4 @@
-"""One metered call as a value: who called what, what it cost in tokens, and how we know.
+"""The usage event: one metered call, its caller, its token counts and where they come from.
 
 A `UsageEvent` is what the front door publishes and the aggregator counts. Both halves of the
 product share this module and nothing else. Its wire form is CloudEvents 1.0 JSON.
@@ -17,7 +17,7 @@ BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
 MAX_EVENT_BYTES = 32_768
 
-# Made once: `json.dumps` makes a new encoder each time for settings that are not its defaults.
+# With these settings `json.dumps` would build a new encoder on every call.
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -85,7 +85,7 @@ _counts = attrgetter(*COUNT_NAMES)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The verified caller: the subject that is billed and what else the token said of it."""
+    """The verified caller: the billed subject and further claims of the token."""
 
     subject: str
     issuer: str
@@ -96,7 +96,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at one backend; `status` is None when it never answered."""
+    """One attempt at one backend; `status` is None if the backend did not answer."""
 
     backend: str
     status: int | None
@@ -158,8 +158,8 @@ def new_event_id(at: datetime, entropy: bytes) -> UUID:
 def encode_event(event: UsageEvent) -> bytes:
     """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present.
 
-    `usage_raw` is a backend's own words: where they are too long, too deep, or not what JSON in
-    UTF-8 can write, the event goes without them.
+    `usage_raw` is the backend's own text. The event is sent without it if it is nested too deeply,
+    is not valid as JSON in UTF-8, or makes the event longer than MAX_EVENT_BYTES.
     """
     try:
         encoded = _encode(event)
@@ -171,7 +171,7 @@ def encode_event(event: UsageEvent) -> bytes:
 
 
 def encode_document(document: Mapping[str, object]) -> bytes:
-    """Write a JSON document as events are written. Raises ValueError for what UTF-8 cannot write."""
+    """Write a JSON document as events are written. Raises ValueError for text that is not UTF-8."""
     return _JSON.encode(document).encode()
 
 
@@ -181,7 +181,7 @@ def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
 
 
 def is_writable(text: str) -> bool:
-    """Whether UTF-8 can write the text: JSON can hold lone surrogates, which it cannot."""
+    """Whether UTF-8 can encode the text: JSON strings can hold lone surrogates, which it cannot."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 

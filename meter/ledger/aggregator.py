@@ -1,7 +1,7 @@
-"""The aggregator: one batch of hub messages from bytes to counted, shown and safe to checkpoint.
+"""The aggregator: counts a batch of hub messages and updates the views before the checkpoint.
 
-`decode -> subjects -> fold -> commit -> view`. Any error fails the whole batch: it comes again, and
-what was counted the first time is not counted twice.
+`decode -> subjects -> fold -> commit -> view`. Any error fails the whole batch: it is delivered
+again, and events that are already counted are skipped.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReport:
-    """What one batch held."""
+    """The result of one batch."""
 
     new_calls: int
     repeated_calls: int
@@ -57,12 +57,12 @@ class Aggregator:
         return replace(report, dead_letters=len(decoded.dead_letters))
 
     def decode(self, messages: Sequence[Message]) -> Decoded:
-        """What the messages hold, by the rules that apply now."""
+        """Decode the messages by the rules that apply now."""
         return decode(messages, now=self.clock.now(), retention=self.retention)
 
     async def count(self, events: Sequence[Countable]) -> BatchReport:
-        """Count events and show their sums. Raises StorageUnavailable."""
-        # First, so that every subject with a sum has a row: the sweep finds it by that.
+        """Count events and update the views. Raises StorageUnavailable."""
+        # First, so that every subject with a sum has a row: the sweep searches these rows.
         await self.subjects.record(event for event in events if isinstance(event, UsageEvent))
         counted = await self._commit(events)
         await self.views.write(row for part in counted for row in part.sums)
@@ -88,6 +88,6 @@ class Aggregator:
                     for (subject, month), group in groups.items()
                 ]
         except* StorageUnavailable as outages:
-            # One is enough to say; the batch is delivered again whole.
+            # One outage is enough to report: the whole batch is delivered again.
             raise StorageUnavailable(str(outages.exceptions[0])) from outages
         return [task.result() for task in commits]

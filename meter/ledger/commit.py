@@ -4,14 +4,14 @@ The ledger of a month is one table, a subject's share of it one partition:
 
 | row key                               | columns                  | written                         |
 |---------------------------------------|--------------------------|---------------------------------|
-| `c|` event id                         | see `markers.py`         | insert: fails if it is there    |
+| `c|` event id                         | see `markers.py`         | insert: fails if it exists      |
 | `s|` window `|` deployment `|` model `|` tier | see `rows.py`    | insert, or update if unchanged  |
 
 Table Storage applies an entity-group transaction whole or not at all. So a repeated event fails the
 transaction because its marker is there, a concurrent writer because the sum has another etag, and
-a writer that dies leaves nothing. After a failure the markers tell which calls are counted already;
-the rest is added to the sums as they are then. When it is unknown whether a transaction was applied
-the batch fails and comes again: the markers decide then.
+a writer that dies leaves nothing. After a conflict the markers show which calls are already
+counted; the others are added to the sums as they are then. When it is unknown whether a transaction
+was applied, the batch fails and is delivered again: then the markers decide.
 """
 
 import asyncio
@@ -34,7 +34,7 @@ RANGE_SECONDS = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Committed:
-    """What became of some events: the sums they belong to as they are now, and how many were new."""
+    """The result of a commit: the sums of its events as they are now, and how many were new."""
 
     sums: tuple[SumRow, ...]
     new_calls: int
@@ -95,7 +95,7 @@ class Committer:
 
 
 def _chunks(subject: str, events: Sequence[Countable]) -> Iterator[list[Countable]]:
-    """Split so that markers and sums of a chunk fit into one transaction."""
+    """Split the events so that the markers and sums of a chunk fit into one transaction."""
     chunk: list[Countable] = []
     keys: set[SumKey] = set()
     for event in events:
@@ -110,10 +110,10 @@ def _chunks(subject: str, events: Sequence[Countable]) -> Iterator[list[Countabl
 
 
 def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
-    """Ranges that hold the ids, none wider than a few seconds: an old id must not scan a month.
+    """Ranges that contain the ids, none much wider than RANGE_SECONDS: no scan of a whole month.
 
-    The first 48 bits of an id are the milliseconds at which it was made (UUIDv7). Any other id
-    merely gets a range of its own.
+    The first 48 bits of an id are its creation time in milliseconds (UUIDv7). Any other id merely
+    gets a range of its own.
     """
     ranges: list[tuple[UUID, UUID]] = []
     for each in sorted(ids):

@@ -1,10 +1,10 @@
-"""Keeps what could not be counted, whole, with the reason, so that nothing is lost silently.
+"""Keeps events that could not be counted, whole and with the reason: nothing is lost silently.
 
 Table `DeadLetters`, partition the day it was enqueued (or `undated`), row key hub partition `|`
-sequence number `|` place in the message: a redelivery finds the row there and changes nothing.
+sequence number `|` index in the message: a redelivery finds the row and changes nothing.
 Column `Body` is the event's text. One that is not UTF-8, or is longer than a column holds, is kept
-compressed in `BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. What one row
-cannot hold goes on in rows whose key has `|1`, `|2`, ... at the end.
+compressed in `BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. A body that
+is too long for one row continues in rows whose keys end in `|1`, `|2`, ...
 """
 
 import gzip
@@ -29,7 +29,7 @@ async def keep(store: RowStore, letters: Iterable[DeadLetter]) -> None:
         enqueued_at = letter.message.enqueued_at
         day = window_of(enqueued_at, Period.DAY).name if enqueued_at else UNDATED
         for row in _rows(day, letter):
-            # A conflict says that it is here already.
+            # A conflict means that the row is already stored.
             await store.write(DEAD_LETTERS_TABLE, day, insert=[row], update=[])
 
 
@@ -52,7 +52,7 @@ def _rows(day: str, letter: DeadLetter) -> list[Row]:
 
 
 def _body_columns(body: bytes) -> list[dict[str, object]]:
-    """The body's columns for the letter's row and, of a body that one row cannot hold, for more."""
+    """The body's columns for the letter's row and, for a long body, for the rows after it."""
     try:
         text = body.decode()
     except UnicodeDecodeError:

@@ -1,7 +1,7 @@
-"""Reads hub messages into usage events; what cannot be counted becomes a dead letter, never an error.
+"""Reads events from hub messages; an event that cannot be counted becomes a dead letter.
 
 A message holds a CloudEvents batch (a JSON array) or one event. Unknown fields are ignored, since
-newer front doors may send more. A bad event never takes its neighbours with it.
+newer front doors may send more. An invalid event does not affect its neighbours.
 """
 
 import json
@@ -49,7 +49,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One hub message as received, with where it came from."""
+    """One hub message as received, and its place on the hub."""
 
     body: bytes
     hub_partition: str
@@ -59,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An event, or a whole message, that was not counted; `index` is its place in the message."""
+    """An event, or a whole message, that was not counted; `index` counts from 0 in the message."""
 
     message: Message
     index: int
@@ -70,7 +70,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What a batch of messages holds."""
+    """The events and dead letters of a batch of messages."""
 
     events: tuple[Countable, ...]
     dead_letters: tuple[DeadLetter, ...]
@@ -83,7 +83,7 @@ class _Rejected(Exception):
 
 
 def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) -> Decoded:
-    """Read every message. Events older than `retention` cannot be told from repeats any more."""
+    """Read every message. Repeats of events older than `retention` can no longer be detected."""
     events: list[Countable] = []
     dead: list[DeadLetter] = []
     for message in messages:
@@ -106,7 +106,7 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
 
 
 def read_event(document: object) -> Countable:
-    """One CloudEvent as a value. Raises when a field is missing or not what it must be."""
+    """One CloudEvent as a value. Raises if a field is missing or invalid."""
     if not isinstance(document, dict):
         raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {_kind(document)}")
     fields = _Fields(document, "")

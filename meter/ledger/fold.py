@@ -1,4 +1,4 @@
-"""Adds calls up: counts that can be added in any order and grouping, with the same result."""
+"""Adds up calls; the result does not depend on their order or grouping."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ UNKNOWN_MODEL = "unknown"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sums:
-    """What was counted under one key. Tokens are added field by field.
+    """The counts under one key.
 
     Adjustments are apart, so that the metered counts stay visible; `adjusted` may be negative.
     """
@@ -39,13 +39,13 @@ class Sums:
             first_call_at=_earlier(self.first_call_at, other.first_call_at),
             last_call_at=_later(self.last_call_at, other.last_call_at),
             adjustments=self.adjustments + other.adjustments,
-            # Seldom more than nothing, and this runs for every call.
+            # Adjustments are rare, and this runs for every call.
             adjusted=self.adjusted + other.adjusted if other.adjustments else self.adjusted,
         )
 
 
 def sums_of(call: Counted) -> Sums:
-    """What one call or one adjustment counts."""
+    """The counts of one call or one adjustment."""
     if isinstance(call, CountedAdjustment):
         return Sums(adjustments=1, adjusted=call.usage)
     return Sums(
@@ -60,7 +60,7 @@ def sums_of(call: Counted) -> Sums:
 
 
 def sum_keys_of(subject: str, call: Counted) -> tuple[SumKey, SumKey, SumKey]:
-    """The three sums it counts in: its hour, its day, its month."""
+    """The three sums the call counts in: its hour, its day, its month."""
     hour, day, month = windows_of(call.time)
     dimensions = Dimensions(
         subject=subject,
@@ -72,7 +72,7 @@ def sum_keys_of(subject: str, call: Counted) -> tuple[SumKey, SumKey, SumKey]:
 
 
 def fold(subject: str, calls: Iterable[Counted]) -> dict[SumKey, Sums]:
-    """The sums of some calls of one subject. Each counts once for each time it is given."""
+    """The sums of one subject's calls. A call that is given twice counts twice."""
     hours: dict[SumKey, tuple[tuple[SumKey, SumKey, SumKey], Sums]] = {}
     for call in calls:
         keys, counted = sum_keys_of(subject, call), sums_of(call)

@@ -1,6 +1,6 @@
 """Writes and parses every table key: of sums, markers, view rows, dead letters, and ledger tables.
 
-Table Storage forbids `/ \\ # ?` and control characters in keys, and trips over `%`
+Table Storage forbids `/ \\ # ?` and control characters in keys, and mishandles `%`
 (Microsoft: "Understanding the Table service data model"); a key holds 512 UTF-16 characters.
 Everything but ASCII letters, digits and `-._@:` is written `=XX`, the hexadecimal of its UTF-8
 bytes. A text too long for that becomes a readable prefix, `=~` and its SHA-256: unique, but only
@@ -152,16 +152,16 @@ def call_row_key(event_id: UUID) -> str:
 
 
 def sums_since(hour: Window, month: Window) -> tuple[str, str]:
-    """The first and last row key of a month's sums that hold the hour or a later moment of it.
+    """The first and last row key of the month's sums that end after the hour's start.
 
-    These sums are one range, since a day's row sorts after its hours' and a month's after its
-    days'. An hour before the month stands for all of the month.
+    These sums are one range: a day's row sorts after its hours' rows, a month's row after its days'.
+    An hour before the month selects the whole month.
     """
     return f"{SUM_PREFIX}{max(hour.name, month.name)}", f"{SUM_PREFIX}{month.name}|{LAST_KEY}"
 
 
 def escape(text: str) -> str:
-    """The text as a key component. Injective: two texts never share one (but for SHA-256's sake)."""
+    """The text as a key component. Two texts never share one, short of a SHA-256 collision."""
     escaped = _UNSAFE.sub(_hexadecimal, text)
     if len(escaped) <= MAX_COMPONENT_CHARS:
         return escaped
@@ -172,7 +172,7 @@ def escape(text: str) -> str:
 
 
 def unescape(key: str) -> str | None:
-    """The text that was escaped; None when the key holds only its hash."""
+    """The text that was escaped; None if the key holds only its hash."""
     if _HASH_MARK in key:
         return None
     parts = _ESCAPED.split(key)

@@ -1,13 +1,13 @@
-"""The marker row of a call: that it is counted, and what was counted, so that sums can be checked.
+"""The marker row of a call: it is counted, and with what, so that sums can be checked.
 
 | row key       | column | type     | meaning                                                      |
 |---------------|--------|----------|--------------------------------------------------------------|
 | `c|` event id | At     | DateTime | the call's end                                               |
-|               | Call   | String   | JSON, see `_marker`; `usage` leaves zeros out                |
+|               | Call   | String   | JSON, see `_marker`; `usage` omits zeros                     |
 
 An adjustment's marker is the same, with `adjusts` (the call's id) and `reason` in its JSON.
 
-Nothing of what was said in the call is in it.
+It holds no prompt and no completion.
 """
 
 import json
@@ -26,7 +26,7 @@ def marker_rows(events: Iterable[Countable]) -> list[Row]:
 
 
 def read_marker(row: Row) -> Counted:
-    """What was counted. Raises ValueError when the row is not as it was written."""
+    """The counts of a marker. Raises ValueError if the row is not as the app writes it."""
     try:
         time, call = row.columns["At"], json.loads(str(row.columns["Call"]))
         if not isinstance(time, datetime):

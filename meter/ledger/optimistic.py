@@ -1,8 +1,8 @@
-"""Changes rows that others change too: read, build, write if unchanged, after a conflict once more.
+"""Changes rows that have other writers: read, build, write if unchanged, retry after a conflict.
 
-What was read or written last is remembered, so that a steady stream of changes costs one
-transaction each and no read. Every write is on condition of the etag: a wrong memory costs a
-conflict, never a wrong row.
+Rows that were read or written last are remembered, so in a steady stream a change costs one
+transaction and no read. Every write is conditional on the etag: an outdated memory costs a conflict,
+never a wrong row.
 """
 
 from collections import OrderedDict
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from meter.errors import StorageUnavailable
 from meter.ports import Conflict, Row, RowStore
 
-MAX_TRANSACTION_ROWS = 100  # and 4 MiB, which 100 rows of ours (under 4 KB each) never reach
+MAX_TRANSACTION_ROWS = 100  # the limit of 4 MiB is out of reach: our rows are under 4 KB each
 MAX_CONFLICTS = 10
 MAX_KNOWN_ROWS = 20_000  # 1 to 2 KB each
 
@@ -28,7 +28,7 @@ class Changed[T]:
 
 @dataclass(slots=True, kw_only=True)
 class OptimisticRows:
-    """Changes rows of one kind. `remembers` names the columns that builders look at; None is all."""
+    """Changes rows of one kind. `remembers` names the columns that builders read; None means all."""
 
     store: RowStore
     remembers: frozenset[str] | None = None

@@ -2,7 +2,7 @@
 
 | column                                  | type     | meaning                                       |
 |-----------------------------------------|----------|-----------------------------------------------|
-| Subject, Deployment, Model, Tier        | String   | whose sum it is, unescaped                    |
+| Subject, Deployment, Model, Tier        | String   | the dimensions, unescaped                     |
 | WindowStart                             | DateTime | first moment of the hour, day or month, UTC   |
 | Calls                                   | Int64    | every counted call                            |
 | FailedCalls                             | Int64    | of them, refused or failed                    |
@@ -62,7 +62,7 @@ class SumRow:
     revision: int
 
     def columns(self) -> Mapping[str, object]:
-        """The row's columns; those of adjustments only where there were any, as in most rows."""
+        """The row's columns. Most rows have no adjustments, and then no columns of them."""
         columns = {
             **key_columns(self.key),
             **sums_columns(self.sums),
@@ -76,7 +76,7 @@ class SumRow:
 def cleared_adjustments(
     found: Mapping[str, object], right: Mapping[str, object]
 ) -> dict[str, object]:
-    """Zeros for columns of adjustments that are found where none is right."""
+    """Zeros for the adjustment columns of a row that should have none."""
     return {name: 0 for name in ADJUSTMENT_COLUMNS if name in found and name not in right}
 
 
@@ -93,7 +93,7 @@ def sum_row(key: SumKey, columns: Mapping[str, object]) -> SumRow:
 
 
 def key_columns(key: SumKey) -> dict[str, object]:
-    """What the sum is of, as columns."""
+    """The dimensions and the window as columns."""
     names = {column: getattr(key.dimensions, name) for name, column in _DIMENSION_COLUMNS.items()}
     return {**names, "WindowStart": key.window.start}
 
@@ -126,14 +126,14 @@ def read_sums(columns: Mapping[str, object]) -> Sums:
         adjusted=TokenUsage(**_ints(columns, _ADJUSTED_COLUMNS))
         if "Adjustments" in columns
         else NO_USAGE,
-        # Without calls, as where only adjustments are counted, there is no first and no last.
+        # A sum of adjustments alone has no first and no last call.
         first_call_at=_moment(columns, "FirstCallAt") if calls["calls"] else None,
         last_call_at=_moment(columns, "LastCallAt") if calls["calls"] else None,
     )
 
 
 def read_revision(columns: Mapping[str, object]) -> int:
-    """How often the row was written; 0 for what is no number, so that the next copy mends it."""
+    """How often the row was written; 0 if that is not a number, so that the next copy repairs it."""
     value = columns.get("Revision")
     return value if isinstance(value, int) else 0
 

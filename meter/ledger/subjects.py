@@ -1,4 +1,4 @@
-"""Keeps one row a subject: who it is by its tokens, since when it calls, and what operators add.
+"""Keeps one row per subject: claims of its tokens, first and last call, and operators' columns.
 
 Table `Subjects`, partition `subject`, row key the escaped subject. Columns Subject, Tenant,
 ObjectId, ClientApp, FirstSeen and LastSeen are ours; DisplayName, Team and CostCentre, or any
@@ -25,7 +25,7 @@ class SubjectWriter:
         self._rows = OptimisticRows(store=store, remembers=frozenset({"FirstSeen", "LastSeen"}))
 
     async def record(self, events: Iterable[UsageEvent]) -> None:
-        """Note the subjects of these calls. Repeats change nothing. Raises StorageUnavailable."""
+        """Record the subjects of these calls; repeats change nothing. Raises StorageUnavailable."""
         by_key: dict[str, list[UsageEvent]] = {}
         for event in events:
             by_key.setdefault(escape(event.subject), []).append(event)
@@ -50,7 +50,7 @@ def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | No
         first, last = min(first, first_seen), max(last, last_seen)
     principal = latest.principal
     columns: dict[str, object] = {"FirstSeen": first, "LastSeen": last}
-    if latest.time == last:  # an older call must not bring back what a newer one said
+    if latest.time == last:  # an older call must not restore older claims
         columns |= {
             "Subject": principal.subject,
             "Tenant": principal.tenant or "",

@@ -1,4 +1,4 @@
-"""Shows the ledger across subjects: rows with absolute totals, copied after the ledger's commit.
+"""Writes the views: absolute totals across subjects, copied from the ledger after its commit.
 
 | table        | partition       | row key                                | columns                  |
 |--------------|-----------------|----------------------------------------|--------------------------|
@@ -6,9 +6,9 @@
 | UsageByDay   | `2026-11-23`    | the same                               | the same                 |
 | UsageByMonth | `2026-11`       | the same                               | the same                 |
 
-A view is never added to. Each row carries the ledger row's revision and only a higher one replaces
-it, so a late or repeated copy changes nothing and no total ever goes back. A copy that is lost to
-a crash is made again when the batch is delivered again.
+View rows are replaced, never added to. Each carries the revision of its ledger row and only a higher
+revision replaces it, so a late or repeated copy changes nothing and no total ever goes back. A copy
+lost in a crash is made when the batch is delivered again.
 """
 
 from collections import defaultdict
@@ -30,7 +30,7 @@ class ViewWriter:
         self._rows = OptimisticRows(store=store, remembers=frozenset({"Revision"}))
 
     async def write(self, rows: Iterable[SumRow]) -> int:
-        """Copy the sums to their views; how many rows that changed. Raises StorageUnavailable."""
+        """Copy the sums to their views; gives the number of rows written. Raises StorageUnavailable."""
         by_window: defaultdict[Window, dict[str, SumRow]] = defaultdict(dict)
         for row in rows:
             by_window[row.key.window][row.key.place.view_row_key] = row
@@ -45,7 +45,7 @@ class ViewWriter:
 
 
 def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
-    """Those of the rows that no stored one is as new as."""
+    """The rows that are missing from the view or newer than there."""
     return [
         Row(key=key, columns=row.columns(), etag=stored[key].etag if key in stored else None)
         for key, row in rows.items()

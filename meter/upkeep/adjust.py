@@ -1,4 +1,4 @@
-"""Makes an adjustment of a call that is counted: finds the call, and refuses what cannot be meant."""
+"""Makes an adjustment of a counted call: finds the call and checks the change."""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -15,9 +15,9 @@ SOURCE = "/aoai-meter/adjust"
 
 
 async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCall | None:
-    """The call as it was counted; None when it is not. Raises StorageUnavailable.
+    """The call as it was counted; None if it was not. Raises StorageUnavailable.
 
-    The id holds the moment at which the call began (UUIDv7), and with it the month.
+    The event id holds the call's start (UUIDv7), and with it the month.
     """
     begun = moment_of(event_id)
     months = {window_of(moment, Period.MONTH) for moment in (begun, begun + LONGEST_CALL)}
@@ -31,7 +31,7 @@ async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCal
 
 
 def moment_of(event_id: UUID) -> datetime:
-    """The moment at which an id was made (RFC 9562 section 5.7). Raises ValueError for other kinds."""
+    """When the id was made (RFC 9562 section 5.7). Raises ValueError if it is not a UUIDv7."""
     if event_id.version != 7:
         raise ValueError(f"an event id is a UUIDv7, got {event_id}")
     return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)
@@ -57,7 +57,7 @@ def make_adjustment(
     for name, change in usage.as_document().items():
         if counted[name] + change < 0:
             raise ValueError(
-                f"{name} of the call is {counted[name]}: {change} would make it less than nothing"
+                f"{name} of the call is {counted[name]}: {change} would make it negative"
             )
     return Adjustment(
         id=adjustment_id,

@@ -1,12 +1,12 @@
 """Checks a ledger against itself: each sum must be what the markers of its calls add up to.
 
-A marker and the sums it adds to were written in one transaction, so a difference is damage: rows
+A marker and the sums it adds to are written in one transaction, so a difference is damage: rows
 that were changed or deleted by hand, or a defect. Markers are the truth, since each stands for one
-call; sums can be made right from them.
+call; sums can be repaired from them.
 
-Calls are counted while the check reads. A sum that looks wrong is therefore looked at again: its
-markers, read after one state of the sum and before another, must add up to something between the
-two; where the sum did not move that is the sum itself.
+Calls are counted while the check reads. A sum that looks wrong is therefore read again: its markers,
+read after one state of the sum and before another, must add up to a value between the two; if the
+sum did not change, to the sum itself.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ MAX_LOOKS = 5
 
 @dataclass(slots=True, kw_only=True)
 class Share:
-    """One subject's share of a month's ledger: its sums, and what its markers add up to."""
+    """One subject's share of a month's ledger: its sums, and the totals of its markers."""
 
     partition: str
     month: Window
@@ -48,7 +48,7 @@ class Share:
     unreadable: list[str] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Take in one row of the partition."""
+        """Add one row of the partition."""
         try:
             if row.key.startswith(CALL_PREFIX):
                 self._add_marker(row)
@@ -89,7 +89,7 @@ async def read_shares(store: RowStore, month: Window) -> AsyncIterator[Share]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """A share as it was seen last, what was found in it, and the sums that are still wrong."""
+    """A share as it was last read, its differences, and the row keys of sums that are still wrong."""
 
     share: Share
     differences: list[Difference]
@@ -98,14 +98,14 @@ class Audited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """Checks shares, and makes sums right where it is told to."""
+    """Checks shares; with `repairs` it also repairs wrong sums."""
 
     store: RowStore
     month: Window
     repairs: bool
 
     async def check(self, share: Share) -> Audited:
-        """Check one share, and again where it moved. Raises StorageUnavailable."""
+        """Check one share, more than once if sums look wrong. Raises StorageUnavailable."""
         repaired: dict[str, tuple[WrongColumn, ...]] = {}
         wrong = _wrong_sums(share, share.sums)
         for look in range(MAX_LOOKS if wrong else 0):
@@ -149,7 +149,7 @@ class Audit:
         }
         by_window: defaultdict[str, list[str]] = defaultdict(list)
         for key in wrong:
-            # What moved while its markers were read is looked at again first.
+            # A sum that changed while its markers were read is checked again first.
             if _etag(before.get(key)) == _etag(share.sums.get(key)):
                 by_window[parse_sum_key(share.partition, key).window].append(key)
         repaired = []
@@ -184,7 +184,7 @@ class Audit:
 
     async def _subject_of(self, partition: str) -> str | None:
         subject = unescape(partition)
-        if subject is None:  # the key holds a hash only
+        if subject is None:  # the key holds only a hash
             rows = await self.store.read(SUBJECTS_TABLE, SUBJECTS_PARTITION, [partition])
             found = rows[partition].columns.get("Subject") if partition in rows else None
             subject = str(found) if found else None
@@ -219,7 +219,7 @@ def _wrong_columns(
     for name, value in right.items():
         is_count = isinstance(value, int)
         if not is_count and (before is None or after is None):
-            continue  # a row that is not there has counts of 0, and nothing else to be right
+            continue  # an absent row has counts of 0 and no other columns to compare
         nothing = 0 if is_count else None
         earlier = nothing if before is None else before.columns.get(name, nothing)
         found = nothing if after is None else after.columns.get(name, nothing)

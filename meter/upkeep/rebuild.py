@@ -1,6 +1,6 @@
-"""Rebuilds a month: the ledger is checked against its markers, the views made equal to the ledger.
+"""Rebuilds a month: checks the ledger against its markers and makes the views equal to the ledger.
 
-The ledger is read once, subject after subject; what is held of it is one subject's sums.
+The ledger is read once, one subject after the other; only one subject's sums are in memory.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from meter.window import Window
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """What was checked, and how many rows were wrong, of each kind."""
+    """What was checked, and how many rows of each kind were wrong."""
 
     subjects: int = 0
     calls: int = 0
@@ -43,7 +43,7 @@ class Rebuild:
     repairs_ledger: bool = False
 
     async def run(self, report: Callable[[Difference], None]) -> Summary:
-        """Check and mend; each difference is told as it is found.
+        """Check and repair; `report` gets each difference as it is found.
 
         Raises LedgerMissing when there is nothing to rebuild from, and StorageUnavailable.
         """

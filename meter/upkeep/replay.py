@@ -1,7 +1,7 @@
-"""Reads dead letters back and counts those that are fine now.
+"""Reads dead letters and counts those that can be counted now.
 
-A letter is deleted once every event in its body is counted, now or before. The ids make counting
-safe to repeat, so a replay that dies can simply be run again.
+A letter is deleted once every event in its body is counted, now or before. The event ids make
+counting safe to repeat, so a replay that dies can simply be run again.
 """
 
 import gzip
@@ -43,7 +43,7 @@ class StoredLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a letter holds by the rules that apply now: `refusals` say why it must stay."""
+    """A letter decoded by the rules that apply now; `refusals` say why it must stay."""
 
     letter: StoredLetter
     events: tuple[Countable, ...] = ()
@@ -52,7 +52,7 @@ class Judgement:
 
 @dataclass(slots=True)
 class ReplaySummary:
-    """What became of the letters."""
+    """How many letters and calls were counted and refused."""
 
     replayed: int = 0
     refused: int = 0
@@ -94,7 +94,7 @@ async def find_letter(store: RowStore, key: str) -> StoredLetter | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """Counts letters; a dry run only judges them."""
+    """Counts letters; a dry run only decodes them."""
 
     aggregator: Aggregator
     is_dry_run: bool = False
@@ -102,7 +102,10 @@ class Replay:
     async def run(
         self, letters: AsyncIterator[StoredLetter], report: Callable[[Judgement], None]
     ) -> ReplaySummary:
-        """Count what is fine now and delete its letters. Raises StorageUnavailable."""
+        """Count the letters without refusals and delete them; `report` gets each judgement.
+
+        Raises StorageUnavailable.
+        """
         summary = ReplaySummary()
         waiting: list[Judgement] = []
         async for letter in letters:
@@ -115,7 +118,7 @@ class Replay:
 
     def _judge(self, letter: StoredLetter) -> Judgement:
         if letter.body is None:
-            return Judgement(letter=letter, refusals=("its body is not all there yet",))
+            return Judgement(letter=letter, refusals=("its body is not complete yet",))
         message = Message(
             body=letter.body,
             hub_partition=letter.hub_partition,
@@ -147,14 +150,14 @@ class Replay:
             report(judgement)
 
     async def _delete(self, letter: StoredLetter) -> None:
-        # A conflict says that somebody else deleted it just now.
+        # A conflict means that another replay has deleted it.
         await self.aggregator.store.write(
             DEAD_LETTERS_TABLE, letter.day, insert=[], update=[], delete=letter.rows
         )
 
 
 def has_reason(letter: StoredLetter, reason: Reason | None) -> bool:
-    """Whether the letter is of that reason; any is when none is asked for."""
+    """Whether the letter has that reason; without one every letter matches."""
     return reason is None or letter.reason == reason
 
 

@@ -2,8 +2,8 @@
 
 A view row carries the revision of the sum it shows, and a sum is committed before it is shown. So a
 view row whose revision is above that of its sum, when the sum is read after it, never came from the
-ledger; nor did one with the same revision and other columns. Each row is written as it was read
-(If-Match), so a copy that the aggregator makes in between wins and is judged anew.
+ledger; nor did one with the same revision and other columns. Each row is written only if it is
+unchanged (If-Match): a copy that the aggregator makes in between wins, and is checked again.
 """
 
 import asyncio
@@ -26,25 +26,25 @@ WINDOWS_AT_ONCE = 16
 
 @dataclass(slots=True, kw_only=True)
 class ViewRestorer:
-    """Compares views with a ledger and mends them: `restore` for every subject, then `prune`."""
+    """Compares views with a ledger and repairs them: `restore` for every subject, then `prune`."""
 
     store: RowStore
     tables: Tables
     month: Window
     is_dry_run: bool
     _rows_shown: Counter[str] = field(default_factory=Counter)
-    _left_alone: set[tuple[str, str]] = field(default_factory=set)
+    _untouched: set[tuple[str, str]] = field(default_factory=set)
 
     async def restore(
         self, partition: str, sums: Mapping[str, Row], *, damaged: Collection[str]
     ) -> list[Difference]:
         """Show one subject's sums, given by row key. Raises StorageUnavailable.
 
-        What shows a damaged sum is left as it is: it may be the better of the two.
+        View rows of damaged sums stay as they are: they may be better than the sums.
         """
         for key in damaged:
             place = parse_sum_key(partition, key)
-            self._left_alone.add((place.window, place.view_row_key))
+            self._untouched.add((place.window, place.view_row_key))
         by_window: defaultdict[str, list[SumPlace]] = defaultdict(list)
         for key in sorted(sums.keys() - set(damaged)):
             place = parse_sum_key(partition, key)
@@ -62,10 +62,10 @@ class ViewRestorer:
         return found
 
     async def prune(self) -> AsyncIterator[Difference]:
-        """Remove view rows that no sum stands behind. Raises StorageUnavailable, LedgerMissing."""
+        """Remove view rows without a sum. Raises StorageUnavailable, LedgerMissing."""
         for period in VIEW_TABLES:
             async for window, rows in self._windows(period):
-                # Where there are as many rows as sums, each of which is shown, none is too many.
+                # Every sum is shown, so with as many rows as sums none is surplus.
                 if len(rows) != self._rows_shown[window]:
                     for some in batched(rows, MAX_TRANSACTION_ROWS, strict=False):
                         for difference in await self._prune(period, window, some):
@@ -86,15 +86,15 @@ class ViewRestorer:
             if is_ahead:
                 # Read after the view, the sum is at least at the revision that was shown.
                 sums = await self._read_sums(places)
-            judged = (_judged(*pair) for pair in _pairs(places, sums, shown))
-            wrong = [each for each in judged if each is not None]
+            checked = (_checked(*pair) for pair in _pairs(places, sums, shown))
+            wrong = [each for each in checked if each is not None]
             if not wrong or self.is_dry_run:
                 break
             if await self._write(table, window, wrong):
                 repaired, wrong = [*repaired, *wrong], []
                 if not is_ahead:
                     break
-            # Of a row that seemed ahead, the aggregator may have kept back a newer copy meanwhile.
+            # While a view row seemed ahead, the aggregator may have skipped a newer copy.
             sums = await self._read_sums(places)
         missing = sum(each.kind is Kind.MISSING for each in wrong)
         self._rows_shown[window.name] += len(sums) - missing
@@ -137,11 +137,11 @@ class ViewRestorer:
             yield window, rows
 
     async def _prune(self, period: Period, window: str, rows: Sequence[Row]) -> list[Difference]:
-        """Judge these rows; those without a sum are deleted, unless they changed meanwhile."""
+        """Check these rows; those without a sum are deleted, unless they changed meanwhile."""
         surplus: list[Row] = []
         is_deleted = False
         for _ in range(MAX_CONFLICTS):
-            rows = [row for row in rows if (window, row.key) not in self._left_alone]
+            rows = [row for row in rows if (window, row.key) not in self._untouched]
             has_sum = await asyncio.gather(*(self._has_sum(period, window, row) for row in rows))
             surplus = [row for row, found in zip(rows, has_sum, strict=True) if not found]
             if not surplus or self.is_dry_run:
@@ -162,7 +162,7 @@ class ViewRestorer:
         ]
 
     async def _has_sum(self, period: Period, window: str, row: Row) -> bool:
-        """Whether the ledger holds what the row shows. Read after the row: a sum comes before it."""
+        """Whether the row has a sum. Read after the row, since a sum is written before it."""
         try:
             is_window = parse_window(window).period is period
         except ValueError:
@@ -172,7 +172,7 @@ class ViewRestorer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wrong:
-    """A sum that its view row does not show: what it should show, and as what it was read."""
+    """A wrong or missing view row: its sum's place, the right columns, and the etag it was read with."""
 
     place: SumPlace
     kind: Kind
@@ -184,13 +184,13 @@ class _Wrong:
 def _pairs(
     places: Iterable[SumPlace], sums: Mapping[str, Row], shown: Mapping[str, Row]
 ) -> Iterator[tuple[SumPlace, Row, Row | None]]:
-    """Each sum that is stored, with the view row that shows it."""
+    """Each stored sum with its view row."""
     for place in places:
         if place.row_key in sums:
             yield place, sums[place.row_key], shown.get(place.view_row_key)
 
 
-def _judged(place: SumPlace, total: Row, shown: Row | None) -> _Wrong | None:
+def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Wrong | None:
     right = {name: value for name, value in total.columns.items() if name in SUM_COLUMNS}
     found = {} if shown is None else shown.columns
     right |= cleared_adjustments(found, right)

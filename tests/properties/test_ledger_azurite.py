@@ -147,7 +147,7 @@ async def test_batches_at_once_and_again_add_up(azurite: str, batches: list[list
 async def test_answers_that_are_cut_off_are_not_counted_twice(
     azurite: str, cuts: list[bool], retries: int
 ) -> None:
-    """The SDK or the hub tries again what may have been applied; the markers decide."""
+    """The SDK or the hub retries a write that may have been applied; the markers decide."""
     address = next(p for p in azurite.split(";") if p.startswith("TableEndpoint=")).split("=")[1]
     proxy = CuttingProxy(target_port=urlsplit(address).port or 0, cuts=list(cuts))
     await proxy.start()

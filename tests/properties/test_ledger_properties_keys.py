@@ -67,7 +67,7 @@ def test_escapes_of_escapes_stay_apart(left: str, right: str) -> None:
 
 
 @given(st.lists(ANY_TEXT, min_size=4, max_size=4))
-def test_joined_components_can_be_told_apart(parts: list[str]) -> None:
+def test_joined_components_can_be_separated(parts: list[str]) -> None:
     """The separator is never part of a component."""
     joined = "|".join(map(escape, parts))
 
@@ -104,7 +104,7 @@ def test_a_marker_is_in_no_range_of_sums(event_id: UUID, month: Window) -> None:
 
 
 @given(moment=st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis wants naive bounds
-def test_a_ledger_table_tells_its_month(moment: datetime) -> None:
+def test_a_ledger_table_names_its_month(moment: datetime) -> None:
     """The name can be read back."""
     *_, month = windows_of(moment)
 

@@ -59,7 +59,7 @@ async def test_a_dead_letter_says_what_why_and_where_from(store: MemoryRowStore)
 
 
 async def test_a_redelivery_writes_no_second_row(store: MemoryRowStore) -> None:
-    """Not even when it comes on another day."""
+    """Not even when it is delivered on another day."""
     await keep(store, [letter()])
     await keep(store, [letter()])
 
@@ -67,7 +67,7 @@ async def test_a_redelivery_writes_no_second_row(store: MemoryRowStore) -> None:
 
 
 async def test_letters_of_one_message_have_rows_of_their_own(store: MemoryRowStore) -> None:
-    """Their place in the message tells them apart."""
+    """Their index in the message makes their keys different."""
     await keep(store, [letter(index=0), letter(index=1), letter(index=12)])
 
     assert [key[-6:] for key in store.rows(TABLE)] == ["000000", "000001", "000012"]
@@ -115,7 +115,7 @@ async def test_any_body_is_kept_whole(store: MemoryRowStore, body: bytes) -> Non
 
 
 async def test_a_packed_body_shows_its_readable_beginning(store: MemoryRowStore) -> None:
-    """Whoever looks at the table sees what it is about."""
+    """The beginning shows an operator what it is about."""
     await keep(store, [letter(b"{" + b"a" * 70_000)])
 
     assert store.rows(TABLE)[KEY]["Body"] == "{" + "a" * 999
@@ -143,7 +143,7 @@ async def test_a_body_of_several_rows_is_whole_after_a_redelivery(
 
 
 async def test_an_outage_fails_the_batch(store: MemoryRowStore) -> None:
-    """A dead letter that is not stored must come again."""
+    """A dead letter that is not stored must be delivered again."""
     store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
 
     with pytest.raises(StorageUnavailable):

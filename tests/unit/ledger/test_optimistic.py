@@ -74,7 +74,7 @@ async def test_a_change_of_more_rows_than_are_remembered_is_right(store: MemoryR
     assert numbers(store) == {"a": 2, "b": 2, "c": 2}
 
 
-async def test_only_rows_that_are_asked_for_are_remembered(store: MemoryRowStore) -> None:
+async def test_only_rows_under_the_given_keys_are_remembered(store: MemoryRowStore) -> None:
     """Markers are written with the sums and never looked at again."""
     rows = OptimisticRows(store=store)
     changed = await rows.change(T, P, ["a"], ["a", "marker"], adding_one)
@@ -105,7 +105,7 @@ async def test_nothing_to_write_writes_nothing(store: MemoryRowStore) -> None:
 
 
 async def test_after_a_conflict_the_rows_are_read_again(store: MemoryRowStore) -> None:
-    """Somebody else's change is built upon, not overwritten."""
+    """Another writer's change is built upon, not overwritten."""
     rows, rival = OptimisticRows(store=store), OptimisticRows(store=store)
     await add_one(rows, "a", "b")
     store.intrude(lambda: add_one(rival, "a"))

@@ -1,4 +1,4 @@
-"""The Subjects table: what we write, and what of the operators' we never touch."""
+"""The Subjects table: what the app writes, and operators' columns, which it never changes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -118,7 +118,7 @@ async def test_more_than_100_subjects_need_several_transactions(
 async def test_a_claim_that_the_token_lacks_is_an_empty_text(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
-    """Analysts need not tell a missing column from an empty one."""
+    """Analysts need not handle a missing column beside an empty one."""
     principal = replace(PRINCIPAL, tenant=None, object_id=None, client_app=None)
     await subjects.record([replace(usage_event(1), principal=principal)])
 
@@ -127,7 +127,7 @@ async def test_a_claim_that_the_token_lacks_is_an_empty_text(
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
-async def test_an_outage_is_healed_by_seeing_the_calls_again(
+async def test_an_outage_is_repaired_by_recording_the_calls_again(
     store: MemoryRowStore, subjects: SubjectWriter, fault: Fault
 ) -> None:
     """Whether or not the write was applied."""
@@ -142,7 +142,7 @@ async def test_an_outage_is_healed_by_seeing_the_calls_again(
 async def test_contention_without_end_is_an_outage(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
-    """The batch fails and comes again."""
+    """The batch fails and is delivered again."""
     store.plan("write", *[Fault.CONFLICT] * 10)
 
     with pytest.raises(StorageUnavailable, match="10 conflicts in a row"):

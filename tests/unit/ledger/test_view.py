@@ -72,7 +72,7 @@ async def test_an_older_copy_never_overwrites_a_newer_one(
 async def test_the_newer_of_two_writers_wins_whoever_comes_last(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """A slow writer finds that it was overtaken and leaves the row alone."""
+    """A slow writer finds a newer copy and does not change the row."""
     await views.write([total(1, 1)])
     store.intrude(lambda: ViewWriter(store).write([total(9, 9)]))
     await views.write([total(2, 2)])
@@ -83,7 +83,7 @@ async def test_the_newer_of_two_writers_wins_whoever_comes_last(
 async def test_a_newer_copy_is_shown_though_another_came_in_between(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """A conflict with an older copy is tried again."""
+    """A conflict with an older copy is retried."""
     await views.write([total(1, 1)])
     store.intrude(lambda: ViewWriter(store).write([total(2, 2)]))
     await views.write([total(9, 9)])
@@ -104,7 +104,7 @@ async def test_two_first_copies_of_a_row_do_not_harm_each_other(
 async def test_an_overtaken_row_does_not_hold_up_its_neighbours(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """Rows of one transaction are judged one by one."""
+    """Rows of one transaction are compared one by one."""
     await views.write([total(1, 1), total(1, 1, subject="bob")])
     store.intrude(lambda: ViewWriter(store).write([total(9, 9)]))
     await views.write([total(2, 2), total(2, 2, subject="bob")])
@@ -123,7 +123,7 @@ async def test_more_than_100_subjects_of_a_window_need_several_transactions(
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
-async def test_a_lost_copy_is_healed_by_showing_it_again(
+async def test_a_lost_copy_is_repaired_by_writing_it_again(
     store: MemoryRowStore, views: ViewWriter, fault: Fault
 ) -> None:
     """Whether or not the write was applied."""
@@ -150,7 +150,7 @@ async def test_a_row_that_was_deleted_is_made_again_by_the_next_copy(
 async def test_contention_without_end_is_an_outage(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """The batch fails and comes again."""
+    """The batch fails and is delivered again."""
     store.plan("write", *[Fault.CONFLICT] * 10)
 
     with pytest.raises(StorageUnavailable, match="10 conflicts in a row"):

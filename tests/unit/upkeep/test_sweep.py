@@ -1,4 +1,4 @@
-"""The sweep: heals what a crash left unshown, touches nothing else, and stays cheap."""
+"""The sweep: repairs views after a crash, changes nothing else, and stays cheap."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -46,7 +46,7 @@ def shown(store: MemoryRowStore) -> dict[str, object]:
     }
 
 
-async def test_sums_that_were_never_shown_are_healed(
+async def test_sums_that_were_never_shown_are_repaired(
     store: MemoryRowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Hour, day and month of each subject; the log says how many rows."""
@@ -60,7 +60,7 @@ async def test_sums_that_were_never_shown_are_healed(
     assert caplog.messages == ["views_repaired rows=6"]
 
 
-async def test_sums_that_were_shown_before_they_grew_are_healed(store: MemoryRowStore) -> None:
+async def test_sums_that_were_shown_before_they_grew_are_repaired(store: MemoryRowStore) -> None:
     """A view row that is behind is brought up to the ledger."""
     await commit_only(store, usage_event(1, time=NOW - AGO))
     await sweep(store).run()
@@ -83,7 +83,7 @@ async def test_a_view_row_that_was_deleted_comes_back(store: MemoryRowStore) -> 
     assert shown(store)["2026-11-23"] == 1
 
 
-async def test_what_is_shown_is_left_as_it_is(
+async def test_what_is_shown_stays_as_it_is(
     store: MemoryRowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A sweep that finds nothing writes nothing and logs nothing."""
@@ -101,7 +101,7 @@ async def test_what_is_shown_is_left_as_it_is(
 @pytest.mark.parametrize(
     ("quiet_for", "repaired"), [(timedelta(seconds=119), 0), (timedelta(minutes=2), 3)]
 )
-async def test_a_sum_to_which_calls_are_still_added_is_left_to_the_aggregator(
+async def test_a_sum_to_which_calls_are_still_added_is_skipped(
     store: MemoryRowStore, quiet_for: timedelta, repaired: int
 ) -> None:
     """It may be between its commit and its view just now; its next call shows it anyway."""
@@ -121,7 +121,7 @@ async def test_only_subjects_that_called_in_the_last_three_hours_are_looked_at(
 
 
 async def test_only_recent_windows_are_read(store: MemoryRowStore) -> None:
-    """An hour of last week is none of the sweep's business: that is what a rebuild is for."""
+    """An hour of last week is repaired by a rebuild, not by the sweep."""
     old = usage_event(1, time=NOW - timedelta(days=7))
     await commit_only(store, old, usage_event(2, time=NOW - AGO))
     await sweep(store).run()
@@ -169,7 +169,7 @@ async def test_a_subject_costs_one_query_a_month(store: MemoryRowStore) -> None:
 async def test_a_subject_whose_first_batch_died_at_its_commit_is_found(
     store: MemoryRowStore,
 ) -> None:
-    """Subjects are noted before they are counted."""
+    """Subjects are recorded before they are counted."""
     aggregator = aggregator_on(store)
     store.plan("write", Fault.NOTHING, Fault.ANSWER_LOST)
     with pytest.raises(StorageUnavailable):
