@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import add, attrgetter
 from uuid import UUID
 
 EVENT_TYPE = "aoai.meter.usage.v1"
@@ -65,13 +64,12 @@ class TokenUsage:
     seconds: int = 0
 
     def __add__(self, other: "TokenUsage") -> "TokenUsage":
-        return TokenUsage(
-            **dict(zip(COUNT_NAMES, map(add, _counts(self), _counts(other)), strict=True))
-        )
+        added = {name: getattr(self, name) + getattr(other, name) for name in COUNT_NAMES}
+        return TokenUsage(**added)
 
     def as_document(self) -> dict[str, int]:
         """All counts by name, zeros included; `TokenUsage(**document)` reads them back."""
-        return dict(zip(COUNT_NAMES, _counts(self), strict=True))
+        return {name: getattr(self, name) for name in COUNT_NAMES}
 
 
 COUNT_NAMES = tuple(each.name for each in fields(TokenUsage))
@@ -80,7 +78,6 @@ MANDATORY_COUNTS = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"}
 )
 NO_USAGE = TokenUsage()
-_counts = attrgetter(*COUNT_NAMES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

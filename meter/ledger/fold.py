@@ -36,8 +36,10 @@ class Sums:
             estimated_calls=self.estimated_calls + other.estimated_calls,
             missing_calls=self.missing_calls + other.missing_calls,
             tokens=self.tokens + other.tokens,
-            first_call_at=_earlier(self.first_call_at, other.first_call_at),
-            last_call_at=_later(self.last_call_at, other.last_call_at),
+            first_call_at=min(
+                filter(None, (self.first_call_at, other.first_call_at)), default=None
+            ),
+            last_call_at=max(filter(None, (self.last_call_at, other.last_call_at)), default=None),
             adjustments=self.adjustments + other.adjustments,
             # Adjustments are rare, and this runs for every call.
             adjusted=self.adjusted + other.adjusted if other.adjustments else self.adjusted,
@@ -84,15 +86,3 @@ def fold(subject: str, calls: Iterable[Counted]) -> dict[SumKey, Sums]:
             total = sums.get(key)
             sums[key] = counted if total is None else total + counted
     return sums
-
-
-def _earlier(left: datetime | None, right: datetime | None) -> datetime | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return min(left, right)
-
-
-def _later(left: datetime | None, right: datetime | None) -> datetime | None:
-    if left is None or right is None:
-        return right if left is None else left
-    return max(left, right)

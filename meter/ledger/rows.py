@@ -63,11 +63,7 @@ class SumRow:
 
     def columns(self) -> Mapping[str, object]:
         """The row's columns. Most rows have no adjustments, and then no columns of them."""
-        columns = {
-            **key_columns(self.key),
-            **sums_columns(self.sums),
-            "Revision": self.revision,
-        }
+        columns = key_columns(self.key) | sums_columns(self.sums) | {"Revision": self.revision}
         if self.sums.adjustments:
             return columns
         return {name: value for name, value in columns.items() if name not in ADJUSTMENT_COLUMNS}

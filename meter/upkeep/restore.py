@@ -33,7 +33,7 @@ class ViewRestorer:
     month: Window
     is_dry_run: bool
     _rows_shown: Counter[str] = field(default_factory=Counter)
-    _untouched: set[tuple[str, str]] = field(default_factory=set)
+    _untouched: set[SumPlace] = field(default_factory=set)
 
     async def restore(
         self, partition: str, sums: Mapping[str, Row], *, damaged: Collection[str]
@@ -42,9 +42,7 @@ class ViewRestorer:
 
         View rows of damaged sums stay as they are: they may be better than the sums.
         """
-        for key in damaged:
-            place = parse_sum_key(partition, key)
-            self._untouched.add((place.window, place.view_row_key))
+        self._untouched.update(parse_sum_key(partition, key) for key in damaged)
         by_window: defaultdict[str, list[SumPlace]] = defaultdict(list)
         for key in sorted(sums.keys() - set(damaged)):
             place = parse_sum_key(partition, key)
@@ -78,9 +76,9 @@ class ViewRestorer:
         sums = {place.row_key: sums[place.row_key] for place in places}
         wrong: list[_Wrong] = []
         repaired: list[_Wrong] = []
+        view_keys = [place.view_row_key for place in places]
         for _ in range(MAX_CONFLICTS):
-            keys = [place.view_row_key for place in places]
-            shown = await self.store.read(table, window.name, keys)
+            shown = await self.store.read(table, window.name, view_keys)
             pairs = _pairs(places, sums, shown)
             is_ahead = any(_is_ahead(total, seen) for _, total, seen in pairs)
             if is_ahead:
@@ -141,7 +139,7 @@ class ViewRestorer:
         surplus: list[Row] = []
         is_deleted = False
         for _ in range(MAX_CONFLICTS):
-            rows = [row for row in rows if (window, row.key) not in self._untouched]
+            rows = [r for r in rows if parse_view_key(window, r.key) not in self._untouched]
             has_sum = await asyncio.gather(*(self._has_sum(period, window, row) for row in rows))
             surplus = [row for row, found in zip(rows, has_sum, strict=True) if not found]
             if not surplus or self.is_dry_run:

@@ -67,7 +67,7 @@ async def test_rows_without_adjustments_have_no_columns_for_them(store: Store) -
     assert not [row for row in rows if ADJUSTMENT_COLUMNS & row.columns.keys()]
 
 
-async def test_its_marker_says_what_it_corrects_and_why(store: Store) -> None:
+async def test_its_marker_says_what_it_adjusts_and_why(store: Store) -> None:
     """It shows why the adjustment was made."""
     await aggregator_on(store).handle([message(adjustment(1))])
 
@@ -77,7 +77,7 @@ async def test_its_marker_says_what_it_corrects_and_why(store: Store) -> None:
     assert read_marker(row).usage == CHANGE
 
 
-async def test_a_rebuild_finds_the_ledger_sound_and_mends_adjusted_views(
+async def test_a_rebuild_finds_the_ledger_sound_and_repairs_adjusted_views(
     store: Store,
 ) -> None:
     """Adjustments are part of what markers add up to."""

@@ -128,7 +128,7 @@ async def test_damage_of_a_sum_that_moves_is_repaired_without_losing_a_call(stor
     assert after.differences == []
 
 
-async def test_a_view_that_the_aggregator_writes_meanwhile_is_judged_anew(store: Store) -> None:
+async def test_a_view_that_the_aggregator_writes_meanwhile_is_checked_again(store: Store) -> None:
     """Its copy is newer than what was read; nothing is overwritten."""
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=9)
     rival = aggregator_on(store, NOW + timedelta(hours=1))

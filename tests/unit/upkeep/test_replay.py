@@ -166,7 +166,7 @@ async def test_of_a_body_with_several_events_the_good_ones_count_and_the_letter_
     assert calls(store) == {"2026-11-23T07": 2}
 
 
-async def test_a_dry_run_judges_and_changes_nothing(store: MemoryRowStore) -> None:
+async def test_a_dry_run_reports_and_changes_nothing(store: MemoryRowStore) -> None:
     """Its words are those of the replay that would follow."""
     await receive(store, message(usage_event(1, time=FUTURE)), raw_message(b"x", sequence_number=2))
     before = {name: dict(rows) for name, rows in store.tables.items()}
