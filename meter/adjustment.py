@@ -1,24 +1,22 @@
-"""A signed correction of a counted call, as a value and on the wire (CloudEvents 1.0 JSON).
+"""A signed adjustment of a counted call, as a value and on the wire (CloudEvents 1.0 JSON).
 
-History is not edited: the call stays as it was counted, and the correction is counted beside it,
-once, in columns of its own.
+History is not edited: the call stays as it was counted, and the adjustment is counted once, in
+columns of its own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 from uuid import UUID
 
-from meter.usage import Tier, TokenUsage, UsageEvent, encode_document, format_time
+from meter.usage import CountedCall, Tier, TokenUsage, UsageEvent, encode_document, format_time
 
 ADJUSTMENT_TYPE = "aoai.meter.adjustment.v1"
 MAX_REASON_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
-    """What is counted of an adjustment: signed counts, and the sums that they belong to."""
+class CountedAdjustment:
+    """What is counted of an adjustment: signed counts. `time` decides the window they count in."""
 
     time: datetime
     deployment: str
@@ -28,8 +26,8 @@ class Correction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Adjustment(Correction):
-    """One adjustment. `time` decides the window it counts in, `refers_to` is the call's event id."""
+class Adjustment(CountedAdjustment):
+    """One adjustment; `refers_to` is the event id of the call."""
 
     id: UUID
     source: str
@@ -39,6 +37,9 @@ class Adjustment(Correction):
 
 
 type Countable = UsageEvent | Adjustment
+"""What arrives to be counted."""
+type Counted = CountedCall | CountedAdjustment
+"""What is counted of it, and read back from its marker."""
 
 
 def encode_adjustment(adjustment: Adjustment) -> bytes:
@@ -58,12 +59,7 @@ def encode_adjustment(adjustment: Adjustment) -> bytes:
                 "deployment": adjustment.deployment,
                 "model": adjustment.model,
                 "tier": adjustment.tier,
-                "usage": usage_document(adjustment.usage),
+                "usage": adjustment.usage.as_document(),
             },
         }
     )
-
-
-def usage_document(usage: TokenUsage) -> Mapping[str, int]:
-    """The counts by name."""
-    return {each.name: cast(int, getattr(usage, each.name)) for each in fields(TokenUsage)}

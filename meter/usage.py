@@ -1,4 +1,4 @@
-"""One metered call as a value: who called what, what it cost in tokens, and how we know.
+"""The usage event: one metered call, its caller, its token counts and where they come from.
 
 A `UsageEvent` is what the front door publishes and the aggregator counts. Both halves of the
 product share this module and nothing else. Its wire form is CloudEvents 1.0 JSON.
@@ -6,7 +6,7 @@ product share this module and nothing else. Its wire form is CloudEvents 1.0 JSO
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
@@ -16,7 +16,7 @@ BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
 MAX_EVENT_BYTES = 32_768
 
-# Made once: `json.dumps` makes a new encoder each time for settings that are not its defaults.
+# With these settings `json.dumps` would build a new encoder on every call.
 _JSON = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
 
@@ -46,10 +46,12 @@ class Tier(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Token counts of one call, or a sum of calls.
+    """Token counts of one call or of a sum of calls; those of an adjustment may be negative.
 
     Cached tokens are part of the prompt and reasoning tokens part of the completion: both are
     shares, never to be added to the total. `seconds` is audio length, rounded up.
+
+    The fields are the only list of the counts: events, markers and stored columns derive from it.
     """
 
     prompt_tokens: int = 0
@@ -61,13 +63,26 @@ class TokenUsage:
     image_tokens: int = 0
     seconds: int = 0
 
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+        added = {name: getattr(self, name) + getattr(other, name) for name in COUNT_NAMES}
+        return TokenUsage(**added)
 
+    def as_document(self) -> dict[str, int]:
+        """All counts by name, zeros included; `TokenUsage(**document)` reads them back."""
+        return {name: getattr(self, name) for name in COUNT_NAMES}
+
+
+COUNT_NAMES = tuple(each.name for each in fields(TokenUsage))
+# Mandatory in an event's `usage`. A reader takes any other count as 0 where it is absent.
+MANDATORY_COUNTS = frozenset(
+    {"prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"}
+)
 NO_USAGE = TokenUsage()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The verified caller: the subject that is billed and what else the token said of it."""
+    """The verified caller: the billed subject and further claims of the token."""
 
     subject: str
     issuer: str
@@ -78,7 +93,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """One try at one backend; `status` is None when it never answered."""
+    """One attempt at one backend; `status` is None if the backend did not answer."""
 
     backend: str
     status: int | None
@@ -86,25 +101,31 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent:
-    """One call that reached a backend. `time` is the call's end and decides the window it counts in."""
+class CountedCall:
+    """What is counted of a call. `time` is the call's end and decides the window it counts in."""
+
+    time: datetime
+    deployment: str
+    model: str | None
+    tier: Tier
+    outcome: Outcome
+    usage: TokenUsage
+    usage_source: UsageSource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent(CountedCall):
+    """One call that reached a backend."""
 
     id: UUID
     source: str
-    time: datetime
     principal: Principal
     operation: str
-    deployment: str
-    model: str | None
     api_version: str | None
     backend: str | None
-    tier: Tier
     spilled_from: str | None = None
-    outcome: Outcome
     status: int
     streaming: bool
-    usage: TokenUsage
-    usage_source: UsageSource
     usage_raw: Mapping[str, object] | None = field(default=None, hash=False)
     attempts: tuple[Attempt, ...] = ()
     started_at: datetime
@@ -134,8 +155,8 @@ def new_event_id(at: datetime, entropy: bytes) -> UUID:
 def encode_event(event: UsageEvent) -> bytes:
     """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present.
 
-    `usage_raw` is a backend's own words: where they are too long, too deep, or not what JSON in
-    UTF-8 can write, the event goes without them.
+    `usage_raw` is the backend's own text. The event is sent without it if it is nested too deeply,
+    is not valid as JSON in UTF-8, or makes the event longer than MAX_EVENT_BYTES.
     """
     try:
         encoded = _encode(event)
@@ -147,7 +168,7 @@ def encode_event(event: UsageEvent) -> bytes:
 
 
 def encode_document(document: Mapping[str, object]) -> bytes:
-    """Write a JSON document as events are written. Raises ValueError for what UTF-8 cannot write."""
+    """Write a JSON document as events are written. Raises ValueError for text that is not UTF-8."""
     return _JSON.encode(document).encode()
 
 
@@ -157,7 +178,7 @@ def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
 
 
 def is_writable(text: str) -> bool:
-    """Whether UTF-8 can write the text: JSON can hold lone surrogates, which it cannot."""
+    """Whether UTF-8 can encode the text: JSON strings can hold lone surrogates, which it cannot."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
@@ -181,7 +202,7 @@ def _encode(event: UsageEvent) -> bytes:
 
 
 def _data(event: UsageEvent) -> dict[str, object]:
-    principal, usage = event.principal, event.usage
+    principal = event.principal
     return {
         "principal": {
             "issuer": principal.issuer,
@@ -199,16 +220,7 @@ def _data(event: UsageEvent) -> dict[str, object]:
         "outcome": event.outcome,
         "status": event.status,
         "streaming": event.streaming,
-        "usage": {
-            "prompt_tokens": usage.prompt_tokens,
-            "completion_tokens": usage.completion_tokens,
-            "total_tokens": usage.total_tokens,
-            "cached_tokens": usage.cached_tokens,
-            "reasoning_tokens": usage.reasoning_tokens,
-            "audio_tokens": usage.audio_tokens,
-            "image_tokens": usage.image_tokens,
-            "seconds": usage.seconds,
-        },
+        "usage": event.usage.as_document(),
         "usage_source": event.usage_source,
         "usage_raw": event.usage_raw,
         "attempts": [

@@ -22,7 +22,7 @@ class Window:
 
     @property
     def period(self) -> Period:
-        """The window's length, which its name's length tells."""
+        """The window's length, derived from the length of its name."""
         return _PERIOD_BY_NAME_LENGTH[len(self.name)]
 
     @property
@@ -49,18 +49,18 @@ _NAME = re.compile(r"[2-9]\d{3}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
 
 
 def window_of(moment: datetime, period: Period) -> Window:
-    """The window of that length which holds the moment."""
+    """The window of that length that contains the moment."""
     return Window(moment.astimezone(UTC).strftime(_FORMATS[period]))
 
 
 def windows_of(moment: datetime) -> tuple[Window, Window, Window]:
-    """The hour, the day and the month which hold the moment."""
+    """The hour, the day and the month that contain the moment."""
     hour = moment.astimezone(UTC).strftime(_FORMATS[Period.HOUR])
     return Window(hour), Window(hour[:10]), Window(hour[:7])
 
 
 def parse_window(name: str) -> Window:
-    """Read a window's name. Raises ValueError that says what is accepted."""
+    """Parse a window's name. Raises ValueError that says what is accepted."""
     window = Window(name)
     try:
         if not _NAME.fullmatch(name):

@@ -1,4 +1,4 @@
-"""`python -m meter adjust`: correct what a call was counted with, beside the call and once."""
+"""`python -m meter adjust`: adjust the counts of one call, beside the call and once."""
 
 import argparse
 import asyncio
@@ -13,45 +13,47 @@ from meter.ledger.aggregator import BatchReport
 from meter.ledger.decode import Message
 from meter.terminal import printable
 from meter.upkeep.adjust import find_call, make_adjustment, moment_of
-from meter.usage import TokenUsage, format_time, new_event_id
+from meter.usage import COUNT_NAMES, TokenUsage, format_time, new_event_id
 from meter.wiring.commands import open_aggregator
 
-_COUNTS = (
-    "prompt_tokens",
-    "completion_tokens",
-    "cached_tokens",
-    "reasoning_tokens",
-    "audio_tokens",
-    "image_tokens",
-    "seconds",
-)
+# The total changes by its two parts.
+_COUNTS = tuple(name for name in COUNT_NAMES if name != "total_tokens")
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's words."""
+    """Add the command and its options."""
     command = commands.add_parser(
         "adjust",
-        description="Counts a signed correction of one call, in columns of its own: the call itself "
+        description="Counts a signed adjustment of one call, in columns of its own: the call itself "
         "stays as it was counted. total_tokens changes by prompt_tokens and completion_tokens.",
     )
-    command.add_argument("--subject", required=True, help="whose call it is")
+    command.add_argument("--subject", required=True, help="the subject that made the call")
     command.add_argument(
-        "--call", required=True, type=_event_id, metavar="ID", help="its x-meter-event-id"
+        "--call", required=True, type=_event_id, metavar="ID", help="the call's x-meter-event-id"
     )
-    command.add_argument("--reason", required=True, help="kept with the correction")
+    command.add_argument("--reason", required=True, help="stored with the adjustment")
     for name in _COUNTS:
         option = f"--{name.replace('_', '-')}"
-        command.add_argument(option, dest=name, type=int, default=0, metavar="N", help="as -120")
+        command.add_argument(
+            option,
+            dest=name,
+            type=int,
+            default=0,
+            metavar="N",
+            help="signed change, for example -120",
+        )
     command.add_argument(
         "--time",
         type=_moment,
         metavar="TIME",
-        help="the window it counts in, RFC 3339; default: now, so that closed months stay closed",
+        help="time of the window it counts in, RFC 3339; default: now, so closed months stay closed",
     )
     command.add_argument(
-        "--id", type=_event_id, help="to try again what was printed before: it is counted once"
+        "--id", type=_event_id, help="id of an earlier attempt, to retry it safely"
     )
-    command.add_argument("--dry-run", action="store_true", help="tell, and count nothing")
+    command.add_argument(
+        "--dry-run", action="store_true", help="report what would be counted, without counting"
+    )
     command.set_defaults(run=partial(_run, command))
 
 
@@ -94,11 +96,11 @@ async def _adjust(
             print(f"error: {decoded.dead_letters[0].detail}", file=sys.stderr)
             return 1
         report = None if options.dry_run else await aggregator.count(decoded.events)
-    print(_told(adjustment, report))
+    print(_summary(adjustment, report))
     return 0
 
 
-def _told(adjustment: Adjustment, report: BatchReport | None) -> str:
+def _summary(adjustment: Adjustment, report: BatchReport | None) -> str:
     usage = adjustment.usage
     outcome = "a dry run: nothing was written"
     if report is not None:

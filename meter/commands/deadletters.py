@@ -11,7 +11,7 @@ from pathlib import Path
 
 from meter.commands.options import add_format, add_range, reader
 from meter.ledger.decode import Reason
-from meter.ledger.keys import FIRST_KEY, LAST_KEY
+from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
 from meter.ports import RowStore
 from meter.reports.write.formats import Format
 from meter.reports.write.json import document_text
@@ -23,7 +23,6 @@ from meter.upkeep.replay import (
     StoredLetter,
     find_letter,
     has_reason,
-    letter_place,
     read_letters,
 )
 from meter.usage import format_time
@@ -176,7 +175,7 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
 
 
 def _key(text: str) -> str:
-    letter_place(text)
+    parse_letter_key(text)
     return text
 
 

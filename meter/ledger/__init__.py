@@ -1,1 +1,1 @@
-"""The aggregator's core: decode usage events, fold them, commit them exactly once, show them."""
+"""The aggregator's core: decodes events, adds them up, commits them exactly once, writes the views."""

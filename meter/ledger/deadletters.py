@@ -1,17 +1,18 @@
-"""Keeps what could not be counted, whole, with the reason, so that nothing is lost silently.
+"""Keeps events that could not be counted, whole and with the reason: nothing is lost silently.
 
 Table `DeadLetters`, partition the day it was enqueued (or `undated`), row key hub partition `|`
-sequence number `|` place in the message: a redelivery finds the row there and changes nothing.
+sequence number `|` index in the message: a redelivery finds the row and changes nothing.
 Column `Body` is the event's text. One that is not UTF-8, or is longer than a column holds, is kept
-compressed in `BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. What one row
-cannot hold goes on in rows whose key has `|1`, `|2`, ... at the end.
+compressed in `BodyGzip0`, `BodyGzip1`, ... and `Body` is then its readable beginning. A body that
+is too long for one row continues in rows whose keys end in `|1`, `|2`, ...
 """
 
 import gzip
 from collections.abc import Iterable
+from itertools import batched
 
 from meter.ledger.decode import DeadLetter
-from meter.ledger.keys import escape
+from meter.ledger.keys import LetterKey, escape
 from meter.ports import Row, RowStore
 from meter.window import Period, window_of
 
@@ -22,20 +23,20 @@ MAX_BINARY_BYTES = 65_536
 MAX_BINARIES = 14  # a row holds 1 MiB
 
 
-async def bury(store: RowStore, letters: Iterable[DeadLetter]) -> None:
+async def keep(store: RowStore, letters: Iterable[DeadLetter]) -> None:
     """Store dead letters. Raises StorageUnavailable."""
     for letter in letters:
         enqueued_at = letter.message.enqueued_at
         day = window_of(enqueued_at, Period.DAY).name if enqueued_at else UNDATED
-        for row in _rows(letter):
-            # A conflict says that it is here already.
+        for row in _rows(day, letter):
+            # A conflict means that the row is already stored.
             await store.write(DEAD_LETTERS_TABLE, day, insert=[row], update=[])
 
 
-def _rows(letter: DeadLetter) -> list[Row]:
+def _rows(day: str, letter: DeadLetter) -> list[Row]:
     message = letter.message
-    place = f"{message.sequence_number:020d}|{letter.index:06d}"
-    key = f"{escape(message.hub_partition)}|{place}"
+    hub_partition = escape(message.hub_partition)
+    key = LetterKey(day, hub_partition, message.sequence_number, letter.index)
     first, *more = _body_columns(letter.body)
     columns: dict[str, object] = {
         "Reason": letter.reason.value,
@@ -46,12 +47,12 @@ def _rows(letter: DeadLetter) -> list[Row]:
     }
     if message.enqueued_at is not None:
         columns["EnqueuedAt"] = message.enqueued_at
-    rows = [Row(key=key, columns=columns)]
-    return rows + [Row(key=f"{key}|{n}", columns=part) for n, part in enumerate(more, 1)]
+    rows = [Row(key=key.row_key, columns=columns)]
+    return rows + [Row(key=key.part_row_key(n), columns=part) for n, part in enumerate(more, 1)]
 
 
 def _body_columns(body: bytes) -> list[dict[str, object]]:
-    """The body's columns for the letter's row and, of a body that one row cannot hold, for more."""
+    """The body's columns for the letter's row and, for a long body, for the rows after it."""
     try:
         text = body.decode()
     except UnicodeDecodeError:
@@ -64,7 +65,7 @@ def _body_columns(body: bytes) -> list[dict[str, object]]:
         for start in range(0, len(packed), MAX_BINARY_BYTES)
     ]
     rows: list[dict[str, object]] = [
-        {f"BodyGzip{index}": part for index, part in enumerate(parts) if index // MAX_BINARIES == n}
-        for n in range(-(-len(parts) // MAX_BINARIES))
+        {f"BodyGzip{index}": part for index, part in some}
+        for some in batched(enumerate(parts), MAX_BINARIES, strict=False)
     ]
     return [{"Body": body[:1000].decode(errors="replace"), **rows[0]}, *rows[1:]]

@@ -1,7 +1,7 @@
-"""Reads hub messages into usage events; what cannot be counted becomes a dead letter, never an error.
+"""Reads events from hub messages; an event that cannot be counted becomes a dead letter.
 
 A message holds a CloudEvents batch (a JSON array) or one event. Unknown fields are ignored, since
-newer front doors may send more. A bad event never takes its neighbours with it.
+newer front doors may send more. An invalid event does not affect its neighbours.
 """
 
 import json
@@ -13,7 +13,9 @@ from uuid import UUID
 
 from meter.adjustment import ADJUSTMENT_TYPE, MAX_REASON_CHARS, Adjustment, Countable
 from meter.usage import (
+    COUNT_NAMES,
     EVENT_TYPE,
+    MANDATORY_COUNTS,
     MAX_SUBJECT_CHARS,
     Attempt,
     Outcome,
@@ -47,7 +49,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One hub message as received, with where it came from."""
+    """One hub message as received, and its place on the hub."""
 
     body: bytes
     hub_partition: str
@@ -57,7 +59,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An event, or a whole message, that was not counted; `index` is its place in the message."""
+    """An event, or a whole message, that was not counted; `index` counts from 0 in the message."""
 
     message: Message
     index: int
@@ -68,7 +70,7 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """What a batch of messages holds."""
+    """The events and dead letters of a batch of messages."""
 
     events: tuple[Countable, ...]
     dead_letters: tuple[DeadLetter, ...]
@@ -81,7 +83,7 @@ class _Rejected(Exception):
 
 
 def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) -> Decoded:
-    """Read every message. Events older than `retention` cannot be told from repeats any more."""
+    """Read every message. Repeats of events older than `retention` can no longer be detected."""
     events: list[Countable] = []
     dead: list[DeadLetter] = []
     for message in messages:
@@ -104,7 +106,7 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
 
 
 def read_event(document: object) -> Countable:
-    """One CloudEvent as a value. Raises when a field is missing or not what it must be."""
+    """One CloudEvent as a value. Raises if a field is missing or invalid."""
     if not isinstance(document, dict):
         raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {_kind(document)}")
     fields = _Fields(document, "")
@@ -172,15 +174,9 @@ def _read_usage_event(fields: "_Fields") -> UsageEvent:
 
 
 def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
+    present = MANDATORY_COUNTS | usage.members.keys()
     return TokenUsage(
-        prompt_tokens=usage.count("prompt_tokens", least=least),
-        completion_tokens=usage.count("completion_tokens", least=least),
-        total_tokens=usage.count("total_tokens", least=least),
-        cached_tokens=usage.count("cached_tokens", least=least),
-        reasoning_tokens=usage.count("reasoning_tokens", least=least),
-        audio_tokens=usage.count("audio_tokens", least=least),
-        image_tokens=usage.count("image_tokens", least=least),
-        seconds=usage.count("seconds", least=least),
+        **{name: usage.count(name, least=least) for name in COUNT_NAMES if name in present}
     )
 
 

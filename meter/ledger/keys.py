@@ -1,15 +1,16 @@
-"""Writes texts of any kind as table keys, reversibly, and names the ledger's tables and rows.
+"""Writes and parses every table key: of sums, markers, view rows, dead letters, and ledger tables.
 
-Table Storage forbids `/ \\ # ?` and control characters in keys, and trips over `%`
+Table Storage forbids `/ \\ # ?` and control characters in keys, and mishandles `%`
 (Microsoft: "Understanding the Table service data model"); a key holds 512 UTF-16 characters.
 Everything but ASCII letters, digits and `-._@:` is written `=XX`, the hexadecimal of its UTF-8
-bytes. A text too long for that becomes a readable prefix, `=~` and its SHA-256: unique, but to be
-read from the row's own column.
+bytes. A text too long for that becomes a readable prefix, `=~` and its SHA-256: unique, but only
+the row's own column holds the text.
 """
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from uuid import UUID
 
 from meter.window import Window
@@ -19,6 +20,8 @@ _PREFIX_CHARS = 90
 _HASH_MARK = "=~"
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._@:]")
 _ESCAPED = re.compile(r"((?:=[0-9A-F]{2})+)")
+_LETTER_ROW_KEY = re.compile(r"([^|/]*)\|(\d{20})\|(\d{6})", re.ASCII)
+_LETTER_KEY = re.compile(r"([^/]+)/([^/|]*)/(\d{1,20})/(\d{1,6})", re.ASCII)
 _LEDGER_TABLE = re.compile(r"Ledger(2\d{3})(0[1-9]|1[0-2])", re.ASCII)
 
 CALL_PREFIX = "c|"
@@ -27,25 +30,109 @@ LEDGER_PREFIX = "Ledger"
 FIRST_KEY, LAST_KEY = "", "~"  # no escaped text sorts before or after them
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SumKey:
-    """What one sum is of: a window, and who called what in it (the subject is the partition)."""
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Dimensions:
+    """What sums are split by. Row keys and stored columns have the order of these fields."""
 
-    window: Window
+    subject: str
     deployment: str
     model: str
     tier: str
 
+
+DIMENSION_NAMES = tuple(each.name for each in fields(Dimensions))
+_values = attrgetter(*DIMENSION_NAMES)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class SumKey:
+    """What one sum is of."""
+
+    window: Window
+    dimensions: Dimensions
+
+    @property
+    def place(self) -> "SumPlace":
+        """Where the sum is stored."""
+        partition, *names = map(escape, _values(self.dimensions))
+        return SumPlace(partition, self.window.name, tuple(names))
+
+
+@dataclass(frozen=True, slots=True)
+class SumPlace:
+    """Where a sum and the view row that shows it are stored.
+
+    `partition` is the subject and `names` are the other dimensions, all escaped: where one is only
+    a hash there is no way back to the `SumKey`.
+    """
+
+    partition: str
+    window: str
+    names: tuple[str, ...]
+
+    @property
     def row_key(self) -> str:
-        """The sum's row key in its subject's ledger partition."""
-        return f"{SUM_PREFIX}{self.window.name}|{self._names()}"
+        """The sum's row key in the ledger, whose partition is the subject."""
+        return f"{SUM_PREFIX}{self.window}|{'|'.join(self.names)}"
 
-    def view_row_key(self, subject: str) -> str:
-        """The sum's row key in a view table, whose partition is the window."""
-        return f"{escape(subject)}|{self._names()}"
+    @property
+    def view_row_key(self) -> str:
+        """The row key in a view table, whose partition is the window."""
+        return f"{self.partition}|{'|'.join(self.names)}"
 
-    def _names(self) -> str:
-        return f"{escape(self.deployment)}|{escape(self.model)}|{self.tier}"
+
+def parse_sum_key(partition: str, row_key: str) -> SumPlace:
+    """Read the place of a ledger's sum. Raises ValueError for a row of another kind."""
+    prefix, *parts = row_key.split("|")
+    if f"{prefix}|" != SUM_PREFIX or len(parts) != len(DIMENSION_NAMES):
+        raise ValueError(f"{row_key} is neither a marker nor a sum")
+    return SumPlace(partition, parts[0], tuple(parts[1:]))
+
+
+def parse_view_key(window: str, row_key: str) -> SumPlace:
+    """Read the place of the sum that a view row shows; no sum is stored there if others wrote it."""
+    partition, _, names = row_key.partition("|")
+    return SumPlace(partition, window, tuple(names.split("|")))
+
+
+@dataclass(frozen=True, slots=True)
+class LetterKey:
+    """Where a dead letter is stored: its day, and its place on the hub and in its message.
+
+    `str` gives it as one word that no shell changes: `2026-11-23/0/1042/2` is the third event of
+    message 1042 of hub partition 0 (escaped), enqueued on that day.
+    """
+
+    day: str
+    hub_partition: str
+    sequence_number: int
+    index: int
+
+    @property
+    def row_key(self) -> str:
+        """The letter's row key; its partition is the day."""
+        return f"{self.hub_partition}|{self.sequence_number:020d}|{self.index:06d}"
+
+    def part_row_key(self, part: object) -> str:
+        """The row key of a further part of its body."""
+        return f"{self.row_key}|{part}"
+
+    def __str__(self) -> str:
+        return f"{self.day}/{self.hub_partition}/{self.sequence_number}/{self.index}"
+
+
+def parse_letter_key(text: str) -> LetterKey:
+    """Read a dead letter's key as `str` gives it. Raises ValueError that says what is accepted."""
+    match = _LETTER_KEY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"a key is DAY/HUB_PARTITION/NUMBER/PLACE, got {text!r}")
+    return LetterKey(match[1], match[2], int(match[3]), int(match[4]))
+
+
+def parse_letter_row_key(day: str, row_key: str) -> LetterKey | None:
+    """Read a stored dead letter's key; None for a row that only continues a letter's body."""
+    match = _LETTER_ROW_KEY.fullmatch(row_key)
+    return LetterKey(day, match[1], int(match[2]), int(match[3])) if match else None
 
 
 def ledger_table(month: Window) -> str:
@@ -65,16 +152,16 @@ def call_row_key(event_id: UUID) -> str:
 
 
 def sums_since(hour: Window, month: Window) -> tuple[str, str]:
-    """The first and last row key of a month's sums that hold the hour or a later moment of it.
+    """The first and last row key of the month's sums that end after the hour's start.
 
-    These sums are one range, since a day's row sorts after its hours' and a month's after its
-    days'. An hour before the month stands for all of the month.
+    These sums are one range: a day's row sorts after its hours' rows, a month's row after its days'.
+    An hour before the month selects the whole month.
     """
     return f"{SUM_PREFIX}{max(hour.name, month.name)}", f"{SUM_PREFIX}{month.name}|{LAST_KEY}"
 
 
 def escape(text: str) -> str:
-    """The text as a key component. Injective: two texts never share one (but for SHA-256's sake)."""
+    """The text as a key component. Two texts never share one, short of a SHA-256 collision."""
     escaped = _UNSAFE.sub(_hexadecimal, text)
     if len(escaped) <= MAX_COMPONENT_CHARS:
         return escaped
@@ -85,7 +172,7 @@ def escape(text: str) -> str:
 
 
 def unescape(key: str) -> str | None:
-    """The text that was escaped; None when the key holds only its hash."""
+    """The text that was escaped; None if the key holds only its hash."""
     if _HASH_MARK in key:
         return None
     parts = _ESCAPED.split(key)

@@ -1,37 +1,23 @@
-"""The marker row of a call: that it is counted, and what was counted, so that sums can be checked.
+"""The marker row of a call: it is counted, and with what, so that sums can be checked.
 
 | row key       | column | type     | meaning                                                      |
 |---------------|--------|----------|--------------------------------------------------------------|
 | `c|` event id | At     | DateTime | the call's end                                               |
-|               | Call   | String   | JSON, see `_marker`; `usage` leaves zeros out                |
+|               | Call   | String   | JSON, see `_marker`; `usage` omits zeros                     |
 
 An adjustment's marker is the same, with `adjusts` (the call's id) and `reason` in its JSON.
 
-Nothing of what was said in the call is in it.
+It holds no prompt and no completion.
 """
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from meter.adjustment import Adjustment, Correction, Countable
+from meter.adjustment import Adjustment, Countable, Counted, CountedAdjustment
 from meter.ledger.keys import call_row_key
 from meter.ports import Row
-from meter.usage import Outcome, Tier, TokenUsage, UsageSource
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedCall:
-    """What a marker says of its call (see `fold.Call`)."""
-
-    time: datetime
-    deployment: str
-    model: str | None
-    tier: Tier
-    outcome: Outcome
-    usage: TokenUsage
-    usage_source: UsageSource
+from meter.usage import CountedCall, Outcome, Tier, TokenUsage, UsageSource
 
 
 def marker_rows(events: Iterable[Countable]) -> list[Row]:
@@ -39,15 +25,15 @@ def marker_rows(events: Iterable[Countable]) -> list[Row]:
     return [_marker(event) for event in events]
 
 
-def read_marker(row: Row) -> CountedCall | Correction:
-    """What was counted. Raises ValueError when the row is not as it was written."""
+def read_marker(row: Row) -> Counted:
+    """The counts of a marker. Raises ValueError if the row is not as the app writes it."""
     try:
         time, call = row.columns["At"], json.loads(str(row.columns["Call"]))
         if not isinstance(time, datetime):
             raise TypeError(f"At is {time!r}")
         usage = TokenUsage(**{name: int(count) for name, count in call["usage"].items()})
         if "adjusts" in call:
-            return Correction(
+            return CountedAdjustment(
                 time=time,
                 deployment=call["deployment"],
                 model=call["model"],
@@ -73,7 +59,7 @@ def _marker(event: Countable) -> Row:
         "model": event.model,
         "tier": event.tier,
         **_details(event),
-        "usage": {name: count for name, count in asdict(event.usage).items() if count},
+        "usage": {name: count for name, count in event.usage.as_document().items() if count},
     }
     text = json.dumps(call, ensure_ascii=False, separators=(",", ":"))
     return Row(key=call_row_key(event.id), columns={"At": event.time, "Call": text})

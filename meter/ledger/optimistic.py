@@ -1,8 +1,8 @@
-"""Changes rows that others change too: read, build, write if unchanged, after a conflict once more.
+"""Changes rows that have other writers: read, build, write if unchanged, retry after a conflict.
 
-What was read or written last is remembered, so that a steady stream of changes costs one
-transaction each and no read. Every write is on condition of the etag: a wrong memory costs a
-conflict, never a wrong row.
+Rows that were read or written last are remembered, so in a steady stream a change costs one
+transaction and no read. Every write is conditional on the etag: an outdated memory costs a conflict,
+never a wrong row.
 """
 
 from collections import OrderedDict
@@ -12,45 +12,53 @@ from dataclasses import dataclass, field, replace
 from meter.errors import StorageUnavailable
 from meter.ports import Conflict, Row, RowStore
 
-MAX_TRANSACTION_ROWS = 100  # and 4 MiB, which 100 rows of ours (under 4 KB each) never reach
+MAX_TRANSACTION_ROWS = 100  # the limit of 4 MiB is out of reach: our rows are under 4 KB each
 MAX_CONFLICTS = 10
 MAX_KNOWN_ROWS = 20_000  # 1 to 2 KB each
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changed[T]:
+    """A change that was made: of which items, what it wrote, and the rows under its keys now."""
+
+    items: T
+    written: Sequence[Row]
+    stored: Mapping[str, Row]
+
+
 @dataclass(slots=True, kw_only=True)
 class OptimisticRows:
-    """Changes rows of one kind. `remembers` names the columns that builders look at; None is all."""
+    """Changes rows of one kind. `remembers` names the columns that builders read; None means all."""
 
     store: RowStore
     remembers: frozenset[str] | None = None
     most_known: int = MAX_KNOWN_ROWS
     _known: OrderedDict[tuple[str, str, str], Row] = field(default_factory=OrderedDict)
 
-    async def change(
+    async def change[T](
         self,
         table: str,
         partition: str,
         keys: Sequence[str],
-        build: Callable[[Mapping[str, Row]], Sequence[Row]],
+        items: T,
+        build: Callable[[T, Mapping[str, Row]], Sequence[Row]],
         *,
-        after_conflict: Callable[[], Awaitable[None]] | None = None,
-    ) -> Mapping[str, Row]:
-        """Write in one transaction what `build` makes of the rows that are stored under `keys`.
+        after_conflict: Callable[[T], Awaitable[T]] | None = None,
+    ) -> Changed[T]:
+        """Write in one transaction what `build` makes of `items` and the rows stored under `keys`.
 
-        A built row with an etag is an update, one without an insert; when none is built nothing is
-        written. Gives the rows under `keys` as they are then. `after_conflict` runs before the rows
-        are read again. Raises StorageUnavailable, also when conflicts do not end.
+        A built row with an etag is an update, one without is an insert; when none is built, nothing
+        is written. After a conflict `after_conflict` says which items are still to be written; only
+        then are the rows read again. Raises StorageUnavailable, also when conflicts do not end.
         """
         for _ in range(MAX_CONFLICTS):
             stored = await self._stored(table, partition, keys)
-            rows = build(stored)
-            if not rows:
-                return stored
-            written = await self._write(table, partition, keys, rows)
+            rows = build(items, stored)
+            written = await self._write(table, partition, keys, rows) if rows else {}
             if written is not None:
-                return {**stored, **written}
+                return Changed(items=items, written=rows, stored={**stored, **written})
             if after_conflict is not None:
-                await after_conflict()
+                items = await after_conflict(items)
         raise StorageUnavailable(f"{table}: {MAX_CONFLICTS} conflicts in a row in one partition")
 
     async def _stored(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
@@ -79,8 +87,8 @@ class OptimisticRows:
         if isinstance(result, Conflict):
             self._forget(table, partition, keys)
             return None
-        asked = set(keys)
-        written = {r.key: replace(r, etag=result.etags[r.key]) for r in rows if r.key in asked}
+        known = set(keys)
+        written = {r.key: replace(r, etag=result.etags[r.key]) for r in rows if r.key in known}
         self._remember(table, partition, written.values())
         return written
 

@@ -2,7 +2,7 @@
 
 | column                                  | type     | meaning                                       |
 |-----------------------------------------|----------|-----------------------------------------------|
-| Subject, Deployment, Model, Tier        | String   | whose sum it is, unescaped                    |
+| Subject, Deployment, Model, Tier        | String   | the dimensions, unescaped                     |
 | WindowStart                             | DateTime | first moment of the hour, day or month, UTC   |
 | Calls                                   | Int64    | every counted call                            |
 | FailedCalls                             | Int64    | of them, refused or failed                    |
@@ -11,19 +11,19 @@
 | CachedTokens, ReasoningTokens, AudioTokens, ImageTokens | Int64 | shares of the above               |
 | Seconds                                 | Int64    | audio seconds                                 |
 | FirstCallAt, LastCallAt                 | DateTime | ends of the first and the last call           |
-| Adjustments                             | Int64    | corrections; absent where there were none     |
+| Adjustments                             | Int64    | adjustments; absent where there were none     |
 | AdjustedPromptTokens, ... AdjustedSeconds | Int64  | their signed counts, one for each count above |
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from datetime import datetime
 
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import DIMENSION_NAMES, Dimensions, SumKey, parse_sum_key
 from meter.ports import Row
-from meter.usage import NO_USAGE, TokenUsage
+from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
 from meter.window import Window
 
 
@@ -31,14 +31,22 @@ def _column(field_name: str) -> str:
     return "".join(part.capitalize() for part in field_name.split("_"))
 
 
-_TOKEN_COLUMNS = {field.name: _column(field.name) for field in fields(TokenUsage)}
+_DIMENSION_COLUMNS = {name: _column(name) for name in DIMENSION_NAMES}
+_CALL_COLUMNS = {
+    name: _column(name) for name in ("calls", "failed_calls", "estimated_calls", "missing_calls")
+}
+_TOKEN_COLUMNS = {name: _column(name) for name in COUNT_NAMES}
 _ADJUSTED_COLUMNS = {name: f"Adjusted{column}" for name, column in _TOKEN_COLUMNS.items()}
 ADJUSTMENT_COLUMNS = frozenset({"Adjustments", *_ADJUSTED_COLUMNS.values()})
 
 SUM_COLUMNS = frozenset(
     {
-        *("Subject", "Deployment", "Model", "Tier", "WindowStart", "FirstCallAt", "LastCallAt"),
-        *("Calls", "FailedCalls", "EstimatedCalls", "MissingCalls", "Revision"),
+        "WindowStart",
+        "FirstCallAt",
+        "LastCallAt",
+        "Revision",
+        *_DIMENSION_COLUMNS.values(),
+        *_CALL_COLUMNS.values(),
         *_TOKEN_COLUMNS.values(),
         *ADJUSTMENT_COLUMNS,
     }
@@ -47,21 +55,15 @@ SUM_COLUMNS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumRow:
-    """One subject's sum under one key, as an absolute value."""
+    """One sum as an absolute value."""
 
-    subject: str
     key: SumKey
     sums: Sums
     revision: int
 
     def columns(self) -> Mapping[str, object]:
-        """The row's columns; those of adjustments only where there were any, as in most rows."""
-        columns = {
-            "Subject": self.subject,
-            **key_columns(self.key),
-            **sums_columns(self.sums),
-            "Revision": self.revision,
-        }
+        """The row's columns. Most rows have no adjustments, and then no columns of them."""
+        columns = key_columns(self.key) | sums_columns(self.sums) | {"Revision": self.revision}
         if self.sums.adjustments:
             return columns
         return {name: value for name, value in columns.items() if name not in ADJUSTMENT_COLUMNS}
@@ -70,38 +72,32 @@ class SumRow:
 def cleared_adjustments(
     found: Mapping[str, object], right: Mapping[str, object]
 ) -> dict[str, object]:
-    """Zeros for columns of adjustments that are found where none is right."""
+    """Zeros for the adjustment columns of a row that should have none."""
     return {name: 0 for name in ADJUSTMENT_COLUMNS if name in found and name not in right}
 
 
-def read_sum_row(row: Row) -> SumRow:
-    """A ledger's row as a value."""
-    names = (str(row.columns[name]) for name in ("Deployment", "Model", "Tier"))
-    return SumRow(
-        subject=str(row.columns["Subject"]),
-        key=SumKey(Window(row.key.split("|")[1]), *names),
-        sums=read_sums(row.columns),
-        revision=read_revision(row.columns),
-    )
+def read_sum_row(partition: str, row: Row) -> SumRow:
+    """A ledger's row as a value. Raises ValueError when it is no sum's."""
+    names = {name: str(row.columns[column]) for name, column in _DIMENSION_COLUMNS.items()}
+    window = Window(parse_sum_key(partition, row.key).window)
+    return sum_row(SumKey(window, Dimensions(**names)), row.columns)
+
+
+def sum_row(key: SumKey, columns: Mapping[str, object]) -> SumRow:
+    """The sum that these columns hold; an empty one where there are none."""
+    return SumRow(key=key, sums=read_sums(columns), revision=read_revision(columns))
 
 
 def key_columns(key: SumKey) -> dict[str, object]:
-    """What the sum is of, as columns."""
-    return {
-        "Deployment": key.deployment,
-        "Model": key.model,
-        "Tier": key.tier,
-        "WindowStart": key.window.start,
-    }
+    """The dimensions and the window as columns."""
+    names = {column: getattr(key.dimensions, name) for name, column in _DIMENSION_COLUMNS.items()}
+    return {**names, "WindowStart": key.window.start}
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:
     """The counts as columns."""
     columns: dict[str, object] = {
-        "Calls": sums.calls,
-        "FailedCalls": sums.failed_calls,
-        "EstimatedCalls": sums.estimated_calls,
-        "MissingCalls": sums.missing_calls,
+        column: getattr(sums, name) for name, column in _CALL_COLUMNS.items()
     }
     for name, column in _TOKEN_COLUMNS.items():
         columns[column] = getattr(sums.tokens, name)
@@ -117,33 +113,29 @@ def sums_columns(sums: Sums) -> dict[str, object]:
 
 def read_sums(columns: Mapping[str, object]) -> Sums:
     """The counts of a stored row."""
-    calls = _int(columns, "Calls")
+    calls = _ints(columns, _CALL_COLUMNS)
     return Sums(
-        calls=calls,
-        failed_calls=_int(columns, "FailedCalls"),
-        estimated_calls=_int(columns, "EstimatedCalls"),
-        missing_calls=_int(columns, "MissingCalls"),
-        tokens=TokenUsage(
-            **{name: _int(columns, column) for name, column in _TOKEN_COLUMNS.items()}
-        ),
+        **calls,
+        tokens=TokenUsage(**_ints(columns, _TOKEN_COLUMNS)),
         adjustments=_int(columns, "Adjustments"),
-        adjusted=_read_adjusted(columns),
-        # Without calls, as where only adjustments are counted, there is no first and no last.
-        first_call_at=_moment(columns, "FirstCallAt") if calls else None,
-        last_call_at=_moment(columns, "LastCallAt") if calls else None,
+        # Absent from most rows, and this runs for every row.
+        adjusted=TokenUsage(**_ints(columns, _ADJUSTED_COLUMNS))
+        if "Adjustments" in columns
+        else NO_USAGE,
+        # A sum of adjustments alone has no first and no last call.
+        first_call_at=_moment(columns, "FirstCallAt") if calls["calls"] else None,
+        last_call_at=_moment(columns, "LastCallAt") if calls["calls"] else None,
     )
 
 
-def _read_adjusted(columns: Mapping[str, object]) -> TokenUsage:
-    if "Adjustments" not in columns:
-        return NO_USAGE
-    return TokenUsage(**{name: _int(columns, column) for name, column in _ADJUSTED_COLUMNS.items()})
-
-
 def read_revision(columns: Mapping[str, object]) -> int:
-    """How often the row was written; 0 for what is no number, so that the next copy mends it."""
+    """How often the row was written; 0 if that is not a number, so that the next copy repairs it."""
     value = columns.get("Revision")
     return value if isinstance(value, int) else 0
+
+
+def _ints(columns: Mapping[str, object], names: Mapping[str, str]) -> dict[str, int]:
+    return {name: _int(columns, column) for name, column in names.items()}
 
 
 def _int(columns: Mapping[str, object], name: str) -> int:

@@ -1,4 +1,4 @@
-"""Keeps one row a subject: who it is by its tokens, since when it calls, and what operators add.
+"""Keeps one row per subject: claims of its tokens, first and last call, and operators' columns.
 
 Table `Subjects`, partition `subject`, row key the escaped subject. Columns Subject, Tenant,
 ObjectId, ClientApp, FirstSeen and LastSeen are ours; DisplayName, Team and CostCentre, or any
@@ -7,6 +7,7 @@ other, are the operators' and are never touched: rows are merged, not replaced.
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import batched
 
 from meter.ledger.keys import escape
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
@@ -23,23 +24,19 @@ class SubjectWriter:
     def __init__(self, store: RowStore) -> None:
         self._rows = OptimisticRows(store=store, remembers=frozenset({"FirstSeen", "LastSeen"}))
 
-    async def see(self, events: Iterable[UsageEvent]) -> None:
-        """Note the subjects of these calls. Repeats change nothing. Raises StorageUnavailable."""
+    async def record(self, events: Iterable[UsageEvent]) -> None:
+        """Record the subjects of these calls; repeats change nothing. Raises StorageUnavailable."""
         by_key: dict[str, list[UsageEvent]] = {}
         for event in events:
             by_key.setdefault(escape(event.subject), []).append(event)
-        keys = list(by_key)
-        for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
-            await self._see(
-                {key: by_key[key] for key in keys[start : start + MAX_TRANSACTION_ROWS]}
-            )
+        for some in batched(by_key.items(), MAX_TRANSACTION_ROWS, strict=False):
+            part = dict(some)
+            await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, _changed)
 
-    async def _see(self, seen: Mapping[str, Sequence[UsageEvent]]) -> None:
-        def changed(stored: Mapping[str, Row]) -> list[Row]:
-            rows = (_row(key, events, stored.get(key)) for key, events in seen.items())
-            return [row for row in rows if row is not None]
 
-        await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(seen), changed)
+def _changed(events: Mapping[str, Sequence[UsageEvent]], stored: Mapping[str, Row]) -> list[Row]:
+    rows = (_row(key, own, stored.get(key)) for key, own in events.items())
+    return [row for row in rows if row is not None]
 
 
 def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | None:
@@ -53,7 +50,7 @@ def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | No
         first, last = min(first, first_seen), max(last, last_seen)
     principal = latest.principal
     columns: dict[str, object] = {"FirstSeen": first, "LastSeen": last}
-    if latest.time == last:  # an older call must not bring back what a newer one said
+    if latest.time == last:  # an older call must not restore older claims
         columns |= {
             "Subject": principal.subject,
             "Tenant": principal.tenant or "",

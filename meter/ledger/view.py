@@ -1,4 +1,4 @@
-"""Shows the ledger across subjects: rows with absolute totals, copied after the ledger's commit.
+"""Writes the views: absolute totals across subjects, copied from the ledger after its commit.
 
 | table        | partition       | row key                                | columns                  |
 |--------------|-----------------|----------------------------------------|--------------------------|
@@ -6,13 +6,14 @@
 | UsageByDay   | `2026-11-23`    | the same                               | the same                 |
 | UsageByMonth | `2026-11`       | the same                               | the same                 |
 
-A view is never added to. Each row carries the ledger row's revision and only a higher one replaces
-it, so a late or repeated copy changes nothing and no total ever goes back. A copy that is lost to
-a crash is made again when the batch is delivered again.
+View rows are replaced, never added to. Each carries the revision of its ledger row and only a higher
+revision replaces it, so a late or repeated copy changes nothing and no total ever goes back. A copy
+lost in a crash is made when the batch is delivered again.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import batched
 
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ledger.rows import SumRow, read_revision
@@ -28,31 +29,25 @@ class ViewWriter:
     def __init__(self, store: RowStore) -> None:
         self._rows = OptimisticRows(store=store, remembers=frozenset({"Revision"}))
 
-    async def show(self, rows: Iterable[SumRow]) -> int:
-        """Copy the sums to their views; how many rows that changed. Raises StorageUnavailable."""
+    async def write(self, rows: Iterable[SumRow]) -> int:
+        """Copy the sums to their views; gives the number of rows written. Raises StorageUnavailable."""
         by_window: defaultdict[Window, dict[str, SumRow]] = defaultdict(dict)
         for row in rows:
-            by_window[row.key.window][row.key.view_row_key(row.subject)] = row
-        changed = 0
-        for window, shown in by_window.items():
-            keys = list(shown)
-            for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
-                part = {key: shown[key] for key in keys[start : start + MAX_TRANSACTION_ROWS]}
-                changed += await self._show(window, part)
-        return changed
+            by_window[row.key.window][row.key.place.view_row_key] = row
+        written = 0
+        for window, of_window in by_window.items():
+            for some in batched(of_window.items(), MAX_TRANSACTION_ROWS, strict=False):
+                part = dict(some)
+                table = VIEW_TABLES[window.period]
+                changed = await self._rows.change(table, window.name, list(part), part, _newer)
+                written += len(changed.written)
+        return written
 
-    async def _show(self, window: Window, rows: Mapping[str, SumRow]) -> int:
-        newer: list[Row] = []
 
-        def build(stored: Mapping[str, Row]) -> list[Row]:
-            newer[:] = [
-                Row(
-                    key=key, columns=row.columns(), etag=stored[key].etag if key in stored else None
-                )
-                for key, row in rows.items()
-                if key not in stored or read_revision(stored[key].columns) < row.revision
-            ]
-            return newer
-
-        await self._rows.change(VIEW_TABLES[window.period], window.name, list(rows), build)
-        return len(newer)
+def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
+    """The rows that are missing from the view or newer than there."""
+    return [
+        Row(key=key, columns=row.columns(), etag=stored[key].etag if key in stored else None)
+        for key, row in rows.items()
+        if key not in stored or read_revision(stored[key].columns) < row.revision
+    ]

@@ -1,1 +1,1 @@
-"""Keeps the tables right: sweep, retention, rebuild, replay, adjustments."""
+"""Checks, repairs and trims the tables: sweep, retention, rebuild, replay, adjustments."""

@@ -1,14 +1,13 @@
-"""Makes an adjustment of a call that is counted: finds the call, and refuses what cannot be meant."""
+"""Makes an adjustment of a counted call: finds the call and checks the change."""
 
-from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from meter.adjustment import MAX_REASON_CHARS, Adjustment, Correction
+from meter.adjustment import MAX_REASON_CHARS, Adjustment, CountedAdjustment
 from meter.ledger.keys import call_row_key, escape, ledger_table
-from meter.ledger.markers import CountedCall, read_marker
+from meter.ledger.markers import read_marker
 from meter.ports import RowStore
-from meter.usage import TokenUsage, is_writable
+from meter.usage import NO_USAGE, CountedCall, TokenUsage, is_writable
 from meter.window import Period, window_of
 
 LONGEST_CALL = timedelta(days=1)  # a call that begins in one month may end in the next
@@ -16,9 +15,9 @@ SOURCE = "/aoai-meter/adjust"
 
 
 async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCall | None:
-    """The call as it was counted; None when it is not. Raises StorageUnavailable.
+    """The call as it was counted; None if it was not. Raises StorageUnavailable.
 
-    The id holds the moment at which the call began (UUIDv7), and with it the month.
+    The event id holds the call's start (UUIDv7), and with it the month.
     """
     begun = moment_of(event_id)
     months = {window_of(moment, Period.MONTH) for moment in (begun, begun + LONGEST_CALL)}
@@ -27,12 +26,12 @@ async def find_call(store: RowStore, subject: str, event_id: UUID) -> CountedCal
         found = await store.read(ledger_table(month), escape(subject), [key])
         if key in found:
             marker = read_marker(found[key])
-            return None if isinstance(marker, Correction) else marker
+            return None if isinstance(marker, CountedAdjustment) else marker
     return None
 
 
 def moment_of(event_id: UUID) -> datetime:
-    """The moment at which an id was made (RFC 9562 section 5.7). Raises ValueError for other kinds."""
+    """When the id was made (RFC 9562 section 5.7). Raises ValueError if it is not a UUIDv7."""
     if event_id.version != 7:
         raise ValueError(f"an event id is a UUIDv7, got {event_id}")
     return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)
@@ -52,13 +51,13 @@ def make_adjustment(
     reason = reason.strip()
     if not 0 < len(reason) <= MAX_REASON_CHARS or not is_writable(reason):
         raise ValueError(f"the reason must be a text of 1 to {MAX_REASON_CHARS} characters")
-    if usage == TokenUsage():
+    if usage == NO_USAGE:
         raise ValueError("at least one count must be other than 0")
-    for each in fields(TokenUsage):
-        counted, change = getattr(call.usage, each.name), getattr(usage, each.name)
-        if counted + change < 0:
+    counted = call.usage.as_document()
+    for name, change in usage.as_document().items():
+        if counted[name] + change < 0:
             raise ValueError(
-                f"{each.name} of the call is {counted}: {change} would make it less than nothing"
+                f"{name} of the call is {counted[name]}: {change} would make it negative"
             )
     return Adjustment(
         id=adjustment_id,

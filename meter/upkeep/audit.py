@@ -1,12 +1,12 @@
 """Checks a ledger against itself: each sum must be what the markers of its calls add up to.
 
-A marker and the sums it adds to were written in one transaction, so a difference is damage: rows
+A marker and the sums it adds to are written in one transaction, so a difference is damage: rows
 that were changed or deleted by hand, or a defect. Markers are the truth, since each stands for one
-call; sums can be made right from them.
+call; sums can be repaired from them.
 
-Calls are counted while the check reads. A sum that looks wrong is therefore looked at again: its
-markers, read after one state of the sum and before another, must add up to something between the
-two; where the sum did not move that is the sum itself.
+Calls are counted while the check reads. A sum that looks wrong is therefore read again: its markers,
+read after one state of the sum and before another, must add up to a value between the two; if the
+sum did not change, to the sum itself.
 """
 
 from collections import defaultdict
@@ -14,15 +14,15 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from meter.adjustment import Correction
+from meter.adjustment import CountedAdjustment
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import (
     CALL_PREFIX,
     FIRST_KEY,
     LAST_KEY,
-    SUM_PREFIX,
     SumKey,
     ledger_table,
+    parse_sum_key,
     unescape,
 )
 from meter.ledger.markers import read_marker
@@ -34,12 +34,11 @@ from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_o
 from meter.window import Period, Window, parse_window, window_of
 
 MAX_LOOKS = 5
-SUM_KEY_PARTS = 5  # prefix, window, deployment, model, tier
 
 
 @dataclass(slots=True, kw_only=True)
 class Share:
-    """One subject's share of a month's ledger: its sums, and what its markers add up to."""
+    """One subject's share of a month's ledger: its sums, and the totals of its markers."""
 
     partition: str
     month: Window
@@ -49,7 +48,7 @@ class Share:
     unreadable: list[str] = field(default_factory=list)
 
     def add(self, row: Row) -> None:
-        """Take in one row of the partition."""
+        """Add one row of the partition."""
         try:
             if row.key.startswith(CALL_PREFIX):
                 self._add_marker(row)
@@ -62,16 +61,14 @@ class Share:
         call = read_marker(row)
         if window_of(call.time, Period.MONTH) != self.month:
             raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
-        self.calls += not isinstance(call, Correction)
-        for key, sums in fold([call]).items():
+        self.calls += not isinstance(call, CountedAdjustment)
+        for key, sums in fold(readable(self.partition), [call]).items():
             known = self.counted.get(key)
             self.counted[key] = sums if known is None else known + sums
 
     def _add_sum(self, row: Row) -> None:
-        parts = row.key.split("|")
-        if not row.key.startswith(SUM_PREFIX) or len(parts) != SUM_KEY_PARTS:
-            raise ValueError(f"{row.key} is neither a marker nor a sum")
-        if not parse_window(parts[1]).name.startswith(self.month.name):
+        place = parse_sum_key(self.partition, row.key)
+        if not parse_window(place.window).name.startswith(self.month.name):
             raise ValueError(f"{row.key} is of another month")
         self.sums[row.key] = row
 
@@ -92,7 +89,7 @@ async def read_shares(store: RowStore, month: Window) -> AsyncIterator[Share]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audited:
-    """A share as it was seen last, what was found in it, and the sums that are still wrong."""
+    """A share as it was last read, its differences, and the row keys of sums that are still wrong."""
 
     share: Share
     differences: list[Difference]
@@ -101,14 +98,14 @@ class Audited:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """Checks shares, and makes sums right where it is told to."""
+    """Checks shares; with `repairs` it also repairs wrong sums."""
 
     store: RowStore
     month: Window
     repairs: bool
 
     async def check(self, share: Share) -> Audited:
-        """Check one share, and again where it moved. Raises StorageUnavailable."""
+        """Check one share, more than once if sums look wrong. Raises StorageUnavailable."""
         repaired: dict[str, tuple[WrongColumn, ...]] = {}
         wrong = _wrong_sums(share, share.sums)
         for look in range(MAX_LOOKS if wrong else 0):
@@ -144,14 +141,17 @@ class Audit:
         if subject is None:
             return []
         right = {
-            key.row_key(): SumRow(subject=subject, key=key, sums=sums, revision=1)
+            key.place.row_key: {
+                **SumRow(key=key, sums=sums, revision=1).columns(),
+                "Subject": subject,
+            }
             for key, sums in share.counted.items()
         }
         by_window: defaultdict[str, list[str]] = defaultdict(list)
         for key in wrong:
-            # What moved while its markers were read is looked at again first.
+            # A sum that changed while its markers were read is checked again first.
             if _etag(before.get(key)) == _etag(share.sums.get(key)):
-                by_window[key.split("|")[1]].append(key)
+                by_window[parse_sum_key(share.partition, key).window].append(key)
         repaired = []
         for keys in by_window.values():
             for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
@@ -160,7 +160,9 @@ class Audit:
                     repaired += part
         return repaired
 
-    async def _write(self, share: Share, right: Mapping[str, SumRow], keys: list[str]) -> bool:
+    async def _write(
+        self, share: Share, right: Mapping[str, Mapping[str, object]], keys: list[str]
+    ) -> bool:
         insert, update, delete = [], [], []
         for key in keys:
             stored = share.sums.get(key)
@@ -168,7 +170,7 @@ class Audit:
                 assert stored is not None, "a wrong sum is stored or counted"
                 delete.append(stored)
                 continue
-            columns = dict(right[key].columns())
+            columns = dict(right[key])
             if stored is None:
                 insert.append(Row(key=key, columns=columns))
                 continue
@@ -182,7 +184,7 @@ class Audit:
 
     async def _subject_of(self, partition: str) -> str | None:
         subject = unescape(partition)
-        if subject is None:  # the key holds a hash only
+        if subject is None:  # the key holds only a hash
             rows = await self.store.read(SUBJECTS_TABLE, SUBJECTS_PARTITION, [partition])
             found = rows[partition].columns.get("Subject") if partition in rows else None
             subject = str(found) if found else None
@@ -195,15 +197,15 @@ def _wrong_sums(share: Share, before: Mapping[str, Row]) -> dict[str, tuple[Wron
     The markers were read after the sums were as in `before`, and before they were as they are.
     """
     right = {
-        key.row_key(): {**key_columns(key), **sums_columns(sums)}
+        key.place.row_key: key_columns(key) | sums_columns(sums)
         for key, sums in share.counted.items()
     }
-    subject = unescape(share.partition)
+    is_hash = unescape(share.partition) is None
     wrong = {}
     for key in sorted(right.keys() | share.sums.keys()):
         columns = right.get(key, sums_columns(Sums()))
-        if key in right and subject is not None:
-            columns = {"Subject": subject, **columns}
+        if is_hash:
+            columns.pop("Subject", None)
         found = _wrong_columns(columns, before.get(key), share.sums.get(key))
         if found:
             wrong[key] = found
@@ -217,7 +219,7 @@ def _wrong_columns(
     for name, value in right.items():
         is_count = isinstance(value, int)
         if not is_count and (before is None or after is None):
-            continue  # a row that is not there has counts of 0, and nothing else to be right
+            continue  # an absent row has counts of 0 and no other columns to compare
         nothing = 0 if is_count else None
         earlier = nothing if before is None else before.columns.get(name, nothing)
         found = nothing if after is None else after.columns.get(name, nothing)
@@ -240,7 +242,12 @@ def _differences(
     share: Share, wrong: Mapping[str, tuple[WrongColumn, ...]], *, is_repaired: bool
 ) -> list[Difference]:
     return [
-        difference_of(Kind.WRONG_SUM, share.partition, key, columns, is_repaired=is_repaired)
+        difference_of(
+            Kind.WRONG_SUM,
+            parse_sum_key(share.partition, key),
+            columns,
+            is_repaired=is_repaired,
+        )
         for key, columns in wrong.items()
     ]
 

@@ -1,10 +1,10 @@
-"""What a rebuild finds: rows that are not what they should be, column by column."""
+"""What a rebuild finds: wrong rows, column by column."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from meter.ledger.keys import SUM_PREFIX, unescape
+from meter.ledger.keys import SumPlace, unescape
 
 
 class Kind(StrEnum):
@@ -29,7 +29,7 @@ LEDGER_KINDS = frozenset({Kind.UNREADABLE, Kind.WRONG_SUM})
 
 @dataclass(frozen=True, slots=True)
 class WrongColumn:
-    """One column: what was found, None where it is absent, and what is right."""
+    """One column: the value that was found (None if absent) and the right one."""
 
     name: str
     found: object
@@ -38,7 +38,7 @@ class WrongColumn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """One row that is wrong, and whether it has been made right."""
+    """One row that is wrong, and whether it has been repaired."""
 
     kind: Kind
     subject: str
@@ -51,26 +51,24 @@ class Difference:
 
 def difference_of(
     kind: Kind,
-    partition: str,
-    sum_row_key: str,
+    place: SumPlace,
     columns: tuple[WrongColumn, ...] = (),
     *,
     is_repaired: bool,
 ) -> Difference:
     """A difference in the row of a sum, or in the view row that shows it."""
-    window, *names = sum_row_key.removeprefix(SUM_PREFIX).split("|")
     return Difference(
         kind=kind,
-        subject=readable(partition),
-        window=window,
-        names=tuple(map(readable, names)),
+        subject=readable(place.partition),
+        window=place.window,
+        names=tuple(map(readable, place.names)),
         columns=columns,
         is_repaired=is_repaired,
     )
 
 
 def differing(found: Mapping[str, object], right: Mapping[str, object]) -> tuple[WrongColumn, ...]:
-    """The columns of `right` that are not found just so; others do not matter."""
+    """The columns of `right` that have another value or type in `found`; others are ignored."""
     return tuple(
         WrongColumn(name, found.get(name), value)
         for name, value in right.items()
@@ -79,5 +77,5 @@ def differing(found: Mapping[str, object], right: Mapping[str, object]) -> tuple
 
 
 def readable(key: str) -> str:
-    """The text that a key component stands for, or the component where it holds only a hash."""
+    """The text of a key component, or the component itself if it holds only a hash."""
     return unescape(key) or key

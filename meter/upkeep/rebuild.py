@@ -1,6 +1,6 @@
-"""Rebuilds a month: the ledger is checked against its markers, the views made equal to the ledger.
+"""Rebuilds a month: checks the ledger against its markers and makes the views equal to the ledger.
 
-The ledger is read once, subject after subject; what is held of it is one subject's sums.
+The ledger is read once, one subject after the other; only one subject's sums are in memory.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ from meter.window import Window
 
 @dataclass(slots=True, kw_only=True)
 class Summary:
-    """What was checked, and how many rows were wrong, of each kind."""
+    """What was checked, and how many rows of each kind were wrong."""
 
     subjects: int = 0
     calls: int = 0
@@ -42,8 +42,8 @@ class Rebuild:
     is_dry_run: bool = False
     repairs_ledger: bool = False
 
-    async def run(self, tell: Callable[[Difference], None]) -> Summary:
-        """Check and mend; each difference is told as it is found.
+    async def run(self, report: Callable[[Difference], None]) -> Summary:
+        """Check and repair; `report` gets each difference as it is found.
 
         Raises LedgerMissing when there is nothing to rebuild from, and StorageUnavailable.
         """
@@ -55,7 +55,7 @@ class Rebuild:
         def note(difference: Difference) -> None:
             summary.found[difference.kind] += 1
             summary.repaired[difference.kind] += difference.is_repaired
-            tell(difference)
+            report(difference)
 
         audit = Audit(
             store=self.store,

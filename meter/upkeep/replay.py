@@ -1,11 +1,10 @@
-"""Reads dead letters back and counts those that are fine now.
+"""Reads dead letters and counts those that can be counted now.
 
-A letter is deleted once every event in its body is counted, now or before. The ids make counting
-safe to repeat, so a replay that dies can simply be run again.
+A letter is deleted once every event in its body is counted, now or before. The event ids make
+counting safe to repeat, so a replay that dies can simply be run again.
 """
 
 import gzip
-import re
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,16 @@ from meter.adjustment import Countable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.deadletters import DEAD_LETTERS_TABLE
 from meter.ledger.decode import Message, Reason
-from meter.ledger.keys import FIRST_KEY, LAST_KEY
+from meter.ledger.keys import (
+    FIRST_KEY,
+    LAST_KEY,
+    LetterKey,
+    parse_letter_key,
+    parse_letter_row_key,
+)
 from meter.ports import Row, RowStore
 
 LETTERS_AT_ONCE = 50
-_ROW_KEY = re.compile(r"([^|/]*)\|(\d{20})\|(\d{6})", re.ASCII)
-_KEY = re.compile(r"([^/]+)/([^/|]*)/(\d{1,20})/(\d{1,6})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +43,7 @@ class StoredLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """What a letter holds by the rules that apply now: `refusals` say why it must stay."""
+    """A letter decoded by the rules that apply now; `refusals` say why it must stay."""
 
     letter: StoredLetter
     events: tuple[Countable, ...] = ()
@@ -49,7 +52,7 @@ class Judgement:
 
 @dataclass(slots=True)
 class ReplaySummary:
-    """What became of the letters."""
+    """How many letters and calls were counted and refused."""
 
     replayed: int = 0
     refused: int = 0
@@ -61,70 +64,61 @@ async def read_letters(
     store: RowStore, *, first_day: str = FIRST_KEY, last_day: str = LAST_KEY
 ) -> AsyncIterator[StoredLetter]:
     """The letters of some days, `undated` last, in order. Raises StorageUnavailable."""
-    day, rows = "", list[Row]()
+    place: LetterKey | None = None
+    rows = list[Row]()
     scan = store.scan(DEAD_LETTERS_TABLE, first_partition=first_day, last_partition=last_day)
     async for partition, row in scan:
-        if rows and partition == day and row.key.startswith(f"{rows[0].key}|"):
+        if place and partition == place.day and row.key.startswith(place.part_row_key("")):
             rows.append(row)
             continue
-        if rows:
-            yield _letter(day, rows)
-        day, rows = partition, [row] if _ROW_KEY.fullmatch(row.key) else []
-    if rows:
-        yield _letter(day, rows)
-
-
-def letter_place(key: str) -> tuple[str, str]:
-    """The partition and row key of the letter with that key. Raises ValueError for what is none.
-
-    A key is the place in one word that no shell changes: `2026-11-23/0/1042/2` is the third event
-    of message 1042 of hub partition 0, enqueued on that day.
-    """
-    match = _KEY.fullmatch(key)
-    if match is None:
-        raise ValueError(f"a key is DAY/HUB_PARTITION/NUMBER/PLACE, got {key!r}")
-    day, hub_partition, number, index = match.groups()
-    return day, f"{hub_partition}|{int(number):020d}|{int(index):06d}"
+        if place:
+            yield _letter(place, rows)
+        place, rows = parse_letter_row_key(partition, row.key), [row]
+    if place:
+        yield _letter(place, rows)
 
 
 async def find_letter(store: RowStore, key: str) -> StoredLetter | None:
     """The letter of that key. Raises ValueError, and StorageUnavailable."""
-    day, row_key = letter_place(key)
+    place = parse_letter_key(key)
     scan = store.scan(
         DEAD_LETTERS_TABLE,
-        first_partition=day,
-        last_partition=day,
-        first_key=row_key,
-        last_key=f"{row_key}|{LAST_KEY}",
+        first_partition=place.day,
+        last_partition=place.day,
+        first_key=place.row_key,
+        last_key=place.part_row_key(LAST_KEY),
     )
     rows = [row async for _, row in scan]
-    return _letter(day, rows) if rows and rows[0].key == row_key else None
+    return _letter(place, rows) if rows and rows[0].key == place.row_key else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """Counts letters; a dry run only judges them."""
+    """Counts letters; a dry run only decodes them."""
 
     aggregator: Aggregator
     is_dry_run: bool = False
 
     async def run(
-        self, letters: AsyncIterator[StoredLetter], tell: Callable[[Judgement], None]
+        self, letters: AsyncIterator[StoredLetter], report: Callable[[Judgement], None]
     ) -> ReplaySummary:
-        """Count what is fine now and delete its letters. Raises StorageUnavailable."""
+        """Count the letters without refusals and delete them; `report` gets each judgement.
+
+        Raises StorageUnavailable.
+        """
         summary = ReplaySummary()
         waiting: list[Judgement] = []
         async for letter in letters:
             waiting.append(self._judge(letter))
             if len(waiting) == LETTERS_AT_ONCE:
-                await self._settle(waiting, summary, tell)
+                await self._settle(waiting, summary, report)
                 waiting = []
-        await self._settle(waiting, summary, tell)
+        await self._settle(waiting, summary, report)
         return summary
 
     def _judge(self, letter: StoredLetter) -> Judgement:
         if letter.body is None:
-            return Judgement(letter=letter, refusals=("its body is not all there yet",))
+            return Judgement(letter=letter, refusals=("its body is not complete yet",))
         message = Message(
             body=letter.body,
             hub_partition=letter.hub_partition,
@@ -139,13 +133,13 @@ class Replay:
         self,
         judgements: Sequence[Judgement],
         summary: ReplaySummary,
-        tell: Callable[[Judgement], None],
+        report: Callable[[Judgement], None],
     ) -> None:
         events = [event for judgement in judgements for event in judgement.events]
         if events and not self.is_dry_run:
-            report = await self.aggregator.count(events)
-            summary.new_calls += report.new_calls
-            summary.repeated_calls += report.repeated_calls
+            counted = await self.aggregator.count(events)
+            summary.new_calls += counted.new_calls
+            summary.repeated_calls += counted.repeated_calls
         for judgement in judgements:
             if judgement.refusals:
                 summary.refused += 1
@@ -153,33 +147,32 @@ class Replay:
                 summary.replayed += 1
                 if not self.is_dry_run:
                     await self._delete(judgement.letter)
-            tell(judgement)
+            report(judgement)
 
     async def _delete(self, letter: StoredLetter) -> None:
-        # A conflict says that somebody else deleted it just now.
+        # A conflict means that another replay has deleted it.
         await self.aggregator.store.write(
             DEAD_LETTERS_TABLE, letter.day, insert=[], update=[], delete=letter.rows
         )
 
 
 def has_reason(letter: StoredLetter, reason: Reason | None) -> bool:
-    """Whether the letter is of that reason; any is when none is asked for."""
+    """Whether the letter has that reason; without one every letter matches."""
     return reason is None or letter.reason == reason
 
 
-def _letter(day: str, rows: Sequence[Row]) -> StoredLetter:
+def _letter(place: LetterKey, rows: Sequence[Row]) -> StoredLetter:
     first = rows[0].columns
-    hub_partition, number, index, *_ = rows[0].key.split("|")
     enqueued_at = first.get("EnqueuedAt")
     return StoredLetter(
-        key=f"{day}/{hub_partition}/{int(number)}/{int(index)}",
+        key=str(place),
         reason=str(first.get("Reason", "")),
         detail=str(first.get("Detail", "")),
         hub_partition=str(first.get("HubPartition", "")),
-        sequence_number=int(number),
+        sequence_number=place.sequence_number,
         enqueued_at=enqueued_at if isinstance(enqueued_at, datetime) else None,
         body=_body(rows),
-        day=day,
+        day=place.day,
         rows=tuple(Row(key=row.key, columns={}, etag=row.etag) for row in rows),
     )
 

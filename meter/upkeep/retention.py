@@ -1,7 +1,7 @@
-"""Drops ledgers that no call can be counted in any more; the views keep their totals.
+"""Drops ledgers in which no call can be counted any more; the views keep their totals.
 
-The aggregator refuses events older than the retention. So once a month has ended longer ago than
-that, nothing is added to its ledger, and its markers tell no repeats any more.
+The aggregator refuses events older than the retention. Once a month has ended longer ago than that,
+nothing is added to its ledger, and its markers detect no repeats any more.
 """
 
 import logging
@@ -12,7 +12,7 @@ from meter.ledger.keys import LEDGER_PREFIX, ledger_month
 from meter.ports import Clock, Tables
 from meter.window import Window
 
-# For batches that were read a moment before, and for clocks that differ.
+# Covers batches that were read a moment before, and clocks that differ.
 MARGIN = timedelta(days=1)
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Retention:
     retention: timedelta
 
     async def run(self) -> list[str]:
-        """Drop what is over; the names of the tables. Raises StorageUnavailable."""
+        """Drop the ledgers that are over; gives their names. Raises StorageUnavailable."""
         now = self.clock.now()
         dropped = []
         for table in await self.tables.names(LEDGER_PREFIX):

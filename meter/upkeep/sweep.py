@@ -1,9 +1,9 @@
-"""Shows sums that a crash left unshown, where no redelivery came to do it.
+"""Repairs views that miss sums after a crash, where no redelivery has done so.
 
-The aggregator shows a sum right after it has committed it. If it dies in between, the hub delivers
-the batch again, and the sums are shown then. The sweep is for the case that the hub cannot: every
-few minutes it shows the recent sums of the subjects that called in the last hours. What is shown
-already stays as it is.
+The aggregator writes a sum to its view right after the commit. If it dies in between, the hub
+delivers the batch again, and the view is written then. The sweep covers the case in which the hub
+cannot: every few minutes it writes the recent sums of the subjects that called in the last hours.
+View rows that are up to date stay as they are.
 """
 
 import logging
@@ -20,7 +20,7 @@ from meter.ports import Clock, RowStore
 from meter.window import Period, window_of
 
 LOOK_BACK = timedelta(hours=3)
-# A sum to which calls are still added is shown with the next of them; the sweep leaves it alone.
+# A sum that still grows is written with its next call; the sweep skips it.
 QUIET = timedelta(minutes=2)
 SUMS_AT_ONCE = 500
 
@@ -29,26 +29,28 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """Shows recent sums again."""
+    """Writes recent sums to the views again."""
 
     store: RowStore
     clock: Clock
 
     async def run(self) -> int:
-        """Sweep once; how many view rows were healed. Raises StorageUnavailable."""
+        """Sweep once; gives the number of view rows repaired. Raises StorageUnavailable."""
         now = self.clock.now()
-        views = ViewWriter(self.store)  # a new one: what an older one remembers may be gone
-        healed = 0
+        views = ViewWriter(
+            self.store
+        )  # a new one, since rows that an older one remembers may be gone
+        repaired = 0
         waiting: list[SumRow] = []
         async for row in self._quiet_sums(now):
             waiting.append(row)
             if len(waiting) == SUMS_AT_ONCE:
-                healed += await views.show(waiting)
+                repaired += await views.write(waiting)
                 waiting = []
-        healed += await views.show(waiting)
-        if healed:
-            log.warning("views_healed rows=%d", healed)
-        return healed
+        repaired += await views.write(waiting)
+        if repaired:
+            log.warning("views_repaired rows=%d", repaired)
+        return repaired
 
     async def _quiet_sums(self, now: datetime) -> AsyncIterator[SumRow]:
         since = now - LOOK_BACK
@@ -64,7 +66,7 @@ class Sweep:
                     last_key=last,
                 )
                 async for _, row in rows:
-                    total = read_sum_row(row)
+                    total = read_sum_row(partition, row)
                     last_call_at = total.sums.last_call_at
                     if last_call_at is not None and last_call_at <= now - QUIET:
                         yield total

@@ -45,7 +45,7 @@ class Transaction:
 
 @dataclass(slots=True)
 class MemoryRowStore:
-    """Rows in dictionaries. `transactions` and `history` record what was applied, in order."""
+    """Rows in dictionaries. `transactions` and `history` list what was applied, in order."""
 
     tables: dict[str, dict[tuple[str, str], Row]] = field(default_factory=dict)
     transactions: list[Transaction] = field(default_factory=list)

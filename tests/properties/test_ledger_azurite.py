@@ -98,7 +98,7 @@ def new_store(connection_string: str, **options: object) -> TablesRowStore:
 
 async def count(store: TablesRowStore, subject: str, batch: list[UsageEvent]) -> None:
     counted = await Committer(store).commit(subject, MONTH, batch)
-    await ViewWriter(store).show(counted.sums)
+    await ViewWriter(store).write(counted.sums)
 
 
 async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Sums]:
@@ -113,8 +113,9 @@ async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Su
 
 def expected(events: list[UsageEvent]) -> dict[tuple[str, ...], Sums]:
     return {
-        (key.window.name, key.deployment, key.model, key.tier): sums
-        for key, sums in fold({event.id: event for event in events}.values()).items()
+        (key.window.name, names.deployment, names.model, names.tier): sums
+        for key, sums in fold("s", {event.id: event for event in events}.values()).items()
+        for names in [key.dimensions]
     }
 
 
@@ -146,7 +147,7 @@ async def test_batches_at_once_and_again_add_up(azurite: str, batches: list[list
 async def test_answers_that_are_cut_off_are_not_counted_twice(
     azurite: str, cuts: list[bool], retries: int
 ) -> None:
-    """The SDK or the hub retries transactions that may have been applied; the markers decide."""
+    """The SDK or the hub retries a write that may have been applied; the markers decide."""
     address = next(p for p in azurite.split(";") if p.startswith("TableEndpoint=")).split("=")[1]
     proxy = CuttingProxy(target_port=urlsplit(address).port or 0, cuts=list(cuts))
     await proxy.start()

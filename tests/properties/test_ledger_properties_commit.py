@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -183,9 +184,9 @@ def expected_sums(events: Iterable[Countable]) -> dict[tuple[object, ...], Sums]
     for event in events:
         by_subject.setdefault(event.subject, []).append(event)
     return {
-        (subject, key.window.start, len(key.window.name), key.deployment, key.model, key.tier): sums
+        (key.window.start, len(key.window.name), *astuple(key.dimensions)): sums
         for subject, own in by_subject.items()
-        for key, sums in fold(own).items()
+        for key, sums in fold(subject, own).items()
     }
 
 
@@ -201,8 +202,8 @@ def stored_sums(store: MemoryRowStore, tables: Sequence[str]) -> dict[tuple[obje
 
 
 def _names(columns: Mapping[str, object], length: int) -> tuple[object, ...]:
-    names = (columns[name] for name in ("Deployment", "Model", "Tier"))
-    return (columns["Subject"], columns["WindowStart"], length, *names)
+    names = (columns[name] for name in ("Subject", "Deployment", "Model", "Tier"))
+    return (columns["WindowStart"], length, *names)
 
 
 TestLedger = Ledger.TestCase

@@ -42,22 +42,22 @@ def test_the_order_of_events_does_not_matter(
     """Partitions may be read in any order."""
     given_order, other_order = orders
 
-    assert fold(given_order) == fold(other_order)
+    assert fold("alice", given_order) == fold("alice", other_order)
 
 
 @given(EVENTS, st.lists(st.integers(0, 12), max_size=4))
 def test_the_grouping_of_events_does_not_matter(events: list[UsageEvent], cuts: list[int]) -> None:
     """Batches may be cut anywhere."""
     edges = [0, *sorted(cuts), len(events)]
-    parts = [fold(events[start:end]) for start, end in pairwise(edges)]
+    parts = [fold("alice", events[start:end]) for start, end in pairwise(edges)]
 
-    assert merged(parts) == fold(events)
+    assert merged(parts) == fold("alice", events)
 
 
 @given(EVENTS)
 def test_every_length_of_window_holds_every_call(events: list[UsageEvent]) -> None:
     """Hours, days and months add up to the same."""
-    sums = fold(events)
+    sums = fold("alice", events)
     whole = sum((sums_of(event) for event in events), Sums())
 
     for length in (13, 10, 7):

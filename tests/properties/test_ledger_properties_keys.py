@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from meter.ledger.keys import (
     MAX_COMPONENT_CHARS,
+    Dimensions,
     SumKey,
     call_row_key,
     escape,
@@ -86,9 +87,11 @@ def test_the_sums_since_an_hour_are_one_range_of_row_keys(
     *_, month = windows_of(moment)
     hour, *_ = windows_of(since)
     first, last = sums_since(hour, month)
+    deployment, model = names
+    dimensions = Dimensions(subject="s", deployment=deployment, model=model, tier="standard")
 
     for window in windows_of(moment):
-        key = SumKey(window, *names, "standard").row_key()
+        key = SumKey(window, dimensions).place.row_key
         assert (first <= key <= last) == (window.end > hour.start)
 
 

@@ -32,7 +32,7 @@ LEDGERS = ("Ledger202611", "Ledger202612")
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """A batch, with faults at its writes. It may not be redelivered."""
+    """A batch, with what goes wrong at its writes. It may not be delivered again."""
 
     numbers: list[int]
     faults: list[Fault]
@@ -40,7 +40,7 @@ class Deliver:
 
 @dataclass(frozen=True, slots=True)
 class Tamper:
-    """A row of a table is changed, deleted or invented."""
+    """A row of a table is changed, deleted or invented by hand."""
 
     tables: tuple[str, ...]
     place: int
@@ -173,7 +173,7 @@ async def test_after_a_rebuild_the_views_are_the_ledger(
 async def test_a_damaged_ledger_is_repaired_from_its_markers(
     steps: list[Deliver | Tamper], damage: list[Tamper]
 ) -> None:
-    """For any damage to its sums, and only on request."""
+    """Whatever happened to its sums, and only on request."""
     store = Store()
     await play(store, [*steps, *damage])
     dry = await rebuild_all(store, is_dry_run=True)
@@ -190,7 +190,7 @@ async def test_a_damaged_ledger_is_repaired_from_its_markers(
 
 
 def test_the_events_of_these_tests_lie_in_both_months() -> None:
-    """Otherwise half of the above would be vacuous."""
+    """Otherwise half of the tests above would check nothing."""
     months = {made_event(number).time.month for number in range(41)}
 
     assert months == {11, 12}

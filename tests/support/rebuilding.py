@@ -24,7 +24,7 @@ type State = dict[str, dict[tuple[str, str], Row]]
 
 @dataclass(slots=True)
 class Store(MemoryRowStore):
-    """A store whose rows can be changed directly, outside of the code under test."""
+    """A store whose rows can be changed by hand."""
 
     def tamper(self, table: str, partition: str, key: str, **columns: Any) -> None:
         """Change some columns of a row."""
@@ -48,14 +48,14 @@ class Store(MemoryRowStore):
 
 @dataclass(slots=True)
 class Found:
-    """A rebuild's summary and all its findings."""
+    """A rebuild's summary and all the differences it reported."""
 
     summary: Summary
     differences: list[Difference] = field(default_factory=list)
 
     @property
     def kinds(self) -> list[Kind]:
-        """The problems, in the order of the report."""
+        """What was wrong, in the order in which it was reported."""
         return [difference.kind for difference in self.differences]
 
 

@@ -3,7 +3,7 @@
 import io
 
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow
@@ -35,12 +35,13 @@ def row(window: str, subject: str = "alice", *, calls: int = 1, **names: str) ->
     named = {"deployment": "gpt-4o", "model": "m", "tier": "standard", **names}
     usage = TokenUsage(prompt_tokens=1_000 * calls, total_tokens=1_000 * calls)
     sums = Sums(calls=calls, tokens=usage, first_call_at=NOW, last_call_at=NOW)
-    return SumRow(subject=subject, key=SumKey(Window(window), **named), sums=sums, revision=1)
+    key = SumKey(Window(window), Dimensions(subject=subject, **named))
+    return SumRow(key=key, sums=sums, revision=1)
 
 
 async def usage_of(store: MemoryRowStore, wanted: Query, *rows: SumRow) -> list[UsageRow]:
     """The rows of a report on these stored rows."""
-    await ViewWriter(store).show(rows)
+    await ViewWriter(store).write(rows)
     return [each async for each in read_usage(store, wanted)]
 
 
@@ -48,7 +49,7 @@ async def text_of(
     store: MemoryRowStore, form: Format, wanted: Query | None = None, *rows: SumRow
 ) -> str:
     """The report on these stored rows as text."""
-    await ViewWriter(store).show(rows)
+    await ViewWriter(store).write(rows)
     out = io.StringIO()
     await write_report(usage_report(store, wanted or query()), form, out)
     return out.getvalue()

@@ -107,7 +107,7 @@ def test_a_subject_of_any_characters_reads_back(subject: str) -> None:
 
 @pytest.mark.parametrize("raw", [{"x": "\ud800"}, {"\udfff": 1}, {"x": "y" * 32_768}], ids=str)
 def test_an_event_goes_without_raw_usage_that_cannot_be_sent(raw: dict[str, object]) -> None:
-    """Too long, or no text that UTF-8 can write; the counts are sent all the same."""
+    """Too long, or no text that UTF-8 can write; the counts are still sent."""
     one = replace(event(), usage=TokenUsage(total_tokens=7), usage_raw=raw)
 
     data = json.loads(encode_event(one))["data"]

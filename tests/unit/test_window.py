@@ -112,7 +112,7 @@ def test_names_sort_by_time() -> None:
         "yesterday",
     ],
 )
-def test_anything_but_a_window_is_refused_and_told_what_is_accepted(name: str) -> None:
+def test_anything_but_a_window_is_refused_with_the_accepted_forms(name: str) -> None:
     """A refusal names the forms that are accepted and shows what it got."""
     with pytest.raises(ValueError, match="YYYY-MM, YYYY-MM-DD or YYYY-MM-DDTHH") as refusal:
         parse_window(name)

@@ -1,4 +1,4 @@
-"""The aggregator: a batch from bytes to tables, and what becomes of it when something fails."""
+"""The aggregator: a batch from bytes to tables, also when a step fails."""
 
 import logging
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from tests.support.events import (
 
 @dataclass
 class Clock:
-    """A clock that the test turns."""
+    """A clock that the test sets."""
 
     moment: datetime = field(default=NOW)
 
@@ -54,7 +54,7 @@ def aggregator_on(store: MemoryRowStore, clock: Clock | None = None) -> Aggregat
 
 
 async def failed(aggregator: Aggregator, messages: list[Message]) -> bool:
-    """Whether the batch failed for want of storage."""
+    """Whether the batch failed because storage was unavailable."""
     has_failed = False
     try:
         await aggregator.handle(messages)
@@ -146,7 +146,7 @@ async def test_an_outage_at_any_write_fails_the_batch_and_the_retry_counts_once(
     assert len(store.tables["Subjects"]) == 2
 
 
-async def test_a_crash_between_ledger_and_view_is_healed_by_the_redelivery(
+async def test_a_crash_between_ledger_and_view_is_repaired_by_the_redelivery(
     store: MemoryRowStore, aggregator: Aggregator
 ) -> None:
     """The repeat counts nothing and copies the sums it belongs to."""
@@ -190,7 +190,7 @@ async def test_subjects_that_differ_in_case_or_form_are_billed_apart(
 async def test_an_event_that_grew_too_old_since_it_was_counted_is_a_dead_letter(
     store: MemoryRowStore,
 ) -> None:
-    """Its marker may be gone, so that nobody can tell; it is kept and not counted."""
+    """Its marker may be gone, so a repeat could not be detected; it is kept and not counted."""
     clock = Clock()
     aggregator = aggregator_on(store, clock)
     await aggregator.handle([message(usage_event(1))])

@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.ledger.commit import Committer, Counted
+from meter.ledger.commit import Committed, Committer
 from meter.usage import NO_USAGE, TokenUsage, UsageEvent, new_event_id
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
@@ -32,7 +32,7 @@ def events(*numbers: int) -> list[UsageEvent]:
     return [usage_event(number) for number in numbers]
 
 
-async def commit(committer: Committer, batch: Sequence[UsageEvent]) -> Counted:
+async def commit(committer: Committer, batch: Sequence[UsageEvent]) -> Committed:
     return await committer.commit("alice", MONTH, batch)
 
 
@@ -128,7 +128,7 @@ async def test_an_id_that_comes_twice_in_a_batch_counts_once(
 async def test_an_all_repeated_batch_still_gives_the_sums_it_belongs_to(
     store: MemoryRowStore, committer: Committer
 ) -> None:
-    """The view of a batch whose copy was lost is healed from them."""
+    """The view of a batch whose copy was lost is repaired from them."""
     await commit(committer, events(1, 2))
     counted = await commit(Committer(store), events(1))
 
@@ -148,7 +148,7 @@ async def test_no_transaction_passes_100_rows(store: MemoryRowStore, committer: 
 async def test_no_transaction_passes_100_rows_when_every_call_has_sums_of_its_own(
     store: MemoryRowStore, committer: Committer
 ) -> None:
-    """Hours and deployments that differ make three sums a call in the worst case."""
+    """Hours and deployments that differ make three sums per call in the worst case."""
     batch = [
         usage_event(n, time=NOW - timedelta(hours=n % 160), deployment=f"d{n % 7}")
         for n in range(300)
@@ -233,7 +233,7 @@ async def test_an_outage_counts_nothing_and_the_retry_counts_once(
 async def test_an_answer_that_was_lost_is_not_counted_again(
     store: MemoryRowStore, committer: Committer
 ) -> None:
-    """A write that was applied left its markers, and these decide."""
+    """A write that was applied has written its markers, and these decide."""
     store.plan("write", Fault.ANSWER_LOST)
     with pytest.raises(StorageUnavailable):
         await commit(committer, events(1, 2))
@@ -319,7 +319,7 @@ async def test_an_old_id_among_new_ones_does_not_scan_what_lies_between(
     assert store.calls["keys_between"] == ranges
 
 
-async def test_repeats_with_ids_of_another_kind_are_told(
+async def test_repeats_with_ids_of_another_kind_are_detected(
     store: MemoryRowStore, committer: Committer
 ) -> None:
     """An id need not hold a time; all that is promised is that it is unique."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.ledger.deadletters import bury
+from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Reason
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW, raw_message
@@ -44,7 +44,7 @@ def recovered(rows: Mapping[str, Mapping[str, object]]) -> bytes:
 
 async def test_a_dead_letter_says_what_why_and_where_from(store: MemoryRowStore) -> None:
     """The published schema, in the partition of the day it was enqueued."""
-    await bury(store, [letter(b'{"a":1}')])
+    await keep(store, [letter(b'{"a":1}')])
 
     assert store.rows(TABLE, "2026-11-23") == {
         KEY: {
@@ -59,16 +59,16 @@ async def test_a_dead_letter_says_what_why_and_where_from(store: MemoryRowStore)
 
 
 async def test_a_redelivery_writes_no_second_row(store: MemoryRowStore) -> None:
-    """Not even when it comes on another day."""
-    await bury(store, [letter()])
-    await bury(store, [letter()])
+    """Not even when it is delivered on another day."""
+    await keep(store, [letter()])
+    await keep(store, [letter()])
 
     assert len(store.tables[TABLE]) == 1
 
 
 async def test_letters_of_one_message_have_rows_of_their_own(store: MemoryRowStore) -> None:
-    """Their place in the message tells them apart."""
-    await bury(store, [letter(index=0), letter(index=1), letter(index=12)])
+    """Their index in the message makes their keys different."""
+    await keep(store, [letter(index=0), letter(index=1), letter(index=12)])
 
     assert [key[-6:] for key in store.rows(TABLE)] == ["000000", "000001", "000012"]
 
@@ -76,7 +76,7 @@ async def test_letters_of_one_message_have_rows_of_their_own(store: MemoryRowSto
 async def test_letters_of_two_hub_partitions_have_rows_of_their_own(store: MemoryRowStore) -> None:
     """A sequence number orders one hub partition only."""
     there = replace(letter(), message=replace(letter().message, hub_partition="1/a"))
-    await bury(store, [letter(), there])
+    await keep(store, [letter(), there])
 
     assert list(store.rows(TABLE)) == [KEY, "1=2Fa|00000000000000000007|000000"]
 
@@ -84,7 +84,7 @@ async def test_letters_of_two_hub_partitions_have_rows_of_their_own(store: Memor
 async def test_a_letter_without_its_time_is_kept_apart(store: MemoryRowStore) -> None:
     """Not every host hands on when a message was enqueued; a redelivery must find the row."""
     undated = replace(letter(), message=replace(letter().message, enqueued_at=None))
-    await bury(store, [undated])
+    await keep(store, [undated])
 
     assert "EnqueuedAt" not in store.rows(TABLE, "undated")[KEY]
 
@@ -109,21 +109,21 @@ async def test_a_letter_without_its_time_is_kept_apart(store: MemoryRowStore) ->
 )
 async def test_any_body_is_kept_whole(store: MemoryRowStore, body: bytes) -> None:
     """Text as text where a column holds it, else compressed; nothing is cut or replaced."""
-    await bury(store, [letter(body)])
+    await keep(store, [letter(body)])
 
     assert recovered(store.rows(TABLE)) == body
 
 
 async def test_a_packed_body_shows_its_readable_beginning(store: MemoryRowStore) -> None:
-    """Whoever looks at the table sees what it is about."""
-    await bury(store, [letter(b"{" + b"a" * 70_000)])
+    """The beginning shows an operator what it is about."""
+    await keep(store, [letter(b"{" + b"a" * 70_000)])
 
     assert store.rows(TABLE)[KEY]["Body"] == "{" + "a" * 999
 
 
 async def test_a_long_detail_is_cut(store: MemoryRowStore) -> None:
     """A reason is read by people."""
-    await bury(store, [letter(detail="x" * 40_000)])
+    await keep(store, [letter(detail="x" * 40_000)])
 
     assert store.rows(TABLE)[KEY]["Detail"] == "x" * 1000
 
@@ -136,16 +136,16 @@ async def test_a_body_of_several_rows_is_whole_after_a_redelivery(
     body = random.Random(1).randbytes(1_048_576)
     store.plan("write", fault)
     with pytest.raises(StorageUnavailable):
-        await bury(store, [letter(body)])
-    await bury(store, [letter(body)])
+        await keep(store, [letter(body)])
+    await keep(store, [letter(body)])
 
     assert recovered(store.rows(TABLE)) == body
 
 
 async def test_an_outage_fails_the_batch(store: MemoryRowStore) -> None:
-    """A dead letter that is not stored must come again."""
+    """A dead letter that is not stored must be delivered again."""
     store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
 
     with pytest.raises(StorageUnavailable):
-        await bury(store, [letter(index=0), letter(index=1)])
+        await keep(store, [letter(index=0), letter(index=1)])
     assert len(store.tables[TABLE]) == 1

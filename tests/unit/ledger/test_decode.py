@@ -1,4 +1,4 @@
-"""Decoding: what is an event, what is a dead letter and why, and who is not harmed by it."""
+"""Decoding: what is an event, what is a dead letter and why, and which events are not affected."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -62,7 +62,7 @@ def test_unknown_fields_are_ignored() -> None:
     assert found.events == (EVENT,)
 
 
-def test_of_a_member_that_comes_twice_the_last_one_counts() -> None:
+def test_the_last_of_two_members_with_one_name_counts() -> None:
     """JSON leaves it open; what Python's reader does is fixed here."""
     body = encode_event(EVENT)[:-1] + b',"subject":"bob"}'
     found = decoded(raw_message(body))
@@ -126,6 +126,34 @@ def test_every_member_of_data_that_has_always_a_value_is_needed(name: str) -> No
     found = decoded(json_message(document_with_data(**{name: ...})))
 
     assert reasons(found) == ([] if name in OPTIONAL else [Reason.INVALID_FIELD])
+
+
+MANDATORY_COUNTS = {
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "reasoning_tokens",
+}
+
+
+@pytest.mark.parametrize("name", sorted(document()["data"]["usage"]))
+def test_a_count_that_is_absent_is_0_unless_it_is_mandatory(name: str) -> None:
+    """Counts that are added to the contract later are absent from older events."""
+    usage = {key: value for key, value in document()["data"]["usage"].items() if key != name}
+    found = decoded(json_message(document_with_data(usage=usage)))
+
+    assert reasons(found) == ([Reason.INVALID_FIELD] if name in MANDATORY_COUNTS else [])
+    assert [getattr(event.usage, name) for event in found.events] == [0] * len(found.events)
+
+
+@pytest.mark.parametrize("name", ["total_tokens", "audio_tokens"])
+def test_a_count_that_is_present_must_be_a_count(name: str) -> None:
+    """A count that may be absent may still not be null."""
+    usage = {**document()["data"]["usage"], name: None}
+    found = decoded(json_message(document_with_data(usage=usage)))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
 
 
 @pytest.mark.parametrize("value", [True, 1.0, 1.5, -1, 10**12 + 1, 10**400, "1", None, [], {}])
@@ -205,7 +233,7 @@ def test_a_refusal_names_the_path_inside_data(members: dict[str, Any], path: str
 
 
 def test_a_bad_event_takes_none_of_its_neighbours_with_it() -> None:
-    """The good events of the message are counted; the letter knows its place and holds only its own."""
+    """The good events of the message are counted; each letter holds its index and only its own event."""
     good, bad, alien = usage_event(1), document(id="x"), {"type": "other", "n": 1}
     found = decoded(json_message([document(good), bad, 7, alien, document(usage_event(2))]))
 
@@ -214,7 +242,7 @@ def test_a_bad_event_takes_none_of_its_neighbours_with_it() -> None:
     assert [json.loads(letter.body) for letter in found.dead_letters] == [bad, 7, alien]
 
 
-def test_a_message_that_is_not_json_is_kept_as_it_came() -> None:
+def test_a_message_that_is_not_json_is_kept_unchanged() -> None:
     """Its bytes are all there is to repair it from."""
     found = decoded(raw_message(b"\xff{"), message(EVENT, sequence_number=2))
 
@@ -234,7 +262,7 @@ def test_a_message_that_is_not_json_is_kept_as_it_came() -> None:
 def test_events_count_from_the_retention_to_five_minutes_ahead(
     age: timedelta, expected: list[Reason]
 ) -> None:
-    """Both ends included; beyond them a repeat could not be told, or a clock is wrong."""
+    """Both ends included; beyond them a repeat could not be detected, or a clock is wrong."""
     found = decoded(message(usage_event(time=NOW - age)))
 
     assert reasons(found) == expected

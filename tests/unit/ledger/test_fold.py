@@ -5,12 +5,12 @@ from datetime import timedelta
 import pytest
 
 from meter.ledger.fold import Sums, fold, sums_of
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.usage import Outcome, Tier, TokenUsage, UsageSource
 from meter.window import Window
 from tests.support.events import NOW, usage_event
 
-NAMES = ("gpt-4o", "gpt-4o-2024-11-20", "standard")
+NAMES = Dimensions(subject="alice", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard")
 
 
 @pytest.mark.parametrize(
@@ -75,20 +75,20 @@ def test_every_token_count_is_added_to_its_own_column() -> None:
 def test_the_first_and_the_last_call_are_kept() -> None:
     """They are the ends of the calls, whatever order the events come in."""
     times = [NOW, NOW - timedelta(minutes=7), NOW - timedelta(minutes=3)]
-    sums = fold(usage_event(number, time=time) for number, time in enumerate(times))
+    sums = fold("alice", (usage_event(number, time=time) for number, time in enumerate(times)))
 
-    hour = sums[SumKey(Window("2026-11-23T07"), *NAMES)]
+    hour = sums[SumKey(Window("2026-11-23T07"), NAMES)]
     assert (hour.first_call_at, hour.last_call_at) == (NOW - timedelta(minutes=7), NOW)
 
 
 def test_a_call_counts_in_its_hour_its_day_and_its_month() -> None:
     """Three sums, each with one call."""
-    sums = fold([usage_event()])
+    sums = fold("alice", [usage_event()])
 
     assert {key: value.calls for key, value in sums.items()} == {
-        SumKey(Window("2026-11-23T07"), *NAMES): 1,
-        SumKey(Window("2026-11-23"), *NAMES): 1,
-        SumKey(Window("2026-11"), *NAMES): 1,
+        SumKey(Window("2026-11-23T07"), NAMES): 1,
+        SumKey(Window("2026-11-23"), NAMES): 1,
+        SumKey(Window("2026-11"), NAMES): 1,
     }
 
 
@@ -100,7 +100,7 @@ def test_deployments_models_and_tiers_are_summed_apart() -> None:
         usage_event(3, model="gpt-4o-2024-08-06"),
         usage_event(4, tier=Tier.PROVISIONED),
     ]
-    sums = fold(events)
+    sums = fold("alice", events)
 
     assert len(sums) == 12
     assert {value.calls for value in sums.values()} == {1}
@@ -108,14 +108,14 @@ def test_deployments_models_and_tiers_are_summed_apart() -> None:
 
 def test_a_call_without_a_model_counts_as_unknown() -> None:
     """Where no answer named a model, the column says so."""
-    sums = fold([usage_event(model=None)])
+    sums = fold("alice", [usage_event(model=None)])
 
-    assert {key.model for key in sums} == {"unknown"}
+    assert {key.dimensions.model for key in sums} == {"unknown"}
 
 
 def test_nothing_folds_to_nothing() -> None:
     """No events, no sums."""
-    sums = fold([])
+    sums = fold("alice", [])
 
     assert sums == {}
 

@@ -5,16 +5,23 @@ from uuid import UUID
 import pytest
 
 from meter.ledger.keys import (
+    Dimensions,
+    LetterKey,
     SumKey,
     call_row_key,
     escape,
     ledger_month,
     ledger_table,
+    parse_letter_key,
+    parse_letter_row_key,
+    parse_sum_key,
+    parse_view_key,
     unescape,
 )
 from meter.window import Window
 
-KEY = SumKey(Window("2026-11-23"), "gpt-4o", "gpt-4o-2024-11-20", "standard")
+NAMES = Dimensions(subject="a|b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard")
+PLACE = SumKey(Window("2026-11-23"), NAMES).place
 
 
 @pytest.mark.parametrize(
@@ -81,7 +88,7 @@ def test_long_texts_with_one_prefix_have_different_keys() -> None:
 
 def test_rows_are_named_by_what_they_sum() -> None:
     """Names are separated by `|`, in the order of the published schema."""
-    keys = KEY.row_key(), KEY.view_row_key("a|b")
+    keys = PLACE.row_key, PLACE.view_row_key
 
     assert keys == (
         "s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard",
@@ -105,8 +112,10 @@ def test_each_month_has_its_own_ledger() -> None:
 
 def test_the_longest_keys_stay_below_what_the_service_takes() -> None:
     """A row key has at most 512 characters; names of any kind and length must be countable."""
-    key = SumKey(Window("2026-11-23T07"), "/" * 53, "/" * 53, "provisioned")
-    lengths = len(key.row_key()), len(key.view_row_key("/" * 53))
+    longest = "/" * 53
+    names = Dimensions(subject=longest, deployment=longest, model=longest, tier="provisioned")
+    place = SumKey(Window("2026-11-23T07"), names).place
+    lengths = len(place.row_key), len(place.view_row_key)
 
     assert lengths == (347, 491)
 
@@ -118,3 +127,39 @@ def test_the_longest_keys_stay_below_what_the_service_takes() -> None:
 def test_a_table_of_another_name_is_no_ledger(table: str) -> None:
     """What is not ours is never taken for a month that may be dropped."""
     assert ledger_month(table) is None
+
+
+def test_both_keys_of_a_sum_parse_to_its_place() -> None:
+    """The ledger's row and the view's row name the same components in different places."""
+    from_ledger = parse_sum_key("a=7Cb", "s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard")
+    from_view = parse_view_key("2026-11-23", "a=7Cb|gpt-4o|gpt-4o-2024-11-20|standard")
+
+    assert from_ledger == from_view == PLACE
+
+
+@pytest.mark.parametrize(
+    "row_key",
+    ["", "s|", "s|2026-11|a|b", "s|2026-11|a|b|c|d", "S|2026-11|a|b|c", "c|2026-11|a|b|c"],
+)
+def test_another_row_key_is_not_a_sums(row_key: str) -> None:
+    """A sum has a window and every dimension but the subject."""
+    with pytest.raises(ValueError, match="neither a marker nor a sum"):
+        parse_sum_key("alice", row_key)
+
+
+def test_a_dead_letters_keys_name_one_place() -> None:
+    """The row key sorts by sequence number; the text is what an operator types."""
+    key = LetterKey("2026-11-23", "0", 1042, 2)
+
+    assert key.row_key == "0|00000000000000001042|000002"
+    assert str(key) == "2026-11-23/0/1042/2"
+    assert parse_letter_key(str(key)) == key
+    assert parse_letter_row_key("2026-11-23", key.row_key) == key
+
+
+def test_a_row_with_a_further_part_of_a_body_is_no_letter() -> None:
+    """It belongs to the letter before it."""
+    key = LetterKey("2026-11-23", "0", 1042, 2)
+
+    assert key.part_row_key(1) == "0|00000000000000001042|000002|1"
+    assert parse_letter_row_key("2026-11-23", key.part_row_key(1)) is None

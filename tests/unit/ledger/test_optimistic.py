@@ -1,6 +1,6 @@
 """Optimistic changes: what is remembered, what is forgotten, and that memory never decides a total."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import pytest
 
@@ -10,7 +10,6 @@ from meter.ports import Row
 from tests.fakes.rows import Fault, MemoryRowStore
 
 T, P = "Table", "partition"
-type Build = Callable[[Mapping[str, Row]], Sequence[Row]]
 
 
 @pytest.fixture
@@ -18,25 +17,20 @@ def store() -> MemoryRowStore:
     return MemoryRowStore()
 
 
-def adding_one(*keys: str) -> Build:
+def adding_one(keys: Sequence[str], stored: Mapping[str, Row]) -> list[Row]:
     """Adds 1 to column N of the rows; one that is not there starts at 1."""
-
-    def build(stored: Mapping[str, Row]) -> list[Row]:
-        rows = []
-        for key in keys:
-            before = stored.get(key)
-            number = before.columns["N"] if before else 0
-            assert isinstance(number, int)
-            rows.append(
-                Row(key=key, columns={"N": number + 1}, etag=before.etag if before else None)
-            )
-        return rows
-
-    return build
+    rows = []
+    for key in keys:
+        before = stored.get(key)
+        number = before.columns["N"] if before else 0
+        assert isinstance(number, int)
+        rows.append(Row(key=key, columns={"N": number + 1}, etag=before.etag if before else None))
+    return rows
 
 
 async def add_one(rows: OptimisticRows, *keys: str) -> Mapping[str, Row]:
-    return await rows.change(T, P, keys, adding_one(*keys))
+    changed = await rows.change(T, P, keys, keys, adding_one)
+    return changed.stored
 
 
 def numbers(store: MemoryRowStore) -> dict[str, object]:
@@ -59,12 +53,12 @@ async def test_memory_is_bounded_in_rows_not_in_partitions(store: MemoryRowStore
     """The row that was written longest ago is forgotten first, and read again."""
     rows = OptimisticRows(store=store, most_known=3)
     for partition, key in (("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")):
-        await rows.change(T, partition, [key], adding_one(key))
+        await rows.change(T, partition, [key], [key], adding_one)
     store.calls.clear()
     for partition, key in (("q", "b"), ("q", "a"), ("p", "b")):
-        await rows.change(T, partition, [key], adding_one(key))
+        await rows.change(T, partition, [key], [key], adding_one)
     known_only = dict(store.calls)
-    await rows.change(T, "p", ["a"], adding_one("a"))
+    await rows.change(T, "p", ["a"], ["a"], adding_one)
 
     assert known_only == {"write": 3}
     assert dict(store.calls) == {"write": 4, "read": 1}
@@ -80,12 +74,13 @@ async def test_a_change_of_more_rows_than_are_remembered_is_right(store: MemoryR
     assert numbers(store) == {"a": 2, "b": 2, "c": 2}
 
 
-async def test_only_rows_that_are_asked_for_are_remembered(store: MemoryRowStore) -> None:
+async def test_only_rows_under_the_given_keys_are_remembered(store: MemoryRowStore) -> None:
     """Markers are written with the sums and never looked at again."""
     rows = OptimisticRows(store=store)
-    seen = await rows.change(T, P, ["a"], adding_one("a", "marker"))
+    changed = await rows.change(T, P, ["a"], ["a", "marker"], adding_one)
 
-    assert set(seen) == {"a"}
+    assert [row.key for row in changed.written] == ["a", "marker"]
+    assert set(changed.stored) == {"a"}
     assert [key for *_, key in rows._known] == ["a"]
 
 
@@ -93,23 +88,24 @@ async def test_only_the_columns_that_matter_are_remembered(store: MemoryRowStore
     """Of a view row the revision is enough; the table keeps all of it."""
     rows = OptimisticRows(store=store, remembers=frozenset({"N"}))
     wide = Row(key="a", columns={"N": 1, "Text": "x" * 1000})
-    await rows.change(T, P, ["a"], lambda stored: [] if stored else [wide])
-    known = await rows.change(T, P, ["a"], lambda _: [])
+    await rows.change(T, P, ["a"], wide, lambda row, stored: [] if stored else [row])
+    changed = await rows.change(T, P, ["a"], None, lambda _, __: [])
 
-    assert known["a"].columns == {"N": 1}
+    assert changed.stored["a"].columns == {"N": 1}
     assert store.rows(T)["a"] == wide.columns
 
 
 async def test_nothing_to_write_writes_nothing(store: MemoryRowStore) -> None:
     """The builder saw that all is as it should be."""
     rows = OptimisticRows(store=store)
-    await rows.change(T, P, ["a"], lambda _: [])
+    changed = await rows.change(T, P, ["a"], None, lambda _, __: [])
 
     assert store.tables == {}
+    assert (changed.written, changed.stored) == ([], {})
 
 
 async def test_after_a_conflict_the_rows_are_read_again(store: MemoryRowStore) -> None:
-    """Somebody else's change is built upon, not overwritten."""
+    """Another writer's change is built upon, not overwritten."""
     rows, rival = OptimisticRows(store=store), OptimisticRows(store=store)
     await add_one(rows, "a", "b")
     store.intrude(lambda: add_one(rival, "a"))
@@ -127,12 +123,14 @@ async def test_what_follows_a_conflict_comes_before_the_rows_are_read(
     await add_one(rows, "a")
     order: list[str] = []
 
-    async def look() -> None:
+    async def look(keys: list[str]) -> list[str]:
         order.append(f"reads before: {store.calls['read']}")
+        return keys[:1]
 
     store.plan("write", Fault.CONFLICT)
-    await rows.change(T, P, ["a"], adding_one("a"), after_conflict=look)
+    changed = await rows.change(T, P, ["a"], ["a", "b"], adding_one, after_conflict=look)
 
+    assert [row.key for row in changed.written] == changed.items == ["a"]
     assert order == ["reads before: 1"]
     assert store.calls["read"] == 2
 

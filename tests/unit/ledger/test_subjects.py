@@ -1,4 +1,4 @@
-"""The Subjects table: what we write, and what of the operators' we never touch."""
+"""The Subjects table: what the app writes, and operators' columns, which it never changes."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -36,7 +36,9 @@ async def test_a_subject_has_one_row_with_what_its_token_said(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
     """The published schema; the key is escaped and the subject whole."""
-    await subjects.see([usage_event(1, subject="a|b"), usage_event(2, subject="a|b", time=LATER)])
+    await subjects.record(
+        [usage_event(1, subject="a|b"), usage_event(2, subject="a|b", time=LATER)]
+    )
 
     assert store.rows("Subjects", "subject") == {
         "a=7Cb": {
@@ -55,10 +57,10 @@ async def test_seeing_the_same_calls_again_writes_nothing(
     store: MemoryRowStore, subjects: SubjectWriter, remembers: bool
 ) -> None:
     """A redelivery leaves no trace."""
-    await subjects.see([usage_event(1), usage_event(2, time=LATER)])
+    await subjects.record([usage_event(1), usage_event(2, time=LATER)])
     writer = subjects if remembers else SubjectWriter(store)
-    await writer.see([usage_event(2, time=LATER)])
-    await writer.see([usage_event(1)])
+    await writer.record([usage_event(2, time=LATER)])
+    await writer.record([usage_event(1)])
 
     assert len(store.transactions) == 1
 
@@ -68,7 +70,7 @@ async def test_first_seen_only_goes_back_and_last_seen_only_forward(
 ) -> None:
     """Events come in any order."""
     for time in (NOW, EARLIER, LATER, NOW):
-        await subjects.see([usage_event(1, time=time)])
+        await subjects.record([usage_event(1, time=time)])
 
     row = store.rows("Subjects")["alice"]
     assert (row["FirstSeen"], row["LastSeen"]) == (EARLIER, LATER)
@@ -78,10 +80,10 @@ async def test_what_operators_fill_in_is_kept(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
     """Their columns are merged with ours, also when they write while we do."""
-    await subjects.see([usage_event(1)])
+    await subjects.record([usage_event(1)])
     await operator_writes(store, "alice", DisplayName="Alice", Team="search", CostCentre="42")
     store.intrude(lambda: operator_writes(store, "alice", Team="find", Note="own column"))
-    await subjects.see([usage_event(2, time=LATER)])
+    await subjects.record([usage_event(2, time=LATER)])
 
     row = store.rows("Subjects")["alice"]
     assert {name: row[name] for name in ("DisplayName", "Team", "CostCentre", "Note")} == {
@@ -98,7 +100,7 @@ async def test_a_row_that_an_operator_made_in_advance_is_filled_in(
 ) -> None:
     """Cost centres may be known before the first call."""
     await operator_writes(store, "alice", CostCentre="42")
-    await subjects.see([usage_event(1)])
+    await subjects.record([usage_event(1)])
 
     row = store.rows("Subjects")["alice"]
     assert (row["CostCentre"], row["FirstSeen"], row["LastSeen"]) == ("42", NOW, NOW)
@@ -108,7 +110,7 @@ async def test_more_than_100_subjects_need_several_transactions(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
     """The service takes 100 rows at once."""
-    await subjects.see([usage_event(n, subject=f"s{n}") for n in range(201)])
+    await subjects.record([usage_event(n, subject=f"s{n}") for n in range(201)])
 
     assert [transaction.rows for transaction in store.transactions] == [100, 100, 1]
 
@@ -116,23 +118,23 @@ async def test_more_than_100_subjects_need_several_transactions(
 async def test_a_claim_that_the_token_lacks_is_an_empty_text(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
-    """Analysts need not tell a missing column from an empty one."""
+    """Analysts need not handle a missing column beside an empty one."""
     principal = replace(PRINCIPAL, tenant=None, object_id=None, client_app=None)
-    await subjects.see([replace(usage_event(1), principal=principal)])
+    await subjects.record([replace(usage_event(1), principal=principal)])
 
     row = store.rows("Subjects")["alice"]
     assert (row["Tenant"], row["ObjectId"], row["ClientApp"]) == ("", "", "")
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
-async def test_an_outage_is_healed_by_seeing_the_calls_again(
+async def test_an_outage_is_repaired_by_recording_the_calls_again(
     store: MemoryRowStore, subjects: SubjectWriter, fault: Fault
 ) -> None:
     """Whether or not the write was applied."""
     store.plan("write", fault)
     with pytest.raises(StorageUnavailable):
-        await subjects.see([usage_event(1)])
-    await subjects.see([usage_event(1)])
+        await subjects.record([usage_event(1)])
+    await subjects.record([usage_event(1)])
 
     assert store.rows("Subjects")["alice"]["LastSeen"] == NOW
 
@@ -140,11 +142,11 @@ async def test_an_outage_is_healed_by_seeing_the_calls_again(
 async def test_contention_without_end_is_an_outage(
     store: MemoryRowStore, subjects: SubjectWriter
 ) -> None:
-    """The batch fails and comes again."""
+    """The batch fails and is delivered again."""
     store.plan("write", *[Fault.CONFLICT] * 10)
 
     with pytest.raises(StorageUnavailable, match="10 conflicts in a row"):
-        await subjects.see([usage_event(1)])
+        await subjects.record([usage_event(1)])
 
 
 async def test_an_older_call_does_not_bring_an_older_client_app_back() -> None:
@@ -157,7 +159,7 @@ async def test_an_older_call_does_not_bring_an_older_client_app_back() -> None:
         time=NOW - timedelta(hours=1),
         principal=replace(PRINCIPAL, client_app="old"),
     )
-    await subjects.see([new])
-    await subjects.see([old])
+    await subjects.record([new])
+    await subjects.record([old])
 
     assert store.rows("Subjects")["alice"]["ClientApp"] == "new"

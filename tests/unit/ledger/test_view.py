@@ -4,7 +4,7 @@ import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.window import Window
@@ -25,8 +25,9 @@ def views(store: MemoryRowStore) -> ViewWriter:
 
 
 def total(calls: int, revision: int, *, window: Window = DAY, subject: str = "alice") -> SumRow:
-    key = SumKey(window, "gpt-4o", "m", "standard")
-    return SumRow(subject=subject, key=key, sums=Sums(calls=calls), revision=revision)
+    dimensions = Dimensions(subject=subject, deployment="gpt-4o", model="m", tier="standard")
+    key = SumKey(window, dimensions)
+    return SumRow(key=key, sums=Sums(calls=calls), revision=revision)
 
 
 def shown(store: MemoryRowStore) -> list[tuple[object, object]]:
@@ -37,7 +38,7 @@ async def test_each_length_of_window_has_its_table(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """The partition is the window's name and the row key the escaped names."""
-    await views.show([total(1, 1, window=window, subject="a|b") for window in (HOUR, DAY, MONTH)])
+    await views.write([total(1, 1, window=window, subject="a|b") for window in (HOUR, DAY, MONTH)])
 
     assert {(table, *keys) for table, rows in store.tables.items() for keys in rows} == {
         ("UsageByHour", "2026-11-23T07", "a=7Cb|gpt-4o|m|standard"),
@@ -48,8 +49,8 @@ async def test_each_length_of_window_has_its_table(
 
 async def test_a_copy_is_absolute(store: MemoryRowStore, views: ViewWriter) -> None:
     """A view row is the ledger's total, not an addition to what was shown."""
-    await views.show([total(3, 1)])
-    await views.show([total(5, 2)])
+    await views.write([total(3, 1)])
+    await views.write([total(5, 2)])
 
     assert shown(store) == [(5, 2)]
 
@@ -59,10 +60,10 @@ async def test_an_older_copy_never_overwrites_a_newer_one(
     store: MemoryRowStore, views: ViewWriter, remembers: bool
 ) -> None:
     """Late and repeated copies change nothing, not even the etag."""
-    await views.show([total(5, 2)])
+    await views.write([total(5, 2)])
     writer = views if remembers else ViewWriter(store)
-    await writer.show([total(3, 1)])
-    await writer.show([total(5, 2)])
+    await writer.write([total(3, 1)])
+    await writer.write([total(5, 2)])
 
     assert shown(store) == [(5, 2)]
     assert len(store.transactions) == 1
@@ -71,10 +72,10 @@ async def test_an_older_copy_never_overwrites_a_newer_one(
 async def test_the_newer_of_two_writers_wins_whoever_comes_last(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """A slow writer finds that it was overtaken and leaves the row alone."""
-    await views.show([total(1, 1)])
-    store.intrude(lambda: ViewWriter(store).show([total(9, 9)]))
-    await views.show([total(2, 2)])
+    """A slow writer finds a newer copy and does not change the row."""
+    await views.write([total(1, 1)])
+    store.intrude(lambda: ViewWriter(store).write([total(9, 9)]))
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(9, 9)]
 
@@ -82,10 +83,10 @@ async def test_the_newer_of_two_writers_wins_whoever_comes_last(
 async def test_a_newer_copy_is_shown_though_another_came_in_between(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """A conflict with an older copy is tried again."""
-    await views.show([total(1, 1)])
-    store.intrude(lambda: ViewWriter(store).show([total(2, 2)]))
-    await views.show([total(9, 9)])
+    """A conflict with an older copy is retried."""
+    await views.write([total(1, 1)])
+    store.intrude(lambda: ViewWriter(store).write([total(2, 2)]))
+    await views.write([total(9, 9)])
 
     assert shown(store) == [(9, 9)]
 
@@ -94,8 +95,8 @@ async def test_two_first_copies_of_a_row_do_not_harm_each_other(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Both writers find no row; one of them inserts it, the other updates it."""
-    store.intrude(lambda: ViewWriter(store).show([total(1, 1)]))
-    await views.show([total(2, 2)])
+    store.intrude(lambda: ViewWriter(store).write([total(1, 1)]))
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(2, 2)]
 
@@ -103,10 +104,10 @@ async def test_two_first_copies_of_a_row_do_not_harm_each_other(
 async def test_an_overtaken_row_does_not_hold_up_its_neighbours(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """Rows of one transaction are judged one by one."""
-    await views.show([total(1, 1), total(1, 1, subject="bob")])
-    store.intrude(lambda: ViewWriter(store).show([total(9, 9)]))
-    await views.show([total(2, 2), total(2, 2, subject="bob")])
+    """Rows of one transaction are compared one by one."""
+    await views.write([total(1, 1), total(1, 1, subject="bob")])
+    store.intrude(lambda: ViewWriter(store).write([total(9, 9)]))
+    await views.write([total(2, 2), total(2, 2, subject="bob")])
 
     assert sorted(shown(store)) == [(2, 2), (9, 9)]
 
@@ -115,22 +116,22 @@ async def test_more_than_100_subjects_of_a_window_need_several_transactions(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """The service takes 100 rows at once."""
-    await views.show([total(1, 1, subject=f"s{number}") for number in range(250)])
+    await views.write([total(1, 1, subject=f"s{number}") for number in range(250)])
 
     assert [transaction.rows for transaction in store.transactions] == [100, 100, 50]
     assert len(store.rows("UsageByDay", "2026-11-23")) == 250
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
-async def test_a_lost_copy_is_healed_by_showing_it_again(
+async def test_a_lost_copy_is_repaired_by_writing_it_again(
     store: MemoryRowStore, views: ViewWriter, fault: Fault
 ) -> None:
     """Whether or not the write was applied."""
-    await views.show([total(1, 1)])
+    await views.write([total(1, 1)])
     store.plan("write", fault)
     with pytest.raises(StorageUnavailable):
-        await views.show([total(2, 2)])
-    await views.show([total(2, 2)])
+        await views.write([total(2, 2)])
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(2, 2)]
 
@@ -139,9 +140,9 @@ async def test_a_row_that_was_deleted_is_made_again_by_the_next_copy(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Operators may delete a view; memory of it costs a conflict only."""
-    await views.show([total(1, 1)])
+    await views.write([total(1, 1)])
     store.tables.clear()
-    await views.show([total(2, 2)])
+    await views.write([total(2, 2)])
 
     assert shown(store) == [(2, 2)]
 
@@ -149,16 +150,16 @@ async def test_a_row_that_was_deleted_is_made_again_by_the_next_copy(
 async def test_contention_without_end_is_an_outage(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
-    """The batch fails and comes again."""
+    """The batch fails and is delivered again."""
     store.plan("write", *[Fault.CONFLICT] * 10)
 
     with pytest.raises(StorageUnavailable, match="10 conflicts in a row"):
-        await views.show([total(1, 1)])
+        await views.write([total(1, 1)])
 
 
 async def test_nothing_to_show_touches_nothing(store: MemoryRowStore, views: ViewWriter) -> None:
     """An empty batch costs no request."""
-    await views.show([])
+    await views.write([])
 
     assert dict(store.calls) == {}
 
@@ -167,11 +168,11 @@ async def test_columns_that_others_added_to_a_view_are_kept(
     store: MemoryRowStore, views: ViewWriter
 ) -> None:
     """Rows are merged, not replaced."""
-    await views.show([total(1, 1)])
+    await views.write([total(1, 1)])
     (row,) = (await store.read("UsageByDay", "2026-11-23", [ROW])).values()
     annotated = type(row)(key=ROW, columns={"Note": "checked"}, etag=row.etag)
     await store.write("UsageByDay", "2026-11-23", insert=[], update=[annotated])
-    await views.show([total(2, 2)])
+    await views.write([total(2, 2)])
 
     assert store.rows("UsageByDay")[ROW]["Note"] == "checked"
     assert shown(store) == [(2, 2)]

@@ -7,7 +7,7 @@ import pytest
 
 from meter.errors import MonitorUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.reports.reconcile import (
@@ -148,10 +148,12 @@ async def test_counted_usage_is_added_up_over_subjects_models_and_tiers() -> Non
         ("bob", "2026-11-23T00", "gpt-4o", "n"),
         ("bob", "2026-11-22T08", "gpt-4o-mini", "n"),
     ]
-    await ViewWriter(store).show(
+    await ViewWriter(store).write(
         SumRow(
-            subject=subject,
-            key=SumKey(Window(hour), deployment=name, model=model, tier="standard"),
+            key=SumKey(
+                Window(hour),
+                Dimensions(subject=subject, deployment=name, model=model, tier="standard"),
+            ),
             sums=sums,
             revision=1,
         )

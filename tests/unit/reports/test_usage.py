@@ -75,7 +75,6 @@ async def test_first_and_last_call_span_all_that_a_row_adds_up(store: MemoryRowS
     spans = [(early, NOW), (NOW, late)]
     shown = [
         SumRow(
-            subject=r.subject,
             key=r.key,
             sums=Sums(calls=1, first_call_at=first, last_call_at=last),
             revision=1,
@@ -90,7 +89,7 @@ async def test_first_and_last_call_span_all_that_a_row_adds_up(store: MemoryRowS
 
 async def test_a_row_is_ready_before_the_next_window_but_one_is_read(store: MemoryRowStore) -> None:
     """So no more than the groups of one window are held in memory."""
-    await ViewWriter(store).show(row(f"2026-11-{day:02}") for day in range(1, 21))
+    await ViewWriter(store).write(row(f"2026-11-{day:02}") for day in range(1, 21))
     scanned: list[str] = []
 
     class Watched(MemoryRowStore):

@@ -1,4 +1,4 @@
-"""Corrections are counted once, beside the calls that they correct, which stay as they are."""
+"""Adjustments are counted once, beside the calls that they adjust, which stay as they are."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def store() -> Store:
 
 
 async def test_an_adjustment_is_counted_once_in_columns_of_its_own(store: Store) -> None:
-    """However often it comes; the call's own numbers do not move."""
+    """However often it is delivered; the call's own numbers do not move."""
     aggregator = aggregator_on(store)
     for _ in range(3):
         await aggregator.handle([message(usage_event(1), adjustment(1))])
@@ -52,7 +52,7 @@ async def test_an_adjustment_is_counted_once_in_columns_of_its_own(store: Store)
 
 
 async def test_sums_may_become_negative_and_pass_32_bits(store: Store) -> None:
-    """A correction in another month than its call has nothing to be taken from there."""
+    """An adjustment in another month than its call has nothing to be subtracted from there."""
     large = TokenUsage(prompt_tokens=-(2**39), total_tokens=-(2**39))
     await aggregator_on(store).handle(
         [message(adjustment(1, usage=large), adjustment(2, usage=large))]
@@ -71,8 +71,8 @@ async def test_rows_without_adjustments_have_no_columns_for_them(store: Store) -
     assert not [row for row in rows if ADJUSTMENT_COLUMNS & row.columns.keys()]
 
 
-async def test_its_marker_says_what_it_corrects_and_why(store: Store) -> None:
-    """For whoever looks the correction up."""
+async def test_its_marker_says_what_it_adjusts_and_why(store: Store) -> None:
+    """It shows why the adjustment was made."""
     await aggregator_on(store).handle([message(adjustment(1))])
 
     ((_, row),) = [item for item in store.tables[LEDGER].items() if item[0][1].startswith("c|")]
@@ -81,17 +81,17 @@ async def test_its_marker_says_what_it_corrects_and_why(store: Store) -> None:
     assert read_marker(row).usage == CHANGE
 
 
-async def test_a_rebuild_finds_the_ledger_sound_and_mends_adjusted_views(
+async def test_a_rebuild_finds_the_ledger_sound_and_repairs_adjusted_views(
     store: Store,
 ) -> None:
-    """Corrections are part of what markers add up to."""
+    """Adjustments are part of what markers add up to."""
     await aggregator_on(store).handle([message(usage_event(1), usage_event(2), adjustment(1))])
     sound = await rebuild(store)
     store.tamper("UsageByMonth", "2026-11", _view_key(store), AdjustedTotalTokens=99)
-    mended = await rebuild(store)
+    repaired = await rebuild(store)
 
     assert sound.differences == []
-    assert [each.columns[0].right for each in mended.differences] == [-5]
+    assert [each.columns[0].right for each in repaired.differences] == [-5]
     assert (await rebuild(store)).differences == []
 
 
@@ -106,7 +106,7 @@ async def test_a_rebuild_clears_adjustments_that_never_were(store: Store) -> Non
     assert row.columns["Adjustments"] == 0
 
 
-async def test_the_report_shows_corrections_in_columns_of_their_own(store: Store) -> None:
+async def test_the_report_shows_adjustments_in_columns_of_their_own(store: Store) -> None:
     """Only where there are any, also when they add up to nothing."""
     back = TokenUsage(prompt_tokens=4, completion_tokens=1, total_tokens=5)
     await aggregator_on(store).handle(
@@ -157,7 +157,7 @@ def test_one_that_cannot_be_read_becomes_a_dead_letter(
     assert found.dead_letters[0].detail.startswith(detail)
 
 
-def test_a_correction_survives_its_way_over_the_hub() -> None:
+def test_an_adjustment_survives_its_way_over_the_hub() -> None:
     """Encoded and read back it is the same."""
     made = adjustment(7, subject="jörg/β", reason='said "so"')
     found = decode([raw_message(encode_adjustment(made))], now=NOW, retention=RETENTION)
@@ -167,7 +167,7 @@ def test_a_correction_survives_its_way_over_the_hub() -> None:
 
 
 async def test_the_call_is_found_by_its_id_alone(store: Store) -> None:
-    """The id tells the month; what is no call, or another subject's, is not found."""
+    """The id holds the month; another kind of event or another subject's call is not found."""
     await aggregator_on(store).handle([message(usage_event(1), adjustment(1))])
     found = await find_call(store, "alice", event_id(1))
 

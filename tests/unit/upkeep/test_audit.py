@@ -1,4 +1,4 @@
-"""Checking a ledger against its markers: what is damage, what is mended, and when it is not."""
+"""Checking a ledger against its markers: what is damage, what is repaired, and when it is not."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -27,8 +27,8 @@ async def store() -> Store:
     return await store_with_three_calls()
 
 
-async def test_a_wrong_sum_is_told_and_left_alone_with_what_shows_it(store: Store) -> None:
-    """The ledger is the truth: nobody changes it without being asked to. The view may be right."""
+async def test_a_wrong_sum_is_reported_and_not_changed_nor_is_its_view_row(store: Store) -> None:
+    """The ledger is the truth and changes only on request. The view may be right."""
     store.tamper(LEDGER, "alice", DAY_SUM, Calls=7, TotalTokens=1)
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=8)
     before = state(store)
@@ -81,10 +81,10 @@ async def from_nowhere(store: Store) -> None:
 
 
 @pytest.mark.parametrize("damage", [changed, deleted, of_another_type, from_nowhere])
-async def test_sums_are_made_right_from_the_markers_where_asked_to(
+async def test_sums_are_repaired_from_the_markers_on_request(
     store: Store, damage: Callable[[Store], Awaitable[None]]
 ) -> None:
-    """And then shown. The damage is still told, and the exit code tells it; a second run is clean."""
+    """And then shown. The damage is still reported, also by the exit code; a second run is clean."""
     before = state(store)
     await damage(store)
     first = await rebuild(store, repairs_ledger=True)
@@ -97,8 +97,8 @@ async def test_sums_are_made_right_from_the_markers_where_asked_to(
     assert without_revisions(state(store)) == without_revisions(before)
 
 
-async def test_the_wrong_sums_of_a_window_are_mended_in_one_transaction(store: Store) -> None:
-    """Nobody sees half of it."""
+async def test_the_wrong_sums_of_a_window_are_repaired_in_one_transaction(store: Store) -> None:
+    """No reader sees half of it."""
     await count(store, usage_event(4, deployment="other"))
     store.tamper(LEDGER, "alice", DAY_SUM, Calls=7)
     store.tamper(LEDGER, "alice", DAY_SUM.replace("gpt-4o|", "other|", 1), Calls=7)
@@ -108,7 +108,7 @@ async def test_the_wrong_sums_of_a_window_are_mended_in_one_transaction(store: S
     assert [t.rows for t in store.transactions if t.table == LEDGER] == [2]
 
 
-async def test_a_sum_that_was_mended_has_a_higher_revision(store: Store) -> None:
+async def test_a_repaired_sum_has_a_higher_revision(store: Store) -> None:
     """So it is shown, by the sweep too if the rebuild dies here."""
     store.tamper(LEDGER, "alice", DAY_SUM, Calls=7, Revision=4)
     await rebuild(store, repairs_ledger=True)
@@ -117,7 +117,7 @@ async def test_a_sum_that_was_mended_has_a_higher_revision(store: Store) -> None
     assert store.view()["Revision"] == 5
 
 
-async def test_a_subject_known_by_its_hash_is_mended_by_its_row_in_subjects() -> None:
+async def test_a_subject_known_by_its_hash_is_repaired_by_its_row_in_subjects() -> None:
     """The ledger's partition holds a hash of a long subject, the sum's row its whole text."""
     store, subject = Store(), "ß" * 200
     await count(store, usage_event(1, subject=subject))
@@ -133,7 +133,7 @@ async def test_a_subject_known_by_its_hash_is_mended_by_its_row_in_subjects() ->
     assert before["Subject"] == subject
 
 
-async def test_a_subject_that_nobody_knows_is_told_and_left_alone() -> None:
+async def test_an_unknown_subject_is_reported_and_not_changed() -> None:
     """Nothing is invented."""
     store = Store()
     await count(store, usage_event(1, subject="ß" * 200))
@@ -161,10 +161,10 @@ async def test_a_subject_that_nobody_knows_is_told_and_left_alone() -> None:
         ("note", {}, "note is neither a marker nor a sum"),
     ],
 )
-async def test_a_row_of_the_ledger_that_the_app_did_not_write_is_told(
+async def test_a_row_of_the_ledger_that_the_app_did_not_write_is_reported(
     store: Store, key: str, columns: dict[str, Any], text: str
 ) -> None:
-    """It is left where it is, and the rest is checked all the same."""
+    """It stays where it is, and the rest is still checked."""
     store.put(LEDGER, "alice", key, **columns)
     found = await rebuild(store, repairs_ledger=True)
 
@@ -173,7 +173,7 @@ async def test_a_row_of_the_ledger_that_the_app_did_not_write_is_told(
     assert not found.summary.is_sound
 
 
-async def test_a_marker_of_another_month_is_told(store: Store) -> None:
+async def test_a_marker_of_another_month_is_reported(store: Store) -> None:
     """Its time was changed: sums of this month cannot be made of it."""
     marker = next(key for _, key in store.tables[LEDGER] if key.startswith("c|"))
     store.tamper(LEDGER, "alice", marker, At=datetime(2026, 12, 1, tzinfo=UTC))
@@ -183,7 +183,7 @@ async def test_a_marker_of_another_month_is_told(store: Store) -> None:
     assert "2026-12-01T00:00:00+00:00, which is another month" in found.differences[0].detail
 
 
-async def test_sums_whose_markers_cannot_be_read_are_not_mended(store: Store) -> None:
+async def test_sums_whose_markers_cannot_be_read_are_not_repaired(store: Store) -> None:
     """What they should be is not known."""
     marker = next(key for _, key in store.tables[LEDGER] if key.startswith("c|"))
     store.tamper(LEDGER, "alice", marker, Call="?")

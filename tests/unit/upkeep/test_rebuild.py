@@ -1,4 +1,4 @@
-"""Rebuilding views from a ledger: what is found, what is mended, and what is left alone."""
+"""Rebuilding views from a ledger: what is found, what is repaired, and what stays."""
 
 from datetime import timedelta
 from typing import Any
@@ -28,7 +28,7 @@ async def store() -> Store:
     return await store_with_three_calls()
 
 
-async def test_a_sound_month_is_left_as_it_is(store: Store) -> None:
+async def test_a_sound_month_stays_as_it_is(store: Store) -> None:
     """Nothing is written; the summary says what was checked."""
     before = state(store)
     found = await rebuild(store)
@@ -99,7 +99,7 @@ async def test_a_whole_view_table_that_was_deleted_is_written_again(store: Store
 async def test_a_view_row_that_was_tampered_with_is_overwritten(
     store: Store, changes: dict[str, Any], kind: Kind
 ) -> None:
-    """Whatever was changed, and whatever revision it claims; each wrong column is told."""
+    """Whatever was changed, and whatever revision it claims; each wrong column is reported."""
     before = store.view()
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, **changes)
     found = await rebuild(store)
@@ -111,7 +111,7 @@ async def test_a_view_row_that_was_tampered_with_is_overwritten(
 
 
 async def test_what_operators_added_to_a_view_row_is_kept(store: Store) -> None:
-    """Columns that are not the app's are neither judged nor removed."""
+    """Columns that are not the app's are neither checked nor removed."""
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Note="checked", Calls=9)
     found = await rebuild(store)
 
@@ -160,8 +160,8 @@ async def test_a_surplus_row_does_not_hide_behind_one_that_is_missing(store: Sto
     assert dry.kinds == wet.kinds == [Kind.MISSING, Kind.SURPLUS]
 
 
-async def test_a_dry_run_tells_everything_and_writes_nothing(store: Store) -> None:
-    """Also of the ledger, also when it was told to repair."""
+async def test_a_dry_run_reports_everything_and_writes_nothing(store: Store) -> None:
+    """Also of the ledger, also with the option to repair it."""
     store.remove("UsageByMonth", "2026-11", VIEW_ROW)
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=9)
     store.put("UsageByHour", "2026-11-01T00", VIEW_ROW, Calls=1)
@@ -175,8 +175,8 @@ async def test_a_dry_run_tells_everything_and_writes_nothing(store: Store) -> No
     assert state(store) == before
 
 
-async def test_contention_without_end_is_told_as_not_repaired(store: Store) -> None:
-    """Ten conflicts in a row; the next run may have more luck."""
+async def test_contention_without_end_is_reported_as_not_repaired(store: Store) -> None:
+    """Ten conflicts in a row; the next run may succeed."""
     store.remove("UsageByDay", "2026-11-23", VIEW_ROW)
     store.plan("write", *[Fault.CONFLICT] * 10)
     found = await rebuild(store)
@@ -189,7 +189,7 @@ async def test_contention_without_end_is_told_as_not_repaired(store: Store) -> N
 async def test_an_outage_ends_the_rebuild_and_the_next_one_goes_on(
     store: Store, operation: str
 ) -> None:
-    """What was mended stays mended."""
+    """What was repaired stays repaired."""
     before = state(store)
     store.remove("UsageByDay", "2026-11-23", VIEW_ROW)
     store.plan(operation, Fault.UNAVAILABLE)

@@ -32,7 +32,7 @@ async def store() -> Store:
 
 
 async def keep_counting(store: Store, first: int, calls: int) -> None:
-    """An aggregator at work: a call at a time, in other hours too."""
+    """An aggregator at work: one call at a time, in other hours too."""
     aggregator = aggregator_on(store, NOW + timedelta(hours=9))
     for number in range(first, first + calls):
         time = NOW + timedelta(minutes=number % 7 * 60)
@@ -98,10 +98,10 @@ async def test_sums_that_are_made_while_a_share_is_read_are_no_damage(
 
 
 @pytest.mark.parametrize("page_rows", [1, 2, 3, 7])
-async def test_what_is_told_as_mended_is_right_whatever_was_counted_meanwhile(
+async def test_what_is_reported_as_repaired_is_right_whatever_was_counted_meanwhile(
     store: Store, page_rows: int
 ) -> None:
-    """Markers that came in after they were read are not left out of the sum."""
+    """Markers written after the reading are not missing from the sum."""
     store.page_rows = page_rows
     await keep_counting(store, 10, 30)
     for key in (DAY_SUM, MONTH_SUM):
@@ -111,12 +111,12 @@ async def test_what_is_told_as_mended_is_right_whatever_was_counted_meanwhile(
     )
     after = await rebuild(store)
 
-    left = {d.window for d in found.differences if not d.is_repaired}
-    assert {d.window for d in after.differences} == left
+    unrepaired = {d.window for d in found.differences if not d.is_repaired}
+    assert {d.window for d in after.differences} == unrepaired
 
 
-async def test_damage_of_a_sum_that_moves_is_mended_without_losing_a_call(store: Store) -> None:
-    """The sum is written as it was read: a call in between makes it be looked at again."""
+async def test_damage_of_a_sum_that_moves_is_repaired_without_losing_a_call(store: Store) -> None:
+    """The sum is written as it was read: after a call in between it is checked again."""
     store.tamper(LEDGER, "alice", MONTH_SUM, Calls=7)
     rival = aggregator_on(store, NOW + timedelta(hours=1))
     store.intrude(lambda: rival.count([usage_event(50)]))
@@ -128,7 +128,7 @@ async def test_damage_of_a_sum_that_moves_is_mended_without_losing_a_call(store:
     assert after.differences == []
 
 
-async def test_a_view_that_the_aggregator_writes_meanwhile_is_judged_anew(store: Store) -> None:
+async def test_a_view_that_the_aggregator_writes_meanwhile_is_checked_again(store: Store) -> None:
     """Its copy is newer than what was read; nothing is overwritten."""
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=9)
     rival = aggregator_on(store, NOW + timedelta(hours=1))
@@ -139,7 +139,7 @@ async def test_a_view_that_the_aggregator_writes_meanwhile_is_judged_anew(store:
     assert (await rebuild(store)).differences == []
 
 
-async def test_a_copy_that_a_tampered_row_kept_back_is_shown_once_the_row_is_mended(
+async def test_a_copy_that_a_tampered_row_kept_back_is_shown_once_the_row_is_repaired(
     store: Store,
 ) -> None:
     """The row claims a revision that the aggregator takes for newer than its own."""
@@ -153,7 +153,7 @@ async def test_a_copy_that_a_tampered_row_kept_back_is_shown_once_the_row_is_men
 
 
 async def test_a_view_that_is_ahead_of_what_was_read_is_not_taken_back(store: Store) -> None:
-    """The ledger moved since: it is read again before the view is judged."""
+    """The ledger moved since: it is read again before the view is checked."""
     sums = {
         key: row
         for (partition, key), row in store.tables[LEDGER].items()

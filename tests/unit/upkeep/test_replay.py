@@ -1,4 +1,4 @@
-"""Replaying dead letters: what is fine now is counted once and its row goes, the rest stays."""
+"""Replaying dead letters: what is valid now is counted once and its row is deleted; the rest stays."""
 
 import json
 import random
@@ -10,6 +10,7 @@ import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.decode import Message
+from meter.ledger.keys import parse_letter_key
 from meter.ports import Row
 from meter.upkeep.replay import (
     Judgement,
@@ -17,7 +18,6 @@ from meter.upkeep.replay import (
     ReplaySummary,
     StoredLetter,
     find_letter,
-    letter_place,
     read_letters,
 )
 from meter.usage import encode_event
@@ -68,10 +68,10 @@ async def replay(
         for letter in chosen or ():
             yield letter
 
-    told: list[Judgement] = []
+    reported: list[Judgement] = []
     replaying = Replay(aggregator=aggregator_on(store, now), is_dry_run=is_dry_run)
     source = read_letters(store) if chosen is None else some()
-    return await replaying.run(source, told.append), told
+    return await replaying.run(source, reported.append), reported
 
 
 def calls(store: MemoryRowStore) -> dict[object, object]:
@@ -98,10 +98,10 @@ async def test_an_event_that_is_refused_still_stays_with_its_reason(store: Memor
         store, message(usage_event(1, time=FUTURE)), raw_message(b"\xff", sequence_number=2)
     )
     before = dict(store.tables["DeadLetters"])
-    summary, told = await replay(store)
+    summary, reported = await replay(store)
 
     assert summary == ReplaySummary(refused=2)
-    assert [judgement.refusals[0].split(":")[0] for judgement in told] == [
+    assert [judgement.refusals[0].split(":")[0] for judgement in reported] == [
         "in-the-future",
         "not-json",
     ]
@@ -110,7 +110,7 @@ async def test_an_event_that_is_refused_still_stays_with_its_reason(store: Memor
 
 
 async def test_an_event_that_was_counted_before_is_not_counted_again(store: MemoryRowStore) -> None:
-    """Somebody may have sent it again by other means; its letter goes all the same."""
+    """It may have been sent again by other means; its letter is still deleted."""
     event = usage_event(1, time=FUTURE)
     await receive(store, message(event))
     await receive(store, message(event, sequence_number=2), now=FUTURE)
@@ -122,7 +122,7 @@ async def test_an_event_that_was_counted_before_is_not_counted_again(store: Memo
 
 
 async def test_of_a_batch_only_the_dead_event_is_in_the_letter(store: MemoryRowStore) -> None:
-    """Its neighbours were counted when they came."""
+    """Its neighbours were counted when they were received."""
     good, late = usage_event(1), usage_event(2, time=FUTURE)
     await receive(store, message(good, late))
     (letter,) = await letters(store)
@@ -153,35 +153,37 @@ async def test_of_a_body_with_several_events_the_good_ones_count_and_the_letter_
     (letter,) = await letters(store)
     halves = [document(usage_event(1)), document(usage_event(2), id="x")]
     whole = [document(usage_event(1)), document(usage_event(2))]
-    first, told = await replay(store, chosen=[replace(letter, body=json.dumps(halves).encode())])
+    first, reported = await replay(
+        store, chosen=[replace(letter, body=json.dumps(halves).encode())]
+    )
     second, _ = await replay(store, chosen=[replace(letter, body=json.dumps(whole).encode())])
 
     assert (first, second) == (
         ReplaySummary(refused=1, new_calls=1),
         ReplaySummary(replayed=1, new_calls=1, repeated_calls=1),
     )
-    assert (len(told[0].events), len(told[0].refusals)) == (1, 1)
+    assert (len(reported[0].events), len(reported[0].refusals)) == (1, 1)
     assert calls(store) == {"2026-11-23T07": 2}
 
 
-async def test_a_dry_run_judges_and_changes_nothing(store: MemoryRowStore) -> None:
+async def test_a_dry_run_reports_and_changes_nothing(store: MemoryRowStore) -> None:
     """Its words are those of the replay that would follow."""
     await receive(store, message(usage_event(1, time=FUTURE)), raw_message(b"x", sequence_number=2))
     before = {name: dict(rows) for name, rows in store.tables.items()}
-    summary, told = await replay(store, now=FUTURE, is_dry_run=True)
+    summary, reported = await replay(store, now=FUTURE, is_dry_run=True)
 
     assert summary == ReplaySummary(replayed=1, refused=1)
-    assert [len(judgement.events) for judgement in told] == [1, 0]
+    assert [len(judgement.events) for judgement in reported] == [1, 0]
     assert store.tables == before
 
 
 async def test_a_letter_past_the_retention_stays(store: MemoryRowStore) -> None:
-    """Its ledger may be gone, and with it the marker that would tell a repeat."""
+    """Its ledger may be gone, and with it the marker that would detect a repeat."""
     await receive(store, message(usage_event(1, time=NOW - RETENTION - timedelta(hours=1))))
-    summary, told = await replay(store)
+    summary, reported = await replay(store)
 
     assert summary == ReplaySummary(refused=1)
-    assert told[0].refusals[0].startswith("too-late: the call ended 2026-08-15")
+    assert reported[0].refusals[0].startswith("too-late: the call ended 2026-08-15")
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
@@ -246,7 +248,7 @@ async def _found(store: MemoryRowStore, key: str) -> StoredLetter:
 
 
 async def test_all_rows_of_a_long_letter_go_with_it(store: MemoryRowStore) -> None:
-    """In one transaction, so that no half of a body is left."""
+    """In one transaction, so that no half of a body remains."""
     long = random.Random(1).randbytes(1_048_576)
     await receive(store, raw_message(long))
     rows = len(store.tables["DeadLetters"])
@@ -262,18 +264,18 @@ async def test_all_rows_of_a_long_letter_go_with_it(store: MemoryRowStore) -> No
 async def test_a_letter_whose_rows_are_not_all_written_yet_is_refused(
     store: MemoryRowStore,
 ) -> None:
-    """The aggregator died between them; the batch comes again and completes it."""
+    """The aggregator died between them; the batch is delivered again and completes it."""
     store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
     with pytest.raises(StorageUnavailable):
         await receive(store, raw_message(random.Random(1).randbytes(1_048_576)))
-    summary, told = await replay(store)
+    summary, reported = await replay(store)
 
     assert summary == ReplaySummary(refused=1)
-    assert told[0].refusals == ("its body is not all there yet",)
+    assert reported[0].refusals == ("its body is not complete yet",)
 
 
 async def test_rows_that_are_no_letters_are_passed_over(store: MemoryRowStore) -> None:
-    """Also the end of a letter whose beginning somebody deleted."""
+    """Also the end of a letter whose beginning was deleted."""
     for key in ("note", "0|1|2", f"0|{1:020d}|{0:06d}|1"):
         await store.write("DeadLetters", DAY, insert=[Row(key=key, columns={})], update=[])
     await receive(store, raw_message(b"x", sequence_number=7))
@@ -312,9 +314,9 @@ async def test_a_key_names_a_letter_of_any_hub_partition(store: MemoryRowStore) 
     "text", ["", "x", f"{DAY}/0/1", f"{DAY}/0/x/0", f"{DAY}/0/1/0/1", "a|b/0/1/0/"]
 )
 def test_what_is_no_key_is_said_so(text: str) -> None:
-    """Before storage is asked."""
+    """Before storage is read."""
     with pytest.raises(ValueError, match="a key is DAY/HUB_PARTITION/NUMBER/PLACE"):
-        letter_place(text)
+        parse_letter_key(text)
 
 
 async def test_ids_of_replayed_events_are_their_own(store: MemoryRowStore) -> None:

@@ -1,4 +1,4 @@
-"""The sweep: heals what a crash left unshown, touches nothing else, and stays cheap."""
+"""The sweep: repairs views after a crash, changes nothing else, and stays cheap."""
 
 import logging
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def sweep(store: MemoryRowStore, now: datetime = NOW) -> Sweep:
 
 async def commit_only(store: MemoryRowStore, *events: UsageEvent) -> None:
     """What an aggregator leaves that dies right after its commit."""
-    await SubjectWriter(store).see(events)
+    await SubjectWriter(store).record(events)
     for event in events:
         month = window_of(event.time, Period.MONTH)
         await Committer(store).commit(event.subject, month, [event])
@@ -46,28 +46,28 @@ def shown(store: MemoryRowStore) -> dict[str, object]:
     }
 
 
-async def test_sums_that_were_never_shown_are_healed(
+async def test_sums_that_were_never_shown_are_repaired(
     store: MemoryRowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Hour, day and month of each subject; the log says how many rows."""
     caplog.set_level(logging.WARNING)
     await commit_only(store, usage_event(1, time=NOW - AGO), usage_event(2, subject="b|ö"))
-    healed = await sweep(store, NOW + AGO).run()
+    repaired = await sweep(store, NOW + AGO).run()
 
-    assert healed == 6
+    assert repaired == 6
     assert shown(store) == {"2026-11-23T07": 1, "2026-11-23": 1, "2026-11": 1}
     assert len(store.tables["UsageByMonth"]) == 2
-    assert caplog.messages == ["views_healed rows=6"]
+    assert caplog.messages == ["views_repaired rows=6"]
 
 
-async def test_sums_that_were_shown_before_they_grew_are_healed(store: MemoryRowStore) -> None:
+async def test_sums_that_were_shown_before_they_grew_are_repaired(store: MemoryRowStore) -> None:
     """A view row that is behind is brought up to the ledger."""
     await commit_only(store, usage_event(1, time=NOW - AGO))
     await sweep(store).run()
     await commit_only(store, usage_event(2, time=NOW - AGO))
-    healed = await sweep(store).run()
+    repaired = await sweep(store).run()
 
-    assert healed == 3
+    assert repaired == 3
     assert shown(store) == {"2026-11-23T07": 2, "2026-11-23": 2, "2026-11": 2}
 
 
@@ -77,13 +77,13 @@ async def test_a_view_row_that_was_deleted_comes_back(store: MemoryRowStore) -> 
     await commit_only(store, usage_event(1, time=NOW - AGO))
     await sweeper.run()
     del store.tables["UsageByDay"]
-    healed = await sweeper.run()
+    repaired = await sweeper.run()
 
-    assert healed == 1
+    assert repaired == 1
     assert shown(store)["2026-11-23"] == 1
 
 
-async def test_what_is_shown_is_left_as_it_is(
+async def test_what_is_shown_stays_as_it_is(
     store: MemoryRowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A sweep that finds nothing writes nothing and logs nothing."""
@@ -91,37 +91,37 @@ async def test_what_is_shown_is_left_as_it_is(
     await sweep(store).run()
     caplog.clear()
     writes = len(store.transactions)
-    healed = await sweep(store).run()
+    repaired = await sweep(store).run()
 
-    assert healed == 0
+    assert repaired == 0
     assert len(store.transactions) == writes
     assert caplog.messages == []
 
 
 @pytest.mark.parametrize(
-    ("quiet_for", "healed"), [(timedelta(seconds=119), 0), (timedelta(minutes=2), 3)]
+    ("quiet_for", "repaired"), [(timedelta(seconds=119), 0), (timedelta(minutes=2), 3)]
 )
-async def test_a_sum_to_which_calls_are_still_added_is_left_to_the_aggregator(
-    store: MemoryRowStore, quiet_for: timedelta, healed: int
+async def test_a_sum_to_which_calls_are_still_added_is_skipped(
+    store: MemoryRowStore, quiet_for: timedelta, repaired: int
 ) -> None:
     """It may be between its commit and its view just now; its next call shows it anyway."""
     await commit_only(store, usage_event(1))
 
-    assert await sweep(store, NOW + quiet_for).run() == healed
+    assert await sweep(store, NOW + quiet_for).run() == repaired
 
 
-@pytest.mark.parametrize(("hours", "healed"), [(3, 3), (3.01, 0)])
+@pytest.mark.parametrize(("hours", "repaired"), [(3, 3), (3.01, 0)])
 async def test_only_subjects_that_called_in_the_last_three_hours_are_looked_at(
-    store: MemoryRowStore, hours: float, healed: int
+    store: MemoryRowStore, hours: float, repaired: int
 ) -> None:
     """A sweep costs what the recent callers cost, however many there have ever been."""
     await commit_only(store, usage_event(1))
 
-    assert await sweep(store, NOW + timedelta(hours=hours)).run() == healed
+    assert await sweep(store, NOW + timedelta(hours=hours)).run() == repaired
 
 
 async def test_only_recent_windows_are_read(store: MemoryRowStore) -> None:
-    """An hour of last week is none of the sweep's business: that is what a rebuild is for."""
+    """An hour of last week is repaired by a rebuild, not by the sweep."""
     old = usage_event(1, time=NOW - timedelta(days=7))
     await commit_only(store, old, usage_event(2, time=NOW - AGO))
     await sweep(store).run()
@@ -169,14 +169,14 @@ async def test_a_subject_costs_one_query_a_month(store: MemoryRowStore) -> None:
 async def test_a_subject_whose_first_batch_died_at_its_commit_is_found(
     store: MemoryRowStore,
 ) -> None:
-    """Subjects are noted before they are counted."""
+    """Subjects are recorded before they are counted."""
     aggregator = aggregator_on(store)
     store.plan("write", Fault.NOTHING, Fault.ANSWER_LOST)
     with pytest.raises(StorageUnavailable):
         await aggregator.count([usage_event(1)])
-    healed = await sweep(store, NOW + AGO).run()
+    repaired = await sweep(store, NOW + AGO).run()
 
-    assert healed == 3
+    assert repaired == 3
 
 
 async def test_an_outage_fails_the_sweep(store: MemoryRowStore) -> None:
