@@ -18,11 +18,9 @@ class Clock(Protocol):
 
     def now(self) -> datetime:
         """The current moment, aware, in UTC."""
-        ...
 
     def monotonic(self) -> float:
         """Seconds from an arbitrary start, for durations."""
-        ...
 
 
 class Dice(Protocol):
@@ -30,11 +28,9 @@ class Dice(Protocol):
 
     def random(self) -> float:
         """A float in [0, 1)."""
-        ...
 
     def randbytes(self, n: int) -> bytes:
         """`n` random bytes."""
-        ...
 
 
 class UsageSink(Protocol):
@@ -45,7 +41,6 @@ class UsageSink(Protocol):
 
         Cancelling the wait does not cancel the event.
         """
-        ...
 
 
 class TokenCounter(Protocol):
@@ -53,7 +48,6 @@ class TokenCounter(Protocol):
 
     def count(self, text: str) -> int:
         """The number of tokens of the text."""
-        ...
 
 
 class Spool(Protocol):
@@ -61,15 +55,12 @@ class Spool(Protocol):
 
     def append(self, data: bytes) -> None:
         """Append bytes. Raises Overloaded when there is no room for them."""
-        ...
 
     def read(self, start: int, size: int) -> bytes:
         """At most `size` bytes from `start`; empty at the end of the appended bytes."""
-        ...
 
     def close(self) -> None:
         """Delete the body."""
-        ...
 
 
 class KeySetSource(Protocol):
@@ -77,7 +68,6 @@ class KeySetSource(Protocol):
 
     async def fetch(self, issuer: str) -> Sequence[Mapping[str, object]]:
         """The `keys` of the issuer's JWKS. Raises KeysUnavailable."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,20 +90,16 @@ class UpstreamAnswer(Protocol):
     @property
     def status(self) -> int:
         """The HTTP status code."""
-        ...
 
     @property
     def headers(self) -> Headers:
         """Header names in lower case with values, repeated names kept."""
-        ...
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, undecoded. Raises UpstreamBroken when it is cut."""
-        ...
 
     async def close(self) -> None:
         """Release the connection, or drop it when the body was not read to its end."""
-        ...
 
 
 class Upstream(Protocol):
@@ -123,7 +109,6 @@ class Upstream(Protocol):
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
     ) -> UpstreamAnswer:
         """Send and wait for the head. Raises UpstreamUnreachable, UpstreamTimeout or UpstreamBroken."""
-        ...
 
 
 class BackendCredentials(Protocol):
@@ -131,7 +116,6 @@ class BackendCredentials(Protocol):
 
     async def headers_for(self, backend: str) -> Headers:
         """The header that authenticates the gateway to that backend. Raises UpstreamError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,11 +147,9 @@ class RowStore(Protocol):
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
         """The rows that exist, by row key."""
-        ...
 
     async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
         """The row keys from `first` to `last`, both included."""
-        ...
 
     async def write(
         self,
@@ -180,7 +162,6 @@ class RowStore(Protocol):
     ) -> Written | Conflict:
         """Apply all or nothing: insert rows that must not exist, merge or delete rows whose etag
         must match. At most `MAX_TRANSACTION_ROWS` together."""
-        ...
 
     def scan(
         self,
@@ -197,7 +178,6 @@ class RowStore(Protocol):
         With keys, only rows from `first_key` to `last_key`, both included, of each partition; with
         a single partition no other rows are read. With `columns`, only those columns.
         """
-        ...
 
 
 class Tables(Protocol):
@@ -205,11 +185,9 @@ class Tables(Protocol):
 
     async def names(self, prefix: str) -> list[str]:
         """The names with the prefix, in order."""
-        ...
 
     async def drop(self, table: str) -> None:
         """Delete a table with all its rows; it may be gone already."""
-        ...
 
 
 class Hub(Protocol):
@@ -220,7 +198,6 @@ class Hub(Protocol):
 
         Together they are at most `MAX_SEND_BYTES`, or a single event.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,4 +213,3 @@ class Outbox(Protocol):
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """Store the events. Raises StorageUnavailable."""
-        ...

@@ -19,11 +19,9 @@ class SettingReader(Protocol):
 
     def text(self, name: str, default: str = "") -> str:
         """A setting's value without spaces around it; the default where it is not set."""
-        ...
 
     def problem(self, setting: str, text: str, detail: str = "") -> None:
         """Report a problem; `detail` may name backends."""
-        ...
 
 
 def read_backends(

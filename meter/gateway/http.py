@@ -15,11 +15,9 @@ class RequestBody(Protocol):
 
     async def read(self) -> bytes:
         """All of it."""
-        ...
 
     async def next_part(self) -> bytes:
         """The next bytes; empty at the end. Cancelling the call loses no bytes."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +52,6 @@ class CallerSink(Protocol):
 
     async def write(self, data: bytes) -> None:
         """Send bytes to the caller. Raises CallerGone."""
-        ...
 
 
 class Relay(Protocol):
@@ -62,7 +59,6 @@ class Relay(Protocol):
 
     async def run(self, sink: CallerSink) -> None:
         """Relay to the end. Raises AnswerCut when the connection must be broken off."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,12 +96,10 @@ class AnswerReader(Protocol):
     @property
     def reports_usage(self) -> bool:
         """Whether the rest of the answer can report more about the tokens."""
-        ...
 
     @property
     def takes_comments(self) -> bool:
         """Whether an SSE comment may be inserted here."""
-        ...
 
     def feed(self, chunk: bytes) -> bytes: ...
 
@@ -111,7 +109,6 @@ class AnswerReader(Protocol):
 
     def cut_notice(self) -> bytes:
         """The bytes to send when the backend cut the answer."""
-        ...
 
 
 @dataclass(slots=True)

@@ -76,22 +76,18 @@ class Forwarded(Protocol):
     @property
     def must_ask_for_usage(self) -> bool:
         """Whether the gateway adds the option that makes a stream report its usage."""
-        ...
 
     @property
     def body_error(self) -> CallerError | None:
         """Why the caller's body could not be sent on, if so."""
-        ...
 
     def request_for(
         self, backend: Backend, credentials: Headers, *, asks_for_usage: bool
     ) -> UpstreamRequest:
         """The request as one backend takes it."""
-        ...
 
     def is_elsewhere(self, answer: WholeAnswer) -> bool:
         """Whether the answer says that this backend does not store what the call refers to."""
-        ...
 
 
 @dataclass(slots=True)
