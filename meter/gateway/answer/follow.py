@@ -7,7 +7,6 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from meter.gateway.answer.sse import DEFAULT_MAX_FRAME_BYTES, FrameCutter, PieceKind, frame_data
 from meter.gateway.answer.usage import (
@@ -81,41 +80,12 @@ class SeenContent:
         return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
 
 
-class AnswerReader(Protocol):
-    """Follows a streamed answer. `feed` returns the bytes to relay now; see `StreamReader`."""
-
-    is_complete: bool
-    has_error: bool
-
-    @property
-    def reading(self) -> Reading: ...
-
-    @property
-    def seen(self) -> SeenContent: ...
-
-    @property
-    def reports_usage(self) -> bool:
-        """Whether the rest of the answer can report more about the tokens."""
-
-    @property
-    def takes_comments(self) -> bool:
-        """Whether an SSE comment may be inserted here."""
-
-    def feed(self, chunk: bytes) -> bytes: ...
-
-    def take_held(self) -> bytes: ...
-
-    def take_rest(self) -> bytes: ...
-
-    def cut_notice(self) -> bytes:
-        """The bytes to send when the backend cut the answer."""
-
-
 @dataclass(slots=True)
 class StreamReader:
     """Follows one event stream.
 
-    `feed` returns the bytes to relay now. Once the closing frame has arrived, `is_complete` is true,
+    `reports_usage` says that the rest may report more about the tokens. `feed` returns the bytes to
+    relay now. Once the closing frame has arrived, `is_complete` is true,
     and that frame and all after it are held until the call's usage event is safe. With
     `hides_usage` the usage frame, which only the gateway asked for, is dropped; everything else is
     relayed byte for byte, in whole frames.
@@ -286,6 +256,9 @@ class ByteReader:
     def cut_notice(self) -> bytes:
         """Nothing: a cut answer is short of its length or its last chunk."""
         return b""
+
+
+type AnswerReader = StreamReader | ByteReader
 
 
 def _is_typed(data: bytes) -> bool:

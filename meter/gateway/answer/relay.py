@@ -146,9 +146,8 @@ class StreamRelay:
             async with asyncio.timeout(self.times.total_seconds):
                 is_whole = await self._pump(sink)
         except TimeoutError:
-            is_whole = (
-                self.reader.is_complete
-            )  # otherwise it ends like a stream that the backend cut
+            # An incomplete stream ends like one that the backend cut.
+            is_whole = self.reader.is_complete
         finally:
             keeping_alive.cancel()
             try:

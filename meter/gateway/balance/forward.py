@@ -90,13 +90,6 @@ class Forwarded(Protocol):
         """Whether the answer says that this backend does not store what the call refers to."""
 
 
-@dataclass(slots=True)
-class _Elsewhere:
-    """No backend stores what the call refers to; the last one's answer."""
-
-    answer: WholeAnswer
-
-
 type Begun = WholeAnswer | StreamedAnswer
 
 
@@ -121,20 +114,19 @@ class Forwarder:
             call.attempts.preferred_provisioned = preferred_provisioned(backends)
         owners = [backend for backend in backends if backend.name == owner]
         others = [backend for backend in backends if backend.name != owner]
-        elsewhere: _Elsewhere | None = None
+        elsewhere: list[WholeAnswer] = []
         for group in (owners, others):
-            if group:
-                outcome = await self._forward_among(group, call)
-                if not isinstance(outcome, _Elsewhere):
-                    return outcome
-                elsewhere = outcome
-        assert elsewhere is not None, "a call has at least one candidate"
-        return elsewhere.answer
+            answer = await self._forward_among(group, call, elsewhere)
+            if answer is not None:
+                return answer
+        return elsewhere[-1]
 
-    async def _forward_among(self, group: list[Backend], call: Forwarded) -> Begun | _Elsewhere:
+    async def _forward_among(
+        self, group: Sequence[Backend], call: Forwarded, elsewhere: list[WholeAnswer]
+    ) -> Begun | None:
+        """The answer of one of the group; None when none stores what the call refers to."""
         attempts, load_key = call.attempts, call.candidates.load_key
         tried: set[str] = set()
-        elsewhere: list[WholeAnswer] = []
         while lease := self.pool.lease(
             group, load_key, tried=tried, spares_throttled=attempts.spares_throttled
         ):
@@ -145,12 +137,12 @@ class Forwarder:
                 attempts.preferred_provisioned = None  # a call for its owner has not spilled over
             elif not isinstance(answer, Failover):
                 return answer
-        if len(elsewhere) == len(group):
-            return _Elsewhere(elsewhere[-1])
         # A backend that could not be tried may store what the others do not.
         known = {answer.backend.name for answer in elsewhere}
         rest = [backend for backend in group if backend.name not in known]
-        raise self._give_up(rest, load_key, attempts.failovers)
+        if rest:
+            raise self._give_up(rest, load_key, attempts.failovers)
+        return None
 
     async def _try(self, call: Forwarded, lease: Lease) -> Begun | Failover:
         call.attempts.last_backend = lease.backend
