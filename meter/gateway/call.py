@@ -16,7 +16,7 @@ from meter.gateway.headers import downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
 from meter.gateway.request.operations import Operation
-from meter.gateway.request.prepare import OutgoingBody, RequestBody, outgoing_body, prompt_of
+from meter.gateway.request.prepare import OutgoingBody, Payload, outgoing_body, prompt_of
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
@@ -35,7 +35,7 @@ class Call:
     principal: Principal
     route: Route
     deployment: str
-    body: RequestBody
+    body: Payload
     headers: Headers
     candidates: Candidates
     sink: UsageSink

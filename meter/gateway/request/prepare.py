@@ -17,7 +17,7 @@ from meter.gateway.request.operations import Body, Operation
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Spool
 
-type RequestBody = JsonBody | FormBody | None
+type Payload = JsonBody | FormBody | None
 
 _UNMETERED_BACKGROUND = (
     "A background response is metered through its stream: send `stream: true` with "
@@ -35,7 +35,7 @@ class OutgoingBody:
 
 async def read_body(
     request: Request, route: Route, new_spool: Callable[[], Spool], holds: ExitStack
-) -> RequestBody:
+) -> Payload:
     """Read JSON whole, and a form until its deployment is known. Raises BadRequest or TooLarge.
 
     None where the operation takes no body. `holds` closes a form, and with it its spool.
@@ -71,14 +71,14 @@ async def _read_form(
     return form
 
 
-def response_id_of(route: Route, body: RequestBody) -> str | None:
+def response_id_of(route: Route, body: Payload) -> str | None:
     """The id of the stored response that a request is about, or that it follows."""
     if isinstance(body, JsonBody) and route.operation is Operation.RESPONSES:
         return body.previous_response_id
     return route.stored_id
 
 
-def deployment_of(route: Route, body: RequestBody, owner: Owner | None) -> str:
+def deployment_of(route: Route, body: Payload, owner: Owner | None) -> str:
     """The public deployment name that usage is counted under. Raises BadRequest or NotServed."""
     if route.deployment is not None:
         return route.deployment
@@ -94,7 +94,7 @@ def deployment_of(route: Route, body: RequestBody, owner: Owner | None) -> str:
 
 
 def outgoing_body(
-    body: RequestBody, deployment: str, backend: Backend, *, asks_for_usage: bool
+    body: Payload, deployment: str, backend: Backend, *, asks_for_usage: bool
 ) -> OutgoingBody:
     """The body as one backend takes it: with its own deployment name, and the usage option."""
     match body:
@@ -108,7 +108,7 @@ def outgoing_body(
             return OutgoingBody(content=b"")
 
 
-def prompt_of(body: RequestBody) -> Sequence[str]:
+def prompt_of(body: Payload) -> Sequence[str]:
     """The prompt's texts, for estimates."""
     return prompt_texts(json.loads(body.text)) if isinstance(body, JsonBody) else ()
 
