@@ -115,9 +115,9 @@ class Call:
     def answer_headers(self, answer: WholeAnswer | StreamedAnswer) -> Headers:
         """The headers of the backend's answer that the caller gets, and the call's own."""
         headers = (*downstream_headers(answer.headers), self.id_header)
-        size = header(answer.headers, "content-length")
-        if size and isinstance(answer, StreamedAnswer) and not answer.is_events:
-            return (*headers, ("content-length", size))  # shows a cut to the caller
+        if isinstance(answer, StreamedAnswer) and not answer.is_events:
+            size = header(answer.headers, "content-length")
+            return (*headers, ("content-length", size)) if size else headers  # shows a cut
         return headers
 
     @property

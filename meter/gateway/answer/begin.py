@@ -81,7 +81,8 @@ async def begin_answer(
     A stream closes its answer itself; all other answers are the caller's of this function to close.
     """
     begun_at = clock.monotonic()
-    is_events, is_media = _is_of(answer, "text/event-stream"), _is_of(answer, *_MEDIA)
+    kind = (header(answer.headers, "content-type") or "").lower() if answer.status == 200 else ""
+    is_events, is_media = kind.startswith("text/event-stream"), kind.startswith(_MEDIA)
     chunks, headers = answer.chunks(), answer.headers
     if is_events and is_decodable(encoding := header(headers, "content-encoding")):
         chunks, headers = decoded_parts(chunks, encoding), without_encoding(headers)
@@ -112,11 +113,6 @@ async def begin_answer(
         begun_at=begun_at,
         is_events=is_events,
     )
-
-
-def _is_of(answer: UpstreamAnswer, *kinds: str) -> bool:
-    kind = (header(answer.headers, "content-type") or "").lower()
-    return answer.status == 200 and kind.startswith(kinds)
 
 
 async def _first_frame(chunks: AsyncIterator[bytes]) -> bytes:

@@ -115,7 +115,7 @@ class Forwarder:
         owners = [backend for backend in backends if backend.name == owner]
         others = [backend for backend in backends if backend.name != owner]
         elsewhere: list[WholeAnswer] = []
-        for group in (owners, others):
+        for group in filter(None, (owners, others)):
             answer = await self._forward_among(group, call, elsewhere)
             if answer is not None:
                 return answer
