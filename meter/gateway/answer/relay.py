@@ -44,14 +44,9 @@ class Ending:
     def of_whole(cls, reading: Reading) -> "Ending":
         """The ending of a call whose answer was buffered whole."""
         usage = reading.usage
-        if usage is None:
-            return cls(outcome=Outcome.SERVED, reading=reading)
-        return cls(
-            outcome=Outcome.SERVED,
-            reading=reading,
-            usage=usage,
-            usage_source=UsageSource.REPORTED,
-        )
+        source = UsageSource.MISSING if usage is None else UsageSource.REPORTED
+        served, usage = Outcome.SERVED, usage or NO_USAGE
+        return cls(outcome=served, reading=reading, usage=usage, usage_source=source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +95,8 @@ class Relays:
             chunks=answer.chunks,
             close=answer.holds.aclose,
             reader=self._reader(answer),
-            drains=self.drains,
-            times=self.times,
+            shared=self,
             end=end,
-            estimator=self.estimator,
             prompt=prompt,
             is_usage_refused=answer.is_usage_refused,
         )
@@ -128,10 +121,8 @@ class StreamRelay:
     chunks: AsyncIterator[bytes]
     close: Callable[[], Awaitable[None]]
     reader: AnswerReader
-    drains: Drains
-    times: RelayTimes
+    shared: Relays
     end: Callable[[Ending], Awaitable[None]]
-    estimator: Estimator
     prompt: PromptTexts
     is_usage_refused: bool = False
     _is_caller_gone: bool = field(default=False)
@@ -143,7 +134,7 @@ class StreamRelay:
         keeping_alive = asyncio.create_task(self._keep_alive(sink))
         is_whole = False
         try:
-            async with asyncio.timeout(self.times.total_seconds):
+            async with asyncio.timeout(self.shared.times.total_seconds):
                 is_whole = await self._pump(sink)
         except TimeoutError:
             # An incomplete stream ends like one that the backend cut.
@@ -164,7 +155,7 @@ class StreamRelay:
         """Break long silences with comments, which clients skip: Azure cuts idle connections."""
         while not self._is_caller_gone:
             silence = self._writes
-            await asyncio.sleep(self.times.keepalive_seconds)
+            await asyncio.sleep(self.shared.times.keepalive_seconds)
             if silence == self._writes and self.reader.takes_comments:
                 await self._wrote(sink, KEEPALIVE_COMMENT)
 
@@ -195,16 +186,19 @@ class StreamRelay:
     async def _wrote(self, sink: CallerSink, data: bytes) -> bool:
         self._writes += 1
         if not self._is_caller_gone:
-            self._is_caller_gone = not await wrote(sink, data, seconds=self.times.write_seconds)
+            self._is_caller_gone = not await wrote(
+                sink, data, seconds=self.shared.times.write_seconds
+            )
         return not self._is_caller_gone
 
     async def _drain(self) -> bool:
         """Read the rest for its usage; the caller has gone."""
+        drains = self.shared.drains
         has_more = self.reader.reports_usage and not self.reader.is_complete
-        if has_more and self.drains.running < self.drains.limits.most:
-            self.drains.running += 1
+        if has_more and drains.running < drains.limits.most:
+            drains.running += 1
             try:
-                async with asyncio.timeout(self.drains.limits.seconds):
+                async with asyncio.timeout(drains.limits.seconds):
                     async for chunk in self.chunks:
                         self.reader.feed(chunk)
                         if self.reader.is_complete:
@@ -212,7 +206,7 @@ class StreamRelay:
             except (TimeoutError, UpstreamBroken):
                 pass  # what is known by now is counted
             finally:
-                self.drains.running -= 1
+                drains.running -= 1
                 self.reader.take_rest()
         await self._finish(Outcome.DISCONNECTED)
         return True
@@ -228,20 +222,19 @@ class StreamRelay:
 
     async def _settle(self, outcome: Outcome) -> None:
         reading = self.reader.reading
-        usage, source = await self._usage(reading, outcome)
+        usage, source = reading.usage, UsageSource.REPORTED
+        if usage is None:
+            usage, source = await self._estimated(outcome), UsageSource.ESTIMATED
+        if usage is None:
+            usage, source = NO_USAGE, UsageSource.MISSING
         await self.end(Ending(outcome=outcome, reading=reading, usage=usage, usage_source=source))
 
-    async def _usage(self, reading: Reading, outcome: Outcome) -> tuple[TokenUsage, UsageSource]:
-        if (reported := reading.usage) is not None:
-            return reported, UsageSource.REPORTED
+    async def _estimated(self, outcome: Outcome) -> TokenUsage | None:
+        """The estimate of an answer that reports nothing because it was cut, or its usage refused."""
         is_over = self.reader.is_complete or outcome is Outcome.SERVED
-        is_silent = is_over and not self.is_usage_refused
-        if is_silent or not self.reader.reports_usage:
-            return NO_USAGE, UsageSource.MISSING
-        estimated = await self.estimator.usage(self.prompt, self.reader.seen)
-        if estimated is None:
-            return NO_USAGE, UsageSource.MISSING
-        return estimated, UsageSource.ESTIMATED
+        if (is_over and not self.is_usage_refused) or not self.reader.reports_usage:
+            return None
+        return await self.shared.estimator.usage(self.prompt, self.reader.seen)
 
 
 async def wrote(sink: CallerSink, data: bytes, *, seconds: float) -> bool:

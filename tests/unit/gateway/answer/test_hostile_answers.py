@@ -9,7 +9,7 @@ from meter.adapters.functions.web import GatewayResponse
 from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
-from meter.gateway.answer.relay import DrainLimits, Drains, Ending, RelayTimes, StreamRelay
+from meter.gateway.answer.relay import DrainLimits, Drains, Ending, Relays, RelayTimes, StreamRelay
 from meter.gateway.answer.sse import FrameCutter, PieceKind
 from meter.gateway.http import Answer
 from meter.usage import Outcome, UsageSource, encode_event
@@ -120,9 +120,12 @@ def _relay(answer: FakeAnswer, ends: list[Ending], gate: asyncio.Event | None) -
         chunks=answer.chunks(),
         close=answer.close,
         reader=StreamReader(),
-        drains=Drains(DrainLimits(most=1, seconds=5)),
-        times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
-        estimator=Estimator(),
+        shared=Relays(
+            drains=Drains(DrainLimits(most=1, seconds=5)),
+            times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
+            estimator=Estimator(),
+            max_frame_bytes=65_536,
+        ),
         prompt=lambda: (),
         end=finish,
     )

@@ -9,7 +9,7 @@ import pytest
 from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
-from meter.gateway.answer.relay import DrainLimits, Drains, Ending, RelayTimes, StreamRelay
+from meter.gateway.answer.relay import DrainLimits, Drains, Ending, Relays, RelayTimes, StreamRelay
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 from tests.fakes.gateway import FakeAnswer, FakeCaller, Part, stream_answer
 from tests.support.gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME
@@ -42,9 +42,12 @@ def relay(
         chunks=answer.chunks(),
         close=answer.close,
         reader=StreamReader(hides_usage=hides),
-        drains=drains or Drains(DrainLimits(most=10, seconds=5)),
-        times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
-        estimator=Estimator(),
+        shared=Relays(
+            drains=drains or Drains(DrainLimits(most=10, seconds=5)),
+            times=RelayTimes(write_seconds=0.05, keepalive_seconds=20, total_seconds=5),
+            estimator=Estimator(),
+            max_frame_bytes=65_536,
+        ),
         prompt=lambda: (),
         end=ends.end,
     )
@@ -301,7 +304,7 @@ async def test_long_silences_are_broken_by_comments() -> None:
     """Azure cuts connections that are idle; clients skip comments, and the frames stay whole."""
     answer = SlowAnswer(200, (), (TEXT_FRAME, USAGE_FRAME + DONE_FRAME))
     made, caller = relay(answer, Ends()), FakeCaller()
-    made.times = RelayTimes(write_seconds=1, keepalive_seconds=0.01, total_seconds=5)
+    made.shared.times = RelayTimes(write_seconds=1, keepalive_seconds=0.01, total_seconds=5)
     await made.run(caller)
 
     assert caller.received.startswith(b": keep-alive\n\n")
