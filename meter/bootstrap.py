@@ -17,6 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.adapters.clients import build_store
+from meter.adapters.clock import SystemClock
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.adapters.tables import TablesRowStore
 from meter.config.environment import (
@@ -28,16 +29,16 @@ from meter.config.environment import (
 )
 from meter.config.values import PublishSettings
 from meter.errors import InvalidSettings, TooLarge
-from meter.gateway.http import error_answer, internal_error, not_configured
+from meter.gateway.http import INTERNAL_ERROR, NOT_CONFIGURED, error_answer
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import readiness
+from meter.upkeep.retention import Retention
+from meter.upkeep.sweep import Sweep
 from meter.wiring.gateway import Gateway, build_gateway
 from meter.wiring.metering import (
     Publisher,
     build_aggregator,
     build_publisher,
-    build_retention,
-    build_sweep,
 )
 
 # Share of the shutdown time; running answers get the rest.
@@ -70,13 +71,13 @@ class App:
             gateway = self.gateway()
         except InvalidSettings as exc:
             log.error("settings_invalid problems=%s", "; ".join(exc.problems))
-            return GatewayResponse(not_configured())
+            return GatewayResponse(error_answer(NOT_CONFIGURED))
         try:
             return await _answer(gateway, request)
         except Exception:
             # Last resort: an internal error still gets an answer that callers can parse.
             log.exception("call_failed_unexpectedly")
-            return GatewayResponse(internal_error())
+            return GatewayResponse(error_answer(INTERNAL_ERROR))
 
     def gateway(self) -> Gateway:
         """The front door. Raises InvalidSettings."""
@@ -102,12 +103,12 @@ class App:
     async def sweep(self) -> int:
         """One run of the sweep timer: how many view rows it repaired."""
         store, _ = self._storage()
-        return await build_sweep(store).run()
+        return await Sweep(store=store, clock=SystemClock()).run()
 
     async def drop_old_ledgers(self) -> list[str]:
         """One run of the retention timer: the tables it dropped."""
         store, retention = self._storage()
-        return await build_retention(store, retention).run()
+        return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
 
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published. Raises InvalidSettings."""

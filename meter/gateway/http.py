@@ -90,39 +90,16 @@ def error_answer(exc: CallerError) -> Answer:
         # Rounded up, so that no caller returns too early.
         headers.append(("retry-after", str(math.ceil(exc.retry_after_seconds))))
         headers.append(("retry-after-ms", str(math.ceil(exc.retry_after_seconds * 1000))))
-    body = json.dumps(error_document(exc)).encode()
+    document = error_document(exc.message, code=exc.code, status=exc.status)
+    body = json.dumps(document).encode()
     return Answer(status=exc.status, headers=tuple(headers), body=body)
 
 
-def not_configured() -> Answer:
-    """The answer of an app with invalid settings."""
-    return error_answer(
-        CallerError(
-            "This gateway is not configured yet: settings are missing or invalid. GET /readyz "
-            "lists them, as does `python -m meter check-config`.",
-            status=503,
-            code="ServiceUnavailable",
-        )
-    )
-
-
-def internal_error() -> Answer:
-    """The answer when the gateway itself fails."""
-    return error_answer(
-        CallerError("The gateway failed unexpectedly.", status=500, code="InternalServerError")
-    )
-
-
-def error_document(exc: CallerError) -> Mapping[str, object]:
-    """The error as a JSON document."""
-    return {
-        "error": {
-            "code": exc.code,
-            "message": exc.message,
-            "type": _error_type(exc.status),
-            "param": None,
-        }
-    }
+def error_document(message: str, *, code: str, status: int = 500) -> Mapping[str, object]:
+    """An error in the shape the OpenAI SDK reads, as a JSON document."""
+    kind = "invalid_request_error" if status < 500 else "server_error"
+    kind = "rate_limit_error" if status == 429 else kind
+    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
 
 def event_stream_error(document: object) -> bytes:
@@ -130,7 +107,12 @@ def event_stream_error(document: object) -> bytes:
     return b"data: %s\n\n" % json.dumps(document).encode()
 
 
-def _error_type(status: int) -> str:
-    if status == 429:
-        return "rate_limit_error"
-    return "invalid_request_error" if status < 500 else "server_error"
+NOT_CONFIGURED = CallerError(
+    "This gateway is not configured yet: settings are missing or invalid. GET /readyz lists them, "
+    "as does `python -m meter check-config`.",
+    status=503,
+    code="ServiceUnavailable",
+)
+INTERNAL_ERROR = CallerError(
+    "The gateway failed unexpectedly.", status=500, code="InternalServerError"
+)

@@ -9,11 +9,9 @@ from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
 from meter.config.values import Durability, GatewaySettings, PublishSettings
 from meter.ledger.aggregator import Aggregator
-from meter.ports import RowStore, Tables
+from meter.ports import RowStore
 from meter.publishing.outbox import TableOutbox
 from meter.publishing.sink import PublishingSink
-from meter.upkeep.retention import Retention
-from meter.upkeep.sweep import Sweep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,13 +55,3 @@ def build_sink(publisher: Publisher, settings: GatewaySettings) -> PublishingSin
 def build_aggregator(store: RowStore, retention: timedelta) -> Aggregator:
     """Build an aggregator on a store."""
     return Aggregator(store=store, clock=SystemClock(), retention=retention)
-
-
-def build_sweep(store: RowStore) -> Sweep:
-    """Build the job that repairs view rows."""
-    return Sweep(store=store, clock=SystemClock())
-
-
-def build_retention(tables: Tables, retention: timedelta) -> Retention:
-    """Build the job that drops old ledgers."""
-    return Retention(tables=tables, clock=SystemClock(), retention=retention)

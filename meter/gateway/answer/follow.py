@@ -17,7 +17,7 @@ from meter.gateway.answer.usage import (
     read_ends,
     read_tail,
 )
-from meter.gateway.http import event_stream_error
+from meter.gateway.http import error_document, event_stream_error
 
 MAX_SEEN_BYTES = 1_048_576
 _HEAD_BYTES = 512
@@ -46,14 +46,7 @@ _OVERSIZE_TYPE = re.compile(
 )
 _ERROR_OR_END = (*(kind.encode() for kind in _TERMINAL_TYPES), b'"error"')
 _CUT_FRAME = event_stream_error(
-    {
-        "error": {
-            "message": "The backend closed this answer before its end.",
-            "type": "server_error",
-            "param": None,
-            "code": "upstream_cut",
-        }
-    }
+    error_document("The backend closed this answer before its end.", code="upstream_cut")
 )
 
 
@@ -85,10 +78,9 @@ class StreamReader:
     """Follows one event stream.
 
     `reports_usage` says that the rest may report more about the tokens. `feed` returns the bytes to
-    relay now. Once the closing frame has arrived, `is_complete` is true,
-    and that frame and all after it are held until the call's usage event is safe. With
-    `hides_usage` the usage frame, which only the gateway asked for, is dropped; everything else is
-    relayed byte for byte, in whole frames.
+    relay now. Once the closing frame has arrived, `is_complete` is true, and that frame and all
+    after it are held until the call's usage event is safe. With `hides_usage` the usage frame,
+    which only the gateway asked for, is dropped; all else is relayed byte for byte, in whole frames.
     """
 
     hides_usage: bool = False

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from meter.errors import AnswerCut, CallerGone
 from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes, wrote
 from meter.gateway.answer.usage import json_object
-from meter.gateway.http import Answer, CallerSink, StreamingAnswer, event_stream_error
+from meter.gateway.http import (
+    Answer,
+    CallerSink,
+    StreamingAnswer,
+    error_document,
+    event_stream_error,
+)
 from meter.ports import Headers
 
 LATE_HEADERS: Headers = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
@@ -96,14 +102,12 @@ def _document(answer: Answer | StreamingAnswer) -> Mapping[str, object]:
     """The event for an answer that is no event stream; SDKs raise on an `error` only."""
     document = json_object(answer.body) if isinstance(answer, Answer) else None
     if document is None:
-        return _error("The backend's answer was no event stream.", code="not_a_stream")
+        return error_document("The backend's answer was no event stream.", code="not_a_stream")
     if answer.status < 400 or document.get("error"):
         return document
-    return _error(f"The backend answered with status {answer.status}.", code=str(answer.status))
-
-
-def _error(message: str, *, code: str) -> Mapping[str, object]:
-    return {"error": {"message": message, "type": "server_error", "param": None, "code": code}}
+    return error_document(
+        f"The backend answered with status {answer.status}.", code=str(answer.status)
+    )
 
 
 def _is_event_stream(headers: Headers) -> bool:

@@ -79,21 +79,17 @@ def judge(status: int, headers: Headers, now: datetime) -> Failover | None:
 
 def named_wait_seconds(headers: Headers, now: datetime) -> float | None:
     """The wait that an answer names, in seconds, at most a day; None when it names none above 0."""
-    wait = _named_wait_seconds(headers, now)
-    return None if wait is None else min(wait, MAX_WAIT_SECONDS)
-
-
-def _named_wait_seconds(headers: Headers, now: datetime) -> float | None:
     values: Mapping[str, str] = dict(headers)
     milliseconds = _seconds(values.get("retry-after-ms", ""))
-    if milliseconds:
-        return milliseconds / 1000
     retry_after = values.get("retry-after", "")
-    wait = _seconds(retry_after) or _until(retry_after, now)
-    if wait:
-        return wait
     resets = [_duration(values.get(name, "").strip()) for name in _RESETS]
-    return max((reset for reset in resets if reset), default=None)
+    wait = (
+        (milliseconds / 1000 if milliseconds else None)
+        or _seconds(retry_after)
+        or _until(retry_after, now)
+        or max((reset for reset in resets if reset), default=None)
+    )
+    return None if wait is None else min(wait, MAX_WAIT_SECONDS)
 
 
 def _seconds(text: str) -> float | None:
