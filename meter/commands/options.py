@@ -41,13 +41,11 @@ def add_range(
     periods: Sequence[Period] = tuple(_FORMS),
 ) -> None:
     """Add `--from` and `--to`, read as `first` and `last`."""
-    for flag, name, text in (
-        ("--from", "first", f"start, inclusive (UTC): {_forms(periods)}; default: {first_default}"),
-        ("--to", "last", f"end, inclusive (UTC); default: {last_default}"),
-    ):
-        parser.add_argument(
-            flag, dest=name, type=window_of_periods(periods), metavar="TIME", help=text
-        )
+    window = window_of_periods(periods)
+    start = f"start, inclusive (UTC): {_forms(periods)}; default: {first_default}"
+    end = f"end, inclusive (UTC); default: {last_default}"
+    parser.add_argument("--from", dest="first", type=window, metavar="TIME", help=start)
+    parser.add_argument("--to", dest="last", type=window, metavar="TIME", help=end)
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:
