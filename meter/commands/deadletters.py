@@ -13,7 +13,7 @@ from meter.commands.options import add_format, add_range, reader
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
 from meter.ports import RowStore
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.json import document_text
 from meter.terminal import aligned, cut, printable
 from meter.upkeep.replay import (
@@ -141,8 +141,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    has_filter = bool(options.first or options.last or options.reason)
-    if options.keys and has_filter:
+    if options.keys and (options.first or options.last or options.reason):
         parser.error("give either KEYs or --reason, --from and --to, not both")
     if options.file is not None and len(options.keys) != 1:
         parser.error("--file replaces the body of exactly one KEY")
@@ -177,11 +176,10 @@ def _key(text: str) -> str:
 
 
 async def _selected(store: RowStore, options: argparse.Namespace) -> AsyncIterator[StoredLetter]:
-    first, last = FIRST_KEY, LAST_KEY
+    first, last = options.first.name if options.first else FIRST_KEY, LAST_KEY
     if options.first or options.last:
         # Partitions are days: a month's name sorts before its days, and `~` after them. A range
         # excludes the letters without a date, whose partition sorts after all days.
-        first = options.first.name if options.first else FIRST_KEY
         last = f"{options.last.name if options.last else '9999'}{LAST_KEY}"
     async for letter in read_letters(store, first_day=first, last_day=last):
         if options.reason in {None, letter.reason}:

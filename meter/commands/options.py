@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.window import Period, Window, parse_window
 
 _FORMS = {Period.MONTH: "YYYY-MM", Period.DAY: "YYYY-MM-DD", Period.HOUR: "YYYY-MM-DDTHH"}

@@ -9,11 +9,11 @@ read after one state of the sum and before another, must add up to a value betwe
 sum did not change, to the sum itself.
 """
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import batched
+from itertools import batched, groupby
+from operator import attrgetter
 
 from meter.adjustment import CountedAdjustment
 from meter.ledger.fold import Sums, fold
@@ -22,6 +22,7 @@ from meter.ledger.keys import (
     FIRST_KEY,
     LAST_KEY,
     SumKey,
+    SumPlace,
     ledger_table,
     parse_sum_key,
     unescape,
@@ -154,16 +155,13 @@ class Audit:
             }
             for key, sums in share.counted.items()
         }
-        by_window: defaultdict[str, list[str]] = defaultdict(list)
-        for key in wrong:
-            # A sum that changed while its markers were read is checked again first.
-            if before.get(key) == share.sums.get(key):
-                by_window[parse_sum_key(share.partition, key).window].append(key)
+        # A sum that changed while its markers were read is checked again first.
+        unchanged = [key for key in wrong if before.get(key) == share.sums.get(key)]
         repaired: list[str] = []
-        for keys in by_window.values():
-            for part in batched(keys, MAX_TRANSACTION_ROWS, strict=False):
-                if await self._write(share, right, part):
-                    repaired += part
+        for places in in_transactions(share.partition, unchanged):
+            keys = [place.row_key for place in places]
+            if await self._write(share, right, keys):
+                repaired += keys
         return repaired
 
     async def _write(
@@ -193,6 +191,13 @@ class Audit:
             found = rows[partition].columns.get("Subject") if partition in rows else None
             subject = str(found) if found else None
         return subject
+
+
+def in_transactions(partition: str, keys: Iterable[str]) -> Iterator[tuple[SumPlace, ...]]:
+    """The places of one subject's sums, by window, at most a transaction's rows at once."""
+    places = sorted((parse_sum_key(partition, key) for key in keys), key=attrgetter("window"))
+    for _, group in groupby(places, key=attrgetter("window")):
+        yield from batched(group, MAX_TRANSACTION_ROWS, strict=False)
 
 
 def _wrong_sums(share: Share, before: Mapping[str, Row]) -> dict[str, tuple[WrongColumn, ...]]:

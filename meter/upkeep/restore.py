@@ -7,7 +7,7 @@ unchanged (If-Match): a copy that the aggregator makes in between wins, and is c
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import batched
@@ -18,6 +18,7 @@ from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SUM_COLUMNS, cleared_adjustments, read_revision
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import Row, RowStore, Tables, Written
+from meter.upkeep.audit import in_transactions
 from meter.upkeep.differences import Difference, Kind, difference_of, differing
 from meter.window import Period, Window, parse_window
 
@@ -45,18 +46,10 @@ class ViewRestorer:
         View rows of damaged sums stay as they are: they may be better than the sums.
         """
         self._untouched.update(parse_sum_key(partition, key) for key in damaged)
-        by_window: defaultdict[str, list[SumPlace]] = defaultdict(list)
-        for key in sorted(sums.keys() - set(damaged)):
-            place = parse_sum_key(partition, key)
-            by_window[place.window].append(place)
-        parts = [
-            (Window(name), some)
-            for name, places in sorted(by_window.items())
-            for some in batched(places, MAX_TRANSACTION_ROWS, strict=False)
-        ]
+        parts = in_transactions(partition, sorted(sums.keys() - set(damaged)))
         found: list[Difference] = []
         for batch in batched(parts, WINDOWS_AT_ONCE, strict=False):
-            restored = (self._restore(*each, sums) for each in batch)
+            restored = (self._restore(places, sums) for places in batch)
             for part in await asyncio.gather(*restored):
                 found += part
         return found
@@ -72,8 +65,9 @@ class ViewRestorer:
                             yield difference
 
     async def _restore(
-        self, window: Window, places: Sequence[SumPlace], sums: Mapping[str, Row]
+        self, places: Sequence[SumPlace], sums: Mapping[str, Row]
     ) -> list[Difference]:
+        window = Window(places[0].window)
         table = VIEW_TABLES[window.period]
         sums = {place.row_key: sums[place.row_key] for place in places}
         wrong: list[_Repair] = []

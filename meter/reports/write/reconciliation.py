@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.json import document_text
 from meter.terminal import aligned, cut, printable
 from meter.window import Window
@@ -60,7 +60,7 @@ def _table(found: Reconciliation) -> Iterator[str]:
         parts.append(aligned(("tokens", *_COLUMNS), rows, total, text_columns=_TEXTS))
     if differing := _differing_hours(compared):
         shown = differing[:MOST_HOURS]
-        rows = [_hour_row(line, window, pair) for line, window, pair in shown]
+        rows = [_hour_row(*each) for each in shown]
         parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
         if more := len(differing) - len(shown):
             parts[-1].append(f"... and {more} more hours: the JSON lists all")

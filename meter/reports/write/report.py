@@ -6,8 +6,8 @@ from typing import TextIO
 
 from meter.reports.columns import UsageRow
 from meter.reports.usage import Report
+from meter.reports.write import Format
 from meter.reports.write.csv import write_csv
-from meter.reports.write.formats import Format
 from meter.reports.write.json import write_json
 from meter.reports.write.table import write_table
 

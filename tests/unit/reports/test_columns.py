@@ -11,7 +11,7 @@ import pytest
 from meter.ledger.fold import Sums
 from meter.reports.columns import Column, Shown, UsageRow, usage_columns
 from meter.reports.usage import Report
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.report import write_report
 from meter.usage import TokenUsage
 from meter.window import Window
