@@ -33,15 +33,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     command.add_argument("--reason", required=True, help="stored with the adjustment")
     for name in _COUNTS:
-        option = f"--{name.replace('_', '-')}"
-        command.add_argument(
-            option,
-            dest=name,
-            type=int,
-            default=0,
-            metavar="N",
-            help="signed change, for example -120",
-        )
+        flag, text = f"--{name.replace('_', '-')}", "signed change, for example -120"
+        command.add_argument(flag, type=int, default=0, metavar="N", help=text)
     command.add_argument(
         "--time",
         type=_moment,
@@ -58,15 +51,10 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    counts = {name: getattr(options, name) for name in _COUNTS}
-    total = options.prompt_tokens + options.completion_tokens
-    usage = TokenUsage(**counts, total_tokens=total)
-    return asyncio.run(_adjust(parser, options, usage))
+    return asyncio.run(_adjust(parser, options))
 
 
-async def _adjust(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, usage: TokenUsage
-) -> int:
+async def _adjust(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     now = options.clock.now()
     async with open_aggregator() as aggregator:
         call = await find_call(aggregator.store, options.subject, options.call)
@@ -82,7 +70,7 @@ async def _adjust(
                 subject=options.subject,
                 refers_to=options.call,
                 reason=options.reason,
-                usage=usage,
+                usage=_usage(options),
                 # With the same id it must land in the same month, or it would count again.
                 time=options.time or moment_of(adjustment_id),
             )
@@ -98,6 +86,11 @@ async def _adjust(
         report = None if options.dry_run else await aggregator.count(decoded.events)
     print(_summary(adjustment, report))
     return 0
+
+
+def _usage(options: argparse.Namespace) -> TokenUsage:
+    counts = {name: getattr(options, name) for name in _COUNTS}
+    return TokenUsage(**counts, total_tokens=options.prompt_tokens + options.completion_tokens)
 
 
 def _summary(adjustment: Adjustment, report: BatchReport | None) -> str:

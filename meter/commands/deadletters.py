@@ -13,7 +13,7 @@ from meter.commands.options import add_format, add_range, reader
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
 from meter.ports import RowStore
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.json import document_text
 from meter.terminal import aligned, cut, printable
 from meter.upkeep.replay import (
@@ -22,7 +22,6 @@ from meter.upkeep.replay import (
     ReplaySummary,
     StoredLetter,
     find_letter,
-    has_reason,
     read_letters,
 )
 from meter.usage import format_time
@@ -101,24 +100,22 @@ def _add_selection(parser: argparse.ArgumentParser) -> None:
 
 
 def _list(options: argparse.Namespace) -> int:
-    async def read() -> list[tuple[dict[str, object], tuple[str, ...]]]:
+    async def read() -> list[_Described]:
         async with open_store() as store:
             # The letters are not kept: their bodies can be long.
-            return [
-                (_described(letter), _line(letter)) async for letter in _selected(store, options)
-            ]
+            return [_described(letter) async for letter in _selected(store, options)]
 
     found = asyncio.run(read())
     if options.format == Format.JSON:
-        print(document_text([each for each, _ in found]))
+        print(document_text(found))
         return 0
     if not found:
         print("no dead letters")
         return 0
     head = ("KEY", "ENQUEUED", "BYTES", "REASON", "DETAIL")
-    body = [line for _, line in found]
+    body = [_line(each) for each in found]
     print("\n".join(aligned(head, body, text_columns=range(len(head)), is_ruled=False)))
-    reasons = Counter(str(each["reason"]) for each, _ in found)
+    reasons = Counter(str(each["reason"]) for each in found)
     counts = ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(reasons.items()))
     print(f"{len(found)} dead letters: {counts}")
     return 0
@@ -144,8 +141,7 @@ def _show(options: argparse.Namespace) -> int:
 
 
 def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    has_filter = bool(options.first or options.last or options.reason)
-    if options.keys and has_filter:
+    if options.keys and (options.first or options.last or options.reason):
         parser.error("give either KEYs or --reason, --from and --to, not both")
     if options.file is not None and len(options.keys) != 1:
         parser.error("--file replaces the body of exactly one KEY")
@@ -180,18 +176,20 @@ def _key(text: str) -> str:
 
 
 async def _selected(store: RowStore, options: argparse.Namespace) -> AsyncIterator[StoredLetter]:
-    first, last = FIRST_KEY, LAST_KEY
+    first, last = options.first.name if options.first else FIRST_KEY, LAST_KEY
     if options.first or options.last:
         # Partitions are days: a month's name sorts before its days, and `~` after them. A range
         # excludes the letters without a date, whose partition sorts after all days.
-        first = options.first.name if options.first else FIRST_KEY
         last = f"{options.last.name if options.last else '9999'}{LAST_KEY}"
     async for letter in read_letters(store, first_day=first, last_day=last):
-        if has_reason(letter, Reason(options.reason) if options.reason else None):
+        if options.reason in {None, letter.reason}:
             yield letter
 
 
-def _described(letter: StoredLetter) -> dict[str, object]:
+type _Described = dict[str, str | int | None]
+
+
+def _described(letter: StoredLetter) -> _Described:
     return {
         "key": letter.key,
         "reason": letter.reason,
@@ -203,10 +201,11 @@ def _described(letter: StoredLetter) -> dict[str, object]:
     }
 
 
-def _line(letter: StoredLetter) -> tuple[str, ...]:
-    moment = f"{letter.enqueued_at:%Y-%m-%dT%H:%M:%SZ}" if letter.enqueued_at else "-"
-    size = "incomplete" if letter.body is None else str(len(letter.body))
-    return letter.key, moment, size, letter.reason, cut(letter.detail, MAX_DETAIL_CHARS)
+def _line(each: _Described) -> tuple[str, ...]:
+    key, reason, detail = str(each["key"]), str(each["reason"]), str(each["detail"])
+    moment = f"{str(each['enqueued_at'])[:19]}Z" if each["enqueued_at"] else "-"
+    size = "incomplete" if each["body_bytes"] is None else str(each["body_bytes"])
+    return key, moment, size, reason, cut(detail, MAX_DETAIL_CHARS)
 
 
 def _absence(key: str, letter: StoredLetter | None) -> str:

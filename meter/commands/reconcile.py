@@ -19,7 +19,7 @@ from meter.reports.reconcile import (
     read_counted,
     reconcile,
 )
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.reconciliation import FORMATS, write_reconciliation
 from meter.wiring.commands import current_reconcile_settings, open_monitor, open_store
 

@@ -35,14 +35,6 @@ class UsageRow:
         return UsageRow(sums=self.sums + other.sums)
 
 
-class ColumnKind(Enum):
-    """What a column holds: a text, an int or a Decimal. Texts have no total."""
-
-    TEXT = auto()
-    COUNT = auto()
-    AMOUNT = auto()
-
-
 class Shown(Enum):
     """When the table for people shows a column. Files hold all of them."""
 
@@ -53,56 +45,61 @@ class Shown(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column: its name in files, its heading in the table, and how to get it from a row."""
+    """One column: its name in files, its heading in the table, and how to get it from a row.
+
+    It gets a text from every row or a number from every row. Texts have no total.
+    """
 
     name: str
     heading: str
-    kind: ColumnKind
     shown: Shown
     get: Callable[[UsageRow], Value]
 
 
 def usage_columns(query: Query) -> tuple[Column, ...]:
     """The columns of a usage report, in order."""
-    window = _text(query.period, lambda row: row.label)
+    window = _column(query.period, lambda row: row.label)
     return (window, *map(_group, range(len(query.groups)), query.groups), *_COUNTS, *_MOMENTS)
 
 
 def _group(place: int, group: Grouping) -> Column:
-    return _text(group, lambda row: row.names[place] if row.names else "")
+    return _column(group, lambda row: row.names[place] if row.names else "")
 
 
-def _text(name: str, get: Callable[[UsageRow], str], *, shown: Shown = Shown.ALWAYS) -> Column:
-    return Column(name=str(name), heading=str(name), kind=ColumnKind.TEXT, shown=shown, get=get)
+def _column(
+    name: str, get: Callable[[UsageRow], Value], *, heading: str = "", shown: Shown = Shown.ALWAYS
+) -> Column:
+    return Column(name=str(name), heading=heading or str(name), shown=shown, get=get)
 
 
-def _count(name: str, heading: str, path: str) -> Column:
-    shown = Shown.ALWAYS if name in _ALWAYS_SHOWN else Shown.IF_USED
-    get = attrgetter(f"sums.{path}")
-    return Column(name=name, heading=heading, kind=ColumnKind.COUNT, shown=shown, get=get)
+def _count(path: str, heading: str, *, shown: Shown = Shown.IF_USED) -> Column:
+    name = path.removeprefix("tokens.").replace(".", "_")
+    return _column(name, attrgetter(f"sums.{path}"), heading=heading, shown=shown)
 
 
 def _tokens(name: str) -> Column:
-    return _count(name, name.removesuffix("_tokens").replace("_", " "), f"tokens.{name}")
+    shown = Shown.ALWAYS if name in _MAIN_TOKENS else Shown.IF_USED
+    return _count(f"tokens.{name}", name.removesuffix("_tokens").replace("_", " "), shown=shown)
 
 
-def _time(moment: datetime | None) -> str:
-    return format_time(moment) if moment else ""
+def _moment(name: str) -> Column:
+    def get(row: UsageRow) -> str:
+        moment: datetime | None = getattr(row.sums, name)
+        return format_time(moment) if moment else ""
+
+    return _column(name, get, shown=Shown.NEVER)
 
 
-_ALWAYS_SHOWN = frozenset({"calls", "prompt_tokens", "completion_tokens", "total_tokens"})
+_MAIN_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _COUNTS = (
-    _count("calls", "calls", "calls"),
-    _count("failed_calls", "failed", "failed_calls"),
+    _count("calls", "calls", shown=Shown.ALWAYS),
+    _count("failed_calls", "failed"),
     *(_tokens(each.name) for each in fields(TokenUsage)),
-    _count("estimated_calls", "estimated", "estimated_calls"),
-    _count("missing_calls", "missing", "missing_calls"),
-    _count("adjustments", "adjustments", "adjustments"),
-    _count("adjusted_prompt_tokens", "adj. prompt", "adjusted.prompt_tokens"),
-    _count("adjusted_completion_tokens", "adj. compl.", "adjusted.completion_tokens"),
-    _count("adjusted_total_tokens", "adj. total", "adjusted.total_tokens"),
+    _count("estimated_calls", "estimated"),
+    _count("missing_calls", "missing"),
+    _count("adjustments", "adjustments"),
+    _count("adjusted.prompt_tokens", "adj. prompt"),
+    _count("adjusted.completion_tokens", "adj. compl."),
+    _count("adjusted.total_tokens", "adj. total"),
 )
-_MOMENTS = (
-    _text("first_call_at", lambda row: _time(row.sums.first_call_at), shown=Shown.NEVER),
-    _text("last_call_at", lambda row: _time(row.sums.last_call_at), shown=Shown.NEVER),
-)
+_MOMENTS = (_moment("first_call_at"), _moment("last_call_at"))

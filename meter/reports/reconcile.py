@@ -48,12 +48,8 @@ class Tally:
     missing_calls: int = 0
 
     def __add__(self, other: "Tally") -> "Tally":
-        return Tally(
-            **{
-                each.name: getattr(self, each.name) + getattr(other, each.name)
-                for each in fields(Tally)
-            }
-        )
+        names = [each.name for each in fields(Tally)]
+        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
 type Hours = Mapping[Window, Tally]
@@ -129,11 +125,11 @@ class Pair:
 
 
 class Standing(StrEnum):
-    """The result for one line."""
+    """The result for one line. Lines are shown in the order of these members."""
 
-    AGREES = "agrees"
     DIFFERS = "differs"
     NOT_OURS = "not ours"
+    AGREES = "agrees"
     IGNORED = "ignored"
     NOT_COMPARABLE = "not comparable"
 
@@ -255,9 +251,7 @@ async def read_counted(store: RowStore, query: Query) -> dict[str, Hours]:
         assert row.window is not None
         (name,), sums = row.names, row.sums
         counted[name][row.window] = Tally(
-            prompt_tokens=sums.tokens.prompt_tokens,
-            completion_tokens=sums.tokens.completion_tokens,
-            total_tokens=sums.tokens.total_tokens,
+            **{each: getattr(sums.tokens, each) for each in JUDGED_TOKENS},
             calls=sums.calls,
             estimated_calls=sums.estimated_calls,
             missing_calls=sums.missing_calls,
@@ -292,11 +286,9 @@ def _our_lines(
         sums = sum(hours.values(), Pair())
         if not sums.gap and not any(each.deployments.keys() & set(names) for each in backends):
             continue  # calls without tokens, about stored responses whose deployment was unknown
+        standing = Standing.AGREES if sums.is_within(terms.tolerance) else Standing.DIFFERS
         if reason:
             standing = Standing.NOT_COMPARABLE
-        else:
-            within = sums.is_within(terms.tolerance)
-            standing = Standing.AGREES if within else Standing.DIFFERS
         yield Line(names=names, own=own, standing=standing, hours=hours, reason=reason)
 
 
@@ -344,26 +336,15 @@ def _reasons(backends: Sequence[BackendNames], names: Sequence[str]) -> Iterable
 
 def _paired(counted: Iterable[Hours], recorded: Iterable[Hours]) -> dict[Window, Pair]:
     pairs: defaultdict[Window, Pair] = defaultdict(Pair)
-    for hours in counted:
-        for window, tally in hours.items():
-            pairs[window] += Pair(counted=tally)
-    for hours in recorded:
-        for window, tally in hours.items():
-            pairs[window] += Pair(recorded=tally)
+    for window, tally in (each for hours in counted for each in hours.items()):
+        pairs[window] += Pair(counted=tally)
+    for window, tally in (each for hours in recorded for each in hours.items()):
+        pairs[window] += Pair(recorded=tally)
     return dict(sorted(pairs.items()))
 
 
-_ORDER = (
-    Standing.DIFFERS,
-    Standing.NOT_OURS,
-    Standing.AGREES,
-    Standing.IGNORED,
-    Standing.NOT_COMPARABLE,
-)
-
-
 def _order(line: Line) -> tuple[int, int, str]:
-    return _ORDER.index(line.standing), -line.sums.gap, line.label
+    return list(Standing).index(line.standing), -line.sums.gap, line.label
 
 
 def _hour(moment: datetime) -> str:

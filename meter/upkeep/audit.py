@@ -9,10 +9,11 @@ read after one state of the sum and before another, must add up to a value betwe
 sum did not change, to the sum itself.
 """
 
-from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import batched, groupby
+from operator import attrgetter
 
 from meter.adjustment import CountedAdjustment
 from meter.ledger.fold import Sums, fold
@@ -21,6 +22,7 @@ from meter.ledger.keys import (
     FIRST_KEY,
     LAST_KEY,
     SumKey,
+    SumPlace,
     ledger_table,
     parse_sum_key,
     unescape,
@@ -115,11 +117,17 @@ class Audit:
                 break
             for key in await self._repair(share, before.sums, wrong):
                 repaired[key] = wrong[key]
+        subject = readable(share.partition)
         differences = [
-            *(_unreadable(share, text) for text in share.unreadable),
-            *_differences(share, repaired, is_repaired=True),
-            *_differences(share, wrong, is_repaired=False),
+            Difference(kind=Kind.UNREADABLE, subject=subject, detail=text)
+            for text in share.unreadable
         ]
+        for sums, is_repaired in ((repaired, True), (wrong, False)):
+            for key, columns in sums.items():
+                place = parse_sum_key(share.partition, key)
+                differences.append(
+                    difference_of(Kind.WRONG_SUM, place, columns, is_repaired=is_repaired)
+                )
         return Audited(share=share, differences=differences, damaged=frozenset(wrong))
 
     async def _read(self, partition: str) -> Share:
@@ -147,21 +155,17 @@ class Audit:
             }
             for key, sums in share.counted.items()
         }
-        by_window: defaultdict[str, list[str]] = defaultdict(list)
-        for key in wrong:
-            # A sum that changed while its markers were read is checked again first.
-            if _etag(before.get(key)) == _etag(share.sums.get(key)):
-                by_window[parse_sum_key(share.partition, key).window].append(key)
-        repaired = []
-        for keys in by_window.values():
-            for start in range(0, len(keys), MAX_TRANSACTION_ROWS):
-                part = keys[start : start + MAX_TRANSACTION_ROWS]
-                if await self._write(share, right, part):
-                    repaired += part
+        # A sum that changed while its markers were read is checked again first.
+        unchanged = [key for key in wrong if before.get(key) == share.sums.get(key)]
+        repaired: list[str] = []
+        for places in in_transactions(share.partition, unchanged):
+            keys = [place.row_key for place in places]
+            if await self._write(share, right, keys):
+                repaired += keys
         return repaired
 
     async def _write(
-        self, share: Share, right: Mapping[str, Mapping[str, object]], keys: list[str]
+        self, share: Share, right: Mapping[str, Mapping[str, object]], keys: Iterable[str]
     ) -> bool:
         insert, update, delete = [], [], []
         for key in keys:
@@ -169,14 +173,12 @@ class Audit:
             if key not in right:
                 assert stored is not None, "a wrong sum is stored or counted"
                 delete.append(stored)
-                continue
-            columns = dict(right[key])
-            if stored is None:
-                insert.append(Row(key=key, columns=columns))
-                continue
-            columns |= cleared_adjustments(stored.columns, columns)
-            columns["Revision"] = read_revision(stored.columns) + 1
-            update.append(Row(key=key, columns=columns, etag=stored.etag))
+            elif stored is None:
+                insert.append(Row(key=key, columns=right[key]))
+            else:
+                columns = {**right[key], **cleared_adjustments(stored.columns, right[key])}
+                columns["Revision"] = read_revision(stored.columns) + 1
+                update.append(Row(key=key, columns=columns, etag=stored.etag))
         result = await self.store.write(
             ledger_table(self.month), share.partition, insert=insert, update=update, delete=delete
         )
@@ -189,6 +191,13 @@ class Audit:
             found = rows[partition].columns.get("Subject") if partition in rows else None
             subject = str(found) if found else None
         return subject
+
+
+def in_transactions(partition: str, keys: Iterable[str]) -> Iterator[tuple[SumPlace, ...]]:
+    """The places of one subject's sums, by window, at most a transaction's rows at once."""
+    places = sorted((parse_sum_key(partition, key) for key in keys), key=attrgetter("window"))
+    for _, group in groupby(places, key=attrgetter("window")):
+        yield from batched(group, MAX_TRANSACTION_ROWS, strict=False)
 
 
 def _wrong_sums(share: Share, before: Mapping[str, Row]) -> dict[str, tuple[WrongColumn, ...]]:
@@ -236,25 +245,3 @@ def _lies_between(value: object, one: object, other: object) -> bool:
             return min(one, other) <= value <= max(one, other)
         case _:
             return value == one == other
-
-
-def _differences(
-    share: Share, wrong: Mapping[str, tuple[WrongColumn, ...]], *, is_repaired: bool
-) -> list[Difference]:
-    return [
-        difference_of(
-            Kind.WRONG_SUM,
-            parse_sum_key(share.partition, key),
-            columns,
-            is_repaired=is_repaired,
-        )
-        for key, columns in wrong.items()
-    ]
-
-
-def _unreadable(share: Share, text: str) -> Difference:
-    return Difference(kind=Kind.UNREADABLE, subject=readable(share.partition), detail=text)
-
-
-def _etag(row: Row | None) -> str | None:
-    return None if row is None else row.etag

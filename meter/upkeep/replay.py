@@ -13,14 +13,8 @@ from datetime import datetime
 from meter.adjustment import Countable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.deadletters import DEAD_LETTERS_TABLE
-from meter.ledger.decode import Message, Reason
-from meter.ledger.keys import (
-    FIRST_KEY,
-    LAST_KEY,
-    LetterKey,
-    parse_letter_key,
-    parse_letter_row_key,
-)
+from meter.ledger.decode import Message
+from meter.ledger.keys import FIRST_KEY, LAST_KEY, LetterKey, parse_letter_key, parse_letter_row_key
 from meter.ports import Row, RowStore
 
 LETTERS_AT_ONCE = 50
@@ -154,11 +148,6 @@ class Replay:
         await self.aggregator.store.write(
             DEAD_LETTERS_TABLE, letter.day, insert=[], update=[], delete=letter.rows
         )
-
-
-def has_reason(letter: StoredLetter, reason: Reason | None) -> bool:
-    """Whether the letter has that reason; without one every letter matches."""
-    return reason is None or letter.reason == reason
 
 
 def _letter(place: LetterKey, rows: Sequence[Row]) -> StoredLetter:

@@ -7,9 +7,9 @@ unchanged (If-Match): a copy that the aggregator makes in between wins, and is c
 """
 
 import asyncio
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import batched
 
 from meter.errors import LedgerMissing
@@ -18,10 +18,13 @@ from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SUM_COLUMNS, cleared_adjustments, read_revision
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import Row, RowStore, Tables, Written
-from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_of, differing
+from meter.upkeep.audit import in_transactions
+from meter.upkeep.differences import Difference, Kind, difference_of, differing
 from meter.window import Period, Window, parse_window
 
 WINDOWS_AT_ONCE = 16
+
+type _Repair = tuple[Difference, Row]  # a wrong or missing view row, and the row to write there
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,18 +46,10 @@ class ViewRestorer:
         View rows of damaged sums stay as they are: they may be better than the sums.
         """
         self._untouched.update(parse_sum_key(partition, key) for key in damaged)
-        by_window: defaultdict[str, list[SumPlace]] = defaultdict(list)
-        for key in sorted(sums.keys() - set(damaged)):
-            place = parse_sum_key(partition, key)
-            by_window[place.window].append(place)
-        parts = [
-            (Window(name), some)
-            for name, places in sorted(by_window.items())
-            for some in batched(places, MAX_TRANSACTION_ROWS, strict=False)
-        ]
+        parts = in_transactions(partition, sorted(sums.keys() - set(damaged)))
         found: list[Difference] = []
         for batch in batched(parts, WINDOWS_AT_ONCE, strict=False):
-            restored = (self._restore(*each, sums) for each in batch)
+            restored = (self._restore(places, sums) for places in batch)
             for part in await asyncio.gather(*restored):
                 found += part
         return found
@@ -70,17 +65,17 @@ class ViewRestorer:
                             yield difference
 
     async def _restore(
-        self, window: Window, places: Sequence[SumPlace], sums: Mapping[str, Row]
+        self, places: Sequence[SumPlace], sums: Mapping[str, Row]
     ) -> list[Difference]:
+        window = Window(places[0].window)
         table = VIEW_TABLES[window.period]
         sums = {place.row_key: sums[place.row_key] for place in places}
-        wrong: list[_Wrong] = []
-        repaired: list[_Wrong] = []
+        wrong: list[_Repair] = []
+        repaired: list[Difference] = []
         view_keys = [place.view_row_key for place in places]
         for _ in range(MAX_CONFLICTS):
             shown = await self.store.read(table, window.name, view_keys)
-            pairs = _pairs(places, sums, shown)
-            is_ahead = any(_is_ahead(total, seen) for _, total, seen in pairs)
+            is_ahead = any(_is_ahead(*pair) for pair in _pairs(places, sums, shown))
             if is_ahead:
                 # Read after the view, the sum is at least at the revision that was shown.
                 sums = await self._read_sums(places)
@@ -88,27 +83,22 @@ class ViewRestorer:
             wrong = [each for each in checked if each is not None]
             if not wrong or self.is_dry_run:
                 break
-            if await self._write(table, window, wrong):
-                repaired, wrong = [*repaired, *wrong], []
+            if await self._write(table, window, [row for _, row in wrong]):
+                repaired += [replace(each, is_repaired=True) for each, _ in wrong]
+                wrong = []
                 if not is_ahead:
                     break
             # While a view row seemed ahead, the aggregator may have skipped a newer copy.
             sums = await self._read_sums(places)
-        missing = sum(each.kind is Kind.MISSING for each in wrong)
+        missing = sum(each.kind is Kind.MISSING for each, _ in wrong)
         self._rows_shown[window.name] += len(sums) - missing
-        return [
-            difference_of(each.kind, each.place, each.columns, is_repaired=is_repaired)
-            for each, is_repaired in (*((m, True) for m in repaired), *((w, False) for w in wrong))
-        ]
+        return [*repaired, *(each for each, _ in wrong)]
 
     async def _read_sums(self, places: Sequence[SumPlace]) -> Mapping[str, Row]:
         keys = [place.row_key for place in places]
         return await self.store.read(ledger_table(self.month), places[0].partition, keys)
 
-    async def _write(self, table: str, window: Window, wrong: Sequence["_Wrong"]) -> bool:
-        rows = [
-            Row(key=each.place.view_row_key, columns=each.right, etag=each.etag) for each in wrong
-        ]
+    async def _write(self, table: str, window: Window, rows: Sequence[Row]) -> bool:
         result = await self.store.write(
             table,
             window.name,
@@ -168,17 +158,6 @@ class ViewRestorer:
         return is_window and bool(await self._read_sums([parse_view_key(window, row.key)]))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Wrong:
-    """A wrong or missing view row: its sum's place, the right columns, and the etag it was read with."""
-
-    place: SumPlace
-    kind: Kind
-    columns: tuple[WrongColumn, ...]
-    right: Mapping[str, object]
-    etag: str | None
-
-
 def _pairs(
     places: Iterable[SumPlace], sums: Mapping[str, Row], shown: Mapping[str, Row]
 ) -> Iterator[tuple[SumPlace, Row, Row | None]]:
@@ -188,22 +167,20 @@ def _pairs(
             yield place, sums[place.row_key], shown.get(place.view_row_key)
 
 
-def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Wrong | None:
+def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Repair | None:
     right = {name: value for name, value in total.columns.items() if name in SUM_COLUMNS}
     found = {} if shown is None else shown.columns
     right |= cleared_adjustments(found, right)
     columns = differing(found, right)
     if not columns:
         return None
-    kind = Kind.DIFFERENT if read_revision(found) >= read_revision(right) else Kind.BEHIND
-    return _Wrong(
-        place=place,
-        kind=Kind.MISSING if shown is None else kind,
-        columns=columns,
-        right=right,
-        etag=None if shown is None else shown.etag,
-    )
+    kind, etag = Kind.MISSING, None
+    if shown is not None:
+        is_older = read_revision(found) < read_revision(right)
+        kind, etag = Kind.BEHIND if is_older else Kind.DIFFERENT, shown.etag
+    difference = difference_of(kind, place, columns, is_repaired=False)
+    return difference, Row(key=place.view_row_key, columns=right, etag=etag)
 
 
-def _is_ahead(total: Row, shown: Row | None) -> bool:
+def _is_ahead(_place: SumPlace, total: Row, shown: Row | None) -> bool:
     return shown is not None and read_revision(shown.columns) > read_revision(total.columns)

@@ -37,9 +37,8 @@ class Sweep:
     async def run(self) -> int:
         """Sweep once; gives the number of view rows repaired. Raises StorageUnavailable."""
         now = self.clock.now()
-        views = ViewWriter(
-            self.store
-        )  # a new one, since rows that an older one remembers may be gone
+        # A new one, since rows that an older one remembers may be gone.
+        views = ViewWriter(self.store)
         repaired = 0
         waiting: list[SumRow] = []
         async for row in self._quiet_sums(now):

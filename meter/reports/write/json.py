@@ -4,7 +4,7 @@ import json
 from decimal import Decimal
 from typing import TextIO
 
-from meter.reports.columns import ColumnKind, UsageRow, Value
+from meter.reports.columns import UsageRow, Value
 from meter.reports.usage import Report
 
 
@@ -19,11 +19,8 @@ async def write_json(report: Report, out: TextIO) -> None:
         out.write(f"{before}    {document_text(document, depth=4)}")
         before, after = ",\n", "\n  ]"
         total += row
-    numbers = {
-        column.name: _value(column.get(total))
-        for column in report.columns
-        if column.kind is not ColumnKind.TEXT
-    }
+    totals = {column.name: column.get(total) for column in report.columns}
+    numbers = {name: _value(each) for name, each in totals.items() if not isinstance(each, str)}
     out.write(f'{after},\n  "total": {document_text(numbers, depth=2)}\n}}\n')
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.json import document_text
 from meter.terminal import aligned, cut, printable
 from meter.window import Window
@@ -60,12 +60,10 @@ def _table(found: Reconciliation) -> Iterator[str]:
         parts.append(aligned(("tokens", *_COLUMNS), rows, total, text_columns=_TEXTS))
     if differing := _differing_hours(compared):
         shown = differing[:MOST_HOURS]
-        rows = [_hour_row(line, window, pair) for line, window, pair in shown]
+        rows = [_hour_row(*each) for each in shown]
         parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
-        if len(differing) > len(shown):
-            parts[-1].append(
-                f"... and {len(differing) - len(shown)} more hours: the JSON lists all"
-            )
+        if more := len(differing) - len(shown):
+            parts[-1].append(f"... and {more} more hours: the JSON lists all")
     reasons = [
         f"not comparable: {printable(line.label)}, "
         f"{line.sums.counted.total_tokens:,} tokens counted; {printable(line.reason)}"
@@ -109,10 +107,7 @@ def _differing_hours(lines: Iterable[Line]) -> list[tuple[Line, Window, Pair]]:
 
 def _uncertain(pair: Pair) -> str:
     """The number of calls without exact tokens, which may explain a difference."""
-    counts = {
-        "estimated": pair.counted.estimated_calls,
-        "missing": pair.counted.missing_calls,
-    }
+    counts = {"estimated": pair.counted.estimated_calls, "missing": pair.counted.missing_calls}
     return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
 
 
@@ -170,7 +165,7 @@ def _line_json(line: Line, found: Reconciliation) -> dict[str, object]:
 
 
 def _numbers(pair: Pair) -> dict[str, object]:
-    numbers: dict[str, object] = {
+    numbers = {
         name: {
             "counted": getattr(pair.counted, name),
             "azure": getattr(pair.recorded, name),
@@ -179,6 +174,6 @@ def _numbers(pair: Pair) -> dict[str, object]:
         }
         for name in (*JUDGED_TOKENS, "calls")
     }
-    numbers["estimated_calls"] = pair.counted.estimated_calls
-    numbers["missing_calls"] = pair.counted.missing_calls
-    return numbers
+    counted = pair.counted
+    uncertain = {"estimated_calls": counted.estimated_calls, "missing_calls": counted.missing_calls}
+    return {**numbers, **uncertain}

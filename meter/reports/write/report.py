@@ -6,10 +6,12 @@ from typing import TextIO
 
 from meter.reports.columns import UsageRow
 from meter.reports.usage import Report
+from meter.reports.write import Format
 from meter.reports.write.csv import write_csv
-from meter.reports.write.formats import Format
 from meter.reports.write.json import write_json
 from meter.reports.write.table import write_table
+
+_WRITERS = {Format.TABLE: write_table, Format.CSV: write_csv, Format.JSON: write_json}
 
 
 async def write_report(report: Report, form: Format, out: TextIO) -> None:
@@ -19,13 +21,7 @@ async def write_report(report: Report, form: Format, out: TextIO) -> None:
     """
     first = await anext(report.rows, None)
     report = replace(report, rows=_from(first, report.rows))
-    match form:
-        case Format.TABLE:
-            await write_table(report, out)
-        case Format.CSV:
-            await write_csv(report, out)
-        case Format.JSON:
-            await write_json(report, out)
+    await _WRITERS[form](report, out)
 
 
 async def _from(first: UsageRow | None, rest: AsyncIterator[UsageRow]) -> AsyncIterator[UsageRow]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TextIO
 
-from meter.reports.columns import Column, ColumnKind, Shown, UsageRow, Value
+from meter.reports.columns import Column, Shown, UsageRow, Value
 from meter.reports.usage import Report
 from meter.terminal import aligned
 
@@ -20,7 +20,7 @@ async def write_table(report: Report, out: TextIO) -> None:
         [column.heading for column in columns],
         [_cells(columns, row) for row in rows],
         _cells(columns, sum(rows, UsageRow())),
-        text_columns=[n for n, column in enumerate(columns) if column.kind is ColumnKind.TEXT],
+        text_columns=[n for n, each in enumerate(columns) if isinstance(each.get(rows[0]), str)],
     )
     out.writelines(f"{line}\n" for line in lines)
 

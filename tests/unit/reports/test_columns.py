@@ -9,9 +9,9 @@ from decimal import Decimal
 import pytest
 
 from meter.ledger.fold import Sums
-from meter.reports.columns import Column, ColumnKind, Shown, UsageRow, usage_columns
+from meter.reports.columns import Column, Shown, UsageRow, usage_columns
 from meter.reports.usage import Report
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.report import write_report
 from meter.usage import TokenUsage
 from meter.window import Window
@@ -56,7 +56,6 @@ async def test_an_amount_is_written_exactly(form: Format, shown: str) -> None:
     price = Column(
         name="price",
         heading="price",
-        kind=ColumnKind.AMOUNT,
         shown=Shown.IF_USED,
         get=lambda _row: PRICE,
     )

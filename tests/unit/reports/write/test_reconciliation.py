@@ -4,7 +4,7 @@ import io
 import json
 
 from meter.reports.reconcile import Reconciliation, reconcile
-from meter.reports.write.formats import Format
+from meter.reports.write import Format
 from meter.reports.write.reconciliation import MOST_HOURS, verdict, write_reconciliation
 from meter.window import Window
 from tests.support.reconcile import EAST, EIGHT, SEVEN, own, served, tally, terms
