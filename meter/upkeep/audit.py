@@ -192,8 +192,8 @@ class Audit:
 
 
 def in_transactions(partition: str, keys: Iterable[str]) -> Iterator[tuple[SumPlace, ...]]:
-    """The places of one subject's sums, by window, at most a transaction's rows at once."""
-    places = sorted((parse_sum_key(partition, key) for key in keys), key=attrgetter("window"))
+    """The places of one subject's sums, given window by window, a transaction's rows at most."""
+    places = (parse_sum_key(partition, key) for key in keys)
     for _, group in groupby(places, key=attrgetter("window")):
         yield from batched(group, MAX_TRANSACTION_ROWS, strict=False)
 
