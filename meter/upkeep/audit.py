@@ -75,10 +75,12 @@ class Share:
         self.sums[row.key] = row
 
 
-async def read_shares(store: RowStore, month: Window) -> AsyncIterator[Share]:
-    """The shares of all subjects, one after the other. Raises StorageUnavailable."""
+async def read_shares(
+    store: RowStore, month: Window, *, first: str = FIRST_KEY, last: str = LAST_KEY
+) -> AsyncIterator[Share]:
+    """The shares of the subjects, one after the other. Raises StorageUnavailable."""
     share: Share | None = None
-    rows = store.scan(ledger_table(month), first_partition=FIRST_KEY, last_partition=LAST_KEY)
+    rows = store.scan(ledger_table(month), first_partition=first, last_partition=last)
     async for partition, row in rows:
         if share is None or share.partition != partition:
             if share is not None:
@@ -131,13 +133,9 @@ class Audit:
         return Audited(share=share, differences=differences, damaged=frozenset(wrong))
 
     async def _read(self, partition: str) -> Share:
-        share = Share(partition=partition, month=self.month)
-        rows = self.store.scan(
-            ledger_table(self.month), first_partition=partition, last_partition=partition
-        )
-        async for _, row in rows:
-            share.add(row)
-        return share
+        shares = read_shares(self.store, self.month, first=partition, last=partition)
+        found = [share async for share in shares]
+        return found[0] if found else Share(partition=partition, month=self.month)
 
     async def _repair(
         self,
@@ -194,8 +192,8 @@ class Audit:
 
 
 def in_transactions(partition: str, keys: Iterable[str]) -> Iterator[tuple[SumPlace, ...]]:
-    """The places of one subject's sums, by window, at most a transaction's rows at once."""
-    places = sorted((parse_sum_key(partition, key) for key in keys), key=attrgetter("window"))
+    """The places of one subject's sums, given window by window, a transaction's rows at most."""
+    places = (parse_sum_key(partition, key) for key in keys)
     for _, group in groupby(places, key=attrgetter("window")):
         yield from batched(group, MAX_TRANSACTION_ROWS, strict=False)
 

@@ -57,11 +57,8 @@ class Rebuild:
             summary.repaired[difference.kind] += difference.is_repaired
             report(difference)
 
-        audit = Audit(
-            store=self.store,
-            month=self.month,
-            repairs=self.repairs_ledger and not self.is_dry_run,
-        )
+        repairs = self.repairs_ledger and not self.is_dry_run
+        audit = Audit(store=self.store, month=self.month, repairs=repairs)
         restorer = ViewRestorer(
             store=self.store, tables=self.tables, month=self.month, is_dry_run=self.is_dry_run
         )

@@ -46,7 +46,9 @@ class ViewRestorer:
         View rows of damaged sums stay as they are: they may be better than the sums.
         """
         self._untouched.update(parse_sum_key(partition, key) for key in damaged)
-        parts = in_transactions(partition, sorted(sums.keys() - set(damaged)))
+        keys = sorted(sums.keys() - set(damaged))
+        keys.sort(key=lambda key: parse_sum_key(partition, key).window)
+        parts = in_transactions(partition, keys)
         found: list[Difference] = []
         for batch in batched(parts, WINDOWS_AT_ONCE, strict=False):
             restored = (self._restore(places, sums) for places in batch)

@@ -174,6 +174,5 @@ def _numbers(pair: Pair) -> dict[str, object]:
         }
         for name in (*JUDGED_TOKENS, "calls")
     }
-    counted = pair.counted
-    uncertain = {"estimated_calls": counted.estimated_calls, "missing_calls": counted.missing_calls}
-    return {**numbers, **uncertain}
+    uncertain = ("estimated_calls", "missing_calls")
+    return {**numbers, **{name: getattr(pair.counted, name) for name in uncertain}}
