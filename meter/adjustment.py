@@ -5,24 +5,18 @@ columns of its own.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
 from uuid import UUID
 
-from meter.usage import CountedCall, Tier, TokenUsage, UsageEvent, encode_document, format_time
+from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_document, format_time
 
 ADJUSTMENT_TYPE = "aoai.meter.adjustment.v1"
 MAX_REASON_CHARS = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedAdjustment:
-    """What is counted of an adjustment: signed counts. `time` decides the window they count in."""
+class CountedAdjustment(CountedUsage):
+    """What is counted of an adjustment: signed counts."""
 
-    time: datetime
-    deployment: str
-    model: str | None
-    tier: Tier
-    usage: TokenUsage
+    __slots__ = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

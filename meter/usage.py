@@ -101,15 +101,21 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountedCall:
-    """What is counted of a call. `time` is the call's end and decides the window it counts in."""
+class CountedUsage:
+    """Counts and their dimensions. `time` decides the window in which they count."""
 
     time: datetime
     deployment: str
     model: str | None
     tier: Tier
-    outcome: Outcome
     usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedCall(CountedUsage):
+    """What is counted of a call; its time is the call's end."""
+
+    outcome: Outcome
     usage_source: UsageSource
 
 

@@ -4,7 +4,7 @@ docs/configuration.md describes each setting. A problem's text never contains a 
 may name backends, so it is for operators (`check-config`, the log) and not for `/readyz`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 
@@ -41,41 +41,22 @@ class OnDisconnect(StrEnum):
 
 def load_settings(environment: Mapping[str, str]) -> Settings:
     """All settings. Raises InvalidSettings with every problem."""
-    reader = _Reader(environment)
-    gateway, hub = _gateway(reader), _hub(reader)
-    storage = _storage(reader)
-    reader.raise_problems()
-    return Settings(gateway=gateway, hub=hub, storage=storage)
+    return _checked(environment, _settings)
 
 
 def load_publish_settings(environment: Mapping[str, str]) -> PublishSettings:
     """The hub's and the storage's settings alone, for the outbox timer. Raises InvalidSettings."""
-    reader = _Reader(environment)
-    publish = PublishSettings(
-        hub=_hub(reader), storage=_storage(reader), timeout_seconds=_publish_seconds(reader)
-    )
-    reader.raise_problems()
-    return publish
+    return _checked(environment, _publish)
 
 
 def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
     """The storage settings alone, for the aggregator and the reports. Raises InvalidSettings."""
-    reader = _Reader(environment)
-    storage = _storage(reader)
-    reader.raise_problems()
-    return storage
+    return _checked(environment, _storage)
 
 
 def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings:
     """The settings of a reconciliation; backends' keys are not needed. Raises InvalidSettings."""
-    reader = _Reader(environment)
-    settings = ReconcileSettings(
-        backends=read_accounts(reader),
-        monitor_url=_monitor_url(reader),
-        storage=_storage(reader),
-    )
-    reader.raise_problems()
-    return settings
+    return _checked(environment, _reconciliation)
 
 
 def event_hub_name(environment: Mapping[str, str]) -> str:
@@ -136,9 +117,23 @@ class _Reader:
             self.problem(name, f"must be true or false, got {text!r}")
         return text == "true"
 
-    def raise_problems(self) -> None:
-        if self.problems:
-            raise InvalidSettings(self.problems)
+
+def _checked[T](environment: Mapping[str, str], read: "Callable[[_Reader], T]") -> T:
+    reader = _Reader(environment)
+    settings = read(reader)
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return settings
+
+
+def _settings(reader: _Reader) -> Settings:
+    gateway, publish = _gateway(reader), _publish(reader)
+    return Settings(
+        gateway=gateway,
+        hub=publish.hub,
+        storage=publish.storage,
+        timeout_seconds=publish.timeout_seconds,
+    )
 
 
 def _gateway(reader: _Reader) -> GatewaySettings:
@@ -154,7 +149,6 @@ def _gateway(reader: _Reader) -> GatewaySettings:
         jwks_refresh_seconds=number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
         connect_timeout_seconds=number("METER_CONNECT_TIMEOUT_SECONDS", 5, least=0.1, most=60),
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
-        publish_timeout_seconds=_publish_seconds(reader),
         shutdown_seconds=_shutdown_seconds(reader),
         max_frame_bytes=whole("METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600),
         requests=_request_limits(reader),
@@ -198,10 +192,6 @@ def _drain_limits(reader: _Reader) -> DrainLimits:
     return DrainLimits(most=most if drains else 0, seconds=seconds)
 
 
-def _publish_seconds(reader: _Reader) -> float:
-    return reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
-
-
 def _shutdown_seconds(reader: _Reader) -> float:
     return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
 
@@ -238,11 +228,18 @@ def _rules(reader: _Reader) -> TokenRules:
     )
 
 
-def _hub(reader: _Reader) -> HubSettings:
-    return HubSettings(
+def _publish(reader: _Reader) -> PublishSettings:
+    hub = HubSettings(
         endpoint=_endpoint(reader, "EventHubConnection", "fullyQualifiedNamespace"),
         name=event_hub_name(reader.environment),
     )
+    seconds = reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
+    return PublishSettings(hub=hub, storage=_storage(reader), timeout_seconds=seconds)
+
+
+def _reconciliation(reader: _Reader) -> ReconcileSettings:
+    backends, url = read_accounts(reader), _monitor_url(reader)
+    return ReconcileSettings(backends=backends, monitor_url=url, storage=_storage(reader))
 
 
 def _storage(reader: _Reader) -> StorageSettings:

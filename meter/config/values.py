@@ -42,7 +42,6 @@ class GatewaySettings:
     jwks_refresh_seconds: float
     connect_timeout_seconds: float
     idle_timeout_seconds: float
-    publish_timeout_seconds: float
     shutdown_seconds: float
     max_frame_bytes: int
     requests: RequestLimits
@@ -87,18 +86,7 @@ class PublishSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(PublishSettings):
     """All settings."""
 
     gateway: GatewaySettings
-    hub: HubSettings
-    storage: StorageSettings
-
-    @property
-    def publish(self) -> PublishSettings:
-        """The settings of publishing."""
-        return PublishSettings(
-            hub=self.hub,
-            storage=self.storage,
-            timeout_seconds=self.gateway.publish_timeout_seconds,
-        )

@@ -33,8 +33,6 @@ MAX_NAME_CHARS = 128
 MAX_DIGITS = 20
 FIRST_YEAR = 2000
 
-_TIME_RULE = "must be an RFC 3339 time with its offset"
-
 
 class Reason(StrEnum):
     """Why an event was not counted."""
@@ -266,11 +264,11 @@ class _Fields:
     def moment(self, name: str) -> datetime:
         try:
             value = datetime.fromisoformat(self.text(name))
-            if value.tzinfo is not None and value.year >= FIRST_YEAR:
-                return value.astimezone(UTC)
+            if value.tzinfo is None or value.year < FIRST_YEAR:
+                raise ValueError(value)
+            return value.astimezone(UTC)
         except (ValueError, OverflowError) as exc:
-            raise self._refused(name, _TIME_RULE) from exc
-        raise self._refused(name, _TIME_RULE)
+            raise self._refused(name, "must be an RFC 3339 time with its offset") from exc
 
     def uuid(self, name: str) -> UUID:
         try:

@@ -32,19 +32,16 @@ def read_marker(row: Row) -> Counted:
         if not isinstance(time, datetime):
             raise TypeError(f"At is {time!r}")
         usage = TokenUsage(**{name: int(count) for name, count in call["usage"].items()})
+        deployment, model, tier = call["deployment"], call["model"], Tier(call["tier"])
         if "adjusts" in call:
             return CountedAdjustment(
-                time=time,
-                deployment=call["deployment"],
-                model=call["model"],
-                tier=Tier(call["tier"]),
-                usage=usage,
+                time=time, deployment=deployment, model=model, tier=tier, usage=usage
             )
         return CountedCall(
             time=time,
-            deployment=call["deployment"],
-            model=call["model"],
-            tier=Tier(call["tier"]),
+            deployment=deployment,
+            model=model,
+            tier=tier,
             outcome=Outcome(call["outcome"]),
             usage=usage,
             usage_source=UsageSource(call["source"]),

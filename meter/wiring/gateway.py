@@ -36,7 +36,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     """Build a front door. Must be called in the event loop that will own it."""
     gateway = settings.gateway
     clock, dice = SystemClock(), system_dice()
-    sink = build_sink(publisher, gateway)
+    sink = build_sink(publisher, settings)
     upstream = AiohttpUpstream(
         connect_timeout_seconds=gateway.connect_timeout_seconds,
         idle_timeout_seconds=gateway.idle_timeout_seconds,

@@ -7,7 +7,7 @@ from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
-from meter.config.values import Durability, GatewaySettings, PublishSettings
+from meter.config.values import Durability, PublishSettings, Settings
 from meter.ledger.aggregator import Aggregator
 from meter.ports import RowStore
 from meter.publishing.outbox import TableOutbox
@@ -40,15 +40,15 @@ def build_publisher(settings: PublishSettings) -> Publisher:
     return Publisher(sender=sender, outbox=TableOutbox(store, clock), store=store)
 
 
-def build_sink(publisher: Publisher, settings: GatewaySettings) -> PublishingSink:
+def build_sink(publisher: Publisher, settings: Settings) -> PublishingSink:
     """Build the sink of the front door's usage events."""
     return PublishingSink(
         publisher.sender,
         publisher.outbox,
         clock=SystemClock(),
         dice=system_dice(),
-        acknowledge_timeout_seconds=settings.publish_timeout_seconds,
-        waits_for_acknowledgement=settings.durability is Durability.ACKNOWLEDGED,
+        acknowledge_timeout_seconds=settings.timeout_seconds,
+        waits_for_acknowledgement=settings.gateway.durability is Durability.ACKNOWLEDGED,
     )
 
 

@@ -49,8 +49,9 @@ def problems(settings: dict[str, str]) -> tuple[str, ...]:
 
 def test_what_is_not_set_has_its_default() -> None:
     """The mandatory settings alone are enough."""
-    gateway = load_settings(REQUIRED).gateway
+    settings = load_settings(REQUIRED)
 
+    gateway = settings.gateway
     assert gateway.rules == TokenRules(
         issuers=frozenset({"https://login.example/t/v2.0"}),
         audiences=frozenset({"api://meter"}),
@@ -78,7 +79,7 @@ def test_what_is_not_set_has_its_default() -> None:
     )
     assert gateway.drains == DrainLimits(most=100, seconds=300)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (5, 600)
-    assert (gateway.publish_timeout_seconds, gateway.shutdown_seconds) == (1, 25)
+    assert (settings.timeout_seconds, gateway.shutdown_seconds) == (1, 25)
     assert (gateway.max_frame_bytes, gateway.durability) == (4_194_304, Durability.ACKNOWLEDGED)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (30, False)
     assert gateway.source == "/aoai-meter/local"
@@ -185,7 +186,7 @@ def test_all_that_is_set_is_used() -> None:
     )
     assert gateway.drains == DrainLimits(most=0, seconds=5)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (0.5, 3)
-    assert (gateway.publish_timeout_seconds, gateway.shutdown_seconds) == (4, 12)
+    assert (settings.timeout_seconds, gateway.shutdown_seconds) == (4, 12)
     assert (gateway.max_frame_bytes, gateway.durability) == (70_000, Durability.BACKGROUND)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
     assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
