@@ -28,8 +28,7 @@ from meter.adapters.tables import TablesRowStore
 from meter.reports.columns import UsageRow, usage_columns
 from meter.reports.query import Grouping, Query, make_query
 from meter.reports.usage import Report, read_usage
-from meter.reports.write import Format
-from meter.reports.write.report import write_report
+from meter.reports.write.report import Format, write_report
 from meter.window import Period
 
 SUBJECTS = ("alice@contoso.example", "bob@contoso.example", "nightly-summaries")

@@ -41,13 +41,14 @@ def aligned(
             cells.append(cell + space if column in text_columns else space + cell)
         return "  ".join(cells).rstrip()
 
+    rule = "  ".join(
+        ("-" if name else " ") * width for name, width in zip(head, widths, strict=True)
+    ).rstrip()
     lines = [line(row) for row in rows]
-    if is_ruled:
-        rule = line(["-" * width if name else "" for name, width in zip(head, widths, strict=True)])
-        lines.insert(1, rule)
-        if last is not None:
-            lines.insert(-1, rule)
-    return lines
+    if not is_ruled:
+        return lines
+    tail = [] if last is None else [rule, lines.pop()]
+    return [lines[0], rule, *lines[1:], *tail]
 
 
 def _cells(text: str) -> int:

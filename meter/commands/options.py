@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 
-from meter.reports.write import Format
+from meter.reports.write.report import Format
 from meter.window import Period, Window, parse_window
 
 _FORMS = {Period.MONTH: "YYYY-MM", Period.DAY: "YYYY-MM-DD", Period.HOUR: "YYYY-MM-DDTHH"}
@@ -41,11 +41,11 @@ def add_range(
     periods: Sequence[Period] = tuple(_FORMS),
 ) -> None:
     """Add `--from` and `--to`, read as `first` and `last`."""
-    window = window_of_periods(periods)
+    read = window_of_periods(periods)
     start = f"start, inclusive (UTC): {_forms(periods)}; default: {first_default}"
     end = f"end, inclusive (UTC); default: {last_default}"
-    parser.add_argument("--from", dest="first", type=window, metavar="TIME", help=start)
-    parser.add_argument("--to", dest="last", type=window, metavar="TIME", help=end)
+    parser.add_argument("--from", dest="first", type=read, metavar="TIME", help=start)
+    parser.add_argument("--to", dest="last", type=read, metavar="TIME", help=end)
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:

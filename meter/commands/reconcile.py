@@ -19,8 +19,8 @@ from meter.reports.reconcile import (
     read_counted,
     reconcile,
 )
-from meter.reports.write import Format
 from meter.reports.write.reconciliation import FORMATS, write_reconciliation
+from meter.reports.write.report import Format
 from meter.wiring.commands import current_reconcile_settings, open_monitor, open_store
 
 

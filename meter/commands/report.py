@@ -9,8 +9,7 @@ from meter.commands.options import add_format, add_range, reader
 from meter.commands.output import open_output
 from meter.reports.query import Grouping, Query, make_query, parse_groups
 from meter.reports.usage import usage_report
-from meter.reports.write import Format
-from meter.reports.write.report import write_report
+from meter.reports.write.report import Format, write_report
 from meter.window import Period
 from meter.wiring.commands import open_store
 

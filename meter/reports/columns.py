@@ -4,15 +4,14 @@ The counts of `TokenUsage` name their own columns: a new kind of token needs no 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from enum import Enum, auto
 from operator import attrgetter
 
 from meter.ledger.fold import Sums
-from meter.reports.query import Grouping, Query
-from meter.usage import TokenUsage, format_time
+from meter.reports.query import Query
+from meter.usage import COUNT_NAMES, format_time
 from meter.window import Window
 
 type Value = int | Decimal | str
@@ -35,51 +34,42 @@ class UsageRow:
         return UsageRow(sums=self.sums + other.sums)
 
 
-class Shown(Enum):
-    """When the table for people shows a column. Files hold all of them."""
-
-    ALWAYS = auto()
-    IF_USED = auto()
-    NEVER = auto()
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
-    """One column: its name in files, its heading in the table, and how to get it from a row.
+    """One column: its name in files, its heading in the table for people, and its values.
 
-    It gets a text from every row or a number from every row. Texts have no total.
+    Files hold all columns; the table shows those with a heading, the optional ones only if a
+    value is not 0. Texts have no total.
     """
 
     name: str
     heading: str
-    shown: Shown
     get: Callable[[UsageRow], Value]
+    is_text: bool = False
+    is_optional: bool = False
 
 
 def usage_columns(query: Query) -> tuple[Column, ...]:
     """The columns of a usage report, in order."""
-    window = _column(query.period, lambda row: row.label)
-    return (window, *map(_group, range(len(query.groups)), query.groups), *_COUNTS, *_MOMENTS)
+    return (*map(_label, range(1 + len(query.groups)), (query.period, *query.groups)), *_SUMS)
 
 
-def _group(place: int, group: Grouping) -> Column:
-    return _column(group, lambda row: row.names[place] if row.names else "")
+def _label(place: int, name: str) -> Column:
+    def get(row: UsageRow) -> str:
+        texts = (row.label, *row.names)
+        return texts[place] if place < len(texts) else ""
+
+    return Column(name=name, heading=name, get=get, is_text=True)
 
 
-def _column(
-    name: str, get: Callable[[UsageRow], Value], *, heading: str = "", shown: Shown = Shown.ALWAYS
-) -> Column:
-    return Column(name=str(name), heading=heading or str(name), shown=shown, get=get)
-
-
-def _count(path: str, heading: str, *, shown: Shown = Shown.IF_USED) -> Column:
-    name = path.removeprefix("tokens.").replace(".", "_")
-    return _column(name, attrgetter(f"sums.{path}"), heading=heading, shown=shown)
+def _count(name: str, heading: str, path: str) -> Column:
+    is_optional = name not in {"calls", "prompt_tokens", "completion_tokens", "total_tokens"}
+    get = attrgetter(f"sums.{path}")
+    return Column(name=name, heading=heading, get=get, is_optional=is_optional)
 
 
 def _tokens(name: str) -> Column:
-    shown = Shown.ALWAYS if name in _MAIN_TOKENS else Shown.IF_USED
-    return _count(f"tokens.{name}", name.removesuffix("_tokens").replace("_", " "), shown=shown)
+    return _count(name, name.removesuffix("_tokens").replace("_", " "), f"tokens.{name}")
 
 
 def _moment(name: str) -> Column:
@@ -87,19 +77,19 @@ def _moment(name: str) -> Column:
         moment: datetime | None = getattr(row.sums, name)
         return format_time(moment) if moment else ""
 
-    return _column(name, get, shown=Shown.NEVER)
+    return Column(name=name, heading="", get=get, is_text=True)
 
 
-_MAIN_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
-_COUNTS = (
-    _count("calls", "calls", shown=Shown.ALWAYS),
-    _count("failed_calls", "failed"),
-    *(_tokens(each.name) for each in fields(TokenUsage)),
-    _count("estimated_calls", "estimated"),
-    _count("missing_calls", "missing"),
-    _count("adjustments", "adjustments"),
-    _count("adjusted.prompt_tokens", "adj. prompt"),
-    _count("adjusted.completion_tokens", "adj. compl."),
-    _count("adjusted.total_tokens", "adj. total"),
+_SUMS = (
+    _count("calls", "calls", "calls"),
+    _count("failed_calls", "failed", "failed_calls"),
+    *map(_tokens, COUNT_NAMES),
+    _count("estimated_calls", "estimated", "estimated_calls"),
+    _count("missing_calls", "missing", "missing_calls"),
+    _count("adjustments", "adjustments", "adjustments"),
+    _count("adjusted_prompt_tokens", "adj. prompt", "adjusted.prompt_tokens"),
+    _count("adjusted_completion_tokens", "adj. compl.", "adjusted.completion_tokens"),
+    _count("adjusted_total_tokens", "adj. total", "adjusted.total_tokens"),
+    _moment("first_call_at"),
+    _moment("last_call_at"),
 )
-_MOMENTS = (_moment("first_call_at"), _moment("last_call_at"))

@@ -17,7 +17,7 @@ hours may differ at their edges. Lines are judged by their sums over the whole r
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
 from fractions import Fraction
@@ -100,16 +100,15 @@ class Terms:
 class Pair:
     """What was counted and what Azure recorded."""
 
-    counted: Tally = field(default_factory=Tally)
-    recorded: Tally = field(default_factory=Tally)
+    counted: Tally = Tally()
+    recorded: Tally = Tally()
 
     def __add__(self, other: "Pair") -> "Pair":
         return Pair(counted=self.counted + other.counted, recorded=self.recorded + other.recorded)
 
     def difference(self, name: str) -> int:
         """The counted number less the recorded one."""
-        difference: int = getattr(self.counted, name) - getattr(self.recorded, name)
-        return difference
+        return int(getattr(self.counted, name) - getattr(self.recorded, name))
 
     @property
     def gap(self) -> int:
@@ -125,18 +124,13 @@ class Pair:
 
 
 class Standing(StrEnum):
-    """The result for one line. Lines are shown in the order of these members."""
+    """The result for one line, in the order in which lines are shown."""
 
     DIFFERS = "differs"
     NOT_OURS = "not ours"
     AGREES = "agrees"
     IGNORED = "ignored"
     NOT_COMPARABLE = "not comparable"
-
-    @property
-    def is_judged(self) -> bool:
-        """Whether the verdict depends on lines with this standing."""
-        return self not in {Standing.IGNORED, Standing.NOT_COMPARABLE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +164,8 @@ class Reconciliation:
     @property
     def judged(self) -> tuple[Line, ...]:
         """The lines on which the verdict depends."""
-        return tuple(line for line in self.lines if line.standing.is_judged)
+        not_judged = {Standing.IGNORED, Standing.NOT_COMPARABLE}
+        return tuple(line for line in self.lines if line.standing not in not_judged)
 
     @property
     def beyond(self) -> tuple[Line, ...]:
@@ -251,7 +246,7 @@ async def read_counted(store: RowStore, query: Query) -> dict[str, Hours]:
         assert row.window is not None
         (name,), sums = row.names, row.sums
         counted[name][row.window] = Tally(
-            **{each: getattr(sums.tokens, each) for each in JUDGED_TOKENS},
+            **{name: getattr(sums.tokens, name) for name in JUDGED_TOKENS},
             calls=sums.calls,
             estimated_calls=sums.estimated_calls,
             missing_calls=sums.missing_calls,
@@ -267,43 +262,34 @@ def reconcile(
     recorded: Mapping[OwnDeployment, Hours],
 ) -> Reconciliation:
     """Compare. `counted` is by public name, `recorded` by own deployment of the queried accounts."""
-    lines = list(_our_lines(terms, backends, counted, recorded))
-    ours = {own for line in lines for own in line.own}
-    others = {own: hours for own, hours in recorded.items() if own not in ours}
-    lines += _other_lines(terms, others)
-    return Reconciliation(terms=terms, lines=tuple(sorted(lines, key=_order)))
-
-
-def _our_lines(
-    terms: Terms,
-    backends: Sequence[BackendNames],
-    counted: Mapping[str, Hours],
-    recorded: Mapping[OwnDeployment, Hours],
-) -> Iterable[Line]:
-    for names, own in _groups(backends, counted):
+    lines = []
+    for names, own in _groups(backends, counted, recorded):
         hours = _paired((counted.get(n, {}) for n in names), (recorded.get(o, {}) for o in own))
         reason = "; ".join(_reasons(backends, names))
         sums = sum(hours.values(), Pair())
+        # Without tokens: stored responses of an unknown deployment, or others' refused requests.
         if not sums.gap and not any(each.deployments.keys() & set(names) for each in backends):
-            continue  # calls without tokens, about stored responses whose deployment was unknown
-        standing = Standing.AGREES if sums.is_within(terms.tolerance) else Standing.DIFFERS
-        if reason:
+            continue
+        if not names:
+            standing = Standing.IGNORED if own[0].name in terms.ignored else Standing.NOT_OURS
+        elif reason:
             standing = Standing.NOT_COMPARABLE
-        yield Line(names=names, own=own, standing=standing, hours=hours, reason=reason)
-
-
-def _other_lines(terms: Terms, others: Mapping[OwnDeployment, Hours]) -> Iterable[Line]:
-    for own in sorted(others):
-        hours = _paired((), [others[own]])
-        if any(pair.gap for pair in hours.values()):
-            standing = Standing.IGNORED if own.name in terms.ignored else Standing.NOT_OURS
-            yield Line(names=(), own=(own,), standing=standing, hours=hours)
+        else:
+            within = sums.is_within(terms.tolerance)
+            standing = Standing.AGREES if within else Standing.DIFFERS
+        lines.append(Line(names=names, own=own, standing=standing, hours=hours, reason=reason))
+    order = list(Standing)
+    lines.sort(key=lambda line: (order.index(line.standing), -line.sums.gap, line.label))
+    return Reconciliation(terms=terms, lines=tuple(lines))
 
 
 def _groups(
-    backends: Sequence[BackendNames], counted: Iterable[str]
+    backends: Sequence[BackendNames], counted: Iterable[str], recorded: Iterable[OwnDeployment]
 ) -> list[tuple[tuple[str, ...], tuple[OwnDeployment, ...]]]:
-    """The connected parts of the graph whose edges lead from public names to own deployments."""
+    """The connected parts of the graph whose edges lead from public names to own deployments.
+
+    A recorded deployment that no edge leads to is a part by itself.
+    """
     edges: dict[str, set[OwnDeployment]] = {name: set() for name in counted}
     for each in backends:
         for name, own_name in each.deployments.items():
@@ -318,6 +304,8 @@ def _groups(
             names |= group[0]
             joined |= group[1]
         groups.append((names, joined))
+    ours = set().union(*edges.values())
+    groups += [(set(), {own}) for own in sorted(recorded) if own not in ours]
     return [(tuple(sorted(names)), tuple(sorted(own))) for names, own in groups]
 
 
@@ -336,15 +324,13 @@ def _reasons(backends: Sequence[BackendNames], names: Sequence[str]) -> Iterable
 
 def _paired(counted: Iterable[Hours], recorded: Iterable[Hours]) -> dict[Window, Pair]:
     pairs: defaultdict[Window, Pair] = defaultdict(Pair)
-    for window, tally in (each for hours in counted for each in hours.items()):
-        pairs[window] += Pair(counted=tally)
-    for window, tally in (each for hours in recorded for each in hours.items()):
-        pairs[window] += Pair(recorded=tally)
+    for hours in counted:
+        for window, tally in hours.items():
+            pairs[window] += Pair(counted=tally)
+    for hours in recorded:
+        for window, tally in hours.items():
+            pairs[window] += Pair(recorded=tally)
     return dict(sorted(pairs.items()))
-
-
-def _order(line: Line) -> tuple[int, int, str]:
-    return list(Standing).index(line.standing), -line.sums.gap, line.label
 
 
 def _hour(moment: datetime) -> str:

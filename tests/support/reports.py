@@ -9,8 +9,7 @@ from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow
 from meter.reports.query import Query, make_query, parse_groups
 from meter.reports.usage import read_usage, usage_report
-from meter.reports.write import Format
-from meter.reports.write.report import write_report
+from meter.reports.write.report import Format, write_report
 from meter.usage import TokenUsage
 from meter.window import Period, Window, parse_window
 from tests.fakes.rows import MemoryRowStore

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import TextIO
 
 from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
-from meter.reports.write import Format
-from meter.reports.write.json import document_text
+from meter.reports.write.report import Format, document_text
 from meter.terminal import aligned, cut, printable
 from meter.window import Window
 
@@ -59,10 +58,9 @@ def _table(found: Reconciliation) -> Iterator[str]:
         total = _row("total", found.total, "total_tokens", "")
         parts.append(aligned(("tokens", *_COLUMNS), rows, total, text_columns=_TEXTS))
     if differing := _differing_hours(compared):
-        shown = differing[:MOST_HOURS]
-        rows = [_hour_row(*each) for each in shown]
+        rows = [_hour_row(line, window, pair) for line, window, pair in differing[:MOST_HOURS]]
         parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
-        if more := len(differing) - len(shown):
+        if (more := len(differing) - MOST_HOURS) > 0:
             parts[-1].append(f"... and {more} more hours: the JSON lists all")
     reasons = [
         f"not comparable: {printable(line.label)}, "
@@ -174,5 +172,5 @@ def _numbers(pair: Pair) -> dict[str, object]:
         }
         for name in (*JUDGED_TOKENS, "calls")
     }
-    uncertain = ("estimated_calls", "missing_calls")
-    return {**numbers, **{name: getattr(pair.counted, name) for name in uncertain}}
+    uncertain = {name: getattr(pair.counted, name) for name in ("estimated_calls", "missing_calls")}
+    return numbers | uncertain

@@ -9,10 +9,9 @@ from decimal import Decimal
 import pytest
 
 from meter.ledger.fold import Sums
-from meter.reports.columns import Column, Shown, UsageRow, usage_columns
+from meter.reports.columns import Column, UsageRow, usage_columns
 from meter.reports.usage import Report
-from meter.reports.write import Format
-from meter.reports.write.report import write_report
+from meter.reports.write.report import Format, write_report
 from meter.usage import TokenUsage
 from meter.window import Window
 from tests.support.reports import query
@@ -56,8 +55,8 @@ async def test_an_amount_is_written_exactly(form: Format, shown: str) -> None:
     price = Column(
         name="price",
         heading="price",
-        shown=Shown.IF_USED,
         get=lambda _row: PRICE,
+        is_optional=True,
     )
     out = io.StringIO()
     columns = (*usage_columns(query()), price)

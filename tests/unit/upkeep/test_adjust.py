@@ -11,8 +11,7 @@ from meter.ledger.decode import Reason, decode
 from meter.ledger.markers import read_marker
 from meter.ledger.rows import ADJUSTMENT_COLUMNS, read_sums
 from meter.reports.usage import usage_report
-from meter.reports.write import Format
-from meter.reports.write.report import write_report
+from meter.reports.write.report import Format, write_report
 from meter.upkeep.adjust import find_call, make_adjustment
 from meter.usage import NO_USAGE, TokenUsage
 from tests.support.events import (

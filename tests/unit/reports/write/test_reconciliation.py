@@ -4,8 +4,8 @@ import io
 import json
 
 from meter.reports.reconcile import Reconciliation, reconcile
-from meter.reports.write import Format
 from meter.reports.write.reconciliation import MOST_HOURS, verdict, write_reconciliation
+from meter.reports.write.report import Format
 from meter.window import Window
 from tests.support.reconcile import EAST, EIGHT, SEVEN, own, served, tally, terms
 

@@ -10,8 +10,7 @@ import pytest
 from meter.errors import StorageUnavailable
 from meter.reports.columns import UsageRow, usage_columns
 from meter.reports.usage import Report
-from meter.reports.write import Format
-from meter.reports.write.report import write_report
+from meter.reports.write.report import Format, write_report
 from tests.fakes.rows import MemoryRowStore
 from tests.support.reports import query, row, text_of
 
