@@ -50,6 +50,11 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)
 MOST_WAIT_SECONDS = 60.0
 RENEW_BEFORE_SECONDS = 300
 _READ_BYTES = 65_536
+_HINTS = {
+    401: ". Sign in again (az login), to the accounts' tenant",
+    403: ". Reading metrics needs the role Monitoring Reader on the account",
+    404: ". Is the backend's resource_id right?",
+}
 _SCOPES = {"https://management.usgovcloudapi.net": "https://management.core.usgovcloudapi.net"}
 
 
@@ -164,7 +169,8 @@ class AzureMonitor:
         if status in RETRIED:
             return _Later(f"{status} {_said(body)}".strip(), _retry_after(response))
         raise MonitorUnavailable(
-            f"Azure Monitor, account {account}: {status} {_said(body)}".rstrip() + _hint(status)
+            f"Azure Monitor, account {account}: {status} {_said(body)}".rstrip()
+            + _HINTS.get(status, "")
         )
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -225,15 +231,3 @@ def _said(body: bytes) -> str:
         return printable(text, most=MAX_QUOTED_CHARS)
     except (ValueError, AttributeError, RecursionError):
         return ""
-
-
-def _hint(status: int) -> str:
-    match status:
-        case 401:
-            return ". Sign in again (az login), to the accounts' tenant"
-        case 403:
-            return ". Reading metrics needs the role Monitoring Reader on the account"
-        case 404:
-            return ". Is the backend's resource_id right?"
-        case _:
-            return ""

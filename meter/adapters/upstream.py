@@ -20,6 +20,7 @@ from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
 KEEP_ALIVE_SECONDS = 15
 MAX_HEADER_BYTES = 65_536
 MAX_STALE = 3
+_NOT_CONNECTED = (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.InvalidURL)
 
 _is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
 
@@ -51,12 +52,10 @@ class AiohttpUpstream:
         try:
             async with patience:
                 return _Answer(await self._request(request, patience))
-        except aiohttp.ConnectionTimeoutError as exc:
+        except _NOT_CONNECTED as exc:
             raise UpstreamUnreachable(request.backend) from exc
         except TimeoutError as exc:
             raise UpstreamTimeout(request.backend) from exc
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as exc:
-            raise UpstreamUnreachable(request.backend) from exc
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise UpstreamBroken(request.backend) from exc
 

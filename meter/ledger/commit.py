@@ -23,7 +23,7 @@ from uuid import UUID
 from meter.adjustment import Countable
 from meter.ledger.fold import fold, sum_keys_of
 from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table
-from meter.ledger.markers import marker_rows
+from meter.ledger.markers import marker_row
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ledger.rows import SumRow, sum_row
 from meter.ports import Row, RowStore
@@ -126,7 +126,7 @@ def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
 
 def _rows(subject: str, events: Sequence[Countable], stored: Mapping[str, Row]) -> list[Row]:
     """The markers of these events and the sums they add to; nothing where all were repeats."""
-    rows = marker_rows(events)
+    rows = [marker_row(event) for event in events]
     for key, added in fold(subject, events).items():
         row_key = key.place.row_key
         before = stored.get(row_key, Row(key=row_key, columns={}))

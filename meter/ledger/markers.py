@@ -3,7 +3,7 @@
 | row key       | column | type     | meaning                                                      |
 |---------------|--------|----------|--------------------------------------------------------------|
 | `c|` event id | At     | DateTime | the call's end                                               |
-|               | Call   | String   | JSON, see `_marker`; `usage` omits zeros                     |
+|               | Call   | String   | JSON, see `marker_row`; `usage` omits zeros                     |
 
 An adjustment's marker is the same, with `adjusts` (the call's id) and `reason` in its JSON.
 
@@ -11,18 +11,12 @@ It holds no prompt and no completion.
 """
 
 import json
-from collections.abc import Iterable
 from datetime import datetime
 
 from meter.adjustment import Adjustment, Countable, Counted, CountedAdjustment
 from meter.ledger.keys import call_row_key
 from meter.ports import Row
 from meter.usage import CountedCall, Outcome, Tier, TokenUsage, UsageSource
-
-
-def marker_rows(events: Iterable[Countable]) -> list[Row]:
-    """The rows that mark these calls and adjustments as counted."""
-    return [_marker(event) for event in events]
 
 
 def read_marker(row: Row) -> Counted:
@@ -50,7 +44,8 @@ def read_marker(row: Row) -> Counted:
         raise ValueError(f"{row.key} cannot be read: {exc!r}") from exc
 
 
-def _marker(event: Countable) -> Row:
+def marker_row(event: Countable) -> Row:
+    """The row that marks this call or adjustment as counted."""
     call = {
         "deployment": event.deployment,
         "model": event.model,
