@@ -7,7 +7,7 @@ columns of its own.
 from dataclasses import dataclass
 from uuid import UUID
 
-from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_document, format_time
+from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_envelope
 
 ADJUSTMENT_TYPE = "aoai.meter.adjustment.v1"
 MAX_REASON_CHARS = 500
@@ -38,22 +38,13 @@ type Counted = CountedCall | CountedAdjustment
 
 def encode_adjustment(adjustment: Adjustment) -> bytes:
     """Write one adjustment as CloudEvents 1.0 JSON, UTF-8, every field present."""
-    return encode_document(
-        {
-            "specversion": "1.0",
-            "type": ADJUSTMENT_TYPE,
-            "source": adjustment.source,
-            "id": str(adjustment.id),
-            "subject": adjustment.subject,
-            "time": format_time(adjustment.time),
-            "datacontenttype": "application/json",
-            "data": {
-                "refers_to": str(adjustment.refers_to),
-                "reason": adjustment.reason,
-                "deployment": adjustment.deployment,
-                "model": adjustment.model,
-                "tier": adjustment.tier,
-                "usage": adjustment.usage.as_document(),
-            },
-        }
-    )
+    data = {
+        "refers_to": str(adjustment.refers_to),
+        "reason": adjustment.reason,
+        "deployment": adjustment.deployment,
+        "model": adjustment.model,
+        "tier": adjustment.tier,
+        "usage": adjustment.usage.as_document(),
+    }
+    each = adjustment
+    return encode_envelope(ADJUSTMENT_TYPE, each.source, each.id, each.subject, each.time, data)

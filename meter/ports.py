@@ -156,8 +156,8 @@ class RowStore(Protocol):
         table: str,
         partition: str,
         *,
-        insert: Sequence[Row],
-        update: Sequence[Row],
+        insert: Sequence[Row] = (),
+        update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """Apply all or nothing: insert rows that must not exist, merge or delete rows whose etag

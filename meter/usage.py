@@ -173,8 +173,20 @@ def encode_event(event: UsageEvent) -> bytes:
     return encoded
 
 
-def encode_document(document: Mapping[str, object]) -> bytes:
-    """Write a JSON document as events are written. Raises ValueError for text that is not UTF-8."""
+def encode_envelope(
+    kind: str, source: str, event_id: UUID, subject: str, time: datetime, data: Mapping[str, object]
+) -> bytes:
+    """Write a CloudEvents 1.0 document. Raises ValueError for text that UTF-8 cannot encode."""
+    document = {
+        "specversion": "1.0",
+        "type": kind,
+        "source": source,
+        "id": str(event_id),
+        "subject": subject,
+        "time": format_time(time),
+        "datacontenttype": "application/json",
+        "data": data,
+    }
     return _JSON.encode(document).encode()
 
 
@@ -194,17 +206,9 @@ def format_time(moment: datetime) -> str:
 
 
 def _encode(event: UsageEvent) -> bytes:
-    document = {
-        "specversion": "1.0",
-        "type": EVENT_TYPE,
-        "source": event.source,
-        "id": str(event.id),
-        "subject": event.principal.subject,
-        "time": format_time(event.time),
-        "datacontenttype": "application/json",
-        "data": _data(event),
-    }
-    return encode_document(document)
+    return encode_envelope(
+        EVENT_TYPE, event.source, event.id, event.principal.subject, event.time, _data(event)
+    )
 
 
 def _data(event: UsageEvent) -> dict[str, object]:

@@ -16,8 +16,8 @@ One GET per account and week, with `requests`, since there is no event loop. Sou
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode, urlsplit
@@ -76,15 +76,10 @@ class _Later:
     after_seconds: float | None = None
 
 
-@contextmanager
-def open_monitor(url: str) -> Iterator["AzureMonitor"]:
+def open_monitor(url: str) -> "closing[AzureMonitor]":
     """The metrics API with the identity that is signed in to Azure; on loopback without sign-in."""
     is_local = is_loopback(urlsplit(url).hostname or "")
-    monitor = AzureMonitor(url, None if is_local else DefaultAzureCredential())
-    try:
-        yield monitor
-    finally:
-        monitor.close()
+    return closing(AzureMonitor(url, None if is_local else DefaultAzureCredential()))
 
 
 class AzureMonitor:

@@ -89,8 +89,8 @@ class TablesRowStore:
         table: str,
         partition: str,
         *,
-        insert: Sequence[Row],
-        update: Sequence[Row],
+        insert: Sequence[Row] = (),
+        update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """One entity-group transaction."""

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from types import TracebackType
+from typing import Any
 from weakref import WeakSet
 
 import aiohttp
@@ -101,14 +101,9 @@ class _Patience:
     async def __aenter__(self) -> None:
         await self._timeout.__aenter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: Any) -> None:
         self._is_over = True
-        await self._timeout.__aexit__(kind, error, traceback)
+        await self._timeout.__aexit__(*error)
 
     async def apart_from(self, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same parts, with the timeout paused between them."""

@@ -63,11 +63,6 @@ def _backends(reader: SettingReader, readers: Sequence["_BackendReader"]) -> tup
 
 
 def _backend_readers(reader: SettingReader) -> list["_BackendReader"]:
-    entries = _backend_entries(reader)
-    return [_BackendReader(reader, index, entry) for index, entry in enumerate(entries)]
-
-
-def _backend_entries(reader: SettingReader) -> list[object]:
     text = reader.text(SETTING)
     if not text:
         reader.problem(SETTING, "is not set: give the backends as JSON, or a file's path")
@@ -87,7 +82,7 @@ def _backend_entries(reader: SettingReader) -> list[object]:
     if not isinstance(entries, list) or not entries:
         reader.problem(SETTING, 'must be {"backends": [...]} with at least one backend')
         return []
-    return entries
+    return [_BackendReader(reader, index, entry) for index, entry in enumerate(entries)]
 
 
 class _BackendReader:

@@ -1,6 +1,5 @@
 """One call, from its request to its single end, which makes the usage event."""
 
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +15,7 @@ from meter.gateway.headers import downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
 from meter.gateway.request.operations import Operation
-from meter.gateway.request.prepare import OutgoingBody, Payload, outgoing_body, prompt_of
+from meter.gateway.request.prepare import OutgoingBody, Payload, outgoing_body
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
@@ -65,10 +64,6 @@ class Call:
         """Why the caller's body could not be sent on, if so."""
         return self.body.error if isinstance(self.body, FormBody) else None
 
-    def prompt_texts(self) -> Sequence[str]:
-        """The prompt's texts, for estimates."""
-        return prompt_of(self.body)
-
     def path_for(self, backend: Backend) -> str:
         """The path and query to send to a backend."""
         name = self.deployment
@@ -110,7 +105,8 @@ class Call:
         if self.route.served.is_by_id:
             return self.route.stored_id
         is_response = self.route.operation is Operation.RESPONSES
-        return read_response_id(answer.beginning) if is_response else None
+        beginning = answer.body if isinstance(answer, WholeAnswer) else answer.beginning
+        return read_response_id(beginning) if is_response else None
 
     def answer_headers(self, answer: WholeAnswer | StreamedAnswer) -> Headers:
         """The headers of the backend's answer that the caller gets, and the call's own."""

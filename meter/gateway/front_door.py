@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from meter.errors import CallerError, KeysUnavailable, Overloaded
@@ -20,7 +21,7 @@ from meter.gateway.caller.auth import TokenVerifier, token_in
 from meter.gateway.detached import Detached, start_now
 from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
 from meter.gateway.request.models import answer_models, is_about_models
-from meter.gateway.request.prepare import deployment_of, read_body, response_id_of
+from meter.gateway.request.prepare import deployment_of, prompt_of, read_body, response_id_of
 from meter.gateway.request.route import Route, allowed_methods, parse_route
 from meter.ports import Clock, Dice, Headers, Spool, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
@@ -109,13 +110,14 @@ class FrontDoor:
 
     def _candidates(self, route: Route, deployment: str, owner: Owner | None) -> Candidates:
         """The backends that may answer. Raises NotServed when none serves the deployment."""
-        owner_name = None if owner is None else owner.backend
-        pool = self.forwarder.pool
-        if route.served.is_by_id:
-            load_key = f"/{route.operation}"  # no deployment has such a name
-            return Candidates(backends=pool.backends, load_key=load_key, owner=owner_name)
-        serving = pool.serving(deployment)
-        return Candidates(backends=serving, load_key=deployment, owner=owner_name)
+        pool, is_by_id = self.forwarder.pool, route.served.is_by_id
+        return Candidates(
+            backends=pool.backends if is_by_id else pool.serving(deployment),
+            load_key=f"/{route.operation}"
+            if is_by_id
+            else deployment,  # no deployment begins with /
+            owner=None if owner is None else owner.backend,
+        )
 
     async def _answer(self, call: Call) -> Answer | StreamingAnswer:
         # A task of its own: cancelling the request must not cancel the call's usage event.
@@ -174,7 +176,7 @@ class FrontDoor:
         return Answer(status=answer.status, headers=headers, body=answer.body)
 
     def _relay(self, call: Call, answer: StreamedAnswer) -> StreamingAnswer:
-        relay = self.relays.relay(answer, end=call.end, prompt=call.prompt_texts)
+        relay = self.relays.relay(answer, end=call.end, prompt=partial(prompt_of, call.body))
         return StreamingAnswer(
             status=answer.status, headers=self._headers(call, answer), relay=relay
         )

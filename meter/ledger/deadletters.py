@@ -30,7 +30,7 @@ async def keep(store: RowStore, letters: Iterable[DeadLetter]) -> None:
         day = window_of(enqueued_at, Period.DAY).name if enqueued_at else UNDATED
         for row in _rows(day, letter):
             # A conflict means that the row is already stored.
-            await store.write(DEAD_LETTERS_TABLE, day, insert=[row], update=[])
+            await store.write(DEAD_LETTERS_TABLE, day, insert=[row])
 
 
 def _rows(day: str, letter: DeadLetter) -> list[Row]:

@@ -63,7 +63,7 @@ class TableOutbox:
         """Store the events; one that is there already stays. Raises StorageUnavailable."""
         await _write(
             map(_row_of, events),
-            lambda hour, rows: self._store.write(OUTBOX_TABLE, hour, insert=rows, update=[]),
+            lambda hour, rows: self._store.write(OUTBOX_TABLE, hour, insert=rows),
         )
 
     async def backlog(self) -> Backlog:
@@ -127,9 +127,7 @@ class TableOutbox:
         sent = [kept for part in await asyncio.gather(*sends) for kept in part]
         await _write(
             ((kept.hour, kept.row) for kept in sent),
-            lambda hour, rows: self._store.write(
-                OUTBOX_TABLE, hour, insert=[], update=[], delete=rows
-            ),
+            lambda hour, rows: self._store.write(OUTBOX_TABLE, hour, delete=rows),
         )
         return len(sent)
 

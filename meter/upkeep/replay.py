@@ -145,9 +145,7 @@ class Replay:
 
     async def _delete(self, letter: StoredLetter) -> None:
         # A conflict means that another replay has deleted it.
-        await self.aggregator.store.write(
-            DEAD_LETTERS_TABLE, letter.day, insert=[], update=[], delete=letter.rows
-        )
+        await self.aggregator.store.write(DEAD_LETTERS_TABLE, letter.day, delete=letter.rows)
 
 
 def _letter(place: LetterKey, rows: Sequence[Row]) -> StoredLetter:

@@ -138,9 +138,7 @@ class ViewRestorer:
                 break
             if not await self.tables.names(ledger_table(self.month)):
                 raise LedgerMissing(f"{ledger_table(self.month)} was dropped just now")
-            result = await self.store.write(
-                VIEW_TABLES[period], window, insert=[], update=[], delete=surplus
-            )
+            result = await self.store.write(VIEW_TABLES[period], window, delete=surplus)
             is_deleted = isinstance(result, Written)
             if is_deleted:
                 break

@@ -95,8 +95,8 @@ class MemoryRowStore:
         table: str,
         partition: str,
         *,
-        insert: Sequence[Row],
-        update: Sequence[Row],
+        insert: Sequence[Row] = (),
+        update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         """Apply all or nothing."""

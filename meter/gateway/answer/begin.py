@@ -42,11 +42,6 @@ class WholeAnswer:
     body: bytes
     begun_at: float
 
-    @property
-    def beginning(self) -> bytes:
-        """The body: all of it has arrived."""
-        return self.body
-
     def read(self) -> Reading:
         """What the answer reports of its tokens and its model."""
         return read_answer(decoded(self.body, header(self.headers, "content-encoding")))

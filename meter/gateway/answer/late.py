@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from meter.errors import AnswerCut, CallerGone
 from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes, wrote
 from meter.gateway.answer.usage import json_object
+from meter.gateway.headers import header
 from meter.gateway.http import (
     Answer,
     CallerSink,
@@ -60,7 +61,8 @@ class LateRelay:
             await _cut(self.answering)
             raise
         answer = self.answering.result()
-        if isinstance(answer, StreamingAnswer) and _is_event_stream(answer.headers):
+        kind = (header(answer.headers, "content-type") or "").lower()
+        if isinstance(answer, StreamingAnswer) and kind.startswith("text/event-stream"):
             await answer.relay.run(sink)
             return
         await _relay_to_nobody(answer)
@@ -107,11 +109,4 @@ def _document(answer: Answer | StreamingAnswer) -> Mapping[str, object]:
         return document
     return error_document(
         f"The backend answered with status {answer.status}.", code=str(answer.status)
-    )
-
-
-def _is_event_stream(headers: Headers) -> bool:
-    return any(
-        name == "content-type" and value.lower().startswith("text/event-stream")
-        for name, value in headers
     )

@@ -111,7 +111,11 @@ class Forwarder:
         """
         backends, owner = call.candidates.backends, call.candidates.owner
         if owner is None:
-            call.attempts.preferred_provisioned = preferred_provisioned(backends)
+            # Calls should go there first: from it they spill over.
+            provisioned = [each for each in backends if each.tier is Tier.PROVISIONED]
+            call.attempts.preferred_provisioned = min(
+                provisioned, key=lambda each: each.priority, default=None
+            )
         owners = [backend for backend in backends if backend.name == owner]
         others = [backend for backend in backends if backend.name != owner]
         elsewhere: list[WholeAnswer] = []
@@ -220,12 +224,6 @@ class Forwarder:
             code = "ServiceUnavailable" if last.status == 503 else "GatewayTimeout"
             return CallerError("No backend can serve this call now.", status=last.status, code=code)
         return CallerError("No backend could serve this call.", status=502, code="BadGateway")
-
-
-def preferred_provisioned(serving: Sequence[Backend]) -> Backend | None:
-    """The provisioned backend that calls should go to first: from it they spill over."""
-    provisioned = [backend for backend in serving if backend.tier is Tier.PROVISIONED]
-    return min(provisioned, key=lambda backend: backend.priority, default=None)
 
 
 def _refuses_stream_options(answer: WholeAnswer) -> bool:

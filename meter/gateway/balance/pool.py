@@ -8,7 +8,6 @@ just recovered is drawn with a part of its weight, which grows for `SLOW_START_S
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Self
 
 from meter.errors import NotServed, Overloaded
@@ -81,12 +80,7 @@ class Lease:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_error: object) -> None:
         if not self._is_kept:
             self.close()
 

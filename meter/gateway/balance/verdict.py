@@ -69,9 +69,7 @@ def judge(status: int, headers: Headers, now: datetime) -> Failover | None:
             )
         case 401 | 403:
             return Failover(Fault.CREDENTIALS, status, CREDENTIALS_COOLDOWN_SECONDS)
-        case 408:
-            return Failover(Fault.ERROR, status, named_wait_seconds(headers, now))
-        case _ if status >= 500:
+        case _ if status == 408 or status >= 500:
             return Failover(Fault.ERROR, status, named_wait_seconds(headers, now))
         case _:
             return None

@@ -135,13 +135,15 @@ class _IssuerKeys:
 
 
 def _verification_key(document: Mapping[str, object]) -> VerificationKey | None:
-    operations = document.get("key_ops")
-    if document.get("use", "sig") != "sig" or document.get("kty") not in ("RSA", "EC"):
+    operations, kind = document.get("key_ops"), document.get("kty")
+    if document.get("use", "sig") != "sig" or kind not in ("RSA", "EC"):
         return None
     if operations is not None and not (isinstance(operations, list) and "verify" in operations):
         return None
+    # PyJWK needs one algorithm to parse the key; any of the family does.
+    curve = _EC_ALGORITHMS.get(str(document.get("crv")), "ES256")
     try:
-        key = jwt.PyJWK.from_dict(dict(document), _algorithm_hint(document)).key
+        key = jwt.PyJWK.from_dict(dict(document), "RS256" if kind == "RSA" else curve).key
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if isinstance(key, RSAPublicKey) and key.key_size >= MIN_RSA_BITS:
@@ -152,12 +154,3 @@ def _verification_key(document: Mapping[str, object]) -> VerificationKey | None:
         return None
     stated = document.get("alg")
     return VerificationKey(key, algorithms if stated is None else algorithms & {str(stated)})
-
-
-def _algorithm_hint(document: Mapping[str, object]) -> str:
-    """PyJWK needs one algorithm to parse the key; any of the family does."""
-    return (
-        "RS256"
-        if document.get("kty") == "RSA"
-        else _EC_ALGORITHMS.get(str(document.get("crv")), "ES256")
-    )

@@ -119,14 +119,7 @@ def _not_served(raw_path: str) -> NotServed:
     return NotServed(f"{reason} {_WHAT_IS_SERVED}")
 
 
-def _by_tail() -> dict[str, tuple[Served, ...]]:
-    rows: dict[str, tuple[Served, ...]] = {}
-    for served in TABLE:
-        rows[served.tail] = (*rows.get(served.tail, ()), served)
-    return rows
-
-
-_BY_TAIL = _by_tail()
+_BY_TAIL = {row.tail: tuple(each for each in TABLE if each.tail == row.tail) for row in TABLE}
 _WHAT_IS_SERVED = (
     "This gateway serves the operations that it can meter: "
     + ", ".join(served.tail for served in TABLE if served.is_charged)
