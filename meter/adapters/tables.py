@@ -227,13 +227,10 @@ def _translated(what: str) -> Iterator[None]:
         yield
     except _FAULTS as exc:
         status = exc.status_code if isinstance(exc, HttpResponseError) else None
-        raise _failure(f"{what}: {type(exc).__name__}", status, _error_code(exc)) from exc
+        code = getattr(exc, "error_code", None) or ""  # an enum or a text
+        text = str(getattr(code, "value", code))
+        raise _failure(f"{what}: {type(exc).__name__}", status, text) from exc
 
 
 def _failure(what: str, status: int | None, code: str | None) -> StorageUnavailable:
     return StorageUnavailable(" ".join(part for part in (what, code, str(status or "")) if part))
-
-
-def _error_code(exc: Exception) -> str:
-    code = getattr(exc, "error_code", None) or ""
-    return str(getattr(code, "value", code))

@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import sys
 from datetime import datetime
-from functools import partial
 from uuid import UUID
 
 from meter.adapters.clock import system_dice
@@ -47,11 +46,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "--dry-run", action="store_true", help="report what would be counted, without counting"
     )
-    command.set_defaults(run=partial(_run, command))
-
-
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    return asyncio.run(_adjust(parser, options))
+    command.set_defaults(run=lambda options: asyncio.run(_adjust(command, options)))
 
 
 async def _adjust(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

@@ -85,7 +85,11 @@ class ViewRestorer:
             wrong = [each for each in checked if each is not None]
             if not wrong or self.is_dry_run:
                 break
-            if await self._write(table, window, [row for _, row in wrong]):
+            rows = [row for _, row in wrong]
+            inserted = [row for row in rows if row.etag is None]
+            updated = [row for row in rows if row.etag is not None]
+            result = await self.store.write(table, window.name, insert=inserted, update=updated)
+            if isinstance(result, Written):
                 repaired += [replace(each, is_repaired=True) for each, _ in wrong]
                 wrong = []
                 if not is_ahead:
@@ -99,15 +103,6 @@ class ViewRestorer:
     async def _read_sums(self, places: Sequence[SumPlace]) -> Mapping[str, Row]:
         keys = [place.row_key for place in places]
         return await self.store.read(ledger_table(self.month), places[0].partition, keys)
-
-    async def _write(self, table: str, window: Window, rows: Sequence[Row]) -> bool:
-        result = await self.store.write(
-            table,
-            window.name,
-            insert=[row for row in rows if row.etag is None],
-            update=[row for row in rows if row.etag is not None],
-        )
-        return isinstance(result, Written)
 
     async def _windows(self, period: Period) -> AsyncIterator[tuple[str, list[Row]]]:
         """The rows of each window of the month, keys and etags only."""

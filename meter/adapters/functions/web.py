@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -122,17 +123,13 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
 
 @dataclass(slots=True)
 class _Ending:
-    """What happens in a worker that is told to end: one app a process, as in the runtime."""
+    """How a worker ends on SIGTERM; a process has one app, as in the runtime."""
 
     answers_seconds: float
     close: Callable[[], Awaitable[None]]
 
 
-async def _close_nothing() -> None:
-    """A worker whose app has nothing to close."""
-
-
-_ending = _Ending(answers_seconds=15.0, close=_close_nothing)
+_ending = _Ending(answers_seconds=15.0, close=partial(asyncio.sleep, 0))
 
 
 def before_exit(close: Callable[[], Awaitable[None]], *, answers_seconds: float) -> None:
@@ -148,15 +145,11 @@ async def live(
     start: Callable[[], None] = lambda: None,
 ) -> None:
     """An ASGI app's lifespan: start with the server, close before the process ends."""
-    while True:
-        message = await receive()
-        if message["type"] == "lifespan.startup":
-            start()
-            await send({"type": "lifespan.startup.complete"})
-        else:
-            await close()
-            await send({"type": "lifespan.shutdown.complete"})
-            return
+    while (await receive())["type"] == "lifespan.startup":
+        start()
+        await send({"type": "lifespan.startup.complete"})
+    await close()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 def forget_invocation(invocation_id: str) -> None:
