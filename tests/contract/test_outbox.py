@@ -185,8 +185,8 @@ class Counting:
         table: str,
         partition: str,
         *,
-        insert: Sequence[Row],
-        update: Sequence[Row],
+        insert: Sequence[Row] = (),
+        update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
     ) -> Written | Conflict:
         self.writes.append([*insert, *delete])
