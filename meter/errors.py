@@ -67,17 +67,25 @@ class CallerError(MeterError):
 
 
 class Unauthenticated(CallerError):
-    """No token, or an invalid one. The caller gets no further reason."""
+    """No token, or an invalid one; `reason` is for the log, and empty where there is no token."""
 
     status = 401
     code = "401"
 
+    def __init__(self, message: str, *, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+
 
 class Forbidden(CallerError):
-    """A valid token without the right to call."""
+    """A valid token without the right to call; `reason` is for the log."""
 
     status = 403
     code = "403"
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class NotServed(CallerError):

@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 
-from meter.errors import CallerError, KeysUnavailable, Overloaded
+from meter.errors import CallerError, Forbidden, KeysUnavailable, Overloaded, Unauthenticated
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.late import LATE_HEADERS, LateRelay, run_out
 from meter.gateway.answer.relay import Ending, Relays
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.call import Call
-from meter.gateway.caller.auth import TokenVerifier, token_in
+from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.detached import Detached, start_now
 from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
 from meter.gateway.request.models import answer_models, is_about_models
@@ -59,6 +59,8 @@ class FrontDoor:
         try:
             return await self._handle(request, event_id)
         except CallerError as exc:
+            if isinstance(exc, Unauthenticated | Forbidden):
+                log_refusal(exc, event_id)
             return error_answer(exc)
         except KeysUnavailable:
             unready = "Tokens cannot be verified now."

@@ -1,7 +1,8 @@
 """Verifies a caller's Entra ID access token and identifies the caller.
 
-Rules: RFC 7519, RFC 8725 (JWT best practice) and Microsoft's access-token reference. The caller
-learns only that the token was not accepted; the reason is logged.
+Rules: RFC 7519, RFC 8725 (JWT best practice) and Microsoft's access-token reference. The reason of a
+refusal goes into the log. The caller learns it only where the token's signature has been verified and
+it reveals nothing: the token has expired, is not valid yet, or is for another audience.
 """
 
 import base64
@@ -13,12 +14,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from uuid import UUID
 
 import jwt
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
 from meter.ports import Clock, Headers
+from meter.terminal import printable
 from meter.usage import MAX_SUBJECT_CHARS, Principal, is_writable
 
 MAX_TOKEN_CHARS = 16_384
@@ -27,11 +30,11 @@ MAX_CACHED_TOKENS = 10_000
 UNAUTHENTICATED_MESSAGE = (
     "Unauthorized. Access token is missing, invalid, audience is incorrect, or has expired."
 )
-FORBIDDEN_MESSAGE = "The token is valid, but does not carry the permission to call this API."
+MAX_SHOWN_CHARS = 200
 
 _FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"})
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
-_KID = re.compile(r"[A-Za-z0-9._~+/=-]{1,128}", re.ASCII)
+_MAX_KID_CHARS = 255  # RFC 7515, section 4.1.4: any string; the bound is ours
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +77,7 @@ class TokenVerifier:
             raise _refuse("token_too_long_or_not_ascii")
         digest = hashlib.sha256(token.encode()).digest()
         known = self._cache.get(digest)
-        if known is not None and self._holds(known, now):
+        if known is not None and await self._holds(known, now):
             self._cache.move_to_end(digest)
             return known.principal
         verified = await self._verify(token, now)
@@ -83,9 +86,9 @@ class TokenVerifier:
             self._cache.popitem(last=False)
         return verified.principal
 
-    def _holds(self, known: _Verified, now: float) -> bool:
+    async def _holds(self, known: _Verified, now: float) -> bool:
         in_time = known.not_before <= now < known.expires_at
-        return in_time and self.keys.is_current(known.principal.issuer, known.keys)
+        return in_time and await self.keys.is_current(known.principal.issuer, known.keys)
 
     async def _verify(self, token: str, now: float) -> _Verified:
         algorithm, kid = _read_header(token, self.rules.algorithms)
@@ -113,12 +116,21 @@ class TokenVerifier:
                     "verify_iat": False,
                 },
             )
+        except jwt.InvalidAudienceError:  # the signature is verified before
+            raise _refuse("audience", self._expected_audience(token)) from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as exc:
             raise _refuse(type(exc).__name__) from None
         not_before, expires_at = _check_times(claims, now)
+        if _is_id_token(claims):
+            raise _refuse("id_token")
         principal = self._principal(claims, issuer)
         self._authorize(claims, principal)
         return _Verified(principal, not_before, expires_at, key_set)
+
+    def _expected_audience(self, token: str) -> str:
+        audience = printable(str(_json_part(token, 1).get("aud")), most=MAX_SHOWN_CHARS)
+        expected = " or ".join(sorted(self.rules.audiences))
+        return f"Unauthorized. The access token's audience is {audience}; expected {expected}."
 
     def _principal(self, claims: Mapping[str, object], issuer: str) -> Principal:
         subject = claims.get(self.rules.subject_claim)
@@ -137,7 +149,11 @@ class TokenVerifier:
         if rules.allowed_tenants and principal.tenant not in rules.allowed_tenants:
             raise _refuse("tenant")
         if rules.allowed_apps and principal.client_app not in rules.allowed_apps:
-            raise _forbid("client_app")
+            app = printable(principal.client_app or "of this token", most=MAX_SHOWN_CHARS)
+            raise Forbidden(
+                f"The token is valid, but the client app {app} may not call this API.",
+                reason="client_app",
+            )
         roles = claims.get("roles")
         held_roles = {r for r in roles if isinstance(r, str)} if isinstance(roles, list) else set()
         held_scopes = (_text(claims.get("scp")) or "").split()
@@ -145,7 +161,7 @@ class TokenVerifier:
             has_role = not rules.required_roles.isdisjoint(held_roles)
             has_scope = not rules.required_scopes.isdisjoint(held_scopes)
             if not (has_role or has_scope):
-                raise _forbid("roles_or_scopes")
+                raise _lacks(rules)
 
 
 def token_in(headers: Headers) -> str:
@@ -164,6 +180,14 @@ def token_in(headers: Headers) -> str:
     if api_key:
         return api_key.strip()
     raise Unauthenticated(UNAUTHENTICATED_MESSAGE)
+
+
+def log_refusal(refusal: Unauthenticated | Forbidden, event_id: UUID) -> None:
+    """Log why a token was not accepted; nothing for a call without one."""
+    if isinstance(refusal, Forbidden):
+        log.info("caller_forbidden event_id=%s reason=%s", event_id, refusal.reason)
+    elif refusal.reason:
+        log.info("token_refused event_id=%s reason=%s", event_id, refusal.reason)
 
 
 def is_subject(value: object) -> bool:
@@ -186,7 +210,7 @@ def _read_header(token: str, algorithms: frozenset[str]) -> tuple[str, str]:
     algorithm, kid = header.get("alg"), header.get("kid")
     if not isinstance(algorithm, str) or algorithm not in algorithms:
         raise _refuse("algorithm")
-    if not isinstance(kid, str) or not _KID.fullmatch(kid):
+    if not isinstance(kid, str) or not 0 < len(kid) <= _MAX_KID_CHARS:
         raise _refuse("kid")
     return algorithm, kid
 
@@ -216,9 +240,12 @@ def _check_times(claims: Mapping[str, object], now: float) -> tuple[float, float
     not_before = max(_moment(claims, "nbf", default=0), _moment(claims, "iat", default=0))
     span = not_before - LEEWAY_SECONDS, expires + LEEWAY_SECONDS
     if now >= span[1]:
-        raise _refuse("expired")
+        ago = round(now - expires)
+        raise _refuse("expired", f"Unauthorized. The access token expired {ago} seconds ago.")
     if now < span[0]:
-        raise _refuse("not_yet_valid")
+        wait = round(not_before - now)
+        early = f"Unauthorized. The access token is not valid for another {wait} seconds."
+        raise _refuse("not_yet_valid", early)
     return span
 
 
@@ -237,11 +264,25 @@ def _text(value: object) -> str | None:
     return str(value) if is_subject(value) else None
 
 
-def _refuse(reason: str) -> Unauthenticated:
-    log.info("token_refused reason=%s", reason)
-    return Unauthenticated(UNAUTHENTICATED_MESSAGE)
+def _is_id_token(claims: Mapping[str, object]) -> bool:
+    """Whether the token tells a client who signed in, and gives no access (OpenID Connect Core 2).
+
+    It has a nonce or a hash of what was issued with it. Entra's access tokens name the client app;
+    ID tokens carry roles, too.
+    """
+    is_of_sign_in = not claims.keys().isdisjoint({"nonce", "at_hash", "c_hash"})
+    return is_of_sign_in and claims.keys().isdisjoint({"azp", "appid", "scp"})
 
 
-def _forbid(reason: str) -> Forbidden:
-    log.info("caller_forbidden reason=%s", reason)
-    return Forbidden(FORBIDDEN_MESSAGE)
+def _refuse(reason: str, message: str = UNAUTHENTICATED_MESSAGE) -> Unauthenticated:
+    return Unauthenticated(message, reason=reason)
+
+
+def _lacks(rules: TokenRules) -> Forbidden:
+    """The token has none of the roles or scopes of which it needs one."""
+    kinds = (("role", rules.required_roles), ("scope", rules.required_scopes))
+    needed = [f"the {kind} {' or '.join(sorted(names))}" for kind, names in kinds if names]
+    message = (
+        f"The token is valid, but lacks the permission to call this API: {' or '.join(needed)}."
+    )
+    return Forbidden(message, reason="roles_or_scopes")

@@ -1,8 +1,17 @@
-"""Caches the issuers' signing keys; a stale key set is kept when a refresh fails.
+"""Caches the issuers' signing keys; a stale key set is kept for a day when refreshes fail.
 
 Rules (RFC 7517, RFC 8725): only asymmetric signature keys; RSA of 2048 bits or more; a kid that
 appears twice, or on a symmetric key, is refused. One fetch of a key set runs at a time, and at most
 one per interval, however many unknown key ids arrive.
+
+| age of a key set      | what a call does                                             |
+|-----------------------|--------------------------------------------------------------|
+| up to an hour         | uses it                                                      |
+| up to two hours       | uses it, and starts a refresh                                |
+| beyond two hours      | waits for the refresh; uses the old keys if it fails         |
+| beyond a day          | waits for the refresh; fails with it (KeysUnavailable)       |
+
+A fetch that succeeds replaces the key set, also by an empty one: the issuer has withdrawn its keys.
 """
 
 import asyncio
@@ -21,6 +30,8 @@ from meter.ports import Clock, KeySetSource
 MIN_RSA_BITS = 2048
 MAX_KEYS = 100
 ROUTINE_REFRESH_SECONDS = 3600.0
+OVERDUE_SECONDS = 2 * ROUTINE_REFRESH_SECONDS
+MAX_STALE_SECONDS = 86_400.0
 
 type SigningKey = RSAPublicKey | EllipticCurvePublicKey
 
@@ -64,43 +75,49 @@ class KeyRing:
     async def key_for(self, issuer: str, kid: str) -> tuple[VerificationKey, KeySet] | None:
         """The issuer's key with that id and its key set; None when there is none.
 
-        Waits for a fetch only when no usable key is cached. Raises KeysUnavailable when the issuer's
-        keys were never loaded.
+        Raises KeysUnavailable when the issuer's keys were never loaded, are withdrawn or too old.
         """
         entry = self._entry(issuer)
-        now = self.clock.monotonic()
-        if kid in entry.keys:
-            self._refresh_if_due(issuer, entry)
-        elif entry.fetching is not None or self._may_fetch(entry, now):
-            await asyncio.shield(entry.fetching or self._start_fetch(issuer, entry))
-        if not entry.is_loaded:
-            raise KeysUnavailable(f"no keys of issuer {issuer!r} could be loaded")
+        await self._refresh_if_due(issuer, entry)
+        if kid not in entry.keys:
+            await self._fetch_if_allowed(issuer, entry)
+        if not entry.keys or entry.age_seconds(self.clock.monotonic()) > MAX_STALE_SECONDS:
+            raise KeysUnavailable(f"no current keys of issuer {issuer!r} could be loaded")
         key = entry.keys.get(kid)
         return None if key is None else (key, entry.keys)
 
     async def load(self, issuer: str) -> bool:
-        """Load the issuer's keys unless they are cached; false when they cannot be fetched now."""
+        """Load the issuer's keys unless they are cached; false when there are no current ones."""
         entry = self._entry(issuer)
-        if not entry.is_loaded and (
-            entry.fetching is not None or self._may_fetch(entry, self.clock.monotonic())
-        ):
-            await asyncio.shield(entry.fetching or self._start_fetch(issuer, entry))
-        return entry.is_loaded
+        if not entry.keys:
+            await self._fetch_if_allowed(issuer, entry)
+        return await self.is_current(issuer, entry.keys)
 
-    def is_current(self, issuer: str, keys: KeySet) -> bool:
+    async def is_current(self, issuer: str, keys: KeySet) -> bool:
         """Whether that key set is still the issuer's newest, so that tokens it verified are still valid."""
         entry = self._entry(issuer)
-        self._refresh_if_due(issuer, entry)
-        return entry.keys is keys
+        await self._refresh_if_due(issuer, entry)
+        is_fresh = entry.age_seconds(self.clock.monotonic()) <= MAX_STALE_SECONDS
+        return bool(keys) and entry.keys is keys and is_fresh
 
     def _entry(self, issuer: str) -> "_IssuerKeys":
         return self._issuers.setdefault(issuer, _IssuerKeys())
 
-    def _refresh_if_due(self, issuer: str, entry: "_IssuerKeys") -> None:
-        """Start a refresh in the background, so that a removed key is noticed."""
+    async def _refresh_if_due(self, issuer: str, entry: "_IssuerKeys") -> None:
+        """Refresh an old key set, so that a removed key is noticed; wait only for an overdue one."""
+        if not entry.keys:
+            return
         now = self.clock.monotonic()
-        if now - entry.loaded_at > ROUTINE_REFRESH_SECONDS and self._may_fetch(entry, now):
+        age = entry.age_seconds(now)
+        if age > OVERDUE_SECONDS:
+            await self._fetch_if_allowed(issuer, entry)
+        elif age > ROUTINE_REFRESH_SECONDS and self._may_fetch(entry, now):
             self._start_fetch(issuer, entry)
+
+    async def _fetch_if_allowed(self, issuer: str, entry: "_IssuerKeys") -> None:
+        """Wait for the fetch under way, or for a new one where the interval allows it."""
+        if entry.fetching is not None or self._may_fetch(entry, self.clock.monotonic()):
+            await asyncio.shield(entry.fetching or self._start_fetch(issuer, entry))
 
     def _may_fetch(self, entry: "_IssuerKeys", now: float) -> bool:
         return entry.fetching is None and now - entry.tried_at >= self.min_refresh_seconds
@@ -116,22 +133,27 @@ class KeyRing:
         except KeysUnavailable as exc:
             log.warning("key_set_refresh_failed issuer=%s reason=%s", issuer, exc)
         else:
-            if keys or not entry.is_loaded:
-                if keys != entry.keys:  # tokens verified by the same keys stay valid
-                    entry.keys = keys
-                entry.loaded_at = self.clock.monotonic()
-                entry.is_loaded = bool(keys)
+            if not keys:
+                log.error("key_set_empty issuer=%s", issuer)
+            if keys != entry.keys:  # tokens verified by the same keys stay valid
+                entry.keys = keys
+            entry.loaded_at = self.clock.monotonic()
         finally:
             entry.fetching = None
 
 
 @dataclass(slots=True)
 class _IssuerKeys:
+    """One issuer's key set; empty until it is loaded, and when the issuer has withdrawn its keys."""
+
     keys: KeySet = field(default_factory=dict)
-    is_loaded: bool = False
     loaded_at: float = 0.0
     tried_at: float = float("-inf")
     fetching: "asyncio.Task[None] | None" = None
+
+    def age_seconds(self, now: float) -> float:
+        """Seconds since the last fetch that succeeded."""
+        return now - self.loaded_at
 
 
 def _verification_key(document: Mapping[str, object]) -> VerificationKey | None:

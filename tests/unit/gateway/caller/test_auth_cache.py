@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from uuid import UUID
 
 import pytest
 
@@ -107,11 +108,13 @@ async def test_the_log_says_why_and_shows_nothing_of_the_token(
     """The reason is for operators; the token, its parts and its subject are not logged."""
     caplog.set_level(logging.DEBUG)
     text = token(payload=claims(exp=NOW - 500, sub="secret-subject"))
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated) as refused:
         await verifier(FakeClock()).verify(text)
 
+    auth.log_refusal(refused.value, UUID(int=1))
+
     shown = " ".join(str(vars(record)) for record in caplog.records)
-    assert caplog.messages == ["token_refused reason=expired"]
+    assert caplog.messages == [f"token_refused event_id={UUID(int=1)} reason=expired"]
     assert not [part for part in (*text.split("."), "secret-subject") if part in shown]
 
 

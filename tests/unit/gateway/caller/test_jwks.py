@@ -173,16 +173,91 @@ async def test_a_failed_refresh_keeps_the_keys(caplog: pytest.LogCaptureFixture)
     ]
 
 
-async def test_a_refresh_without_usable_keys_keeps_the_keys() -> None:
-    """An issuer that publishes nothing usable has failed."""
-    clock, published = FakeClock(), source()
-    keys = ring(published, clock)
+@pytest.mark.parametrize("published", [[], [OCT], [jwk(use="enc")]], ids=str)
+async def test_a_key_set_without_usable_keys_withdraws_the_old_ones(
+    published: list[dict[str, object]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The issuer answered, and vouches for no key; an error is logged."""
+    clock, issuer = FakeClock(), source()
+    keys = ring(issuer, clock)
     await keys.load(ISSUER)
-    published.keys[ISSUER] = [OCT]
+    issuer.keys[ISSUER] = published
     clock.advance(30)
-    await keys.key_for(ISSUER, "key-2")
+    with pytest.raises(KeysUnavailable):
+        await keys.key_for(ISSUER, "key-2")
+
+    with pytest.raises(KeysUnavailable):
+        await keys.key_for(ISSUER, "key-1")
+
+    assert not await keys.load(ISSUER)
+    assert caplog.messages == [f"key_set_empty issuer={ISSUER}"]
+
+
+async def test_withdrawn_keys_are_accepted_again_once_they_are_published() -> None:
+    """An empty key set is fetched again at the interval."""
+    clock, issuer = FakeClock(), source()
+    keys = ring(issuer, clock)
+    issuer.keys[ISSUER] = []
+    assert not await keys.load(ISSUER)
+    issuer.keys[ISSUER] = [jwk()]
+    clock.advance(30)
 
     assert await keys.key_for(ISSUER, "key-1") is not None
+
+
+@pytest.mark.parametrize("hours", [2.1, 24, 72])
+async def test_an_overdue_refresh_is_awaited(hours: float) -> None:
+    """After a long time without calls the first one is judged by the keys of now."""
+    clock, issuer = FakeClock(), source()
+    keys = ring(issuer, clock)
+    await keys.load(ISSUER)
+    issuer.keys[ISSUER] = [jwk("key-2")]
+    clock.advance(hours * 3600)
+
+    assert await keys.key_for(ISSUER, "key-1") is None
+
+
+async def test_a_remembered_key_set_that_is_overdue_is_refreshed_first() -> None:
+    """What it verified is dropped with a key that is gone."""
+    clock, issuer = FakeClock(), source()
+    keys = ring(issuer, clock)
+    found = await keys.key_for(ISSUER, "key-1")
+    assert found is not None
+    issuer.keys[ISSUER] = [jwk("key-2")]
+    clock.advance(7201)
+
+    assert not await keys.is_current(ISSUER, found[1])
+
+
+async def test_stale_keys_are_used_for_a_day() -> None:
+    """An issuer that is down locks nobody out until then; afterwards its tokens are not verified."""
+    clock, issuer = FakeClock(), source()
+    keys = ring(issuer, clock)
+    found = await keys.key_for(ISSUER, "key-1")
+    assert found is not None
+    issuer.is_down = True
+    clock.advance(86_400)
+    assert await keys.key_for(ISSUER, "key-1") is not None
+    assert await keys.is_current(ISSUER, found[1])
+    clock.advance(1)
+
+    with pytest.raises(KeysUnavailable):
+        await keys.key_for(ISSUER, "key-1")
+    assert not await keys.is_current(ISSUER, found[1])
+    assert not await keys.load(ISSUER)
+
+
+async def test_an_overdue_refresh_that_fails_is_tried_once_an_interval() -> None:
+    """Callers do not wait for an issuer that is down, each of them."""
+    clock, issuer = FakeClock(), source()
+    keys = ring(issuer, clock)
+    await keys.load(ISSUER)
+    issuer.is_down = True
+    clock.advance(10_000)
+
+    found = [await keys.key_for(ISSUER, "key-1") for _ in range(10)]
+
+    assert (all(found), len(issuer.fetched)) == (True, 2)
 
 
 async def test_keys_that_were_never_loaded_are_unavailable() -> None:
@@ -246,12 +321,12 @@ async def test_a_key_set_is_current_until_another_one() -> None:
     keys = ring(published, clock)
     found = await keys.key_for(ISSUER, "key-1")
     assert found is not None
-    was_current = keys.is_current(ISSUER, found[1])
+    was_current = await keys.is_current(ISSUER, found[1])
     clock.advance(30)
     published.keys[ISSUER] = [jwk("key-1"), jwk("key-2")]
     await keys.key_for(ISSUER, "key-2")
 
-    assert (was_current, keys.is_current(ISSUER, found[1])) == (True, False)
+    assert (was_current, await keys.is_current(ISSUER, found[1])) == (True, False)
 
 
 @pytest.mark.parametrize("kind", [[], {}])
