@@ -9,6 +9,7 @@ from importlib import import_module
 from meter.adapters.clock import SystemClock
 from meter.errors import InvalidSettings, MonitorUnavailable, StorageUnavailable
 from meter.ports import Clock
+from meter.terminal import printable
 
 _COMMANDS = {
     "report": "report the counted calls and tokens",
@@ -31,11 +32,11 @@ def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> i
         return int(options.run(options))
     except InvalidSettings as exc:
         for problem in exc.problems:
-            print(f"error: {problem}", file=sys.stderr)
+            print(f"error: {printable(problem)}", file=sys.stderr)
     except StorageUnavailable as exc:
-        print(f"error: table storage did not answer: {exc}", file=sys.stderr)
+        print(f"error: table storage did not answer: {printable(str(exc))}", file=sys.stderr)
     except (MonitorUnavailable, OSError) as exc:
-        print(f"error: {exc}", file=sys.stderr)
+        print(f"error: {printable(str(exc))}", file=sys.stderr)
     return 1
 
 

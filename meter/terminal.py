@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Collection, Sequence
+from typing import TextIO
 
 
 def printable(text: str, *, most: int | None = None) -> str:
@@ -10,6 +11,22 @@ def printable(text: str, *, most: int | None = None) -> str:
     Control characters, which could fake lines, are shown as escapes.
     """
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text[:most])
+
+
+def shown_document(text: str, out: TextIO) -> str:
+    """JSON text as it may be written to `out`: on a terminal without characters that steer it.
+
+    They are written as JSON escapes, so the document means the same. Its line feeds stay: inside of
+    strings JSON has none.
+    """
+    if not out.isatty():
+        return text
+    return "".join(c if c.isprintable() or c == "\n" else _json_escape(c) for c in text)
+
+
+def _json_escape(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def cut(text: str, most: int) -> str:

@@ -2,6 +2,7 @@
 
 import argparse
 
+from meter.terminal import printable
 from meter.wiring.commands import current_settings
 
 
@@ -21,7 +22,7 @@ def _run(_options: argparse.Namespace) -> int:
     for backend in sorted(gateway.backends, key=lambda b: (b.priority, b.name)):
         names = ", ".join(sorted(backend.deployments))
         print(
-            f"  {backend.name}: priority {backend.priority}, weight {backend.weight}, "
-            f"{backend.tier}; serves {names}"
+            f"  {printable(backend.name)}: priority {backend.priority}, weight {backend.weight}, "
+            f"{backend.tier}; serves {printable(names)}"
         )
     return 0

@@ -14,7 +14,7 @@ from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
 from meter.ports import RowStore
 from meter.reports.write.report import Format, document_text
-from meter.terminal import aligned, cut, printable
+from meter.terminal import aligned, cut, printable, shown_document
 from meter.upkeep.replay import (
     Judgement,
     Replay,
@@ -106,7 +106,7 @@ def _list(options: argparse.Namespace) -> int:
 
     found = asyncio.run(read())
     if options.format == Format.JSON:
-        print(document_text(found))
+        print(shown_document(document_text(found), sys.stdout))
         return 0
     if not found:
         print("no dead letters")

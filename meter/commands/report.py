@@ -2,12 +2,13 @@
 
 import argparse
 import asyncio
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
 from meter.commands.options import add_format, add_range, reader
 from meter.commands.output import open_output
-from meter.reports.query import Grouping, Query, make_query, parse_groups
+from meter.reports.query import Grouping, Query, RangeError, make_query, parse_groups
 from meter.reports.usage import usage_report
 from meter.reports.write.report import Format, write_report
 from meter.window import Period
@@ -50,13 +51,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             groups=options.group,
             now=options.clock.now(),
         )
-    except ValueError as exc:
-        parser.error(f"argument --from: {exc}")
-    asyncio.run(_report(query, Format(options.format), options.out))
+    except RangeError as exc:
+        parser.error(f"argument --{exc.end}: {exc}")
+    asyncio.run(_report(query, options.clock.now(), Format(options.format), options.out))
     return 0
 
 
-async def _report(query: Query, form: Format, path: Path | None) -> None:
+async def _report(query: Query, as_of: datetime, form: Format, path: Path | None) -> None:
     async with open_store() as store:
         with open_output(path) as out:
-            await write_report(usage_report(store, query), form, out)
+            await write_report(usage_report(store, query, as_of=as_of), form, out)

@@ -24,6 +24,14 @@ class Grouping(StrEnum):
         return self.capitalize()
 
 
+class RangeError(ValueError):
+    """A range that cannot be reported; `end` names its end that is wrong, `from` or `to`."""
+
+    def __init__(self, end: str, message: str) -> None:
+        super().__init__(message)
+        self.end = end
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """The windows of one period from `first` to `last`, both included, and the grouping."""
@@ -57,19 +65,28 @@ def make_query(
 ) -> Query:
     """The query for all windows from the start of `first` to the end of `last`.
 
-    The defaults are the current month and the current hour. Raises ValueError for a start after
-    the end.
+    The defaults are the current month and the window that holds `now`. Raises RangeError for a
+    start after the end, and for an end inside a window: its row would show more than was asked for.
     """
     first = first or window_of(now, Period.MONTH)
-    last = last or window_of(now, Period.HOUR)
+    last = last or window_of(now, period)
     check_order(first, last)
+    if window_of(first.start, period).start != first.start:
+        whole = window_of(first.start, period)
+        raise RangeError("from", _inside(first, whole))
+    if (whole := window_of(last.end - _MOMENT, period)).end != last.end:
+        raise RangeError("to", _inside(last, whole))
     return query_between(first.start, last.end, period, groups)
 
 
 def check_order(first: Window, last: Window) -> None:
-    """Raise ValueError if a range would start after its end."""
+    """Raise RangeError if a range would start after its end."""
     if first.start >= last.end:
-        raise ValueError(f"the start {first.name} is after the end {last.name}")
+        raise RangeError("from", f"the start {first.name} is after the end {last.name}")
+
+
+def _inside(part: Window, whole: Window) -> str:
+    return f"{part.name} is inside a {whole.period}: use --by {part.period}, or give {whole.name}"
 
 
 def parse_groups(text: str) -> tuple[Grouping, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from meter.ledger.fold import Sums
 from meter.ledger.rows import read_sums
@@ -14,16 +15,21 @@ from meter.window import Window
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A query, its columns, and its rows in order of window and names. Rows can be read once."""
+    """A query, its columns, and its rows in order of window and names. Rows can be read once.
+
+    `as_of` is when it was made.
+    """
 
     query: Query
     columns: tuple[Column, ...]
     rows: AsyncIterator[UsageRow]
+    as_of: datetime | None = None
 
 
-def usage_report(store: RowStore, query: Query) -> Report:
+def usage_report(store: RowStore, query: Query, *, as_of: datetime | None = None) -> Report:
     """The usage of a query, read while it is written."""
-    return Report(query=query, columns=usage_columns(query), rows=read_usage(store, query))
+    rows = read_usage(store, query)
+    return Report(query=query, columns=usage_columns(query), rows=rows, as_of=as_of)
 
 
 async def read_usage(store: RowStore, query: Query) -> AsyncIterator[UsageRow]:

@@ -5,7 +5,7 @@ from typing import TextIO
 
 from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
 from meter.reports.write.report import Format, document_text
-from meter.terminal import aligned, cut, printable
+from meter.terminal import aligned, cut, printable, shown_document
 from meter.window import Window
 
 FORMATS = (Format.TABLE, Format.JSON)
@@ -20,7 +20,7 @@ def write_reconciliation(found: Reconciliation, form: Format, out: TextIO) -> No
         case Format.TABLE:
             out.writelines(f"{line}\n" for line in _table(found))
         case Format.JSON:
-            out.write(f"{document_text(_document(found))}\n")
+            out.write(f"{shown_document(document_text(_document(found)), out)}\n")
         case _:
             raise ValueError(
                 f"a reconciliation is written as {' or '.join(FORMATS)}, not as {form}"

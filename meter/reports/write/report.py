@@ -1,18 +1,21 @@
 """Writes a usage report as a table, CSV or JSON."""
 
-import csv
 import json
+import re
 from collections.abc import Sequence
+from datetime import timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import TextIO
 
 from meter.reports.columns import Column, UsageRow, Value
 from meter.reports.usage import Report
-from meter.terminal import aligned
+from meter.terminal import aligned, printable, shown_document
+from meter.window import Period, window_of
 
-# Spreadsheets run cells that begin with one of these as formulas.
-_FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")
+# Spreadsheets run cells that begin with one of these as formulas, some after blanks or quotes. Where
+# the list separator is `;` or a tab, a cell begins behind each of them, and behind a line's end.
+_FORMULA = re.compile(r"""(^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[\s"]*[=+\-@＝＋－＠﹦﹢﹣﹫−]))""")
 
 
 class Format(StrEnum):
@@ -56,6 +59,7 @@ async def _write_table(report: Report, out: TextIO) -> None:
         for column in report.columns
         if column.heading and (not column.is_optional or any(map(column.get, rows)))
     ]
+    out.write(f"{_range(report)}\n")
     lines = aligned(
         [column.heading for column in columns],
         [_cells(columns, row) for row in rows],
@@ -65,25 +69,50 @@ async def _write_table(report: Report, out: TextIO) -> None:
     out.writelines(f"{line}\n" for line in lines)
 
 
+def _range(report: Report) -> str:
+    """The days, or hours, from the first to the last of the report, and when it was made."""
+    query = report.query
+    names = [query.first.name, query.last.name]
+    if query.period is Period.MONTH:
+        last_day = query.last.end - timedelta(days=1)
+        names = [window_of(moment, Period.DAY).name for moment in (query.first.start, last_day)]
+    as_of = f", as of {report.as_of:%Y-%m-%d %H:%M}" if report.as_of else ""
+    return f"{names[0]} to {names[1]} UTC{as_of}"
+
+
 def _cells(columns: Sequence[Column], row: UsageRow) -> list[str]:
     values = [column.get(row) for column in columns]
     return [value if isinstance(value, str) else f"{value:,}" for value in values]
 
 
 async def _write_csv(report: Report, out: TextIO) -> None:
-    writer = csv.writer(out, lineterminator="\n")
-    head = [[column.name for column in report.columns]]
+    """Quotes every text and no number; on a terminal, texts are printable."""
+    is_terminal = out.isatty()
+    head = [_csv_text(column.name) for column in report.columns]
+    lines = [head]
     async for row in report.rows:
-        writer.writerows([*head, [_csv_cell(column.get(row)) for column in report.columns]])
-        head = []
-    writer.writerows(head)
+        values = [column.get(row) for column in report.columns]
+        lines.append([_csv_cell(value, is_terminal=is_terminal) for value in values])
+        out.writelines(f"{','.join(line)}\n" for line in lines)
+        lines = []
+    out.writelines(f"{','.join(line)}\n" for line in lines)
 
 
-def _csv_cell(value: Value) -> str:
-    if isinstance(value, str):
-        # An apostrophe in front makes a spreadsheet read the cell as text.
-        return f"'{value}" if value[:1] in _FORMULA_STARTS else value
-    return f"{value:f}" if isinstance(value, Decimal) else str(value)
+def _csv_cell(value: Value, *, is_terminal: bool) -> str:
+    match value:
+        case str():
+            # An apostrophe in front makes a spreadsheet read the cell as text.
+            text = _FORMULA.sub(r"\1'", value)
+            return _csv_text(printable(text) if is_terminal else text)
+        case Decimal():
+            return f"{value:f}"
+        case int():
+            return str(value)
+
+
+def _csv_text(text: str) -> str:
+    """A text as RFC 4180 quotes it."""
+    return '"' + text.replace('"', '""') + '"'
 
 
 async def _write_json(report: Report, out: TextIO) -> None:
@@ -93,7 +122,8 @@ async def _write_json(report: Report, out: TextIO) -> None:
     before, after = f"{head}\n", f"{head}]"
     async for row in report.rows:
         document = {column.name: _json_value(column.get(row)) for column in report.columns}
-        out.write(f"{before}    {document_text(document, depth=4)}")
+        text = f"{before}    {document_text(document, depth=4)}"
+        out.write(shown_document(text, out))
         before, after = ",\n", "\n  ]"
         total += row
     numbers = [column for column in report.columns if not column.is_text]

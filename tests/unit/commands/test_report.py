@@ -30,6 +30,14 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
             ["report", "--from", "2026-02", "--to", "2026-01"],
             "argument --from: the start 2026-02 is after the end 2026-01",
         ),
+        (
+            ["report", "--from", "2026-11-01", "--to", "2026-11-02"],
+            "argument --to: 2026-11-02 is inside a month: use --by day, or give 2026-11",
+        ),
+        (
+            ["report", "--by", "day", "--from", "2026-11-26T10"],
+            "argument --from: 2026-11-26T10 is inside a day: use --by hour, or give 2026-11-26",
+        ),
         (["report", "--since", "2026-02"], "--since"),
         (["report", "extra"], "extra"),
     ],

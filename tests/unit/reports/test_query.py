@@ -16,8 +16,8 @@ from tests.support.reports import query
         ("hour", "2026-02", "2026-02", ("2026-02-01T00", "2026-02-28T23")),
         ("hour", "2028-02-29", "2028-02-29", ("2028-02-29T00", "2028-02-29T23")),
         ("day", "2025-12", "2026-01", ("2025-12-01", "2026-01-31")),
-        ("day", "2026-11-23T07", "2026-11-23T07", ("2026-11-23", "2026-11-23")),
-        ("month", "2026-11-30T23", "2026-12-01T00", ("2026-11", "2026-12")),
+        ("day", "2026-11-23T00", "2026-11-24T23", ("2026-11-23", "2026-11-24")),
+        ("month", "2026-11-01", "2026-12-31T23", ("2026-11", "2026-12")),
     ],
 )
 def test_a_query_holds_all_of_the_periods_it_names(
@@ -43,12 +43,28 @@ def test_a_query_holds_all_of_the_periods_it_names(
         ({"groups": "team"}, "a group is one of subject, deployment, model, tier; got 'team'"),
         ({"groups": "tier,model,tier"}, "twice in 'tier,model,tier'"),
         (
+            {"by": "month", "first": "2026-11-01", "last": "2026-11-02"},
+            "2026-11-02 is inside a month: use --by day, or give 2026-11",
+        ),
+        (
+            {"by": "month", "first": "2026-11-02", "last": "2026-11"},
+            "2026-11-02 is inside a month: use --by day, or give 2026-11",
+        ),
+        (
+            {"by": "day", "first": "2026-11-22", "last": "2026-11-22T11"},
+            "2026-11-22T11 is inside a day: use --by hour, or give 2026-11-22",
+        ),
+        (
+            {"by": "month", "first": "2026-10-31T23", "last": "2026-11"},
+            "2026-10-31T23 is inside a month: use --by hour, or give 2026-10",
+        ),
+        (
             {"by": "day", "first": "2026-11-23", "last": "2026-11-22"},
             "the start 2026-11-23 is after the end 2026-11-22",
         ),
     ],
 )
 def test_an_error_says_what_is_accepted(changes: dict[str, str], accepted: str) -> None:
-    """The message alone is enough to correct the query; it names no flag of a command."""
+    """The message alone is enough to correct the query: a range is never widened in silence."""
     with pytest.raises(ValueError, match=re.escape(accepted)):
         query(**changes)

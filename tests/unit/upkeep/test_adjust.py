@@ -118,6 +118,7 @@ async def test_the_report_shows_adjustments_in_columns_of_their_own(store: Store
     await write_report(usage_report(store, query()), Format.TABLE, out)
 
     assert out.getvalue() == (
+        "2026-11-01 to 2026-11-30 UTC\n"
         "month    subject  calls  prompt  completion  total  "
         "adjustments  adj. prompt  adj. compl.  adj. total\n"
         "-------  -------  -----  ------  ----------  -----  "

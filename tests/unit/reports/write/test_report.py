@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from meter.errors import StorageUnavailable
+from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow, usage_columns
-from meter.reports.usage import Report
+from meter.reports.usage import Report, usage_report
 from meter.reports.write.report import Format, write_report
 from tests.fakes.rows import MemoryRowStore
+from tests.support.events import NOW
 from tests.support.reports import query, row, text_of
 
 
@@ -26,6 +28,7 @@ async def test_a_table_is_aligned_grouped_and_ends_with_its_total(store: MemoryR
     text = await text_of(store, Format.TABLE, query(), *rows)
 
     assert text == (
+        "2026-11-01 to 2026-11-30 UTC\n"
         "month    subject        calls     prompt  completion      total\n"
         "-------  -------------  -----  ---------  ----------  ---------\n"
         "2026-11  a-longer-name      1      1,000           0      1,000\n"
@@ -61,8 +64,8 @@ async def test_a_name_cannot_fake_lines_or_steer_the_terminal(
     text = await text_of(store, Format.TABLE, query(), row("2026-11", subject))
 
     lines = text.splitlines()
-    assert len(lines) == 5
-    assert lines[2].startswith(f"2026-11  {shown}  ")
+    assert len(lines) == 6
+    assert lines[3].startswith(f"2026-11  {shown}  ")
 
 
 async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> None:
@@ -72,12 +75,12 @@ async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> 
     )
 
     assert text == (
-        "month,subject,tier,calls,failed_calls,prompt_tokens,completion_tokens,total_tokens,"
-        "cached_tokens,reasoning_tokens,audio_tokens,image_tokens,seconds,estimated_calls,"
-        "missing_calls,adjustments,adjusted_prompt_tokens,adjusted_completion_tokens,"
-        "adjusted_total_tokens,first_call_at,last_call_at\n"
-        "2026-11,alice,standard,1234,0,1234000,0,1234000,0,0,0,0,0,0,0,0,0,0,0,"
-        "2026-11-23T07:30:00.000000Z,2026-11-23T07:30:00.000000Z\n"
+        '"month","subject","tier","calls","failed_calls","prompt_tokens","completion_tokens",'
+        '"total_tokens","cached_tokens","reasoning_tokens","audio_tokens","image_tokens","seconds",'
+        '"estimated_calls","missing_calls","adjustments","adjusted_prompt_tokens",'
+        '"adjusted_completion_tokens","adjusted_total_tokens","first_call_at","last_call_at"\n'
+        '"2026-11","alice","standard",1234,0,1234000,0,1234000,0,0,0,0,0,0,0,0,0,0,0,'
+        '"2026-11-23T07:30:00.000000Z","2026-11-23T07:30:00.000000Z"\n'
     )
 
 
@@ -88,8 +91,18 @@ async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> 
         ("+1", "'+1"),
         ("-1+1|cmd", "'-1+1|cmd"),
         ("@SUM(1)", "'@SUM(1)"),
-        ("\t=1", "'\t=1"),
-        ("\r=1", "'\r=1"),
+        ("＝1", "'＝1"),
+        ("\t=1", "'\t'=1"),
+        ("\r=1", "'\r'=1"),
+        ("\tx", "'\tx"),
+        ("x;=1+1+cmd|' /C calc'!A0;", "x;'=1+1+cmd|' /C calc'!A0;"),
+        ("x; =1", "x;' =1"),
+        ('x;"=1', "x;'\"=1"),
+        ("x\t+1;;-1", "x\t'+1;;'-1"),
+        ("x\n@SUM(1)", "x\n'@SUM(1)"),
+        ("x;＠1", "x;'＠1"),
+        (' "=1', "' \"=1"),
+        ("x;y", "x;y"),
         ("a=1", "a=1"),
         ('a","=1', 'a","=1'),
         ("a\nb", "a\nb"),
@@ -104,6 +117,64 @@ async def test_a_name_cannot_become_a_formula_or_another_cell(
 
     lines = list(csv.reader(io.StringIO(text, newline="")))
     assert [line[1] for line in lines] == ["subject", cell]
+
+
+@pytest.mark.parametrize("subject", ["alice", "a;b", "12", "", "2026-11"])
+async def test_csv_quotes_every_text_and_no_number(store: MemoryRowStore, subject: str) -> None:
+    """A subject of digits stays a text, and no separator of any country splits a name."""
+    text = await text_of(store, Format.CSV, query(), row("2026-11", subject, calls=2))
+
+    assert text.splitlines()[1].startswith(f'"2026-11","{subject}",2,0,2000,')
+
+
+class Terminal(io.StringIO):
+    """A terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("form", Format)
+@pytest.mark.parametrize("char", ["\x1b", "\x07", "\x7f", "\x9b", "\u202e", "\u2028", "\U000e0041"])
+async def test_no_form_writes_a_character_that_steers_a_terminal(
+    store: MemoryRowStore, form: Format, char: str
+) -> None:
+    """On a terminal they are escapes; what is redirected keeps the true text."""
+    stored = row("2026-11", f"zoë{char}", deployment="a\nb")
+    file = await text_of(store, form, query(groups="subject,deployment"), stored)
+    out = Terminal()
+    await write_report(usage_report(store, query(groups="subject,deployment")), form, out)
+
+    shown = out.getvalue()
+    assert all(each.isprintable() or each == "\n" for each in shown)
+    assert shown.count("\n") == len(shown.splitlines())
+    assert "zoë" in shown
+    if form is Format.CSV:
+        assert f'"zoë{char}"' in file
+        assert len(shown.splitlines()) == 2
+    if form is Format.JSON:
+        assert json.loads(file) == json.loads(shown)
+
+
+@pytest.mark.parametrize(
+    ("by", "first", "last", "expected"),
+    [
+        ("month", "2026-11", "2026-12", "2026-11-01 to 2026-12-31 UTC"),
+        ("day", "2026-11", "2026-11-23", "2026-11-01 to 2026-11-23 UTC"),
+        ("hour", "2026-11-23", "2026-11-23T07", "2026-11-23T00 to 2026-11-23T07 UTC"),
+    ],
+)
+async def test_a_table_begins_with_its_range(
+    store: MemoryRowStore, by: str, first: str, last: str, expected: str
+) -> None:
+    """The first and the last day or hour that it shows, and when it was made."""
+    window = {"month": "2026-11", "day": "2026-11-02", "hour": "2026-11-23T02"}[by]
+    await ViewWriter(store).write([row(window)])
+    out = io.StringIO()
+    report = usage_report(store, query(by, first, last), as_of=NOW)
+    await write_report(report, Format.TABLE, out)
+
+    assert out.getvalue().splitlines()[0] == f"{expected}, as of 2026-11-23 07:30"
 
 
 async def test_json_holds_the_query_the_rows_and_the_total(store: MemoryRowStore) -> None:
