@@ -19,6 +19,9 @@ MeterError
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
+    RowsRefused            it refused these rows for what they hold: a repeat fares no better
+  TableMissing           the table does not exist, and the write may not create it
+  LedgerDamaged          a stored cell is not what the app writes, or cannot hold what is added
   MonitorUnavailable     Azure Monitor did not answer, or gave no usable numbers
   LedgerMissing          a month has no ledger to rebuild it from
 """
@@ -164,6 +167,25 @@ class PublishFailed(MeterError):
 
 class StorageUnavailable(MeterError):
     """Table Storage did not answer, or refused; whether a write was applied is unknown."""
+
+
+class RowsRefused(StorageUnavailable):
+    """Table Storage refused the rows for what they hold; nothing was applied, nor will a repeat be."""
+
+
+class TableMissing(MeterError):
+    """The table does not exist and may not be created by this write; nothing was applied."""
+
+
+class LedgerDamaged(MeterError):
+    """A cell is not what the app writes there, or cannot hold what is added to it; names the cell."""
+
+    def __init__(self, detail: str, *, table: str, partition: str, row: str, column: str) -> None:
+        super().__init__(f"{table}, partition {partition}, row {row}, column {column}: {detail}")
+        self.table = table
+        self.partition = partition
+        self.row = row
+        self.column = column
 
 
 class MonitorUnavailable(MeterError):

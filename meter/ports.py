@@ -8,6 +8,7 @@ from typing import Protocol
 from meter.usage import UsageEvent
 
 MAX_TRANSACTION_ROWS = 100
+INT64 = range(-(2**63), 2**63)  # the whole numbers that a column holds
 MAX_SEND_BYTES = 800_000  # a send holds 1 MB at most, and each message a little overhead
 
 type Headers = tuple[tuple[str, str], ...]

@@ -14,9 +14,7 @@ from datetime import UTC, datetime
 from math import isinf, isnan
 from urllib.parse import quote
 
-from meter.ports import MAX_TRANSACTION_ROWS, Row
-
-INT64 = range(-(2**63), 2**63)
+from meter.ports import INT64, MAX_TRANSACTION_ROWS, Row
 
 _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
 _JSON = "Content-Type: application/json\r\nDataServiceVersion: 3.0\r\nAccept: application/json"

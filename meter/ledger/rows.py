@@ -19,10 +19,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 
+from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
-from meter.ledger.keys import DIMENSION_NAMES, Dimensions, SumKey, parse_sum_key
-from meter.ports import Row
+from meter.ledger.keys import DIMENSION_NAMES, Dimensions, SumKey, ledger_table, parse_sum_key
+from meter.ports import INT64, Row
 from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
 from meter.window import Window
 
@@ -53,6 +55,17 @@ SUM_COLUMNS = frozenset(
 )
 
 
+class Place(NamedTuple):
+    """Where a row is stored, to name it when a cell of it is damaged."""
+
+    table: str
+    partition: str
+    row: str
+
+
+_UNNAMED = Place("?", "?", "?")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SumRow:
     """One sum as an absolute value."""
@@ -77,15 +90,28 @@ def cleared_adjustments(
 
 
 def read_sum_row(partition: str, row: Row) -> SumRow:
-    """A ledger's row as a value. Raises ValueError when it is no sum's."""
-    names = {name: str(row.columns[column]) for name, column in _DIMENSION_COLUMNS.items()}
+    """A ledger's row as a value. Raises ValueError when it is no sum's, and LedgerDamaged."""
     window = Window(parse_sum_key(partition, row.key).window)
+    at = Place(_ledger_of(window), partition, row.key)
+    names = {
+        name: _text(row.columns.get(column), column, at)
+        for name, column in _DIMENSION_COLUMNS.items()
+    }
     return sum_row(SumKey(window, Dimensions(**names)), row.columns)
 
 
 def sum_row(key: SumKey, columns: Mapping[str, object]) -> SumRow:
-    """The sum that these columns hold; an empty one where there are none."""
-    return SumRow(key=key, sums=read_sums(columns), revision=read_revision(columns))
+    """The sum that these columns hold; an empty one where there are none. Raises LedgerDamaged."""
+    try:
+        sums = read_sums(columns)
+    except LedgerDamaged:
+        sums = read_sums(columns, place_of(key))  # named only now: it is made for every event
+    return SumRow(key=key, sums=sums, revision=read_revision(columns))
+
+
+def place_of(key: SumKey) -> Place:
+    """Where the ledger stores the sum."""
+    return Place(_ledger_of(key.window), key.place.partition, key.place.row_key)
 
 
 def key_columns(key: SumKey) -> dict[str, object]:
@@ -111,40 +137,63 @@ def sums_columns(sums: Sums) -> dict[str, object]:
     return columns
 
 
-def read_sums(columns: Mapping[str, object]) -> Sums:
-    """The counts of a stored row."""
-    calls = _ints(columns, _CALL_COLUMNS)
+def read_sums(columns: Mapping[str, object], at: Place = _UNNAMED) -> Sums:
+    """The counts of a stored row. Raises LedgerDamaged, which names the cell."""
+    calls = _ints(columns, _CALL_COLUMNS, at)
     return Sums(
         **calls,
-        tokens=TokenUsage(**_ints(columns, _TOKEN_COLUMNS)),
-        adjustments=_int(columns, "Adjustments"),
+        tokens=TokenUsage(**_ints(columns, _TOKEN_COLUMNS, at)),
+        adjustments=_int(columns, "Adjustments", at),
         # Absent from most rows, and this runs for every row.
-        adjusted=TokenUsage(**_ints(columns, _ADJUSTED_COLUMNS))
+        adjusted=TokenUsage(**_ints(columns, _ADJUSTED_COLUMNS, at))
         if "Adjustments" in columns
         else NO_USAGE,
         # A sum of adjustments alone has no first and no last call.
-        first_call_at=_moment(columns, "FirstCallAt") if calls["calls"] else None,
-        last_call_at=_moment(columns, "LastCallAt") if calls["calls"] else None,
+        first_call_at=_moment(columns, "FirstCallAt", at) if calls["calls"] else None,
+        last_call_at=_moment(columns, "LastCallAt", at) if calls["calls"] else None,
     )
 
 
 def read_revision(columns: Mapping[str, object]) -> int:
     """How often the row was written; 0 if that is not a number, so that the next copy repairs it."""
     value = columns.get("Revision")
-    return value if isinstance(value, int) else 0
+    return value if type(value) is int else 0
 
 
-def _ints(columns: Mapping[str, object], names: Mapping[str, str]) -> dict[str, int]:
-    return {name: _int(columns, column) for name, column in names.items()}
+def check_range(columns: Mapping[str, object], at: Place) -> None:
+    """Raise LedgerDamaged if a count is beyond what a column holds."""
+    for column, value in columns.items():
+        if type(value) is int and value not in INT64:
+            raise _damaged(f"{value} is beyond 64 bits", column, at)
 
 
-def _int(columns: Mapping[str, object], name: str) -> int:
+def _ledger_of(window: Window) -> str:
+    return ledger_table(Window(window.name[:7]))
+
+
+def _ints(columns: Mapping[str, object], names: Mapping[str, str], at: Place) -> dict[str, int]:
+    return {name: _int(columns, column, at) for name, column in names.items()}
+
+
+def _int(columns: Mapping[str, object], name: str, at: Place) -> int:
     value = columns.get(name, 0)
-    assert isinstance(value, int), f"{name} is {value!r}"
+    if type(value) is not int:
+        raise _damaged(f"a whole number is expected, got {value!r:.60}", name, at)
     return value
 
 
-def _moment(columns: Mapping[str, object], name: str) -> datetime | None:
+def _moment(columns: Mapping[str, object], name: str, at: Place) -> datetime | None:
     value = columns.get(name)
-    assert value is None or isinstance(value, datetime), f"{name} is {value!r}"
+    if value is not None and not isinstance(value, datetime):
+        raise _damaged(f"a moment is expected, got {value!r:.60}", name, at)
     return value
+
+
+def _text(value: object, name: str, at: Place) -> str:
+    if not isinstance(value, str):
+        raise _damaged(f"a text is expected, got {value!r:.60}", name, at)
+    return value
+
+
+def _damaged(detail: str, column: str, at: Place) -> LedgerDamaged:
+    return LedgerDamaged(detail, table=at.table, partition=at.partition, row=at.row, column=column)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meter.ledger.fold import Sums
-from meter.ledger.rows import read_sums
+from meter.ledger.rows import Place, read_sums
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import RowStore
 from meter.reports.columns import Column, UsageRow, usage_columns
@@ -33,12 +33,13 @@ def usage_report(store: RowStore, query: Query, *, as_of: datetime | None = None
 
 
 async def read_usage(store: RowStore, query: Query) -> AsyncIterator[UsageRow]:
-    """The usage per window and group, in this order. Raises StorageUnavailable.
+    """The usage per window and group, in this order. Raises StorageUnavailable, LedgerDamaged.
 
     The view is sorted by window, so only the groups of one window are held in memory.
     """
+    table = VIEW_TABLES[query.period]
     stored = store.scan(
-        VIEW_TABLES[query.period],
+        table,
         first_partition=query.first.name,
         last_partition=query.last.name,
     )
@@ -50,7 +51,9 @@ async def read_usage(store: RowStore, query: Query) -> AsyncIterator[UsageRow]:
                 yield each
             window, groups = Window(partition), {}
         names = tuple(str(row.columns.get(group.column, "")) for group in query.groups)
-        groups[names] = groups.get(names, Sums()) + read_sums(row.columns)
+        groups[names] = groups.get(names, Sums()) + read_sums(
+            row.columns, Place(table, partition, row.key)
+        )
     for each in _rows(window, groups):
         yield each
 

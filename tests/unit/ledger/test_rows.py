@@ -1,0 +1,78 @@
+"""Stored sums: a cell that is not as the app writes it is named, never guessed."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from meter.errors import LedgerDamaged
+from meter.ledger.fold import Sums
+from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.rows import SumRow, check_range, place_of, read_sum_row, read_sums, sum_row
+from meter.ports import Row
+from meter.window import Window
+
+KEY = SumKey(
+    Window("2026-11-23T07"),
+    Dimensions(subject="a/b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard"),
+)
+ROW_KEY = "s|2026-11-23T07|gpt-4o|gpt-4o-2024-11-20|standard"
+
+
+def columns(**changes: object) -> dict[str, Any]:
+    return {**SumRow(key=KEY, sums=Sums(calls=1), revision=1).columns(), **changes}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("TotalTokens", "15"),
+        ("Calls", 1.0),
+        ("FailedCalls", True),
+        ("PromptTokens", None),
+        ("Adjustments", b"1"),
+        ("FirstCallAt", "2026-11-23"),
+    ],
+)
+def test_a_damaged_cell_is_named(column: str, value: object) -> None:
+    """Table, partition, row and column, so that an operator can look at it."""
+    with pytest.raises(LedgerDamaged) as found:
+        sum_row(KEY, columns(**{column: value}))
+
+    damage = found.value
+    assert (damage.table, damage.partition, damage.row) == ("Ledger202611", "a=2Fb", ROW_KEY)
+    assert damage.column == column
+    assert "Ledger202611, partition a=2Fb, row s|2026-11-23T07|" in str(damage)
+    assert repr(value) in str(damage)
+
+
+def test_a_sum_without_its_names_is_damaged() -> None:
+    """The sweep reads sums by their rows: names of another type cannot be shown."""
+    with pytest.raises(LedgerDamaged) as found:
+        read_sum_row("a=2Fb", Row(key=ROW_KEY, columns=columns(Model=7)))
+
+    assert found.value.column == "Model"
+
+
+def test_a_damaged_revision_is_repaired_by_the_next_write() -> None:
+    """It is no number that anybody charges; 0 makes the next copy win."""
+    assert sum_row(KEY, columns(Revision="9")).revision == 0
+    assert sum_row(KEY, columns(Revision=True)).revision == 0
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
+def test_a_count_beyond_64_bits_is_named(value: int) -> None:
+    """Table Storage cannot hold it."""
+    with pytest.raises(LedgerDamaged, match=f"TotalTokens: {value} is beyond"):
+        check_range(columns(TotalTokens=value), place_of(KEY))
+
+
+def test_the_largest_counts_are_in_range() -> None:
+    """Up to 2^63 - 1, and down to -2^63 for adjustments; other types are not judged."""
+    check_range(columns(TotalTokens=2**63 - 1, AdjustedSeconds=-(2**63)), place_of(KEY))
+
+
+def test_a_row_read_without_a_place_still_names_the_column() -> None:
+    """For readers that have only columns."""
+    with pytest.raises(LedgerDamaged, match="column Calls: a whole number is expected"):
+        read_sums({"Calls": datetime(2026, 1, 1)})  # noqa: DTZ001  # any wrong type does
