@@ -108,9 +108,11 @@ class Call:
         beginning = answer.body if isinstance(answer, WholeAnswer) else answer.beginning
         return read_response_id(beginning) if is_response else None
 
-    def answer_headers(self, answer: WholeAnswer | StreamedAnswer) -> Headers:
+    def answer_headers(
+        self, answer: WholeAnswer | StreamedAnswer, *, with_origin: bool = False
+    ) -> Headers:
         """The headers of the backend's answer that the caller gets, and the call's own."""
-        headers = (*downstream_headers(answer.headers), self.id_header)
+        headers = (*downstream_headers(answer.headers, with_origin=with_origin), self.id_header)
         if isinstance(answer, StreamedAnswer) and not answer.is_events:
             size = header(answer.headers, "content-length")
             return (*headers, ("content-length", size)) if size else headers  # shows a cut

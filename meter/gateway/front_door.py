@@ -184,7 +184,7 @@ class FrontDoor:
         )
 
     def _headers(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> Headers:
-        headers = call.answer_headers(answer)
+        headers = call.answer_headers(answer, with_origin=self.exposes_backend)
         if self.exposes_backend:
             return (*headers, ("x-meter-backend", answer.backend.name))
         return headers

@@ -13,7 +13,7 @@ async def test_a_request_is_made_for_each_backend() -> None:
     upstream = FakeUpstream({"a": [json_answer(200, SERVED)]})
     made = Door(upstream, [backend("a", own="own-name")])
 
-    await made.answer(headers=(*bearer(), ("x-a", "1")))
+    await made.answer(headers=(*bearer(), ("openai-beta", "1")))
 
     sent = upstream.requests[0]
     assert (sent.backend, sent.method) == ("a", "POST")
@@ -22,7 +22,7 @@ async def test_a_request_is_made_for_each_backend() -> None:
     )
     assert sent.headers == (
         ("content-type", "application/json"),
-        ("x-a", "1"),
+        ("openai-beta", "1"),
         ("accept-encoding", "identity"),
         ("caller-subject", "alice"),
         ("api-key", "key-of-a"),

@@ -4,6 +4,9 @@ from contextlib import nullcontext
 from urllib.parse import unquote
 
 import pytest
+from hypothesis import example, given
+from hypothesis.strategies import characters
+from hypothesis.strategies import text as texts
 
 from meter.errors import TooLarge
 from meter.gateway.headers import (
@@ -16,6 +19,8 @@ from meter.ports import Headers
 from tests.support.gateway import request, request_limits
 
 KEY = (("api-key", "key-of-a"),)
+
+SUBJECTS = texts(characters(exclude_categories=["Cs"]), min_size=1)
 
 STRIPPED_UPSTREAM = [
     "authorization",
@@ -34,6 +39,7 @@ STRIPPED_UPSTREAM = [
     "x-ms-spillover-deployment",
     "x-ms-client-principal",
     "x-ms-token-aad-access-token",
+    "x-ms-anything-new",
     "ocp-apim-subscription-key",
     "x-meter-event-id",
     "total-tokens",
@@ -44,6 +50,57 @@ STRIPPED_UPSTREAM = [
     "trailer",
     "transfer-encoding",
     "upgrade",
+    # Those that some server or proxy obeys, and those that no one has heard of.
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "x-rewrite-url",
+    "x-envoy-original-path",
+    "x-accel-redirect",
+    "x-host",
+    "x-forwarded",
+    "cf-connecting-ip",
+    "x-cluster-client-ip",
+    "x-api-key",
+    "cookie2",
+    "range",
+    "if-none-match",
+    "prefer",
+    "azureml-model-deployment",
+    "x-policy-id",
+    "accept-language",
+    "baggage",
+    "x-codex-turn-metadata",
+    "x-anything",
+    # A server that maps `_` to `-` would read them as the gateway's own.
+    "caller_subject",
+    "api_key",
+    "x_ms_client_request_id",
+    "x_forwarded_for",
+    "content_type",
+    "openai_beta",
+    "openai-a_b",
+    "x-stainless-retry_count",
+]
+# Of 360 recorded requests of coding agents, Node and .NET SDKs: what Azure OpenAI reads or logs.
+SENT_UPSTREAM = [
+    "accept",
+    "content-type",
+    "user-agent",
+    "openai-beta",
+    "openai-organization",
+    "openai-project",
+    "x-stainless-retry-count",
+    "x-stainless-helper-method",
+    "request-id",
+    "x-client-request-id",
+    "x-correlation-id",
+    "x-request-id",
+    "x-ms-client-request-id",
+    "x-ms-return-client-request-id",
+    "x-ms-useragent",
+    "traceparent",
+    "tracestate",
 ]
 
 
@@ -54,6 +111,14 @@ def test_what_is_not_a_backends_business_is_stripped(name: str) -> None:
 
     assert header(sent, name) is None
     assert header(sent, "accept") == "*/*"
+
+
+@pytest.mark.parametrize("name", SENT_UPSTREAM)
+def test_what_describes_a_request_its_client_and_its_trace_is_passed_on(name: str) -> None:
+    """The allow-list, as it came."""
+    sent = upstream_headers(((name, "true"),), "alice", KEY)
+
+    assert sent[0] == (name, "true")
 
 
 def test_a_backend_gets_the_gateways_credentials_and_no_others() -> None:
@@ -83,7 +148,7 @@ def test_answers_are_asked_for_unencoded() -> None:
 
 def test_other_headers_are_passed_on_in_order() -> None:
     """Repeated ones too."""
-    caller = (("content-type", "application/json"), ("x-a", "1"), ("x-b", "2"), ("x-a", "3"))
+    caller = (("content-type", "a/b"), ("openai-a", "1"), ("openai-b", "2"), ("openai-a", "3"))
 
     sent = upstream_headers(caller, "alice", KEY)
 
@@ -92,12 +157,13 @@ def test_other_headers_are_passed_on_in_order() -> None:
 
 def test_headers_that_connection_names_are_dropped_both_ways() -> None:
     """RFC 9110 section 7.6.1; what the gateway adds itself cannot be named away."""
-    headers = (("connection", "X-Secret , caller-subject,close"), ("x-secret", "1"), ("x-ok", "2"))
+    named = ("connection", "OpenAI-Secret , caller-subject,close")
+    headers = (named, ("openai-secret", "1"), ("openai-ok", "2"))
 
     sent = upstream_headers(headers, "alice", KEY)
 
-    assert (header(sent, "x-secret"), header(sent, "caller-subject")) == (None, "alice")
-    assert downstream_headers(headers) == (("x-ok", "2"),)
+    assert (header(sent, "openai-secret"), header(sent, "caller-subject")) == (None, "alice")
+    assert downstream_headers(headers) == (("openai-ok", "2"),)
 
 
 @pytest.mark.parametrize(
@@ -126,18 +192,22 @@ def test_a_client_request_id_is_passed_on_when_it_is_one(value: str, is_sent: bo
         "apim-request-id",
         "x-ms-request-id",
         "x-ms-client-request-id",
-        "x-ms-region",
-        "azureml-model-session",
         "openai-model",
         "openai-processing-ms",
-        "x-ms-deployment-name",
-        "x-ms-spillover-from-deployment",
-        "x-ms-spillover-error",
+        "openai-version",
         "x-ratelimit-remaining-tokens",
+        "x-ratelimit-limit-requests",
+        "x-rate-limit-reset-tokens",
         "retry-after",
         "retry-after-ms",
         "policy-id",
         "content-type",
+        "content-encoding",
+        "content-disposition",
+        "x-content-type-options",
+        "x-accel-buffering",
+        "x-ms-rai-invoked",
+        "x-ms-error-code",
         "x-should-retry",
     ],
 )
@@ -149,9 +219,33 @@ def test_what_sdks_and_operators_read_reaches_the_caller(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
+        "x-ms-region",
+        "x-ms-deployment-name",
+        "x-ms-spillover-from-deployment",
+        "x-ms-spillover-error",
+        "azureml-model-session",
+        "azureml-model-deployment",
+    ],
+)
+def test_where_an_answer_came_from_is_passed_on_only_when_that_is_exposed(name: str) -> None:
+    """Regions and the backends' own deployment names are not the caller's to know."""
+    answered = ((name, "1"),)
+
+    assert downstream_headers(answered) == ()
+    assert downstream_headers(answered, with_origin=True) == answered
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
         "location",
+        "operation-location",
+        "content-location",
         "set-cookie",
+        "set-cookie2",
         "server",
+        "x-powered-by",
+        "via",
         "date",
         "content-length",
         "transfer-encoding",
@@ -159,14 +253,36 @@ def test_what_sdks_and_operators_read_reaches_the_caller(name: str) -> None:
         "keep-alive",
         "upgrade",
         "proxy-authenticate",
+        "www-authenticate",
+        "authorization",
+        "api-key",
+        "cache-control",
+        "age",
+        "expires",
+        "etag",
+        "pragma",
+        "refresh",
+        "link",
+        "alt-svc",
+        "clear-site-data",
+        "strict-transport-security",
+        "content-security-policy",
+        "access-control-allow-origin",
+        "access-control-allow-credentials",
+        "access-control-expose-headers",
+        "x-aml-cluster",
+        "x-envoy-upstream-service-time",
         "total-tokens",
+        "caller-subject",
         "x-meter-event-id",
         "x-meter-backend",
+        "x-meter-error",
+        "x-anything",
     ],
 )
-def test_what_belongs_to_the_backends_connection_or_to_us_is_dropped(name: str) -> None:
-    """A backend can neither redirect the caller, nor set cookies, nor speak for the gateway."""
-    assert downstream_headers(((name, "1"),)) == ()
+def test_no_other_header_of_a_backend_reaches_the_caller(name: str) -> None:
+    """A backend can neither redirect callers, set cookies or CORS, nor speak for the gateway."""
+    assert downstream_headers(((name, "1"),), with_origin=True) == ()
 
 
 @pytest.mark.parametrize(
@@ -180,6 +296,13 @@ def test_what_belongs_to_the_backends_connection_or_to_us_is_dropped(name: str) 
         ("line\r\nx-evil: 1", "line%0D%0Ax-evil%3A%201"),
         ("nul\x00", "nul%00"),
         ("\U0001f600", "%F0%9F%98%80"),
+        ("%20lead", "%2520lead"),
+        ("caf%C3%A9", "caf%25C3%25A9"),
+        ("100% a", "100%25%20a"),
+        ("%", "%25"),
+        (" ", "%20"),
+        ("tab\tin", "tab%09in"),
+        ("\x7f", "%7F"),
     ],
 )
 def test_a_subject_is_sent_plain_or_percent_encoded(subject: str, expected: str) -> None:
@@ -192,6 +315,15 @@ def test_the_longest_encoded_subject_reads_back() -> None:
     subject = "\U0001f600" * 255
 
     assert unquote(subject_header(subject)) == subject
+
+
+@given(SUBJECTS, SUBJECTS)
+@example(" a", "%20a")
+@example("caf\u00e9", "caf%C3%A9")
+def test_no_two_subjects_look_alike(one: str, other: str) -> None:
+    """A backend's log tells apart whom the ledger tells apart."""
+    assert unquote(subject_header(one)) == one
+    assert (subject_header(one) == subject_header(other)) is (one == other)
 
 
 @pytest.mark.parametrize("name", ["x-functions-key", "x-real-ip", "true-client-ip", "x-client-ip"])

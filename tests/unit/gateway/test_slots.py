@@ -249,7 +249,7 @@ async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
     serving = []
     for number in range(300):
         caller = FakeCaller(leaves_after=dice.choice([None, None, 0, 1, 2]))
-        call = serve(made, dice.choice(KINDS), caller, ("x-call", str(number)))
+        call = serve(made, dice.choice(KINDS), caller, ("x-request-id", str(number)))
         serving.append(asyncio.create_task(call))
         made.clock.advance(dice.choice([0, 0.1, 5]))
         for _ in range(dice.randrange(4)):
@@ -259,7 +259,7 @@ async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
     await asyncio.wait(serving)
     await settle(made)
 
-    reached = {dict(request.headers)["x-call"] for request in upstream.requests}
+    reached = {dict(request.headers)["x-request-id"] for request in upstream.requests}
     assert len(reached) > 50
     check(made, reached=len(reached))
     assert {type(task.exception()) for task in serving if not task.cancelled()} == {type(None)}

@@ -48,7 +48,7 @@ def found(body: bytes = STORED) -> FakeAnswer:
 
 
 def unknown(mark: str = "") -> FakeAnswer:
-    return json_answer(404, NOT_FOUND, ("x-from", mark))
+    return json_answer(404, NOT_FOUND, ("openai-from", mark))
 
 
 def knowing(made: Door, owner: str) -> Door:
@@ -114,7 +114,7 @@ async def test_when_no_backend_has_it_the_last_404_is_passed_on(owner: str | Non
 
     assert isinstance(answer, Answer)
     assert (answer.status, answer.body) == (404, NOT_FOUND)
-    assert dict(answer.headers)["x-from"] == "c"
+    assert dict(answer.headers)["openai-from"] == "c"
     event = made.sink.events[0]
     assert (event.outcome, event.backend, len(made.upstream.order)) == (Outcome.REFUSED, "c", 3)
 
