@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from meter.gateway.answer.sse import DEFAULT_MAX_FRAME_BYTES, FrameCutter, PieceKind, frame_data
+from meter.gateway.answer.stated_error import error_in_frame
 from meter.gateway.answer.usage import (
     TAIL_BYTES,
     Reading,
@@ -150,6 +151,7 @@ class StreamReader:
         return (b"" if self.takes_comments else b"\n\n") + _CUT_FRAME
 
     def _is_hidden(self, frame: bytes) -> bool:
+        self.has_error = self.has_error or error_in_frame(frame) is not None
         data = frame_data(frame)
         if data == b"[DONE]":
             self.is_complete = True
@@ -171,8 +173,6 @@ class StreamReader:
         kind = str(document.get("type"))
         if kind in _TERMINAL_TYPES:
             self.is_complete = True
-        if isinstance(document.get("error"), dict) or kind in {"error", "response.failed"}:
-            self.has_error = True
         response = document.get("response")
         source = response if isinstance(response, dict) else document
         usage = source.get("usage")

@@ -15,6 +15,7 @@ DEFAULT_MAX_FRAME_BYTES = 4_194_304  # a Responses stream's closing frame repeat
 _END_OF_LINE = rb"(?>\r\n|\n|\r)"
 _FRAME_END = re.compile(_END_OF_LINE + _END_OF_LINE)
 _DATA_LINE = re.compile(rb"(?:^|[\r\n])data:[ ]?([^\r\n]*)")
+_EVENT_LINE = re.compile(rb"(?:^|[\r\n])event:[ ]?([^\r\n]*)")
 _LONGEST_FRAME_END = 4
 
 
@@ -102,3 +103,9 @@ def frame_data(frame: bytes) -> bytes:
     """The frame's `data` lines joined with LF; empty when it has none."""
     lines: list[bytes] = _DATA_LINE.findall(frame)
     return lines[0] if len(lines) == 1 else b"\n".join(lines)
+
+
+def event_name(frame: bytes) -> str:
+    """The name in the frame's last `event` line; empty when it has none."""
+    names: list[bytes] = _EVENT_LINE.findall(frame)
+    return names[-1].decode(errors="replace").strip() if names else ""

@@ -8,6 +8,8 @@ from meter.gateway.answer.follow import StreamReader
 from meter.gateway.answer.usage import MAX_COUNT, read_answer, read_usage
 from meter.usage import TokenUsage
 
+TEXT = b'data: {"choices":[{"delta":{"content":"hi"}}]}\n\n'
+
 USAGE_FIELDS: list[tuple[str, dict[str, object], TokenUsage]] = [
     (
         "chat",
@@ -216,13 +218,19 @@ def test_a_responses_stream_may_end_without_usage() -> None:
 
 
 @pytest.mark.parametrize(
-    "data",
-    [b'{"error":{"message":"x","code":"500"}}', b'{"type":"error","message":"x"}'],
+    "frame",
+    [
+        b'data: {"error":{"message":"x","code":"500"}}\n\n',
+        b'data: {"type":"error","message":"x"}\n\n',
+        b'data: {"error":"the backend is busy"}\n\n',
+        b'data: {"statusCode":429,"message":"Rate limit is exceeded."}\n\n',
+        b"event: error\ndata: the backend is busy\n\n",
+    ],
 )
-def test_an_error_frame_is_noticed(data: bytes) -> None:
+def test_an_error_frame_is_noticed(frame: bytes) -> None:
     """A failure in the middle of a stream comes as a frame of its own, and ends it."""
     reader = StreamReader()
-    reader.feed(b"data: " + data + b"\n\n")
+    reader.feed(TEXT + frame)
 
     assert (reader.has_error, reader.is_complete) == (True, False)
 
