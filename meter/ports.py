@@ -1,7 +1,7 @@
 """What the core needs from the outside, as small protocols; adapters implement them."""
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -137,7 +137,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Nothing of the transaction was applied: a row exists already, or was changed or deleted."""
+    """Nothing of the transaction was applied: a row exists already, or was changed or deleted.
+
+    `exists` says that it was the first: a row to insert is there. Other conflicts prove no row.
+    """
+
+    exists: bool = field(default=False, compare=False)
 
 
 class RowStore(Protocol):
@@ -160,9 +165,14 @@ class RowStore(Protocol):
         insert: Sequence[Row] = (),
         update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
+        creates_table: bool = True,
     ) -> Written | Conflict:
         """Apply all or nothing: insert rows that must not exist, merge or delete rows whose etag
-        must match. At most `MAX_TRANSACTION_ROWS` together."""
+        must match. At most `MAX_TRANSACTION_ROWS` together.
+
+        Raises RowsRefused for rows that cannot be stored. A missing table is created, or raises
+        TableMissing.
+        """
 
     def scan(
         self,

@@ -19,7 +19,7 @@ from azure.data.tables import EntityProperty
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from meter.adapters.entity_group import Part, decode, encode, error_code
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, Written
 
 MAX_CONCURRENT_READS = 16
@@ -35,12 +35,25 @@ CLIENT_OPTIONS: Mapping[str, Any] = {
 
 type _Send = Callable[..., Awaitable[AsyncHttpResponse]]
 
+_EXISTS = "EntityAlreadyExists"
 _CONFLICTS = frozenset(
     {
-        "EntityAlreadyExists",
+        _EXISTS,
         "UpdateConditionNotSatisfied",
         "ResourceNotFound",
         "InvalidDuplicateRow",
+    }
+)
+# What Microsoft's "Table service error codes" says of the entity, not of the moment.
+_REFUSALS = frozenset(
+    {
+        "EntityTooLarge",
+        "InvalidInput",
+        "InvalidValueType",
+        "OutOfRangeInput",
+        "PropertyValueTooLarge",
+        "RequestBodyTooLarge",
+        "TooManyProperties",
     }
 )
 # The last three are what the SDK lets through when it cannot read an answer.
@@ -92,16 +105,21 @@ class TablesRowStore:
         insert: Sequence[Row] = (),
         update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
+        creates_table: bool = True,
     ) -> Written | Conflict:
         """One entity-group transaction."""
         what = f"{table}: write"
         rows = {"insert": insert, "update": update, "delete": delete}
-        with _translated(what):
+        try:
             content_type, body = encode(
                 self._service.url, table, partition, **rows, transaction=str(uuid4())
             )
+        except (ValueError, TypeError) as exc:
+            raise RowsRefused(f"{what}: {type(exc).__name__}: {exc}") from exc
         parts = await self._submit(what, content_type, body)
         if (failed := _failed(parts)) and failed.error_code == "TableNotFound":
+            if not creates_table:
+                raise TableMissing(table)
             await self._create(table)
             parts = await self._submit(what, content_type, body)
         return _outcome(what, parts, written=[*insert, *update], deleted=len(delete))
@@ -169,7 +187,7 @@ class TablesRowStore:
             if answer.status_code == ACCEPTED:
                 return decode(kind, content)
         code = error_code(answer.headers.get("x-ms-error-code"), content.decode(errors="replace"))
-        raise _failure(f"{what}: refused", answer.status_code, code)
+        raise _refusal(what, answer.status_code, code)
 
     async def _create(self, table: str) -> None:
         with _translated(f"{table}: create"):
@@ -200,8 +218,8 @@ def _outcome(
 ) -> Written | Conflict:
     if failed := _failed(parts):
         if failed.error_code in _CONFLICTS:
-            return Conflict()
-        raise _failure(f"{what}: refused", failed.status, failed.error_code)
+            return Conflict(exists=failed.error_code == _EXISTS)
+        raise _refusal(what, failed.status, failed.error_code)
     if len(parts) != (sent := len(written) + deleted):
         raise StorageUnavailable(f"{what}: {len(parts)} answers to {sent} rows")
     etags = {row.key: part.etag for row, part in zip(written, parts, strict=False) if part.etag}
@@ -230,6 +248,11 @@ def _translated(what: str) -> Iterator[None]:
         code = getattr(exc, "error_code", None) or ""  # an enum or a text
         text = str(getattr(code, "value", code))
         raise _failure(f"{what}: {type(exc).__name__}", status, text) from exc
+
+
+def _refusal(what: str, status: int, code: str | None) -> StorageUnavailable:
+    failure = _failure(f"{what}: refused", status, code)
+    return RowsRefused(str(failure)) if code in _REFUSALS else failure
 
 
 def _failure(what: str, status: int | None, code: str | None) -> StorageUnavailable:

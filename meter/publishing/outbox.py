@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import itemgetter
 from uuid import UUID
 
-from meter.errors import PublishFailed
+from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import (
     MAX_SEND_BYTES,
     MAX_TRANSACTION_ROWS,
@@ -61,10 +61,7 @@ class TableOutbox:
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """Store the events; one that is there already stays. Raises StorageUnavailable."""
-        await _write(
-            map(_row_of, events),
-            lambda hour, rows: self._store.write(OUTBOX_TABLE, hour, insert=rows),
-        )
+        await _write(map(_row_of, events), self._insert)
 
     async def backlog(self) -> Backlog:
         """What waits, counted up to `MAX_COUNTED`. Raises StorageUnavailable."""
@@ -108,6 +105,12 @@ class TableOutbox:
                     return sent
                 rows = []
         return sent + await self._republish(hub, rows)
+
+    async def _insert(self, hour: str, rows: Sequence[Row]) -> Written | Conflict:
+        result = await self._store.write(OUTBOX_TABLE, hour, insert=rows)
+        if isinstance(result, Conflict) and not result.exists and len(rows) == 1:
+            raise StorageUnavailable(f"{OUTBOX_TABLE}: a conflict, and the row is not there")
+        return result
 
     def _age_seconds(self, key: str | None) -> float:
         if key is None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from meter.adapters.entity_group import decode
 from meter.adapters.tables import TablesRowStore
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import MAX_TRANSACTION_ROWS, Conflict, Row, Written
 from tests.support.entity_group import CONTENT_TYPE, ETAG, answer, done, failed, odata_error
 
@@ -94,7 +94,44 @@ async def test_an_error_of_contention_is_a_conflict(status: int, code: str) -> N
     answers = [failed(status, code)], [done(), failed(status, code)]
     for responses in (*answers, [failed(status, None, header=code)]):
         async with scripted(batch(*responses)) as (client, _):
-            assert await write(client) == Conflict()
+            result = await write(client)
+        assert isinstance(result, Conflict)
+        assert result.exists is (code == "EntityAlreadyExists")
+
+
+async def test_a_missing_table_is_created_only_where_the_writer_may() -> None:
+    """One request then: the ledger of a month that was dropped must not begin again."""
+    async with scripted(TABLE_NOT_FOUND) as (client, _):
+        with pytest.raises(TableMissing, match="T"):
+            await TablesRowStore(client).write("T", "p", insert=[A], creates_table=False)
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "InvalidInput"),
+        (400, "PropertyValueTooLarge"),
+        (400, "EntityTooLarge"),
+        (400, "OutOfRangeInput"),
+        (413, "RequestBodyTooLarge"),
+    ],
+)
+async def test_rows_that_cannot_be_stored_are_refused(status: int, code: str) -> None:
+    """No repeat will help, so the writer must know it from an outage."""
+    for answered in (batch(failed(status, code)), http(status, odata_error(code).encode())):
+        async with scripted(answered) as (client, _):
+            with pytest.raises(RowsRefused, match=code):
+                await write(client)
+
+
+@pytest.mark.parametrize("value", [2**63, object()])
+async def test_a_value_that_has_no_type_in_storage_is_refused_unsent(value: object) -> None:
+    """The message names the column."""
+    async with scripted() as (client, _):
+        with pytest.raises(RowsRefused, match=r"T: write: \w+Error: N: "):
+            await TablesRowStore(client).write(
+                "T", "p", insert=[Row(key="a", columns={"N": value})]
+            )
 
 
 @pytest.mark.parametrize(

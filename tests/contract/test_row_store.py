@@ -15,7 +15,7 @@ from azure.data.tables.aio import TableServiceClient
 from local.child import free_ports, is_free
 from local.plan import AZURITE_ACCOUNT, AZURITE_KEY
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, RowStore, Written
 from tests.fakes.rows import MemoryRowStore
 
@@ -98,6 +98,41 @@ async def test_what_is_written_is_read_with_its_etag(store: RowStore, table: str
     assert isinstance(result, Written)
     assert {key: row.etag for key, row in found.items()} == dict(result.etags)
     assert {key: dict(row.columns) for key, row in found.items()} == {"a": {"N": 1}, "b": {"N": 1}}
+
+
+async def test_a_write_that_may_not_create_the_table_leaves_it_missing(
+    store: RowStore, table: str
+) -> None:
+    """Inserts and updates alike; once the table is there, the same write succeeds."""
+    for change in ({"insert": rows("a")}, {"update": [Row(key="a", columns={}, etag='W/"1"')]}):
+        with pytest.raises(TableMissing):
+            await store.write(table, P, **change, creates_table=False)
+    await store.write(table, P, insert=rows("b"))
+
+    assert isinstance(await store.write(table, P, insert=rows("a"), creates_table=False), Written)
+
+
+async def test_a_conflict_says_whether_the_row_is_there(store: RowStore, table: str) -> None:
+    """An insert of a stored row, against an update of a changed or deleted one."""
+    stored = await inserted(store, table, "a")
+    await store.write(table, P, update=list(stored.values()))
+    there = await store.write(table, P, insert=rows("b", "a"))
+    stale = await store.write(table, P, update=list(stored.values()))
+    gone = await store.write(table, P, delete=[Row(key="x", columns={}, etag='W/"1"')])
+
+    assert isinstance(there, Conflict)
+    assert isinstance(stale, Conflict)
+    assert isinstance(gone, Conflict)
+    assert [there.exists, stale.exists, gone.exists] == [True, False, False]
+
+
+async def test_rows_that_cannot_be_stored_are_refused(store: RowStore, table: str) -> None:
+    """By the service for their size, by the adapter for their type; nothing of them is written."""
+    for value in (2**63, "x" * 40_000):
+        with pytest.raises(RowsRefused):
+            await store.write(table, P, insert=rows("a", N=value))
+
+    assert await values(store, table, ["a"]) == {}
 
 
 async def test_the_first_write_makes_the_table(store: RowStore, table: str) -> None:

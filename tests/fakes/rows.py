@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import Enum, auto
 
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, Written
 
 MAX_ROWS = 100
@@ -28,6 +28,7 @@ class Fault(Enum):
     NOTHING = auto()
     CONFLICT = auto()
     UNAVAILABLE = auto()
+    REFUSED = auto()
     ANSWER_LOST = auto()
 
 
@@ -98,6 +99,7 @@ class MemoryRowStore:
         insert: Sequence[Row] = (),
         update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
+        creates_table: bool = True,
     ) -> Written | Conflict:
         """Apply all or nothing."""
         fault = await self._begin("write", table)
@@ -106,8 +108,11 @@ class MemoryRowStore:
         if fault is Fault.CONFLICT:
             return Conflict()
         _check_limits(table, partition, [*insert, *update, *delete])
+        if table not in self.tables and not creates_table:
+            raise TableMissing(table)
         if self._is_conflict(table, partition, insert, [*update, *delete]):
-            return Conflict()
+            stored = self.tables.get(table, {})
+            return Conflict(exists=any((partition, row.key) in stored for row in insert))
         etags = self._apply(table, partition, insert, update)
         for row in delete:
             del self.tables[table][partition, row.key]
@@ -163,6 +168,8 @@ class MemoryRowStore:
         fault = planned.popleft() if planned else Fault.NOTHING
         if fault is Fault.UNAVAILABLE:
             raise StorageUnavailable(f"{table}: no answer")
+        if fault is Fault.REFUSED:
+            raise RowsRefused(f"{table}: write: refused InvalidInput 400")
         return fault
 
     def _is_conflict(
@@ -205,15 +212,15 @@ def _only(row: Row, columns: Sequence[str]) -> Row:
 
 
 def _check_limits(table: str, partition: str, rows: Sequence[Row]) -> None:
-    """Refuse what the service answers with 400, which an adapter can only report as unavailable."""
+    """Refuse what the service answers with 400, and an adapter reports as refused."""
     if not 0 < len(rows) <= MAX_ROWS:
-        raise StorageUnavailable(f"{table}: a transaction has 1 to 100 rows, got {len(rows)}")
+        raise RowsRefused(f"{table}: a transaction has 1 to 100 rows, got {len(rows)}")
     for key in (partition, *(row.key for row in rows)):
         if len(key.encode("utf-16-le")) > 2 * MAX_KEY_CHARS or _FORBIDDEN_IN_KEYS & set(key):
-            raise StorageUnavailable(f"{table}: no legal key: {key!r}")
+            raise RowsRefused(f"{table}: no legal key: {key!r}")
     for row in rows:
         if sum(_size(name, value) for name, value in row.columns.items()) > MAX_ENTITY_BYTES:
-            raise StorageUnavailable(f"{table}: the row is too large")
+            raise RowsRefused(f"{table}: the row is too large")
 
 
 def _size(name: str, value: object) -> int:
@@ -232,5 +239,5 @@ def _size(name: str, value: object) -> int:
         case _:
             raise TypeError(f"{name}: {type(value).__name__} cannot be stored")
     if not is_legal:
-        raise StorageUnavailable(f"{name}: no legal value")
+        raise RowsRefused(f"{name}: no legal value")
     return size + 2 * len(name)
