@@ -72,7 +72,7 @@ param tenantId string = tenant().tenantId
 @description('Accepted token issuers (METER_ISSUERS). Default: the tenant\'s v1 and v2 issuers.')
 @minLength(1)
 param issuers string[] = [
-  'https://sts.windows.net/${tenantId}/'
+  '${environment().name == 'AzureChinaCloud' ? 'https://sts.chinacloudapi.cn' : 'https://sts.windows.net'}/${tenantId}/'
   uri(environment().authentication.loginEndpoint, '${tenantId}/v2.0')
 ]
 
@@ -118,7 +118,10 @@ param onDisconnect string = 'drain'
 @minValue(8)
 param retentionDays int = 100
 
-@description('Additional METER_* app settings by name. Settings with a parameter of their own cannot be changed here.')
+@description('Keep every ledger: the function that drops ledgers past their retention is disabled.')
+param keepLedgers bool = false
+
+@description('Additional app settings by name: METER_* settings, keys of backends, settings of the host (AzureFunctionsJobHost__*). Settings with a parameter of their own cannot be changed here. Flex Consumption refuses FUNCTIONS_WORKER_RUNTIME, WEBSITE_* and the settings of builds.')
 param additionalSettings object = {}
 
 // -- size --
@@ -131,7 +134,7 @@ param additionalSettings object = {}
 ])
 param instanceMemoryMB int = 2048
 
-@description('Maximum number of instances, over all scale groups.')
+@description('Maximum number of on-demand instances per scale group: all HTTP functions are one, each other function is one.')
 @minValue(40)
 @maxValue(1000)
 param maximumInstanceCount int = 100
@@ -149,7 +152,7 @@ param alwaysReady alwaysReadyType[] = []
 @maxValue(32)
 param eventHubPartitions int = 8
 
-@description('Throughput units of the namespace: each takes in 1 MB/s or 1,000 messages/s.')
+@description('Throughput units of the namespace: each takes in 1 MB/s or 1,000 messages/s. A deployment sets them back to this number, also after auto-inflate.')
 @minValue(1)
 @maxValue(40)
 param throughputUnits int = 1
@@ -219,6 +222,13 @@ var backendEntries = [
   }
 ]
 
+// Token scopes of Azure OpenAI by cloud; `environment()` has no such property.
+var backendTokenScopes = {
+  AzureCloud: 'https://cognitiveservices.azure.com/.default'
+  AzureUSGovernment: 'https://cognitiveservices.azure.us/.default'
+  AzureChinaCloud: 'https://cognitiveservices.azure.cn/.default'
+}
+
 // Of two equal names the later one wins, so additionalSettings cannot override the ones below.
 var meterSettings = union(
   additionalSettings,
@@ -232,10 +242,12 @@ var meterSettings = union(
     METER_ON_DISCONNECT: onDisconnect
     METER_RETENTION_DAYS: string(retentionDays)
     METER_EVENT_HUB: eventHubName
+    METER_BACKEND_TOKEN_SCOPE: backendTokenScopes[environment().name]
   },
   empty(allowedApps) ? {} : { METER_ALLOWED_APPS: join(allowedApps, ',') },
   empty(requiredRoles) ? {} : { METER_REQUIRED_ROLES: join(requiredRoles, ',') },
-  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') }
+  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') },
+  keepLedgers ? { 'AzureWebJobs.retention.Disabled': 'true' } : {}
 )
 
 // -- resources --

@@ -15,7 +15,6 @@ param captureAccountName string
 param captureContainerName string
 param workspaceId string
 
-var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
 var canGrow = maximumThroughputUnits > throughputUnits
 
 // Capture writes as the namespace itself, so the namespace has an identity only with Capture.
@@ -42,23 +41,12 @@ resource captureAccount 'Microsoft.Storage/storageAccounts@2023-05-01' existing 
   name: captureAccountName
 }
 
-resource captureBlobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' existing = if (captureEnabled) {
-  parent: captureAccount
-  name: 'default'
-}
-
-resource captureContainer 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = if (captureEnabled) {
-  parent: captureBlobs
-  name: captureContainerName
-}
-
-resource captureWriter 'Microsoft.Authorization/roleAssignments@2022-04-01' = if (captureEnabled) {
-  name: guid(captureContainer.id, namespace.id, storageBlobDataContributor)
-  scope: captureContainer
-  properties: {
-    principalId: namespace.identity.principalId
-    principalType: 'ServicePrincipal'
-    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
+module captureAccess 'capture-access.bicep' = if (captureEnabled) {
+  name: 'capture-access'
+  params: {
+    accountName: captureAccountName
+    containerName: captureContainerName
+    namespacePrincipalId: captureEnabled ? namespace.identity.principalId : ''
   }
 }
 
@@ -93,7 +81,7 @@ resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
       : null
   }
   dependsOn: [
-    captureWriter
+    captureAccess
   ]
 }
 

@@ -39,7 +39,7 @@ HARDENING = [
     (APP, 1, "httpsOnly: true"),
     (APP, 1, "minTlsVersion: '1.2'"),
     (APP, 1, "scmMinTlsVersion: '1.2'"),
-    (APP, 1, "ftpsState: 'Disabled'"),
+    (APP, 1, "functionsRuntimeAdminIsolationEnabled: true"),
     (APP, 1, "type: 'UserAssignedIdentity'"),
     (PUBLISHING, 2, "allow: false"),
 ]
@@ -63,11 +63,7 @@ LEAST_ROLES = {
     # Monitoring Metrics Publisher
     ("3913510d-42f4-4e42-8a64-420c390055eb", "appInsights", "appPrincipalId"),
     # Storage Blob Data Contributor: Capture writes as the namespace
-    (
-        "ba92f5b4-2d11-453d-a403-e96b0029c9fe",
-        "captureContainer",
-        "namespace.identity.principalId",
-    ),
+    ("ba92f5b4-2d11-453d-a403-e96b0029c9fe", "captureContainer", "namespacePrincipalId"),
 }
 
 METER_SETTINGS = {
@@ -83,7 +79,17 @@ METER_SETTINGS = {
     "METER_ON_DISCONNECT",
     "METER_RETENTION_DAYS",
     "METER_EVENT_HUB",
+    "METER_BACKEND_TOKEN_SCOPE",
 }
+
+# Settings and site properties that Flex Consumption refuses, on some stamps or on all:
+# learn.microsoft.com/azure/azure-functions/functions-app-settings#flex-consumption-plan-deprecations
+REFUSED_BY_FLEX = re.compile(
+    r"^\s*(ftpsState|alwaysOn|linuxFxVersion|pythonVersion|http20Enabled|use32BitWorkerProcess"
+    r"|functionAppScaleLimit|preWarmedInstanceCount|containerSize|isReserved"
+    r"|FUNCTIONS_\w+|ENABLE_ORYX_BUILD|SCM_\w+|WEBSITE_\w+)\s*:",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 PLATFORM_SETTINGS = {
     "AzureWebJobsStorage__credential",
@@ -225,6 +231,56 @@ def test_role_assignments_are_named_after_what_they_join() -> None:
     assert len(set(names.values())) == len(names)
 
 
+def test_a_role_assignment_of_a_new_principal_has_a_new_name() -> None:
+    """Azure refuses to change the principal of an assignment: RoleAssignmentUpdateNotPermitted."""
+    assignments = _deployed(ROLE_ASSIGNMENT)
+
+    assert [
+        r.symbol for r in assignments if f", {r.value('principalId')}, " not in r.value("name")
+    ] == []
+
+
+def test_capture_writes_as_the_namespace_itself() -> None:
+    """The principal that writes is the one of the namespace of this deployment."""
+    capture = _module("captureAccess")
+
+    assert capture.value("namespacePrincipalId") == (
+        "captureEnabled ? namespace.identity.principalId : ''"
+    )
+    assert "if (captureEnabled)" in TEMPLATES["event-hubs.bicep"]
+
+
+def test_no_template_sets_what_flex_consumption_refuses() -> None:
+    """One such property fails the deployment after everything else was made (code 51021)."""
+    found = {name: REFUSED_BY_FLEX.findall(text) for name, text in TEMPLATES.items()}
+
+    assert [name for name, properties in found.items() if properties] == []
+
+
+def test_ledgers_can_be_kept_by_a_parameter() -> None:
+    """A setting made by hand would be lost with the next deployment, and ledgers the night after."""
+    assert "param keepLedgers bool = false\n" in TEMPLATES["main.bicep"]
+    assert (
+        "keepLedgers ? { 'AzureWebJobs.retention.Disabled': 'true' } : {}"
+        in TEMPLATES["main.bicep"]
+    )
+
+
+def test_each_cloud_has_its_token_scope() -> None:
+    """Azure Government and Azure China refuse tokens of the public cloud."""
+    block = _block("main.bicep", "var backendTokenScopes")
+
+    assert dict(re.findall(r"^  (\w+): '(.+)'$", block, re.MULTILINE)) == {
+        "AzureCloud": "https://cognitiveservices.azure.com/.default",
+        "AzureUSGovernment": "https://cognitiveservices.azure.us/.default",
+        "AzureChinaCloud": "https://cognitiveservices.azure.cn/.default",
+    }
+    assert (
+        "METER_BACKEND_TOKEN_SCOPE: backendTokenScopes[environment().name]"
+        in TEMPLATES["main.bicep"]
+    )
+
+
 def test_every_role_is_explained_in_the_deployment_guide() -> None:
     """Who deploys can look up each role, by its id, in docs/deployment.md."""
     missing = [role for role, _, _ in LEAST_ROLES if role not in DEPLOYMENT_GUIDE]
@@ -299,7 +355,8 @@ def test_the_default_issuers_are_both_of_the_tenant() -> None:
     block = _block("main.bicep", "param issuers")
 
     assert [line.strip() for line in block.splitlines()[1:-1]] == [
-        "'https://sts.windows.net/${tenantId}/'",
+        "'${environment().name == 'AzureChinaCloud' ? 'https://sts.chinacloudapi.cn' "
+        ": 'https://sts.windows.net'}/${tenantId}/'",
         "uri(environment().authentication.loginEndpoint, '${tenantId}/v2.0')",
     ]
 

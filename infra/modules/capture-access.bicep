@@ -1,0 +1,32 @@
+// The role assignment with which the namespace's own identity writes Capture's blobs.
+// A module of its own: its name needs the principal id, since a namespace made anew has another one.
+
+param accountName string
+param containerName string
+param namespacePrincipalId string
+
+var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'
+
+resource account 'Microsoft.Storage/storageAccounts@2023-05-01' existing = {
+  name: accountName
+}
+
+resource blobs 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' existing = {
+  parent: account
+  name: 'default'
+}
+
+resource captureContainer 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' existing = {
+  parent: blobs
+  name: containerName
+}
+
+resource captureWriter 'Microsoft.Authorization/roleAssignments@2022-04-01' = {
+  name: guid(captureContainer.id, namespacePrincipalId, storageBlobDataContributor)
+  scope: captureContainer
+  properties: {
+    principalId: namespacePrincipalId
+    principalType: 'ServicePrincipal'
+    roleDefinitionId: subscriptionResourceId('Microsoft.Authorization/roleDefinitions', storageBlobDataContributor)
+  }
+}
