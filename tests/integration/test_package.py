@@ -1,6 +1,5 @@
-"""The deployed files are sufficient: requirements.txt and those that .funcignore does not exclude."""
+"""The deployed files are sufficient: requirements.txt and those that .funcignore names."""
 
-import fnmatch
 import json
 import os
 import shutil
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from tests.support.package import FUNCIGNORE, core_tools, deployed, files_of
 from tests.support.running import REPOSITORY, RunningStack, eventually, new_subject
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
@@ -27,20 +27,9 @@ LIST_FUNCTIONS = (
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The app as deployed by `func azure functionapp publish`, with its dependencies beside it."""
     folder: Path = tmp_path_factory.mktemp("package")
-    ignored = [
-        line.strip().rstrip("/")
-        for line in (REPOSITORY / ".funcignore").read_text().splitlines()
-        if line.strip() and not line.startswith("#")
-    ]
-    for entry in REPOSITORY.iterdir():
-        if any(fnmatch.fnmatch(entry.name, pattern) for pattern in ignored):
-            continue
-        if entry.is_dir():
-            shutil.copytree(
-                entry, folder / entry.name, ignore=shutil.ignore_patterns("__pycache__")
-            )
-        else:
-            shutil.copy(entry, folder)
+    for path in deployed(files_of(REPOSITORY), core_tools(FUNCIGNORE)):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(REPOSITORY / path, folder / path)
     subprocess.run(
         [
             *(sys.executable, "-m", "pip", "install", "-q", "--no-compile"),
