@@ -1,18 +1,32 @@
-"""`meter.ports.BackendCredentials`: an API key from a setting, or the app's managed identity."""
+"""`meter.ports.BackendCredentials`: an API key from a setting, or the app's managed identity.
 
-import time
+| the token                             | a call                                                    |
+|---------------------------------------|-----------------------------------------------------------|
+| holds for over `RENEW_BEFORE_SECONDS` | takes it                                                  |
+| holds for less                        | takes it; one request for the next is under way           |
+| none, or expired                      | waits for the one request; its error is every waiter's    |
+
+An instance's first calls come together: the identity endpoint answers many requests at once with 429.
+"""
+
+import asyncio
+import logging
 from collections.abc import Mapping
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError
 from azure.identity.aio import DefaultAzureCredential
 
+from meter.adapters.clock import SystemClock
+from meter.config.values import PUBLIC_CLOUD_SCOPE
 from meter.errors import UpstreamError
 from meter.gateway.backend import ApiKey, BackendAuth, ManagedIdentity
-from meter.ports import Headers
+from meter.ports import Clock, Headers
 
-AOAI_SCOPE = "https://cognitiveservices.azure.com/.default"
 RENEW_BEFORE_SECONDS = 300
+RENEWAL_PAUSE_SECONDS = 5.0  # between two renewals, while the old token still holds
+
+log = logging.getLogger(__name__)
 
 
 class ConfiguredCredentials:
@@ -22,16 +36,28 @@ class ConfiguredCredentials:
     """
 
     def __init__(
-        self, auth: Mapping[str, BackendAuth], identity: AsyncTokenCredential | None = None
+        self,
+        auth: Mapping[str, BackendAuth],
+        identity: AsyncTokenCredential | None = None,
+        *,
+        scope: str = PUBLIC_CLOUD_SCOPE,
+        clock: Clock | None = None,
     ) -> None:
         needs_identity = any(isinstance(each, ManagedIdentity) for each in auth.values())
         self._auth = auth
         self._identity = identity or (DefaultAzureCredential() if needs_identity else None)
+        self._scope = scope
+        self._clock = clock or SystemClock()
         self._token = ""
         self._expires_at = 0.0
+        self._renew_at = 0.0
+        self._renewing: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
-        """Close the identity's connections."""
+        """Stop a request under way and close the identity's connections."""
+        if self._renewing is not None:
+            self._renewing.cancel()
+            await asyncio.gather(self._renewing, return_exceptions=True)
         if self._identity is not None:
             await self._identity.close()
 
@@ -44,13 +70,33 @@ class ConfiguredCredentials:
                 return (("authorization", f"Bearer {await self._identity_token()}"),)
 
     async def _identity_token(self) -> str:
-        now = time.time()
-        if now >= self._expires_at - RENEW_BEFORE_SECONDS:
-            assert self._identity is not None, "a backend that needs an identity has one"
-            try:
-                token = await self._identity.get_token(AOAI_SCOPE)
-                self._token, self._expires_at = token.token, float(token.expires_on)
-            except AzureError as exc:
-                if now >= self._expires_at:
-                    raise UpstreamError("the managed identity gave no token") from exc
+        now = self._clock.now().timestamp()
+        if now >= self._expires_at:
+            # Shielded: a caller that leaves must not cancel the request of the others.
+            await asyncio.shield(self._renewal())
+        elif now >= self._renew_at:
+            self._renewal()
         return self._token
+
+    def _renewal(self) -> asyncio.Task[None]:
+        if self._renewing is None:
+            self._renewing = asyncio.create_task(self._renew())
+            self._renewing.add_done_callback(self._renewed)
+        return self._renewing
+
+    async def _renew(self) -> None:
+        assert self._identity is not None, "a backend that needs an identity has one"
+        try:
+            token = await self._identity.get_token(self._scope)
+        except AzureError as exc:
+            raise UpstreamError("the managed identity gave no token") from exc
+        self._token, self._expires_at = token.token, float(token.expires_on)
+        self._renew_at = self._expires_at - RENEW_BEFORE_SECONDS
+
+    def _renewed(self, renewal: asyncio.Task[None]) -> None:
+        self._renewing = None
+        # A token that is short-lived, or cannot be renewed, must not be renewed by every call.
+        self._renew_at = max(self._renew_at, self._clock.now().timestamp() + RENEWAL_PAUSE_SECONDS)
+        if not renewal.cancelled() and (error := renewal.exception()) is not None:
+            reason = str(error.__cause__ or error).partition("\n")[0]
+            log.warning("token_renewal_failed reason=%s", reason)

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from meter.config.backends import read_accounts, read_backends
 from meter.config.values import (
+    PUBLIC_CLOUD_SCOPE,
     AzureEndpoint,
     Durability,
     GatewaySettings,
@@ -143,6 +144,7 @@ def _gateway(reader: _Reader) -> GatewaySettings:
         rules=_rules(reader),
         backends=backends,
         auth=auth,
+        token_scope=_token_scope(reader),
         durability=reader.choice("METER_DURABILITY", Durability.ACKNOWLEDGED),
         source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
@@ -173,6 +175,14 @@ def _gateway(reader: _Reader) -> GatewaySettings:
         ),
         drains=_drain_limits(reader),
     )
+
+
+def _token_scope(reader: _Reader) -> str:
+    setting = "METER_BACKEND_TOKEN_SCOPE"
+    scope = reader.text(setting, PUBLIC_CLOUD_SCOPE)
+    if not scope.startswith("https://") or any(mark.isspace() for mark in scope):
+        reader.problem(setting, f"must be one https URL, got {scope!r}")
+    return scope
 
 
 def _request_limits(reader: _Reader) -> RequestLimits:

@@ -12,6 +12,9 @@ from meter.gateway.caller.auth import TokenRules
 from meter.gateway.front_door import CallLimits
 from meter.gateway.http import RequestLimits
 
+# Azure Government and Azure China have their own.
+PUBLIC_CLOUD_SCOPE = "https://cognitiveservices.azure.com/.default"
+
 
 class Durability(StrEnum):
     """What a call waits for before its answer ends."""
@@ -36,6 +39,7 @@ class GatewaySettings:
     rules: TokenRules
     backends: tuple[Backend, ...]
     auth: Mapping[str, BackendAuth]
+    token_scope: str
     durability: Durability
     source: str
     exposes_backend: bool

@@ -41,7 +41,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         connect_timeout_seconds=gateway.connect_timeout_seconds,
         idle_timeout_seconds=gateway.idle_timeout_seconds,
     )
-    credentials = ConfiguredCredentials(gateway.auth)
+    credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
     keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
     front_door = FrontDoor(
         verifier=TokenVerifier(gateway.rules, keys, clock),

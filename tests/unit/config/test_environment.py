@@ -568,3 +568,17 @@ def test_every_problem_of_a_reconciliation_is_told_at_once() -> None:
         "METER_MONITOR_URL must be an https url; plain http is accepted on loopback only",
         "MeterStorage is not set, nor is MeterStorage__tableServiceUri",
     )
+
+
+def test_the_scope_of_the_backends_tokens_follows_the_cloud() -> None:
+    """The public cloud's unless set; anything but one https URL is a mistake."""
+    scope = "https://cognitiveservices.azure.us/.default"
+
+    assert load_settings(REQUIRED).gateway.token_scope == (
+        "https://cognitiveservices.azure.com/.default"
+    )
+    assert load_settings(environment(METER_BACKEND_TOKEN_SCOPE=scope)).gateway.token_scope == scope
+    for wrong in ("cognitiveservices.azure.us", "http://x/.default", f"{scope} {scope}"):
+        assert problems(environment(METER_BACKEND_TOKEN_SCOPE=wrong)) == (
+            f"METER_BACKEND_TOKEN_SCOPE must be one https URL, got {wrong!r}",
+        )
