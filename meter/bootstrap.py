@@ -31,7 +31,7 @@ from meter.config.values import PublishSettings
 from meter.errors import InvalidSettings, TooLarge
 from meter.gateway.http import INTERNAL_ERROR, NOT_CONFIGURED, error_answer
 from meter.ledger.aggregator import Aggregator
-from meter.publishing.readiness import readiness
+from meter.publishing.readiness import Readiness
 from meter.upkeep.retention import Retention
 from meter.upkeep.sweep import Sweep
 from meter.wiring.gateway import Gateway, build_gateway
@@ -60,6 +60,7 @@ class App:
         self._publisher: Publisher | None = None
         self._aggregator: Aggregator | None = None
         self._store: TablesRowStore | None = None
+        self._ready: Readiness | None = None
         self._warming: asyncio.Task[None] | None = None
 
     async def answer(self, request: Request) -> Response:
@@ -135,7 +136,7 @@ class App:
         for closable in (self._publisher, self._store):
             if closable is not None:
                 await closable.close()
-        self._gateway = self._publisher = self._store = self._aggregator = None
+        self._gateway = self._publisher = self._store = self._aggregator = self._ready = None
 
     def _publisher_of(self, settings: PublishSettings) -> Publisher:
         if self._publisher is None:
@@ -154,13 +155,16 @@ class App:
         except InvalidSettings as exc:
             shown = sorted({f"{problem.setting} {problem.text}" for problem in exc.found})
             return _health({"status": "unready", "settings": shown}, status=503)
-        found = await readiness(
-            ping_hub=gateway.publisher.sender.ping,
-            ping_storage=gateway.publisher.store.ping,
-            load_keys=gateway.keys.load,
-            issuers=gateway.settings.rules.issuers,
-            backlog=gateway.publisher.outbox.recent_backlog,
-        )
+        if self._ready is None:
+            self._ready = Readiness(
+                ping_hub=gateway.publisher.sender.ping,
+                ping_storage=gateway.publisher.store.ping,
+                load_keys=gateway.keys.load,
+                issuers=gateway.settings.rules.issuers,
+                backlog=gateway.publisher.outbox.backlog,
+                clock=SystemClock(),
+            )
+        found = await self._ready.report()
         return _health(found, status=200 if found["status"] == "ready" else 503)
 
 

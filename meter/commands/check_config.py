@@ -1,6 +1,7 @@
-"""`python -m meter check-config`: lists every problem of the settings."""
+"""`python -m meter check-config`: lists every problem of the settings, or what they amount to."""
 
 import argparse
+from collections.abc import Iterable
 
 from meter.terminal import printable
 from meter.wiring.commands import current_settings
@@ -10,19 +11,39 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     command = commands.add_parser(
         "check-config",
-        description="Checks the settings in the environment. Exit code 0: they are valid, and the "
-        "backends are listed; 1: they are not, and every problem is listed.",
+        description="Checks the settings in the environment. Exit code 0: they are valid; the "
+        "backends and who is let in are listed. 1: they are not; every problem is listed.",
     )
     command.set_defaults(run=_run)
 
 
 def _run(_options: argparse.Namespace) -> int:
     gateway = current_settings().gateway
-    print(f"settings are valid: {len(gateway.backends)} backends")
+    count = len(gateway.backends)
+    _say(f"settings are valid: {count} backend{'' if count == 1 else 's'}")
     for backend in sorted(gateway.backends, key=lambda b: (b.priority, b.name)):
-        names = ", ".join(sorted(backend.deployments))
-        print(
-            f"  {printable(backend.name)}: priority {backend.priority}, weight {backend.weight}, "
-            f"{backend.tier}; serves {printable(names)}"
+        _say(
+            f"  {backend.name}: priority {backend.priority}, weight {backend.weight}, "
+            f"{backend.tier}; serves {', '.join(sorted(backend.deployments))}"
         )
+    rules = gateway.rules
+    needed = [
+        *(f"role {role}" for role in sorted(rules.required_roles)),
+        *(f"scope {scope}" for scope in sorted(rules.required_scopes)),
+    ]
+    _say("let in: callers with a token")
+    _say(f"  from {_or(rules.issuers)}")
+    _say(f"  for {_or(rules.audiences)}")
+    _say(f"  of {_or(rules.allowed_tenants, none='any tenant of these issuers')}")
+    _say(f"  of {_or(rules.allowed_apps, none='any client app')}")
+    _say(f"  with {_or(needed, none='no role or scope: none is required')}")
+    _say(f"billed by the claim {rules.subject_claim}")
     return 0
+
+
+def _or(names: Iterable[str], *, none: str = "") -> str:
+    return " or ".join(sorted(names)) or none
+
+
+def _say(line: str) -> None:
+    print(printable(line))

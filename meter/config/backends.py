@@ -4,9 +4,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
 
-from meter.gateway.address import is_allowed_url
+from meter.config.addresses import account_url_problem
+from meter.config.reader import Reader
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
 from meter.gateway.request.route import is_deployment_name
 from meter.usage import Tier
@@ -14,18 +14,8 @@ from meter.usage import Tier
 SETTING = "METER_BACKENDS"
 
 
-class SettingReader(Protocol):
-    """Reads settings and collects their problems."""
-
-    def text(self, name: str, default: str = "") -> str:
-        """A setting's value without spaces around it; the default where it is not set."""
-
-    def problem(self, setting: str, text: str, detail: str = "") -> None:
-        """Report a problem; `detail` may name backends."""
-
-
 def read_backends(
-    reader: SettingReader,
+    reader: Reader,
 ) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
     """The backends, and by name how the gateway authenticates to each. Problems are reported."""
     readers = _backend_readers(reader)
@@ -34,7 +24,7 @@ def read_backends(
     return backends, auth
 
 
-def read_accounts(reader: SettingReader) -> tuple[Backend, ...]:
+def read_accounts(reader: Reader) -> tuple[Backend, ...]:
     """The backends as accounts in Azure, without their keys. Problems are reported."""
     backends = _backends(reader, _backend_readers(reader))
     first_of_url: dict[str, Backend] = {}
@@ -52,7 +42,7 @@ def read_accounts(reader: SettingReader) -> tuple[Backend, ...]:
     return backends
 
 
-def _backends(reader: SettingReader, readers: Sequence["_BackendReader"]) -> tuple[Backend, ...]:
+def _backends(reader: Reader, readers: Sequence["_BackendReader"]) -> tuple[Backend, ...]:
     backends = tuple(each.backend() for each in readers)
     names: set[str] = set()
     for backend in backends:
@@ -62,27 +52,55 @@ def _backends(reader: SettingReader, readers: Sequence["_BackendReader"]) -> tup
     return backends
 
 
-def _backend_readers(reader: SettingReader) -> list["_BackendReader"]:
-    text = reader.text(SETTING)
-    if not text:
-        reader.problem(SETTING, "is not set: give the backends as JSON, or a file's path")
-        return []
-    if not text.startswith(("{", "[")):
-        try:
-            text = Path(text).read_text(encoding="utf-8")
-        except (OSError, ValueError) as exc:
-            reader.problem(SETTING, "is the path of a file that cannot be read", type(exc).__name__)
+def named_key_settings(reader: Reader) -> frozenset[str]:
+    """The settings that the document names for keys, as far as it can be read."""
+    entries = _Document(Reader(reader.environment)).entries()
+    auths = [entry.get("auth") for entry in entries if isinstance(entry, dict)]
+    names = [auth.get("setting") for auth in auths if isinstance(auth, dict)]
+    return frozenset(name for name in names if isinstance(name, str))
+
+
+def _backend_readers(reader: Reader) -> list["_BackendReader"]:
+    document = _Document(reader)
+    return [
+        _BackendReader(reader, document.place, index, entry)
+        for index, entry in enumerate(document.entries())
+    ]
+
+
+class _Document:
+    """The backends document; `place` says in which file it is, for the details of problems."""
+
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
+        self._text = reader.text(SETTING)
+        self._is_inline = self._text.startswith(("{", "["))
+        self.place = "" if self._is_inline else f" in {self._text!r}"
+
+    def entries(self) -> Sequence[object]:
+        """Its entries; none where it cannot be read. Problems are reported."""
+        if not self._text:
+            self._problem("is not set: give the backends as JSON, or a file's path")
             return []
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError) as exc:
-        reader.problem(SETTING, "is not valid JSON", str(exc)[:200])
+        try:
+            text = self._text if self._is_inline else Path(self._text).read_text(encoding="utf-8")
+        except (OSError, ValueError) as exc:
+            reason = f"{type(exc).__name__}{self.place}"
+            self._problem("is the path of a file that cannot be read", reason)
+            return []
+        try:
+            document = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            self._problem("is not valid JSON", f"{str(exc)[:200]}{self.place}")
+            return []
+        entries = document.get("backends") if isinstance(document, dict) else document
+        if isinstance(entries, list) and entries:
+            return entries
+        self._problem('must be {"backends": [...]} with at least one backend', self.place.strip())
         return []
-    entries = document.get("backends") if isinstance(document, dict) else document
-    if not isinstance(entries, list) or not entries:
-        reader.problem(SETTING, 'must be {"backends": [...]} with at least one backend')
-        return []
-    return [_BackendReader(reader, index, entry) for index, entry in enumerate(entries)]
+
+    def _problem(self, text: str, detail: str = "") -> None:
+        self._reader.problem(SETTING, text, detail)
 
 
 class _BackendReader:
@@ -99,8 +117,9 @@ class _BackendReader:
         re.IGNORECASE,
     )
 
-    def __init__(self, reader: SettingReader, index: int, entry: object) -> None:
+    def __init__(self, reader: Reader, place: str, index: int, entry: object) -> None:
         self._reader = reader
+        self._place = place
         self._entry: Mapping[str, object] = entry if isinstance(entry, dict) else {}
         name = self._entry.get("name")
         self._name = name if isinstance(name, str) else f"#{index + 1}"
@@ -125,35 +144,60 @@ class _BackendReader:
 
     def auth(self) -> BackendAuth:
         """How the gateway authenticates to it."""
-        auth = self._entry.get("auth", {"kind": "managed-identity"})
-        kind = auth.get("kind") if isinstance(auth, dict) else None
-        if kind == "managed-identity":
-            return ManagedIdentity()
-        if isinstance(auth, dict) and kind == "api-key":
-            setting = auth.get("setting")
-            key = self._reader.text(setting) if isinstance(setting, str) else ""
-            if not key:
-                self._problem("auth.setting must name a setting that holds the key")
-            return ApiKey(key)
-        self._problem("auth.kind must be managed-identity or api-key")
+        auth = self._auth
+        kind = auth.get("kind")
+        if unknown := sorted(auth.keys() - {"kind", "setting"}):
+            self._problem(
+                f"auth accepts kind, setting; got {', '.join(unknown)}. "
+                "The key itself never stands here: setting names the setting that holds it"
+            )
+        elif kind == "api-key":
+            return ApiKey(self._key(auth.get("setting")))
+        elif kind != "managed-identity":
+            self._problem(
+                f'auth.kind must be managed-identity or api-key, got {kind!r}; for example "auth": '
+                '{"kind": "api-key", "setting": "EU_KEY"}'
+            )
         return ManagedIdentity()
 
-    def _problem(self, text: str) -> None:
-        self._reader.problem(SETTING, text, f"backend {self._name!r}")
+    @property
+    def _auth(self) -> Mapping[str, object]:
+        auth = self._entry.get("auth", {"kind": "managed-identity"})
+        return auth if isinstance(auth, dict) else {"kind": auth}
+
+    def _key(self, setting: object) -> str:
+        if not isinstance(setting, str) or not setting:
+            self._problem(
+                f"auth.setting must name the setting that holds the key, got {setting!r}; "
+                'for example "setting": "EU_KEY"'
+            )
+            return ""
+        key = self._reader.text(setting)
+        if not key:
+            self._problem("auth.setting names a setting that is not set or empty", setting)
+        return key
+
+    def _problem(self, text: str, given: str = "") -> None:
+        """Report a problem; `given` is for operators only."""
+        given = f", got {given}" if given else ""
+        self._reader.problem(SETTING, text, f"backend {self._name!r}{self._place}{given}")
 
     def _url(self) -> str:
         url = self._entry.get("url")
-        if not isinstance(url, str) or not is_allowed_url(url) or "?" in url or "#" in url:
-            self._problem("needs an https url for each backend; plain http on loopback only")
+        text = url if isinstance(url, str) else ""
+        has_identity = self._auth.get("kind") == "managed-identity"
+        if (problem := account_url_problem(text, has_identity=has_identity)) is not None:
+            shown = repr(text.rpartition("@")[2] if isinstance(url, str) else url)
+            self._problem(f"url {problem}; for example https://contoso.openai.azure.com", shown)
             return "https://invalid.invalid"
         # Azure's own pages show the address with and without the path; the gateway adds it.
-        return url.rstrip("/").removesuffix("/v1").removesuffix("/openai")
+        return text.rstrip("/").removesuffix("/v1").removesuffix("/openai")
 
     def _whole(self, key: str, default: int, most: int) -> int:
         value = self._entry.get(key, default)
         if type(value) is int and 1 <= value <= most:
             return value
-        self._problem(f"{key} must be 1-{most}, got {value!r}")
+        self._problem(f'{key} must be 1-{most}, got {value!r}; for example "{key}": {default}')
         return default
 
     def _tier(self) -> Tier:
@@ -172,7 +216,7 @@ class _BackendReader:
                 return value
         self._problem(
             "needs deployments for each backend: an object from public names to the backend's own, "
-            "of 1-64 letters, digits and ._-"
+            'of 1-64 letters, digits and ._-; for example {"gpt-4o": "gpt-4o-eu"}'
         )
         return {}
 

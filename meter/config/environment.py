@@ -7,11 +7,15 @@ may name backends, so it is for operators (`check-config`, the log) and not for 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
+from functools import cache
 
-from meter.config.backends import read_accounts, read_backends
+from meter.config.addresses import read_hub_endpoint, read_table_endpoint
+from meter.config.backends import named_key_settings, read_accounts, read_backends
+from meter.config.callers import read_token_rules
+from meter.config.host import function_timeout_seconds
+from meter.config.reader import Reader
 from meter.config.values import (
     PUBLIC_CLOUD_SCOPE,
-    AzureEndpoint,
     Durability,
     GatewaySettings,
     HubSettings,
@@ -20,17 +24,15 @@ from meter.config.values import (
     Settings,
     StorageSettings,
 )
-from meter.errors import InvalidSettings, Problem
+from meter.errors import InvalidSettings
 from meter.gateway.address import is_allowed_url
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.balance.forward import ForwardLimits
-from meter.gateway.caller.auth import TokenRules
 from meter.gateway.front_door import CallLimits
 from meter.gateway.http import RequestLimits
 
-KNOWN_ALGORITHMS = frozenset(
-    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
-)
+# Read by the local stack only; it passes them on to the app.
+LOCAL_SETTINGS = frozenset({"METER_LOG_LEVEL", "METER_OUTBOX_INTERVAL_SECONDS"})
 
 
 class OnDisconnect(StrEnum):
@@ -62,72 +64,33 @@ def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings
 
 def event_hub_name(environment: Mapping[str, str]) -> str:
     """The hub's name, which the Functions host needs before any settings are checked."""
-    return environment.get("METER_EVENT_HUB") or "usage"
+    return _hub_name(Reader(environment))
 
 
 def shutdown_seconds(environment: Mapping[str, str]) -> float:
     """How long the process may take to end; readable even when other settings are invalid."""
-    return _shutdown_seconds(_Reader(environment))
+    return _shutdown_seconds(Reader(environment))
 
 
-class _Reader:
-    """Reads settings one by one; collects problems and continues with defaults."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self.environment = environment
-        self.problems: list[Problem] = []
-
-    def text(self, name: str, default: str = "") -> str:
-        return self.environment.get(name, "").strip() or default
-
-    def problem(self, setting: str, text: str, detail: str = "") -> None:
-        self.problems.append(Problem(setting, text, detail))
-
-    def names(self, name: str, default: str = "") -> frozenset[str]:
-        parts = (part.strip() for part in self.text(name, default).split(","))
-        return frozenset(part for part in parts if part)
-
-    def number(self, name: str, default: float, *, least: float, most: float) -> float:
-        text = self.text(name, str(default))
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if least <= value <= most:
-            return value
-        self.problem(name, f"must be a number from {least:g} to {most:g}, got {text!r}")
-        return default
-
-    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
-        value = self.number(name, default, least=least, most=most)
-        if value != int(value):
-            self.problem(name, f"must be a whole number, got {self.text(name)!r}")
-        return int(value)
-
-    def choice[E: StrEnum](self, name: str, default: E) -> E:
-        text = self.text(name, default.value)
-        try:
-            return type(default)(text)
-        except ValueError:
-            self.problem(name, f"must be one of {', '.join(type(default))}, got {text!r}")
-            return default
-
-    def flag(self, name: str) -> bool:
-        text = self.text(name, "false").lower()
-        if text not in {"true", "false"}:
-            self.problem(name, f"must be true or false, got {text!r}")
-        return text == "true"
-
-
-def _checked[T](environment: Mapping[str, str], read: "Callable[[_Reader], T]") -> T:
-    reader = _Reader(environment)
+def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
+    reader = Reader(environment)
     settings = read(reader)
+    reader.refuse_unknown(_known_names() | named_key_settings(reader))
     if reader.problems:
         raise InvalidSettings(reader.problems)
     return settings
 
 
-def _settings(reader: _Reader) -> Settings:
+@cache
+def _known_names() -> frozenset[str]:
+    """The names of all settings: those that are read when everything is."""
+    reader = Reader({})
+    _settings(reader)
+    _reconciliation(reader)
+    return frozenset(reader.asked) | LOCAL_SETTINGS
+
+
+def _settings(reader: Reader) -> Settings:
     gateway, publish = _gateway(reader), _publish(reader)
     return Settings(
         gateway=gateway,
@@ -137,11 +100,11 @@ def _settings(reader: _Reader) -> Settings:
     )
 
 
-def _gateway(reader: _Reader) -> GatewaySettings:
+def _gateway(reader: Reader) -> GatewaySettings:
     number, whole = reader.number, reader.whole
     backends, auth = read_backends(reader)
     return GatewaySettings(
-        rules=_rules(reader),
+        rules=read_token_rules(reader),
         backends=backends,
         auth=auth,
         token_scope=_token_scope(reader),
@@ -171,13 +134,13 @@ def _gateway(reader: _Reader) -> GatewaySettings:
         times=RelayTimes(
             write_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
             keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
-            total_seconds=number("METER_TOTAL_TIMEOUT_SECONDS", 1700, least=1, most=86_400),
+            total_seconds=_total_seconds(reader),
         ),
         drains=_drain_limits(reader),
     )
 
 
-def _token_scope(reader: _Reader) -> str:
+def _token_scope(reader: Reader) -> str:
     setting = "METER_BACKEND_TOKEN_SCOPE"
     scope = reader.text(setting, PUBLIC_CLOUD_SCOPE)
     if not scope.startswith("https://") or any(mark.isspace() for mark in scope):
@@ -185,7 +148,20 @@ def _token_scope(reader: _Reader) -> str:
     return scope
 
 
-def _request_limits(reader: _Reader) -> RequestLimits:
+def _total_seconds(reader: Reader) -> float:
+    name = "METER_TOTAL_TIMEOUT_SECONDS"
+    seconds = reader.number(name, 1700, least=1, most=86_400)
+    most = function_timeout_seconds(reader)
+    if seconds > most:
+        reader.problem(
+            name,
+            f"must be at most the host's functionTimeout, {most:g} seconds (host.json), which ends "
+            f"every call of the instance; got {seconds:g}",
+        )
+    return seconds
+
+
+def _request_limits(reader: Reader) -> RequestLimits:
     whole = reader.whole
     return RequestLimits(
         max_headers=whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
@@ -195,99 +171,48 @@ def _request_limits(reader: _Reader) -> RequestLimits:
     )
 
 
-def _drain_limits(reader: _Reader) -> DrainLimits:
+def _drain_limits(reader: Reader) -> DrainLimits:
     most = reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000)
     seconds = reader.number("METER_DRAIN_SECONDS", 300, least=1, most=1800)
     drains = reader.choice("METER_ON_DISCONNECT", OnDisconnect.DRAIN) is OnDisconnect.DRAIN
     return DrainLimits(most=most if drains else 0, seconds=seconds)
 
 
-def _shutdown_seconds(reader: _Reader) -> float:
+def _shutdown_seconds(reader: Reader) -> float:
     return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
 
 
-def _rules(reader: _Reader) -> TokenRules:
-    issuers = reader.names("METER_ISSUERS")
-    if not issuers:
-        reader.problem("METER_ISSUERS", "is not set: name the token issuers, comma-separated")
-    for number, issuer in enumerate(sorted(issuers), 1):
-        if not is_allowed_url(issuer):
-            reader.problem(
-                "METER_ISSUERS",
-                "must be https URLs without a user; plain http is accepted on loopback only",
-                f"number {number} of {len(issuers)} in alphabetical order",
-            )
-    audiences = reader.names("METER_AUDIENCES")
-    if not audiences:
-        reader.problem("METER_AUDIENCES", "is not set: name the audiences tokens must be for")
-    algorithms = reader.names("METER_ALGORITHMS", "RS256")
-    if not algorithms:
-        reader.problem("METER_ALGORITHMS", "names no algorithm; leave it out for RS256")
-    if unknown := sorted(algorithms - KNOWN_ALGORITHMS):
-        accepted = ", ".join(sorted(KNOWN_ALGORITHMS))
-        reader.problem("METER_ALGORITHMS", f"accepts {accepted}; got {', '.join(unknown)}")
-    return TokenRules(
-        issuers=issuers,
-        audiences=audiences,
-        algorithms=algorithms,
-        allowed_tenants=reader.names("METER_ALLOWED_TENANTS"),
-        allowed_apps=reader.names("METER_ALLOWED_APPS"),
-        required_roles=reader.names("METER_REQUIRED_ROLES"),
-        required_scopes=reader.names("METER_REQUIRED_SCOPES"),
-        subject_claim=reader.text("METER_SUBJECT_CLAIM", "sub"),
-    )
-
-
-def _publish(reader: _Reader) -> PublishSettings:
-    hub = HubSettings(
-        endpoint=_endpoint(reader, "EventHubConnection", "fullyQualifiedNamespace"),
-        name=event_hub_name(reader.environment),
-    )
+def _publish(reader: Reader) -> PublishSettings:
+    name = _hub_name(reader)
+    hub = HubSettings(endpoint=read_hub_endpoint(reader, name), name=name)
     seconds = reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
     return PublishSettings(hub=hub, storage=_storage(reader), timeout_seconds=seconds)
 
 
-def _reconciliation(reader: _Reader) -> ReconcileSettings:
+def _hub_name(reader: Reader) -> str:
+    return reader.text("METER_EVENT_HUB", "usage")
+
+
+def _reconciliation(reader: Reader) -> ReconcileSettings:
     backends, url = read_accounts(reader), _monitor_url(reader)
     return ReconcileSettings(backends=backends, monitor_url=url, storage=_storage(reader))
 
 
-def _storage(reader: _Reader) -> StorageSettings:
+def _storage(reader: Reader) -> StorageSettings:
     setting = "AzureWebJobsStorage"
     has_own = reader.text("MeterStorage") or reader.text("MeterStorage__tableServiceUri")
     has_fallback = reader.text(setting) or reader.text(f"{setting}__tableServiceUri")
     if has_own or not has_fallback:
         setting = "MeterStorage"
     return StorageSettings(
-        endpoint=_endpoint(reader, setting, "tableServiceUri"),
+        endpoint=read_table_endpoint(reader, setting),
         retention=timedelta(days=reader.number("METER_RETENTION_DAYS", 100, least=1, most=3_660)),
     )
 
 
-def _monitor_url(reader: _Reader) -> str:
+def _monitor_url(reader: Reader) -> str:
     setting = "METER_MONITOR_URL"
     url = reader.text(setting, "https://management.azure.com").rstrip("/")
     if not is_allowed_url(url) or "?" in url or "#" in url:
         reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
     return url
-
-
-def _is_connection_string(text: str) -> bool:
-    parts = dict(part.partition("=")[::2] for part in text.split(";") if part)
-    has_place = not parts.keys().isdisjoint({"Endpoint", "TableEndpoint", "AccountName"})
-    secrets = {"AccountKey", "SharedAccessKey", "SharedAccessSignature"}
-    return has_place and not parts.keys().isdisjoint(secrets)
-
-
-def _endpoint(reader: _Reader, setting: str, address_name: str) -> AzureEndpoint:
-    connection_string = reader.text(setting) or None
-    if connection_string is not None and not _is_connection_string(connection_string):
-        reader.problem(setting, "is not a connection string: Name=value pairs, separated by ;")
-    address = reader.text(f"{setting}__{address_name}") or None
-    if connection_string is None and address is None:
-        reader.problem(setting, f"is not set, nor is {setting}__{address_name}")
-    return AzureEndpoint(
-        connection_string=connection_string,
-        address=address,
-        client_id=reader.text(f"{setting}__clientId", reader.text("AZURE_CLIENT_ID")) or None,
-    )

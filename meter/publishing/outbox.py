@@ -33,7 +33,6 @@ ROWS_AT_ONCE = 200
 # JSON escapes the quotes again, and a body over 1 MB blocks the loop.
 MAX_TRANSACTION_BYTES = 400_000
 MAX_COUNTED = 1_000
-RECENT_SECONDS = 10.0
 _EVERY_HOUR: Mapping[str, str] = {"first_partition": "0", "last_partition": "9999"}
 
 log = logging.getLogger(__name__)
@@ -55,9 +54,6 @@ class TableOutbox:
     def __init__(self, store: RowStore, clock: Clock) -> None:
         self._store = store
         self._clock = clock
-        self._counting = asyncio.Lock()
-        self._counted: Backlog | None = None
-        self._counted_at = 0.0
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """Store the events; one that is there already stays. Raises StorageUnavailable."""
@@ -72,18 +68,6 @@ class TableOutbox:
             if count == MAX_COUNTED:
                 break
         return Backlog(events=count, oldest_seconds=self._age_seconds(oldest))
-
-    async def recent_backlog(self) -> Backlog:
-        """What waited at most `RECENT_SECONDS` ago, so that frequent calls cost no more scans.
-
-        Raises StorageUnavailable.
-        """
-        async with self._counting:
-            age = self._clock.monotonic() - self._counted_at
-            if self._counted is None or age >= RECENT_SECONDS:
-                self._counted = await self.backlog()
-                self._counted_at = self._clock.monotonic()
-            return self._counted
 
     async def republish(self, hub: Hub) -> int:
         """Send what is kept, oldest first, until all is sent or the hub refuses; return how many.

@@ -345,20 +345,6 @@ async def test_the_backlog_costs_no_more_than_a_thousand_rows(store: RowStore) -
     assert (await TableOutbox(store, FakeClock()).backlog()).events == 1000
 
 
-async def test_a_recent_backlog_is_reported_again_without_a_scan(store: RowStore) -> None:
-    """For ten seconds, however many requests there are."""
-    clock = FakeClock()
-    outbox = TableOutbox(store, clock)
-    first = await outbox.recent_backlog()
-    await outbox.keep([usage_event(1)])
-    clock.advance(9)
-    second = await outbox.recent_backlog()
-    clock.advance(2)
-    third = await outbox.recent_backlog()
-
-    assert [backlog.events for backlog in (first, second, third)] == [0, 0, 1]
-
-
 async def test_an_event_that_cannot_be_kept_is_refused() -> None:
     """When storage is down, the sink logs the event in full, so that it is not lost silently."""
     service = TableServiceClient.from_connection_string(

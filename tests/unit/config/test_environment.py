@@ -277,7 +277,7 @@ def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
         ("METER_PUBLISH_TIMEOUT_SECONDS", "1s", "must be a number from 0.05 to 30, got '1s'"),
         ("METER_DRAIN_SECONDS", "-1", "must be a number from 1 to 1800, got '-1'"),
         ("METER_MAX_DRAINS", "many", "must be a number from 0 to 10000, got 'many'"),
-        ("METER_MAX_BODY_BYTES", "1", "must be a number from 1024 to 1.04858e+08, got '1'"),
+        ("METER_MAX_BODY_BYTES", "1", "must be a number from 1024 to 104857600, got '1'"),
         ("METER_JWKS_REFRESH_SECONDS", "0", "must be a number from 1 to 86400, got '0'"),
         ("METER_RETENTION_DAYS", "0", "must be a number from 1 to 3660, got '0'"),
         ("METER_DURABILITY", "safe", "must be one of acknowledged, background, got 'safe'"),
@@ -290,9 +290,13 @@ def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
         (
             "METER_BACKENDS",
             "/no/such/file",
-            "is the path of a file that cannot be read (FileNotFoundError)",
+            "is the path of a file that cannot be read (FileNotFoundError in '/no/such/file')",
         ),
-        ("METER_BACKENDS", "\x00", "is the path of a file that cannot be read (ValueError)"),
+        (
+            "METER_BACKENDS",
+            "\x00",
+            "is the path of a file that cannot be read (ValueError in '\\x00')",
+        ),
     ],
 )
 def test_a_value_that_is_refused_is_told_with_what_is_accepted(
@@ -340,10 +344,19 @@ def test_plain_http_is_accepted_on_loopback(host: str) -> None:
     [
         ({"name": ""}, "needs a name of 1-64 letters, digits and ._- for each backend"),
         ({"name": "a b"}, "needs a name of 1-64 letters, digits and ._- for each backend"),
-        ({"url": None}, "needs an https url for each backend; plain http on loopback only"),
-        ({"url": "http://x.example"}, "needs an https url for each backend; plain http on"),
-        ({"url": "https://x.example?a=1"}, "needs an https url for each backend; plain http on"),
-        ({"url": "https://u:p@x.example"}, "needs an https url for each backend; plain http on"),
+        ({"url": None}, "url must be https (plain http on loopback only)"),
+        ({"url": "http://x.example"}, "url must be https (plain http on loopback only)"),
+        ({"url": "https://x.example?a=1"}, "url must be https (plain http on loopback only)"),
+        ({"url": "https://eu.openai.azure.com/openai/deployments/x"}, "url must be the account's"),
+        ({"url": "https://eu.openai.azure.com/v1"}, "url must be the account's address alone"),
+        ({"url": "https://a.blob.core.windows.net"}, "url must be an Azure OpenAI account's"),
+        ({"url": "https://a.servicebus.windows.net"}, "url must be an Azure OpenAI account's"),
+        ({"url": "https://oai.azure.com"}, "url must be an Azure OpenAI account's"),
+        (
+            {"url": "https://westeurope.api.cognitive.microsoft.com"},
+            "url must be the account's own host, since a region's host accepts keys only",
+        ),
+        ({"url": "https://u:hunter2@x.example"}, "url must be https (plain http on loopback only)"),
         ({"weight": 0}, "weight must be 1-100, got 0"),
         ({"weight": 101}, "weight must be 1-100, got 101"),
         ({"weight": True}, "weight must be 1-100, got True"),
@@ -356,11 +369,18 @@ def test_plain_http_is_accepted_on_loopback(host: str) -> None:
         ({"deployments": {"a/b": "x"}}, "needs deployments for each backend"),
         ({"deployments": {"gpt": None}}, "needs deployments for each backend"),
         ({"auth": {"kind": "password"}}, "auth.kind must be managed-identity or api-key"),
-        ({"auth": "api-key"}, "auth.kind must be managed-identity or api-key"),
-        ({"auth": {"kind": "api-key"}}, "auth.setting must name a setting that holds the key"),
+        (
+            {"auth": "keys"},
+            "auth.kind must be managed-identity or api-key, got 'keys'; for example",
+        ),
+        ({"auth": {"kind": "api-key"}}, "auth.setting must name the setting that holds the key"),
+        (
+            {"auth": {"kind": "api-key", "key": "hunter2"}},
+            "auth accepts kind, setting; got key. The key itself never stands here",
+        ),
         (
             {"auth": {"kind": "api-key", "setting": "UNSET"}},
-            "auth.setting must name a setting that holds the key",
+            "auth.setting names a setting that is not set or empty",
         ),
         (
             {"wieght": 5},
@@ -374,7 +394,8 @@ def test_a_backend_that_cannot_be_used_is_told(change: dict[str, object], text: 
     (problem,) = problems(backends(BACKEND | change))
 
     assert problem.startswith(f"METER_BACKENDS {text}")
-    assert problem.endswith(f"(backend {change.get('name', 'eu')!r})")
+    assert f"(backend {change.get('name', 'eu')!r}" in problem
+    assert "hunter2" not in problem
 
 
 def test_backends_have_different_names() -> None:

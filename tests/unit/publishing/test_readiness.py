@@ -7,7 +7,8 @@ import pytest
 
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Backlog
-from meter.publishing.readiness import readiness
+from meter.publishing.readiness import Readiness
+from tests.fakes.gateway import FakeClock
 
 
 @dataclass
@@ -16,13 +17,15 @@ class Service:
 
     failure: Exception | None = None
     backlog: Backlog = field(default_factory=lambda: Backlog(events=0, oldest_seconds=0))
+    pings: int = 0
 
     async def ping(self) -> None:
+        self.pings += 1
         await asyncio.sleep(0)
         if self.failure is not None:
             raise self.failure
 
-    async def recent_backlog(self) -> Backlog:
+    async def count(self) -> Backlog:
         await self.ping()
         return self.backlog
 
@@ -37,6 +40,24 @@ class Keys:
         return issuer in self.loaded
 
 
+def readiness(
+    *,
+    hub: Service | None = None,
+    storage: Service | None = None,
+    outbox: Service | None = None,
+    loaded: frozenset[str] = frozenset({"a", "b"}),
+    clock: FakeClock | None = None,
+) -> Readiness:
+    return Readiness(
+        ping_hub=(hub or Service()).ping,
+        ping_storage=(storage or Service()).ping,
+        load_keys=Keys(loaded).load,
+        issuers=["a", "b"],
+        backlog=(outbox or Service()).count,
+        clock=clock or FakeClock(),
+    )
+
+
 async def reported(
     *,
     hub: Service | None = None,
@@ -44,14 +65,8 @@ async def reported(
     outbox: Service | None = None,
     loaded: frozenset[str] = frozenset({"a", "b"}),
 ) -> dict[str, object]:
-    found = await readiness(
-        ping_hub=(hub or Service()).ping,
-        ping_storage=(storage or Service()).ping,
-        load_keys=Keys(loaded).load,
-        issuers=["a", "b"],
-        backlog=(outbox or Service()).recent_backlog,
-    )
-    return dict(found)
+    made = readiness(hub=hub, storage=storage, outbox=outbox, loaded=loaded)
+    return dict(await made.report())
 
 
 async def test_all_is_well() -> None:
@@ -93,3 +108,37 @@ async def test_one_issuer_without_keys_is_enough() -> None:
     found = await reported(loaded=frozenset({"a"}))
 
     assert (found["status"], found["reasons"]) == ("unready", ["an issuer's keys are not loaded"])
+
+
+async def test_a_flood_of_requests_costs_one_check() -> None:
+    """The endpoint needs no token."""
+    hub, storage = Service(), Service()
+    made = readiness(hub=hub, storage=storage)
+
+    reports = await asyncio.gather(*(made.report() for _ in range(1_000)))
+
+    assert {report["status"] for report in reports} == {"ready"}
+    assert (hub.pings, storage.pings) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "seconds", "pings"),
+    [
+        (None, 4.9, 1),
+        (None, 5, 2),
+        (PublishFailed("no"), 0.9, 1),
+        (PublishFailed("no"), 1, 2),
+    ],
+)
+async def test_a_report_is_remembered_for_some_seconds(
+    failure: Exception | None, seconds: float, pings: int
+) -> None:
+    """Five; one where the instance is not ready, so that its recovery is seen soon."""
+    clock, hub = FakeClock(), Service(failure)
+    made = readiness(hub=hub, clock=clock)
+    await made.report()
+    clock.advance(seconds)
+
+    await made.report()
+
+    assert hub.pings == pings

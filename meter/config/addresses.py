@@ -1,0 +1,152 @@
+"""Checks the addresses of Azure services: each setting takes one kind, told apart by the host.
+
+| service       | host                                                                              |
+|---------------|-----------------------------------------------------------------------------------|
+| Event Hubs    | `NAMESPACE.servicebus.windows.net` (`.usgovcloudapi.net`, `.chinacloudapi.cn`)    |
+| Table Storage | `ACCOUNT.table.core.windows.net`, `ACCOUNT.ZONE.table.storage.azure.net`          |
+| Azure OpenAI  | `ACCOUNT.openai.azure.com`, `ACCOUNT.cognitiveservices.azure.com`, or another host |
+
+Loopback hosts are accepted for all of them. Azure accepts identities only on an account's own host.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from meter.config.reader import Reader
+from meter.config.values import AzureEndpoint
+from meter.gateway.address import is_allowed_url, is_loopback
+
+_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+# Hosts of other services of Azure, by a label of the name or whole; none is an AOAI account's.
+_AZURE = re.compile(
+    r".*\.(windows\.net|azure\.net|azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)"
+)
+_OTHER_LABELS = frozenset({"blob", "table", "queue", "file", "dfs", "servicebus", "vault"})
+_OTHER_HOSTS = frozenset(
+    {
+        "ai.azure.com",
+        "oai.azure.com",
+        "portal.azure.com",
+        "management.azure.com",
+        "login.microsoftonline.com",
+        "api.openai.com",
+    }
+)
+_SHARED_HOST = ".api.cognitive.microsoft."
+_SECRETS = frozenset({"AccountKey", "SharedAccessKey", "SharedAccessSignature"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Service:
+    """A service to which a setting refers."""
+
+    address_name: str
+    places: frozenset[str]  # members of a connection string, one of which says where it is
+
+
+_HUB = _Service(address_name="fullyQualifiedNamespace", places=frozenset({"Endpoint"}))
+_TABLES = _Service(
+    address_name="tableServiceUri", places=frozenset({"TableEndpoint", "AccountName"})
+)
+
+
+def read_hub_endpoint(reader: Reader, hub_name: str) -> AzureEndpoint:
+    """The Event Hubs namespace. Problems are reported."""
+    setting = "EventHubConnection"
+    endpoint = _endpoint(reader, setting, _HUB)
+    if endpoint.connection_string is not None:
+        named = _members(endpoint.connection_string).get("EntityPath", hub_name)
+        if named != hub_name:
+            reader.problem(
+                setting,
+                "is of another hub than METER_EVENT_HUB names",
+                f"{named!r} and {hub_name!r}",
+            )
+    elif endpoint.address is not None and not _is_namespace(endpoint.address):
+        reader.problem(
+            f"{setting}__{_HUB.address_name}",
+            "must be a namespace's host name, for example contoso.servicebus.windows.net",
+            f"got {endpoint.address!r}",
+        )
+    return endpoint
+
+
+def read_table_endpoint(reader: Reader, setting: str) -> AzureEndpoint:
+    """The storage account of the tables. Problems are reported."""
+    endpoint = _endpoint(reader, setting, _TABLES)
+    address = endpoint.address
+    is_used = endpoint.connection_string is None and address is not None
+    if is_used and not _is_table_address(address or ""):
+        reader.problem(
+            f"{setting}__{_TABLES.address_name}",
+            "must be the address of an account's tables, for example "
+            "https://contoso.table.core.windows.net",
+            f"got {address!r}",
+        )
+    return endpoint
+
+
+def account_url_problem(url: str, *, has_identity: bool) -> str | None:
+    """Why a URL cannot be an AOAI account's; None when it can.
+
+    `has_identity`: the gateway authenticates with its identity, not with a key.
+    """
+    if not is_allowed_url(url) or "?" in url or "#" in url:
+        return "must be https (plain http on loopback only) without a user or a query"
+    parts = urlsplit(url)
+    host = (parts.hostname or "").lower()
+    if parts.path.rstrip("/") not in {"", "/openai", "/openai/v1"}:
+        return "must be the account's address alone, without a path"
+    is_other = bool(_AZURE.fullmatch(host)) and not _OTHER_LABELS.isdisjoint(host.split(".")[1:3])
+    if is_other or host in _OTHER_HOSTS:
+        return "must be an Azure OpenAI account's; this host is another service's"
+    if _SHARED_HOST in host and has_identity:
+        return "must be the account's own host, since a region's host accepts keys only"
+    return None
+
+
+def _endpoint(reader: Reader, setting: str, service: _Service) -> AzureEndpoint:
+    connection_string = reader.text(setting) or None
+    if connection_string is not None:
+        members = _members(connection_string)
+        places = _HUB.places | _TABLES.places
+        if _SECRETS.isdisjoint(members) or places.isdisjoint(members):
+            reader.problem(setting, "is not a connection string: Name=value pairs, separated by ;")
+        elif service.places.isdisjoint(members) or not _is_of(service, members):
+            reader.problem(
+                setting,
+                "is a connection string of another service: it needs "
+                + " or ".join(sorted(service.places)),
+            )
+    address = reader.text(f"{setting}__{service.address_name}") or None
+    if connection_string is None and address is None:
+        reader.problem(setting, f"is not set, nor is {setting}__{service.address_name}")
+    return AzureEndpoint(
+        connection_string=connection_string,
+        address=address,
+        client_id=reader.text(f"{setting}__clientId", reader.text("AZURE_CLIENT_ID")) or None,
+    )
+
+
+def _is_of(service: _Service, members: Mapping[str, str]) -> bool:
+    return service is not _HUB or members["Endpoint"].startswith("sb://")
+
+
+def _members(connection_string: str) -> Mapping[str, str]:
+    return dict(part.strip().partition("=")[::2] for part in connection_string.split(";") if part)
+
+
+def _is_namespace(text: str) -> bool:
+    host = text.partition(":")[0].lower()
+    return bool(_HOST.fullmatch(text)) and (".servicebus." in host or is_loopback(host))
+
+
+def _is_table_address(url: str) -> bool:
+    if not is_allowed_url(url) or "?" in url or "#" in url:
+        return False
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_azure = "table" in host.lower().split(".")[1:3] and parts.path in {"", "/"}
+    return is_loopback(host) or is_azure

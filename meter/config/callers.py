@@ -1,0 +1,79 @@
+"""Reads who is let in: issuers, audiences, tenants, client apps, roles and scopes."""
+
+import re
+from urllib.parse import urlsplit
+
+from meter.config.reader import Reader
+from meter.gateway.address import is_allowed_url
+from meter.gateway.caller.auth import TokenRules
+
+KNOWN_ALGORITHMS = frozenset(
+    {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
+)
+# Entra's issuers as tokens name them, in Azure's public, US Government and China clouds.
+_V1_HOSTS = frozenset({"sts.windows.net", "sts.chinacloudapi.cn"})
+_V2_HOSTS = frozenset(
+    {"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
+)
+_TENANT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def read_token_rules(reader: Reader) -> TokenRules:
+    """The rules for access. Problems are reported."""
+    rules = TokenRules(
+        issuers=reader.names("METER_ISSUERS"),
+        audiences=reader.names("METER_AUDIENCES"),
+        algorithms=reader.names("METER_ALGORITHMS", "RS256"),
+        allowed_tenants=reader.names("METER_ALLOWED_TENANTS"),
+        allowed_apps=reader.names("METER_ALLOWED_APPS"),
+        required_roles=reader.names("METER_REQUIRED_ROLES"),
+        required_scopes=reader.names("METER_REQUIRED_SCOPES"),
+        subject_claim=reader.text("METER_SUBJECT_CLAIM", "sub"),
+    )
+    if not rules.issuers:
+        reader.problem("METER_ISSUERS", "is not set: name the token issuers, comma-separated")
+    for issuer in sorted(rules.issuers):
+        if (text := _issuer_problem(issuer)) is not None:
+            reader.problem("METER_ISSUERS", text, f"got {issuer.rpartition('@')[2]!r}")
+    if not rules.audiences:
+        reader.problem("METER_AUDIENCES", "is not set: name the audiences tokens must be for")
+    _check_algorithms(reader, rules)
+    _check_tenants(reader, rules)
+    return rules
+
+
+def _issuer_problem(issuer: str) -> str | None:
+    if not is_allowed_url(issuer):
+        return "must be https URLs without a user; plain http is accepted on loopback only"
+    parts = urlsplit(issuer)
+    tenant = parts.path.strip("/").partition("/")[0]
+    if parts.hostname in _V1_HOSTS and not (_TENANT.fullmatch(tenant) and parts.path[-1] == "/"):
+        return "must be as v1 tokens name it: https://sts.windows.net/TENANT-ID/, with the slash"
+    if parts.hostname in _V2_HOSTS and not (
+        _TENANT.fullmatch(tenant) and parts.path == f"/{tenant}/v2.0"
+    ):
+        return (
+            f"must be as v2 tokens name it: https://{parts.hostname}/TENANT-ID/v2.0, with the "
+            "tenant's id (not a domain, common or organizations) and no slash at the end"
+        )
+    return None
+
+
+def _check_algorithms(reader: Reader, rules: TokenRules) -> None:
+    if not rules.algorithms:
+        reader.problem("METER_ALGORITHMS", "names no algorithm; leave it out for RS256")
+    if unknown := sorted(rules.algorithms - KNOWN_ALGORITHMS):
+        accepted = ", ".join(sorted(KNOWN_ALGORITHMS))
+        reader.problem("METER_ALGORITHMS", f"accepts {accepted}; got {', '.join(unknown)}")
+
+
+def _check_tenants(reader: Reader, rules: TokenRules) -> None:
+    """Entra puts the tenant's id into `tid`, never a domain's name."""
+    is_entra = all(urlsplit(each).hostname in _V1_HOSTS | _V2_HOSTS for each in rules.issuers)
+    wrong = sorted(each for each in rules.allowed_tenants if not _TENANT.fullmatch(each))
+    if rules.issuers and is_entra and wrong:
+        reader.problem(
+            "METER_ALLOWED_TENANTS",
+            "must be tenant ids, for example 5d1f7c1e-3c52-4b8e-9f0a-0c1d2e3f4a5b",
+            f"got {', '.join(wrong)}",
+        )

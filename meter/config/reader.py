@@ -1,0 +1,102 @@
+"""Reads settings one by one, and collects every problem with them.
+
+A problem says what was refused and what is accepted, with an example. It never shows a secret.
+"""
+
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from enum import StrEnum
+
+from meter.errors import Problem
+
+PREFIX = "METER_"
+_LISTED = "; docs/configuration.md lists them"
+# App Service puts the reference itself into the environment when it cannot resolve it.
+_REFERENCE = "@Microsoft."
+
+
+class Reader:
+    """Reads settings; continues with defaults where they are invalid.
+
+    `problems` are those found so far, `asked` the names that were read, set or not.
+    """
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self.environment = environment
+        self.problems: list[Problem] = []
+        self.asked: set[str] = set()
+        self._unresolved: set[str] = set()
+
+    def text(self, name: str, default: str = "") -> str:
+        """A setting's value without spaces around it; the default where it is not set."""
+        self.asked.add(name)
+        text = self.environment.get(name, "").strip()
+        if text.startswith(_REFERENCE) and name not in self._unresolved:
+            self.problem(
+                name,
+                "is a reference that Azure has not resolved: check its name, and the app's access "
+                "to the key vault or configuration store",
+            )
+            self._unresolved.add(name)
+        return text or default
+
+    def problem(self, setting: str, text: str, detail: str = "") -> None:
+        """Report a problem; `detail` may name backends and files, so it is for operators."""
+        if setting not in self._unresolved:
+            self.problems.append(Problem(setting, text, detail))
+
+    def names(self, name: str, default: str = "") -> frozenset[str]:
+        """A comma-separated list."""
+        parts = (part.strip() for part in self.text(name, default).split(","))
+        return frozenset(part for part in parts if part)
+
+    def number(self, name: str, default: float, *, least: float, most: float) -> float:
+        """A number within bounds."""
+        text = self.text(name, str(default))
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if least <= value <= most:
+            return value
+        accepted = f"a number from {_plain(least)} to {_plain(most)}"
+        self.problem(name, f"must be {accepted}, got {text!r}; for example {_plain(default)}")
+        return default
+
+    def whole(self, name: str, default: int, *, least: int, most: int) -> int:
+        """A whole number within bounds."""
+        value = self.number(name, default, least=least, most=most)
+        if value != int(value):
+            text = self.text(name)
+            self.problem(name, f"must be a whole number, got {text!r}; for example {default}")
+        return int(value)
+
+    def choice[E: StrEnum](self, name: str, default: E) -> E:
+        """One of an enum's values."""
+        text = self.text(name, default.value)
+        try:
+            return type(default)(text)
+        except ValueError:
+            self.problem(name, f"must be one of {', '.join(type(default))}, got {text!r}")
+            return default
+
+    def flag(self, name: str) -> bool:
+        """`true` or `false`, in any case; false where it is not set."""
+        text = self.text(name, "false").lower()
+        if text not in {"true", "false"}:
+            self.problem(name, f"must be true or false, got {text!r}")
+        return text == "true"
+
+    def refuse_unknown(self, known: Collection[str]) -> None:
+        """Report each `METER_*` name that nothing reads: a misspelt setting would have no effect."""
+        words = [name.removeprefix(PREFIX) for name in sorted(known) if name.startswith(PREFIX)]
+        for name in sorted(self.environment.keys() - known - self.asked):
+            if not name.upper().startswith(PREFIX):
+                continue
+            near = get_close_matches(name.upper().removeprefix(PREFIX), words, n=1)
+            hint = f": did you mean {PREFIX}{near[0]}?" if near else _LISTED
+            self.problem(name, f"is not a setting{hint}")
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else str(number)

@@ -1,0 +1,66 @@
+"""`check-config`: what valid settings amount to, and every problem of invalid ones."""
+
+import pytest
+
+from meter.__main__ import main
+from tests.unit.config.test_environment import REQUIRED
+
+
+def run(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return main(["check-config"])
+
+
+def test_valid_settings_are_summed_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The backends, and who is let in; a rule that is not set is said to let everybody in."""
+    code = run(REQUIRED, monkeypatch)
+
+    assert code == 0
+    assert capsys.readouterr().out == (
+        "settings are valid: 1 backend\n"
+        "  eu: priority 1, weight 1, standard; serves gpt\n"
+        "let in: callers with a token\n"
+        "  from https://login.example/t/v2.0\n"
+        "  for api://meter\n"
+        "  of any tenant of these issuers\n"
+        "  of any client app\n"
+        "  with no role or scope: none is required\n"
+        "billed by the claim sub\n"
+    )
+
+
+def test_rules_are_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One of several is enough."""
+    rules = {
+        "METER_ALLOWED_TENANTS": "t1,t2",
+        "METER_ALLOWED_APPS": "app",
+        "METER_REQUIRED_ROLES": "Call,Admin",
+        "METER_REQUIRED_SCOPES": "call",
+        "METER_SUBJECT_CLAIM": "oid",
+    }
+    run(REQUIRED | rules, monkeypatch)
+
+    shown = capsys.readouterr().out
+    assert "  of t1 or t2\n  of app\n  with role Admin or role Call or scope call\n" in shown
+    assert shown.endswith("billed by the claim oid\n")
+
+
+def test_problems_are_listed_with_their_details(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code 1, and each on a line of its own."""
+    wrong = {"METER_REQUIRED_ROLE": "Call", "METER_BACKENDS": "/no/file"}
+
+    code = run(REQUIRED | wrong, monkeypatch)
+
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "error: METER_BACKENDS is the path of a file that cannot be read "
+        "(FileNotFoundError in '/no/file')\n"
+        "error: METER_REQUIRED_ROLE is not a setting: did you mean METER_REQUIRED_ROLES?\n"
+    )

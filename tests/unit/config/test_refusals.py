@@ -1,0 +1,257 @@
+"""Settings that would fail later, or have no effect, are refused when they are read."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from meter.config.environment import load_settings, load_storage_settings
+from meter.config.host import function_timeout_seconds
+from meter.config.reader import Reader
+from meter.errors import InvalidSettings, Problem
+from tests.unit.config.test_environment import BACKEND, CONNECTION, REQUIRED, backends
+
+TENANT = "5d1f7c1e-3c52-4b8e-9f0a-0c1d2e3f4a5b"
+HUB_ADDRESS = "EventHubConnection__fullyQualifiedNamespace"
+TABLE_ADDRESS = "MeterStorage__tableServiceUri"
+
+
+def found(settings: Mapping[str, str]) -> tuple[Problem, ...]:
+    with pytest.raises(InvalidSettings) as refused:
+        load_settings(settings)
+    return refused.value.found
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("METER_REQUIRED_ROLE", "is not a setting: did you mean METER_REQUIRED_ROLES?"),
+        ("METER_AUDIENCE", "is not a setting: did you mean METER_AUDIENCES?"),
+        ("METER_DURABILTY", "is not a setting: did you mean METER_DURABILITY?"),
+        ("METER_ALLOWED_TENANT", "is not a setting: did you mean METER_ALLOWED_TENANTS?"),
+        ("meter_required_roles", "is not a setting: did you mean METER_REQUIRED_ROLES?"),
+        ("METER_FOO", "is not a setting; docs/configuration.md lists them"),
+    ],
+)
+def test_an_unknown_setting_is_refused(name: str, text: str) -> None:
+    """A misspelt rule would let everybody in."""
+    assert found(REQUIRED | {name: "x"}) == (Problem(name, text),)
+
+
+def test_every_reader_refuses_unknown_settings() -> None:
+    """A misspelt retention would drop ledgers that were to be kept."""
+    with pytest.raises(InvalidSettings, match="did you mean METER_RETENTION_DAYS"):
+        load_storage_settings({"MeterStorage": CONNECTION, "METER_RETENTION_DAY": "400"})
+
+
+def test_all_documented_settings_are_known() -> None:
+    """Those that other readers and the local stack use as well."""
+    documented = {
+        "METER_MONITOR_URL": "https://management.azure.com",
+        "METER_LOG_LEVEL": "INFO",
+        "METER_OUTBOX_INTERVAL_SECONDS": "2",
+        "METER_SHUTDOWN_SECONDS": "20",
+        "METER_EVENT_HUB": "usage",
+    }
+
+    assert load_settings(REQUIRED | documented).hub.name == "usage"
+
+
+def test_a_setting_that_holds_a_backends_key_may_have_any_name() -> None:
+    """Also for the readers that do not read the backends."""
+    entry = BACKEND | {"auth": {"kind": "api-key", "setting": "METER_EU_KEY"}}
+    settings = backends(entry) | {"METER_EU_KEY": "secret"}
+
+    assert load_settings(settings).gateway.backends[0].name == "eu"
+    assert load_storage_settings(settings).endpoint.connection_string == CONNECTION
+
+
+@pytest.mark.parametrize(
+    "name", ["METER_AUDIENCES", "EventHubConnection", "MeterStorage", "EU_KEY", "METER_BACKENDS"]
+)
+def test_an_unresolved_reference_is_refused(name: str) -> None:
+    """Azure leaves the reference in place; it would be sent as a key, or match no token."""
+    keyed = backends(BACKEND | {"auth": {"kind": "api-key", "setting": "EU_KEY"}})
+    reference = "@Microsoft.KeyVault(SecretUri=https://v.vault.azure.net/secrets/hunter2)"
+
+    problems = found(keyed | {"EU_KEY": "key"} | {name: reference})
+
+    assert problems[0].setting == name
+    assert problems[0].text.startswith("is a reference that Azure has not resolved")
+    assert [each for each in problems if each.setting == name] == [problems[0]]
+    assert "hunter2" not in str(problems)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "sb://contoso.servicebus.windows.net",
+        "https://contoso.servicebus.windows.net/",
+        "contoso.servicebus.windows.net/usage",
+        "hello world",
+        "contoso",
+        "contoso.blob.core.windows.net",
+        "contoso.servicebus.windows.net,other.servicebus.windows.net",
+    ],
+)
+def test_a_namespace_is_a_host_name(address: str) -> None:
+    """The SDK would try to resolve anything else."""
+    settings = {k: v for k, v in REQUIRED.items() if k != "EventHubConnection"}
+
+    (problem,) = found(settings | {HUB_ADDRESS: address})
+
+    assert problem.setting == HUB_ADDRESS
+    assert problem.text.endswith("for example contoso.servicebus.windows.net")
+    assert problem.detail == f"got {address!r}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://a.blob.core.windows.net",
+        "https://a.queue.core.windows.net",
+        "https://a.table.core.windows.net/UsageByMonth",
+        "https://a.table.core.windows.net?sv=1",
+        "http://a.table.core.windows.net",
+        "a.table.core.windows.net",
+        "sb://a.servicebus.windows.net",
+        "https://a.documents.azure.com",
+    ],
+)
+def test_a_table_address_is_an_accounts(address: str) -> None:
+    """A blob address answers every request with an error of its own."""
+    settings = {k: v for k, v in REQUIRED.items() if k != "MeterStorage"}
+
+    (problem,) = found(settings | {TABLE_ADDRESS: address})
+
+    assert (problem.setting, problem.detail) == (TABLE_ADDRESS, f"got {address!r}")
+
+
+@pytest.mark.parametrize(
+    ("hub", "table"),
+    [
+        ("contoso.servicebus.windows.net", "https://a.table.core.windows.net/"),
+        ("contoso.servicebus.usgovcloudapi.net", "https://a.table.core.usgovcloudapi.net"),
+        ("contoso.servicebus.chinacloudapi.cn", "https://a.table.core.chinacloudapi.cn"),
+        ("CONTOSO.servicebus.windows.net", "https://a.z01.table.storage.azure.net"),
+        ("localhost:5671", "http://127.0.0.1:10002/devstoreaccount1"),
+    ],
+)
+def test_addresses_of_all_clouds_and_the_local_stack_are_accepted(hub: str, table: str) -> None:
+    """Public, US Government, China, DNS zones, loopback."""
+    named = {HUB_ADDRESS: hub, TABLE_ADDRESS: table}
+    settings = {k: v for k, v in REQUIRED.items() if not k.startswith(("EventHub", "MeterS"))}
+
+    loaded = load_settings(settings | named)
+
+    assert (loaded.hub.endpoint.address, loaded.storage.endpoint.address) == (hub, table)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("EventHubConnection", CONNECTION, "is a connection string of another service"),
+        ("MeterStorage", REQUIRED["EventHubConnection"], "is a connection string of another"),
+        (
+            "EventHubConnection",
+            "Endpoint=sb://hub/;SharedAccessKey=s;EntityPath=other",
+            "is of another hub than METER_EVENT_HUB names",
+        ),
+    ],
+)
+def test_a_connection_string_of_another_service_is_refused(
+    name: str, value: str, text: str
+) -> None:
+    """The two are easily swapped."""
+    (problem,) = found(REQUIRED | {name: value})
+
+    assert problem.setting == name
+    assert problem.text.startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "text"),
+    [
+        (f"https://sts.windows.net/{TENANT}", "must be as v1 tokens name it"),
+        ("https://sts.windows.net/", "must be as v1 tokens name it"),
+        ("https://login.microsoftonline.com/common/v2.0", "must be as v2 tokens name it"),
+        ("https://login.microsoftonline.com/contoso.com/v2.0", "must be as v2 tokens name it"),
+        (f"https://login.microsoftonline.com/{TENANT}", "must be as v2 tokens name it"),
+        (f"https://login.microsoftonline.com/{TENANT}/v2.0/", "must be as v2 tokens name it"),
+    ],
+)
+def test_an_issuer_that_no_token_names_is_refused(issuer: str, text: str) -> None:
+    """`iss` is compared exactly, so every token would be refused."""
+    (problem,) = found(REQUIRED | {"METER_ISSUERS": issuer})
+
+    assert problem.text.startswith(text)
+    assert problem.detail == f"got {issuer!r}"
+
+
+def test_a_tenant_of_entra_is_its_id() -> None:
+    """`tid` never holds a domain's name. Other issuers' tenants may be any text."""
+    issuers = {"METER_ISSUERS": f"https://login.microsoftonline.com/{TENANT}/v2.0"}
+
+    (problem,) = found(REQUIRED | issuers | {"METER_ALLOWED_TENANTS": f"contoso,{TENANT}"})
+
+    assert (problem.setting, problem.detail) == ("METER_ALLOWED_TENANTS", "got contoso")
+    assert load_settings(REQUIRED | {"METER_ALLOWED_TENANTS": "contoso"})
+
+
+def test_a_call_may_not_take_longer_than_its_function() -> None:
+    """The host would end it, and every other call of the instance with it."""
+    (problem,) = found(REQUIRED | {"METER_TOTAL_TIMEOUT_SECONDS": "7200"})
+
+    assert problem.setting == "METER_TOTAL_TIMEOUT_SECONDS"
+    assert "functionTimeout, 1800 seconds" in problem.text
+    unlimited = {"AzureFunctionsJobHost__functionTimeout": "-1"}
+    assert load_settings(REQUIRED | unlimited | {"METER_TOTAL_TIMEOUT_SECONDS": "7200"})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ('{"functionTimeout": "00:30:00"}', 1800),
+        ('{"functionTimeout": "1.02:00:05"}', 93_605),
+        ('{"functionTimeout": "-1"}', float("inf")),
+        ("{}", float("inf")),
+        ("[", float("inf")),
+    ],
+)
+def test_the_hosts_limit_is_in_host_json(tmp_path: Path, text: str, seconds: float) -> None:
+    """`-1` is no limit."""
+    file = tmp_path / "host.json"
+    file.write_text(text)
+
+    assert function_timeout_seconds(Reader({}), file) == seconds
+
+
+def test_a_problem_of_the_document_names_its_file(tmp_path: Path) -> None:
+    """With the key, what is accepted and an example; the place is for operators."""
+    file = tmp_path / "backends.json"
+    file.write_text(json.dumps([BACKEND | {"weight": "10"}]))
+
+    (problem,) = found(REQUIRED | {"METER_BACKENDS": str(file)})
+
+    assert problem.text == "weight must be 1-100, got '10'; for example \"weight\": 1"
+    assert problem.detail == f"backend 'eu' in {str(file)!r}"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        backends(BACKEND | {"url": "https://hunter2.blob.core.windows.net"}),
+        backends(BACKEND | {"auth": {"kind": "api-key", "setting": "hunter2"}}),
+        {"METER_BACKENDS": "/hunter2/backends.json"},
+        {"METER_ISSUERS": "http://hunter2.example"},
+        {"EventHubConnection": "", HUB_ADDRESS: "sb://hunter2"},
+        {"MeterStorage": "", TABLE_ADDRESS: "https://hunter2.blob.core.windows.net"},
+    ],
+    ids=str,
+)
+def test_texts_name_no_host_and_no_place(changes: dict[str, str]) -> None:
+    """They are public (`/readyz`); details are not."""
+    (problem,) = found(REQUIRED | changes)
+
+    assert "hunter2" not in problem.text
