@@ -7,13 +7,12 @@ from datetime import datetime
 from uuid import UUID
 
 from meter.adapters.clock import system_dice
-from meter.adjustment import Adjustment, encode_adjustment
-from meter.ledger.aggregator import BatchReport
-from meter.ledger.decode import Message
+from meter.adjustment import Adjustment
+from meter.errors import StorageUnavailable
 from meter.terminal import printable
-from meter.upkeep.adjust import find_call, make_adjustment, moment_of
+from meter.upkeep.adjust import Adjuster, AdjustmentRefused, Planned, Wanted, moment_of
 from meter.usage import COUNT_NAMES, TokenUsage, format_time, new_event_id
-from meter.wiring.commands import open_aggregator
+from meter.wiring.commands import open_repairs
 
 # The total changes by its two parts.
 _COUNTS = tuple(name for name in COUNT_NAMES if name != "total_tokens")
@@ -41,7 +40,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="time of the window it counts in, RFC 3339; default: now, so closed months stay closed",
     )
     command.add_argument(
-        "--id", type=_event_id, help="id of an earlier attempt, to retry it safely"
+        "--again",
+        action="store_true",
+        help="count it even if the same counts and reason adjusted the call before",
+    )
+    command.add_argument(
+        "--id", type=_event_id, help="id of an earlier attempt, to retry one made with --again"
     )
     command.add_argument(
         "--dry-run", action="store_true", help="report what would be counted, without counting"
@@ -50,37 +54,48 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 async def _adjust(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    now = options.clock.now()
-    async with open_aggregator() as aggregator:
-        call = await find_call(aggregator.store, options.subject, options.call)
-        if call is None:
-            text = f"no call {options.call} of subject {options.subject!r} is counted"
-            print(f"error: {text}", file=sys.stderr)
-            return 1
-        adjustment_id = options.id or new_event_id(now, system_dice().randbytes(10))
+    async with open_repairs() as (store, aggregator):
+        adjuster = Adjuster(aggregator=aggregator, tables=store)
         try:
-            adjustment = make_adjustment(
-                call,
-                adjustment_id=adjustment_id,
-                subject=options.subject,
-                refers_to=options.call,
-                reason=options.reason,
-                usage=_usage(options),
-                # With the same id it must land in the same month, or it would count again.
-                time=options.time or moment_of(adjustment_id),
-            )
-        except ValueError as exc:
-            parser.error(str(exc))
-        message = Message(
-            body=encode_adjustment(adjustment), hub_partition="adjust", sequence_number=0
-        )
-        decoded = aggregator.decode([message])
-        if decoded.dead_letters:
-            print(f"error: {decoded.dead_letters[0].detail}", file=sys.stderr)
+            planned = await adjuster.plan(_wanted(options))
+            # Before the first write: whatever becomes of it, the operator knows what was tried.
+            print(_summary(planned.adjustment), flush=True)
+            print(await _outcome(adjuster, planned, options))
+        except AdjustmentRefused as exc:
+            print(f"error: {printable(str(exc))}", file=sys.stderr)
             return 1
-        report = None if options.dry_run else await aggregator.count(decoded.events)
-    print(_summary(adjustment, report))
+        except ValueError as exc:
+            parser.error(printable(str(exc)))
     return 0
+
+
+def _wanted(options: argparse.Namespace) -> Wanted:
+    adjustment_id = options.id
+    if options.again and adjustment_id is None:
+        adjustment_id = new_event_id(options.clock.now(), system_dice().randbytes(10))
+    return Wanted(
+        subject=options.subject,
+        call_id=options.call,
+        reason=options.reason,
+        usage=_usage(options),
+        time=options.time,
+        id=adjustment_id,
+        again=options.again,
+    )
+
+
+async def _outcome(adjuster: Adjuster, planned: Planned, options: argparse.Namespace) -> str:
+    if options.dry_run:
+        return "a dry run: nothing was written"
+    try:
+        adjustment, is_new = await adjuster.count(planned)
+    except StorageUnavailable:
+        how = f" with --id {planned.adjustment.id}" if options.again else ""
+        print(f"it is unknown what was written: run the command again{how}", file=sys.stderr)
+        raise
+    if is_new:
+        return "counted"
+    return f"was counted before, at {format_time(adjustment.time)}: nothing changed"
 
 
 def _usage(options: argparse.Namespace) -> TokenUsage:
@@ -88,18 +103,14 @@ def _usage(options: argparse.Namespace) -> TokenUsage:
     return TokenUsage(**counts, total_tokens=options.prompt_tokens + options.completion_tokens)
 
 
-def _summary(adjustment: Adjustment, report: BatchReport | None) -> str:
+def _summary(adjustment: Adjustment) -> str:
     usage = adjustment.usage
-    outcome = "a dry run: nothing was written"
-    if report is not None:
-        outcome = "counted" if report.new_calls else "was counted before: nothing changed"
+    names = (adjustment.subject, adjustment.deployment, adjustment.model or "unknown")
     return (
         f"adjustment {adjustment.id} of call {adjustment.refers_to}\n"
-        f"  {printable(adjustment.subject)}  {adjustment.deployment}  "
-        f"{adjustment.model or 'unknown'}  {adjustment.tier}  {format_time(adjustment.time)}\n"
+        f"  {printable('  '.join(names))}  {adjustment.tier}  {format_time(adjustment.time)}\n"
         f"  prompt {usage.prompt_tokens:+,}  completion {usage.completion_tokens:+,}  "
-        f"total {usage.total_tokens:+,}\n"
-        f"{outcome}"
+        f"total {usage.total_tokens:+,}"
     )
 
 

@@ -24,6 +24,7 @@ _LETTER_ROW_KEY = re.compile(r"([^|/]*)\|(\d{20})\|(\d{6})", re.ASCII)
 _LETTER_KEY = re.compile(r"([^/]+)/([^/|]*)/(\d{1,20})/(\d{1,6})", re.ASCII)
 _LEDGER_TABLE = re.compile(r"Ledger(2\d{3})(0[1-9]|1[0-2])", re.ASCII)
 
+ADJUSTED_PREFIX = "a|"
 CALL_PREFIX = "c|"
 SUM_PREFIX = "s|"
 LEDGER_PREFIX = "Ledger"
@@ -149,6 +150,11 @@ def ledger_month(table: str) -> Window | None:
 def call_row_key(event_id: UUID) -> str:
     """The row key that marks a call as counted."""
     return f"{CALL_PREFIX}{event_id}"
+
+
+def adjusted_row_key(event_id: UUID) -> str:
+    """The row key of what a call was adjusted by."""
+    return f"{ADJUSTED_PREFIX}{event_id}"
 
 
 def sums_since(hour: Window, month: Window) -> tuple[str, str]:

@@ -34,6 +34,18 @@ class SubjectWriter:
             await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, _changed)
 
 
+async def record_adjusted(store: RowStore, subject: str, at: datetime) -> None:
+    """Record that an adjustment of the subject is counted at that time. Raises StorageUnavailable."""
+
+    def build(moment: datetime, stored: Mapping[str, Row]) -> list[Row]:
+        before = stored.get(escape(subject))
+        columns = {"Subject": subject, "AdjustedAt": moment}
+        return [Row(key=escape(subject), columns=columns, etag=before.etag if before else None)]
+
+    rows = OptimisticRows(store=store, most_known=0)
+    await rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, [escape(subject)], at, build)
+
+
 def _changed(events: Mapping[str, Sequence[UsageEvent]], stored: Mapping[str, Row]) -> list[Row]:
     rows = (_row(key, own, stored.get(key)) for key, own in events.items())
     return [row for row in rows if row is not None]

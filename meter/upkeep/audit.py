@@ -18,6 +18,7 @@ from operator import attrgetter
 from meter.adjustment import CountedAdjustment
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import (
+    ADJUSTED_PREFIX,
     CALL_PREFIX,
     FIRST_KEY,
     LAST_KEY,
@@ -32,6 +33,7 @@ from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SumRow, cleared_adjustments, key_columns, read_revision, sums_columns
 from meter.ledger.subjects import SUBJECTS_PARTITION, SUBJECTS_TABLE
 from meter.ports import Row, RowStore, Written
+from meter.upkeep.adjusted import read_notes
 from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_of, readable
 from meter.window import Period, Window, parse_window, window_of
 
@@ -52,7 +54,9 @@ class Share:
     def add(self, row: Row) -> None:
         """Add one row of the partition."""
         try:
-            if row.key.startswith(CALL_PREFIX):
+            if row.key.startswith(ADJUSTED_PREFIX):
+                read_notes(row)
+            elif row.key.startswith(CALL_PREFIX):
                 self._add_marker(row)
             else:
                 self._add_sum(row)

@@ -45,12 +45,19 @@ async def open_store() -> AsyncIterator["TablesRowStore"]:
 @asynccontextmanager
 async def open_aggregator() -> AsyncIterator["Aggregator"]:
     """An aggregator on the tables that the environment names. Raises InvalidSettings."""
+    async with open_repairs() as (_, aggregator):
+        yield aggregator
+
+
+@asynccontextmanager
+async def open_repairs() -> AsyncIterator[tuple["TablesRowStore", "Aggregator"]]:
+    """The tables, and an aggregator on them. Raises InvalidSettings."""
     from meter.config.environment import load_storage_settings
     from meter.wiring.metering import build_aggregator
 
     retention = load_storage_settings(os.environ).retention
     async with open_store() as store:
-        yield build_aggregator(store, retention)
+        yield store, build_aggregator(store, retention)
 
 
 def open_monitor(url: str) -> AbstractContextManager["AzureMonitor"]:

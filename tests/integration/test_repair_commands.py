@@ -3,6 +3,9 @@
 import asyncio
 import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -263,21 +266,42 @@ def adjusted(tables: Tables) -> list[tuple[int, int, int]]:
 def test_an_adjustment_is_counted_beside_its_call_and_once(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The printed id makes a retry safe; the call keeps its numbers."""
+    """The same command line is the same adjustment; the call keeps its numbers."""
     tables.receive(message(call(1)))
-    reason = ("--reason", "the answer was filtered", "--completion-tokens", "-5")
-    dry = adjust(*reason, "--dry-run")
+    words = ("--reason", "the answer was filtered", "--completion-tokens", "-2")
+    dry = adjust(*words, "--dry-run")
     capsys.readouterr()
-    first = adjust(*reason)
+    first = adjust(*words)
     shown = capsys.readouterr().out
     adjustment_id = shown.split()[1]
-    again = adjust(*reason, "--id", adjustment_id)
+    again = adjust(*words)
+    by_id = adjust(*words, "--id", adjustment_id)
+    repeated = capsys.readouterr().out
+    anew = adjust(*words, "--again")
+    too_much = adjust("--reason", "r", "--id", str(call(1).id), "--completion-tokens", "-1")
 
-    assert (dry, first, again) == (0, 0, 0)
+    assert (dry, first, again, by_id, anew, too_much) == (0, 0, 0, 0, 0, 1)
     assert shown.startswith(f"adjustment {adjustment_id} of call {call(1).id}\n")
-    assert shown.endswith("  prompt +0  completion -5  total -5\ncounted\n")
-    assert capsys.readouterr().out.endswith("was counted before: nothing changed\n")
-    assert adjusted(tables) == [(1, 15, -5)]
+    assert shown.endswith("  prompt +0  completion -2  total -2\ncounted\n")
+    assert repeated.count(f"adjustment {adjustment_id} of call") == 2
+    assert len(re.findall("was counted before, at .*: nothing changed\n", repeated)) == 2
+    assert "stands for something else that is counted" in capsys.readouterr().err
+    assert adjusted(tables) == [(1, 15, -4)]
+
+
+def test_operators_at_once_cannot_take_a_call_below_zero(tables: Tables) -> None:
+    """Of three commands that each take 4 of 10 tokens, two are counted."""
+    tables.receive(message(call(1)))
+    command = [sys.executable, "-m", "meter", "adjust", "--subject", "alice"]
+    command += ["--call", str(call(1).id), "--prompt-tokens", "-4", "--reason"]
+    running = [
+        subprocess.Popen([*command, reason], stderr=subprocess.DEVNULL)
+        for reason in ("one", "two", "three")
+    ]
+    codes = [each.wait(60) for each in running]
+
+    assert codes.count(0) == 2
+    assert adjusted(tables) == [(1, 15, -8)]
 
 
 @pytest.mark.parametrize(
