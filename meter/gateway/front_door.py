@@ -4,10 +4,9 @@
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
@@ -20,22 +19,18 @@ from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.call import Call
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.detached import Detached, start_now
-from meter.gateway.http import (
-    INTERNAL_ERROR,
-    NO_KEYS,
-    Answer,
-    Request,
-    StreamingAnswer,
-    error_answer,
-    marked,
+from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
+from meter.gateway.request.models import answer_models, is_about_models
+from meter.gateway.request.prepare import (
+    demand_of,
+    deployment_of,
+    prompt_of,
+    read_body,
+    response_id_of,
 )
-from meter.gateway.request.dispatch import check_upgrade, dispatch
-from meter.gateway.request.prepare import deployment_of, prompt_of, read_body, response_id_of
-from meter.gateway.request.route import Route
+from meter.gateway.request.route import Route, allowed_methods, parse_route
 from meter.ports import Clock, Dice, Headers, Spool, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +60,8 @@ class FrontDoor:
     _running: int = field(default=0)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
-        """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
+        """Answer one call. Expected failures become answers in AOAI's error shape."""
         event_id = new_event_id(self.clock.now(), self.dice.randbytes(10))
-        return marked(await self._answered(request, event_id), event_id)
-
-    async def _answered(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         try:
             return await self._handle(request, event_id)
         except CallerError as exc:
@@ -77,19 +69,18 @@ class FrontDoor:
                 log_refusal(exc, event_id)
             return error_answer(exc)
         except KeysUnavailable:
-            return error_answer(NO_KEYS)
-        except Exception:
-            # Last resort: an internal error still gets an answer that callers can parse.
-            log.exception("call_failed_unexpectedly event_id=%s", event_id)
-            return error_answer(INTERNAL_ERROR)
+            unready = "Tokens cannot be verified now."
+            return error_answer(CallerError(unready, status=503, code="ServiceUnavailable"))
 
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
-        check_upgrade(request)
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.verifier.verify(token_in(request.headers))
-        route = dispatch(request, self.forwarder.pool.backends)
-        if isinstance(route, Answer):
-            return route
+        if request.method == "OPTIONS":
+            allow = ", ".join(allowed_methods(request.raw_path))
+            return Answer(status=204, headers=(("allow", allow),), body=b"")
+        route = parse_route(request.method, request.raw_path, request.query)
+        if is_about_models(route):
+            return answer_models(route, self.forwarder.pool.backends)
         with ExitStack() as holds:
             self._take_slot(holds)
             body = await read_body(request, route, self.new_spool, holds)
@@ -103,7 +94,10 @@ class FrontDoor:
                 deployment=deployment,
                 body=body,
                 headers=request.headers,
-                candidates=self._candidates(route, deployment, owner),
+                candidates=replace(
+                    self._candidates(route, deployment, owner),
+                    demand=demand_of(body, principal.subject),
+                ),
                 sink=self.sink,
                 clock=self.clock,
                 holds=holds.pop_all(),
@@ -149,7 +143,8 @@ class FrontDoor:
         if answering.done():
             return answering.result()
         relay = LateRelay(answering, self.relays.times)
-        return StreamingAnswer(status=200, headers=LATE_HEADERS, relay=relay)
+        headers = (*LATE_HEADERS, call.id_header)
+        return StreamingAnswer(status=200, headers=headers, relay=relay)
 
     async def _forward(self, call: Call) -> Answer | StreamingAnswer:
         try:
@@ -177,7 +172,10 @@ class FrontDoor:
     async def _fail(self, call: Call, exc: CallerError) -> Answer:
         answer = error_answer(exc)
         await call.end(Ending(outcome=Outcome.FAILED, status=answer.status))
-        return answer
+        if not call.attempts.made:
+            return answer  # no backend was reached: a metric, not an event
+        headers = (*answer.headers, call.id_header)
+        return Answer(status=answer.status, headers=headers, body=answer.body)
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
         ending = Ending.of_whole(answer.read())

@@ -14,6 +14,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.relay import DrainLimits, Drains, Relays, RelayTimes
 from meter.gateway.backend import Backend
+from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.forward import Forwarder, ForwardLimits
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.auth import TokenRules, TokenVerifier
@@ -236,7 +237,7 @@ class Door:
     def may_call(self, name: str) -> bool:
         """Whether the circuit of a backend for the deployment `gpt` lets a call through."""
         target = self.pool.target(next(b for b in self.backends if b.name == name), "gpt")
-        return target.circuit.may_call(self.clock.monotonic())
+        return target.may_call(Demand(caller="alice"), self.clock.monotonic())
 
     @property
     def is_idle(self) -> bool:

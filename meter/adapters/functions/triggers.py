@@ -14,11 +14,10 @@ def hub_messages(events: Sequence[func.EventHubEvent]) -> list[Message]:
 
     The batch's metadata is read once: through the events it would be converted once per event.
     """
-    hub, partition = _place(events[0].metadata) if events else ("", "")
+    partition = _hub_partition(events[0].metadata) if events else ""
     return [
         Message(
             body=event.get_body(),
-            hub=hub,
             hub_partition=partition,
             sequence_number=event.sequence_number or 0,
             enqueued_at=event.enqueued_time.replace(tzinfo=UTC) if event.enqueued_time else None,
@@ -27,12 +26,8 @@ def hub_messages(events: Sequence[func.EventHubEvent]) -> list[Message]:
     ]
 
 
-def _place(metadata: Mapping[str, object] | None) -> tuple[str, str]:
-    """The hub, as `namespace/name`, and the id of its partition."""
+def _hub_partition(metadata: Mapping[str, object] | None) -> str:
     context = (metadata or {}).get("PartitionContext")
     if isinstance(context, str):
         context = json.loads(context)
-    if not isinstance(context, dict):
-        return "", ""
-    names = (str(context.get(name) or "") for name in ("FullyQualifiedNamespace", "EventHubName"))
-    return "/".join(filter(None, names)), str(context.get("PartitionId", ""))
+    return str(context.get("PartitionId", "")) if isinstance(context, dict) else ""

@@ -23,7 +23,7 @@ from meter.gateway.http import (
 )
 from meter.ports import Headers
 
-LATE_HEADERS: Headers = (("content-type", "text/event-stream"),)
+LATE_HEADERS: Headers = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
 
 type Answering = asyncio.Task[Answer | StreamingAnswer]
 

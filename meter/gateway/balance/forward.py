@@ -20,6 +20,7 @@ from meter.errors import (
 )
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer, begin_answer
 from meter.gateway.backend import Backend
+from meter.gateway.balance.demand import NO_DEMAND, Demand
 from meter.gateway.balance.pool import Lease, Pool
 from meter.gateway.balance.verdict import CREDENTIALS_COOLDOWN_SECONDS, Failover, Fault, judge
 from meter.ports import BackendCredentials, Clock, Headers, Upstream, UpstreamRequest
@@ -32,11 +33,13 @@ log = logging.getLogger(__name__)
 class Candidates:
     """The backends that may answer a call. `owner` names the one to try first, if any.
 
-    `load_key` names what circuits and loads are kept for (`pool.py`).
+    `load_key` names what circuits and loads are kept for (`pool.py`), `demand` is what the call asks
+    of its backend.
     """
 
     backends: Sequence[Backend]
     load_key: str
+    demand: Demand = NO_DEMAND
     owner: str | None = None
 
 
@@ -56,15 +59,6 @@ class Attempts:
     failovers: list[Failover] = field(default_factory=list)
     last_backend: Backend | None = None
     preferred_provisioned: Backend | None = None
-
-    @property
-    def spares_throttled(self) -> bool:
-        """Whether backends that throttle are left alone.
-
-        They are tried after all by a call that has met broken backends only.
-        """
-        is_throttled = any(each.fault is Fault.THROTTLED for each in self.failovers)
-        return is_throttled or not self.failovers
 
 
 class Forwarded(Protocol):
@@ -129,11 +123,9 @@ class Forwarder:
         self, group: Sequence[Backend], call: Forwarded, elsewhere: list[WholeAnswer]
     ) -> Begun | None:
         """The answer of one of the group; None when none stores what the call refers to."""
-        attempts, load_key = call.attempts, call.candidates.load_key
+        attempts, candidates = call.attempts, call.candidates
         tried: set[str] = set()
-        while lease := self.pool.lease(
-            group, load_key, tried=tried, spares_throttled=attempts.spares_throttled
-        ):
+        while lease := self.pool.lease(group, candidates.load_key, candidates.demand, tried=tried):
             tried.add(lease.backend.name)
             answer = await self._try(call, lease)
             if isinstance(answer, WholeAnswer) and call.is_elsewhere(answer):
@@ -145,7 +137,7 @@ class Forwarder:
         known = {answer.backend.name for answer in elsewhere}
         rest = [backend for backend in group if backend.name not in known]
         if rest:
-            raise self._give_up(rest, load_key, attempts.failovers)
+            raise self._give_up(rest, candidates, attempts.failovers)
         return None
 
     async def _try(self, call: Forwarded, lease: Lease) -> Begun | Failover:
@@ -162,7 +154,7 @@ class Forwarder:
                 lease.failed(begun)
                 _log_failover(lease.backend, begun)
                 return begun
-            lease.answered(begun.begun_at)
+            lease.answered(begun.begun_at, is_served=begun.status < 400)
             if isinstance(begun, StreamedAnswer):
                 begun.holds.callback(lease.keep())
             return begun
@@ -213,10 +205,11 @@ class Forwarder:
         return begun
 
     def _give_up(
-        self, group: Sequence[Backend], load_key: str, failovers: Sequence[Failover]
+        self, group: Sequence[Backend], candidates: Candidates, failovers: Sequence[Failover]
     ) -> CallerError:
-        if not failovers or self.pool.any_throttles(group, load_key):
-            return self.pool.exhausted(group, load_key)
+        load_key, demand = candidates.load_key, candidates.demand
+        if not failovers or self.pool.any_throttles(group, load_key, demand):
+            return self.pool.exhausted(group, load_key, demand)
         last = failovers[-1]
         if last.fault is Fault.TIMEOUT:
             return CallerError("No backend answered in time.", status=504, code="GatewayTimeout")

@@ -4,18 +4,22 @@ Within a priority one backend is drawn by weight, and a second one from the rest
 taken unless it is clearly slower or busier than the second (`load.py`): shares follow the weights
 while backends are equal, and a slow backend gets fewer calls before it fails. A backend that has
 just recovered is drawn with a part of its weight, which grows for `SLOW_START_SECONDS`.
+
+A backend that cools down is left alone while another can serve. When none can, those that failed
+are tried all the same, and those that throttle are asked at a bounded rate (`breaker.py`).
 """
 
+import math
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from meter.errors import Overloaded
+from meter.errors import NotServed, Overloaded
 from meter.gateway.backend import Backend
 from meter.gateway.balance.breaker import Circuit
+from meter.gateway.balance.demand import Demand, UsualDemand
 from meter.gateway.balance.load import Load
-from meter.gateway.balance.verdict import Failover
-from meter.gateway.http import unknown_deployment
+from meter.gateway.balance.verdict import Failover, Fault
 from meter.ports import Clock, Dice
 
 SLOW_START_SECONDS = 10.0
@@ -24,11 +28,22 @@ SLOW_START_SHARE = 0.1
 
 @dataclass(slots=True, kw_only=True)
 class Target:
-    """One backend as the calls of one load key meet it."""
+    """One backend as the calls of one load key meet it.
+
+    `circuit` opens for faults and for throttled calls of usual demand, `large` for throttled calls
+    of much more. `usual` is shared by the backends of the load key.
+    """
 
     backend: Backend
-    circuit: Circuit = field(default_factory=Circuit)
+    usual: UsualDemand
+    circuit: Circuit
+    large: Circuit
     load: Load = field(default_factory=Load)
+
+    @classmethod
+    def of(cls, backend: Backend, usual: UsualDemand) -> Self:
+        """A target that nobody has called yet."""
+        return cls(backend=backend, usual=usual, circuit=Circuit(usual), large=Circuit(usual))
 
     def weight(self, now: float) -> float:
         """The backend's weight; only a share of it while it starts slowly."""
@@ -37,6 +52,28 @@ class Target:
             return self.backend.weight
         share = max(SLOW_START_SHARE, (now - recovered_at) / SLOW_START_SECONDS)
         return self.backend.weight * min(1.0, share)
+
+    def may_call(self, demand: Demand, now: float) -> bool:
+        """Whether a call may be sent while another backend can serve it as well."""
+        return self.circuit.may_call(demand, now) and self.large.may_call(demand, now)
+
+    def is_throttled(self, demand: Demand, now: float) -> bool:
+        """Whether the call is held back for a wait that the backend itself asked for."""
+        return self.circuit.is_throttled(demand, now) or self.large.is_throttled(demand, now)
+
+    def ask_seconds(self, demand: Demand, now: float) -> float:
+        """The time until such a call is sent even if no other backend can serve it; 0 for now."""
+        return max(self.circuit.ask_seconds(demand, now), self.large.ask_seconds(demand, now))
+
+    def wait_seconds(self, demand: Demand, now: float) -> float:
+        """The time until nothing holds such a call back."""
+        return max(self.circuit.wait_seconds(demand, now), self.large.wait_seconds(demand, now))
+
+    def start(self, demand: Demand, now: float) -> None:
+        """A call is being sent."""
+        self.circuit.start(demand, now)
+        self.large.start(demand, now)
+        self.load.in_flight += 1
 
 
 @dataclass(slots=True)
@@ -47,6 +84,7 @@ class Lease:
     """
 
     target: Target
+    demand: Demand
     clock: Clock
     started_at: float
     _is_open: bool = True
@@ -57,15 +95,21 @@ class Lease:
         """The backend to send the call to."""
         return self.target.backend
 
-    def answered(self, begun_at: float) -> None:
+    def answered(self, begun_at: float, *, is_served: bool = True) -> None:
         """The backend's answer is the caller's; it began at that moment (monotonic)."""
-        self.target.circuit.answered(started_at=self.started_at, now=begun_at)
-        self.target.load.first_byte(seconds=begun_at - self.started_at, now=begun_at)
+        target = self.target
+        for circuit in (target.circuit, target.large):
+            circuit.answered(self.demand, started_at=self.started_at, now=begun_at)
+        target.load.first_byte(seconds=begun_at - self.started_at, now=begun_at)
+        if is_served:
+            target.usual.served(self.demand)
 
     def failed(self, failover: Failover) -> None:
         """The call fails over to the next backend."""
-        now = self.clock.monotonic()
-        self.target.circuit.failed(failover, started_at=self.started_at, now=now)
+        now, target = self.clock.monotonic(), self.target
+        is_large = target.usual.is_exceeded_by(self.demand)
+        circuit = target.large if failover.fault is Fault.THROTTLED and is_large else target.circuit
+        circuit.failed(failover, self.demand, started_at=self.started_at, now=now)
 
     def keep(self) -> Callable[[], None]:
         """Keep the lease beyond its context; the stream that uses it calls the result at its end."""
@@ -98,67 +142,72 @@ class Pool:
     clock: Clock
     dice: Dice
     _targets: dict[tuple[str, str], Target] = field(default_factory=dict)
+    _usual: dict[str, UsualDemand] = field(default_factory=dict)
 
     def serving(self, deployment: str) -> list[Backend]:
         """The backends that serve the public deployment name. Raises NotServed when none does."""
         found = [backend for backend in self.backends if backend.serves(deployment)]
         if not found:
-            raise unknown_deployment(deployment)
+            raise NotServed(
+                "The API deployment for this resource does not exist.", code="DeploymentNotFound"
+            )
         return found
 
     def lease(
         self,
         candidates: Sequence[Backend],
         load_key: str,
+        demand: Demand,
         *,
         tried: Collection[str] = (),
-        spares_throttled: bool = True,
     ) -> Lease | None:
-        """The backend to try next; None when each was tried, or throttles and is to be spared.
+        """The backend to try next; None when each was tried, or throttles and is not to be asked now.
 
-        When all are cooling down, those that failed are still tried: they may have recovered.
-        Those that throttle are spared until the time they named, unless `spares_throttled` is off.
-        The single-probe rule applies only while another backend is available.
+        When all are cooling down, those that failed are tried first: they may have recovered. The
+        single-probe rule applies only while another backend is available.
         """
         now = self.clock.monotonic()
         untried = [
             self.target(backend, load_key) for backend in candidates if backend.name not in tried
         ]
-        free = [target for target in untried if target.circuit.may_call(now)]
+        free = [target for target in untried if target.may_call(demand, now)]
         if free:
             first = min(target.backend.priority for target in free)
             chosen = self._choose([t for t in free if t.backend.priority == first], now)
-            chosen.circuit.start(now)
         else:
-            if spares_throttled:
-                untried = [target for target in untried if not target.circuit.is_throttled(now)]
-            if not untried:
+            askable = [target for target in untried if not target.ask_seconds(demand, now)]
+            if not askable:
                 return None
-            chosen = min(untried, key=lambda target: target.circuit.wait_seconds(now))
-        chosen.load.in_flight += 1
-        return Lease(chosen, self.clock, now)
+            chosen = min(
+                askable,
+                key=lambda t: (t.is_throttled(demand, now), t.wait_seconds(demand, now)),
+            )
+        chosen.start(demand, now)
+        return Lease(chosen, demand, self.clock, now)
 
-    def any_throttles(self, candidates: Sequence[Backend], load_key: str) -> bool:
+    def any_throttles(self, candidates: Sequence[Backend], load_key: str, demand: Demand) -> bool:
         """Whether a backend named a wait that is not over, so that waiting helps."""
         now = self.clock.monotonic()
-        return any(self.target(each, load_key).circuit.is_throttled(now) for each in candidates)
+        targets = [self.target(each, load_key) for each in candidates]
+        return any(target.is_throttled(demand, now) for target in targets)
 
-    def exhausted(self, candidates: Sequence[Backend], load_key: str) -> Overloaded:
-        """The answer when all are cooling down: 429 with the true soonest wait."""
+    def exhausted(self, candidates: Sequence[Backend], load_key: str, demand: Demand) -> Overloaded:
+        """The answer when all are cooling down: 429 with the time until one is asked again."""
         now = self.clock.monotonic()
-        waits = [self.target(each, load_key).circuit.wait_seconds(now) for each in candidates]
-        seconds = max(min(waits), 0.001)
+        targets = [self.target(each, load_key) for each in candidates]
+        seconds = max(min(target.ask_seconds(demand, now) for target in targets), 0.001)
         return Overloaded(
             "No backend of this deployment can take calls now. "
-            f"Please retry after {max(1, round(seconds))} seconds.",
+            f"Please retry after {math.ceil(seconds)} seconds.",
             retry_after_seconds=seconds,
         )
 
     def target(self, backend: Backend, load_key: str) -> Target:
-        """The circuit and the load of a backend for one load key."""
+        """The circuits and the load of a backend for one load key."""
         key = backend.name, load_key
         if key not in self._targets:
-            self._targets[key] = Target(backend=backend)
+            usual = self._usual.setdefault(load_key, UsualDemand())
+            self._targets[key] = Target.of(backend, usual)
         return self._targets[key]
 
     def _choose(self, group: list[Target], now: float) -> Target:

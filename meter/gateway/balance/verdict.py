@@ -12,8 +12,8 @@
 | no first byte in time            | the next backend  | 10 s and doubling up to 60 s           |
 
 An error that begins an event stream is judged by the status that it names. A cooldown lasts between
-0.5 s and 60 s, then one call probes; callers are given the true wait. Where every backend is
-cooling down, those that did not throttle are still tried (`pool.py`). Waits come from
+0.5 s and 60 s, then one call probes; which calls it holds back, and what is tried where every
+backend is cooling down, is decided by what failed and how (`breaker.py`). Waits come from
 `retry-after-ms`, `retry-after` (seconds or an HTTP date), the error's message, and the rate-limit
 resets (seconds, `1m30s`, `250ms`).
 """

@@ -7,13 +7,19 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # in the modu
 
 from meter.errors import BadRequest
 
+MAX_OUTPUT_TOKENS = 10_000_000
+_OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
+_ANSWERS = ("n", "best_of")
 _WHITESPACE = " \t\n\r"
 _DECODER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonBody:
-    """The parts of a request body that decide what happens to it."""
+    """The parts of a request body that decide what happens to it.
+
+    `output_tokens` is how many the caller lets its answers have, 0 where it does not say.
+    """
 
     text: str
     model: object
@@ -21,6 +27,7 @@ class JsonBody:
     stream_options: object
     is_background: bool
     previous_response_id: str | None
+    output_tokens: int = 0
 
     @property
     def asks_for_usage(self) -> bool:
@@ -48,7 +55,19 @@ def parse_body(raw: bytes) -> JsonBody:
         stream_options=document.get("stream_options"),
         is_background=document.get("background") is True,
         previous_response_id=previous if isinstance(previous, str) else None,
+        output_tokens=output_tokens(document),
     )
+
+
+def output_tokens(members: Mapping[str, object]) -> int:
+    """The most tokens that the answers may have, by a body's top-level members; 0 if unlimited."""
+    limits = [_whole_number(members.get(name)) for name in _OUTPUT_LIMITS]
+    answers = [_whole_number(members.get(name)) for name in _ANSWERS]
+    return min(max(limits) * max(*answers, 1), MAX_OUTPUT_TOKENS)
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def with_usage_asked(body: JsonBody) -> dict[str, str]:

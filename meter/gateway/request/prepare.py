@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from meter.errors import BadRequest
+from meter.errors import BadRequest, NotServed
 from meter.gateway.answer.estimate import prompt_texts
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
+from meter.gateway.balance.demand import Demand
 from meter.gateway.headers import header
-from meter.gateway.http import Request, unknown_deployment
+from meter.gateway.http import Request
 from meter.gateway.request.body import JsonBody, parse_body, spliced, with_usage_asked
 from meter.gateway.request.form import FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
@@ -18,6 +19,8 @@ from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Spool
 
 type Payload = JsonBody | FormBody | None
+
+BYTES_PER_TOKEN = 4
 
 _UNMETERED_BACKGROUND = (
     "A background response is metered through its stream: send `stream: true` with "
@@ -87,7 +90,9 @@ def deployment_of(route: Route, body: Payload, owner: Owner | None) -> str:
     if body.model is None:
         raise BadRequest("The request body must name a deployment in `model`.")
     if not is_deployment_name(body.model):
-        raise unknown_deployment(body.model)
+        raise NotServed(
+            "The API deployment for this resource does not exist.", code="DeploymentNotFound"
+        )
     return str(body.model)
 
 
@@ -104,6 +109,17 @@ def outgoing_body(
             return OutgoingBody(content=lambda: body.parts(model), length=body.length(model))
         case None:
             return OutgoingBody(content=b"")
+
+
+def demand_of(body: Payload, caller: str) -> Demand:
+    """What a call asks of its backend, from what is known of its body without reading the prompt."""
+    match body:
+        case JsonBody():
+            return Demand(len(body.text) // BYTES_PER_TOKEN + body.output_tokens, caller)
+        case FormBody():
+            return Demand((body.declared_bytes or 0) // BYTES_PER_TOKEN, caller)
+        case None:
+            return Demand(caller=caller)
 
 
 def prompt_of(body: Payload) -> Sequence[str]:

@@ -9,11 +9,13 @@ from random import Random
 import pytest
 
 from meter.gateway.backend import Backend
+from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.pool import Lease, Pool, Target
 from meter.gateway.balance.verdict import Failover, Fault
 from tests.fakes.gateway import FakeClock
 
 DEPLOYMENT = "gpt"
+CALL = Demand(100, "alice")
 CALLS = 20_000
 CALLS_PER_SECOND = 50.0
 
@@ -47,7 +49,7 @@ def _simulate(
             ended, _, lease = heapq.heappop(under_way)
             with lease:
                 lease.answered(ended)
-        chosen_now = pool.lease(pool.backends, DEPLOYMENT)
+        chosen_now = pool.lease(pool.backends, DEPLOYMENT, CALL)
         assert chosen_now is not None, "nothing cools down here"
         name = chosen_now.backend.name
         seconds = seconds_of(name, random)
@@ -105,14 +107,14 @@ def test_a_backend_that_recovered_starts_slowly() -> None:
     backends = _backends(1, 1)
     pool = Pool(backends, FakeClock(), Random(3))
     circuit = pool.target(backends[0], DEPLOYMENT).circuit
-    circuit.failed(Failover(Fault.ERROR, 500, 1.0), started_at=0.0, now=0.0)
-    circuit.answered(started_at=2.0, now=2.0)
+    circuit.failed(Failover(Fault.ERROR, 500, 1.0), CALL, started_at=0.0, now=0.0)
+    circuit.answered(CALL, started_at=2.0, now=2.0)
 
     def share(now: float) -> float:
         pool.clock = FakeClock(seconds=now)
         taken = Counter[str]()
         for _ in range(4_000):
-            lease = pool.lease(backends, DEPLOYMENT)
+            lease = pool.lease(backends, DEPLOYMENT, CALL)
             assert lease is not None, "nothing cools down any more"
             with lease:
                 taken[lease.backend.name] += 1
@@ -128,7 +130,7 @@ def test_no_backend_is_kept_busy_by_calls_that_have_ended() -> None:
     backends = _backends(1)
     pool = Pool(backends, FakeClock(), Random(1))
     for _ in range(100):
-        lease = pool.lease(backends, DEPLOYMENT)
+        lease = pool.lease(backends, DEPLOYMENT, CALL)
         assert lease is not None
         with lease:
             assert lease.backend is backends[0]

@@ -211,17 +211,17 @@ async def test_when_all_fail_the_status_says_how(
     assert (refusal.status, refusal.code) == (status, code)
 
 
-async def test_when_all_throttle_the_true_soonest_wait_is_told() -> None:
-    """The shorter of the two."""
+async def test_when_all_throttle_the_soonest_time_to_ask_again_is_told() -> None:
+    """The shorter of the two waits; never one longer than the gateway's own."""
     bench = Bench(
-        a=[json_answer(429, b"", ("retry-after", "3600"))],
-        b=[json_answer(429, b"", ("retry-after-ms", "120000"))],
+        a=[json_answer(429, b"", ("retry-after", "86400"))],
+        b=[json_answer(429, b"", ("retry-after-ms", "1500"))],
     )
     bench.upstream.seconds_per_send = 0.0
 
     refusal = await bench.refusal()
 
-    assert refusal.retry_after_seconds == 120.0
+    assert refusal.retry_after_seconds == 1.5
 
 
 async def test_when_all_are_benched_no_backend_is_asked() -> None:
