@@ -1,8 +1,13 @@
-"""`meter.ports.Upstream` on aiohttp: pooled connections, no redirects, no decoding, no cookies."""
+"""`meter.ports.Upstream` on aiohttp: pooled connections, no redirects, no decoding, no cookies.
+
+A request is written to one connection, once: the backend may have worked on it, so only the caller
+of this module may send it again. A pooled connection is looked at before anything is written to
+it, and replaced if its other end has closed it.
+"""
 
 import asyncio
+import select
 from collections.abc import AsyncIterator
-from contextvars import ContextVar
 from typing import Any
 from weakref import WeakSet
 
@@ -19,10 +24,7 @@ from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
 # Shorter than the backends' own idle time, so that calls seldom get a connection just closed.
 KEEP_ALIVE_SECONDS = 15
 MAX_HEADER_BYTES = 65_536
-MAX_STALE = 3
 _NOT_CONNECTED = (aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.InvalidURL)
-
-_is_reused: ContextVar[bool] = ContextVar("is_reused", default=False)
 
 
 class AiohttpUpstream:
@@ -31,6 +33,7 @@ class AiohttpUpstream:
     def __init__(self, *, connect_timeout_seconds: float, idle_timeout_seconds: float) -> None:
         self._session = aiohttp.ClientSession(
             connector=_Connector(),
+            middlewares=(_send_once,),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             timeout=aiohttp.ClientTimeout(
@@ -62,20 +65,25 @@ class AiohttpUpstream:
     async def _request(
         self, request: UpstreamRequest, patience: "_Patience"
     ) -> aiohttp.ClientResponse:
-        for stale in range(MAX_STALE + 1):
-            try:
-                return await self._session.request(
-                    request.method,
-                    URL(request.url, encoded=True),
-                    headers=request.headers,
-                    data=_payload(request, patience),
-                    allow_redirects=False,
-                )
-            except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
-                # A kept-alive connection that was closed meanwhile is no fault of the backend.
-                if not _is_reused.get() or stale == MAX_STALE:
-                    raise
-        raise AssertionError("unreachable")
+        return await self._session.request(
+            request.method,
+            URL(request.url, encoded=True),
+            headers=request.headers,
+            data=_payload(request, patience),
+            allow_redirects=False,
+        )
+
+
+async def _send_once(
+    request: ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending GET and DELETE again by itself when a connection breaks."""
+    try:
+        return await handler(request)
+    except _NOT_CONNECTED:
+        raise
+    except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError) as exc:
+        raise aiohttp.ClientConnectionError("the connection broke") from exc
 
 
 def _payload(
@@ -124,7 +132,7 @@ class _Patience:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Records whether the current task's last connection had been used before."""
+    """Gives out pooled connections only while they are silent and open."""
 
     def __init__(self) -> None:
         super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE_SECONDS)
@@ -133,16 +141,31 @@ class _Connector(aiohttp.TCPConnector):
     async def connect(
         self, req: ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
     ) -> Connection:
-        _is_reused.set(False)
-        connection = await super().connect(req, traces, timeout)
-        protocol = connection.protocol
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            if protocol is None or protocol not in self._used:
+                break  # new; a TLS server may have sent its tickets already
+            if _is_silent(protocol):
+                return connection
+            connection.close()
         if protocol is not None:
-            is_reused = protocol in self._used
-            if is_reused:
-                _is_reused.set(True)
-            else:
-                self._used.add(protocol)
+            self._used.add(protocol)
         return connection
+
+
+def _is_silent(protocol: ResponseHandler) -> bool:
+    """Whether an idle connection is open and nothing has arrived on it.
+
+    The end of the other side, a reset, or a late answer such as 408 may be in the socket before the
+    event loop has seen it.
+    """
+    transport = protocol.transport
+    if transport is None or transport.is_closing() or protocol.should_close:
+        return False
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return not poll.poll(0)
 
 
 class _Answer:

@@ -267,31 +267,6 @@ async def test_the_query_is_sent_as_it_came() -> None:
     assert server.received[0].startswith(b"POST /x?a=%2F%41&b=c%20d HTTP/1.1")
 
 
-async def test_a_stale_kept_alive_connection_costs_no_call() -> None:
-    """A connection closed while idle is no fault of the backend: the request is sent again."""
-    connections = 0
-
-    async def answer_once_and_abort(
-        reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-    ) -> None:
-        nonlocal connections
-        connections += 1
-        await reader.readuntil(b"}")
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
-        await writer.drain()
-        # The second request uses the kept connection, whose other end is gone.
-        await reader.readuntil(b"}")
-        writer.transport.abort()
-
-    async with serving(answer_once_and_abort) as url, upstream() as made:
-        await read(made, url)
-        answer = await send(made, url)
-        await answer.close()
-
-    assert answer.status == 200
-    assert connections == 2
-
-
 async def test_a_fresh_connection_that_breaks_is_not_tried_again() -> None:
     """The backend may have begun to work: whether to fail over is not decided here."""
     server = Server()
