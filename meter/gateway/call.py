@@ -8,7 +8,7 @@ from uuid import UUID
 from meter.errors import CallerError
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.relay import Ending
-from meter.gateway.answer.usage import read_response_id
+from meter.gateway.answer.usage import Reading, read_response_id
 from meter.gateway.backend import Backend
 from meter.gateway.balance.forward import Attempts, Candidates
 from meter.gateway.headers import downstream_headers, header, upstream_headers
@@ -19,6 +19,8 @@ from meter.gateway.request.prepare import OutgoingBody, Payload, outgoing_body
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
+
+_ANSWERED_IN_TEXT = (Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -107,6 +109,10 @@ class Call:
         is_response = self.route.operation is Operation.RESPONSES
         beginning = answer.body if isinstance(answer, WholeAnswer) else answer.beginning
         return read_response_id(beginning) if is_response else None
+
+    async def read(self, answer: WholeAnswer) -> Reading:
+        """What a whole answer reports."""
+        return await answer.read(may_be_text=self.route.operation in _ANSWERED_IN_TEXT)
 
     def answer_headers(
         self, answer: WholeAnswer | StreamedAnswer, *, with_origin: bool = False

@@ -178,7 +178,7 @@ class FrontDoor:
         return Answer(status=answer.status, headers=headers, body=answer.body)
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
-        ending = Ending.of_whole(answer.read())
+        ending = Ending.of_whole(await call.read(answer))
         await call.end(ending)
         headers = self._headers(call, answer)
         if ending.usage_source is UsageSource.REPORTED:

@@ -1,4 +1,4 @@
-"""A long answer is read from its ends as a parser would read the whole."""
+"""A long answer is read while it passes as a parser would read the whole."""
 
 import json
 from itertools import pairwise
@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.gateway.answer.follow import ByteReader
-from meter.gateway.answer.usage import TAIL_BYTES, model_name, read_ends, read_tail
+from meter.gateway.answer.members import MAX_NAME_BYTES, MemberReader
 
 COUNTS = st.integers(min_value=0, max_value=10**9)
 USAGES = st.fixed_dictionaries({"input_tokens": COUNTS, "output_tokens": COUNTS})
@@ -37,53 +37,39 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-NAMES = TEXTS.filter(lambda name: name not in {"usage", "model"})
-MEMBERS = st.lists(st.tuples(NAMES, VALUES), max_size=4)
-CUTS = st.integers(min_value=0, max_value=300)
+KEPT = ["usage", "model", "id", "status", "background", "created_at", "type", "duration", "error"]
+NAMES = st.one_of(TEXTS, st.just("A" * MAX_NAME_BYTES), st.just('"\\' * MAX_NAME_BYTES))
+OTHERS = NAMES.filter(lambda name: name not in {*KEPT, "response"})
+MEMBERS = st.dictionaries(st.one_of(OTHERS, st.sampled_from(KEPT)), VALUES, max_size=6)
 INDENTS = st.sampled_from([None, 2])
+SIZES = st.sampled_from([1, 2, 3, 7, 64, 100_000])
 
 
-def _written(members: list[tuple[str, object]], indent: int | None, *, ascii_only: bool) -> bytes:
-    text = json.dumps(dict(members), indent=indent, ensure_ascii=ascii_only)
-    return text.encode("utf-8", "replace")
+def _kept(members: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in members.items() if name in KEPT}
 
 
-@given(MEMBERS, USAGES, MEMBERS, TEXTS, INDENTS, st.booleans(), CUTS)
-@example([("x", {"usage": {"total_tokens": 9}})], {"input_tokens": 1}, [], "m", None, True, 0)
-@example([], {"input_tokens": 1}, [("x", [{"usage": {"total_tokens": 9}}])], "m", None, True, 0)
-def test_the_end_of_an_answer_says_what_the_whole_says(
-    before: list[tuple[str, object]],
-    usage: dict[str, object],
-    after: list[tuple[str, object]],
-    model: str,
+@given(MEMBERS, st.none() | MEMBERS, MEMBERS, INDENTS, SIZES)
+@example({"x": {"usage": {"total_tokens": 9}}}, None, {"usage": {"input_tokens": 1}}, None, 1)
+@example({"x": [{"response": {"usage": 1}}]}, {"usage": {}}, {"y": [{"usage": 2}]}, None, 1)
+def test_what_passes_is_read_as_a_parser_reads_it(
+    before: dict[str, object],
+    response: dict[str, object] | None,
+    after: dict[str, object],
     indent: int | None,
-    ascii_only: bool,
-    cut: int,
+    size: int,
 ) -> None:
-    """For any nesting, quoting and escaping around it, and for any cut."""
-    members = [*before, ("usage", usage), *after, ("model", model)]
-    body = _written(members, indent, ascii_only=ascii_only)
+    """For any nesting, quoting and escaping, and for any split."""
+    inside: dict[str, object] = {} if response is None else {"response": response}
+    document = {**before, **inside, **after}
+    text = json.dumps(document, indent=indent).encode()
+    reader = MemberReader()
 
-    reading = read_tail(body[min(cut, body.index(b'"usage"')) :])
+    for start in range(0, len(text), size):
+        reader.feed(text[start : start + size])
 
-    assert (reading.usage_raw, reading.model) == (usage, model_name(model))
-
-
-@given(MEMBERS, TEXTS, MEMBERS, USAGES, st.booleans())
-def test_a_model_is_found_at_the_beginning_too(
-    before: list[tuple[str, object]],
-    model: str,
-    after: list[tuple[str, object]],
-    usage: dict[str, object],
-    ascii_only: bool,
-) -> None:
-    """It may precede data longer than the kept end of an answer."""
-    members = [*before, ("model", model), *after, ("data", "A" * TAIL_BYTES), ("usage", usage)]
-    body = _written(members, None, ascii_only=ascii_only)
-
-    reading = read_ends(body[:TAIL_BYTES], body[-TAIL_BYTES:])
-
-    assert (reading.usage_raw, reading.model) == (usage, model_name(model))
+    kept = {} if response is None else {"response": _kept(response)}
+    assert reader.members == {**_kept(document), **kept}
 
 
 @given(st.lists(st.binary(max_size=40), max_size=12), st.booleans())
@@ -102,7 +88,7 @@ def test_any_bytes_are_relayed_but_for_the_last_one(chunks: list[bytes], tells: 
 def test_the_usage_of_long_json_does_not_depend_on_its_split(
     usage: dict[str, object], cuts: list[int]
 ) -> None:
-    """It is read from the end of the bytes, for any split."""
+    """It is read as the bytes pass."""
     body = json.dumps({"model": "m", "data": ["x" * 100] * 3, "usage": usage}).encode()
     reader, places = ByteReader(reports_usage=True), sorted({0, *cuts, len(body)})
     for start, end in pairwise(places):

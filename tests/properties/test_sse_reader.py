@@ -84,8 +84,12 @@ def test_only_the_requested_usage_frame_is_omitted(
 def test_the_last_usage_wins_for_any_split(
     stream: list[tuple[Frame, bytes]], cuts: list[int], hides: bool
 ) -> None:
-    """Cumulative usage is never summed; text that looks like usage is not counted."""
+    """Cumulative usage is never summed, and zeros never replace a count.
+
+    Text that looks like usage is not counted.
+    """
     totals = [frame.total for frame, _ in stream if frame.total is not None]
+    totals = [total for total in totals if total] or totals
     sent = b"".join(frame.data + end for frame, end in stream)
     reader = StreamReader(hides_usage=hides)
 

@@ -4,12 +4,14 @@
 |-------------------------------|---------------------------------------------------------|------------|
 | event stream (status 200)     | the first frame                                         | streamed   |
 | audio, image, video           | the first bytes                                         | streamed   |
+| event stream, encoded for good| the first bytes                                         | streamed   |
 | anything else                 | all of it, up to `max_buffered_bytes`, usage included   | whole      |
 | anything else that is longer  | that much                                               | streamed   |
 
 The caller has no byte before that, so a failure until then fails over to the next backend.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -19,15 +21,17 @@ from meter.gateway.answer.encoding import (
     decoded,
     decoded_parts,
     is_decodable,
+    is_encoded,
     without_encoding,
 )
 from meter.gateway.answer.sse import has_whole_frame
-from meter.gateway.answer.usage import Reading, read_answer
+from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json, read_answer
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.ports import Clock, Headers, UpstreamAnswer
 
 MAX_FIRST_FRAME_BYTES = 65_536
+MAX_READ_AT_ONCE = 262_144
 
 _MEDIA = ("audio/", "image/", "video/", "application/octet-stream")
 
@@ -42,8 +46,21 @@ class WholeAnswer:
     body: bytes
     begun_at: float
 
-    def read(self) -> Reading:
-        """What the answer reports of its tokens and its model."""
+    async def read(self, *, may_be_text: bool = False) -> Reading:
+        """What the answer reports of its tokens and its model, if it is JSON; a long one is read in
+        a thread.
+
+        Without a Content-Type it is taken for JSON, but where the operation answers in text, too: a
+        transcript is the caller's own words, which must not choose what it is charged with.
+        """
+        kind = header(self.headers, "content-type")
+        if may_be_text if not kind else not is_json(kind):
+            return NOTHING_READ
+        if len(self.body) <= MAX_READ_AT_ONCE:
+            return self._read()
+        return await asyncio.to_thread(self._read)
+
+    def _read(self) -> Reading:
         return read_answer(decoded(self.body, header(self.headers, "content-encoding")))
 
 
@@ -76,10 +93,9 @@ async def begin_answer(
     A stream closes its answer itself; all other answers are the caller's of this function to close.
     """
     begun_at = clock.monotonic()
-    kind = (header(answer.headers, "content-type") or "").lower() if answer.status == 200 else ""
-    is_events, is_media = kind.startswith("text/event-stream"), kind.startswith(_MEDIA)
+    is_events, is_media = _kind_of(answer)
     chunks, headers = answer.chunks(), answer.headers
-    if is_events and is_decodable(encoding := header(headers, "content-encoding")):
+    if is_events and is_encoded(encoding := header(headers, "content-encoding")):
         chunks, headers = decoded_parts(chunks, encoding), without_encoding(headers)
     if is_events:
         beginning, is_whole = await _first_frame(chunks), False
@@ -108,6 +124,18 @@ async def begin_answer(
         begun_at=begun_at,
         is_events=is_events,
     )
+
+
+def _kind_of(answer: UpstreamAnswer) -> tuple[bool, bool]:
+    """Whether it is an event stream; and whether it is other bytes that are relayed as they come.
+
+    An event stream in an unknown encoding is just bytes: nothing can be read of it or put into it.
+    """
+    kind = (header(answer.headers, "content-type") or "").lower() if answer.status == 200 else ""
+    encoding = header(answer.headers, "content-encoding")
+    is_stream = kind.startswith("text/event-stream")
+    is_readable = is_decodable(encoding) or not is_encoded(encoding)
+    return is_stream and is_readable, is_stream or kind.startswith(_MEDIA)
 
 
 async def _first_frame(chunks: AsyncIterator[bytes]) -> bytes:

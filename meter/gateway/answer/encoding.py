@@ -16,6 +16,11 @@ def is_decodable(encoding: str | None) -> bool:
     return (encoding or "").strip().lower() in _WBITS
 
 
+def is_encoded(encoding: str | None) -> bool:
+    """Whether a Content-Encoding says that the bytes are not the content itself."""
+    return (encoding or "").strip().lower() not in {"", "identity"}
+
+
 def decoded(body: bytes, encoding: str | None) -> bytes:
     """A whole body, decoded; unchanged when it is not encoded or cannot be decoded."""
     if not is_decodable(encoding):

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from meter.gateway.answer.follow import SeenContent
+from meter.gateway.answer.seen import SeenContent
 from meter.ports import TokenCounter
 from meter.usage import TokenUsage
 

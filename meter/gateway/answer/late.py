@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from meter.errors import AnswerCut, CallerGone
+from meter.gateway.answer.encoding import is_encoded
 from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes, wrote
 from meter.gateway.answer.usage import json_object
 from meter.gateway.headers import header
@@ -61,8 +62,7 @@ class LateRelay:
             await _cut(self.answering)
             raise
         answer = self.answering.result()
-        kind = (header(answer.headers, "content-type") or "").lower()
-        if isinstance(answer, StreamingAnswer) and kind.startswith("text/event-stream"):
+        if isinstance(answer, StreamingAnswer) and _is_event_stream(answer):
             await answer.relay.run(sink)
             return
         await _relay_to_nobody(answer)
@@ -75,6 +75,13 @@ class LateRelay:
         """The sink to write to from now on."""
         is_there = await wrote(sink, data, seconds=self.times.write_seconds)
         return sink if is_there else _Nobody()
+
+
+def _is_event_stream(answer: StreamingAnswer) -> bool:
+    """Whether it can follow comments: encoded bytes cannot, whatever they would decode to."""
+    kind = (header(answer.headers, "content-type") or "").lower()
+    is_encoded_so = is_encoded(header(answer.headers, "content-encoding"))
+    return kind.startswith("text/event-stream") and not is_encoded_so
 
 
 class _Nobody:

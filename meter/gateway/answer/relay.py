@@ -22,7 +22,7 @@ from meter.errors import AnswerCut, CallerGone, UpstreamBroken
 from meter.gateway.answer.begin import StreamedAnswer
 from meter.gateway.answer.estimate import Estimator, PromptTexts
 from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
-from meter.gateway.answer.usage import NOTHING_READ, Reading
+from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json
 from meter.gateway.headers import header
 from meter.gateway.http import CallerSink
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
@@ -106,8 +106,7 @@ class Relays:
             return StreamReader(
                 hides_usage=answer.asked_for_usage, max_frame_bytes=self.max_frame_bytes
             )
-        kind = header(answer.headers, "content-type") or ""
-        return ByteReader(reports_usage="json" in kind.lower())
+        return ByteReader(reports_usage=is_json(header(answer.headers, "content-type")))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -144,7 +143,9 @@ class StreamRelay:
             try:
                 await self.close()
             finally:
-                await self._finish(Outcome.FAILED)
+                await self._finish(self._ended() if is_whole else Outcome.FAILED)
+        if is_whole and (held := self.reader.take_held()):
+            await self._wrote(sink, held)
         if self._is_caller_gone or is_whole:
             return
         notice = self.reader.cut_notice()
@@ -164,7 +165,7 @@ class StreamRelay:
         try:
             async for chunk in self.chunks:
                 relayed = self.reader.feed(chunk)
-                if self.reader.is_complete:
+                if self.reader.is_over:
                     if relayed:
                         await self._wrote(sink, relayed)
                     await self._finish(self._ended())
@@ -174,9 +175,10 @@ class StreamRelay:
         except UpstreamBroken:
             # The usage may be in an unfinished last frame, which the caller does not get. After its
             # closing frame a stream has nothing more to lose.
-            is_whole = self.reader.is_complete
+            if self.reader.is_complete:
+                return True
             self.reader.take_rest()
-            return is_whole
+            return False
         rest = self.reader.take_rest()
         await self._finish(self._ended())
         if rest:
@@ -194,14 +196,14 @@ class StreamRelay:
     async def _drain(self) -> bool:
         """Read the rest for its usage; the caller has gone."""
         drains = self.shared.drains
-        has_more = self.reader.reports_usage and not self.reader.is_complete
+        has_more = self.reader.reports_usage and not self.reader.is_over
         if has_more and drains.running < drains.limits.most:
             drains.running += 1
             try:
                 async with asyncio.timeout(drains.limits.seconds):
                     async for chunk in self.chunks:
                         self.reader.feed(chunk)
-                        if self.reader.is_complete:
+                        if self.reader.is_over:
                             break
             except (TimeoutError, UpstreamBroken):
                 pass  # what is known by now is counted
@@ -231,7 +233,7 @@ class StreamRelay:
 
     async def _estimated(self, outcome: Outcome) -> TokenUsage | None:
         """The estimate of an answer that reports nothing because it was cut, or its usage refused."""
-        is_over = self.reader.is_complete or outcome is Outcome.SERVED
+        is_over = self.reader.is_over or outcome is Outcome.SERVED
         if (is_over and not self.is_usage_refused) or not self.reader.reports_usage:
             return None
         return await self.shared.estimator.usage(self.prompt, self.reader.seen)

@@ -14,8 +14,9 @@ DEFAULT_MAX_FRAME_BYTES = 4_194_304  # a Responses stream's closing frame repeat
 
 _END_OF_LINE = rb"(?>\r\n|\n|\r)"
 _FRAME_END = re.compile(_END_OF_LINE + _END_OF_LINE)
-_DATA_LINE = re.compile(rb"(?:^|[\r\n])data:[ ]?([^\r\n]*)")
-_EVENT_LINE = re.compile(rb"(?:^|[\r\n])event:[ ]?([^\r\n]*)")
+# A stream may begin with a byte order mark.
+_DATA_LINE = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])data:[ ]?([^\r\n]*)")
+_EVENT_LINE = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])event:[ ]?([^\r\n]*)")
 _LONGEST_FRAME_END = 4
 
 

@@ -1,42 +1,57 @@
 """Reads an answer's token usage, model and id.
 
 Sources: Azure OpenAI REST reference (chat, completions, embeddings, images, audio) and Responses
-API reference. Answers are hostile input: an invalid count makes the usage `missing`, never
-an error.
+API reference. Answers are hostile input: an invalid count makes the usage `missing`, an invalid
+share of one is dropped, and nothing here raises.
 """
 
-import json
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import cast
 
-from meter.usage import TokenUsage, is_writable
+from meter.gateway.answer.members import decoded_json, read_members
+from meter.usage import NO_USAGE, TokenUsage, is_writable
 
 MAX_COUNT = 10**11  # a tenth of the aggregator's limit, since some counts are sums
 MAX_MODEL_CHARS = 128
 MAX_PARSED_BYTES = 1_048_576  # parsing more would delay every other call
-TAIL_BYTES = 65_536
 
-_MEMBER = re.compile(rb'"(?:usage|model)"[ \t\r\n]*:')
-# An unclosed string matches too, or each of its escaped quotes would be tried as a beginning.
-_TOKEN = re.compile(
-    rb'"(usage|model)"[ \t\r\n]*:[ \t\r\n]*|"(?:[^"\\]++|\\.)*+"?|[{}\[\]]', re.DOTALL
-)
 _ID = re.compile(rb'"id"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9._-]{1,128})"')
 _HEAD_BYTES = 4_096
-_DECODER = json.JSONDecoder()
-_STEPS = {b"{": 1, b"[": 1, b"}": -1, b"]": -1}
-_TOP_MODEL = (b"model", 1)
+_RESPONSE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_FINAL_STATUSES = (
+    "completed",
+    "incomplete",
+    "failed",
+    "cancelled",
+)  # `in` takes values of any kind
+_FIRST, _LAST = 946_684_800, 4_102_444_800  # the years 2000 to 2099
+_SECONDS_TEXT = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,20})?", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackgroundResponse:
+    """A response that runs in the background, as an answer shows it.
+
+    `created_at` is the same in every answer about it; `is_over` says that its usage is final.
+    """
+
+    id: str
+    created_at: datetime
+    is_over: bool
+    has_failed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """An answer's raw usage object and model, where it has them."""
+    """An answer's raw usage object and model, and the background response it is about, if any."""
 
     usage_raw: Mapping[str, object] | None = None
     model: str | None = None
+    background: BackgroundResponse | None = None
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -50,79 +65,81 @@ NOTHING_READ = Reading()
 def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
     """Translate a usage object of any AOAI API. An explicit 0 is a count, an absent one is 0.
 
-    None when it has neither tokens nor seconds, or a count is negative, absurd or not a number.
+    None when it has neither tokens nor seconds, or one of these is negative, absurd or no number. A
+    share of the prompt or the completion that makes no sense is 0: the counts hold without it.
     """
     try:
         prompt = _first(raw, "prompt_tokens", "input_tokens")
         completion = _first(raw, "completion_tokens", "output_tokens")
-        seconds = _count(raw.get("seconds"))
-        total = _count(raw.get("total_tokens"))
-        if all(count is None for count in (prompt, completion, seconds, total)):
-            return None
-        inside_prompt = _details(
-            raw, "prompt_tokens_details", "input_tokens_details", "input_token_details"
-        )
-        inside_completion = _details(
-            raw, "completion_tokens_details", "output_tokens_details", "output_token_details"
-        )
-        return TokenUsage(
-            prompt_tokens=prompt or 0,
-            completion_tokens=completion or 0,
-            total_tokens=(prompt or 0) + (completion or 0) if total is None else total,
-            cached_tokens=_count(inside_prompt.get("cached_tokens")) or 0,
-            reasoning_tokens=_count(inside_completion.get("reasoning_tokens")) or 0,
-            audio_tokens=_sum_of("audio_tokens", inside_prompt, inside_completion),
-            image_tokens=_sum_of("image_tokens", inside_prompt, inside_completion),
-            seconds=seconds or 0,
-        )
+        total = _tokens(raw.get("total_tokens"))
+        seconds = _seconds(raw)
     except ValueError:
         return None
+    if all(count is None for count in (prompt, completion, seconds, total)):
+        return None
+    inside_prompt = _details(
+        raw, "prompt_tokens_details", "input_tokens_details", "input_token_details"
+    )
+    inside_completion = _details(
+        raw, "completion_tokens_details", "output_tokens_details", "output_token_details"
+    )
+    return TokenUsage(
+        prompt_tokens=prompt or 0,
+        completion_tokens=completion or 0,
+        total_tokens=(prompt or 0) + (completion or 0) if total is None else total,
+        cached_tokens=_share(inside_prompt, "cached_tokens"),
+        reasoning_tokens=_share(inside_completion, "reasoning_tokens"),
+        audio_tokens=_sum_of("audio_tokens", inside_prompt, inside_completion),
+        image_tokens=_sum_of("image_tokens", inside_prompt, inside_completion),
+        seconds=seconds or 0,
+    )
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a Content-Type is JSON's own, or has the suffix `+json` (RFC 6839)."""
+    kind = (content_type or "").partition(";")[0].strip().lower()
+    return kind in {"application/json", "text/json"} or kind.endswith("+json")
 
 
 def read_answer(body: bytes) -> Reading:
-    """Read a whole JSON answer; of a long one, its ends first: usage follows the data."""
-    if len(body) > MAX_PARSED_BYTES:
-        reading = read_ends(body[:TAIL_BYTES], body[-TAIL_BYTES:])
-        if reading.usage is not None:
-            return reading
-    document = json_object(body)
-    if document is None:
-        return Reading()
-    usage, model = document.get("usage"), document.get("model")
-    return Reading(
-        usage_raw=usage if isinstance(usage, dict) else None,
-        model=model_name(model),
-    )
+    """Read a whole JSON answer; a long one is not parsed, only looked through."""
+    is_long = len(body) > MAX_PARSED_BYTES
+    return read_document(read_members(body) if is_long else json_object(body) or {})
 
 
-def read_ends(beginning: bytes, end: bytes) -> Reading:
-    """Read a JSON text too long to parse: its usage is near its end, its model there or at its beginning."""
-    reading = read_tail(end)
-    if reading.model is not None:
-        return reading
-    found = [
-        place for name, level, place in _members(beginning, 0)[0] if (name, level) == _TOP_MODEL
-    ]
-    model = model_name(_value_at(beginning, found[-1])) if found else None
-    return Reading(usage_raw=reading.usage_raw, model=model)
+def read_document(document: Mapping[str, object]) -> Reading:
+    """Read an answer's JSON object, or those members of it that `MemberReader` keeps.
 
-
-def read_tail(tail: bytes, *, level: int = 1) -> Reading:
-    """Read the usage and model of the object at that level from the end of a JSON text.
-
-    Members of other objects do not count: they may repeat the caller's own words.
+    Whisper reports the length of its audio as `duration`, beside the text and without usage.
     """
-    # Quotation marks inside JSON strings are escaped, so every match is a member.
-    first = _MEMBER.search(tail)
-    if first is None:
-        return Reading()
-    members, end_level = _members(tail, first.start())
-    places = {name: place for name, at, place in members if at - end_level == level}
-    usage = _value_at(tail, places[b"usage"]) if b"usage" in places else None
+    usage, duration = document.get("usage"), document.get("duration")
+    raw = cast(Mapping[str, object], usage) if isinstance(usage, dict) else None
+    if duration is not None and (raw is None or read_usage(raw) is None):
+        raw = {"duration": duration}
     return Reading(
-        usage_raw=usage if isinstance(usage, dict) else None,
-        model=model_name(_value_at(tail, places[b"model"])) if b"model" in places else None,
+        usage_raw=raw,
+        model=model_name(document.get("model")),
+        background=_background(document),
     )
+
+
+def later_usage(
+    before: Mapping[str, object] | None, now: Mapping[str, object] | None
+) -> Mapping[str, object] | None:
+    """What holds of two usage objects of one answer: the later, unless it counts nothing."""
+    if before is None or now is None:
+        return before if now is None else now
+    counts_nothing = read_usage(now) in {None, NO_USAGE}
+    return before if counts_nothing and read_usage(before) is not None else now
+
+
+def added_usage(
+    before: Mapping[str, object] | None, now: Mapping[str, object] | None
+) -> Mapping[str, object] | None:
+    """The sum of the usage objects of two images of one answer."""
+    if before is None or now is None:
+        return before if now is None else now
+    return {**before, **{name: _added(before.get(name), value) for name, value in now.items()}}
 
 
 def read_response_id(beginning: bytes) -> str | None:
@@ -136,10 +153,7 @@ def read_response_id(beginning: bytes) -> str | None:
 
 def json_object(text: bytes) -> dict[str, object] | None:
     """The JSON object; None when the text is anything else."""
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
+    document = decoded_json(text)
     return document if isinstance(document, dict) else None
 
 
@@ -149,32 +163,49 @@ def model_name(name: object) -> str | None:
     return str(name) if is_name else None
 
 
-def _members(text: bytes, start: int) -> tuple[list[tuple[bytes, int, int]], int]:
-    """The members `usage` and `model` from `start` on, each with its level and its value's place,
-    and the level of the end. Levels count from 0 at `start`.
-    """
-    level = 0
-    found: list[tuple[bytes, int, int]] = []
-    for token in _TOKEN.finditer(text, start):
-        if token[1]:
-            found.append((token[1], level, token.end()))
-        else:
-            level += _STEPS.get(token[0], 0)
-    return found, level
-
-
-def _value_at(text: bytes, start: int) -> object:
-    try:
-        return cast(object, _DECODER.raw_decode(text[start:].decode(errors="replace"))[0])
-    except (ValueError, RecursionError):
+def _background(document: Mapping[str, object]) -> BackgroundResponse | None:
+    response_id, status = document.get("id"), document.get("status")
+    created_at = _moment(document.get("created_at"))
+    is_named = isinstance(response_id, str) and _RESPONSE_ID.fullmatch(response_id) is not None
+    if document.get("background") is not True or not is_named or created_at is None:
         return None
+    return BackgroundResponse(
+        id=str(response_id),
+        created_at=created_at,
+        is_over=status in _FINAL_STATUSES,
+        has_failed=status == "failed",
+    )
+
+
+def _moment(value: object) -> datetime | None:
+    """A time in Unix seconds, where it can be one of this century's."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return datetime.fromtimestamp(int(value), UTC) if _FIRST <= value < _LAST else None
 
 
 def _first(raw: Mapping[str, object], *names: str) -> int | None:
     for name in names:
-        if (count := _count(raw.get(name))) is not None:
+        if (count := _tokens(raw.get(name))) is not None:
             return count
     return None
+
+
+def _tokens(value: object) -> int | None:
+    """A count of whole tokens. Raises ValueError."""
+    count = _count(value)
+    if count is not None and count != value:
+        raise ValueError(value)
+    return count
+
+
+def _seconds(raw: Mapping[str, object]) -> int | None:
+    """Seconds of audio, begun ones as whole ones; some versions write `duration` as text."""
+    seconds = _count(raw.get("seconds"))
+    duration = raw.get("duration")
+    if isinstance(duration, str) and _SECONDS_TEXT.fullmatch(duration):
+        duration = float(duration)
+    return _count(duration) if seconds is None else seconds
 
 
 def _count(value: object) -> int | None:
@@ -184,7 +215,7 @@ def _count(value: object) -> int | None:
         raise ValueError(value)
     if not 0 <= value <= MAX_COUNT:  # also refuses NaN
         raise ValueError(value)
-    return math.ceil(value)  # audio seconds may be fractions
+    return math.ceil(value)
 
 
 def _details(raw: Mapping[str, object], *names: str) -> Mapping[str, object]:
@@ -194,5 +225,24 @@ def _details(raw: Mapping[str, object], *names: str) -> Mapping[str, object]:
     return {}
 
 
+def _share(details: Mapping[str, object], name: str) -> int:
+    try:
+        return _tokens(details.get(name)) or 0
+    except ValueError:
+        return 0
+
+
 def _sum_of(name: str, *details: Mapping[str, object]) -> int:
-    return sum(_count(part.get(name)) or 0 for part in details)
+    return sum(_share(part, name) for part in details)
+
+
+def _added(before: object, now: object) -> object:
+    if isinstance(before, dict) and isinstance(now, dict):
+        return added_usage(before, now)
+    if _is_number(before) and _is_number(now):
+        return cast(float, before) + cast(float, now)
+    return before if now is None else now
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

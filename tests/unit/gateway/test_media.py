@@ -7,7 +7,7 @@ import time
 import pytest
 
 from meter.errors import AnswerCut, UpstreamBroken
-from meter.gateway.answer.usage import MAX_PARSED_BYTES, read_answer, read_ends
+from meter.gateway.answer.usage import MAX_PARSED_BYTES, read_answer
 from meter.gateway.http import Answer, StreamingAnswer
 from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource
 from tests.fakes.gateway import (
@@ -21,7 +21,19 @@ from tests.fakes.gateway import (
     json_answer,
     stream_answer,
 )
-from tests.support.gateway import SERVED, SPEECH_PATH, Door, backend, door, headers_of
+from tests.support.gateway import (
+    SERVED,
+    SPEECH_PATH,
+    TRANSCRIPTION_PATH,
+    Door,
+    backend,
+    door,
+    form,
+    form_headers,
+    headers_of,
+)
+
+IMAGES_PATH = "/openai/deployments/gpt/images/generations"
 
 MP3 = (("content-type", "audio/mpeg"),)
 JSON = (("content-type", "application/json; charset=utf-8"),)
@@ -340,19 +352,89 @@ def test_only_the_answers_own_usage_is_read(value: object, is_last: bool) -> Non
     assert reading.usage_raw == usage
 
 
-def test_a_beginning_that_ends_inside_a_text_takes_no_time() -> None:
-    """A text full of escaped quotes: a search that goes back would hold up every call for seconds."""
-    beginning = b'{"id":"1","choices":"' + b'\\"' * 32_000
+def test_a_long_text_full_of_escapes_takes_no_time() -> None:
+    """A search that goes back would hold up every call for seconds."""
+    text = b'{"id":"1","choices":"' + b'\\"' * 1_000_000 + b'","usage":{"total_tokens":7}}'
     started = time.process_time()
 
-    reading = read_ends(beginning, b'"],"usage":{"total_tokens":7},"x":"' + b'\\"' * 20_000 + b'"}')
+    reading = read_answer(text)
 
     assert reading.usage_raw == {"total_tokens": 7}
     assert time.process_time() - started < 2
 
 
 def test_a_look_alike_alone_is_no_usage() -> None:
-    """Of an answer without usage the whole is parsed, and says nothing."""
+    """An answer without usage of its own says nothing."""
     document = {"data": "A" * MAX_PARSED_BYTES, "x": {"usage": {"total_tokens": 9}}}
 
     assert read_answer(json.dumps(document).encode()).usage is None
+
+
+USAGE_TEXT = b'{"text":"hi","usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}'
+
+
+@pytest.mark.parametrize(
+    ("kind", "total"),
+    [
+        ("application/json", 3),
+        ("application/json; charset=utf-8", 3),
+        ("Application/JSON ;charset=utf-8", 3),
+        ("application/problem+json", 3),
+        ("application/vnd.openai.v1+json", 3),
+        ("text/json", 3),
+        ("text/plain", 0),
+        ("text/plain; charset=utf-8; x=application/json", 0),
+        ("text/vtt", 0),
+        ("application/x-subrip", 0),
+        ("application/jsonl", 0),
+        ("", 0),
+        (None, 0),
+    ],
+)
+async def test_a_transcript_is_no_usage(kind: str | None, total: int) -> None:
+    """As text it is the caller's own words; only JSON is the backend's."""
+    headers = () if kind is None else (("content-type", kind),)
+    made = door(FakeAnswer(200, headers, [USAGE_TEXT]))
+
+    await made.call(form(("file", b"RIFF")), path=TRANSCRIPTION_PATH, headers=form_headers())
+
+    event = made.sink.events[0]
+    assert event.usage.total_tokens == total
+    assert event.usage_source is (UsageSource.REPORTED if total else UsageSource.MISSING)
+
+
+async def test_an_answer_without_a_content_type_is_json_where_it_can_be_nothing_else() -> None:
+    """Some proxies drop the header."""
+    made = door(FakeAnswer(200, (), [SERVED]))
+
+    await made.call()
+
+    assert made.sink.events[0].usage.total_tokens == 46
+
+
+async def test_whispers_audio_is_counted_by_its_length() -> None:
+    """`verbose_json` without usage: begun seconds count."""
+    body = b'{"task":"transcribe","language":"english","duration":8.47,"text":"hi"}'
+    made = door(json_answer(200, body))
+
+    await made.call(form(("file", b"RIFF")), path=TRANSCRIPTION_PATH, headers=form_headers())
+
+    event = made.sink.events[0]
+    assert (event.usage.seconds, event.usage.total_tokens) == (9, 0)
+    assert (event.usage_source, event.usage_raw) == (UsageSource.REPORTED, {"duration": 8.47})
+
+
+async def test_images_of_one_stream_add_up_and_the_last_is_held() -> None:
+    """Also where the backend cuts the stream behind the last one, which closes it."""
+    usage = b'"usage":{"input_tokens":1,"output_tokens":2,"total_tokens":3}'
+    image = b'data: {"type":"image_generation.completed",%b}\n\n' % usage
+    made, caller = door(stream_answer(image, image, UpstreamBroken("a"))), FakeCaller()
+    answer = await made.call(b'{"model":"gpt","stream":true,"n":2}', path=IMAGES_PATH)
+    assert isinstance(answer, StreamingAnswer)
+
+    await answer.relay.run(caller)
+
+    event = made.sink.events[0]
+    assert (caller.received, len(made.sink.events)) == (image * 2, 1)
+    assert (event.usage.total_tokens, event.outcome) == (6, Outcome.SERVED)
+    assert event.usage_source is UsageSource.REPORTED

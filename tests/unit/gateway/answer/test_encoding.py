@@ -1,5 +1,6 @@
 """Answers that a backend compressed although it was asked not to."""
 
+import asyncio
 import gzip
 import json
 import zlib
@@ -219,6 +220,35 @@ async def test_an_unknown_encoding_is_left_to_the_caller() -> None:
     await answer.relay.run(caller)
 
     assert (headers_of(answer)["content-encoding"], caller.received) == ("br", b"\x0b\x02\x80data")
+
+
+@pytest.mark.parametrize("encoding", ["br", "zstd", "gzip, br", "compress", "BR"])
+async def test_nothing_is_put_into_encoded_bytes(encoding: str) -> None:
+    """A comment or an error frame would spoil them: a long silence stays one, a cut is just a cut."""
+    silence, caller = asyncio.Event(), FakeCaller()
+    headers = (("content-encoding", encoding),)
+    source = stream_answer(b"\x0b\x02", silence, b"\x80", UpstreamBroken("a"), headers=headers)
+    answer = await begun(door(source, keepalive_seconds=0.001))
+
+    relaying = asyncio.create_task(answer.relay.run(caller))
+    await source.is_waiting.wait()
+    await asyncio.sleep(0.02)
+    silence.set()
+    with pytest.raises(AnswerCut):
+        await relaying
+
+    assert b"\x0b\x02\x80".startswith(caller.received)
+    assert len(caller.received) == 2  # the last byte waits for the event, and then for an end
+
+
+async def test_an_encoding_that_changes_nothing_is_none() -> None:
+    """`identity` is the absence of one: its streams are read."""
+    source = stream_answer(USAGE_FRAME, DONE_FRAME, headers=(("content-encoding", "identity"),))
+    made = door(source)
+
+    await (await begun(made)).relay.run(FakeCaller())
+
+    assert made.sink.events[0].usage_source is UsageSource.REPORTED
 
 
 async def test_compressed_audio_is_relayed_as_it_is() -> None:

@@ -11,8 +11,9 @@ import pytest
 from meter.adapters.tokenizer import PureTiktokenCounter, token_counter
 from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
-from meter.gateway.answer.follow import SeenContent, StreamReader
+from meter.gateway.answer.follow import StreamReader
 from meter.gateway.answer.relay import DrainLimits
+from meter.gateway.answer.seen import SeenContent
 from meter.ports import TokenCounter
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
 from tests.fakes.gateway import (

@@ -136,11 +136,149 @@ def test_a_count_that_makes_no_sense_makes_the_usage_missing(name: str, count: o
     assert read_usage({"input_tokens": 1, name: count}) is None
 
 
-def test_a_bad_count_in_the_details_makes_the_usage_missing() -> None:
-    """The shares are counts like any other."""
-    raw = {"prompt_tokens": 5, "prompt_tokens_details": {"cached_tokens": -5}}
+@pytest.mark.parametrize(
+    "count",
+    [-5, "5", 5.5, True, float("nan"), float("inf"), MAX_COUNT + 1, 10**5_000, [5], {}],
+    ids=lambda count: f"{type(count).__name__}-{str(count)[:9] if count != 10**5_000 else 'huge'}",
+)
+def test_a_share_that_makes_no_sense_is_dropped_alone(count: object) -> None:
+    """The counts and the other shares hold without it."""
+    raw = {
+        "prompt_tokens": 50,
+        "completion_tokens": 9,
+        "total_tokens": 59,
+        "prompt_tokens_details": {"cached_tokens": count, "audio_tokens": 7},
+        "completion_tokens_details": {"reasoning_tokens": 3, "audio_tokens": count},
+    }
 
-    assert read_usage(raw) is None
+    assert read_usage(raw) == TokenUsage(
+        prompt_tokens=50, completion_tokens=9, total_tokens=59, reasoning_tokens=3, audio_tokens=7
+    )
+
+
+def test_a_number_too_long_to_read_spoils_no_other() -> None:
+    """Python refuses to convert it, and with it the whole text."""
+    huge = b"9" * 5_000
+    body = b'{"usage":{"total_tokens":7,"prompt_tokens_details":{"cached_tokens":' + huge + b"}}}"
+
+    assert read_answer(body).usage == TokenUsage(total_tokens=7)
+
+
+@pytest.mark.parametrize("tokens", [12.5, 0.1])
+def test_a_part_of_a_token_is_no_count(tokens: float) -> None:
+    """Seconds have fractions, tokens have none."""
+    assert read_usage({"prompt_tokens": 1, "total_tokens": tokens}) is None
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {},
+        {"total_tokens": 0},
+        {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0},
+        {"prompt_tokens": 0, "prompt_tokens_details": {"cached_tokens": 0}},
+        {"total_tokens": -1},
+        {"x": 7},
+    ],
+    ids=str,
+)
+def test_a_later_usage_that_counts_nothing_replaces_none(later: dict[str, object]) -> None:
+    """Some servers repeat an empty usage after the real one; what is real stays."""
+    reader = StreamReader()
+    for usage in ({"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, later):
+        frame = json.dumps({"choices": [], "usage": usage}).encode()
+        reader.feed(b"data: " + frame + b"\n\n")
+
+    assert reader.reading.usage == TokenUsage(prompt_tokens=3, completion_tokens=4, total_tokens=7)
+
+
+def test_a_later_usage_that_counts_something_replaces_an_earlier_one() -> None:
+    """Cumulative usage: the last one is the whole."""
+    reader = StreamReader()
+    for total in (0, 3, 9):
+        reader.feed(b'data: {"choices":[],"usage":{"total_tokens":%d}}\n\n' % total)
+
+    assert reader.reading.usage == TokenUsage(total_tokens=9)
+
+
+BAD_BYTES = [b"\xff", b"\xc3", b"\xe2\x82", b"\xed\xa0\x80", b"\x80", b"\x00", b"\x1f", b"\\ud800"]
+
+
+@pytest.mark.parametrize("bad", BAD_BYTES, ids=repr)
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "marked"])
+def test_usage_survives_bytes_that_are_no_utf_8(bad: bytes, mark: bytes) -> None:
+    """In any text of the answer, whole or streamed, before or behind the usage."""
+    usage = b'"usage":{"total_tokens":7,"note":"%b"}' % bad
+    for document in (
+        b'{"id":"%b",%b}' % (bad, usage),
+        b'{%b,"choices":[{"x":"a%bb"}]}' % (usage, bad),
+    ):
+        reader = StreamReader()
+        reader.feed(mark + b"data: " + mark + document + b"\n\n")
+
+        for reading in (read_answer(mark + document), reader.reading):
+            assert reading.usage == TokenUsage(total_tokens=7)
+
+
+@pytest.mark.parametrize(
+    ("duration", "seconds"),
+    [(8.47, 9), ("8.47", 9), (8, 8), ("8", 8), (8.0, 8), (0, 0), ("0.01", 1), (3599.0001, 3600)],
+    ids=repr,
+)
+def test_whispers_duration_is_seconds(duration: object, seconds: int) -> None:
+    """`verbose_json` has no usage; its audio's length is what is billed."""
+    document = {"task": "transcribe", "duration": duration, "text": "hi", "segments": []}
+
+    assert read_answer(json.dumps(document).encode()).usage == TokenUsage(seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    "duration",
+    [-1, "-1", "", "soon", "8,47", "1e3", "1_0", True, None, [], {}, float("nan"), 10**12],
+    ids=repr,
+)
+def test_a_duration_that_makes_no_sense_is_missing(duration: object) -> None:
+    """Nothing is invented."""
+    document = {"task": "transcribe", "duration": duration, "text": "hi"}
+
+    assert read_answer(json.dumps(document).encode()).usage is None
+
+
+def test_a_usage_wins_over_a_duration_unless_it_counts_nothing() -> None:
+    """Newer versions report both."""
+    both = {"usage": {"type": "duration", "seconds": 9}, "duration": 8.2}
+    empty = {"usage": {}, "duration": 8.2}
+
+    assert read_answer(json.dumps(both).encode()).usage_raw == both["usage"]
+    assert read_answer(json.dumps(empty).encode()).usage == TokenUsage(seconds=9)
+
+
+IMAGE_USAGE = {
+    "input_tokens": 10,
+    "output_tokens": 20,
+    "total_tokens": 30,
+    "input_tokens_details": {"image_tokens": 4, "text_tokens": 6},
+}
+
+
+@pytest.mark.parametrize("kind", ["image_generation.completed", "image_edit.completed"])
+def test_several_images_of_one_stream_add_up(kind: str) -> None:
+    """Each reports its own usage; the last frame alone is held, for it may be the end."""
+    frame = (
+        b"data: " + json.dumps({"type": kind, "b64_json": "A", "usage": IMAGE_USAGE}).encode()
+    ) + b"\n\n"
+    partial = b'data: {"type":"image_generation.partial_image"}\n\n'
+    comment = b": keep-alive\n\n"
+    reader = StreamReader()
+
+    relayed = [reader.feed(piece) for piece in (frame, comment, partial, frame, comment)]
+
+    assert relayed == [b"", b"", frame + comment + partial, b"", b""]
+    assert reader.take_held() == frame + comment
+    assert (reader.is_complete, reader.is_over) == (True, False)
+    assert reader.reading.usage == TokenUsage(
+        prompt_tokens=20, completion_tokens=40, total_tokens=60, image_tokens=8
+    )
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (0.01, 1), (2.0, 2), (2.5, 3)])

@@ -67,6 +67,19 @@ def after_comments(caller: FakeCaller) -> bytes:
     return received
 
 
+async def test_encoded_bytes_cannot_follow_comments() -> None:
+    """The answer was begun without their Content-Encoding: an error event says so."""
+    source = stream_answer(b"\x0b\x02\x80", headers=(("content-encoding", "br"),))
+    made, caller = held(source), FakeCaller()
+
+    with pytest.raises(AnswerCut):
+        await relayed(made, caller)
+
+    assert b'"code": "not_a_stream"' in after_comments(caller)
+    assert b"\x80" not in caller.received
+    assert made.is_idle
+
+
 async def test_a_silent_backend_is_bridged_by_comments() -> None:
     """200 as an event stream, comments, then the real one; the event is that of any stream."""
     made, caller = held(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)), FakeCaller()

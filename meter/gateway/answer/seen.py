@@ -1,0 +1,68 @@
+"""Keeps what a stream has said so far, so that its tokens can be estimated if it never reports them."""
+
+import re
+from dataclasses import dataclass, field
+
+from meter.gateway.answer.members import decoded_json
+
+MAX_SEEN_BYTES = 1_048_576
+_TYPE_WITHIN = 200
+
+# Text, reasoning, refusals, calls of tools and functions; transcripts of spoken answers.
+_TEXT = re.compile(
+    rb'"(?:content|text|reasoning_content|reasoning|refusal|name|arguments|transcript|delta)"'
+    rb'[ \t]*:[ \t]*"((?:[^"\\]++|\\.)++)"'
+)
+_SOUND = re.compile(rb'"(?:data|audio|delta)"[ \t]*:[ \t]*"[A-Za-z0-9+/=_-]')
+_TYPED = re.compile(
+    rb'"type"[ \t]*:[ \t]*"((?:response\.|image_|transcript\.|speech\.)[a-z0-9_.]*)"'
+)
+_SOUND_TYPES = frozenset(
+    {b"response.audio.delta", b"response.output_audio.delta", b"speech.audio.delta"}
+)
+
+
+@dataclass(slots=True)
+class SeenContent:
+    """The content of an answer so far. A frame is about one token.
+
+    `frames` had text, `sounds` only audio, which no tokenizer counts.
+    """
+
+    frames: int = 0
+    sounds: int = 0
+    _texts: bytearray = field(default_factory=bytearray)  # pieces of JSON strings, one per line
+
+    def add(self, data: bytes) -> None:
+        """Keep a frame's pieces of text, still as JSON strings, while there is room."""
+        typed = _TYPED.search(data, 0, _TYPE_WITHIN)
+        if typed is not None and not typed[1].endswith(b".delta"):
+            return
+        is_sound = typed is not None and typed[1] in _SOUND_TYPES
+        # Some servers name the same piece of reasoning twice.
+        texts = [] if is_sound else list(dict.fromkeys(_TEXT.findall(data)))
+        if texts:
+            self.frames += 1
+        elif _SOUND.search(data):
+            self.sounds += 1
+        for text in texts:
+            if len(self._texts) + len(text) < MAX_SEEN_BYTES:
+                self._texts += text + b"\n"
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the answer has said nothing."""
+        return not (self.frames or self.sounds)
+
+    def text(self) -> str:
+        """The text."""
+        return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
+
+
+def is_typed(data: bytes) -> bool:
+    """Whether a frame is of an API whose events have a type: Responses, images, audio."""
+    return _TYPED.search(data, 0, _TYPE_WITHIN) is not None
+
+
+def _string(text: bytes) -> str:
+    return str(decoded_json(b'"%b"' % text) or "")
