@@ -127,7 +127,10 @@ class Stack:
     def _function_app(self, host: str) -> Child:
         if host == "func":
             return self._core_tools()
-        child = self._python("gateway", "local.functions", "--app", str(REPOSITORY))
+        dropped = self.plan.state / "logs" / "gateway.dropped.log"
+        child = self._python(
+            "gateway", "local.functions", "--app", str(REPOSITORY), "--dropped-log", str(dropped)
+        )
         child.environment = {**child.environment, **self.plan.settings()}
         child.stop_seconds = GATEWAY_STOP_SECONDS
         return child

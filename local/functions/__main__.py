@@ -2,12 +2,11 @@
 
 import argparse
 import asyncio
-import logging
-import os
 import sys
 from pathlib import Path
 
 from local.functions.host import run
+from local.functions.logs import log_of_the_host
 from local.functions.worker import AppFailed
 
 
@@ -16,16 +15,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m local.functions")
     parser.add_argument("--app", type=Path, default=Path.cwd(), help="directory of function_app.py")
     parser.add_argument("--port", type=int, default=7071, help="loopback port; 0 picks a free one")
-    arguments = parser.parse_args()
-    logging.basicConfig(
-        level=os.environ.get("METER_LOG_LEVEL", "WARNING"),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-        stream=sys.stderr,
+    parser.add_argument(
+        "--dropped-log", type=Path, help="file for the log lines that the real host would drop"
     )
-    # The runtime logs several lines per request below this level.
-    logging.getLogger("azure.functions").setLevel(logging.WARNING)
+    arguments = parser.parse_args()
+    log_of_the_host()
     try:
-        asyncio.run(run(arguments.app.resolve(), arguments.port))
+        run_app = run(arguments.app.resolve(), arguments.port, dropped_log=arguments.dropped_log)
+        asyncio.run(run_app)
     except AppFailed as exc:
         print(f"the function app cannot be loaded: {exc}", file=sys.stderr)
         return 1

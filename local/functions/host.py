@@ -14,6 +14,7 @@ from typing import Any
 
 from local.functions.front import Front
 from local.functions.hub_trigger import HubTrigger
+from local.functions.logs import WorkerLogs
 from local.functions.messages import TypedData, bytes_values, json_value
 from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
@@ -28,15 +29,17 @@ log = logging.getLogger(__name__)
 class Host:
     """Runs one function app in this process."""
 
-    def __init__(self, app_dir: Path) -> None:
+    def __init__(self, app_dir: Path, dropped_log: Path | None) -> None:
         self._settings: Mapping[str, Any] = json.loads((app_dir / "host.json").read_text())
-        self._worker = Worker(app_dir)
+        self._logs = WorkerLogs(dropped_log)
+        self._worker = Worker(app_dir, self._logs)
         self._tasks: list[asyncio.Task[None]] = []
         self._standing: set[asyncio.Task[Any]] = set()
         self._front: Front | None = None
 
     async def start(self, port: int) -> int:
         """Start everything and return the HTTP port. Raises AppFailed."""
+        self._logs.install()
         await self._worker.start()
         extensions = self._settings.get("extensions", {})
         prefix = extensions.get("http", {}).get("routePrefix", "api")
@@ -75,9 +78,9 @@ class Host:
         return True
 
 
-async def run(app_dir: Path, port: int) -> None:
+async def run(app_dir: Path, port: int, *, dropped_log: Path | None = None) -> None:
     """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls."""
-    host = Host(app_dir)
+    host = Host(app_dir, dropped_log)
     bound = await host.start(port)
     # Only once the worker has started: its HTTP server installs signal handlers of its own.
     workers_handler = signal.getsignal(signal.SIGTERM)

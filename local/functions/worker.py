@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import azure_functions_runtime as runtime
 
+from local.functions.logs import WorkerLogs
 from local.functions.messages import Message, ParameterBinding, TypedData, worker_request
 
 LISTEN_SECONDS = 10.0
@@ -53,8 +54,9 @@ class Invoked:
 class Worker:
     """The language worker of one function app."""
 
-    def __init__(self, app_dir: Path) -> None:
+    def __init__(self, app_dir: Path, logs: WorkerLogs | None = None) -> None:
         self._app_dir = app_dir
+        self._logs = logs or WorkerLogs(None)
         self.http_uri = ""
         self.functions: tuple[Function, ...] = ()
 
@@ -96,26 +98,48 @@ class Worker:
         invocation_id: str | None = None,
         retry_count: int = 0,
     ) -> Invoked:
-        """Run a function to its end."""
-        most = function.retry.most if function.retry else 0
-        response = await runtime.invocation_request(
-            worker_request(
-                "invocation_request",
-                {
-                    "invocation_id": invocation_id or str(uuid.uuid4()),
-                    "function_id": function.id,
-                    "input_data": [ParameterBinding(function.trigger["name"], argument)],
-                    "trigger_metadata": metadata or {},
-                    "trace_context": Message(trace_parent="", trace_state="", attributes={}),
-                    "retry_context": Message(
-                        retry_count=retry_count, max_retry_count=most, exception=None
-                    ),
-                },
+        """Run a function to its end, in a task of its own, as the worker does."""
+        invocation_id = invocation_id or str(uuid.uuid4())
+        run = self._run(function, argument, metadata or {}, invocation_id, retry_count)
+        return await asyncio.create_task(run)
+
+    async def _run(
+        self,
+        function: Function,
+        argument: TypedData,
+        metadata: Mapping[str, TypedData],
+        invocation_id: str,
+        retry_count: int,
+    ) -> Invoked:
+        self._logs.begin(invocation_id)
+        try:
+            response = await runtime.invocation_request(
+                _invocation(function, argument, metadata, invocation_id, retry_count)
             )
-        )
+        finally:
+            self._logs.end(invocation_id)
         if response.result.status == Message.Success:
             return Invoked(error=None)
         return Invoked(error=response.result.exception.message)
+
+
+def _invocation(
+    function: Function,
+    argument: TypedData,
+    metadata: Mapping[str, TypedData],
+    invocation_id: str,
+    retry_count: int,
+) -> Message:
+    most = function.retry.most if function.retry else 0
+    fields = {
+        "invocation_id": invocation_id,
+        "function_id": function.id,
+        "input_data": [ParameterBinding(function.trigger["name"], argument)],
+        "trigger_metadata": metadata,
+        "trace_context": Message(trace_parent="", trace_state="", attributes={}),
+        "retry_context": Message(retry_count=retry_count, max_retry_count=most, exception=None),
+    }
+    return worker_request("invocation_request", fields)
 
 
 async def _wait_until_listening(uri: str) -> None:
