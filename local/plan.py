@@ -90,6 +90,7 @@ class Plan:
             "METER_BACKENDS": str(self.backends_path),
             "METER_EVENT_HUB": HUB_NAME,
             "METER_OUTBOX_INTERVAL_SECONDS": "60",
+            "METER_LOG_LEVEL": "WARNING",
             BACKEND_KEY_SETTING: self.backend_key,
             "EventHubConnection": self.hub_connection_string,
             "MeterStorage": self.storage_connection_string,

@@ -16,6 +16,7 @@ _COMMANDS = {
     "reconcile": "compare the counted tokens with Azure Monitor's",
     "check-config": "check the settings and list every problem",
     "deadletters": "list, show and replay events that could not be counted",
+    "unpublished": "publish events that only the log has",
     "adjust": "adjust the counts of one call",
     "rebuild": "check a month's ledger and make its views equal to it",
 }

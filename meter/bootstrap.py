@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.adapters.clients import build_store
 from meter.adapters.clock import SystemClock
+from meter.adapters.functions.console import flush_console, log_to_console
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.adapters.tables import TablesRowStore
 from meter.config.environment import (
@@ -25,6 +26,7 @@ from meter.config.environment import (
     load_publish_settings,
     load_settings,
     load_storage_settings,
+    log_level,
     shutdown_seconds,
 )
 from meter.config.values import PublishSettings
@@ -124,6 +126,10 @@ class App:
         """The hub's name, for the trigger's binding."""
         return event_hub_name(self._environment())
 
+    def log_level(self) -> str:
+        """The least level of the app's log lines."""
+        return log_level(self._environment())
+
     def answers_seconds(self) -> float:
         """How long running answers may continue after the signal to stop."""
         return shutdown_seconds(self._environment()) * (1 - CLOSING_SHARE)
@@ -131,11 +137,14 @@ class App:
     async def close(self) -> None:
         """Publish pending events and disconnect, in the closing share of `METER_SHUTDOWN_SECONDS`."""
         seconds = shutdown_seconds(self._environment()) * CLOSING_SHARE
-        if self._gateway is not None:
-            await _close(self._gateway, seconds)
-        for closable in (self._publisher, self._store):
-            if closable is not None:
-                await closable.close()
+        try:
+            if self._gateway is not None:
+                await _close(self._gateway, seconds)
+            for closable in (self._publisher, self._store):
+                if closable is not None:
+                    await closable.close()
+        finally:
+            await flush_console()
         self._gateway = self._publisher = self._store = self._aggregator = self._ready = None
 
     def _publisher_of(self, settings: PublishSettings) -> Publisher:
@@ -171,9 +180,13 @@ class App:
 def _asgi(app: App) -> ASGIApp:
     """The front door without a Functions host, for containers and benchmarks."""
 
+    def start() -> None:
+        log_to_console(app.log_level())
+        app.warm()
+
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            await live(receive, send, start=app.warm, close=app.close)
+            await live(receive, send, start=start, close=app.close)
         elif scope["type"] == "http":
             response = await app.answer(Request(scope, receive))
             await response(scope, receive, send)

@@ -32,7 +32,7 @@ from meter.gateway.front_door import CallLimits
 from meter.gateway.http import RequestLimits
 
 # Read by the local stack only; it passes them on to the app.
-LOCAL_SETTINGS = frozenset({"METER_LOG_LEVEL", "METER_OUTBOX_INTERVAL_SECONDS"})
+LOCAL_SETTINGS = frozenset({"METER_OUTBOX_INTERVAL_SECONDS"})
 
 
 class OnDisconnect(StrEnum):
@@ -40,6 +40,15 @@ class OnDisconnect(StrEnum):
 
     DRAIN = "drain"
     CANCEL = "cancel"
+
+
+class LogLevel(StrEnum):
+    """The least level of the app's own log lines."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
 
 
 def load_settings(environment: Mapping[str, str]) -> Settings:
@@ -65,6 +74,11 @@ def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings
 def event_hub_name(environment: Mapping[str, str]) -> str:
     """The hub's name, which the Functions host needs before any settings are checked."""
     return _hub_name(Reader(environment))
+
+
+def log_level(environment: Mapping[str, str]) -> str:
+    """The least level of the app's log lines; readable even when other settings are invalid."""
+    return _log_level(Reader(environment)).value
 
 
 def shutdown_seconds(environment: Mapping[str, str]) -> float:
@@ -103,6 +117,7 @@ def _settings(reader: Reader) -> Settings:
 def _gateway(reader: Reader) -> GatewaySettings:
     number, whole = reader.number, reader.whole
     backends, auth = read_backends(reader)
+    _log_level(reader)  # the app reads it by itself; here its mistakes are reported
     return GatewaySettings(
         rules=read_token_rules(reader),
         backends=backends,
@@ -180,6 +195,10 @@ def _drain_limits(reader: Reader) -> DrainLimits:
 
 def _shutdown_seconds(reader: Reader) -> float:
     return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
+
+
+def _log_level(reader: Reader) -> LogLevel:
+    return reader.choice("METER_LOG_LEVEL", LogLevel.INFO)
 
 
 def _publish(reader: Reader) -> PublishSettings:

@@ -18,6 +18,7 @@ from typing import Any
 
 from meter.ports import Clock, Dice, Hub, Outbox
 from meter.publishing.circuit import Admission, HubCircuit
+from meter.publishing.loglines import without_apostrophes
 from meter.usage import UsageEvent, encode_event
 
 OUTBOX_PATIENCE = 5.0
@@ -199,4 +200,4 @@ def _log_in_full(event: UsageEvent) -> None:
         text = encode_event(event).decode()
     except Exception:  # an event that cannot be encoded is still readable as text
         text = repr(event)
-    log.critical("usage_event_unpublished event=%s", text)
+    log.critical("usage_event_unpublished event=%s", without_apostrophes(text))

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from meter.adapters.eventhub import EventHubSender
     from meter.adapters.monitor import AzureMonitor
     from meter.adapters.tables import TablesRowStore
     from meter.config.values import ReconcileSettings, Settings
@@ -40,6 +41,20 @@ async def open_store() -> AsyncIterator["TablesRowStore"]:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_sender() -> AsyncIterator["EventHubSender"]:
+    """The hub that the environment names, closed at the end. Raises InvalidSettings."""
+    from meter.config.environment import load_publish_settings
+    from meter.wiring.metering import build_sender
+
+    # A command waits longer than a call does.
+    sender = build_sender(load_publish_settings(os.environ).hub, patience_seconds=30.0)
+    try:
+        yield sender
+    finally:
+        await sender.close()
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
-from meter.config.values import Durability, PublishSettings, Settings
+from meter.config.values import Durability, HubSettings, PublishSettings, Settings
 from meter.ledger.aggregator import Aggregator
 from meter.ports import RowStore
 from meter.publishing.outbox import TableOutbox
@@ -30,14 +30,19 @@ class Publisher:
 
 def build_publisher(settings: PublishSettings) -> Publisher:
     """Connect to the hub and the tables. Must be called in the event loop that will own them."""
-    clock, store = SystemClock(), build_store(settings.storage)
-    sender = EventHubSender(
-        build_producer(settings.hub),
-        clock=clock,
+    store = build_store(settings.storage)
+    sender = build_sender(settings.hub, patience_seconds=settings.timeout_seconds)
+    return Publisher(sender=sender, outbox=TableOutbox(store, SystemClock()), store=store)
+
+
+def build_sender(hub: HubSettings, *, patience_seconds: float) -> EventHubSender:
+    """Connect to the hub."""
+    return EventHubSender(
+        build_producer(hub),
+        clock=SystemClock(),
         dice=system_dice(),
-        patience_seconds=settings.timeout_seconds,
+        patience_seconds=patience_seconds,
     )
-    return Publisher(sender=sender, outbox=TableOutbox(store, clock), store=store)
 
 
 def build_sink(publisher: Publisher, settings: Settings) -> PublishingSink:

@@ -1,18 +1,21 @@
 """The local host keeps and drops log lines as the real one, and what the app logs survives it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 import requests
 
-from tests.support.running import REPOSITORY, eventually
+from tests.support.running import REPOSITORY, RunningStack, eventually, new_subject
 
+CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
+BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}
 APP = """
 import asyncio
 import logging
@@ -62,12 +65,12 @@ class Logs:
     dropped: Path
 
 
-@pytest.fixture
-def logs(tmp_path: Path) -> Iterator[Logs]:
-    (tmp_path / "function_app.py").write_text(APP)
-    (tmp_path / "host.json").write_text('{"extensions": {"http": {"routePrefix": ""}}}')
-    kept, dropped = tmp_path / "kept.log", tmp_path / "dropped.log"
-    command = ["-m", "local.functions", "--app", str(tmp_path), "--port", "0"]
+@contextmanager
+def _host(app: Path, folder: Path, settings: Mapping[str, str]) -> Iterator[Logs]:
+    """The local host on an app, ended with SIGTERM."""
+    kept, dropped = folder / "kept.log", folder / "dropped.log"
+    dropped.touch()
+    command = ["-m", "local.functions", "--app", str(app), "--port", "0"]
     with kept.open("w") as file:
         process = subprocess.Popen(
             [sys.executable, *command, "--dropped-log", str(dropped)],
@@ -75,13 +78,15 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
             stdout=subprocess.PIPE,
             stderr=file,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY), **settings},
         )
         assert process.stdout is not None
         port = process.stdout.readline().split()[1]
-        yield Logs(f"http://127.0.0.1:{port}", kept, dropped)
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        try:
+            yield Logs(f"http://127.0.0.1:{port}", kept, dropped)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
 
 
 def _places(log: Path, word: str) -> list[str]:
@@ -89,11 +94,76 @@ def _places(log: Path, word: str) -> list[str]:
     return sorted(line.rpartition(" ")[2] for line in lines)
 
 
-def test_a_line_of_a_stream_is_dropped_and_one_on_standard_error_is_not(logs: Logs) -> None:
+def test_a_line_of_a_stream_is_dropped_and_one_on_standard_error_is_not(tmp_path: Path) -> None:
     """An invocation ends with its handler; threads belong to none; the console needs none."""
-    answer = requests.get(f"{logs.url}/first", timeout=10)
-    eventually(lambda: "stream" in _places(logs.dropped, "first"), "the stream's line")
+    (tmp_path / "function_app.py").write_text(APP)
+    (tmp_path / "host.json").write_text('{"extensions": {"http": {"routePrefix": ""}}}')
+    with _host(tmp_path, tmp_path, {}) as logs:
+        answer = requests.get(f"{logs.url}/first", timeout=10)
+        eventually(lambda: "stream" in _places(logs.dropped, "first"), "the stream's line")
 
     assert answer.text == "begun ended"
     assert _places(logs.kept, "first") == ["child", "console", "handler"]
     assert _places(logs.dropped, "first") == ["stream", "thread"]
+
+
+def test_calls_that_nobody_could_store_are_in_the_log_and_can_be_published(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    """Hub and tables are gone; a stream's line comes after its invocation. Later each is counted."""
+    subject = new_subject("unpublished")
+    headers = {"authorization": f"Bearer {stack.token(subject)}"}
+    live = {
+        "EventHubConnection": stack.description["event_hub_connection_string"],
+        "MeterStorage": stack.description["storage_connection_string"],
+    }
+    with _host(REPOSITORY, tmp_path, _settings(stack) | _gone(live)) as logs:
+        for body in (BODY, BODY | {"stream": True}) * 3:
+            answer = requests.post(f"{logs.url}{CHAT}", json=body, headers=headers, timeout=30)
+            assert answer.status_code == 200
+    command = [sys.executable, "-m", "meter", "unpublished", str(logs.kept), "--publish"]
+    done = subprocess.run(
+        command, cwd=REPOSITORY, env={**os.environ, **live}, capture_output=True, text=True
+    )
+
+    assert done.stderr == "6 events, 0 unreadable lines, published\n"
+    assert done.returncode == 0
+    assert " meter." not in logs.dropped.read_text()
+    [row] = stack.wait_until_counted(subject, 6)
+    assert row["Calls"].value == 6
+    assert row["TotalTokens"].value == sum(
+        call["usage"]["total_tokens"] for call in stack.calls_of(subject)
+    )
+
+
+def test_the_sdks_write_no_line_per_request(stack: RunningStack) -> None:
+    """A batch of one event makes several requests to Table Storage; the log is billed by size."""
+    subject = new_subject("quiet")
+    stack.post(CHAT, stack.token(subject), BODY).raise_for_status()
+    stack.wait_until_counted(subject, 1)
+    folder = stack.state / "logs"
+    lines = [
+        line
+        for name in ("gateway.log", "gateway.dropped.log")
+        if (folder / name).exists()
+        for line in (folder / name).read_text().splitlines()
+    ]
+
+    assert [line for line in lines if " INFO " in line] == []
+
+
+def _settings(stack: RunningStack) -> dict[str, str]:
+    return {
+        "METER_ISSUERS": stack.description["issuer"],
+        "METER_AUDIENCES": stack.description["audience"],
+        "METER_BACKENDS": stack.description["backends_file"],
+        "METER_PUBLISH_TIMEOUT_SECONDS": "0.05",
+        "METER_LOG_LEVEL": "WARNING",
+        "LOCAL_BACKEND_KEY": stack.description["backend_key"],
+        "AzureWebJobsStorage": stack.description["storage_connection_string"],
+    }
+
+
+def _gone(settings: Mapping[str, str]) -> dict[str, str]:
+    """The same connection strings, to a port where nothing listens."""
+    return {name: re.sub(r":\d+", ":1", text) for name, text in settings.items()}

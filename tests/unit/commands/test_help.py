@@ -5,7 +5,15 @@ import sys
 
 import pytest
 
-COMMANDS = ["report", "reconcile", "check-config", "deadletters", "adjust", "rebuild"]
+COMMANDS = [
+    "report",
+    "reconcile",
+    "check-config",
+    "deadletters",
+    "unpublished",
+    "adjust",
+    "rebuild",
+]
 SCRIPT = """
 import sys
 from meter.__main__ import main

@@ -1,0 +1,76 @@
+"""`python -m meter unpublished`: publishes events that were written to the log of last resort."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import batched
+from pathlib import Path
+
+from meter.errors import PublishFailed
+from meter.publishing.loglines import UNPUBLISHED, UnpublishedEvents, unpublished_events
+from meter.terminal import printable
+from meter.wiring.commands import open_sender
+
+MAX_SHOWN_CHARS = 200
+SENT_TOGETHER = 20  # of 32 KB at most each, below the hub's 1 MB
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    parser = commands.add_parser(
+        "unpublished",
+        description=f"Reads the events of `{UNPUBLISHED}` lines from logs, joins lines written in "
+        "parts, and writes each event once, one JSON line per event. Publishing is safe to "
+        "repeat: an event is counted once. Exit code 0: all were read, and published if asked; "
+        "1: some could not be; 2: invalid arguments.",
+    )
+    parser.add_argument(
+        "files",
+        metavar="FILE",
+        type=Path,
+        nargs="*",
+        help="logs as text, one log line per line (default: standard input)",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="send the events to the hub instead of writing them"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    found = unpublished_events(_lines(options.files))
+    for text in found.unreadable:
+        print(f"unreadable: {printable(text, most=MAX_SHOWN_CHARS)}", file=sys.stderr)
+    published = True
+    if options.publish:
+        published = asyncio.run(_publish(found))
+    else:
+        for event in found.by_id.values():
+            print(event.decode())
+    print(
+        f"{len(found.by_id)} events, {len(found.unreadable)} unreadable lines"
+        f"{', published' if options.publish and published else ''}",
+        file=sys.stderr,
+    )
+    return 0 if published and not found.unreadable else 1
+
+
+async def _publish(found: UnpublishedEvents) -> bool:
+    async with open_sender() as sender:
+        for subject, events in found.by_subject():
+            for some in batched(events, SENT_TOGETHER, strict=False):
+                try:
+                    await sender.send(subject, some)
+                except PublishFailed as exc:
+                    print(f"error: {exc}; repeat the command", file=sys.stderr)
+                    return False
+    return True
+
+
+def _lines(files: Sequence[Path]) -> Iterator[str]:
+    if not files:
+        yield from sys.stdin
+    for file in files:
+        with file.open(encoding="utf-8", errors="replace") as lines:
+            yield from lines
