@@ -11,6 +11,7 @@ from meter.gateway.answer.relay import Ending
 from meter.gateway.answer.usage import Reading, read_response_id
 from meter.gateway.backend import Backend
 from meter.gateway.balance.forward import Attempts, Candidates
+from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
 from meter.gateway.headers import downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
@@ -28,7 +29,8 @@ class Call:
     """A verified and routed call. `end` ends it exactly once, however it ends.
 
     `deployment` is the public name that usage is counted under. `headers` are the caller's, `answer`
-    is the backend's once it has begun. `holds` gives back the slot and the spool.
+    is the backend's once it has begun. `reasoning` has the digests of the reasoning items that the
+    call carries. `holds` gives back the slot and the spool.
     """
 
     event_id: UUID
@@ -39,6 +41,7 @@ class Call:
     body: Payload
     headers: Headers
     candidates: Candidates
+    reasoning: tuple[str, ...]
     sink: UsageSink
     clock: Clock
     holds: ExitStack
@@ -93,9 +96,11 @@ class Call:
         )
 
     def is_elsewhere(self, answer: WholeAnswer) -> bool:
-        """Whether the answer says that this backend does not store what the call refers to."""
+        """Whether the answer says that this backend does not have what the call refers to."""
         if self.route.served.is_by_id:
             return answer.status == 404
+        if self.reasoning and answer.status == 400 and refuses_reasoning(answer.body):
+            return True
         if not isinstance(self.body, JsonBody) or self.body.previous_response_id is None:
             return False
         if answer.status == 404:
@@ -113,6 +118,12 @@ class Call:
     async def read(self, answer: WholeAnswer) -> Reading:
         """What a whole answer reports."""
         return await answer.read(may_be_text=self.route.operation in _ANSWERED_IN_TEXT)
+
+    def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:
+        """The reasoning items that the answer's backend can read: those sent, and those it made."""
+        if isinstance(answer, WholeAnswer) and self.route.served.has_reasoning:
+            return (*self.reasoning, *reasoning_items(answer.body))
+        return self.reasoning
 
     def answer_headers(
         self, answer: WholeAnswer | StreamedAnswer, *, with_origin: bool = False

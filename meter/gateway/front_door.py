@@ -26,6 +26,7 @@ from meter.gateway.request.prepare import (
     deployment_of,
     prompt_of,
     read_body,
+    reasoning_of,
     response_id_of,
 )
 from meter.gateway.request.route import Route, allowed_methods, parse_route
@@ -84,7 +85,8 @@ class FrontDoor:
         with ExitStack() as holds:
             self._take_slot(holds)
             body = await read_body(request, route, self.new_spool, holds)
-            owner = self.owners.of(response_id_of(route, body))
+            reasoning = reasoning_of(route, body)
+            owner = self.owners.of(response_id_of(route, body)) or self.owners.maker(reasoning)
             deployment = deployment_of(route, body, owner)
             call = Call(
                 event_id=event_id,
@@ -98,6 +100,7 @@ class FrontDoor:
                     self._candidates(route, deployment, owner),
                     demand=demand_of(body, principal.subject),
                 ),
+                reasoning=reasoning,
                 sink=self.sink,
                 clock=self.clock,
                 holds=holds.pop_all(),
@@ -164,10 +167,11 @@ class FrontDoor:
             raise
 
     def _learn(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> None:
-        """Remember which backend stores the response that this answer is about."""
+        """Remember which backend stores the response, and made the reasoning, of this answer."""
         if answer.status < 400:
             owner = Owner(answer.backend.name, call.deployment)
             self.owners.learn(call.response_id(answer), owner)
+            self.owners.learn_made(call.reasoning_in(answer), owner)
 
     async def _fail(self, call: Call, exc: CallerError) -> Answer:
         answer = error_answer(exc)
@@ -187,6 +191,9 @@ class FrontDoor:
         return Answer(status=answer.status, headers=headers, body=answer.body)
 
     def _relay(self, call: Call, answer: StreamedAnswer) -> StreamingAnswer:
+        if call.route.served.has_reasoning and answer.status < 400:
+            owner = Owner(answer.backend.name, call.deployment)
+            answer = replace(answer, chunks=self.owners.learn_from(answer.chunks, owner))
         relay = self.relays.relay(answer, end=call.end, prompt=partial(prompt_of, call.body))
         return StreamingAnswer(
             status=answer.status, headers=self._headers(call, answer), relay=relay

@@ -1,12 +1,15 @@
-"""Remembers which backend stores which response.
+"""Remembers which backend stores which response, and which one made which reasoning item.
 
-Azure OpenAI stores a response in the account that made it. The instance remembers the responses
-that it relayed; for others, the forwarder tries each backend, since the wrong ones answer that they
-know no such response. So no store is needed.
+Azure OpenAI stores a response in the account that made it, and encrypts reasoning for that account.
+The instance remembers what it relayed; for the rest, the forwarder tries each backend, since the
+wrong ones answer that they know no such response, or cannot read the item. So no store is needed.
 """
 
 from collections import OrderedDict
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+
+from meter.gateway.balance.reasoning import ReasoningFinder
 
 MAX_REMEMBERED = 50_000
 UNKNOWN_DEPLOYMENT = "unknown"
@@ -22,10 +25,14 @@ class Owner:
 
 @dataclass(slots=True)
 class Owners:
-    """The latest responses by id. A wrong entry only costs one more attempt."""
+    """The latest responses by id, and reasoning items by digest (`reasoning.py`).
+
+    A wrong entry only costs one more attempt.
+    """
 
     most: int = MAX_REMEMBERED
     _known: OrderedDict[str, Owner] = field(default_factory=OrderedDict)
+    _makers: OrderedDict[str, Owner] = field(default_factory=OrderedDict)
 
     def of(self, response_id: str | None) -> Owner | None:
         """The owner of the response, where it is remembered."""
@@ -38,7 +45,26 @@ class Owners:
         before = self._known.get(response_id)
         if before is not None and owner.deployment == UNKNOWN_DEPLOYMENT:
             owner = Owner(owner.backend, before.deployment)
-        self._known[response_id] = owner
-        self._known.move_to_end(response_id)
-        if len(self._known) > self.most:
-            self._known.popitem(last=False)
+        self._remember(self._known, response_id, owner)
+
+    def maker(self, items: Iterable[str]) -> Owner | None:
+        """Who made the first of the reasoning items that is remembered."""
+        return next((self._makers[item] for item in items if item in self._makers), None)
+
+    def learn_made(self, items: Iterable[str], owner: Owner) -> None:
+        """Remember who made, or could read, reasoning items."""
+        for item in items:
+            self._remember(self._makers, item, owner)
+
+    async def learn_from(self, chunks: AsyncIterator[bytes], owner: Owner) -> AsyncIterator[bytes]:
+        """The chunks of an answer; the reasoning items in it are learned as they pass."""
+        finder = ReasoningFinder()
+        async for chunk in chunks:
+            self.learn_made(finder.feed(chunk), owner)
+            yield chunk
+
+    def _remember(self, known: OrderedDict[str, Owner], key: str, owner: Owner) -> None:
+        known[key] = owner
+        known.move_to_end(key)
+        if len(known) > self.most:
+            known.popitem(last=False)

@@ -66,6 +66,11 @@ class Served:
         return self.operation in {Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS}
 
     @property
+    def has_reasoning(self) -> bool:
+        """Whether requests and answers may hold reasoning items."""
+        return self.operation.startswith("responses")
+
+    @property
     def is_by_id(self) -> bool:
         """Whether it is about an answer that one backend stores."""
         return "{id}" in self.tail

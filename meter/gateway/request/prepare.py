@@ -10,6 +10,7 @@ from meter.gateway.answer.estimate import prompt_texts
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.balance.demand import Demand
+from meter.gateway.balance.reasoning import reasoning_items
 from meter.gateway.headers import header
 from meter.gateway.http import Request
 from meter.gateway.request.body import JsonBody, parse_body, spliced, with_usage_asked
@@ -79,6 +80,13 @@ def response_id_of(route: Route, body: Payload) -> str | None:
     if isinstance(body, JsonBody) and route.operation is Operation.RESPONSES:
         return body.previous_response_id
     return route.stored_id
+
+
+def reasoning_of(route: Route, body: Payload) -> tuple[str, ...]:
+    """The digests of the reasoning items that a request carries."""
+    if isinstance(body, JsonBody) and route.served.has_reasoning:
+        return reasoning_items(body.text.encode())
+    return ()
 
 
 def deployment_of(route: Route, body: Payload, owner: Owner | None) -> str:
