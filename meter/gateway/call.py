@@ -21,6 +21,7 @@ from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
 
+_TEXT_FROM_TEXT = (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.RESPONSES)
 _ANSWERED_IN_TEXT = (Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS)
 
 
@@ -63,6 +64,11 @@ class Call:
         body = self.body
         is_streaming = isinstance(body, JsonBody) and body.is_streaming and not body.asks_for_usage
         return is_streaming and self.route.served.takes_stream_options
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its answer is text made from text, whose tokens can be estimated."""
+        return self.route.operation in _TEXT_FROM_TEXT
 
     @property
     def body_error(self) -> CallerError | None:

@@ -194,7 +194,9 @@ class FrontDoor:
         if call.route.served.has_reasoning and answer.status < 400:
             owner = Owner(answer.backend.name, call.deployment)
             answer = replace(answer, chunks=self.owners.learn_from(answer.chunks, owner))
-        relay = self.relays.relay(answer, end=call.end, prompt=partial(prompt_of, call.body))
+        relay = self.relays.relay(
+            answer, end=call.end, prompt=partial(prompt_of, call.body), is_text=call.is_text
+        )
         return StreamingAnswer(
             status=answer.status, headers=self._headers(call, answer), relay=relay
         )

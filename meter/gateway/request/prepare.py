@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from meter.errors import BadRequest, NotServed
-from meter.gateway.answer.estimate import prompt_texts
+from meter.gateway.answer.estimate import PromptPart, prompt_texts
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.balance.demand import Demand
@@ -130,7 +130,7 @@ def demand_of(body: Payload, caller: str) -> Demand:
             return Demand(caller=caller)
 
 
-def prompt_of(body: Payload) -> Sequence[str]:
+def prompt_of(body: Payload) -> Sequence[PromptPart]:
     """The prompt's texts, for estimates."""
     return prompt_texts(json.loads(body.text)) if isinstance(body, JsonBody) else ()
 

