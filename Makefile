@@ -9,8 +9,12 @@ NODE_STAMP := node_modules/.installed
 .PHONY: setup demo test soak check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
+	@:
 
 $(STAMP): requirements.txt requirements-dev.txt
+	@test -x $(PY) || $(PYTHON) --version >/dev/null 2>&1 || { \
+		echo "make: $(PYTHON) does not run: install Python 3.13, or name yours with make PYTHON=PATH" >&2; exit 1; }
+	@echo "installing Python packages into $(VENV) ..."
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@if command -v uv >/dev/null 2>&1; then \
 		VIRTUAL_ENV=$(VENV) uv pip install -q -r requirements-dev.txt; \
@@ -20,6 +24,9 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@touch $@
 
 $(NODE_STAMP): package.json package-lock.json
+	@npm --version >/dev/null 2>&1 || { \
+		echo "make: npm does not run: install Node.js 20 or later (it brings npm)" >&2; exit 1; }
+	@echo "installing Node packages into node_modules ..."
 	@npm ci --silent --no-fund --no-audit
 	@touch $@
 

@@ -36,7 +36,7 @@ async def ground() -> AsyncIterator[Ground]:
     """Run a stack and a backend that costs almost nothing, all on the other core."""
     os.sched_setaffinity(0, {OTHER_CORE})
     with tempfile.TemporaryDirectory() as folder:
-        plan = make_plan(Path(folder), port=0, backends_file=None)
+        plan = make_plan(Path(folder), port=0)
         stack = Stack(plan, host=None)  # an aggregator would take the hub's core
         await stack.start()
         try:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -10,9 +11,10 @@ from pathlib import Path
 from local.child import ChildFailed
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
-from local.plan import BACKEND_KEY_SETTING, make_plan, read_stack
+from local.plan import BACKEND_KEY_SETTING, Plan, make_plan, read_stack
 from local.serving import stop_asked
-from local.stack import Stack
+from local.stack import Stack, Unready
+from local.state import StateTaken
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -125,25 +127,51 @@ async def _up(options: argparse.Namespace) -> int:
     plan = make_plan(options.state.resolve(), port=options.port, backends_file=options.backends)
     stack = Stack(plan, host=options.host)
     stopping = stop_asked()
-    starting = asyncio.create_task(stack.start())
+    starting = asyncio.create_task(_start(stack))
     stopped = asyncio.create_task(stopping.wait())
     await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
     try:
         if starting.done():
             await starting
-            print("ready", flush=True)
-            print(f"gateway {plan.gateway_url}, state {plan.state}", file=sys.stderr)
             await stopped
         else:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
-    except ChildFailed as exc:
+    except (ChildFailed, StateTaken) as exc:
         print(exc, file=sys.stderr)
         return 1
     finally:
         stopped.cancel()
         await stack.stop()
     return 0
+
+
+async def _start(stack: Stack) -> None:
+    """Start the stack, and say whether calls are answered: `ready`, or `unready` with the reasons."""
+    await stack.start()
+    try:
+        await stack.wait_until_ready()
+    except Unready as exc:
+        print("unready", flush=True)
+        print(f"calls are answered with 503, since settings are invalid:\n{exc}", file=sys.stderr)
+    else:
+        print("ready", flush=True)
+    print(f"gateway {stack.plan.gateway_url}, state {stack.plan.state}", file=sys.stderr)
+    print(_example(stack.plan), file=sys.stderr)
+
+
+def _example(plan: Plan) -> str:
+    """A call for a shell in the repository, by a deployment that chats as far as its name tells."""
+    names = plan.deployments()
+    model = next((name for name in names if "gpt" in name), names[0] if names else "gpt-4o")
+    token = f"{sys.executable} -m local token --state {shlex.quote(str(plan.state))} --subject me"
+    body = json.dumps({"model": model, "messages": [{"role": "user", "content": "hello"}]})
+    return (
+        f"deployments: {', '.join(names)}\ntry:\n"
+        f"curl -s {plan.gateway_url}/openai/v1/chat/completions "
+        f'-H "Authorization: Bearer $({token})" -H "Content-Type: application/json" '
+        f"-d {shlex.quote(body)}"
+    )
 
 
 def _token(options: argparse.Namespace) -> str:

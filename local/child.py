@@ -16,7 +16,7 @@ import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 RESTART_SECONDS = 0.3
@@ -31,13 +31,16 @@ class ChildFailed(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Child:
-    """A child on a fixed port. `on_change` is called whenever its pid changes."""
+    """A child on a fixed port. `on_change` is called whenever its pid changes.
+
+    `environment` is all that it gets of one.
+    """
 
     name: str
     arguments: Sequence[str]
     port: int
     log_path: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str]
     says_ready: bool = True
     stop_seconds: float = STOP_SECONDS
     on_change: Callable[[], None] = lambda: None
@@ -74,7 +77,7 @@ class Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE if self.says_ready else log,
                 stderr=log,
-                env={**os.environ, **self.environment},
+                env=dict(self.environment),
                 start_new_session=True,
                 preexec_fn=_die_with_parent if sys.platform == "linux" else None,
             )

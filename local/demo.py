@@ -3,9 +3,13 @@
 Three subjects call chat, embeddings and Responses, streamed and not, while one backend throttles
 and one caller disconnects in the middle of its answer. The report must then equal the backends' own
 record, subject by subject and token by token.
+
+It waits for facts, not for a time: until each call is in the tables. What is late is in the outbox,
+and the demo says so. Settings in the caller's shell do not reach it.
 """
 
 import asyncio
+import os
 import shutil
 import sys
 import time
@@ -21,10 +25,12 @@ from openai import AsyncAzureOpenAI, AsyncOpenAI
 from local.child import ChildFailed
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
-from local.plan import AUDIENCE, Plan, make_plan
-from local.stack import Stack
+from local.plan import AUDIENCE, Plan, make_plan, without_settings
+from local.stack import Stack, Unready
+from local.state import StateLock, StateTaken
 from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
+from meter.publishing.outbox import TableOutbox
 from meter.reports.columns import UsageRow, usage_columns
 from meter.reports.query import Grouping, Query, make_query
 from meter.reports.usage import Report, read_usage
@@ -33,26 +39,73 @@ from meter.window import Period
 
 SUBJECTS = ("alice@contoso.example", "bob@contoso.example", "nightly-summaries")
 ROUNDS = 5
-COUNT_SECONDS = 30.0
+# A call that neither the tables nor the outbox have is given up when nothing moves for so long.
+STILL_SECONDS = 60.0
+OUTBOX_SECONDS = 2.0
 API_VERSION = "2024-10-21"
 
 type Totals = Mapping[tuple[str, str], tuple[int, int, int, int]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """Where the calls' events are: in the tables, or still in the outbox."""
+
+    rows: Sequence[UsageRow]
+    waiting: int
+
+    @property
+    def counted(self) -> int:
+        return _total(self.rows).sums.calls
+
+
 async def run_demo(state: Path, port: int) -> int:
-    """Run the demo; return 0 when every total matches."""
-    shutil.rmtree(state, ignore_errors=True)
-    plan = make_plan(state, port=port, backends_file=None)
-    stack = Stack(plan)
-    print("starting Azurite, Event Hubs endpoint, token issuer, two backends, function app ...")
+    """Run the demo; return 0 when every total matches. Logs of a run that failed are kept."""
     try:
-        await stack.start()
-        return await _demonstrate(plan)
-    except ChildFailed as exc:
+        _empty(state)
+    except StateTaken as exc:
         print(exc)
         return 1
+    plan = make_plan(
+        state,
+        port=port,
+        environment=without_settings(os.environ),
+        outbox_seconds=OUTBOX_SECONDS,
+    )
+    stack = Stack(plan)
+    print("starting Azurite, Event Hubs endpoint, token issuer, two backends, function app ...")
+    code = 1
+    try:
+        await stack.start()
+        await stack.wait_until_ready()
+        code = await _demonstrate(plan)
+    except (ChildFailed, StateTaken, Unready) as exc:
+        print(exc)
     finally:
         await stack.stop()
+        if code:
+            print(f"the logs are in {_keep_logs(state)}")
+    return code
+
+
+def _empty(state: Path) -> None:
+    """Remove what an earlier run left. Raises StateTaken while it still runs."""
+    lock = StateLock(state)
+    lock.take()
+    for path in state.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != "lock":
+            path.unlink()
+    lock.release()
+
+
+def _keep_logs(state: Path) -> Path:
+    """Move the logs to where the next run leaves them."""
+    kept = state.with_name(f"{state.name}-failed")
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(state / "logs", kept, dirs_exist_ok=True)
+    return kept
 
 
 async def _demonstrate(plan: Plan) -> int:
@@ -66,11 +119,18 @@ async def _demonstrate(plan: Plan) -> int:
         groups=(Grouping.SUBJECT, Grouping.DEPLOYMENT),
         now=SystemClock().now(),
     )
-    rows = await _wait_for_rows(plan, query, calls)
+    progress = await _wait_for_calls(plan, query, calls)
+    rows = progress.rows
     report = Report(query=query, columns=usage_columns(query), rows=_each(rows))
     print()
     await write_report(report, Format.TABLE, sys.stdout)
     print()
+    if progress.counted < calls:
+        print(
+            f"demo: {calls} calls, {progress.counted} counted, {progress.waiting} wait in the "
+            f"outbox: nothing has moved for {STILL_SECONDS:.0f} s"
+        )
+        return 1
     counted, recorded = _counted(rows), await _recorded(plan)
     if counted != recorded:
         for key in sorted(counted.keys() | recorded.keys()):
@@ -174,14 +234,22 @@ async def _leave_early(plan: Plan, subject: str) -> None:
         await stream.close()
 
 
-async def _wait_for_rows(plan: Plan, query: Query, calls: int) -> list[UsageRow]:
+async def _wait_for_calls(plan: Plan, query: Query, calls: int) -> _Progress:
+    """Wait until all calls are in the tables, or until nothing has moved for a while."""
     async with TableServiceClient.from_connection_string(plan.storage_connection_string) as service:
         store = TablesRowStore(service)
-        deadline = time.monotonic() + COUNT_SECONDS
+        outbox = TableOutbox(store, SystemClock())
+        before: tuple[int, int] | None = None
+        moved = time.monotonic()
         while True:
             rows = [row async for row in read_usage(store, query)]
-            if _total(rows).sums.calls >= calls or time.monotonic() > deadline:
-                return rows
+            progress = _Progress(rows, (await outbox.backlog()).events)
+            if progress.counted >= calls or time.monotonic() - moved > STILL_SECONDS:
+                return progress
+            now = progress.counted, progress.waiting
+            if now != before:
+                before, moved = now, time.monotonic()
+                print(f"  {now[0]} of {calls} calls counted, {now[1]} in the outbox")
             await asyncio.sleep(0.3)
 
 

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local.child import free_ports, is_free
 
@@ -21,6 +22,15 @@ PARTITIONS = 4
 AZURITE_ACCOUNT = "devstoreaccount1"
 AZURITE_KEY = (
     "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+SETTING_PREFIXES = (
+    "METER",
+    "EVENTHUBCONNECTION",
+    "AZUREWEBJOBS",
+    "AZUREFUNCTIONS",
+    "AZURE_",
+    "WEBSITE_",
+    BACKEND_KEY_SETTING,
 )
 DEFAULT_PORTS = {
     "gateway": 7071,
@@ -45,6 +55,8 @@ class Plan:
     hub_key: str
     backend_key: str
     backends_file: Path | None
+    environment: Mapping[str, str]
+    outbox_seconds: float
 
     @property
     def gateway_url(self) -> str:
@@ -89,14 +101,14 @@ class Plan:
             "METER_AUDIENCES": AUDIENCE,
             "METER_BACKENDS": str(self.backends_path),
             "METER_EVENT_HUB": HUB_NAME,
-            "METER_OUTBOX_INTERVAL_SECONDS": "60",
+            "METER_OUTBOX_INTERVAL_SECONDS": f"{self.outbox_seconds:g}",
             "METER_LOG_LEVEL": "WARNING",
             BACKEND_KEY_SETTING: self.backend_key,
             "EventHubConnection": self.hub_connection_string,
             "MeterStorage": self.storage_connection_string,
             "AzureWebJobsStorage": self.storage_connection_string,
         }
-        return {name: os.environ.get(name) or value for name, value in own.items()}
+        return {name: self.environment.get(name) or value for name, value in own.items()}
 
     def write_files(self) -> None:
         """Write the backends and the hub's configuration."""
@@ -141,18 +153,44 @@ class Plan:
             "deployments": {deployment: deployment for deployment in names},
         }
 
+    def deployments(self) -> list[str]:
+        """The public names of all deployments, in the order of the backends document."""
+        try:
+            names = [name for entry in self._entries() for name in entry["deployments"]]
+        except (KeyError, TypeError):
+            return []
+        return list(dict.fromkeys(names))
+
     def _backend_addresses(self) -> list[dict[str, object]]:
         try:
+            return [{"name": entry["name"], "url": entry["url"]} for entry in self._entries()]
+        except (KeyError, TypeError):
+            return []
+
+    def _entries(self) -> list[Any]:
+        """The backends; none where `check-config` and /readyz report what is wrong with them."""
+        try:
             text = self.settings()["METER_BACKENDS"]
-            document = json.loads(text if text.startswith("{") else Path(text).read_text())
-            entries = document["backends"] if isinstance(document, dict) else document
-            return [{"name": entry["name"], "url": entry["url"]} for entry in entries]
-        except (OSError, ValueError, KeyError, TypeError):
-            return []  # `check-config` and /readyz report what is wrong with the file
+            document = json.loads(text if text.startswith(("{", "[")) else Path(text).read_text())
+        except (OSError, ValueError):
+            return []
+        entries = document.get("backends") if isinstance(document, dict) else document
+        return entries if isinstance(entries, list) else []
 
 
-def make_plan(state: Path, *, port: int, backends_file: Path | None) -> Plan:
-    """Choose ports and keys. With port 0 all ports are free ones; else the usual ones, if free."""
+def make_plan(
+    state: Path,
+    *,
+    port: int,
+    backends_file: Path | None = None,
+    environment: Mapping[str, str] = os.environ,
+    outbox_seconds: float = 60,
+) -> Plan:
+    """Choose ports and keys. With port 0 all ports are free ones.
+
+    Otherwise the front door takes the port given, and the other parts the usual ones, if free. The
+    processes of the stack get `environment`, whose settings win over the stack's own.
+    """
     if port == 0:
         ports = dict(zip(DEFAULT_PORTS, free_ports(len(DEFAULT_PORTS)), strict=True))
     else:
@@ -172,7 +210,18 @@ def make_plan(state: Path, *, port: int, backends_file: Path | None) -> Plan:
         hub_key=_kept_secret(state / "hub.key"),
         backend_key=_kept_secret(state / "backend.key"),
         backends_file=backends_file.resolve() if backends_file else None,
+        environment=environment,
+        outbox_seconds=outbox_seconds,
     )
+
+
+def without_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without the meter's, the host's and Azure identity's settings."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.upper().startswith(SETTING_PREFIXES)
+    }
 
 
 def read_stack(state: Path) -> dict[str, object]:

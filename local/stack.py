@@ -3,20 +3,30 @@
 import asyncio
 import shutil
 import sys
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import aiohttp
+
 from local.child import Child, ChildFailed
 from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
+from local.state import StateLock
 
 # Time for streams to end or be cut, and for their usage to be published.
 GATEWAY_STOP_SECONDS = 60.0
 
+READY_POLL_SECONDS = 0.2
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+class Unready(Exception):
+    """The function app answers calls with 503 and will go on to: its settings are invalid."""
+
+
 class Stack:
-    """A running stack. `start` returns when everything is ready; `stop` ends all processes.
+    """A running stack. `start` returns when all processes run; `stop` ends them.
 
     Without a host it has everything but the function app, for benchmarks that bring their own.
     """
@@ -29,9 +39,11 @@ class Stack:
         self._infrastructure = children
         self._apps = [] if host is None else [self._function_app(host)]
         self._running = AsyncExitStack()
+        self._lock = StateLock(plan.state)
 
     async def start(self) -> None:
-        """Start all children. Raises ChildFailed after stopping those that run."""
+        """Start all children. Raises StateTaken, or ChildFailed after stopping those that run."""
+        self._lock.take()
         self.plan.write_files()
         (self.plan.state / "stack.json").unlink(missing_ok=True)
         try:
@@ -49,10 +61,25 @@ class Stack:
             child.on_change = self._write_stack
         self._write_stack()
 
+    async def wait_until_ready(self) -> None:
+        """Wait until calls are answered, as `/readyz` says. Raises Unready."""
+        url = f"{self.plan.gateway_url}/readyz"
+        async with aiohttp.ClientSession() as session:
+            while True:
+                found = await _readiness(session, url)
+                if found.get("status") == "ready":
+                    return
+                if problems := found.get("settings"):
+                    assert isinstance(problems, list)
+                    raise Unready("\n".join(map(str, problems)))
+                await asyncio.sleep(READY_POLL_SECONDS)
+
     async def stop(self) -> None:
         """Stop all children, the function app first."""
         await self._running.aclose()
-        (self.plan.state / "stack.json").unlink(missing_ok=True)
+        if self._lock.is_held:
+            (self.plan.state / "stack.json").unlink(missing_ok=True)
+            self._lock.release()
 
     def _write_stack(self) -> None:
         children = (*self._infrastructure, *self._apps)
@@ -66,7 +93,7 @@ class Stack:
             arguments=[sys.executable, "-m", module, "--port", str(number), *arguments],
             port=number,
             log_path=self.plan.state / "logs" / f"{name}.log",
-            environment={"PYTHONPATH": str(REPOSITORY)},
+            environment={**self.plan.environment, "PYTHONPATH": str(REPOSITORY)},
         )
 
     def _azurite(self) -> Child:
@@ -88,6 +115,7 @@ class Stack:
             arguments=arguments,
             port=ports["table"],
             log_path=self.plan.state / "logs" / "azurite.log",
+            environment=self.plan.environment,
             says_ready=False,
         )
 
@@ -145,6 +173,20 @@ class Stack:
             arguments=[func, "start", "--port", str(port), "--script-root", str(REPOSITORY)],
             port=port,
             log_path=self.plan.state / "logs" / "gateway.log",
-            environment={**self.plan.settings(), "FUNCTIONS_WORKER_RUNTIME": "python"},
+            environment={
+                **self.plan.environment,
+                **self.plan.settings(),
+                "FUNCTIONS_WORKER_RUNTIME": "python",
+            },
             says_ready=False,
         )
+
+
+async def _readiness(session: aiohttp.ClientSession, url: str) -> Mapping[str, object]:
+    """What `/readyz` says; nothing while it does not answer."""
+    try:
+        async with session.get(url) as response:
+            document = await response.json()
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return {}
+    return document if isinstance(document, dict) else {}

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.adapters.clients import build_store
-from meter.adapters.clock import SystemClock
+from meter.adapters.clock import SystemClock, new_call_id
 from meter.adapters.functions.console import flush_console, log_to_console
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.adapters.tables import TablesRowStore
@@ -30,8 +30,8 @@ from meter.config.environment import (
     shutdown_seconds,
 )
 from meter.config.values import PublishSettings
-from meter.errors import InvalidSettings, TooLarge
-from meter.gateway.http import INTERNAL_ERROR, NOT_CONFIGURED, error_answer
+from meter.errors import CallerError, InvalidSettings, MethodNotAllowed, TooLarge
+from meter.gateway.http import INTERNAL_ERROR, NOT_CONFIGURED, Answer, error_answer, marked
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
 from meter.upkeep.retention import Retention
@@ -47,6 +47,15 @@ from meter.wiring.metering import (
 CLOSING_SHARE = 0.4
 # Shares of the closing time: to end streams, to count those that are cut, to save pending events.
 RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
+# Addresses that need no token.
+_OPEN = frozenset({"/", "/healthz", "/readyz"})
+_OPEN_METHODS = ("GET", "HEAD", "OPTIONS")
+_INDEX = {
+    "service": "aoai-meter",
+    "about": "Azure OpenAI, metered: send its requests to /openai/v1/ with an Entra ID token.",
+    "docs": "docs/calling.md",
+    "models": "/openai/v1/models",
+}
 
 log = logging.getLogger(__name__)
 
@@ -66,21 +75,37 @@ class App:
         self._warming: asyncio.Task[None] | None = None
 
     async def answer(self, request: Request) -> Response:
-        """The front door's answer to an HTTP request; 503 where it is not configured."""
-        path = request.scope["path"]
-        if path in {"/healthz", "/readyz"} and request.method in {"GET", "HEAD"}:
-            return _health({"status": "alive"}) if path == "/healthz" else await self._readiness()
+        """The answer to an HTTP request; 503 where the front door is not configured."""
+        event_id = new_call_id()
+        if request.scope["path"] in _OPEN:
+            return GatewayResponse(marked(await self._open(request), event_id))
         try:
-            gateway = self.gateway()
+            return await _answer(self.gateway(), request)
         except InvalidSettings as exc:
-            log.error("settings_invalid problems=%s", "; ".join(exc.problems))
-            return GatewayResponse(error_answer(NOT_CONFIGURED))
-        try:
-            return await _answer(gateway, request)
+            problems = "; ".join(exc.problems)
+            log.error("settings_invalid event_id=%s problems=%s", event_id, problems)
+            error: CallerError = NOT_CONFIGURED
+        except TooLarge as exc:
+            error = exc
         except Exception:
             # Last resort: an internal error still gets an answer that callers can parse.
-            log.exception("call_failed_unexpectedly")
-            return GatewayResponse(error_answer(INTERNAL_ERROR))
+            log.exception("call_failed_unexpectedly event_id=%s", event_id)
+            error = INTERNAL_ERROR
+        return GatewayResponse(marked(error_answer(error), event_id))
+
+    async def _open(self, request: Request) -> Answer:
+        """The answer at an address that needs no token."""
+        if request.method == "OPTIONS":
+            return Answer(status=204, headers=(("allow", ", ".join(_OPEN_METHODS)),), body=b"")
+        if request.method not in _OPEN_METHODS:
+            return error_answer(MethodNotAllowed(_OPEN_METHODS))
+        match request.scope["path"]:
+            case "/healthz":
+                return _document({"status": "alive"})
+            case "/readyz":
+                return await self._readiness()
+            case _:
+                return _document(_INDEX)
 
     def gateway(self) -> Gateway:
         """The front door. Raises InvalidSettings."""
@@ -158,12 +183,12 @@ class App:
             self._store = build_store(settings)
         return self._store, settings.retention
 
-    async def _readiness(self) -> Response:
+    async def _readiness(self) -> Answer:
         try:
             gateway = self.gateway()
         except InvalidSettings as exc:
             shown = sorted({f"{problem.setting} {problem.text}" for problem in exc.found})
-            return _health({"status": "unready", "settings": shown}, status=503)
+            return _document({"status": "unready", "settings": shown}, status=503)
         if self._ready is None:
             self._ready = Readiness(
                 ping_hub=gateway.publisher.sender.ping,
@@ -174,7 +199,7 @@ class App:
                 clock=SystemClock(),
             )
         found = await self._ready.report()
-        return _health(found, status=200 if found["status"] == "ready" else 503)
+        return _document(found, status=200 if found["status"] == "ready" else 503)
 
 
 def _asgi(app: App) -> ASGIApp:
@@ -212,10 +237,7 @@ async def _warm(gateway: Gateway) -> None:
 async def _answer(gateway: Gateway, request: Request) -> Response:
     limits = gateway.settings.requests
     limited = gateway_request(request, limits)
-    try:
-        limited.check_headers(limits)
-    except TooLarge as exc:
-        return GatewayResponse(error_answer(exc))
+    limited.check_headers(limits)
     return response_of(await gateway.front_door.handle(limited), gateway.front_door.detached)
 
 
@@ -229,5 +251,6 @@ async def _close(gateway: Gateway, seconds: float) -> None:
     await gateway.credentials.close()
 
 
-def _health(body: Mapping[str, object], *, status: int = 200) -> Response:
-    return Response(json.dumps(body), status_code=status, media_type="application/json")
+def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:
+    headers = (("content-type", "application/json"),)
+    return Answer(status=status, headers=headers, body=json.dumps(body).encode())

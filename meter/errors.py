@@ -8,6 +8,7 @@ MeterError
     NotServed              404: unknown path, operation or deployment
     BadRequest             400
     MethodNotAllowed       405, with the methods that are allowed
+    UpgradeRefused         426: a WebSocket handshake
     TooLarge               413, 431; 408 or 400 for a body that does not arrive whole
     Overloaded             429 or 503 with a wait
   CallerGone             the caller closed its connection
@@ -28,6 +29,7 @@ MeterError
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 
 
 class MeterError(Exception):
@@ -55,18 +57,64 @@ class InvalidSettings(MeterError):
         super().__init__("; ".join(self.problems))
 
 
+class ErrorKind(StrEnum):
+    """What an error of the front door is about: the value of `x-meter-error`, listed in docs/api.md."""
+
+    BAD_REQUEST = "bad_request"
+    TOKEN = "token"  # noqa: S105  # a word for an answer, not a secret
+    PERMISSION = "permission"
+    NOT_FOUND = "not_found"
+    DEPLOYMENT = "deployment"
+    METHOD = "method"
+    UPGRADE = "upgrade"
+    BODY = "body"
+    BODY_TOO_LARGE = "body_too_large"
+    HEADERS_TOO_LARGE = "headers_too_large"
+    THROTTLED = "throttled"
+    OVERLOADED = "overloaded"
+    KEYS = "keys"
+    SETTINGS = "settings"
+    BACKENDS = "backends"
+    TIMEOUT = "timeout"
+    INTERNAL = "internal"
+
+
+_KINDS = {
+    408: ErrorKind.BODY,
+    413: ErrorKind.BODY_TOO_LARGE,
+    429: ErrorKind.THROTTLED,
+    431: ErrorKind.HEADERS_TOO_LARGE,
+    500: ErrorKind.INTERNAL,
+    502: ErrorKind.BACKENDS,
+    503: ErrorKind.BACKENDS,
+    504: ErrorKind.TIMEOUT,
+}
+
+
 class CallerError(MeterError):
-    """The call is answered without trying a backend. `code` is AOAI's `error.code`."""
+    """The call is answered with this error. `code` is AOAI's `error.code`.
+
+    `kind` follows from the class, or from the status where a class has several.
+    """
 
     status = 400
     code = "BadRequest"
+    kind = ErrorKind.BAD_REQUEST
     retry_after_seconds: float | None = None
 
-    def __init__(self, message: str, *, code: str | None = None, status: int | None = None) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: str | None = None,
+        status: int | None = None,
+        kind: ErrorKind | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.status = status or type(self).status
+        self.kind = kind or _KINDS.get(self.status, type(self).kind)
 
 
 class Unauthenticated(CallerError):
@@ -74,6 +122,7 @@ class Unauthenticated(CallerError):
 
     status = 401
     code = "401"
+    kind = ErrorKind.TOKEN
 
     def __init__(self, message: str, *, reason: str = "") -> None:
         super().__init__(message)
@@ -85,6 +134,7 @@ class Forbidden(CallerError):
 
     status = 403
     code = "403"
+    kind = ErrorKind.PERMISSION
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
@@ -96,6 +146,7 @@ class NotServed(CallerError):
 
     status = 404
     code = "404"
+    kind = ErrorKind.NOT_FOUND
 
 
 class BadRequest(CallerError):
@@ -107,10 +158,19 @@ class MethodNotAllowed(CallerError):
 
     status = 405
     code = "MethodNotAllowed"
+    kind = ErrorKind.METHOD
 
     def __init__(self, allowed: Sequence[str]) -> None:
         super().__init__(f"This address accepts {', '.join(allowed)}.")
         self.allowed = tuple(allowed)
+
+
+class UpgradeRefused(CallerError):
+    """The caller asks for another protocol than HTTP."""
+
+    status = 426
+    code = "UpgradeRequired"
+    kind = ErrorKind.UPGRADE
 
 
 class TooLarge(CallerError):
@@ -118,6 +178,7 @@ class TooLarge(CallerError):
 
     status = 413
     code = "RequestTooLarge"
+    kind = ErrorKind.BODY
 
 
 class Overloaded(CallerError):
@@ -129,7 +190,8 @@ class Overloaded(CallerError):
     def __init__(
         self, message: str, *, retry_after_seconds: float, status: int | None = None
     ) -> None:
-        super().__init__(message, status=status, code=str(status) if status else None)
+        kind = ErrorKind.OVERLOADED if status == 503 else None
+        super().__init__(message, status=status, code=str(status) if status else None, kind=kind)
         self.retry_after_seconds = retry_after_seconds
 
 

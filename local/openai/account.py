@@ -7,6 +7,7 @@ up.
 """
 
 import hmac
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import assert_never
@@ -58,6 +59,8 @@ _TAKING_FORMS = frozenset({Operation.IMAGE_EDITS, Operation.TRANSCRIPTIONS, Oper
 _TAKING_JSON = frozenset(Operation) - {Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS}
 _BODILESS = (204, 304)  # RFC 9110 section 6.4.1: a body would be read as the next answer
 
+_API_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|preview|latest|v1", re.ASCII)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inquiry:
@@ -75,8 +78,9 @@ class Inquiry:
 
     @property
     def api_version(self) -> str | None:
-        """The api-version that classic addresses require."""
-        return self.query.get("api-version")
+        """The api-version that classic addresses require; None where it is none of Azure's form."""
+        version = self.query.get("api-version", "")
+        return version if _API_VERSION.fullmatch(version) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

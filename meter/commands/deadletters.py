@@ -193,6 +193,7 @@ def _described(letter: StoredLetter) -> _Described:
         "key": letter.key,
         "reason": letter.reason,
         "detail": letter.detail,
+        "hub": letter.hub,
         "hub_partition": letter.hub_partition,
         "sequence_number": letter.sequence_number,
         "enqueued_at": format_time(letter.enqueued_at) if letter.enqueued_at else None,

@@ -134,17 +134,12 @@ class Call:
     def answer_headers(
         self, answer: WholeAnswer | StreamedAnswer, *, with_origin: bool = False
     ) -> Headers:
-        """The headers of the backend's answer that the caller gets, and the call's own."""
-        headers = (*downstream_headers(answer.headers, with_origin=with_origin), self.id_header)
+        """The headers of the backend's answer that the caller gets."""
+        headers = downstream_headers(answer.headers, with_origin=with_origin)
         if isinstance(answer, StreamedAnswer) and not answer.is_events:
             size = header(answer.headers, "content-length")
             return (*headers, ("content-length", size)) if size else headers  # shows a cut
         return headers
-
-    @property
-    def id_header(self) -> tuple[str, str]:
-        """The header that names the call's event."""
-        return "x-meter-event-id", str(self.event_id)
 
     async def end(self, ending: Ending) -> None:
         """Make the call's usage event, give back what the call holds, and publish the event.

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -19,8 +20,16 @@ from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.call import Call
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.detached import Detached, start_now
-from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
-from meter.gateway.request.models import answer_models, is_about_models
+from meter.gateway.http import (
+    INTERNAL_ERROR,
+    NO_KEYS,
+    Answer,
+    Request,
+    StreamingAnswer,
+    error_answer,
+    marked,
+)
+from meter.gateway.request.dispatch import check_upgrade, dispatch
 from meter.gateway.request.prepare import (
     demand_of,
     deployment_of,
@@ -29,9 +38,11 @@ from meter.gateway.request.prepare import (
     reasoning_of,
     response_id_of,
 )
-from meter.gateway.request.route import Route, allowed_methods, parse_route
+from meter.gateway.request.route import Route
 from meter.ports import Clock, Dice, Headers, Spool, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,8 +72,11 @@ class FrontDoor:
     _running: int = field(default=0)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
-        """Answer one call. Expected failures become answers in AOAI's error shape."""
+        """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
         event_id = new_event_id(self.clock.now(), self.dice.randbytes(10))
+        return marked(await self._answered(request, event_id), event_id)
+
+    async def _answered(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         try:
             return await self._handle(request, event_id)
         except CallerError as exc:
@@ -70,18 +84,19 @@ class FrontDoor:
                 log_refusal(exc, event_id)
             return error_answer(exc)
         except KeysUnavailable:
-            unready = "Tokens cannot be verified now."
-            return error_answer(CallerError(unready, status=503, code="ServiceUnavailable"))
+            return error_answer(NO_KEYS)
+        except Exception:
+            # Last resort: an internal error still gets an answer that callers can parse.
+            log.exception("call_failed_unexpectedly event_id=%s", event_id)
+            return error_answer(INTERNAL_ERROR)
 
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
+        check_upgrade(request)
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.verifier.verify(token_in(request.headers))
-        if request.method == "OPTIONS":
-            allow = ", ".join(allowed_methods(request.raw_path))
-            return Answer(status=204, headers=(("allow", allow),), body=b"")
-        route = parse_route(request.method, request.raw_path, request.query)
-        if is_about_models(route):
-            return answer_models(route, self.forwarder.pool.backends)
+        route = dispatch(request, self.forwarder.pool.backends)
+        if isinstance(route, Answer):
+            return route
         with ExitStack() as holds:
             self._take_slot(holds)
             body = await read_body(request, route, self.new_spool, holds)
@@ -146,8 +161,7 @@ class FrontDoor:
         if answering.done():
             return answering.result()
         relay = LateRelay(answering, self.relays.times)
-        headers = (*LATE_HEADERS, call.id_header)
-        return StreamingAnswer(status=200, headers=headers, relay=relay)
+        return StreamingAnswer(status=200, headers=LATE_HEADERS, relay=relay)
 
     async def _forward(self, call: Call) -> Answer | StreamingAnswer:
         try:
@@ -176,10 +190,7 @@ class FrontDoor:
     async def _fail(self, call: Call, exc: CallerError) -> Answer:
         answer = error_answer(exc)
         await call.end(Ending(outcome=Outcome.FAILED, status=answer.status))
-        if not call.attempts.made:
-            return answer  # no backend was reached: a metric, not an event
-        headers = (*answer.headers, call.id_header)
-        return Answer(status=answer.status, headers=headers, body=answer.body)
+        return answer
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
         ending = Ending.of_whole(await call.read(answer))

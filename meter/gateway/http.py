@@ -3,11 +3,21 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
+from uuid import UUID
 
-from meter.errors import CallerError, MethodNotAllowed, TooLarge
+from meter.errors import (
+    CallerError,
+    ErrorKind,
+    MethodNotAllowed,
+    NotServed,
+    TooLarge,
+    UpgradeRefused,
+)
 from meter.ports import Headers
+
+MAX_QUOTED = 100
 
 
 class RequestBody(Protocol):
@@ -81,11 +91,15 @@ class StreamingAnswer:
 
 def error_answer(exc: CallerError) -> Answer:
     """An error in the shape the OpenAI SDK reads: `{"error": {code, message, type, param}}`."""
-    headers = [("content-type", "application/json")]
+    headers = [("content-type", "application/json"), ("x-meter-error", str(exc.kind))]
     if exc.status == 401:
         headers.append(("www-authenticate", 'Bearer error="invalid_token"'))
     if isinstance(exc, MethodNotAllowed):
         headers.append(("allow", ", ".join(exc.allowed)))
+    if isinstance(exc, UpgradeRefused):
+        # RFC 9110 section 15.5.22: the answer names the protocol that is spoken here.
+        headers.append(("upgrade", "HTTP/1.1"))
+        headers.append(("connection", "upgrade, close"))
     if exc.retry_after_seconds is not None:
         # Rounded up, so that no caller returns too early.
         headers.append(("retry-after", str(math.ceil(exc.retry_after_seconds))))
@@ -93,6 +107,28 @@ def error_answer(exc: CallerError) -> Answer:
     document = error_document(exc.message, code=exc.code, status=exc.status)
     body = json.dumps(document).encode()
     return Answer(status=exc.status, headers=tuple(headers), body=body)
+
+
+def marked[A: Answer | StreamingAnswer](answer: A, event_id: UUID) -> A:
+    """The answer as a caller gets it: with its call's id, and not for any cache to keep."""
+    own = (("x-meter-event-id", str(event_id)), ("cache-control", "no-store"))
+    return replace(answer, headers=(*answer.headers, *own))
+
+
+def quoted(value: object) -> str:
+    """A caller's word as messages repeat it: on one line, in ASCII, and short."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    return ascii(text if len(text) <= MAX_QUOTED else f"{text[:MAX_QUOTED]}...")
+
+
+def unknown_deployment(name: object) -> NotServed:
+    """The error for a deployment that no backend has."""
+    return NotServed(
+        f"The API deployment {quoted(name)} does not exist here. GET /openai/v1/models lists those "
+        "that do.",
+        code="DeploymentNotFound",
+        kind=ErrorKind.DEPLOYMENT,
+    )
 
 
 def error_document(message: str, *, code: str, status: int = 500) -> Mapping[str, object]:
@@ -112,6 +148,10 @@ NOT_CONFIGURED = CallerError(
     "as does `python -m meter check-config`.",
     status=503,
     code="ServiceUnavailable",
+    kind=ErrorKind.SETTINGS,
+)
+NO_KEYS = CallerError(
+    "Tokens cannot be verified now.", status=503, code="ServiceUnavailable", kind=ErrorKind.KEYS
 )
 INTERNAL_ERROR = CallerError(
     "The gateway failed unexpectedly.", status=500, code="InternalServerError"

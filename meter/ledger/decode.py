@@ -5,7 +5,8 @@ newer front doors may send more. An invalid event does not affect its neighbours
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -32,6 +33,9 @@ MAX_TOKENS = 10**12
 MAX_NAME_CHARS = 128
 MAX_DIGITS = 20
 FIRST_YEAR = 2000
+# A message with more refused values is one letter: half a million `0` must not be as many rows.
+MAX_LETTERS_OF_A_MESSAGE = 50
+_SPACE = re.compile(r"[ \t\n\r]*")
 
 
 class Reason(StrEnum):
@@ -43,21 +47,35 @@ class Reason(StrEnum):
     INVALID_FIELD = "invalid-field"
     TOO_LATE = "too-late"
     IN_THE_FUTURE = "in-the-future"
+    MONTH_CLOSED = "month-closed"
+    CANNOT_BE_STORED = "cannot-be-stored"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """One hub message as received, and its place on the hub."""
+    """One hub message as received, and its place on the hub; `hub` is namespace and name."""
 
     body: bytes
     hub_partition: str
     sequence_number: int
     enqueued_at: datetime | None = None
+    hub: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why one event is not counted."""
+
+    reason: Reason
+    detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
-    """An event, or a whole message, that was not counted; `index` counts from 0 in the message."""
+    """An event, or a whole message, that was not counted; `index` counts from 0 in the message.
+
+    `body` is what was received, byte for byte.
+    """
 
     message: Message
     index: int
@@ -68,39 +86,58 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The events and dead letters of a batch of messages."""
+    """The events and dead letters of a batch; `places` has each event's message and index in it."""
 
     events: tuple[Countable, ...]
     dead_letters: tuple[DeadLetter, ...]
+    places: tuple[tuple[Message, int], ...] = ()
+
+    def letters_of(self, refused: Mapping[tuple[str, UUID], Refusal]) -> list[DeadLetter]:
+        """The dead letters of events that were refused later, given by subject and id."""
+        by_message: dict[int, tuple[Message, dict[int, Refusal]]] = {}
+        for event, (message, index) in zip(self.events, self.places, strict=True):
+            refusal = refused.get((event.subject, event.id))
+            if refusal is not None:
+                by_message.setdefault(id(message), (message, {}))[1][index] = refusal
+        return [
+            letter
+            for message, found in by_message.values()
+            for letter in _letters(message, len(_documents(message)), found)
+        ]
 
 
 class _Rejected(Exception):
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(detail)
-        self.reason = reason
+        self.refusal = Refusal(reason, detail)
 
 
 def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) -> Decoded:
-    """Read every message. Repeats of events older than `retention` can no longer be detected."""
+    """Read every message. Repeats of events older than `retention` can no longer be detected.
+
+    An event is in the future if it is for both `now` and the moment at which the hub took it: a
+    clock that is behind must not refuse what just happened.
+    """
     events: list[Countable] = []
+    places: list[tuple[Message, int]] = []
     dead: list[DeadLetter] = []
     for message in messages:
+        refused: dict[int, Refusal] = {}
+        latest = now if message.enqueued_at is None else max(now, message.enqueued_at)
         documents = _documents(message)
         for index, document in enumerate(documents):
             try:
                 if isinstance(document, _Rejected):
                     raise document
                 event = read_event(document)
-                _check_time(event.time, now, retention)
+                _check_time(event.time, now=now, latest=latest, retention=retention)
                 events.append(event)
+                places.append((message, index))
             except _Rejected as exc:
-                body = message.body if len(documents) == 1 else _text(document)
-                dead.append(
-                    DeadLetter(
-                        message=message, index=index, reason=exc.reason, detail=str(exc), body=body
-                    )
-                )
-    return Decoded(events=tuple(events), dead_letters=tuple(dead))
+                refused[index] = exc.refusal
+        if refused:
+            dead += _letters(message, len(documents), refused)
+    return Decoded(events=tuple(events), dead_letters=tuple(dead), places=tuple(places))
 
 
 def read_event(document: object) -> Countable:
@@ -201,19 +238,49 @@ def _whole_number(text: str) -> int | float:
     return int(text) if len(text) <= MAX_DIGITS else float(text)
 
 
-def _check_time(time: datetime, now: datetime, retention: timedelta) -> None:
+def _check_time(time: datetime, *, now: datetime, latest: datetime, retention: timedelta) -> None:
     if time < now - retention:
         detail = f"the call ended {time.isoformat()}, before the last {retention.days} days"
         raise _Rejected(Reason.TOO_LATE, detail)
-    if time > now + MAX_AHEAD:
+    if time > latest + MAX_AHEAD:
         detail = (
-            f"the call ended {time.isoformat()}, more than 5 minutes ahead of {now.isoformat()}"
+            f"the call ended {time.isoformat()}, more than 5 minutes ahead of {latest.isoformat()}"
         )
         raise _Rejected(Reason.IN_THE_FUTURE, detail)
 
 
-def _text(document: object) -> bytes:
-    return json.dumps(document, ensure_ascii=True, separators=(",", ":")).encode()
+def _letters(message: Message, count: int, refused: Mapping[int, Refusal]) -> list[DeadLetter]:
+    """A letter for each refused one of `count` values, with its text; one for very many of them."""
+    if len(refused) > MAX_LETTERS_OF_A_MESSAGE:
+        index, first = next(iter(refused.items()))
+        detail = f"{len(refused)} of {count} values; the first of them, at {index}: {first.detail}"
+        refused, bodies = {0: Refusal(first.reason, detail)}, [message.body]
+    elif count == 1:
+        bodies = [message.body]
+    else:
+        texts = list(_elements(message.body.decode()))
+        bodies = [texts[index].encode() for index in refused]
+    return [
+        DeadLetter(message=message, index=i, reason=each.reason, detail=each.detail, body=body)
+        for (i, each), body in zip(refused.items(), bodies, strict=True)
+    ]
+
+
+def _elements(text: str) -> Iterator[str]:
+    """The texts of a JSON array's elements, as they are. The array is valid and not empty."""
+    decoder = json.JSONDecoder(parse_int=_whole_number)
+    position = text.index("[")
+    while text[position] != "]":
+        start = _space_after(text, position + 1)
+        _, end = decoder.raw_decode(text, start)
+        yield text[start:end]
+        position = _space_after(text, end)
+
+
+def _space_after(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    assert space is not None, "it matches nothing as well"
+    return space.end()
 
 
 def _kind(value: object) -> str:

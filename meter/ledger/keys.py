@@ -20,8 +20,8 @@ _PREFIX_CHARS = 90
 _HASH_MARK = "=~"
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._@:]")
 _ESCAPED = re.compile(r"((?:=[0-9A-F]{2})+)")
-_LETTER_ROW_KEY = re.compile(r"([^|/]*)\|(\d{20})\|(\d{6})", re.ASCII)
-_LETTER_KEY = re.compile(r"([^/]+)/([^/|]*)/(\d{1,20})/(\d{1,6})", re.ASCII)
+_LETTER_ROW_KEY = re.compile(r"([^|/]*)\|(\d{20})\|(\d{6})(?:\|([0-9a-f]{16}))?", re.ASCII)
+_LETTER_KEY = re.compile(r"([^/]+)/([^/|]*)/(\d{1,20})/(\d{1,6})(?:/([0-9a-f]{16}))?", re.ASCII)
 _LEDGER_TABLE = re.compile(r"Ledger(2\d{3})(0[1-9]|1[0-2])", re.ASCII)
 
 ADJUSTED_PREFIX = "a|"
@@ -98,42 +98,53 @@ def parse_view_key(window: str, row_key: str) -> SumPlace:
 
 @dataclass(frozen=True, slots=True)
 class LetterKey:
-    """Where a dead letter is stored: its day, and its place on the hub and in its message.
+    """Where a dead letter is stored: its day, its place on the hub and in its message, its digest.
 
-    `str` gives it as one word that no shell changes: `2026-11-23/0/1042/2` is the third event of
-    message 1042 of hub partition 0 (escaped), enqueued on that day.
+    `str` gives it as one word that no shell changes: `2026-11-23/0/1042/2/9f86d081884c7d65` is the
+    third event of message 1042 of hub partition 0 (escaped), enqueued on that day. Hubs number
+    their messages alike, so the digest (`letter_digest`) tells apart what they hold at one place.
     """
 
     day: str
     hub_partition: str
     sequence_number: int
     index: int
+    digest: str = ""
 
     @property
     def row_key(self) -> str:
         """The letter's row key; its partition is the day."""
-        return f"{self.hub_partition}|{self.sequence_number:020d}|{self.index:06d}"
+        place = f"{self.hub_partition}|{self.sequence_number:020d}|{self.index:06d}"
+        return f"{place}|{self.digest}" if self.digest else place
 
     def part_row_key(self, part: object) -> str:
         """The row key of a further part of its body."""
         return f"{self.row_key}|{part}"
 
     def __str__(self) -> str:
-        return f"{self.day}/{self.hub_partition}/{self.sequence_number}/{self.index}"
+        place = f"{self.day}/{self.hub_partition}/{self.sequence_number}/{self.index}"
+        return f"{place}/{self.digest}" if self.digest else place
 
 
 def parse_letter_key(text: str) -> LetterKey:
     """Read a dead letter's key as `str` gives it. Raises ValueError that says what is accepted."""
     match = _LETTER_KEY.fullmatch(text)
     if match is None:
-        raise ValueError(f"a key is DAY/HUB_PARTITION/NUMBER/PLACE, got {text!r}")
-    return LetterKey(match[1], match[2], int(match[3]), int(match[4]))
+        raise ValueError(f"a key is DAY/HUB_PARTITION/NUMBER/PLACE/DIGEST, got {text!r}")
+    return LetterKey(match[1], match[2], int(match[3]), int(match[4]), match[5] or "")
 
 
 def parse_letter_row_key(day: str, row_key: str) -> LetterKey | None:
     """Read a stored dead letter's key; None for a row that only continues a letter's body."""
     match = _LETTER_ROW_KEY.fullmatch(row_key)
-    return LetterKey(day, match[1], int(match[2]), int(match[3])) if match else None
+    if match is None:
+        return None
+    return LetterKey(day, match[1], int(match[2]), int(match[3]), match[4] or "")
+
+
+def letter_digest(hub: str, body: bytes) -> str:
+    """What tells apart two letters at one place: other hubs and other bodies differ in it."""
+    return hashlib.sha256(hub.encode() + b"\0" + body).hexdigest()[:16]
 
 
 def ledger_table(month: Window) -> str:

@@ -27,6 +27,7 @@ class StoredLetter:
     key: str
     reason: str
     detail: str
+    hub: str
     hub_partition: str
     sequence_number: int
     enqueued_at: datetime | None
@@ -62,7 +63,7 @@ async def read_letters(
     rows = list[Row]()
     scan = store.scan(DEAD_LETTERS_TABLE, first_partition=first_day, last_partition=last_day)
     async for partition, row in scan:
-        if place and partition == place.day and row.key.startswith(place.part_row_key("")):
+        if place and partition == place.day and _continues(place, row):
             rows.append(row)
             continue
         if place:
@@ -73,17 +74,24 @@ async def read_letters(
 
 
 async def find_letter(store: RowStore, key: str) -> StoredLetter | None:
-    """The letter of that key. Raises ValueError, and StorageUnavailable."""
-    place = parse_letter_key(key)
+    """The letter of that key, without digest the first there. Raises ValueError, StorageUnavailable."""
+    wanted = parse_letter_key(key)
     scan = store.scan(
         DEAD_LETTERS_TABLE,
-        first_partition=place.day,
-        last_partition=place.day,
-        first_key=place.row_key,
-        last_key=place.part_row_key(LAST_KEY),
+        first_partition=wanted.day,
+        last_partition=wanted.day,
+        first_key=wanted.row_key,
+        last_key=wanted.part_row_key(LAST_KEY),
     )
-    rows = [row async for _, row in scan]
-    return _letter(place, rows) if rows and rows[0].key == place.row_key else None
+    place: LetterKey | None = None
+    rows = list[Row]()
+    async for day, row in scan:
+        if place is None:
+            place = parse_letter_row_key(day, row.key)
+        elif not _continues(place, row):
+            break
+        rows.append(row)
+    return _letter(place, rows) if place else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +123,7 @@ class Replay:
             return Judgement(letter=letter, refusals=("its body is not complete yet",))
         message = Message(
             body=letter.body,
+            hub=letter.hub,
             hub_partition=letter.hub_partition,
             sequence_number=letter.sequence_number,
             enqueued_at=letter.enqueued_at,
@@ -148,6 +157,11 @@ class Replay:
         await self.aggregator.store.write(DEAD_LETTERS_TABLE, letter.day, delete=letter.rows)
 
 
+def _continues(place: LetterKey, row: Row) -> bool:
+    is_part = row.key.startswith(place.part_row_key(""))
+    return is_part and parse_letter_row_key(place.day, row.key) is None
+
+
 def _letter(place: LetterKey, rows: Sequence[Row]) -> StoredLetter:
     first = rows[0].columns
     enqueued_at = first.get("EnqueuedAt")
@@ -155,6 +169,7 @@ def _letter(place: LetterKey, rows: Sequence[Row]) -> StoredLetter:
         key=str(place),
         reason=str(first.get("Reason", "")),
         detail=str(first.get("Detail", "")),
+        hub=str(first.get("Hub", "")),
         hub_partition=str(first.get("HubPartition", "")),
         sequence_number=place.sequence_number,
         enqueued_at=enqueued_at if isinstance(enqueued_at, datetime) else None,

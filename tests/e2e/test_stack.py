@@ -3,12 +3,14 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import requests
 
-from tests.support.running import RunningStack, run_local, run_stack
+from tests.support.running import REPOSITORY, RunningStack, run_local, run_stack
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 
@@ -42,7 +44,7 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
         "METER_ALGORITHMS": "HS256",
         "METER_BACKENDS": json.dumps({"backends": [{"name": "secret-name", "weight": 0}]}),
     }
-    with run_stack(state, settings=settings) as running:
+    with run_stack(state, settings=settings, says="unready") as running:
         pids = list(running.description["pids"].values())
         ready = requests.get(f"{running.url}/readyz", timeout=10)
         alive = requests.get(f"{running.url}/healthz", timeout=10)
@@ -79,6 +81,39 @@ def test_a_stopped_stack_leaves_no_process(broken: dict[str, object]) -> None:
     assert isinstance(pids, list)
 
     assert [pid for pid in pids if _is_alive(pid)] == []
+
+
+def test_a_second_stack_does_not_touch_the_first(stack: RunningStack) -> None:
+    """One state directory serves one stack; the second says so and leaves stack.json."""
+    before = stack.description
+
+    second = subprocess.run(
+        [sys.executable, "-m", "local", "up", "--port", "0", "--state", str(stack.state)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"a stack is running in {stack.state.resolve()}: stop it, or choose another directory "
+        "with --state\n"
+    )
+    assert stack.description == before
+
+
+def test_the_printed_curl_line_works(stack: RunningStack) -> None:
+    """It mints its own token and calls a deployment that chats."""
+    log = (stack.state / "up.log").read_text()
+    (line,) = [line for line in log.splitlines() if line.startswith("curl ")]
+
+    done = subprocess.run(
+        ["bash", "-c", line], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert json.loads(done.stdout)["choices"]
 
 
 def test_every_child_is_restarted_and_the_pids_stay_true(stack: RunningStack) -> None:

@@ -17,6 +17,7 @@ from azure.data.tables import TableServiceClient, UpdateMode
 
 from meter.__main__ import main
 from meter.ledger.decode import Message
+from meter.ledger.keys import letter_digest
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
 from meter.wiring.commands import open_aggregator
@@ -153,10 +154,13 @@ def test_a_month_without_a_ledger_exits_with_1(
     )
 
 
+NOT_JSON = b"\xff\xfe no JSON"
+
+
 def dead_letters(tables: Tables) -> None:
     ahead = call(2, time=datetime.now(UTC) + timedelta(days=1))
     broken = document(call(3), id="x")
-    bodies = [encode_event(ahead), json.dumps(broken).encode(), b"\xff\xfe no JSON"]
+    bodies = [encode_event(ahead), json.dumps(broken).encode(), NOT_JSON]
     tables.receive(*(enqueued(raw_message(b, sequence_number=n)) for n, b in enumerate(bodies)))
 
 
@@ -174,17 +178,14 @@ def test_dead_letters_are_listed(tables: Tables, capsys: pytest.CaptureFixture[s
 
     assert (nothing, table) == (0, 0)
     assert empty == later == "no dead letters\n"
-    assert [line.split()[:2] for line in lines[:4]] == [
-        ["KEY", "ENQUEUED"],
-        ["2026-11-23/0/0/0", "2026-11-23T07:30:00Z"],
-        ["2026-11-23/0/1/0", "2026-11-23T07:30:00Z"],
-        ["2026-11-23/0/2/0", "2026-11-23T07:30:00Z"],
-    ]
+    assert [line[:16] for line in lines[1:4]] == [f"2026-11-23/0/{n}/0" for n in range(3)]
+    assert [line.split()[1] for line in lines[:4]] == ["ENQUEUED", *["2026-11-23T07:30:00Z"] * 3]
     assert lines[4] == "3 dead letters: 1 in-the-future, 1 invalid-field, 1 not-json"
     assert chosen == {
-        "key": "2026-11-23/0/2/0",
+        "key": f"2026-11-23/0/2/0/{letter_digest('', NOT_JSON)}",
         "reason": "not-json",
         "detail": "the message is not JSON in UTF-8",
+        "hub": "",
         "hub_partition": "0",
         "sequence_number": 2,
         "enqueued_at": "2026-11-23T07:30:00.000000Z",
@@ -224,14 +225,17 @@ def test_a_fixed_letter_is_counted_and_the_others_are_reported(
     shown_rest = capsys.readouterr().out
 
     assert (dry, wet, rest) == (0, 0, 1)
-    assert shown_dry == (
-        "2026-11-23/0/1/0: would be counted: 1 call\n1 would be counted, 0 refused (a dry run)\n"
+    place = r"2026-11-23/0/1/0/[0-9a-f]{16}: "
+    assert re.fullmatch(
+        place + r"would be counted: 1 call\n1 would be counted, 0 refused \(a dry run\)\n",
+        shown_dry,
     )
-    assert shown == (
-        "2026-11-23/0/1/0: counted: 1 call\n1 replayed, 0 refused; 1 call counted now, 0 before\n"
+    assert re.fullmatch(
+        place + r"counted: 1 call\n1 replayed, 0 refused; 1 call counted now, 0 before\n", shown
     )
+    digest = letter_digest("", NOT_JSON)
     assert shown_rest.splitlines()[1:] == [
-        "2026-11-23/0/2/0: refused, not-json: the message is not JSON in UTF-8",
+        f"2026-11-23/0/2/0/{digest}: refused, not-json: the message is not JSON in UTF-8",
         "0 replayed, 2 refused; 0 calls counted now, 0 before",
     ]
     assert [row["Calls"].value for row in tables.rows("UsageByMonth")] == [1]

@@ -104,9 +104,12 @@ class RunningStack:
 
 @contextmanager
 def run_stack(
-    state: Path, *options: str, settings: Mapping[str, str] | None = None
+    state: Path,
+    *options: str,
+    settings: Mapping[str, str] | None = None,
+    says: str = "ready",
 ) -> Iterator[RunningStack]:
-    """A stack on free ports, ended with SIGTERM."""
+    """A stack on free ports, ended with SIGTERM; `says` is what it prints once it runs."""
     state.mkdir(parents=True, exist_ok=True)
     log = (state / "up.log").open("w+")
     process = subprocess.Popen(
@@ -120,7 +123,8 @@ def run_stack(
     try:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
-        assert any(line.strip() == "ready" for line in lines), (state / "up.log").read_text()
+        found = next((line.strip() for line in lines if line.strip() in {"ready", "unready"}), "")
+        assert found == says, (state / "up.log").read_text()
         yield RunningStack(state, process)
     finally:
         process.send_signal(signal.SIGTERM)

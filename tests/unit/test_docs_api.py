@@ -7,7 +7,7 @@ import pytest
 
 from meter.config.environment import load_settings
 from meter.config.values import Settings
-from meter.errors import InvalidSettings
+from meter.errors import ErrorKind, InvalidSettings
 from meter.gateway.request.operations import NOT_SERVED, TABLE, Served
 from tests.support.running import REPOSITORY
 
@@ -78,6 +78,13 @@ def test_the_page_lists_what_is_refused_by_name() -> None:
     }
 
     assert shown == NOT_SERVED
+
+
+def test_the_page_lists_the_kinds_of_errors() -> None:
+    """The values of `x-meter-error`, each once."""
+    shown = [names(row["`x-meter-error`"])[0] for row in rows("api.md", "`x-meter-error`")]
+
+    assert sorted(shown) == sorted(ErrorKind)
 
 
 def settings_of_the_page() -> list[Row]:

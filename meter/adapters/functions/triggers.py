@@ -14,10 +14,11 @@ def hub_messages(events: Sequence[func.EventHubEvent]) -> list[Message]:
 
     The batch's metadata is read once: through the events it would be converted once per event.
     """
-    partition = _hub_partition(events[0].metadata) if events else ""
+    hub, partition = _place(events[0].metadata) if events else ("", "")
     return [
         Message(
             body=event.get_body(),
+            hub=hub,
             hub_partition=partition,
             sequence_number=event.sequence_number or 0,
             enqueued_at=event.enqueued_time.replace(tzinfo=UTC) if event.enqueued_time else None,
@@ -26,8 +27,12 @@ def hub_messages(events: Sequence[func.EventHubEvent]) -> list[Message]:
     ]
 
 
-def _hub_partition(metadata: Mapping[str, object] | None) -> str:
+def _place(metadata: Mapping[str, object] | None) -> tuple[str, str]:
+    """The hub, as `namespace/name`, and the id of its partition."""
     context = (metadata or {}).get("PartitionContext")
     if isinstance(context, str):
         context = json.loads(context)
-    return str(context.get("PartitionId", "")) if isinstance(context, dict) else ""
+    if not isinstance(context, dict):
+        return "", ""
+    names = (str(context.get(name) or "") for name in ("FullyQualifiedNamespace", "EventHubName"))
+    return "/".join(filter(None, names)), str(context.get("PartitionId", ""))

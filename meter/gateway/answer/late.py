@@ -24,7 +24,7 @@ from meter.gateway.http import (
 )
 from meter.ports import Headers
 
-LATE_HEADERS: Headers = (("content-type", "text/event-stream"), ("cache-control", "no-cache"))
+LATE_HEADERS: Headers = (("content-type", "text/event-stream"),)
 
 type Answering = asyncio.Task[Answer | StreamingAnswer]
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Self
 
-from meter.errors import NotServed, Overloaded
+from meter.errors import Overloaded
 from meter.gateway.backend import Backend
 from meter.gateway.balance.breaker import Circuit
 from meter.gateway.balance.demand import Demand, UsualDemand
 from meter.gateway.balance.load import Load
 from meter.gateway.balance.verdict import Failover, Fault
+from meter.gateway.http import unknown_deployment
 from meter.ports import Clock, Dice
 
 SLOW_START_SECONDS = 10.0
@@ -148,9 +149,7 @@ class Pool:
         """The backends that serve the public deployment name. Raises NotServed when none does."""
         found = [backend for backend in self.backends if backend.serves(deployment)]
         if not found:
-            raise NotServed(
-                "The API deployment for this resource does not exist.", code="DeploymentNotFound"
-            )
+            raise unknown_deployment(deployment)
         return found
 
     def lease(

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable
 
-from meter.errors import NotServed
+from meter.errors import ErrorKind, NotServed
 from meter.gateway.backend import Backend
 from meter.gateway.http import Answer
 from meter.gateway.request.operations import Operation
@@ -21,7 +21,11 @@ def answer_models(route: Route, backends: Iterable[Backend]) -> Answer:
     if route.operation is Operation.MODELS:
         return _json_answer({"object": "list", "data": [_model(name) for name in names]})
     if route.stored_id not in names:
-        raise NotServed(f"The model {route.stored_id!r} does not exist.", code="model_not_found")
+        raise NotServed(
+            f"The model {route.stored_id!r} does not exist.",
+            code="model_not_found",
+            kind=ErrorKind.DEPLOYMENT,
+        )
     return _json_answer(_model(route.stored_id))
 
 

@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from meter.errors import BadRequest, NotServed
+from meter.errors import BadRequest
 from meter.gateway.answer.estimate import PromptPart, prompt_texts
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.reasoning import reasoning_items
 from meter.gateway.headers import header
-from meter.gateway.http import Request
+from meter.gateway.http import Request, unknown_deployment
 from meter.gateway.request.body import JsonBody, parse_body, spliced, with_usage_asked
 from meter.gateway.request.form import FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
@@ -98,9 +98,7 @@ def deployment_of(route: Route, body: Payload, owner: Owner | None) -> str:
     if body.model is None:
         raise BadRequest("The request body must name a deployment in `model`.")
     if not is_deployment_name(body.model):
-        raise NotServed(
-            "The API deployment for this resource does not exist.", code="DeploymentNotFound"
-        )
+        raise unknown_deployment(body.model)
     return str(body.model)
 
 

@@ -26,7 +26,7 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
         (["deadletters", "list", "--to", "2026-11-23T07"], "--to: takes YYYY-MM or YYYY-MM-DD"),
         (["deadletters", "list", "--format", "csv"], "json"),
         (["deadletters", "show"], "KEY"),
-        (["deadletters", "show", "x"], "a key is DAY/HUB_PARTITION/NUMBER/PLACE, got 'x'"),
+        (["deadletters", "show", "x"], "a key is DAY/HUB_PARTITION/NUMBER/PLACE/DIGEST, got 'x'"),
         (["deadletters", "replay", "--from", "2026-11", "d/0/1/0"], "give either KEYs or --reason"),
         (["deadletters", "replay", "--reason", "not-json", "d/0/1/0"], "give either KEYs or"),
         (["deadletters", "replay", "--file", "f", "d/0/1/0", "d/0/2/0"], "of exactly one KEY"),

@@ -5,7 +5,7 @@ import pytest
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.usage import Outcome
 from tests.fakes.gateway import FakeUpstream, json_answer
-from tests.support.gateway import SERVED, Door, backend, bearer
+from tests.support.gateway import SERVED, Door, backend, bearer, headers_of
 
 
 async def test_a_request_is_made_for_each_backend() -> None:
@@ -36,14 +36,18 @@ class BrokenOwners(Owners):
         raise ZeroDivisionError
 
 
-async def test_a_defect_of_our_own_still_counts_the_call_and_gives_all_back() -> None:
-    """A backend was reached, so there is an event; the error goes on to the entry point."""
+async def test_a_defect_of_our_own_still_counts_the_call_and_gives_all_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A backend was reached, so there is an event; the answer and the log line have its id."""
     made = Door(FakeUpstream({"a": [json_answer(200, SERVED)]}), [backend("a")])
     made.front_door.owners = BrokenOwners()
 
-    with pytest.raises(ZeroDivisionError):
-        await made.answer()
+    answer = await made.answer()
 
     event = made.sink.events[0]
     assert (event.outcome, event.status, len(made.sink.events)) == (Outcome.FAILED, 503, 1)
+    assert (answer.status, headers_of(answer)["x-meter-event-id"]) == (500, str(event.id))
+    assert caplog.messages == [f"call_failed_unexpectedly event_id={event.id}"]
+    assert caplog.records[0].exc_info is not None
     assert made.is_idle

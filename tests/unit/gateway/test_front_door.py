@@ -44,8 +44,9 @@ async def test_a_served_call_gets_the_backends_bytes_and_headers() -> None:
     assert answer.headers == (
         ("content-type", "application/json"),
         ("x-request-id", "r1"),
-        ("x-meter-event-id", str(made.sink.events[0].id)),
         ("total-tokens", "46"),
+        ("x-meter-event-id", str(made.sink.events[0].id)),
+        ("cache-control", "no-store"),
     )
 
 
@@ -307,6 +308,7 @@ async def test_a_streams_head_comes_before_its_end() -> None:
         "content-type",
         "x-request-id",
         "x-meter-event-id",
+        "cache-control",
     ]
 
 

@@ -10,11 +10,13 @@ import pytest
 from meter.errors import StorageUnavailable
 from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Reason
+from meter.ledger.keys import letter_digest
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW, raw_message
 
 TABLE = "DeadLetters"
-KEY = "0|00000000000000000007|000000"
+PLACE = "0|00000000000000000007|000000"
+KEY = f"{PLACE}|{letter_digest('ns/usage', b'{}')}"
 
 
 @pytest.fixture
@@ -24,7 +26,7 @@ def store() -> MemoryRowStore:
 
 def letter(body: bytes = b"{}", *, index: int = 0, detail: str = "why") -> DeadLetter:
     return DeadLetter(
-        message=raw_message(body, sequence_number=7),
+        message=replace(raw_message(body, sequence_number=7), hub="ns/usage"),
         index=index,
         reason=Reason.INVALID_FIELD,
         detail=detail,
@@ -47,10 +49,11 @@ async def test_a_dead_letter_says_what_why_and_where_from(store: MemoryRowStore)
     await keep(store, [letter(b'{"a":1}')])
 
     assert store.rows(TABLE, "2026-11-23") == {
-        KEY: {
+        f"{PLACE}|{letter_digest('ns/usage', b'{"a":1}')}": {
             "Reason": "invalid-field",
             "Detail": "why",
             "Body": '{"a":1}',
+            "Hub": "ns/usage",
             "HubPartition": "0",
             "SequenceNumber": 7,
             "EnqueuedAt": NOW,
@@ -70,7 +73,7 @@ async def test_letters_of_one_message_have_rows_of_their_own(store: MemoryRowSto
     """Their index in the message makes their keys different."""
     await keep(store, [letter(index=0), letter(index=1), letter(index=12)])
 
-    assert [key[-6:] for key in store.rows(TABLE)] == ["000000", "000001", "000012"]
+    assert [key.split("|")[2] for key in store.rows(TABLE)] == ["000000", "000001", "000012"]
 
 
 async def test_letters_of_two_hub_partitions_have_rows_of_their_own(store: MemoryRowStore) -> None:
@@ -78,7 +81,71 @@ async def test_letters_of_two_hub_partitions_have_rows_of_their_own(store: Memor
     there = replace(letter(), message=replace(letter().message, hub_partition="1/a"))
     await keep(store, [letter(), there])
 
-    assert list(store.rows(TABLE)) == [KEY, "1=2Fa|00000000000000000007|000000"]
+    assert list(store.rows(TABLE)) == [KEY, f"1=2Fa{KEY[1:]}"]
+
+
+async def test_letters_at_one_place_of_two_hubs_are_two(store: MemoryRowStore) -> None:
+    """A hub made anew, or a second one, counts its messages from 0 again on the same day."""
+    here = letter()
+    there = replace(here, message=replace(here.message, hub="ns/other"))
+    await keep(store, [here])
+    await keep(store, [there])
+
+    assert [row["Hub"] for row in store.rows(TABLE).values()] == ["ns/usage", "ns/other"]
+
+
+async def test_letters_at_one_place_with_two_bodies_are_two(store: MemoryRowStore) -> None:
+    """A hub made anew under its old name: nothing but the body tells them apart."""
+    await keep(store, [letter(b"[]")])
+    await keep(store, [letter(b"{}")])
+
+    assert [row["Body"] for row in store.rows(TABLE).values()] == ["[]", "{}"]
+
+
+async def test_a_hundred_letters_are_one_transaction(store: MemoryRowStore) -> None:
+    """One request per letter kept a batch from its end for hours."""
+    await keep(store, [letter(b"%d" % n, index=n) for n in range(250)])
+
+    assert [t.rows for t in store.transactions] == [100, 100, 50]
+    assert store.calls["write"] == 3
+
+
+async def test_a_transaction_of_long_letters_stays_below_the_limit(store: MemoryRowStore) -> None:
+    """The service takes 4 MiB: five letters of 30,000 characters, each of them escaped, fit."""
+    await keep(store, [letter("ö".encode() * 29_000 + b"%d" % n) for n in range(40)])
+
+    assert max(t.rows for t in store.transactions) == 17
+    assert sum(t.rows for t in store.transactions) == 40
+
+
+async def test_what_a_redelivery_adds_is_stored(store: MemoryRowStore) -> None:
+    """Rows that are there make the transaction fail; the others are written by the next one."""
+    letters = [letter(b"%d" % n, index=n) for n in range(5)]
+    await keep(store, letters[1:3])
+    await keep(store, letters)
+
+    assert len(store.tables[TABLE]) == 5
+
+
+async def test_a_conflict_that_proves_no_row_is_not_taken_for_one(store: MemoryRowStore) -> None:
+    """Whatever made the write fail, the letter is there in the end or the batch fails."""
+    store.plan("write", *[Fault.CONFLICT] * 2)
+    await keep(store, [letter()])
+    assert len(store.tables[TABLE]) == 1
+
+    store.plan("write", *[Fault.CONFLICT] * 9)
+    with pytest.raises(StorageUnavailable, match="5 conflicts in a row"):
+        await keep(store, [letter(b"other")])
+
+
+async def test_a_redelivery_that_is_known_as_one_costs_one_request(store: MemoryRowStore) -> None:
+    """Storage is asked first what is there."""
+    letters = [letter(b"%d" % n, index=n) for n in range(100)]
+    await keep(store, letters)
+    store.calls.clear()
+    await keep(store, letters, may_be_stored=True)
+
+    assert dict(store.calls) == {"keys_between": 1}
 
 
 async def test_a_letter_without_its_time_is_kept_apart(store: MemoryRowStore) -> None:
@@ -86,7 +153,8 @@ async def test_a_letter_without_its_time_is_kept_apart(store: MemoryRowStore) ->
     undated = replace(letter(), message=replace(letter().message, enqueued_at=None))
     await keep(store, [undated])
 
-    assert "EnqueuedAt" not in store.rows(TABLE, "undated")[KEY]
+    (row,) = store.rows(TABLE, "undated").values()
+    assert "EnqueuedAt" not in row
 
 
 @pytest.mark.parametrize(
@@ -94,6 +162,7 @@ async def test_a_letter_without_its_time_is_kept_apart(store: MemoryRowStore) ->
     [
         b"",
         b"\x00\x01\x7f",
+        "a\x85 b\uffff".encode(),
         b"\xff\xfe\x00",
         "zoë 😀".encode(),
         b"x" * 30_000,
@@ -118,7 +187,20 @@ async def test_a_packed_body_shows_its_readable_beginning(store: MemoryRowStore)
     """The beginning shows an operator what it is about."""
     await keep(store, [letter(b"{" + b"a" * 70_000)])
 
-    assert store.rows(TABLE)[KEY]["Body"] == "{" + "a" * 999
+    (row,) = store.rows(TABLE).values()
+    assert row["Body"] == "{" + "a" * 999
+
+
+@pytest.mark.parametrize("character", ["\x00", "\x1f", "\x7f", "\x85", "\ufdd0", "\uffff"])
+async def test_characters_that_a_text_column_may_not_hold_are_packed(
+    store: MemoryRowStore, character: str
+) -> None:
+    """A letter that storage refuses would hold up its hub partition for ever."""
+    await keep(store, [letter(f"a{character}b".encode(), detail=f"got {character}")])
+
+    (row,) = store.rows(TABLE).values()
+    assert (row["Body"], row["Detail"]) == ("a\ufffdb", "got \ufffd")
+    assert recovered(store.rows(TABLE)) == f"a{character}b".encode()
 
 
 async def test_a_long_detail_is_cut(store: MemoryRowStore) -> None:
@@ -147,5 +229,5 @@ async def test_an_outage_fails_the_batch(store: MemoryRowStore) -> None:
     store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
 
     with pytest.raises(StorageUnavailable):
-        await keep(store, [letter(index=0), letter(index=1)])
-    assert len(store.tables[TABLE]) == 1
+        await keep(store, [letter(b"%d" % n, index=n) for n in range(101)])
+    assert len(store.tables[TABLE]) == 100

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from meter.ledger.decode import Decoded, Message, Reason, decode
+from meter.ledger.decode import Decoded, Message, Reason, Refusal, decode
 from meter.usage import encode_event
 from tests.support.events import (
     EVENT,
@@ -300,3 +300,75 @@ def test_a_number_too_long_to_read_takes_no_neighbours_with_it() -> None:
     found = decode([raw_message(body)], now=NOW, retention=RETENTION)
 
     assert [event.id for event in found.events] == [event_id(1)]
+
+
+BAD_VALUES = [
+    '{"type": "aoai.meter.usage.v1", "id": 1, "id": 2}',
+    '{ "amount" : 1.10, "big": 123456789012345678901234567890 }',
+    '"a ] , [ \\" b"',
+    '[ 1, [2 ] ,{"x":[ ]} ]',
+    "-0.0",
+    '"zo\u00eb \\u00eb"',
+]
+
+
+@pytest.mark.parametrize("space", ["", " \n\t\r"])
+def test_a_dead_letter_of_a_batch_has_the_text_that_was_received(space: str) -> None:
+    """Duplicate members, digits and spelling are what an operator needs to see."""
+    values = [encode_event(EVENT).decode(), *BAD_VALUES]
+    text = f"{space}[{space}" + f"{space},{space}".join(values) + f"{space}]{space}"
+    found = decoded(raw_message(text.encode()))
+
+    assert found.events == (EVENT,)
+    assert [letter.body.decode() for letter in found.dead_letters] == BAD_VALUES
+    assert [letter.index for letter in found.dead_letters] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_message_with_fifty_bad_values_is_fifty_letters() -> None:
+    """Few enough to be looked at one by one."""
+    found = decoded(json_message([*range(50)]))
+
+    assert [letter.body for letter in found.dead_letters] == [b"%d" % n for n in range(50)]
+
+
+def test_a_message_with_more_bad_values_is_one_letter_that_holds_all_of_it() -> None:
+    """Its good events are counted beside it; a replay of the letter finds their markers."""
+    body = b"[" + encode_event(EVENT) + b", 0" * 100_000 + b"]"
+    found = decoded(raw_message(body))
+    (letter,) = found.dead_letters
+
+    assert found.events == (EVENT,)
+    assert (letter.body, letter.index, letter.reason) == (body, 0, Reason.NOT_AN_EVENT)
+    assert letter.detail == (
+        "100000 of 100001 values; the first of them, at 1: an event is a JSON object, got int"
+    )
+
+
+def test_events_refused_later_become_letters_with_their_own_text() -> None:
+    """For a ledger that is closed or damaged: the same letters as if decoding had refused them."""
+    body = b"[" + b" , ".join(encode_event(usage_event(n)) for n in range(3)) + b"]"
+    found = decoded(raw_message(body), raw_message(encode_event(usage_event(7))))
+    refusal = Refusal(Reason.MONTH_CLOSED, "why")
+    letters = found.letters_of({("alice", event_id(n)): refusal for n in (1, 7, 9)})
+
+    assert [(letter.index, letter.body) for letter in letters] == [
+        (1, encode_event(usage_event(1))),
+        (0, encode_event(usage_event(7))),
+    ]
+    assert {(letter.reason, letter.detail) for letter in letters} == {(Reason.MONTH_CLOSED, "why")}
+
+
+@pytest.mark.parametrize("behind", [timedelta(seconds=301), timedelta(days=40)])
+def test_a_clock_that_is_behind_refuses_nothing_that_has_just_happened(behind: timedelta) -> None:
+    """The hub's own time of the message counts as well."""
+    found = decode([message(EVENT)], now=NOW - behind, retention=RETENTION)
+
+    assert found.events == (EVENT,)
+
+
+def test_an_event_that_ends_after_its_message_was_taken_is_in_the_future() -> None:
+    """More than 5 minutes after both the clock and the hub's time."""
+    ahead = usage_event(time=NOW + timedelta(minutes=5, microseconds=1))
+    found = decode([message(ahead)], now=NOW - timedelta(days=1), retention=RETENTION)
+
+    assert reasons(found) == [Reason.IN_THE_FUTURE]

@@ -103,7 +103,7 @@ async def test_its_head_says_what_is_known() -> None:
     assert answer.status == 200
     assert headers_of(answer) == {
         "content-type": "text/event-stream",
-        "cache-control": "no-cache",
+        "cache-control": "no-store",
         "x-meter-event-id": str(made.sink.events[0].id),
     }
 

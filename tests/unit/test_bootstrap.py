@@ -1,0 +1,80 @@
+"""The app's own answers: what needs no token, and what is said without settings."""
+
+import json
+import logging
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from meter.bootstrap import App
+
+
+def asked(method: str, path: str) -> Request:
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": [],
+    }
+    return Request(scope)
+
+
+async def answered(method: str, path: str) -> Response:
+    return await App(dict).answer(asked(method, path))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_the_root_says_what_this_is_and_where_to_read_on(method: str) -> None:
+    """To anybody, in one line; nothing about the configuration."""
+    answer = await answered(method, "/")
+
+    shown = json.loads(bytes(answer.body))
+    assert (answer.status_code, shown["service"]) == (200, "aoai-meter")
+    assert "/openai/v1/" in shown["about"]
+    assert b"\n" not in answer.body
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+async def test_an_open_address_tells_its_methods(path: str) -> None:
+    """OPTIONS and 405 agree."""
+    options, put = await answered("OPTIONS", path), await answered("PUT", path)
+
+    assert (options.status_code, put.status_code) == (204, 405)
+    assert options.headers["allow"] == put.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 200),
+        ("GET", "/healthz", 200),
+        ("GET", "/readyz", 503),
+        ("POST", "/healthz", 405),
+        ("POST", "/openai/v1/responses", 503),
+    ],
+)
+async def test_every_answer_has_an_id_and_is_kept_by_no_cache(
+    method: str, path: str, status: int
+) -> None:
+    """Also where the front door cannot be built."""
+    answer = await answered(method, path)
+
+    assert answer.status_code == status
+    assert len(answer.headers["x-meter-event-id"]) == 36
+    assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_call_without_settings_is_found_in_the_log_by_its_id(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """503 names no setting; the log line has the answer's id."""
+    caplog.set_level(logging.ERROR)
+
+    answer = await answered("POST", "/openai/v1/responses")
+
+    assert answer.headers["x-meter-error"] == "settings"
+    [line] = caplog.messages
+    assert line.startswith(f"settings_invalid event_id={answer.headers['x-meter-event-id']} ")
