@@ -82,6 +82,24 @@ def test_when_all_backends_throttle_the_caller_learns_the_soonest_wait(stack: Ru
     assert answer.json()["error"]["code"] == "429"
 
 
+def test_one_callers_oversized_request_costs_others_nothing(stack: RunningStack) -> None:
+    """Azure names a day to a request larger than the quota; smaller ones are served meanwhile."""
+    alice, bob = stack.token(new_subject("oversized")), stack.token(new_subject("small"))
+    _warm_up(stack, bob)
+    for backend in (0, 1):
+        fault = {"status": 429, "headers": {"retry-after": "86400"}, "count": 1}
+        stack.fault(fault, backend=backend)
+
+    refused = stack.post(CHAT, alice, {**BODY, "max_tokens": 1_000_000})
+    others = stack.post(CHAT, bob, BODY)
+    own = stack.post(CHAT, alice, BODY)
+    again = stack.post(CHAT, alice, {**BODY, "max_tokens": 1_000_000})
+
+    answers = (refused, others, own, again)
+    assert [answer.status_code for answer in answers] == [429, 200, 200, 429]
+    assert [int(answer.headers["retry-after"]) <= 60 for answer in (refused, again)] == [True, True]
+
+
 def test_a_stream_that_breaks_off_never_looks_whole(stack: RunningStack) -> None:
     """After the first byte a cut gives the caller an error frame and a cut; the event says failed."""
     subject = new_subject("cut")
