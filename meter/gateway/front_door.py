@@ -29,7 +29,7 @@ from meter.gateway.http import (
     error_answer,
     marked,
 )
-from meter.gateway.request.dispatch import check_upgrade, dispatch
+from meter.gateway.request.dispatch import check_upgrade, dispatch, without_api_version
 from meter.gateway.request.prepare import (
     demand_of,
     deployment_of,
@@ -196,6 +196,8 @@ class FrontDoor:
         ending = Ending.of_whole(await call.read(answer))
         await call.end(ending)
         headers = self._headers(call, answer)
+        if answer.status == 404 and call.route.lacks_api_version:
+            return without_api_version(call.route, headers)
         if ending.usage_source is UsageSource.REPORTED:
             total = ending.usage.total_tokens if call.route.served.is_charged else 0
             headers = (*headers, ("total-tokens", str(total)))

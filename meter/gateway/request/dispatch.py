@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 
-from meter.errors import UpgradeRefused
+from meter.errors import NotServed, UpgradeRefused
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
-from meter.gateway.http import Answer, Request
+from meter.gateway.http import Answer, Request, error_answer
 from meter.gateway.request.models import answer_models, is_about_models
 from meter.gateway.request.route import Route, allowed_methods, parse_route
+from meter.ports import Headers
 
 
 def check_upgrade(request: Request) -> None:
@@ -36,3 +37,19 @@ def dispatch(request: Request, backends: Iterable[Backend]) -> Answer | Route:
         return Answer(status=204, headers=(("allow", allow),), body=b"")
     route = parse_route(request.method, request.raw_path, request.query)
     return answer_models(route, backends) if is_about_models(route) else route
+
+
+def without_api_version(route: Route, headers: Headers) -> Answer:
+    """A backend's 404 to a classic call without `api-version`, with its likely reason.
+
+    Azure answers such calls as it answers any unknown address. `headers` are its answer's own.
+    """
+    error = error_answer(
+        NotServed(
+            "Resource not found. The address has no `api-version`, which Azure OpenAI requires there: "
+            f"add ?api-version=..., or call /openai/v1/{route.served.tail} without it."
+        )
+    )
+    names = {name for name, _ in error.headers}
+    kept = tuple(pair for pair in headers if pair[0] not in names | {"content-encoding"})
+    return Answer(status=error.status, headers=(*kept, *error.headers), body=error.body)

@@ -6,6 +6,7 @@ Deny by default: any other address is answered with 404. The answer names the fa
 OpenAI operations that this gateway does not serve.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -18,6 +19,8 @@ class Operation(StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
+    RESPONSES_COMPACT = "responses/compact"
+    RESPONSES_INPUT_TOKENS = "responses/input_tokens"
     RESPONSES_GET = "responses/get"
     RESPONSES_DELETE = "responses/delete"
     RESPONSES_CANCEL = "responses/cancel"
@@ -50,7 +53,8 @@ class Body(Enum):
 class Served:
     """One row of the table. `tail` is the address after its prefix; `{id}` is a stored object's id.
 
-    `is_charged` is false for operations on answers that were charged when they were made.
+    `is_charged` is false for operations that cost nothing, and for those on answers that were charged
+    when they were made.
     """
 
     operation: Operation
@@ -75,6 +79,11 @@ class Served:
         """Whether it is about an answer that one backend stores."""
         return "{id}" in self.tail
 
+    @property
+    def may_follow_a_response(self) -> bool:
+        """Whether the body may name a stored response that the call builds on."""
+        return self.place is Place.SHARED and self.body is Body.JSON
+
 
 def _of_a_response(operation: Operation, method: str, tail: str) -> Served:
     return Served(
@@ -92,6 +101,13 @@ TABLE: tuple[Served, ...] = (
     Served(operation=Operation.COMPLETIONS, tail="completions"),
     Served(operation=Operation.EMBEDDINGS, tail="embeddings"),
     Served(operation=Operation.RESPONSES, tail="responses", place=Place.SHARED),
+    Served(operation=Operation.RESPONSES_COMPACT, tail="responses/compact", place=Place.SHARED),
+    Served(
+        operation=Operation.RESPONSES_INPUT_TOKENS,
+        tail="responses/input_tokens",
+        place=Place.SHARED,
+        is_charged=False,
+    ),
     _of_a_response(Operation.RESPONSES_GET, "GET", "responses/{id}"),
     _of_a_response(Operation.RESPONSES_DELETE, "DELETE", "responses/{id}"),
     _of_a_response(Operation.RESPONSES_CANCEL, "POST", "responses/{id}/cancel"),
@@ -104,6 +120,25 @@ TABLE: tuple[Served, ...] = (
     _of_a_response(Operation.MODELS, "GET", "models"),
     _of_a_response(Operation.MODELS_GET, "GET", "models/{id}"),
 )
+
+_BY_TAIL = {row.tail: tuple(each for each in TABLE if each.tail == row.tail) for row in TABLE}
+# Ids of responses hold `resp_`: any other word there would be an operation that is not served.
+_STORED = re.compile(
+    r"(?P<kind>responses|models)/(?P<id>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,128})(?P<part>/[a-z_]+)?",
+    re.ASCII,
+)
+_RESPONSE_ID = re.compile(r"[a-z]{0,16}resp_.+", re.ASCII)
+
+
+def rows_of(tail: str) -> tuple[tuple[Served, ...], str | None]:
+    """The rows of a tail, and the stored object's id in it; no rows for an unknown tail."""
+    if rows := _BY_TAIL.get(tail):
+        return rows, None
+    stored = _STORED.fullmatch(tail)
+    if stored is None or (stored["kind"] == "responses" and not _RESPONSE_ID.match(stored["id"])):
+        return (), None
+    return _BY_TAIL.get(f"{stored['kind']}/{{id}}{stored['part'] or ''}", ()), stored["id"]
+
 
 # First segment of an address under /openai/, /openai/v1/ or a deployment, and its public name.
 NOT_SERVED: Mapping[str, str] = {

@@ -77,7 +77,7 @@ async def _read_form(
 
 def response_id_of(route: Route, body: Payload) -> str | None:
     """The id of the stored response that a request is about, or that it follows."""
-    if isinstance(body, JsonBody) and route.operation is Operation.RESPONSES:
+    if isinstance(body, JsonBody) and route.served.may_follow_a_response:
         return body.previous_response_id
     return route.stored_id
 

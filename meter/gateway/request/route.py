@@ -2,6 +2,7 @@
 
 Deny by default: a raw path that is not exactly one of the known forms (`operations.py`) is refused,
 so encoded, doubled or dotted segments never reach a backend. The upstream path is built anew.
+What was probably meant by another path is said, but never guessed at (`unserved.py`).
 """
 
 import re
@@ -9,10 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
 
-from meter.errors import BadRequest, MethodNotAllowed, NotServed
-from meter.gateway.request.operations import NOT_SERVED, TABLE, Operation, Place, Served
+from meter.errors import BadRequest, MethodNotAllowed
+from meter.gateway.request.operations import Operation, Place, Served, rows_of
+from meter.gateway.request.unserved import not_served
 
 MAX_CACHED_ROUTES = 2_048
+MAX_QUERY_CHARS = 2_048
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +28,11 @@ class Route:
     api_version: str | None
     v1: bool
     query: str
+
+    @property
+    def lacks_api_version(self) -> bool:
+        """Whether the address is a classic one without the version that Azure requires there."""
+        return not self.v1 and not self.api_version
 
     @property
     def operation(self) -> Operation:
@@ -57,6 +65,8 @@ def parse_route(method: str, raw_path: str, query: str) -> Route:
     found = next((served for served in address.served if served.method == wanted), None)
     if found is None:
         raise MethodNotAllowed(_methods(address.served))
+    if len(query) > MAX_QUERY_CHARS:
+        raise BadRequest(f"The query string is longer than {MAX_QUERY_CHARS} characters.")
     if not _QUERY.fullmatch(query):
         raise BadRequest("The query string holds characters that are not allowed.")
     api_versions = [value for name, value in parse_qsl(query) if name == "api-version"]
@@ -91,19 +101,15 @@ class _Address:
 def _parse_address(raw_path: str) -> _Address:
     match = _PATH.fullmatch(raw_path)
     if match is None:
-        raise _not_served(raw_path)
+        raise not_served(raw_path)
     tail, deployment = match["tail"], match["deployment"]
     is_v1 = match["v1"] is not None
-    stored_id = None
-    rows = _BY_TAIL.get(tail, ())
-    if not rows and (stored := _STORED.fullmatch(tail)) is not None:
-        stored_id = stored["id"]
-        rows = _BY_TAIL.get(f"{stored['kind']}/{{id}}{stored['part'] or ''}", ())
+    rows, stored_id = rows_of(tail)
     if not is_v1:
         place = Place.SHARED if deployment is None else Place.BY_DEPLOYMENT
         rows = tuple(served for served in rows if served.place is place)
     if not rows:
-        raise _not_served(raw_path)
+        raise not_served(raw_path)
     return _Address(rows, deployment, stored_id, is_v1)
 
 
@@ -112,29 +118,10 @@ def _methods(rows: tuple[Served, ...]) -> tuple[str, ...]:
     return (*methods, "HEAD", "OPTIONS") if "GET" in methods else (*methods, "OPTIONS")
 
 
-def _not_served(raw_path: str) -> NotServed:
-    match = _FAMILY.match(raw_path)
-    family = NOT_SERVED.get(match["family"]) if match else None
-    reason = "Resource not found." if family is None else f"{family} is not served here."
-    return NotServed(f"{reason} {_WHAT_IS_SERVED}")
-
-
-_BY_TAIL = {row.tail: tuple(each for each in TABLE if each.tail == row.tail) for row in TABLE}
-_WHAT_IS_SERVED = (
-    "This gateway serves the operations that it can meter: "
-    + ", ".join(served.tail for served in TABLE if served.is_charged)
-    + ", stored responses and the list of models, under /openai/deployments/{deployment}/, /openai/ "
-    "and /openai/v1/."
-)
 _DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
 _PATH = re.compile(
     r"/openai/(?:deployments/(?P<deployment>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,64})/|(?P<v1>v1/))?"
     r"(?P<tail>[a-z]+(?:/[A-Za-z0-9._-]+){0,2})",
     re.ASCII,
 )
-_STORED = re.compile(
-    r"(?P<kind>responses|models)/(?P<id>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,128})(?P<part>/[a-z_]+)?",
-    re.ASCII,
-)
-_FAMILY = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?(?P<family>[a-z_-]+)(?:/|$)", re.ASCII)
-_QUERY = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]{0,2048}", re.ASCII)
+_QUERY = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]*", re.ASCII)

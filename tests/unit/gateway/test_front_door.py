@@ -16,6 +16,7 @@ from tests.fakes.gateway import (
 )
 from tests.support.gateway import (
     CHAT_BODY,
+    CHAT_PATH,
     DONE_FRAME,
     RULES,
     SERVED,
@@ -337,3 +338,60 @@ async def test_another_tenants_token_is_no_token() -> None:
     made = door(rules=replace(RULES, allowed_tenants=frozenset({"tenant-2"})))
 
     assert (await made.call()).status == 401
+
+
+COMPACTED = b"""{"id":"resp_2","object":"response.compaction","output":[],
+"usage":{"input_tokens":40,"output_tokens":6,"total_tokens":46}}"""
+
+
+@pytest.mark.parametrize("path", ["/openai/responses/compact", "/openai/v1/responses/compact"])
+async def test_compaction_is_metered_as_the_response_it_is(path: str) -> None:
+    """Its answer has usage; its body names the deployment, and perhaps the response it builds on."""
+    made = door(json_answer(200, COMPACTED))
+
+    answer = await made.call(b'{"model":"gpt","previous_response_id":"resp_1"}', path=path)
+
+    event = made.sink.events[0]
+    assert (answer.status, headers_of(answer)["total-tokens"]) == (200, "46")
+    assert (event.operation, event.usage.total_tokens) == ("responses/compact", 46)
+    assert made.upstream.requests[0].url == f"https://a.example{path}?api-version=2024-10-21"
+
+
+async def test_counting_input_tokens_costs_nothing() -> None:
+    """Azure charges nothing for it, whatever numbers its answer holds."""
+    counted = b'{"object":"response.input_tokens","input_tokens":11,"usage":{"total_tokens":11}}'
+    made = door(json_answer(200, counted))
+
+    answer = await made.call(b'{"model":"gpt"}', path="/openai/v1/responses/input_tokens")
+
+    event = made.sink.events[0]
+    assert (answer.status, headers_of(answer)["total-tokens"]) == (200, "0")
+    assert (event.operation, event.usage.total_tokens) == ("responses/input_tokens", 0)
+
+
+NOT_FOUND = b'{"error":{"code":"404","message":"Resource not found"}}'
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "is_said"),
+    [
+        (CHAT_PATH, "", True),
+        (CHAT_PATH, "api_version=2024-10-21", True),
+        (CHAT_PATH, "api-version=2024-10-21", False),
+        ("/openai/v1/chat/completions", "", False),
+    ],
+)
+async def test_a_404_says_that_the_api_version_is_missing(
+    path: str, query: str, is_said: bool
+) -> None:
+    """Azure says `Resource not found` alone. A backend that does without it is not second-guessed."""
+    made = door(json_answer(404, NOT_FOUND, ("apim-request-id", "1")), json_answer(200, SERVED))
+    body = b'{"model":"gpt"}'
+
+    answer = await made.call(body, path=path, query=query)
+    served = await made.call(body, path=path, query=query)
+
+    assert (answer.status, error_of(answer)["code"], served.status) == (404, "404", 200)
+    assert ("`api-version`" in str(error_of(answer)["message"])) is is_said
+    assert (headers_of(answer).get("x-meter-error") == "not_found") is is_said
+    assert headers_of(answer)["apim-request-id"] == "1"

@@ -15,6 +15,10 @@ ACCEPTED = [
     ("/openai/v1/completions", "completions", None),
     ("/openai/v1/embeddings", "embeddings", None),
     ("/openai/v1/responses", "responses", None),
+    ("/openai/responses/compact", "responses/compact", None),
+    ("/openai/v1/responses/compact", "responses/compact", None),
+    ("/openai/responses/input_tokens", "responses/input_tokens", None),
+    ("/openai/v1/responses/input_tokens", "responses/input_tokens", None),
 ]
 REFUSED = [
     "",
@@ -52,6 +56,14 @@ REFUSED = [
     "/openai/responses/resp_1/input_items/x",
     "/openai/responses/resp_1/output",
     "/openai/responses/{id}",
+    "/openai/responses/compaction",
+    "/openai/responses/input_items",
+    "/openai/v1/responses/search",
+    "/openai/v1/responses/cancel",
+    "/openai/v1/responses/123",
+    "/openai/v1/responses/resp_",
+    "/openai/v1/responses/compact/cancel",
+    "/openai/deployments/gpt/responses/compact",
     "/openai/responses/" + "a" * 129,
     "/openai/models/",
     "/openai/v1/images/variations",
@@ -146,6 +158,14 @@ def test_each_operation_has_its_addresses(served: Served) -> None:
         assert (route.served, route.upstream_path("gpt")) == (served, path)
 
 
+@pytest.mark.parametrize("stored", ["resp_1", "resp_68a-b.c_D", "caresp_01f", "resp_" + "a" * 123])
+def test_the_id_of_a_response_is_told_from_other_words(stored: str) -> None:
+    """It holds `resp_`, as Azure's do."""
+    route = parse_route("GET", f"/openai/v1/responses/{stored}", "")
+
+    assert (route.operation, route.stored_id) == (Operation.RESPONSES_GET, stored)
+
+
 def test_an_unknown_path_is_not_found_whatever_the_method() -> None:
     """The path is judged before the method."""
     with pytest.raises(NotServed):
@@ -170,7 +190,7 @@ def test_the_api_version_is_read_from_the_query(query: str, api_version: str | N
 
 
 @pytest.mark.parametrize(
-    "query", ["a b", "a=\n", "a=\x00", "\u00e9=1", '"', "<x>", "\\", "a" * 2049]
+    "query", ["a b", "a=\n", "a=\x00", "\u00e9=1", '"', "<x>", "\\", "a" * 2048 + "\n"]
 )
 def test_a_query_with_odd_characters_is_a_bad_request(query: str) -> None:
     """400; an encoded form of the same passes unchanged."""
@@ -178,6 +198,31 @@ def test_a_query_with_odd_characters_is_a_bad_request(query: str) -> None:
         parse_route("POST", "/openai/responses", query)
 
     assert refused.value.status == 400
+
+
+def test_a_query_that_is_too_long_is_said_to_be() -> None:
+    """The limit is named, and one character less passes."""
+    parse_route("POST", "/openai/responses", "a" * 2048)
+    with pytest.raises(BadRequest, match=r"longer than 2048 characters"):
+        parse_route("POST", "/openai/responses", "a" * 2049)
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "lacks"),
+    [
+        ("/openai/responses", "", True),
+        ("/openai/responses", "api-version=", True),
+        ("/openai/responses", "Api-Version=2024-10-21", True),
+        ("/openai/deployments/gpt/embeddings", "x=1", True),
+        ("/openai/responses", "api-version=preview", False),
+        ("/openai/v1/responses", "", False),
+    ],
+)
+def test_a_classic_address_needs_an_api_version(path: str, query: str, lacks: bool) -> None:
+    """Azure answers 404 without it; whether it does is the backend's to say."""
+    method = "POST"
+
+    assert parse_route(method, path, query).lacks_api_version is lacks
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,71 @@
+"""The 404 of an address that is not served: what was asked, and what was probably meant.
+
+Suggestions are built from the table of operations; of the caller's path only a valid deployment name
+is taken over.
+"""
+
+import re
+from urllib.parse import unquote
+
+from meter.errors import NotServed
+from meter.gateway.http import quoted
+from meter.gateway.request.operations import NOT_SERVED, TABLE, Place, rows_of
+
+MAX_TAIL_SEGMENTS = 3
+
+_DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
+
+
+def not_served(raw_path: str) -> NotServed:
+    """The error for the path. A family of operations that is not served is named as such."""
+    segments = [part for part in re.split(r"[/\\]+", unquote(raw_path[:512])) if part]
+    asked = f"You asked for {quoted(raw_path)}"
+    if meant := _meant(segments):
+        text = f"{asked}; did you mean {' or '.join(meant)}? An address must match exactly."
+        return NotServed(f"Resource not found. {text}")
+    if family := next((NOT_SERVED[part] for part in segments if part in NOT_SERVED), None):
+        refusal = f"{family} is not served here."
+        if _FAMILY.match(raw_path):
+            return NotServed(f"{refusal} {asked}. {_WHAT_IS_SERVED}")
+        return NotServed(f"Resource not found. {asked}. {refusal} {_WHAT_IS_SERVED}")
+    what = _RESPONSE_IDS if "responses" in segments[:-1] else _WHAT_IS_SERVED
+    return NotServed(f"Resource not found. {asked}. {what}")
+
+
+def _meant(segments: list[str]) -> list[str]:
+    """The addresses that end like the path."""
+    for length in range(min(MAX_TAIL_SEGMENTS, len(segments)), 0, -1):
+        before, tail = segments[:-length], "/".join(segments[-length:])
+        rows, _ = rows_of(tail)
+        if not rows and not (rows := rows_of(tail := tail.lower())[0]):
+            continue
+        if any(part in NOT_SERVED for part in before):
+            return []
+        prefixes = {part.lower() for part in before}
+        is_v1 = "v1" in prefixes or "openai" not in prefixes
+        v1 = f"/openai/v1/{tail}"
+        return [v1] if is_v1 else [_classic(before, tail, rows[0].place), v1]
+    return []
+
+
+def _classic(before: list[str], tail: str, place: Place) -> str:
+    if place is Place.SHARED:
+        return f"/openai/{tail}"
+    named = before[-1] if "deployments" in before[:-1] else ""
+    deployment = named if _DEPLOYMENT.fullmatch(named) else "{deployment}"
+    return f"/openai/deployments/{deployment}/{tail}"
+
+
+def _tails(place: Place) -> str:
+    return ", ".join(each.tail for each in TABLE if each.place is place and each.is_charged)
+
+
+_FAMILY = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?[a-z_-]+(?:/|$)", re.ASCII)
+_RESPONSE_IDS = (
+    "Below responses/ are compact, input_tokens and stored responses, whose ids begin with resp_."
+)
+_WHAT_IS_SERVED = (
+    f"This gateway serves {_tails(Place.BY_DEPLOYMENT)} under /openai/deployments/{{deployment}}/; "
+    f"{_tails(Place.SHARED)}, stored responses and models under /openai/; and all of them under "
+    "/openai/v1/."
+)
