@@ -133,8 +133,8 @@ class App:
         store, _ = self._storage()
         return await Sweep(store=store, clock=SystemClock()).run()
 
-    async def drop_old_ledgers(self) -> list[str]:
-        """One run of the retention timer: the tables it dropped."""
+    async def drop_old_ledgers(self) -> str | None:
+        """One run of the retention timer: the table it dropped, if any."""
         store, retention = self._storage()
         return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
 

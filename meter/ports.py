@@ -121,11 +121,15 @@ class BackendCredentials(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A row: its key, its columns and the etag it was read with (None: not stored yet)."""
+    """A row: its key, its columns and the etag it was read with (None: not stored yet).
+
+    `written_at` is when the store last wrote it, by the store's clock; None if that was not read.
+    """
 
     key: str
     columns: Mapping[str, object]
     etag: str | None = None
+    written_at: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +203,9 @@ class Tables(Protocol):
 
     async def drop(self, table: str) -> None:
         """Delete a table with all its rows; it may be gone already."""
+
+    async def service_time(self) -> datetime:
+        """The service's own clock, to the second."""
 
 
 class Hub(Protocol):

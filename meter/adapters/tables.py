@@ -9,11 +9,14 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
 from uuid import uuid4
 
 import aiohttp
 from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.pipeline import PipelineResponse
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables import EntityProperty
 from azure.data.tables.aio import TableClient, TableServiceClient
@@ -162,6 +165,19 @@ class TablesRowStore:
         with _translated(f"{table}: drop"):
             await self._service.delete_table(table)
 
+    async def service_time(self) -> datetime:
+        """The `Date` of an answer (RFC 9110 section 6.6.1)."""
+        dates: list[str] = []
+
+        def keep_date(response: PipelineResponse[Any, AsyncHttpResponse]) -> None:
+            dates.append(response.http_response.headers.get("Date", ""))
+
+        with _translated("list tables"):
+            tables = self._service.list_tables(results_per_page=1, raw_response_hook=keep_date)
+            async for _ in tables:
+                break
+            return parsedate_to_datetime(dates[0]).astimezone(UTC)
+
     async def _get(self, table: str, partition: str, key: str) -> Row | None:
         async with self._reads:
             with _translated(f"{table}: read"), suppress(ResourceNotFoundError):
@@ -234,8 +250,14 @@ def _row(entity: Mapping[str, object]) -> Row:
         for name, value in entity.items()
         if name not in {"PartitionKey", "RowKey"}
     }
-    metadata: Mapping[str, str] = getattr(entity, "metadata", {})
-    return Row(key=str(entity["RowKey"]), columns=columns, etag=metadata.get("etag"))
+    metadata: Mapping[str, Any] = getattr(entity, "metadata", {})
+    written_at = metadata.get("timestamp")
+    return Row(
+        key=str(entity["RowKey"]),
+        columns=columns,
+        etag=metadata.get("etag"),
+        written_at=written_at if isinstance(written_at, datetime) else None,
+    )
 
 
 @contextmanager

@@ -8,12 +8,14 @@ import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from meter.ledger.keys import LEDGER_PREFIX, ledger_month
+from meter.ledger.keys import ledger_table
 from meter.ports import Clock, Tables
+from meter.upkeep.standing import standing_months
 from meter.window import Window
 
 # Covers batches that were read a moment before, and clocks that differ.
 MARGIN = timedelta(days=1)
+NEWEST_KEPT = 2
 
 log = logging.getLogger(__name__)
 
@@ -25,20 +27,22 @@ def is_over(month: Window, *, now: datetime, retention: timedelta) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """Drops old ledgers."""
+    """Drops old ledgers: one per run, and never one of the two newest, whatever a clock shows."""
 
     tables: Tables
     clock: Clock
     retention: timedelta
 
-    async def run(self) -> list[str]:
-        """Drop the ledgers that are over; gives their names. Raises StorageUnavailable."""
-        now = self.clock.now()
-        dropped = []
-        for table in await self.tables.names(LEDGER_PREFIX):
-            month = ledger_month(table)
-            if month is not None and is_over(month, now=now, retention=self.retention):
-                await self.tables.drop(table)
-                log.info("ledger_dropped table=%s", table)
-                dropped.append(table)
-        return dropped
+    async def run(self) -> str | None:
+        """Drop the oldest ledger if it is over; gives its name. Raises StorageUnavailable."""
+        months = await standing_months(self.tables)
+        if len(months) <= NEWEST_KEPT:
+            return None
+        # A clock that is ahead would drop a running month: the earlier of two decides.
+        now = min(self.clock.now(), await self.tables.service_time())
+        if not is_over(months[0], now=now, retention=self.retention):
+            return None
+        table = ledger_table(months[0])
+        await self.tables.drop(table)
+        log.info("ledger_dropped table=%s", table)
+        return table

@@ -465,6 +465,22 @@ async def test_a_dropped_table_is_gone_with_its_rows(
     assert await values(store, table, ["a", "b"]) == {"b": 1}
 
 
+async def test_a_row_says_when_the_service_wrote_it(
+    store: MemoryRowStore | TablesRowStore, table: str
+) -> None:
+    """Read or scanned, by the service's own clock."""
+    before = await store.service_time()
+    await inserted(store, table, "a")
+    after = await store.service_time()
+    read = (await store.read(table, P, ["a"]))["a"]
+    (scanned,) = [row async for _, row in store.scan(table, first_partition=P, last_partition=P)]
+
+    assert before.tzinfo is not None
+    assert read.written_at is not None
+    assert before <= read.written_at < after + timedelta(seconds=1)
+    assert scanned.written_at == read.written_at
+
+
 async def test_what_is_not_there_is_not_found(store: RowStore, table: str) -> None:
     """Neither a missing table nor a missing row is an error."""
     missing = [

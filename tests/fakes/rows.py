@@ -7,7 +7,7 @@ A scan reads page by page, as the service does: each page shows the state when i
 import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
 
@@ -46,7 +46,10 @@ class Transaction:
 
 @dataclass(slots=True)
 class MemoryRowStore:
-    """Rows in dictionaries. `transactions` and `history` list what was applied, in order."""
+    """Rows in dictionaries. `transactions` and `history` list what was applied, in order.
+
+    `time` is the service's clock, which a test moves.
+    """
 
     tables: dict[str, dict[tuple[str, str], Row]] = field(default_factory=dict)
     transactions: list[Transaction] = field(default_factory=list)
@@ -54,6 +57,7 @@ class MemoryRowStore:
     calls: defaultdict[str, int] = field(default_factory=lambda: defaultdict(int))
     pauses: deque[int] = field(default_factory=deque)
     page_rows: int = 1000
+    time: datetime = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
     _faults: defaultdict[str, deque[Fault]] = field(default_factory=lambda: defaultdict(deque))
     _intruders: deque[Intruder] = field(default_factory=deque)
     _last_etag: int = 0
@@ -160,6 +164,11 @@ class MemoryRowStore:
         await self._begin("drop", table)
         self.tables.pop(table, None)
 
+    async def service_time(self) -> datetime:
+        """The service's clock."""
+        await self._begin("service_time", "")
+        return self.time
+
     async def _begin(self, operation: str, table: str) -> Fault:
         self.calls[operation] += 1
         for _ in range(self.pauses.popleft() if self.pauses else 1):
@@ -197,18 +206,19 @@ class MemoryRowStore:
             kept = {name: value for name, value in row.columns.items() if value is not None}
             merged = {**(before.columns if before else {}), **kept}
             etags[row.key] = f'W/"{self._last_etag}"'
-            stored[partition, row.key] = Row(key=row.key, columns=merged, etag=etags[row.key])
+            stored[partition, row.key] = Row(
+                key=row.key, columns=merged, etag=etags[row.key], written_at=self.time
+            )
             self.history.append((table, partition, stored[partition, row.key]))
         return etags
 
 
 def _copy(row: Row) -> Row:
-    return Row(key=row.key, columns=dict(row.columns), etag=row.etag)
+    return replace(row, columns=dict(row.columns))
 
 
 def _only(row: Row, columns: Sequence[str]) -> Row:
-    kept = {name: row.columns[name] for name in columns if name in row.columns}
-    return Row(key=row.key, columns=kept, etag=row.etag)
+    return replace(row, columns={n: row.columns[n] for n in columns if n in row.columns})
 
 
 def _check_limits(table: str, partition: str, rows: Sequence[Row]) -> None:

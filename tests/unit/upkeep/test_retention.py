@@ -19,7 +19,7 @@ from tests.support.events import RETENTION, message, usage_event
 JULY_ENDS = datetime(2026, 8, 1, tzinfo=UTC)
 TICK = timedelta(microseconds=1)
 LAST_ACCEPTED = JULY_ENDS - TICK + RETENTION
-TABLES = ["Ledger202606", "Ledger202607", "Ledger202608", "UsageByMonth", "Ledger2026", "Ledgers"]
+NEWEST = ["Ledger202609", "Ledger202610"]
 
 
 async def store_with(*tables: str) -> MemoryRowStore:
@@ -29,42 +29,71 @@ async def store_with(*tables: str) -> MemoryRowStore:
     return store
 
 
-async def dropped(store: MemoryRowStore, now: datetime) -> list[str]:
-    clock = FakeClock(moment=now)
+async def dropped(
+    store: MemoryRowStore, now: datetime, service_time: datetime | None = None
+) -> str | None:
+    clock, store.time = FakeClock(moment=now), service_time or now
     return await Retention(tables=store, clock=clock, retention=RETENTION).run()
 
 
-async def test_only_ledgers_past_their_retention_are_dropped(
+async def test_only_a_ledger_past_its_retention_is_dropped(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Views, younger ledgers and tables of other names stay, with all their rows."""
     caplog.set_level(logging.INFO)
-    store = await store_with(*TABLES)
+    others = ["Ledger2026", "Ledgers", "UsageByMonth"]
+    store = await store_with("Ledger202608", "Ledger202607", *NEWEST, *others)
     gone = await dropped(store, JULY_ENDS + RETENTION + timedelta(days=2))
 
-    assert gone == ["Ledger202606", "Ledger202607"]
-    assert sorted(store.tables) == ["Ledger2026", "Ledger202608", "Ledgers", "UsageByMonth"]
-    assert caplog.messages == [
-        "ledger_dropped table=Ledger202606",
-        "ledger_dropped table=Ledger202607",
-    ]
+    assert gone == "Ledger202607"
+    assert sorted(store.tables) == sorted(["Ledger202608", *NEWEST, *others])
+    assert caplog.messages == ["ledger_dropped table=Ledger202607"]
 
 
 @pytest.mark.parametrize(
     ("after_the_month", "gone"),
     [
-        (RETENTION, []),
-        (RETENTION + timedelta(days=1), []),
-        (RETENTION + timedelta(days=1) + TICK, ["Ledger202607"]),
+        (RETENTION, None),
+        (RETENTION + timedelta(days=1), None),
+        (RETENTION + timedelta(days=1) + TICK, "Ledger202607"),
     ],
 )
 async def test_a_ledger_goes_a_day_after_its_last_event_could_be_accepted(
-    after_the_month: timedelta, gone: list[str]
+    after_the_month: timedelta, gone: str | None
 ) -> None:
     """The day is for batches under way and for clocks that differ."""
-    store = await store_with("Ledger202607")
+    store = await store_with("Ledger202607", *NEWEST)
 
     assert await dropped(store, JULY_ENDS + after_the_month) == gone
+
+
+async def test_a_run_drops_one_ledger_the_oldest() -> None:
+    """What a wrong decision costs is bounded; a backlog goes day by day."""
+    store = await store_with("Ledger202605", "Ledger202606", "Ledger202607", *NEWEST)
+    runs = [await dropped(store, datetime(2027, 3, 1, tzinfo=UTC)) for _ in range(5)]
+
+    assert runs == ["Ledger202605", "Ledger202606", "Ledger202607", None, None]
+    assert sorted(store.tables) == NEWEST
+
+
+@pytest.mark.parametrize("tables", [[], ["Ledger202607"], ["Ledger202606", "Ledger202607"]])
+async def test_the_two_newest_ledgers_are_never_dropped(tables: list[str]) -> None:
+    """However old they are, by every clock: the running month and the one before it are among them."""
+    store = await store_with(*tables)
+
+    assert await dropped(store, datetime(2030, 1, 1, tzinfo=UTC)) is None
+    assert sorted(store.tables) == tables
+
+
+@pytest.mark.parametrize("is_ours_ahead", [True, False])
+async def test_one_clock_that_is_ahead_drops_nothing(is_ours_ahead: bool) -> None:
+    """The instance's or the service's: the earlier one decides."""
+    store = await store_with("Ledger202608", *NEWEST)
+    right, wrong = datetime(2026, 11, 1, tzinfo=UTC), datetime(2027, 4, 1, tzinfo=UTC)
+    clocks = (wrong, right) if is_ours_ahead else (right, wrong)
+
+    assert await dropped(store, *clocks) is None
+    assert sorted(store.tables) == ["Ledger202608", *NEWEST]
 
 
 def test_the_last_event_of_a_month_is_accepted_until_the_retention_is_over() -> None:
@@ -102,12 +131,14 @@ def test_no_event_that_is_accepted_anywhere_belongs_to_a_ledger_that_is_over(
     assert not is_over(month, now=now, retention=retention)
 
 
-async def test_an_outage_is_tried_again_the_next_day() -> None:
-    """What was dropped before it stays dropped."""
-    store = await store_with("Ledger202605", "Ledger202606")
-    store.plan("drop", Fault.NOTHING, Fault.UNAVAILABLE)
+@pytest.mark.parametrize("operation", ["names", "service_time", "drop"])
+async def test_an_outage_is_tried_again_the_next_day(operation: str) -> None:
+    """Without the service's time nothing is dropped."""
+    store = await store_with("Ledger202606", *NEWEST)
+    store.plan(operation, Fault.UNAVAILABLE)
     now = JULY_ENDS + RETENTION
     with pytest.raises(StorageUnavailable):
         await dropped(store, now)
 
-    assert await dropped(store, now) == ["Ledger202606"]
+    assert "Ledger202606" in store.tables
+    assert await dropped(store, now) == "Ledger202606"
