@@ -16,6 +16,7 @@ from itertools import batched, groupby
 from operator import attrgetter
 
 from meter.adjustment import CountedAdjustment
+from meter.errors import LedgerMissing, TableMissing
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import (
     ADJUSTED_PREFIX,
@@ -181,9 +182,18 @@ class Audit:
                 columns = {**right[key], **cleared_adjustments(stored.columns, right[key])}
                 columns["Revision"] = read_revision(stored.columns) + 1
                 update.append(Row(key=key, columns=columns, etag=stored.etag))
-        result = await self.store.write(
-            ledger_table(self.month), share.partition, insert=insert, update=update, delete=delete
-        )
+        ledger = ledger_table(self.month)
+        try:
+            result = await self.store.write(
+                ledger,
+                share.partition,
+                insert=insert,
+                update=update,
+                delete=delete,
+                creates_table=False,
+            )
+        except TableMissing as exc:
+            raise LedgerMissing(f"{ledger} was dropped just now") from exc
         return isinstance(result, Written)
 
     async def _subject_of(self, partition: str) -> str | None:

@@ -4,6 +4,9 @@ A view row carries the revision of the sum it shows, and a sum is committed befo
 view row whose revision is above that of its sum, when the sum is read after it, never came from the
 ledger; nor did one with the same revision and other columns. Each row is written only if it is
 unchanged (If-Match): a copy that the aggregator makes in between wins, and is checked again.
+
+No revision is ever lowered, since an aggregator at work remembers what it saw and would take its next
+copies for old ones: the sum of a view row that is ahead gets a revision above it first.
 """
 
 import asyncio
@@ -12,7 +15,7 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mappi
 from dataclasses import dataclass, field, replace
 from itertools import batched
 
-from meter.errors import LedgerMissing
+from meter.errors import LedgerMissing, TableMissing
 from meter.ledger.keys import LAST_KEY, SumPlace, ledger_table, parse_sum_key, parse_view_key
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SUM_COLUMNS, cleared_adjustments, read_revision
@@ -24,19 +27,54 @@ from meter.window import Period, Window, parse_window
 
 WINDOWS_AT_ONCE = 16
 
-type _Repair = tuple[Difference, Row]  # a wrong or missing view row, and the row to write there
+HIGHEST_REVISION = 2**62  # one that only a hand can have written; it is not outbid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Repair:
+    """A wrong or missing view row, and the row to write there.
+
+    `raised` gives the sum a revision above that of the view row; `lowers` says that the view row
+    shows more calls or adjustments than its sum.
+    """
+
+    difference: Difference
+    row: Row
+    raised: Row | None
+    lowers: bool
 
 
 @dataclass(slots=True, kw_only=True)
 class ViewRestorer:
-    """Compares views with a ledger and repairs them: `restore` for every subject, then `prune`."""
+    """Compares views with a ledger and repairs them: `restore` for every subject, then `prune`.
+
+    With `keeps`, no view row is removed, and none gets fewer calls than it shows.
+    """
 
     store: RowStore
     tables: Tables
     month: Window
     is_dry_run: bool
+    keeps: bool = False
     _rows_shown: Counter[str] = field(default_factory=Counter)
     _untouched: set[SumPlace] = field(default_factory=set)
+
+    async def excess_calls(self) -> int:
+        """By how many calls rows of the month's view exceed their sums. Raises StorageUnavailable.
+
+        Sums are read after the view and only grow, so a sound ledger never has fewer.
+        """
+        scan = self.store.scan(
+            VIEW_TABLES[Period.MONTH],
+            first_partition=self.month.name,
+            last_partition=self.month.name,
+            columns=["Calls"],
+        )
+        rows = [row async for _, row in scan]
+        excess = 0
+        for some in batched(rows, MAX_TRANSACTION_ROWS, strict=False):
+            excess += sum(await asyncio.gather(*map(self._excess, some)))
+        return excess
 
     async def restore(
         self, partition: str, sums: Mapping[str, Row], *, damaged: Collection[str]
@@ -70,35 +108,62 @@ class ViewRestorer:
         self, places: Sequence[SumPlace], sums: Mapping[str, Row]
     ) -> list[Difference]:
         window = Window(places[0].window)
-        table = VIEW_TABLES[window.period]
         sums = {place.row_key: sums[place.row_key] for place in places}
         wrong: list[_Repair] = []
+        kept: list[_Repair] = []
         repaired: list[Difference] = []
         view_keys = [place.view_row_key for place in places]
         for _ in range(MAX_CONFLICTS):
-            shown = await self.store.read(table, window.name, view_keys)
+            shown = await self.store.read(VIEW_TABLES[window.period], window.name, view_keys)
             is_ahead = any(_is_ahead(*pair) for pair in _pairs(places, sums, shown))
             if is_ahead:
                 # Read after the view, the sum is at least at the revision that was shown.
                 sums = await self._read_sums(places)
-            checked = (_checked(*pair) for pair in _pairs(places, sums, shown))
-            wrong = [each for each in checked if each is not None]
+            checked = [each for pair in _pairs(places, sums, shown) if (each := _checked(*pair))]
+            kept = [each for each in checked if self.keeps and each.lowers]
+            wrong = [each for each in checked if each not in kept]
             if not wrong or self.is_dry_run:
                 break
-            rows = [row for _, row in wrong]
-            inserted = [row for row in rows if row.etag is None]
-            updated = [row for row in rows if row.etag is not None]
-            result = await self.store.write(table, window.name, insert=inserted, update=updated)
-            if isinstance(result, Written):
-                repaired += [replace(each, is_repaired=True) for each, _ in wrong]
+            if await self._write(places[0].partition, window, wrong):
+                repaired += [replace(each.difference, is_repaired=True) for each in wrong]
                 wrong = []
                 if not is_ahead:
                     break
             # While a view row seemed ahead, the aggregator may have skipped a newer copy.
             sums = await self._read_sums(places)
-        missing = sum(each.kind is Kind.MISSING for each, _ in wrong)
+        missing = sum(each.difference.kind is Kind.MISSING for each in wrong)
         self._rows_shown[window.name] += len(sums) - missing
-        return [*repaired, *(each for each, _ in wrong)]
+        return [*repaired, *(each.difference for each in (*wrong, *kept))]
+
+    async def _write(self, partition: str, window: Window, wrong: Sequence[_Repair]) -> bool:
+        """Raise the sums' revisions where that must be, then write the view rows."""
+        if raised := [each.raised for each in wrong if each.raised is not None]:
+            ledger = ledger_table(self.month)
+            try:
+                result = await self.store.write(
+                    ledger, partition, update=raised, creates_table=False
+                )
+            except TableMissing as exc:
+                raise LedgerMissing(f"{ledger} was dropped just now") from exc
+            if not isinstance(result, Written):
+                return False
+        rows = [each.row for each in wrong]
+        result = await self.store.write(
+            VIEW_TABLES[window.period],
+            window.name,
+            insert=[row for row in rows if row.etag is None],
+            update=[row for row in rows if row.etag is not None],
+        )
+        return isinstance(result, Written)
+
+    async def _excess(self, row: Row) -> int:
+        place = parse_view_key(self.month.name, row.key)
+        found = (await self._read_sums([place])).get(place.row_key)
+        calls = row.columns.get("Calls")
+        counted = 0 if found is None else found.columns.get("Calls", 0)
+        if isinstance(calls, int) and isinstance(counted, int):
+            return max(0, calls - counted)
+        return 0
 
     async def _read_sums(self, places: Sequence[SumPlace]) -> Mapping[str, Row]:
         keys = [place.row_key for place in places]
@@ -129,7 +194,7 @@ class ViewRestorer:
             rows = [r for r in rows if parse_view_key(window, r.key) not in self._untouched]
             has_sum = await asyncio.gather(*(self._has_sum(period, window, row) for row in rows))
             surplus = [row for row, found in zip(rows, has_sum, strict=True) if not found]
-            if not surplus or self.is_dry_run:
+            if not surplus or self.is_dry_run or self.keeps:
                 break
             if not await self.tables.names(ledger_table(self.month)):
                 raise LedgerMissing(f"{ledger_table(self.month)} was dropped just now")
@@ -169,12 +234,25 @@ def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Repair | None:
     columns = differing(found, right)
     if not columns:
         return None
-    kind, etag = Kind.MISSING, None
+    kind, etag, raised = Kind.MISSING, None, None
     if shown is not None:
         is_older = read_revision(found) < read_revision(right)
         kind, etag = Kind.BEHIND if is_older else Kind.DIFFERENT, shown.etag
-    difference = difference_of(kind, place, columns, is_repaired=False)
-    return difference, Row(key=place.view_row_key, columns=right, etag=etag)
+        if read_revision(right) < read_revision(found) < HIGHEST_REVISION:
+            right["Revision"] = read_revision(found) + 1
+            revision = {"Revision": right["Revision"]}
+            raised = Row(key=place.row_key, columns=revision, etag=total.etag)
+    return _Repair(
+        difference=difference_of(kind, place, columns, is_repaired=False),
+        row=Row(key=place.view_row_key, columns=right, etag=etag),
+        raised=raised,
+        lowers=any(_exceeds(found, right, name) for name in ("Calls", "Adjustments")),
+    )
+
+
+def _exceeds(found: Mapping[str, object], right: Mapping[str, object], name: str) -> bool:
+    shown, counted = found.get(name, 0), right.get(name, 0)
+    return isinstance(shown, int) and isinstance(counted, int) and shown > counted
 
 
 def _is_ahead(_place: SumPlace, total: Row, shown: Row | None) -> bool:

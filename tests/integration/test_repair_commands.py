@@ -141,6 +141,28 @@ def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
     assert {row["Calls"].value for row in tables.rows("UsageByDay")} == {2}
 
 
+def test_a_ledger_that_began_anew_takes_no_view_row_unasked(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The views may be all that is left; --prune makes them equal to the ledger."""
+    tables.receive(message(call(1), call(2), call(3, "bob")))
+    with TableServiceClient.from_connection_string(tables.connection_string) as service:
+        service.delete_table(f"Ledger{MONTH.replace('-', '')}")
+    tables.receive(message(call(4)))
+    refused = main(["rebuild", "--month", MONTH])
+    shown = capsys.readouterr().out
+    kept = sum(row["Calls"].value for row in tables.rows("UsageByMonth"))
+    pruned = main(["rebuild", "--month", MONTH, "--prune"])
+
+    assert (refused, kept, pruned) == (1, 3, 0)
+    assert f"surplus  bob  {MONTH}  gpt-4o  gpt-4o-2024-11-20  standard: left as it is\n" in shown
+    assert shown.endswith(
+        "6 view rows were kept: the ledger has 2 calls fewer than UsageByMonth, so they may be all "
+        "that is left of their calls; --prune removes or lowers them\n"
+    )
+    assert [row["Calls"].value for row in tables.rows("UsageByMonth")] == [1]
+
+
 def test_a_month_without_a_ledger_exits_with_1(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:

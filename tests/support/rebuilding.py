@@ -72,8 +72,9 @@ async def count(store: Store, *events: UsageEvent) -> None:
 
 
 async def rebuild(store: Store, month: Window = MONTH, **options: bool) -> Found:
-    """Rebuild a month."""
+    """Rebuild a month, and prune it unless told otherwise."""
     found = Found(Summary())
+    options.setdefault("prunes", True)
     rebuilding = Rebuild(store=store, tables=store, month=month, **options)
     found.summary = await rebuilding.run(found.differences.append)
     return found

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 
 from meter.errors import LedgerMissing, StorageUnavailable
+from meter.ledger.aggregator import Aggregator
 from meter.upkeep.differences import Kind, WrongColumn
 from meter.upkeep.rebuild import Summary
 from meter.window import Window
 from tests.fakes.rows import Fault
-from tests.support.events import NOW
+from tests.support.events import NOW, usage_event
+from tests.support.ledger import aggregator_on
 from tests.support.rebuilding import (
     LEDGER,
     NAMES,
@@ -21,6 +23,8 @@ from tests.support.rebuilding import (
     store_with_three_calls,
     without_revisions,
 )
+
+LATER = NOW + timedelta(hours=1)
 
 
 @pytest.fixture
@@ -106,7 +110,128 @@ async def test_a_view_row_that_was_tampered_with_is_overwritten(
 
     assert found.kinds == [kind]
     assert {(c.name, c.found) for c in found.differences[0].columns} == set(changes.items())
-    assert store.view() == before
+    assert store.view() | {"Revision": 1} == before
+    assert found.summary.is_sound
+    assert (await rebuild(store)).differences == []
+
+
+@pytest.mark.parametrize(
+    ("revision", "expected"), [(0, 1), (1, 1), (2, 3), (10**9, 10**9 + 1), (2**63 - 1, 1)]
+)
+async def test_a_repair_never_lowers_a_revision(store: Store, revision: int, expected: int) -> None:
+    """An aggregator at work may remember the higher one: the sum is raised above it as well."""
+    store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, TotalTokens=99, Revision=revision)
+    await rebuild(store)
+
+    assert store.view()["Revision"] == expected
+    assert store.rows(LEDGER, "alice")[f"s|2026-11-23|{NAMES}"]["Revision"] == expected
+
+
+async def test_an_aggregator_at_work_shows_its_calls_after_a_repaired_ledger(store: Store) -> None:
+    """Its sum was deleted and made again; the aggregator remembers the view's old revision."""
+    aggregator = await after(store, 20)
+    store.remove(LEDGER, "alice", f"s|2026-11-23|{NAMES}")
+    await rebuild(store, repairs_ledger=True)
+    for number in range(50, 55):
+        await aggregator.count([usage_event(number)])
+
+    assert store.view()["Calls"] == 27
+    assert (await rebuild(store)).differences == []
+
+
+async def test_an_aggregator_at_work_shows_its_calls_after_a_tampered_view(store: Store) -> None:
+    """It met the row's invented revision before the repair, and remembers it."""
+    aggregator = await after(store, 1)
+    store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Revision=99)
+    await aggregator_on(store, LATER).count([usage_event(40)])
+    await aggregator.count([usage_event(41)])
+    await rebuild(store)
+    for number in range(50, 55):
+        await aggregator.count([usage_event(number)])
+
+    assert store.view()["Calls"] == 10
+    assert (await rebuild(store)).differences == []
+
+
+async def test_an_aggregator_at_work_shows_its_calls_after_an_older_ledger_came_back(
+    store: Store,
+) -> None:
+    """After a failover: the hub is read again, the month is rebuilt, and counting goes on."""
+    await after(store, 10)
+    older = dict(store.tables[LEDGER])
+    await after(store, 20, first=20)
+    store.tables[LEDGER] = older
+    aggregator = aggregator_on(store, LATER)
+    await aggregator.count([usage_event(number) for number in range(20, 40)])
+    await rebuild(store, prunes=False)
+    for number in range(50, 55):
+        await aggregator.count([usage_event(number)])
+
+    assert store.view()["Calls"] == 27
+    assert (await rebuild(store)).differences == []
+
+
+async def after(store: Store, calls: int, *, first: int = 20) -> Aggregator:
+    """An aggregator that has counted some calls of alice, one by one."""
+    aggregator = aggregator_on(store, LATER)
+    for number in range(first, first + calls):
+        await aggregator.count([usage_event(number)])
+    return aggregator
+
+
+@pytest.fixture
+async def anew(store: Store) -> Store:
+    """A month whose ledger was dropped, and which got a new one by one late call."""
+    await after(store, 47)
+    await store.drop(LEDGER)
+    await aggregator_on(store, LATER).count([usage_event(99)])
+    return store
+
+
+async def test_a_ledger_with_fewer_calls_than_its_month_takes_nothing_from_the_views(
+    anew: Store,
+) -> None:
+    """The views are all that is left of the other calls."""
+    before = state(anew)
+    found = await rebuild(anew, prunes=False)
+
+    assert state(anew) == before
+    assert (found.summary.excess_calls, found.summary.kept) == (49, 6)
+    assert set(found.kinds) == {Kind.DIFFERENT, Kind.SURPLUS}
+    assert not found.summary.is_sound
+
+
+async def test_such_a_month_is_made_equal_to_its_ledger_on_request(anew: Store) -> None:
+    """Where the operator knows that the ledger is right."""
+    found = await rebuild(anew, prunes=True)
+
+    assert found.summary.is_sound
+    assert (anew.view()["Calls"], len(anew.rows("UsageByMonth"))) == (1, 1)
+
+
+async def test_past_the_retention_nothing_is_taken_from_the_views(store: Store) -> None:
+    """Even where the month's own row looks right; what is missing is still written."""
+    store.put("UsageByDay", "2026-11-23", f"mallory|{NAMES}", Calls=1)
+    store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=9)
+    store.remove("UsageByHour", "2026-11-23T07", VIEW_ROW)
+    found = await rebuild(store, prunes=False, is_over=True)
+
+    assert {(d.kind, d.is_repaired) for d in found.differences} == {
+        (Kind.MISSING, True),
+        (Kind.DIFFERENT, False),
+        (Kind.SURPLUS, False),
+    }
+    assert store.view()["Calls"] == 9
+    assert found.summary.kept == 2
+
+
+async def test_a_month_with_all_its_calls_is_pruned_unasked(store: Store) -> None:
+    """Its own row proves that the ledger has every call."""
+    store.put("UsageByDay", "2026-11-23", f"mallory|{NAMES}", Calls=1)
+    store.tamper("UsageByHour", "2026-11-23T07", VIEW_ROW, Calls=9)
+    found = await rebuild(store, prunes=False)
+
+    assert found.kinds == [Kind.DIFFERENT, Kind.SURPLUS]
     assert found.summary.is_sound
 
 

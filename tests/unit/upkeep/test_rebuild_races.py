@@ -179,6 +179,17 @@ async def test_a_surplus_row_that_becomes_right_meanwhile_is_kept(store: Store) 
     assert (await rebuild(store)).differences == []
 
 
+async def test_a_ledger_that_is_dropped_meanwhile_is_not_made_again(store: Store) -> None:
+    """Neither by the repair of a sum nor by raising a revision."""
+    store.tamper(LEDGER, "alice", MONTH_SUM, Calls=7)
+    store.remove(LEDGER, "alice", DAY_SUM)
+    store.intrude(lambda: store.drop(LEDGER))
+    with pytest.raises(LedgerMissing, match="Ledger202611 was dropped just now"):
+        await rebuild(store, repairs_ledger=True)
+
+    assert LEDGER not in store.tables
+
+
 async def test_a_ledger_that_is_dropped_meanwhile_costs_no_view(store: Store) -> None:
     """Without it every view row would look surplus."""
     views = state(store)
