@@ -25,7 +25,7 @@ from meter.upkeep.replay import (
 )
 from meter.usage import format_time
 from meter.window import Period
-from meter.wiring.commands import open_aggregator, open_store
+from meter.wiring.commands import open_repairs, open_store
 
 MAX_DETAIL_CHARS = 100
 
@@ -156,10 +156,9 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
                 yield letter if body is None else replace(letter, body=body)
 
     async def run() -> ReplaySummary:
-        async with open_aggregator() as aggregator:
-            store = aggregator.store
+        async with open_repairs() as (store, aggregator):
             letters = named(store) if options.keys else _selected(store, options)
-            replaying = Replay(aggregator=aggregator, is_dry_run=options.dry_run)
+            replaying = Replay(aggregator=aggregator, tables=store, is_dry_run=options.dry_run)
             return await replaying.run(letters, partial(_report, is_dry_run=options.dry_run))
 
     summary = asyncio.run(run())

@@ -7,15 +7,17 @@ counting safe to repeat, so a replay that dies can simply be run again.
 import gzip
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from meter.adjustment import Countable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.deadletters import DEAD_LETTERS_TABLE
-from meter.ledger.decode import Message
+from meter.ledger.decode import Message, Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY, LetterKey, parse_letter_key, parse_letter_row_key
-from meter.ports import Row, RowStore
+from meter.ports import Row, RowStore, Tables
+from meter.upkeep.standing import Standing
+from meter.window import Period, Window, window_of
 
 LETTERS_AT_ONCE = 50
 
@@ -96,9 +98,10 @@ async def find_letter(store: RowStore, key: str) -> StoredLetter | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """Counts letters; a dry run only decodes them."""
+    """Counts letters, in months whose ledgers were not dropped; a dry run only decodes them."""
 
     aggregator: Aggregator
+    tables: Tables
     is_dry_run: bool = False
 
     async def run(
@@ -138,6 +141,7 @@ class Replay:
         summary: ReplaySummary,
         report: Callable[[Judgement], None],
     ) -> None:
+        judgements = await self._without_dropped_months(judgements)
         events = [event for judgement in judgements for event in judgement.events]
         if events and not self.is_dry_run:
             counted = await self.aggregator.count(events)
@@ -152,6 +156,27 @@ class Replay:
                     await self._delete(judgement.letter)
             report(judgement)
 
+    async def _without_dropped_months(self, judgements: Sequence[Judgement]) -> list[Judgement]:
+        standing = Standing(store=self.aggregator.store, tables=self.tables)
+        now = self.aggregator.clock.now()
+        months = {_month_of(event) for judgement in judgements for event in judgement.events}
+        refused = {month: await standing.refusal(month, now) for month in sorted(months)}
+        return [
+            replace(
+                judgement,
+                events=tuple(e for e in judgement.events if not refused[_month_of(e)]),
+                refusals=(
+                    *judgement.refusals,
+                    *(
+                        f"{Reason.TOO_LATE}: {text}"
+                        for event in judgement.events
+                        if (text := refused[_month_of(event)])
+                    ),
+                ),
+            )
+            for judgement in judgements
+        ]
+
     async def _delete(self, letter: StoredLetter) -> None:
         # A conflict means that another replay has deleted it.
         await self.aggregator.store.write(DEAD_LETTERS_TABLE, letter.day, delete=letter.rows)
@@ -160,6 +185,10 @@ class Replay:
 def _continues(place: LetterKey, row: Row) -> bool:
     is_part = row.key.startswith(place.part_row_key(""))
     return is_part and parse_letter_row_key(place.day, row.key) is None
+
+
+def _month_of(event: Countable) -> Window:
+    return window_of(event.time, Period.MONTH)
 
 
 def _letter(place: LetterKey, rows: Sequence[Row]) -> StoredLetter:

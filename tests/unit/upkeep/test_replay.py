@@ -71,7 +71,8 @@ async def replay(
             yield letter
 
     reported: list[Judgement] = []
-    replaying = Replay(aggregator=aggregator_on(store, now), is_dry_run=is_dry_run)
+    aggregator = aggregator_on(store, now)
+    replaying = Replay(aggregator=aggregator, tables=store, is_dry_run=is_dry_run)
     source = read_letters(store) if chosen is None else some()
     return await replaying.run(source, reported.append), reported
 
@@ -186,6 +187,41 @@ async def test_a_letter_past_the_retention_stays(store: MemoryRowStore) -> None:
 
     assert summary == ReplaySummary(refused=1)
     assert reported[0].refusals[0].startswith("too-late: the call ended 2026-08-15")
+
+
+@pytest.mark.parametrize("is_dry_run", [True, False])
+async def test_a_letter_of_a_dropped_month_stays(store: MemoryRowStore, is_dry_run: bool) -> None:
+    """Its views are there, its ledger is not: the app's retention is shorter than the operator's."""
+    september = datetime(2026, 9, 20, tzinfo=UTC)
+    counted, late = usage_event(1, time=september), usage_event(2, time=september)
+    await receive(store, message(counted))
+    early = september - timedelta(days=1)
+    await receive(store, replace(message(counted, late), enqueued_at=early), now=early)
+    await receive(store, message(usage_event(3, time=FUTURE)))
+    await store.drop("Ledger202609")
+    summary, reported = await replay(store, now=FUTURE, is_dry_run=is_dry_run)
+
+    assert summary.replayed == 1
+    assert summary.refused == 2
+    assert reported[0].refusals[0].startswith("too-late: Ledger202609 was dropped after")
+    assert reported[0].events == ()
+    assert "Ledger202609" not in store.tables
+    assert calls(store)["2026-09-20T00"] == 1
+
+
+async def test_a_letter_of_a_month_that_never_had_a_ledger_is_counted(
+    store: MemoryRowStore,
+) -> None:
+    """All its events were letters, as when the wrong version ran: no view says otherwise."""
+    october = datetime(2026, 10, 20, tzinfo=UTC)
+    early = october - timedelta(days=1)
+    await receive(
+        store, replace(message(usage_event(1, time=october)), enqueued_at=early), now=early
+    )
+    summary, _ = await replay(store)
+
+    assert summary == ReplaySummary(replayed=1, new_calls=1)
+    assert calls(store) == {"2026-10-20T00": 1}
 
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
