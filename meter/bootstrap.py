@@ -131,7 +131,7 @@ class App:
     async def sweep(self) -> int:
         """One run of the sweep timer: how many view rows it repaired."""
         store, _ = self._storage()
-        return await Sweep(store=store, clock=SystemClock()).run()
+        return await Sweep(store=store, tables=store, clock=SystemClock()).run()
 
     async def drop_old_ledgers(self) -> str | None:
         """One run of the retention timer: the table it dropped, if any."""

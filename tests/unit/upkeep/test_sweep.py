@@ -1,38 +1,45 @@
 """The sweep: repairs views after a crash, changes nothing else, and stays cheap."""
 
 import logging
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer
-from meter.ledger.subjects import SubjectWriter
+from meter.ledger.subjects import SubjectWriter, record_adjusted
+from meter.ports import Row
 from meter.upkeep.sweep import Sweep
 from meter.usage import UsageEvent
 from meter.window import Period, window_of
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault, MemoryRowStore
-from tests.support.events import NOW, usage_event
+from tests.support.events import NOW, adjustment, usage_event
 from tests.support.ledger import aggregator_on
+from tests.support.rebuilding import DAY_SUM, LEDGER, Store
 
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
 AGO = timedelta(minutes=10)
 
 
 @pytest.fixture
-def store() -> MemoryRowStore:
-    return MemoryRowStore()
+def store() -> Store:
+    return Store()
 
 
 def sweep(store: MemoryRowStore, now: datetime = NOW) -> Sweep:
-    return Sweep(store=store, clock=FakeClock(moment=now))
+    store.time = now
+    return Sweep(store=store, tables=store, clock=FakeClock(moment=now))
 
 
 async def commit_only(store: MemoryRowStore, *events: UsageEvent) -> None:
-    """What an aggregator leaves that dies right after its commit."""
+    """What an aggregator leaves that dies right after its commit, at the time of its events."""
     await SubjectWriter(store).record(events)
     for event in events:
+        store.time = event.time
         month = window_of(event.time, Period.MONTH)
         await Committer(store).commit(event.subject, month, [event])
 
@@ -73,8 +80,8 @@ async def test_sums_that_were_shown_before_they_grew_are_repaired(store: MemoryR
 
 async def test_a_view_row_that_was_deleted_comes_back(store: MemoryRowStore) -> None:
     """The sweep remembers nothing of its earlier runs."""
-    sweeper = sweep(store)
     await commit_only(store, usage_event(1, time=NOW - AGO))
+    sweeper = sweep(store)
     await sweeper.run()
     del store.tables["UsageByDay"]
     repaired = await sweeper.run()
@@ -187,3 +194,80 @@ async def test_an_outage_fails_the_sweep(store: MemoryRowStore) -> None:
     with pytest.raises(StorageUnavailable):
         await sweep(store).run()
     assert await sweep(store).run() == 3
+
+
+@pytest.mark.parametrize("hours_since_the_call", [0, 2, 5, 24 * 12])
+async def test_an_adjustment_that_was_never_shown_is_repaired(
+    store: MemoryRowStore, hours_since_the_call: int
+) -> None:
+    """Hour, day and month, though its hour has no call and its subject may not have called for days."""
+    await aggregator_on(store).count([usage_event(1)])
+    now = NOW + timedelta(hours=hours_since_the_call)
+    await adjust_only(store, now, time=now)
+    repaired = await sweep(store, now + AGO).run()
+
+    assert repaired == 3
+    assert {row["AdjustedTotalTokens"] for row in store.rows("UsageByMonth").values()} == {-5}
+    assert await sweep(store, now + AGO).run() == 0
+
+
+async def test_an_adjustment_in_an_old_window_is_repaired(store: MemoryRowStore) -> None:
+    """It counts where --time says, also in an earlier month whose ledger stands."""
+    october = datetime(2026, 10, 5, tzinfo=UTC)
+    await aggregator_on(store).count([usage_event(1, time=october), usage_event(2)])
+    await adjust_only(store, NOW + AGO, time=october)
+
+    assert await sweep(store, NOW + AGO + AGO).run() == 3
+
+
+async def adjust_only(store: MemoryRowStore, now: datetime, *, time: datetime) -> None:
+    """What the command leaves that dies right after its commit."""
+    store.time = now
+    await record_adjusted(store, "alice", now)
+    month = window_of(time, Period.MONTH)
+    await Committer(store).commit("alice", month, [adjustment(1, time=time)])
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("TotalTokens", "15"), ("Calls", 1.5), ("Subject", 7), ("LastCallAt", 3)]
+)
+async def test_a_damaged_row_is_reported_and_the_others_are_repaired(
+    store: Store, caplog: pytest.LogCaptureFixture, column: str, value: object
+) -> None:
+    """Those of its subject, and of the subjects behind it."""
+    calls = [usage_event(n, subject=f"s{n}", time=NOW - AGO) for n in range(40)]
+    await commit_only(store, *calls)
+    store.tamper(LEDGER, "s3", DAY_SUM, **{column: value})
+    repaired = await sweep(store).run()
+
+    assert repaired == 119
+    (line,) = [each for each in caplog.messages if each.startswith("sum_damaged")]
+    assert line.startswith(
+        f"sum_damaged table={LEDGER} reason={LEDGER}, partition s3, row {DAY_SUM}, column {column}: "
+    )
+
+
+async def test_at_most_16_subjects_are_read_at_once(store: MemoryRowStore) -> None:
+    """A sweep of many takes its time, not all of the storage's."""
+    calls = [usage_event(n, subject=f"s{n}", time=NOW - AGO) for n in range(50)]
+    await commit_only(store, *calls)
+    watched = Watched(tables=store.tables)
+    await sweep(watched).run()
+
+    assert watched.most == 16
+
+
+@dataclass(slots=True)
+class Watched(MemoryRowStore):
+    """Notes how many scans of the ledger run at once."""
+
+    running: int = 0
+    most: int = 0
+
+    async def scan(self, table: str, **bounds: Any) -> AsyncIterator[tuple[str, Row]]:
+        is_ledger = table.startswith("Ledger")
+        self.running += is_ledger
+        self.most = max(self.most, self.running)
+        async for each in MemoryRowStore.scan(self, table, **bounds):
+            yield each
+        self.running -= is_ledger
