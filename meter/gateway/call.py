@@ -8,21 +8,18 @@ from uuid import UUID
 from meter.errors import CallerError
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.relay import Ending
-from meter.gateway.answer.usage import Reading, read_response_id
 from meter.gateway.backend import Backend
+from meter.gateway.background import events_of, publish_all
+from meter.gateway.balance.affinity import Owners
 from meter.gateway.balance.forward import Attempts, Candidates
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
 from meter.gateway.headers import downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
-from meter.gateway.request.operations import Operation
 from meter.gateway.request.prepare import OutgoingBody, Payload, outgoing_body
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
-
-_TEXT_FROM_TEXT = (Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS, Operation.RESPONSES)
-_ANSWERED_IN_TEXT = (Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -43,6 +40,7 @@ class Call:
     headers: Headers
     candidates: Candidates
     reasoning: tuple[str, ...]
+    owners: Owners
     sink: UsageSink
     clock: Clock
     holds: ExitStack
@@ -68,7 +66,7 @@ class Call:
     @property
     def is_text(self) -> bool:
         """Whether its answer is text made from text, whose tokens can be estimated."""
-        return self.route.operation in _TEXT_FROM_TEXT
+        return self.route.served.makes_text_of_text
 
     @property
     def body_error(self) -> CallerError | None:
@@ -117,13 +115,11 @@ class Call:
         """The id of the stored response that an answer is about; None where it is about none."""
         if self.route.served.is_by_id:
             return self.route.stored_id
-        is_response = self.route.operation is Operation.RESPONSES
-        beginning = answer.body if isinstance(answer, WholeAnswer) else answer.beginning
-        return read_response_id(beginning) if is_response else None
+        return answer.response_id if self.route.served.makes_responses else None
 
-    async def read(self, answer: WholeAnswer) -> Reading:
-        """What a whole answer reports."""
-        return await answer.read(may_be_text=self.route.operation in _ANSWERED_IN_TEXT)
+    async def read(self, answer: WholeAnswer) -> Ending:
+        """The ending of a call whose answer is whole."""
+        return Ending.of_whole(await answer.read(may_be_text=self.route.served.answers_in_text))
 
     def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:
         """The reasoning items that the answer's backend can read: those sent, and those it made."""
@@ -142,7 +138,7 @@ class Call:
         return headers
 
     async def end(self, ending: Ending) -> None:
-        """Make the call's usage event, give back what the call holds, and publish the event.
+        """Make the call's usage events, give back what the call holds, and publish them.
 
         Only the first ending counts. A call that reached no backend makes no event.
         """
@@ -150,9 +146,18 @@ class Call:
             return
         self._is_ended = True
         with self.holds:
-            event = self._event(ending) if self.attempts.made else None
-        if event is not None:
-            await self.sink.publish(event)
+            events = self._events(ending) if self.attempts.made else ()
+        await publish_all(self.sink, events)
+
+    def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
+        """The call's event, and that of the background response that it shows, if any."""
+        return events_of(
+            self._event(ending),
+            ending.reading,
+            self.owners,
+            is_charged=self.route.served.is_charged,
+            public_name=_public_name(self.attempts.last_backend, ending.reading.model),
+        )
 
     def _event(self, ending: Ending) -> UsageEvent:
         """The usage event.
@@ -217,6 +222,14 @@ def _tier(backend: Backend | None, headers: Headers) -> Tier:
     if backend is None or _native_spillover(headers) is not None:
         return Tier.STANDARD
     return backend.tier
+
+
+def _public_name(backend: Backend | None, model: str | None) -> str | None:
+    """The deployment that a response's `model` means: Azure writes its own name for it there."""
+    if backend is None:
+        return None
+    names = [name for name in backend.deployments if backend.own_name(name) == model]
+    return min(names, default=model if is_deployment_name(model) else None)
 
 
 def _native_spillover(headers: Headers) -> str | None:

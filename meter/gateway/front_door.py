@@ -116,6 +116,7 @@ class FrontDoor:
                     demand=demand_of(body, principal.subject),
                 ),
                 reasoning=reasoning,
+                owners=self.owners,
                 sink=self.sink,
                 clock=self.clock,
                 holds=holds.pop_all(),
@@ -183,7 +184,8 @@ class FrontDoor:
     def _learn(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> None:
         """Remember which backend stores the response, and made the reasoning, of this answer."""
         if answer.status < 400:
-            owner = Owner(answer.backend.name, call.deployment)
+            maker = call.principal if call.route.served.is_charged else None
+            owner = Owner(answer.backend.name, call.deployment, maker)
             self.owners.learn(call.response_id(answer), owner)
             self.owners.learn_made(call.reasoning_in(answer), owner)
 
@@ -193,7 +195,7 @@ class FrontDoor:
         return answer
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
-        ending = Ending.of_whole(await call.read(answer))
+        ending = await call.read(answer)
         await call.end(ending)
         headers = self._headers(call, answer)
         if answer.status == 404 and call.route.lacks_api_version:

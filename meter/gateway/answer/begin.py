@@ -25,7 +25,13 @@ from meter.gateway.answer.encoding import (
     without_encoding,
 )
 from meter.gateway.answer.sse import has_whole_frame
-from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json, read_answer
+from meter.gateway.answer.usage import (
+    NOTHING_READ,
+    Reading,
+    is_json,
+    read_answer,
+    read_response_id,
+)
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.ports import Clock, Headers, UpstreamAnswer
@@ -45,6 +51,11 @@ class WholeAnswer:
     headers: Headers
     body: bytes
     begun_at: float
+
+    @property
+    def response_id(self) -> str | None:
+        """The id of the response that it is, if any."""
+        return read_response_id(self.body)
 
     async def read(self, *, may_be_text: bool = False) -> Reading:
         """What the answer reports of its tokens and its model, if it is JSON; a long one is read in
@@ -83,6 +94,11 @@ class StreamedAnswer:
     is_events: bool
     asked_for_usage: bool = False
     is_usage_refused: bool = False
+
+    @property
+    def response_id(self) -> str | None:
+        """The id of the response that it is, if any."""
+        return read_response_id(self.beginning)
 
 
 async def begin_answer(

@@ -61,7 +61,9 @@ class Estimator:
 
     async def usage(self, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
         """The estimate; None where there is nothing to estimate from."""
-        if self.counter is not None and await self._has_turn():
+        if self.counter is None:
+            return _counted(_Bytes(), prompt, seen)
+        if await self._has_turn():
             try:
                 # In a thread: a tokenizer written in Python is slow on a long prompt.
                 return await asyncio.to_thread(_counted, self.counter, prompt, seen)

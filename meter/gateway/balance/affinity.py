@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
 from meter.gateway.balance.reasoning import ReasoningFinder
+from meter.usage import Principal
 
 MAX_REMEMBERED = 50_000
 UNKNOWN_DEPLOYMENT = "unknown"
@@ -17,10 +18,14 @@ UNKNOWN_DEPLOYMENT = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """The backend that stores a response, and the public name of the deployment that made it."""
+    """The backend that stores a response, and the public name of the deployment that made it.
+
+    `maker` is the caller that it was made for, where this instance saw it made.
+    """
 
     backend: str
     deployment: str
+    maker: Principal | None = field(default=None, compare=False)
 
 
 @dataclass(slots=True)
@@ -33,6 +38,7 @@ class Owners:
     most: int = MAX_REMEMBERED
     _known: OrderedDict[str, Owner] = field(default_factory=OrderedDict)
     _makers: OrderedDict[str, Owner] = field(default_factory=OrderedDict)
+    _counted: OrderedDict[str, None] = field(default_factory=OrderedDict)
 
     def of(self, response_id: str | None) -> Owner | None:
         """The owner of the response, where it is remembered."""
@@ -43,9 +49,17 @@ class Owners:
         if response_id is None:
             return
         before = self._known.get(response_id)
-        if before is not None and owner.deployment == UNKNOWN_DEPLOYMENT:
-            owner = Owner(owner.backend, before.deployment)
+        if before is not None:
+            is_unknown = owner.deployment == UNKNOWN_DEPLOYMENT
+            deployment = before.deployment if is_unknown else owner.deployment
+            owner = Owner(owner.backend, deployment, owner.maker or before.maker)
         self._remember(self._known, response_id, owner)
+
+    def has_counted(self, response_id: str) -> bool:
+        """Whether a background response has been counted here before; it is from now on."""
+        is_known = response_id in self._counted
+        self._remember(self._counted, response_id, None)
+        return is_known
 
     def maker(self, items: Iterable[str]) -> Owner | None:
         """Who made the first of the reasoning items that is remembered."""
@@ -63,8 +77,8 @@ class Owners:
             self.learn_made(finder.feed(chunk), owner)
             yield chunk
 
-    def _remember(self, known: OrderedDict[str, Owner], key: str, owner: Owner) -> None:
-        known[key] = owner
+    def _remember[T](self, known: OrderedDict[str, T], key: str, value: T) -> None:
+        known[key] = value
         known.move_to_end(key)
         if len(known) > self.most:
             known.popitem(last=False)

@@ -70,6 +70,21 @@ class Served:
         return self.operation in {Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS}
 
     @property
+    def makes_text_of_text(self) -> bool:
+        """Whether its tokens can be estimated from what is sent and answered."""
+        return self.makes_responses or self.takes_stream_options
+
+    @property
+    def makes_responses(self) -> bool:
+        """Whether its answer is a new response, which may be stored."""
+        return self.operation is Operation.RESPONSES
+
+    @property
+    def answers_in_text(self) -> bool:
+        """Whether its answer may be text that is no JSON."""
+        return self.operation in {Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS}
+
+    @property
     def has_reasoning(self) -> bool:
         """Whether requests and answers may hold reasoning items."""
         return self.operation.startswith("responses")

@@ -196,7 +196,7 @@ async def test_a_late_stream_that_is_cut_is_cut() -> None:
 async def test_failover_goes_on_behind_the_comments() -> None:
     """No byte of an answer has been sent, so the next backend may still serve."""
     upstream = FakeUpstream(
-        {"a": [json_answer(500, b"{}")], "b": [stream_answer(TEXT_FRAME, DONE_FRAME)]}
+        {"a": [json_answer(500, b"{}")], "b": [stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME)]}
     )
     made = replace(held(), upstream=upstream, backends=[backend("a"), backend("b", priority=2)])
     upstream.gate = asyncio.Event()
