@@ -71,6 +71,7 @@ class ErrorKind(StrEnum):
     BODY_TOO_LARGE = "body_too_large"
     HEADERS_TOO_LARGE = "headers_too_large"
     THROTTLED = "throttled"
+    SHARE = "share"
     OVERLOADED = "overloaded"
     KEYS = "keys"
     SETTINGS = "settings"
@@ -188,9 +189,14 @@ class Overloaded(CallerError):
     code = "429"
 
     def __init__(
-        self, message: str, *, retry_after_seconds: float, status: int | None = None
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float,
+        status: int | None = None,
+        kind: ErrorKind | None = None,
     ) -> None:
-        kind = ErrorKind.OVERLOADED if status == 503 else None
+        kind = ErrorKind.OVERLOADED if status == 503 else kind
         super().__init__(message, status=status, code=str(status) if status else None, kind=kind)
         self.retry_after_seconds = retry_after_seconds
 

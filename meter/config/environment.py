@@ -13,6 +13,7 @@ from meter.config.addresses import read_hub_endpoint, read_table_endpoint
 from meter.config.backends import named_key_settings, read_accounts, read_backends
 from meter.config.callers import read_token_rules
 from meter.config.host import function_timeout_seconds
+from meter.config.memory import visible_memory_bytes
 from meter.config.reader import Reader
 from meter.config.values import (
     PUBLIC_CLOUD_SCOPE,
@@ -28,9 +29,11 @@ from meter.errors import InvalidSettings
 from meter.gateway.address import is_allowed_url
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.balance.forward import ForwardLimits
-from meter.gateway.front_door import CallLimits
 from meter.gateway.http import RequestLimits
+from meter.gateway.limits.admission import AdmissionLimits
+from meter.gateway.limits.intake import BodyLimits
 
+HOST_BODY_BYTES = 104_857_600  # the Functions host accepts no larger body
 # Read by the local stack only; it passes them on to the app.
 LOCAL_SETTINGS = frozenset({"METER_OUTBOX_INTERVAL_SECONDS"})
 
@@ -117,6 +120,7 @@ def _settings(reader: Reader) -> Settings:
 def _gateway(reader: Reader) -> GatewaySettings:
     number, whole = reader.number, reader.whole
     backends, auth = read_backends(reader)
+    admission = _admission_limits(reader)
     _log_level(reader)  # the app reads it by itself; here its mistakes are reported
     return GatewaySettings(
         rules=read_token_rules(reader),
@@ -131,13 +135,9 @@ def _gateway(reader: Reader) -> GatewaySettings:
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
         shutdown_seconds=_shutdown_seconds(reader),
         max_frame_bytes=whole("METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600),
-        requests=_request_limits(reader),
-        calls=CallLimits(
-            max_concurrent_calls=whole("METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000),
-            first_keepalive_seconds=number(
-                "METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220
-            ),
-        ),
+        requests=_request_limits(reader, admission.bodies),
+        admission=admission,
+        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220),
         forwarding=ForwardLimits(
             first_byte_timeout_seconds=number(
                 "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
@@ -151,7 +151,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
             keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
             total_seconds=_total_seconds(reader),
         ),
-        drains=_drain_limits(reader),
+        drains=_drain_limits(reader, admission.subject_share_percent),
     )
 
 
@@ -176,21 +176,43 @@ def _total_seconds(reader: Reader) -> float:
     return seconds
 
 
-def _request_limits(reader: Reader) -> RequestLimits:
+def _admission_limits(reader: Reader) -> AdmissionLimits:
+    whole = reader.whole
+    return AdmissionLimits(
+        max_concurrent_calls=whole("METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000),
+        subject_share_percent=whole("METER_SUBJECT_SHARE_PERCENT", 50, least=1, most=100),
+        body_budget_bytes=whole(
+            "METER_BODY_BUDGET_BYTES",
+            visible_memory_bytes() // 4,
+            least=1_024,
+            most=1_099_511_627_776,
+        ),
+        bodies=BodyLimits(
+            max_form_bytes=whole(
+                "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=HOST_BODY_BYTES
+            ),
+            max_json_bytes=whole(
+                "METER_MAX_JSON_BODY_BYTES", 16_777_216, least=1_024, most=HOST_BODY_BYTES
+            ),
+        ),
+    )
+
+
+def _request_limits(reader: Reader, bodies: BodyLimits) -> RequestLimits:
     whole = reader.whole
     return RequestLimits(
         max_headers=whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
         max_header_bytes=whole("METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576),
-        max_body_bytes=whole("METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=104_857_600),
+        max_body_bytes=max(bodies.max_form_bytes, bodies.max_json_bytes),
         read_timeout_seconds=reader.number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
     )
 
 
-def _drain_limits(reader: Reader) -> DrainLimits:
+def _drain_limits(reader: Reader, share_percent: int) -> DrainLimits:
     most = reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000)
     seconds = reader.number("METER_DRAIN_SECONDS", 300, least=1, most=1800)
     drains = reader.choice("METER_ON_DISCONNECT", OnDisconnect.DRAIN) is OnDisconnect.DRAIN
-    return DrainLimits(most=most if drains else 0, seconds=seconds)
+    return DrainLimits(most=most if drains else 0, seconds=seconds, share_percent=share_percent)
 
 
 def _shutdown_seconds(reader: Reader) -> float:

@@ -9,8 +9,8 @@ from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import Backend, BackendAuth
 from meter.gateway.balance.forward import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
-from meter.gateway.front_door import CallLimits
 from meter.gateway.http import RequestLimits
+from meter.gateway.limits.admission import AdmissionLimits
 
 # Azure Government and Azure China have their own.
 PUBLIC_CLOUD_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -49,7 +49,8 @@ class GatewaySettings:
     shutdown_seconds: float
     max_frame_bytes: int
     requests: RequestLimits
-    calls: CallLimits
+    admission: AdmissionLimits
+    first_keepalive_seconds: float
     forwarding: ForwardLimits
     times: RelayTimes
     drains: DrainLimits

@@ -99,6 +99,11 @@ class Call:
             body=body.content,
         )
 
+    def drop_body(self) -> None:
+        """Give up a JSON body, of which no backend and no estimate will need the bytes again."""
+        if isinstance(self.body, JsonBody):
+            self.body.drop()
+
     def is_elsewhere(self, answer: WholeAnswer) -> bool:
         """Whether the answer says that this backend does not have what the call refers to."""
         if self.route.served.is_by_id:

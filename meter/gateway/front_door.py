@@ -5,20 +5,18 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from uuid import UUID
 
-from meter.errors import CallerError, Forbidden, KeysUnavailable, Overloaded, Unauthenticated
+from meter.errors import CallerError, KeysUnavailable
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.late import LATE_HEADERS, LateRelay, run_out
 from meter.gateway.answer.relay import Ending, Relays
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.call import Call
-from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.detached import Detached, start_now
 from meter.gateway.http import (
     INTERNAL_ERROR,
@@ -29,6 +27,7 @@ from meter.gateway.http import (
     error_answer,
     marked,
 )
+from meter.gateway.limits.admission import Admission
 from meter.gateway.request.dispatch import check_upgrade, dispatch, without_api_version
 from meter.gateway.request.prepare import (
     demand_of,
@@ -39,37 +38,27 @@ from meter.gateway.request.prepare import (
     response_id_of,
 )
 from meter.gateway.request.route import Route
-from meter.ports import Clock, Dice, Headers, Spool, UsageSink
+from meter.ports import Clock, Dice, Headers, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallLimits:
-    """Bounds on calls: how many at once, and the wait before a silent stream is begun."""
-
-    max_concurrent_calls: int
-    first_keepalive_seconds: float
 
 
 @dataclass(slots=True, kw_only=True)
 class FrontDoor:
     """Handles calls. One event loop owns it."""
 
-    verifier: TokenVerifier
+    admission: Admission
     forwarder: Forwarder
     sink: UsageSink
     clock: Clock
     dice: Dice
     relays: Relays
-    limits: CallLimits
-    new_spool: Callable[[], Spool]
+    first_keepalive_seconds: float
     source: str
     exposes_backend: bool = False
     owners: Owners = field(default_factory=Owners)
     detached: Detached = field(default_factory=Detached)
-    _running: int = field(default=0)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
         """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
@@ -80,8 +69,6 @@ class FrontDoor:
         try:
             return await self._handle(request, event_id)
         except CallerError as exc:
-            if isinstance(exc, Unauthenticated | Forbidden):
-                log_refusal(exc, event_id)
             return error_answer(exc)
         except KeysUnavailable:
             return error_answer(NO_KEYS)
@@ -93,13 +80,14 @@ class FrontDoor:
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         check_upgrade(request)
         started_at, started = self.clock.now(), self.clock.monotonic()
-        principal = await self.verifier.verify(token_in(request.headers))
+        principal = await self.admission.identify(request.headers, event_id)
         route = dispatch(request, self.forwarder.pool.backends)
         if isinstance(route, Answer):
             return route
+        if route.deployment is not None:
+            self.forwarder.pool.serving(route.deployment)  # before a byte of the body is taken
         with ExitStack() as holds:
-            self._take_slot(holds)
-            body = await read_body(request, route, self.new_spool, holds)
+            body = await read_body(route, self.admission.enter(principal, request, holds))
             reasoning = reasoning_of(route, body)
             owner = self.owners.of(response_id_of(route, body)) or self.owners.maker(reasoning)
             deployment = deployment_of(route, body, owner)
@@ -125,19 +113,6 @@ class FrontDoor:
             )
         return await self._answer(call)
 
-    def _take_slot(self, holds: ExitStack) -> None:
-        if self._running >= self.limits.max_concurrent_calls:
-            raise Overloaded(
-                "This instance is at its limit of concurrent calls. Please retry after 1 second.",
-                retry_after_seconds=1,
-                status=503,
-            )
-        self._running += 1
-        holds.callback(self._give_slot_back)
-
-    def _give_slot_back(self) -> None:
-        self._running -= 1
-
     def _candidates(self, route: Route, deployment: str, owner: Owner | None) -> Candidates:
         """The backends that may answer. Raises NotServed when none serves the deployment."""
         pool, is_by_id = self.forwarder.pool, route.served.is_by_id
@@ -155,7 +130,7 @@ class FrontDoor:
         try:
             if not call.is_streaming:
                 return await asyncio.shield(answering)
-            await asyncio.wait({answering}, timeout=self.limits.first_keepalive_seconds)
+            await asyncio.wait({answering}, timeout=self.first_keepalive_seconds)
         except asyncio.CancelledError:
             self.detached.start(run_out(answering))
             raise
@@ -169,6 +144,8 @@ class FrontDoor:
             async with asyncio.timeout(self.relays.times.total_seconds):
                 call.answer = await self.forwarder.forward(call)
             self._learn(call, call.answer)
+            if isinstance(call.answer, WholeAnswer) or not call.answer.is_events:
+                call.drop_body()  # no backend will need it again, and no estimate
             if isinstance(call.answer, StreamedAnswer):
                 return self._relay(call, call.answer)
             return await self._answer_whole(call, call.answer)
@@ -210,7 +187,11 @@ class FrontDoor:
             owner = Owner(answer.backend.name, call.deployment)
             answer = replace(answer, chunks=self.owners.learn_from(answer.chunks, owner))
         relay = self.relays.relay(
-            answer, end=call.end, prompt=partial(prompt_of, call.body), is_text=call.is_text
+            answer,
+            end=call.end,
+            prompt=partial(prompt_of, call.body),
+            is_text=call.is_text,
+            subject=call.principal.subject,
         )
         return StreamingAnswer(
             status=answer.status, headers=self._headers(call, answer), relay=relay

@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.oidc import DiscoveryKeySource
-from meter.adapters.spool import FileSpool
 from meter.adapters.tokenizer import build_estimator
 from meter.adapters.upstream import AiohttpUpstream
 from meter.config.values import GatewaySettings, Settings
 from meter.gateway.answer.relay import Drains, Relays
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
-from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
 from meter.publishing.sink import PublishingSink
+from meter.wiring.admission import build_admission
 from meter.wiring.metering import Publisher, build_sink
 
 
@@ -44,7 +43,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
     keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
     front_door = FrontDoor(
-        verifier=TokenVerifier(gateway.rules, keys, clock),
+        admission=build_admission(gateway, keys, clock),
         forwarder=Forwarder(
             pool=Pool(gateway.backends, clock, dice),
             upstream=upstream,
@@ -56,8 +55,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         clock=clock,
         dice=dice,
         relays=_relays(gateway),
-        limits=gateway.calls,
-        new_spool=FileSpool,
+        first_keepalive_seconds=gateway.first_keepalive_seconds,
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,
     )

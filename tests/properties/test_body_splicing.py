@@ -5,7 +5,8 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.gateway.request.body import parse_body, spliced
+from meter.gateway.request.body import DECISIVE, parse_body
+from meter.gateway.request.scan import Member, NotJson, long_members, short_members
 
 SPACE = st.text(alphabet=" \t\n\r", max_size=3)
 NUMBERS = st.sampled_from(["0", "-0", "1e5", "1E-07", "1.10", "123456789012345678901234567890"])
@@ -35,54 +36,106 @@ VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-MEMBERS = st.lists(st.tuples(SPACE, NAMES, SPACE, VALUES), max_size=6)
 
 
-def _writable(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+def _is_decisive(name: str) -> bool:
+    return str(json.loads(name)).lower() in DECISIVE
 
 
-@given(SPACE, MEMBERS, SPACE)
-@example("\n", [("", '"model"', "", '"a"'), (" ", r'"\u006dodel"', "", "{}")], " ")
-def test_replacing_members_keeps_every_other_character(
+PLAIN = st.lists(
+    st.tuples(SPACE, STRINGS.filter(lambda name: not _is_decisive(name)), SPACE, VALUES), max_size=5
+)
+MODEL = st.tuples(SPACE, st.sampled_from(['"model"', r'"\u006dodel"']), SPACE, VALUES)
+# Of the members that decide what is called only `model`, and that once.
+ONE_MODEL = st.builds(lambda one, model, two: [*one, model, *two], PLAIN, MODEL, PLAIN)
+
+
+def _spliced(raw: bytes, values: dict[str, str]) -> bytes:
+    return b"".join(parse_body(raw).spliced(values))
+
+
+@given(SPACE, ONE_MODEL, SPACE)
+@example("\n", [(" ", r'"\u006dodel"', "", "{}")], " ")
+def test_replacing_a_member_keeps_every_other_character(
     before: str, members: list[tuple[str, str, str, str]], after: str
 ) -> None:
-    """The result is the same text with each `model` value replaced, repeated ones too."""
+    """The result is the same text with the value of `model` replaced."""
     text = before + _object(members) + after
-    if not any(json.loads(name) == "model" for _, name, _, _ in members):
-        members = [*members, ("", '"model"', " ", "1")]
-        text = before + _object(members) + after
     replaced = [
         (a, name, b, '"new"' if json.loads(name) == "model" else value)
         for a, name, b, value in members
     ]
 
-    sent = spliced(text, {"model": '"new"'})
+    sent = _spliced(text.encode(), {"model": '"new"'})
 
     assert sent.decode() == before + _object(replaced) + after
 
 
-@given(SPACE, MEMBERS.filter(lambda m: all(json.loads(n[1]) != "added" for n in m)), SPACE)
+@given(SPACE, PLAIN.filter(lambda m: all(json.loads(n[1]) != "added" for n in m)), SPACE)
 def test_a_new_member_is_put_first_and_the_rest_follows_unchanged(
     before: str, members: list[tuple[str, str, str, str]], after: str
 ) -> None:
     """The caller's text is complete, after the new member."""
     text = before + _object(members) + after
 
-    sent = spliced(text, {"added": "7"}).decode()
+    sent = _spliced(text.encode(), {"added": "7"}).decode()
 
     assert sent.startswith(before + '{"added":7')
     assert sent.endswith(text[len(before) + 1 :])
     assert json.loads(sent) == {"added": 7} | json.loads(text)
 
 
-@given(SPACE, MEMBERS, SPACE)
-def test_reading_a_body_keeps_its_text(
+@given(SPACE, ONE_MODEL, SPACE)
+def test_reading_a_body_keeps_its_bytes(
     before: str, members: list[tuple[str, str, str, str]], after: str
 ) -> None:
-    """Unchanged parts are forwarded as received, and `model` is read as by a JSON parser."""
+    """Unchanged parts are forwarded as received, and each member is read as by a JSON parser."""
     text = before + _object(members) + after
+    document = json.loads(text)
 
     body = parse_body(text.encode())
 
-    assert (body.text, body.model) == (text, json.loads(text).get("model"))
+    assert (body.raw, body.model) == (text.encode(), document["model"])
+    assert {name: body.member(name) for name in document} == document
+
+
+def _scanned(raw: bytes, view_bytes: int) -> list[Member] | None:
+    scanning = long_members(raw, DECISIVE, view_bytes=view_bytes)
+    try:
+        while True:
+            next(scanning)
+    except StopIteration as end:
+        found: list[Member] = end.value
+        return found
+    except NotJson:
+        return None
+
+
+def _parsed(raw: bytes) -> list[Member] | None:
+    try:
+        return short_members(raw)
+    except NotJson:
+        return None
+
+
+VIEWS = st.sampled_from([80, 100, 257])
+LONG = st.lists(st.tuples(SPACE, NAMES, SPACE, VALUES), max_size=40).map(_object)
+NESTED = st.integers(0, 60).map(lambda depth: "[" * depth + '{"a":[1,"\\n",{}]}' + "]" * depth)
+DEEP = st.lists(st.tuples(SPACE, NAMES, SPACE, st.one_of(NESTED, LONG)), max_size=6).map(_object)
+CHANGES = st.lists(
+    st.tuples(st.integers(0, 2_000), st.sampled_from(list('{}[]",:\\ \n\x00-0e.tn\u00e9'))),
+    max_size=2,
+)
+
+
+@given(DEEP, CHANGES, VIEWS)
+@example('{"a":{"b":[' + '"' + "x" * 90 + '",' * 1 + '0]},"model":"m"}', [], 80)
+def test_a_long_body_is_read_like_a_short_one(
+    text: str, changes: list[tuple[int, str]], view_bytes: int
+) -> None:
+    """The same members in the same places, or both refuse it: JSON with up to two other characters."""
+    for at, char in changes:
+        text = text[:at] + char + text[at + 1 :]
+    raw = text.encode()
+
+    assert _scanned(raw, view_bytes) == _parsed(raw)

@@ -19,8 +19,10 @@ from meter.gateway.balance.forward import Forwarder, ForwardLimits
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.auth import TokenRules, TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
-from meter.gateway.front_door import CallLimits, FrontDoor
+from meter.gateway.front_door import FrontDoor
 from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
+from meter.gateway.limits.admission import Admission, AdmissionLimits
+from meter.gateway.limits.intake import BodyLimits
 from meter.ports import Headers, TokenCounter
 from meter.usage import Tier
 from tests.fakes.gateway import (
@@ -166,6 +168,11 @@ class Door:
     exposes_backend: bool = False
     total_timeout_seconds: float = 5
     max_concurrent_calls: int = 100
+    subject_share_percent: int = 100
+    body_budget_bytes: int = 1_000_000_000
+    bodies: BodyLimits = field(
+        default_factory=lambda: BodyLimits(max_form_bytes=100_000_000, max_json_bytes=100_000_000)
+    )
     write_seconds: float = 5
     keepalive_seconds: float = 20
     first_keepalive_seconds: float = 60
@@ -183,7 +190,16 @@ class Door:
     def __post_init__(self) -> None:
         self.pool = Pool(self.backends, self.clock, FixedDice())
         self.front_door = FrontDoor(
-            verifier=verifier(self.clock, self.keys, rules=self.rules),
+            admission=Admission(
+                verifier=verifier(self.clock, self.keys, rules=self.rules),
+                limits=AdmissionLimits(
+                    max_concurrent_calls=self.max_concurrent_calls,
+                    subject_share_percent=self.subject_share_percent,
+                    body_budget_bytes=self.body_budget_bytes,
+                    bodies=self.bodies,
+                ),
+                new_spool=self.new_spool,
+            ),
             forwarder=Forwarder(
                 pool=self.pool,
                 upstream=self.upstream,
@@ -206,11 +222,7 @@ class Door:
                 estimator=Estimator(self.counter),
                 max_frame_bytes=self.max_frame_bytes,
             ),
-            limits=CallLimits(
-                max_concurrent_calls=self.max_concurrent_calls,
-                first_keepalive_seconds=self.first_keepalive_seconds,
-            ),
-            new_spool=self.new_spool,
+            first_keepalive_seconds=self.first_keepalive_seconds,
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,
         )
@@ -242,8 +254,9 @@ class Door:
     @property
     def is_idle(self) -> bool:
         """Whether calls have released everything they held."""
-        spools = all(spool.is_closed for spool in self.spools)
-        return spools and not self.in_flight and self.front_door._running == 0
+        admission = self.front_door.admission
+        held = admission.slots.used or admission.body_bytes.used or self.drains.running
+        return all(spool.is_closed for spool in self.spools) and not self.in_flight and not held
 
     async def answer(self, body: bytes = CHAT_BODY, *, headers: Headers | None = None) -> Answer:
         """One call that is not streamed."""

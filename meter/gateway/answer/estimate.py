@@ -27,9 +27,9 @@ BYTES_PER_TOKEN = 4
 # of usual size. Its size is not looked at.
 IMAGE_TOKENS, SMALL_IMAGE_TOKENS = 765, 85
 
-_PROMPT_MEMBERS = ("messages", "prompt", "input", "instructions")
-_DEFINITIONS = ("tools", "functions", "response_format")
-_TEXT_MEMBERS = (
+PROMPT_MEMBERS = ("messages", "prompt", "input", "instructions")
+DEFINITIONS = ("tools", "functions", "response_format")
+TEXT_MEMBERS = (
     *("content", "text", "refusal", "name", "arguments", "output", "input", "summary"),
     *("tool_calls", "function", "function_call"),
 )
@@ -95,9 +95,9 @@ def prompt_texts(document: object) -> list[PromptPart]:
     if not isinstance(document, dict):
         return []
     found: list[PromptPart] = []
-    for name in _PROMPT_MEMBERS:
+    for name in PROMPT_MEMBERS:
         _gather(document.get(name), found)
-    for name in _DEFINITIONS:
+    for name in DEFINITIONS:
         if document.get(name):
             found.append(json.dumps(document[name], ensure_ascii=False, separators=(",", ":")))
     return found
@@ -118,7 +118,7 @@ def _gather(value: object, found: list[PromptPart], depth: int = 0) -> None:
         before = len(found)
         if value.get("type") in _IMAGES:
             found.append(_image_tokens(value))
-        for name in _TEXT_MEMBERS:
+        for name in TEXT_MEMBERS:
             _gather(value.get(name), found, depth + 1)
         if value and len(found) == before:
             found.append("")

@@ -25,6 +25,7 @@ from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
 from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json
 from meter.gateway.headers import header
 from meter.gateway.http import CallerSink
+from meter.gateway.limits.quota import Quota
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
@@ -64,14 +65,23 @@ class DrainLimits:
 
     most: int
     seconds: float
+    share_percent: int = 100
 
 
 @dataclass(slots=True)
 class Drains:
-    """The drains of one instance."""
+    """The drains of one instance, of which each subject may have a share."""
 
     limits: DrainLimits
-    running: int = 0
+    quota: Quota = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.quota = Quota(self.limits.most, self.limits.share_percent)
+
+    @property
+    def running(self) -> int:
+        """How many there are."""
+        return self.quota.used
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,6 +100,7 @@ class Relays:
         end: Callable[[Ending], Awaitable[None]],
         prompt: PromptTexts,
         is_text: bool,
+        subject: str,
     ) -> "StreamRelay":
         """The relay of one answer."""
         return StreamRelay(
@@ -99,6 +110,7 @@ class Relays:
             shared=self,
             end=end,
             prompt=prompt,
+            subject=subject,
             is_estimable=is_text or answer.is_usage_refused,
         )
 
@@ -114,8 +126,9 @@ class Relays:
 class StreamRelay:
     """One streamed answer. `end` ends its call, with its usage event, and is awaited once.
 
-    `close` closes the backend's answer. With `is_estimable` it is text made from text, so that its
-    usage is estimated also where it ended without reporting any.
+    `close` closes the backend's answer. `subject` may have its share of the drains. With
+    `is_estimable` it is text made from text, so that its usage is estimated also where it ended
+    without reporting any.
     """
 
     chunks: AsyncIterator[bytes]
@@ -124,6 +137,7 @@ class StreamRelay:
     shared: Relays
     end: Callable[[Ending], Awaitable[None]]
     prompt: PromptTexts
+    subject: str = ""
     is_estimable: bool = False
     _is_caller_gone: bool = field(default=False)
     _writes: int = field(default=0)
@@ -197,9 +211,9 @@ class StreamRelay:
     async def _drain(self) -> bool:
         """Read the rest for its usage; the caller has gone."""
         drains = self.shared.drains
+        drain = drains.quota.holding(self.subject)
         has_more = self.reader.reports_usage and not self.reader.is_over
-        if has_more and drains.running < drains.limits.most:
-            drains.running += 1
+        if has_more and drain.grow(1) is None:
             try:
                 async with asyncio.timeout(drains.limits.seconds):
                     async for chunk in self.chunks:
@@ -209,7 +223,7 @@ class StreamRelay:
             except (TimeoutError, UpstreamBroken):
                 pass  # what is known by now is counted
             finally:
-                drains.running -= 1
+                drain.give_back()
                 self.reader.take_rest()
         await self._finish(Outcome.DISCONNECTED)
         return True

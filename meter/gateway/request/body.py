@@ -1,33 +1,53 @@
-"""A caller's JSON body: parsed once, and changed by splicing, so that the rest keeps its bytes."""
+"""A caller's JSON body, kept as its bytes, and changed by splicing, so that the rest keeps them.
+
+Two parsers must not read it differently where that decides what is called or counted: the members
+in `DECISIVE` may stand once, spelt as they are, and `stream` must be a boolean.
+"""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from json.decoder import scanstring  # type: ignore[attr-defined]  # in the module, not in typeshed
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from meter.errors import BadRequest
+from meter.gateway.request.scan import (
+    MAX_SHORT_BYTES,
+    Member,
+    NotJson,
+    children,
+    long_members,
+    short_members,
+)
 
 MAX_OUTPUT_TOKENS = 10_000_000
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _ANSWERS = ("n", "best_of")
-_WHITESPACE = " \t\n\r"
-_DECODER = json.JSONDecoder()
+DECISIVE = ("model", "stream", "stream_options", "background", "previous_response_id")
+MAX_VALUE_BYTES = 65_536
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SPACE = b" \t\n\r"
+_BOOLEANS = {b"true": True, b"false": False, b"null": False}  # SDKs send null for what is not set
+# Letters that are an ASCII letter in another case, to parsers that ignore case.
+_FOLDED = str.maketrans({"\u017f": "s", "\u212a": "k", "\u0131": "i"})
+_NOT_AN_OBJECT = "The request body is not valid JSON; send a JSON object in UTF-8."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class JsonBody:
-    """The parts of a request body that decide what happens to it.
+    """A request's JSON object: its bytes, and the members that decide what happens to it.
 
-    `output_tokens` is how many the caller lets its answers have, 0 where it does not say.
+    `spans` has where the value of each member stands, of repeated ones the last.
     """
 
-    text: str
+    raw: bytes
+    size: int
+    spans: Mapping[str, tuple[int, int]]
     model: object
     is_streaming: bool
     stream_options: object
-    is_background: bool
+    background: object
     previous_response_id: str | None
-    output_tokens: int = 0
+    on_drop: Callable[[], None] = field(default=lambda: None)
 
     @property
     def asks_for_usage(self) -> bool:
@@ -35,39 +55,73 @@ class JsonBody:
         options = self.stream_options
         return isinstance(options, dict) and options.get("include_usage") is True
 
+    @property
+    def output_tokens(self) -> int:
+        """The most tokens that the answers may have; 0 where the caller does not say."""
+        limits = [_whole_number(self.member(name)) for name in _OUTPUT_LIMITS]
+        answers = [_whole_number(self.member(name)) for name in _ANSWERS]
+        return min(max(limits) * max(*answers, 1), MAX_OUTPUT_TOKENS)
+
+    def member(self, name: str) -> object:
+        """The value of a top-level member; None where it is absent, long or dropped."""
+        start, end = self.spans.get(name, (0, 0))
+        if not self.raw or not 0 < end - start <= MAX_VALUE_BYTES:
+            return None
+        return _value(self.raw[start:end])
+
+    def items(self, name: str) -> Iterator[bytes]:
+        """The JSON text of each item of a top-level array, as it is asked for."""
+        raw = self.raw
+        start, end = self.spans.get(name, (0, 0))
+        if raw[start:end][:1] == b"[":
+            yield from (raw[item.start : item.end] for item in children(raw, start))
+
+    def spliced(self, values: Mapping[str, str]) -> list[bytes | memoryview]:
+        """The bytes with top-level members set to the given JSON texts, in parts.
+
+        The value of an existing member is replaced in place, new members are put first, and all
+        other bytes stay the same.
+        """
+        raw, at = memoryview(self.raw), 0
+        parts: list[bytes | memoryview] = []
+        added = [f"{json.dumps(n)}:{v}" for n, v in values.items() if n not in self.spans]
+        if added:
+            at = self.raw.index(b"{") + 1
+            parts = [raw[:at], ",".join(added).encode(), b"," if self.spans else b""]
+        for name in sorted(values.keys() & self.spans.keys(), key=lambda name: self.spans[name]):
+            start, end = self.spans[name]
+            parts += [raw[at:start], values[name].encode()]
+            at = end
+        return [*parts, raw[at:]]
+
+    def drop(self) -> None:
+        """Give up the bytes: no backend will be sent them again."""
+        self.raw = b""
+        self.on_drop()
+
 
 def parse_body(raw: bytes) -> JsonBody:
     """Read a JSON object. Raises BadRequest for anything else."""
+    reading = read_json(raw)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            body: JsonBody = end.value
+            return body
+
+
+def read_json(raw: bytes) -> Generator[None, None, JsonBody]:
+    """Read a JSON object, a long one in steps. Raises BadRequest for anything else."""
+    raw = raw.removeprefix(_BYTE_ORDER_MARK)
     try:
-        text = raw.decode("utf-8-sig")
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        raise BadRequest(
-            "The request body is not valid JSON; send a JSON object in UTF-8."
-        ) from None
-    if not isinstance(document, dict):
-        raise BadRequest("The request body must be a JSON object.")
-    previous = document.get("previous_response_id")
-    return JsonBody(
-        text=text,
-        model=document.get("model"),
-        is_streaming=document.get("stream") is True,
-        stream_options=document.get("stream_options"),
-        is_background=document.get("background") is True,
-        previous_response_id=previous if isinstance(previous, str) else None,
-        output_tokens=output_tokens(document),
-    )
-
-
-def output_tokens(members: Mapping[str, object]) -> int:
-    """The most tokens that the answers may have, by a body's top-level members; 0 if unlimited."""
-    limits = [_whole_number(members.get(name)) for name in _OUTPUT_LIMITS]
-    answers = [_whole_number(members.get(name)) for name in _ANSWERS]
-    return min(max(limits) * max(*answers, 1), MAX_OUTPUT_TOKENS)
-
-
-def _whole_number(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
+        if len(raw) <= MAX_SHORT_BYTES:
+            members = short_members(raw)
+        else:
+            members = yield from long_members(raw, DECISIVE)
+    except NotJson:
+        raise BadRequest(_NOT_AN_OBJECT) from None
+    return _body(raw, members)
 
 
 def with_usage_asked(body: JsonBody) -> dict[str, str]:
@@ -76,43 +130,56 @@ def with_usage_asked(body: JsonBody) -> dict[str, str]:
     return {"stream_options": json.dumps({**options, "include_usage": True})}
 
 
-def spliced(text: str, members: Mapping[str, str]) -> bytes:
-    """The JSON object `text` with top-level members set to the given JSON texts.
+def _body(raw: bytes, members: Iterable[Member]) -> JsonBody:
+    spans = _spans(members, DECISIVE)
+    values = {name: raw[slice(*spans[name])] for name in DECISIVE if name in spans}
+    for name, text in values.items():
+        if len(text) > MAX_VALUE_BYTES:
+            raise BadRequest(f"The request body's `{name}` is too long.")
+    stream = values.get("stream", b"null")
+    if stream not in _BOOLEANS:
+        raise BadRequest("The request body's `stream` must be true or false.")
+    options = values.get("stream_options", b"null")
+    if options.startswith(b"{"):
+        _spans(short_members(options), ("include_usage",))
+    previous = _value(values.get("previous_response_id", b"null"))
+    return JsonBody(
+        raw=raw,
+        size=len(raw),
+        spans=spans,
+        model=_value(values.get("model", b"null")),
+        is_streaming=_BOOLEANS[stream],
+        stream_options=_value(options),
+        background=_value(values.get("background", b"null")),
+        previous_response_id=previous if isinstance(previous, str) else None,
+    )
 
-    Existing members (each of them, where a name is repeated) are replaced in place, new ones are
-    put first, and all other characters stay the same. `text` must be a valid JSON object.
-    """
-    spans = [span for span in _member_spans(text) if span[0] in members]
-    for name, start, end in reversed(spans):
-        text = text[:start] + members[name] + text[end:]
-    present = {name for name, _, _ in spans}
-    added = [
-        f"{json.dumps(name)}:{value}" for name, value in members.items() if name not in present
-    ]
-    if added:
-        opening = text.index("{") + 1
-        rest = text[opening:]
-        comma = "" if rest.lstrip(_WHITESPACE).startswith("}") else ","
-        text = text[:opening] + ",".join(added) + comma + rest
-    return text.encode()
 
-
-def _member_spans(text: str) -> list[tuple[str, int, int]]:
-    """(name, start, end) of each top-level member's value, in order."""
-    spans = []
-    at = _skip(text, text.index("{") + 1)
-    while text[at] != "}":
-        name, at = scanstring(text, at + 1, True)
-        at = _skip(text, _skip(text, at) + 1)  # past the colon
-        _, end = _DECODER.raw_decode(text, at)
-        spans.append((name, at, end))
-        at = _skip(text, end)
-        if text[at] == ",":
-            at = _skip(text, at + 1)
+def _spans(members: Iterable[Member], decisive: tuple[str, ...]) -> dict[str, tuple[int, int]]:
+    """Where each member's value stands. Raises BadRequest for a decisive one in disguise."""
+    spans: dict[str, tuple[int, int]] = {}
+    for name, start, end in members:
+        if name in decisive:
+            if name in spans:
+                raise BadRequest(f"The request body names `{name}` more than once; send it once.")
+        elif not (name.islower() and name.isascii()) and _folded(name) in decisive:
+            raise BadRequest(
+                f"The request body names `{_folded(name)}` in other letters; send it in lower case, once."
+            )
+        spans[name] = (start, end)
     return spans
 
 
-def _skip(text: str, at: int) -> int:
-    while text[at] in _WHITESPACE:
-        at += 1
-    return at
+def _folded(name: str) -> str:
+    return name.translate(_FOLDED).lower()
+
+
+def _whole_number(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _value(text: bytes) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise BadRequest(_NOT_AN_OBJECT) from None

@@ -16,9 +16,11 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from meter.errors import BadRequest, CallerError
 from meter.gateway.http import RequestBody
+from meter.gateway.limits.turns import Turns
 from meter.ports import Spool
 
 PART_BYTES = 65_536
+_STEP_BYTES = 8_192  # of parsing, which takes some milliseconds
 MAX_MODEL_BYTES = 256
 
 _NOT_A_FORM = "The request body is not a valid multipart form (RFC 7578)."
@@ -48,11 +50,14 @@ class FormBody:
     source: RequestBody
     spool: Spool
     declared_bytes: int | None
+    turns: Turns = field(default_factory=Turns)
     fields: "_ModelField | None" = None
     error: CallerError | None = None
     _size: int = 0
     _is_ended: bool = False
     _is_closed: bool = False
+    _arrived: bytes = b""  # not spooled yet
+    _parsed: int = 0  # bytes of `_arrived`
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -123,16 +128,25 @@ class FormBody:
             if self._is_ended or self._size > size:
                 return
             try:
-                part = await self.source.next_part()
+                self._arrived = self._arrived or await self.source.next_part()
                 if self.fields is not None:
-                    self.fields.feed(part)
+                    await self._parse(self.fields)
                 if not self._is_closed:
-                    self.spool.append(part)
+                    self.spool.append(self._arrived)
             except CallerError as exc:
                 self.error = exc
                 raise
-            self._size += len(part)
-            self._is_ended = not part
+            self._size += len(self._arrived)
+            self._is_ended = not self._arrived
+            self._arrived, self._parsed = b"", 0
+
+    async def _parse(self, fields: "_ModelField") -> None:
+        # Cancelled between two steps, it goes on from there.
+        while self._parsed < len(self._arrived):
+            if self._parsed:
+                await self.turns.next()
+            start, self._parsed = self._parsed, self._parsed + _STEP_BYTES
+            fields.feed(self._arrived[start : self._parsed])
 
 
 @dataclass(slots=True)
@@ -168,6 +182,7 @@ class _ModelField:
                 "on_header_field": self._add_to(self._add_name),
                 "on_header_value": self._add_to(self._add_value),
                 "on_header_end": self._end_header,
+                "on_headers_finished": self._end_headers,
                 "on_part_data": self._add_data,
                 "on_part_end": self._end_part,
                 "on_end": self._end,
@@ -214,6 +229,11 @@ class _ModelField:
             if _part_name(self._header).lower() == b"model":
                 self._begin_model()
         self._header = self._header_name = b""
+
+    def _end_headers(self) -> None:
+        if not self._is_named:
+            # Some parsers skip a blank line at a part's beginning, and read headers behind it.
+            raise BadRequest("Each part of a form must have one Content-Disposition.")
 
     def _begin_model(self) -> None:
         if self.is_read:

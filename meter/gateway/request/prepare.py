@@ -2,22 +2,22 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 from meter.errors import BadRequest
-from meter.gateway.answer.estimate import PromptPart, prompt_texts
+from meter.gateway.answer.estimate import PromptPart
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.reasoning import reasoning_items
 from meter.gateway.headers import header
-from meter.gateway.http import Request, unknown_deployment
-from meter.gateway.request.body import JsonBody, parse_body, spliced, with_usage_asked
-from meter.gateway.request.form import FormBody, is_form
+from meter.gateway.http import unknown_deployment
+from meter.gateway.limits.intake import Intake
+from meter.gateway.request.body import JsonBody, read_json, with_usage_asked
+from meter.gateway.request.form import PART_BYTES, FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
+from meter.gateway.request.prompt import texts_of
 from meter.gateway.request.route import Route, is_deployment_name
-from meter.ports import Spool
 
 type Payload = JsonBody | FormBody | None
 
@@ -37,37 +37,42 @@ class OutgoingBody:
     length: int | None = None
 
 
-async def read_body(
-    request: Request, route: Route, new_spool: Callable[[], Spool], holds: ExitStack
-) -> Payload:
-    """Read JSON whole, and a form until its deployment is known. Raises BadRequest or TooLarge.
+async def read_body(route: Route, intake: Intake) -> Payload:
+    """Read JSON whole, and a form until its deployment is known.
 
-    None where the operation takes no body. `holds` closes a form, and with it its spool.
+    None where the operation takes no body. Raises BadRequest, TooLarge or Overloaded.
     """
     if route.served.body is Body.NONE:
         return None
-    if route.served.body is Body.FORM and is_form(header(request.headers, "content-type")):
-        return await _read_form(request, route, new_spool, holds)
-    body = parse_body(await request.body.read())
-    is_response = route.operation is Operation.RESPONSES
-    if is_response and body.is_background and not body.is_streaming:
-        raise BadRequest(_UNMETERED_BACKGROUND, code="background_not_metered")
+    if route.served.body is Body.FORM and is_form(header(intake.request.headers, "content-type")):
+        return await _read_form(route, intake)
+    raw = await intake.json().read()
+    body = await intake.turns.run(read_json(raw))
+    body.on_drop = intake.held.give_back
+    if route.operation is Operation.RESPONSES:
+        _check_background(body)
     return body
 
 
-async def _read_form(
-    request: Request, route: Route, new_spool: Callable[[], Spool], holds: ExitStack
-) -> FormBody:
-    kinds = [value for name, value in request.headers if name == "content-type"]
+def _check_background(body: JsonBody) -> None:
+    if not (body.background is None or isinstance(body.background, bool)):
+        raise BadRequest("The request body's `background` must be true or false.")
+    if body.background and not body.is_streaming:
+        raise BadRequest(_UNMETERED_BACKGROUND, code="background_not_metered")
+
+
+async def _read_form(route: Route, intake: Intake) -> FormBody:
+    kinds = [value for name, value in intake.request.headers if name == "content-type"]
     if len(kinds) > 1:
         raise BadRequest("A form must have one Content-Type.")  # its boundary would be ambiguous
-    length = header(request.headers, "content-length") or ""
+    source = intake.form()
     form = FormBody(
-        source=request.body,
-        spool=new_spool(),
-        declared_bytes=int(length) if length.isascii() and length.isdigit() else None,
+        source=source,
+        spool=intake.new_spool(),
+        declared_bytes=source.declared_bytes,
+        turns=intake.turns,
     )
-    holds.callback(form.close)
+    intake.holds.callback(form.close)
     if route.deployment is None:
         await form.read_model(kinds[0])
     else:
@@ -85,7 +90,7 @@ def response_id_of(route: Route, body: Payload) -> str | None:
 def reasoning_of(route: Route, body: Payload) -> tuple[str, ...]:
     """The digests of the reasoning items that a request carries."""
     if isinstance(body, JsonBody) and route.served.has_reasoning:
-        return reasoning_items(body.text.encode())
+        return reasoning_items(body.raw)
     return ()
 
 
@@ -121,7 +126,7 @@ def demand_of(body: Payload, caller: str) -> Demand:
     """What a call asks of its backend, from what is known of its body without reading the prompt."""
     match body:
         case JsonBody():
-            return Demand(len(body.text) // BYTES_PER_TOKEN + body.output_tokens, caller)
+            return Demand(body.size // BYTES_PER_TOKEN + body.output_tokens, caller)
         case FormBody():
             return Demand((body.declared_bytes or 0) // BYTES_PER_TOKEN, caller)
         case None:
@@ -129,8 +134,8 @@ def demand_of(body: Payload, caller: str) -> Demand:
 
 
 def prompt_of(body: Payload) -> Sequence[PromptPart]:
-    """The prompt's texts, for estimates."""
-    return prompt_texts(json.loads(body.text)) if isinstance(body, JsonBody) else ()
+    """The prompt's texts, for estimates. Of a long body it takes a while: call it in a thread."""
+    return texts_of(body) if isinstance(body, JsonBody) else ()
 
 
 def _outgoing_json(
@@ -142,4 +147,15 @@ def _outgoing_json(
         members["model"] = json.dumps(own_name)
     if asks_for_usage:
         members |= with_usage_asked(body)
-    return OutgoingBody(content=spliced(body.text, members) if members else body.text.encode())
+    parts = body.spliced(members) if members else [memoryview(body.raw)]
+    length = sum(map(len, parts))
+    if length <= PART_BYTES:
+        return OutgoingBody(content=b"".join(parts))
+    # A transport would copy, and encrypt, one large piece at once.
+    return OutgoingBody(content=lambda: _pieces(parts), length=length)
+
+
+async def _pieces(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
+    for part in parts:
+        for start in range(0, len(part), PART_BYTES):
+            yield bytes(part[start : start + PART_BYTES])

@@ -12,14 +12,16 @@ from meter.config.environment import (
     load_settings,
     shutdown_seconds,
 )
+from meter.config.memory import visible_memory_bytes
 from meter.config.values import Durability
 from meter.errors import InvalidSettings
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
 from meter.gateway.balance.forward import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
-from meter.gateway.front_door import CallLimits
 from meter.gateway.http import RequestLimits
+from meter.gateway.limits.admission import AdmissionLimits
+from meter.gateway.limits.intake import BodyLimits
 from meter.usage import Tier
 
 CONNECTION = "AccountName=a;AccountKey=storage-secret"
@@ -64,10 +66,13 @@ def test_what_is_not_set_has_its_default() -> None:
         max_body_bytes=33_554_432,
         read_timeout_seconds=60,
     )
-    assert gateway.calls == CallLimits(
+    assert gateway.admission == AdmissionLimits(
         max_concurrent_calls=1000,
-        first_keepalive_seconds=200,
+        body_budget_bytes=visible_memory_bytes() // 4,
+        subject_share_percent=50,
+        bodies=BodyLimits(max_form_bytes=33_554_432, max_json_bytes=16_777_216),
     )
+    assert gateway.first_keepalive_seconds == 200
     assert gateway.forwarding == ForwardLimits(
         first_byte_timeout_seconds=120,
         max_buffered_bytes=33_554_432,
@@ -77,7 +82,7 @@ def test_what_is_not_set_has_its_default() -> None:
         keepalive_seconds=20,
         total_seconds=1700,
     )
-    assert gateway.drains == DrainLimits(most=100, seconds=300)
+    assert gateway.drains == DrainLimits(most=100, seconds=300, share_percent=50)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (5, 600)
     assert (settings.timeout_seconds, gateway.shutdown_seconds) == (1, 25)
     assert (gateway.max_frame_bytes, gateway.durability) == (4_194_304, Durability.ACKNOWLEDGED)
@@ -147,6 +152,9 @@ def test_all_that_is_set_is_used() -> None:
             METER_MAX_HEADERS="24",
             METER_MAX_HEADER_BYTES="2048",
             METER_MAX_BODY_BYTES="7000",
+            METER_MAX_JSON_BODY_BYTES="9000",
+            METER_BODY_BUDGET_BYTES="900000",
+            METER_SUBJECT_SHARE_PERCENT="30",
             METER_JWKS_REFRESH_SECONDS="8",
             METER_EXPOSE_BACKEND="TRUE",
             METER_EVENT_HUB="other",
@@ -168,13 +176,16 @@ def test_all_that_is_set_is_used() -> None:
     assert gateway.requests == RequestLimits(
         max_headers=24,
         max_header_bytes=2048,
-        max_body_bytes=7000,
+        max_body_bytes=9000,
         read_timeout_seconds=12,
     )
-    assert gateway.calls == CallLimits(
+    assert gateway.admission == AdmissionLimits(
         max_concurrent_calls=13,
-        first_keepalive_seconds=14,
+        body_budget_bytes=900_000,
+        subject_share_percent=30,
+        bodies=BodyLimits(max_form_bytes=7000, max_json_bytes=9000),
     )
+    assert gateway.first_keepalive_seconds == 14
     assert gateway.forwarding == ForwardLimits(
         first_byte_timeout_seconds=2,
         max_buffered_bytes=80_000,
@@ -184,7 +195,7 @@ def test_all_that_is_set_is_used() -> None:
         keepalive_seconds=10,
         total_seconds=11,
     )
-    assert gateway.drains == DrainLimits(most=0, seconds=5)
+    assert gateway.drains == DrainLimits(most=0, seconds=5, share_percent=30)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (0.5, 3)
     assert (settings.timeout_seconds, gateway.shutdown_seconds) == (4, 12)
     assert (gateway.max_frame_bytes, gateway.durability) == (70_000, Durability.BACKGROUND)

@@ -124,7 +124,7 @@ async def test_a_backends_own_name_is_no_model(name: str) -> None:
 async def test_models_are_listed_also_when_all_places_are_taken() -> None:
     """They take none."""
     made = door(max_concurrent_calls=1)
-    made.front_door._running = 1
+    made.front_door.admission.slots.holding("bob").grow(1)
 
     assert (await ask(made, "GET", "/openai/v1/models")).status == 200
 

@@ -13,7 +13,7 @@ from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer import estimate
 from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
 from meter.gateway.answer.follow import StreamReader
-from meter.gateway.answer.relay import DrainLimits
+from meter.gateway.answer.relay import DrainLimits, Drains
 from meter.gateway.answer.seen import SeenContent
 from meter.ports import TokenCounter
 from meter.usage import Outcome, TokenUsage, UsageEvent, UsageSource
@@ -178,8 +178,9 @@ async def test_usage_that_the_backend_refuses_to_tell_is_estimated(
 
 async def test_a_caller_that_leaves_without_a_drain_is_estimated() -> None:
     """From what it saw."""
-    made = door(stream_answer(frame("a b"), frame("c d"), USAGE_FRAME), counter=WordCounter())
-    made.drains.limits = DrainLimits(most=0, seconds=5)
+    answer = stream_answer(frame("a b"), frame("c d"), USAGE_FRAME)
+    no_drains = Drains(DrainLimits(most=0, seconds=5))
+    made = door(answer, counter=WordCounter(), drains=no_drains)
 
     event = await event_of(made, leaves_after=1)
 

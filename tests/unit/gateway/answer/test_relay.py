@@ -203,11 +203,21 @@ async def test_a_caller_that_leaves_is_counted_from_the_drained_rest() -> None:
 
 
 @pytest.mark.parametrize(
-    "drains",
-    [Drains(DrainLimits(most=0, seconds=5)), Drains(DrainLimits(most=2, seconds=5), running=2)],
+    ("limits", "running"),
+    [
+        (DrainLimits(most=0, seconds=5), []),
+        (DrainLimits(most=2, seconds=5), ["a", "b"]),
+        (DrainLimits(most=4, seconds=5, share_percent=50), ["", ""]),
+        (DrainLimits(most=2, seconds=5, share_percent=10), [""]),
+    ],
+    ids=["none", "all", "share", "least share"],
 )
-async def test_a_caller_that_leaves_is_estimated_when_there_is_no_drain(drains: Drains) -> None:
-    """Row 5: set to cancel, or as many drains as are allowed run already."""
+async def test_a_caller_that_leaves_is_estimated_when_there_is_no_drain(
+    limits: DrainLimits, running: list[str]
+) -> None:
+    """Row 5: set to cancel, or as many drains as are allowed run already, or its subject's share."""
+    drains = Drains(limits)
+    assert [drains.quota.holding(subject).grow(1) for subject in running] == [None] * len(running)
     answer = stream_answer(TEXT_FRAME, TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
     ends = Ends()
 

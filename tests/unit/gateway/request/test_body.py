@@ -5,7 +5,11 @@ import json
 import pytest
 
 from meter.errors import BadRequest
-from meter.gateway.request.body import parse_body, spliced, with_usage_asked
+from meter.gateway.request.body import JsonBody, parse_body, with_usage_asked
+
+
+def spliced(body: JsonBody, values: dict[str, str]) -> bytes:
+    return b"".join(body.spliced(values))
 
 
 @pytest.mark.parametrize(
@@ -95,7 +99,7 @@ def test_usage_is_asked_for_beside_the_callers_other_options(
     """`include_usage` is set to true, also where the caller set it to false; the rest stays."""
     body = parse_body(f'{{"model":"m","stream_options":{options},"stream":true}}'.encode())
 
-    sent = spliced(body.text, with_usage_asked(body))
+    sent = spliced(body, with_usage_asked(body))
 
     assert json.loads(sent) == {"model": "m", "stream_options": expected, "stream": True}
 
@@ -104,31 +108,31 @@ def test_usage_is_asked_for_where_there_are_no_options() -> None:
     """A new member is put first and the caller's text stays as it is."""
     body = parse_body(b'{ "stream" : true }')
 
-    sent = spliced(body.text, with_usage_asked(body))
+    sent = spliced(body, with_usage_asked(body))
 
     assert sent == b'{"stream_options":{"include_usage": true}, "stream" : true }'
 
 
 def test_an_empty_object_gets_its_first_member() -> None:
     """Without a comma, which JSON would not allow there."""
-    assert spliced(" { } ", {"a": "1"}) == b' {"a":1 } '
+    assert spliced(parse_body(b" { } "), {"a": "1"}) == b' {"a":1 } '
 
 
 def test_a_name_that_is_written_with_escapes_is_found() -> None:
     """`mod\\u0065l` is `model` to every JSON reader, so it is replaced too."""
-    assert spliced(r'{"mod\u0065l":"x"}', {"model": '"y"'}) == rb'{"mod\u0065l":"y"}'
+    assert spliced(parse_body(rb'{"mod\u0065l":"x"}'), {"model": '"y"'}) == rb'{"mod\u0065l":"y"}'
 
 
 def test_members_of_inner_objects_stay() -> None:
     """Only the top level decides what is called."""
-    text = '{"tools":[{"model":"inner"}],"model":"x"}'
+    body = parse_body(b'{"tools":[{"model":"inner"}],"model":"x"}')
 
-    assert spliced(text, {"model": '"y"'}) == b'{"tools":[{"model":"inner"}],"model":"y"}'
+    assert spliced(body, {"model": '"y"'}) == b'{"tools":[{"model":"inner"}],"model":"y"}'
 
 
 def test_a_byte_order_mark_is_not_passed_on() -> None:
     """RFC 8259 section 8.1: a reader may ignore it, a writer must not send it."""
-    assert parse_body(b"\xef\xbb\xbf{}").text == "{}"
+    assert parse_body(b"\xef\xbb\xbf{}").raw == b"{}"
 
 
 @pytest.mark.parametrize("depth", [900, 9_900])
@@ -136,4 +140,4 @@ def test_what_was_parsed_can_be_spliced_however_deep_it_is(depth: int) -> None:
     """A body that was accepted never fails later for its depth."""
     body = parse_body(b'{"a":' + b"[" * depth + b"]" * depth + b',"model":"x"}')
 
-    assert spliced(body.text, {"model": '"y"'}).endswith(b',"model":"y"}')
+    assert spliced(body, {"model": '"y"'}).endswith(b',"model":"y"}')

@@ -1,0 +1,82 @@
+"""Who may enter, and how much of the instance each may have: slots, and bytes of bodies."""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from meter.errors import ErrorKind, Forbidden, Overloaded, Unauthenticated
+from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
+from meter.gateway.http import Request
+from meter.gateway.limits.intake import BodyLimits, Intake
+from meter.gateway.limits.quota import Quota, Refusal
+from meter.gateway.limits.turns import Turns
+from meter.ports import Headers, Spool
+from meter.usage import Principal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdmissionLimits:
+    """Bounds on one instance's calls and their bodies, and on one subject's share of both."""
+
+    max_concurrent_calls: int
+    body_budget_bytes: int
+    subject_share_percent: int
+    bodies: BodyLimits
+
+
+@dataclass(slots=True, kw_only=True)
+class Admission:
+    """The entrance of one instance."""
+
+    verifier: TokenVerifier
+    limits: AdmissionLimits
+    new_spool: Callable[[], Spool]
+    slots: Quota = field(init=False)
+    body_bytes: Quota = field(init=False)
+    turns: Turns = field(default_factory=Turns)
+
+    def __post_init__(self) -> None:
+        percent = self.limits.subject_share_percent
+        self.slots = Quota(self.limits.max_concurrent_calls, percent)
+        self.body_bytes = Quota(self.limits.body_budget_bytes, percent)
+
+    async def identify(self, headers: Headers, event_id: UUID) -> Principal:
+        """The caller. Raises Unauthenticated, Forbidden or KeysUnavailable."""
+        try:
+            return await self.verifier.verify(token_in(headers))
+        except (Unauthenticated, Forbidden) as exc:
+            log_refusal(exc, event_id)
+            raise
+
+    def enter(self, principal: Principal, request: Request, holds: ExitStack) -> Intake:
+        """Take a slot until `holds` is closed. Raises Overloaded.
+
+        What the call's body takes through the intake is given back then, too.
+        """
+        slot = self.slots.holding(principal.subject)
+        refusal = slot.grow(1)
+        if refusal is Refusal.SHARE:
+            raise Overloaded(
+                "You have as many calls under way as one caller may have on this instance. "
+                "Please retry after 1 second.",
+                retry_after_seconds=1,
+                kind=ErrorKind.SHARE,
+            )
+        if refusal is Refusal.FULL:
+            raise Overloaded(
+                "This instance is at its limit of concurrent calls. Please retry after 1 second.",
+                retry_after_seconds=1,
+                status=503,
+            )
+        holds.callback(slot.give_back)
+        held = self.body_bytes.holding(principal.subject)
+        holds.callback(held.give_back)
+        return Intake(
+            request=request,
+            limits=self.limits.bodies,
+            held=held,
+            turns=self.turns,
+            new_spool=self.new_spool,
+            holds=holds,
+        )

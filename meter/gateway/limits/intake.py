@@ -1,0 +1,98 @@
+"""Takes in one call's body: within its own limit, and within the instance's budget for bodies.
+
+The bytes are held from the moment they are announced, or arrive, until the call cannot need them any
+more. A body that is refused holds nothing.
+"""
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from meter.errors import ErrorKind, Overloaded, TooLarge
+from meter.gateway.headers import header
+from meter.gateway.http import Request, RequestBody
+from meter.gateway.limits.quota import Holding, Refusal
+from meter.gateway.limits.turns import Turns
+from meter.ports import Spool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyLimits:
+    """The most bytes of a body. JSON is held in memory, large forms on disk."""
+
+    max_form_bytes: int
+    max_json_bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Intake:
+    """The way in for one call's body. `holds` gives back what it holds."""
+
+    request: Request
+    limits: BodyLimits
+    held: Holding
+    turns: Turns
+    new_spool: Callable[[], Spool]
+    holds: ExitStack
+
+    def json(self) -> "BoundedBody":
+        """The body, where it is JSON."""
+        return self._bounded(self.limits.max_json_bytes, "JSON")
+
+    def form(self) -> "BoundedBody":
+        """The body, where it is a form."""
+        return self._bounded(self.limits.max_form_bytes, "forms")
+
+    def _bounded(self, most: int, kind: str) -> "BoundedBody":
+        length = header(self.request.headers, "content-length") or ""
+        declared = int(length[:18]) if length.isascii() and length.isdigit() else None
+        return BoundedBody(self.request.body, most, kind, declared, self.held)
+
+
+@dataclass(slots=True)
+class BoundedBody:
+    """A `RequestBody` that raises TooLarge beyond `most` bytes, and Overloaded beyond the budget."""
+
+    source: RequestBody
+    most: int
+    kind: str
+    declared_bytes: int | None
+    held: Holding
+    _size: int = 0
+
+    async def read(self) -> bytes:
+        """All of it."""
+        parts: list[bytes] = []
+        while part := await self.next_part():
+            parts.append(part)
+        return b"".join(parts)
+
+    async def next_part(self) -> bytes:
+        """The next bytes; empty at the end."""
+        self._hold(self.declared_bytes or 0)
+        part = await self.source.next_part()
+        self._size += len(part)
+        self._hold(self._size)
+        return part
+
+    def _hold(self, size: int) -> None:
+        if size > self.most:
+            raise TooLarge(
+                f"The request body is larger than {self.most} bytes, the limit for {self.kind}."
+            )
+        refusal = None
+        if size > self.held.size:
+            refusal = self.held.grow(size - self.held.size)
+        if refusal is Refusal.SHARE:
+            raise Overloaded(
+                "Your calls under way have as many bytes in their bodies as one caller may have on "
+                "this instance. Please retry after 1 second.",
+                retry_after_seconds=1,
+                kind=ErrorKind.SHARE,
+            )
+        if refusal is Refusal.FULL:
+            raise Overloaded(
+                "This instance has no room for the request body now. Please retry after 1 second.",
+                retry_after_seconds=1,
+                status=503,
+            )

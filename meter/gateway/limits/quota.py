@@ -1,0 +1,80 @@
+"""A bounded quantity of one instance, of which each subject may hold a share.
+
+| a subject asks for more          | the instance has it | it has not |
+|----------------------------------|---------------------|------------|
+| within its share                 | given               | `FULL`     |
+| beyond its share                 | `SHARE`             | `FULL`     |
+| beyond it, for its only holding  | given               | `FULL`     |
+
+So a share is at least one holding, however large, and nobody is refused for what others hold as
+long as the instance has room.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+
+class Refusal(Enum):
+    """Why nothing was given."""
+
+    FULL = auto()  # the instance has no more
+    SHARE = auto()  # the subject has its share
+
+
+@dataclass(slots=True)
+class Quota:
+    """So much of something. `used` is what is held, by all subjects together."""
+
+    total: int
+    share_percent: int = 100
+    used: int = 0
+    _held: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def share(self) -> int:
+        """What one subject may hold."""
+        return self.total * self.share_percent // 100
+
+    def holding(self, subject: str) -> "Holding":
+        """A holding of nothing yet."""
+        return Holding(self, subject)
+
+    def held_by(self, subject: str) -> int:
+        """What a subject holds."""
+        return self._held.get(subject, 0)
+
+    def _change(self, subject: str, amount: int) -> None:
+        self.used += amount
+        held = self._held.get(subject, 0) + amount
+        if held:
+            self._held[subject] = held
+        else:
+            del self._held[subject]
+
+
+@dataclass(slots=True)
+class Holding:
+    """What one call holds of a quota, until it is given back."""
+
+    quota: Quota
+    subject: str
+    size: int = 0
+
+    def grow(self, amount: int) -> Refusal | None:
+        """Take so much more, all of it or nothing."""
+        quota = self.quota
+        if quota.used + amount > quota.total:
+            return Refusal.FULL
+        others = quota.held_by(self.subject) - self.size
+        if others and others + self.size + amount > quota.share:
+            return Refusal.SHARE
+        if amount:
+            quota._change(self.subject, amount)
+            self.size += amount
+        return None
+
+    def give_back(self) -> None:
+        """Give all of it back, once."""
+        if self.size:
+            self.quota._change(self.subject, -self.size)
+            self.size = 0

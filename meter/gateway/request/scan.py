@@ -1,0 +1,390 @@
+"""Finds the members of a JSON object in its bytes: at once where it is short, else in steps.
+
+`json.loads` of a hostile body of 31 MiB holds up all calls for seconds and takes thirty times its
+memory. A long body is scanned instead: expressions skip runs of shallow values, a stack of brackets
+the deep ones. A step takes some milliseconds, and all of them are linear in the body: no expression
+goes back, and none reads more than a window. Both ways accept the same texts: RFC 8259's, and `NaN`
+and `Infinity`, as `json.loads` does.
+"""
+
+import json
+import re
+from codecs import getincrementaldecoder
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from functools import cache
+from json.decoder import scanstring  # type: ignore[attr-defined]  # in the module, not in typeshed
+from typing import NamedTuple
+
+MAX_SHORT_BYTES = 131_072
+MAX_DEPTH = 9_950  # what `json.loads` takes, with some room
+MAX_REMEMBERED = 200  # members; no API has as many
+VIEW_BYTES = 32_768  # what one expression reads; a number has at most half as many digits
+_STEP_BYTES = 32_768
+_STEP_TOKENS = 1_000
+_TEXT_BYTES = 262_144  # of plain text, which is quick
+
+_scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # as `scanstring`
+_OPENING = re.compile(r"[ \t\n\r]*+\{[ \t\n\r]*+\}?+")
+_NAMED = re.compile(r'"((?:[^"\\\x00-\x1f]++|\\.)*+)"[ \t\n\r]*+:[ \t\n\r]*+')
+_BEHIND = re.compile(r"[ \t\n\r]*+(?:,[ \t\n\r]*+|(\}))")
+
+_WS = rb"[ \t\n\r]*+"
+_PLAIN = rb'[^"\\\x00-\x1f]*+'
+_ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})'
+_STRING = rb'"' + _PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb')*+"'
+_ATOM = (
+    rb"-?+(?:0|[1-9][0-9]{0,4299}+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
+    rb"|true|false|null|NaN|-?Infinity"
+)
+_SPACES = re.compile(_WS)
+_TEXT = re.compile(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb")*+")
+_CONTROLS = bytes(range(32))
+# Letters of other alphabets that are the same but for their case (Unicode's simple case folding).
+_SAME_BUT_FOR_CASE = {"s": "\u017f", "k": "\u212a", "i": "\u0131"}
+
+_QUOTE, _COMMA, _COLON, _OBJECT, _ARRAY = b'",:{['
+_SPACE = b" \t\n\r"
+_CLOSING = {_OBJECT: ord("}"), _ARRAY: ord("]")}
+
+
+class NotJson(Exception):
+    """The text is not a JSON object."""
+
+
+class Member(NamedTuple):
+    """A member of an object: its decoded name, and where its value begins and ends."""
+
+    name: str
+    start: int
+    end: int
+
+
+def short_members(raw: bytes) -> list[Member]:
+    """The members of an object, in order. Raises NotJson. For up to `MAX_SHORT_BYTES`."""
+    try:
+        text = raw.decode()
+        found = _members_of(text)
+    except (ValueError, IndexError, StopIteration, RecursionError):
+        raise NotJson from None
+    return found if len(text) == len(raw) else list(_in_bytes(text, found))
+
+
+def _in_bytes(text: str, members: Iterable[Member]) -> Iterator[Member]:
+    at = byte = 0
+    for name, start, end in members:
+        starts_at = byte + len(text[at:start].encode())
+        at, byte = end, starts_at + len(text[start:end].encode())
+        yield Member(name, starts_at, byte)
+
+
+def _members_of(text: str) -> list[Member]:
+    found: list[Member] = []
+    opening = _OPENING.match(text)
+    at = -1 if opening is None else opening.end()
+    is_over = at > 0 and text[at - 1] == "}"
+    while not is_over:
+        named = _NAMED.match(text, at) if at > 0 else None
+        if named is None:
+            raise NotJson
+        name, starts_at = named[1], named.end()
+        if "\\" in name:
+            name, _ = scanstring(text, at + 1, True)
+        _, end = _scan_once(text, starts_at)
+        found.append(Member(name, starts_at, end))
+        behind = _BEHIND.match(text, end)
+        if behind is None:
+            raise NotJson
+        at, is_over = behind.end(), behind[1] == "}"
+    if text[at:].strip(" \t\n\r"):
+        raise NotJson
+    return found
+
+
+def long_members(
+    raw: bytes, watched: tuple[str, ...], *, view_bytes: int = VIEW_BYTES
+) -> Generator[None, None, list[Member]]:
+    """The members of an object of any length, in steps. Raises NotJson.
+
+    Of more than `MAX_REMEMBERED` only those whose names are `watched`, in any case and spelling.
+    """
+    yield from _check_text(raw)
+    scan = _Scan(raw, MAX_REMEMBERED, _unwatched(watched), view_bytes=view_bytes)
+    while not scan.is_over:
+        scan.step()
+        if scan.kind == _ARRAY:
+            raise NotJson
+        yield
+    while scan.at < len(raw):
+        if raw[scan.at] not in _SPACE:
+            raise NotJson
+        scan.skip_space()
+        yield
+    return scan.found
+
+
+def children(raw: bytes, start: int) -> Iterator[Member]:
+    """The members of the object, or the items of the array, that begins there; items have no name.
+
+    The text must have been found to be JSON.
+    """
+    scan = _Scan(raw, len(raw), _MEMBERS_RUN, at=start)
+    while not scan.is_over:
+        scan.step()
+        yield from scan.found
+        scan.found.clear()
+
+
+def _check_text(raw: bytes) -> Generator[None]:
+    decoder = getincrementaldecoder("utf-8")()
+    try:
+        for at in range(0, len(raw), _TEXT_BYTES):
+            decoder.decode(raw[at : at + _TEXT_BYTES])
+            yield
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        raise NotJson from None
+
+
+_NAME = _STRING + _WS + rb":" + _WS
+_SCALAR = rb"(?:" + _STRING + rb"|" + _ATOM + rb")"
+# Objects and arrays of scalars; an expression for more levels takes too long to compile.
+_FLAT = (
+    rb"(?:"
+    + _STRING
+    + rb"|\{"
+    + _WS
+    + rb"(?:"
+    + _NAME
+    + _SCALAR
+    + _WS
+    + rb"(?:,"
+    + _WS
+    + rb"(?!\})|(?=\})))*+\}"
+    + rb"|\["
+    + _WS
+    + rb"(?:"
+    + _SCALAR
+    + _WS
+    + rb"(?:,"
+    + _WS
+    + rb"(?!\])|(?=\])))*+\]"
+    + rb"|"
+    + _ATOM
+    + rb")"
+)
+
+
+def _run(item: bytes) -> re.Pattern[bytes]:
+    """Items in a row, each with the comma behind it, or before the end of what holds them."""
+    return re.compile(rb"(?:" + _WS + item + _WS + rb"(?:,|(?=[\]}])))*+")
+
+
+_ITEMS_RUN = _run(_FLAT)
+_MEMBERS_RUN = _run(_NAME + _FLAT)
+
+
+@cache
+def _unwatched(watched: tuple[str, ...]) -> re.Pattern[bytes]:
+    """A run of members with other names."""
+    names = b"|".join(b"".join(map(_any_case, name)) for name in watched)
+    return _run(rb'(?!"(?:' + names + rb')")' + _NAME + _FLAT)
+
+
+def _any_case(letter: str) -> bytes:
+    """An expression for a letter as JSON may spell it."""
+    variants = {letter.lower(), letter.upper(), _SAME_BUT_FOR_CASE.get(letter, letter)}
+    spelt = [
+        text
+        for each in sorted(variants)
+        for text in (re.escape(each.encode()), rb"\\u" + _hexadecimal(each))
+    ]
+    return rb"(?:" + rb"|".join(spelt) + rb")"
+
+
+def _hexadecimal(letter: str) -> bytes:
+    digits = f"{ord(letter):04x}"
+    return "".join(f"[{d}{d.upper()}]" if d.isalpha() else d for d in digits).encode()
+
+
+class _Due(Enum):
+    """What may follow in the innermost bracket."""
+
+    ITEM_OR_END = auto()
+    ITEM = auto()
+    COLON = auto()
+    VALUE = auto()
+    COMMA_OR_END = auto()
+
+
+@dataclass(slots=True)
+class _Scan:
+    """A pass over one object or array, of the given kind, that begins at `at`.
+
+    `found` are its members or items: beyond `most_found`, those that are not `unwatched`.
+    """
+
+    raw: bytes
+    most_found: int
+    unwatched: re.Pattern[bytes]
+    at: int = 0
+    view_bytes: int = VIEW_BYTES
+    found: list[Member] = field(default_factory=list)
+    kind: int | None = None
+    is_over: bool = False
+    _open: bytearray = field(default_factory=bytearray)  # the brackets around `at`
+    _due: _Due = _Due.VALUE
+    _is_in_string: bool = False
+    _name: str | None = None
+    _value_at: int = 0
+    _text: str = ""
+    _view_at: int = 0
+    _retry_at: int = 0  # before it, a container is opened: the last one was too long to read whole
+
+    def step(self) -> None:
+        """Read on for some milliseconds. Raises NotJson."""
+        most = self.at + _STEP_BYTES
+        try:
+            if self._is_in_string:
+                self._go_on_in_string()
+            for _ in range(_STEP_TOKENS):
+                if self.is_over or self._is_in_string or self.at > most:
+                    return
+                self._token()
+        except IndexError:
+            raise NotJson from None  # it ends too early
+
+    def _token(self) -> None:
+        self.skip_space()
+        if self._due in _ITEMS:
+            self._skip_run()
+            self.skip_space()
+        byte, due = self.raw[self.at], self._due
+        if byte in _SPACE:
+            return  # there is more of it than one step skips
+        if due is _Due.COLON or (due is _Due.COMMA_OR_END and byte == _COMMA):
+            self._take(byte)
+        elif due in _ENDS and byte == _CLOSING[self._open[-1]]:
+            self._close()
+        elif due is _Due.VALUE or (due in _ITEMS and self._open[-1] == _ARRAY):
+            self._take_value(byte)
+        elif due in _ITEMS and byte == _QUOTE:
+            self._take_name()
+        else:
+            raise NotJson
+
+    def skip_space(self) -> None:
+        """Go on to what is no space, or a part of the way."""
+        match = _SPACES.match(self.raw, self.at, self.at + _TEXT_BYTES)
+        self.at = self.at if match is None else match.end()
+
+    def _skip_run(self) -> None:
+        is_top = len(self._open) == 1
+        if is_top and len(self.found) < self.most_found:
+            return
+        run = _MEMBERS_RUN if self._open[-1] == _OBJECT else _ITEMS_RUN
+        run = self.unwatched if is_top else run
+        match = run.match(self.raw, self.at, self.at + self.view_bytes)
+        if match is not None and match.end() > self.at:
+            self.at = match.end()
+            is_item_due = self.raw[self.at - 1] == _COMMA
+            self._due = _Due.ITEM if is_item_due else _Due.COMMA_OR_END
+
+    def _take(self, byte: int) -> None:
+        """A comma or a colon."""
+        if byte != (_COLON if self._due is _Due.COLON else _COMMA):
+            raise NotJson
+        self._due = _Due.VALUE if byte == _COLON else _Due.ITEM
+        self.at += 1
+
+    def _take_value(self, byte: int) -> None:
+        if len(self._open) == 1:
+            self._value_at = self.at
+        is_container = byte in _CLOSING
+        if self._open and not (is_container and self.at < self._retry_at):
+            text, starts_at = self._view()
+            try:
+                _, end = _scan_once(text, self.at - starts_at)
+            except (ValueError, StopIteration, RecursionError):
+                self._retry_at = self.at + self.view_bytes // 2 if is_container else self._retry_at
+            else:
+                self.at = starts_at + end
+                self._end_value()
+                return
+        if is_container and len(self._open) < MAX_DEPTH:
+            self._begin_container(byte)
+        elif byte == _QUOTE and self._open:
+            self._begin_string(_Due.COMMA_OR_END)
+        else:
+            raise NotJson
+
+    def _begin_container(self, byte: int) -> None:
+        if not self._open:
+            self.kind, self._name = byte, "" if byte == _ARRAY else None
+        self._open.append(byte)
+        self._due = _Due.ITEM_OR_END
+        self.at += 1
+
+    def _take_name(self) -> None:
+        text, starts_at = self._view()
+        try:
+            name, end = scanstring(text, self.at - starts_at + 1, True)
+        except ValueError:
+            if len(self._open) == 1:
+                self._name = ""  # too long to matter
+            self._begin_string(_Due.COLON)
+            return
+        end += starts_at
+        if len(self._open) == 1:
+            self._name = name if name.isascii() else json.loads(self.raw[self.at : end])
+        self.at, self._due = end, _Due.COLON
+
+    def _view(self) -> tuple[str, int]:
+        """The text around `at`, of which at least half follows it, and where it starts.
+
+        Read as Latin-1, a text has the same syntax, and a character for each byte.
+        """
+        if self.at >= self._view_at + self.view_bytes // 2 or not self._text:
+            self._view_at = self.at
+            self._text = self.raw[self.at : self.at + self.view_bytes].decode("latin-1")
+        return self._text, self._view_at
+
+    def _begin_string(self, then: _Due) -> None:
+        self._is_in_string, self._due = True, then
+        self.at += 1
+
+    def _go_on_in_string(self) -> None:
+        raw, starts_at = self.raw, self.at
+        quote_at = raw.find(_QUOTE, starts_at, starts_at + _TEXT_BYTES)
+        part = raw[starts_at : starts_at + _TEXT_BYTES if quote_at < 0 else quote_at]
+        if b"\\" not in part:
+            if len(part.translate(None, _CONTROLS)) < len(part):
+                raise NotJson
+            self.at += len(part)
+        else:
+            match = _TEXT.match(raw, starts_at, starts_at + self.view_bytes)
+            self.at = starts_at if match is None else match.end()
+        if raw[self.at] == _QUOTE:
+            self.at += 1
+            self._is_in_string = False
+            if self._due is _Due.COMMA_OR_END:
+                self._end_value()
+        elif self.at == starts_at:
+            raise NotJson
+
+    def _close(self) -> None:
+        self._open.pop()
+        self.at += 1
+        self._due = _Due.COMMA_OR_END
+        self.is_over = not self._open
+        self._end_value()
+
+    def _end_value(self) -> None:
+        self._due = _Due.COMMA_OR_END
+        if len(self._open) == 1 and self._name is not None:
+            self.found.append(Member(self._name, self._value_at, self.at))
+
+
+_ITEMS = frozenset({_Due.ITEM_OR_END, _Due.ITEM})
+_ENDS = frozenset({_Due.ITEM_OR_END, _Due.COMMA_OR_END})
