@@ -7,7 +7,13 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from meter.adapters.clock import SystemClock
-from meter.errors import InvalidSettings, MonitorUnavailable, StorageUnavailable
+from meter.errors import (
+    AccessDenied,
+    InvalidSettings,
+    MeterError,
+    NotSignedIn,
+    StorageUnavailable,
+)
 from meter.ports import Clock
 from meter.terminal import printable
 
@@ -34,11 +40,29 @@ def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> i
     except InvalidSettings as exc:
         for problem in exc.problems:
             print(f"error: {printable(problem)}", file=sys.stderr)
-    except StorageUnavailable as exc:
-        print(f"error: table storage did not answer: {printable(str(exc))}", file=sys.stderr)
-    except (MonitorUnavailable, OSError) as exc:
-        print(f"error: {printable(str(exc))}", file=sys.stderr)
+    except (MeterError, OSError) as exc:
+        print(f"error: {printable(_reason(exc, options))}", file=sys.stderr)
     return 1
+
+
+def _reason(exc: MeterError | OSError, options: argparse.Namespace) -> str:
+    is_writing = getattr(options, "writes", False) and not getattr(options, "dry_run", False)
+    role = f"Storage Table Data {'Contributor' if is_writing else 'Reader'} on the data account"
+    match exc:
+        case NotSignedIn():
+            return (
+                f"not signed in to Azure: run `az login`, or set MeterStorage; the role is {role}"
+            )
+        case AccessDenied(code="AuthorizationPermissionMismatch"):
+            return (
+                f"signed in to Azure, but without the role {role}; a new one takes minutes: {exc}"
+            )
+        case AccessDenied():
+            return f"table storage refused the key, the sign-in or this network: {exc}"
+        case StorageUnavailable():
+            return f"table storage did not answer: {exc}"
+        case _:
+            return str(exc)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -20,6 +20,8 @@ MeterError
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
   StorageUnavailable     Table Storage did not answer, or contention did not end
+    NotSignedIn            no identity gave a token for it
+    AccessDenied           it refused the key or the identity
     RowsRefused            it refused these rows for what they hold: a repeat fares no better
   TableMissing           the table does not exist, and the write may not create it
   LedgerDamaged          a stored cell is not what the app writes, or cannot hold what is added
@@ -239,6 +241,18 @@ class StorageUnavailable(MeterError):
 
 class RowsRefused(StorageUnavailable):
     """Table Storage refused the rows for what they hold; nothing was applied, nor will a repeat be."""
+
+
+class NotSignedIn(StorageUnavailable):
+    """No identity gave a token, so storage was not asked."""
+
+
+class AccessDenied(StorageUnavailable):
+    """Storage refused the credentials; `code` is its error code, such as AuthenticationFailed."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class TableMissing(MeterError):

@@ -21,7 +21,8 @@ def build_store(settings: StorageSettings) -> TablesRowStore:
     if (text := endpoint.connection_string) is not None:
         return TablesRowStore(TableServiceClient.from_connection_string(text, **CLIENT_OPTIONS))
     address, identity = _address_and_identity(endpoint)
-    return TablesRowStore(TableServiceClient(address, credential=identity, **CLIENT_OPTIONS))
+    service = TableServiceClient(address, credential=identity, **CLIENT_OPTIONS)
+    return TablesRowStore(service, identity)
 
 
 def build_producer(settings: HubSettings) -> EventHubProducerClient:

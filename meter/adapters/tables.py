@@ -15,14 +15,20 @@ from typing import Any
 from uuid import uuid4
 
 import aiohttp
-from azure.core.exceptions import AzureError, HttpResponseError, ResourceNotFoundError
+from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import (
+    AzureError,
+    ClientAuthenticationError,
+    HttpResponseError,
+    ResourceNotFoundError,
+)
 from azure.core.pipeline import PipelineResponse
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables import EntityProperty
 from azure.data.tables.aio import TableClient, TableServiceClient
 
 from meter.adapters.entity_group import Part, decode, encode, error_code
-from meter.errors import RowsRefused, StorageUnavailable, TableMissing
+from meter.errors import AccessDenied, NotSignedIn, RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, Written
 
 MAX_CONCURRENT_READS = 16
@@ -59,15 +65,19 @@ _REFUSALS = frozenset(
         "TooManyProperties",
     }
 )
+_DENIED = frozenset({401, 403})
 # The last three are what the SDK lets through when it cannot read an answer.
 _FAULTS = (AzureError, aiohttp.ClientError, OSError, ValueError, AttributeError, zlib.error)
 
 
 class TablesRowStore:
-    """Rows in Table Storage. Must be closed."""
+    """Rows in Table Storage. Must be closed, and closes its identity, if it has one."""
 
-    def __init__(self, service: TableServiceClient) -> None:
+    def __init__(
+        self, service: TableServiceClient, identity: AsyncTokenCredential | None = None
+    ) -> None:
         self._service = service
+        self._identity = identity
         self._send = _pipeline(service)
         self._clients: dict[str, TableClient] = {}
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
@@ -75,6 +85,8 @@ class TablesRowStore:
     async def close(self) -> None:
         """Close the connections."""
         await self._service.close()
+        if self._identity is not None:
+            await self._identity.close()
 
     async def ping(self) -> None:
         """Send the cheapest request there is. Raises StorageUnavailable."""
@@ -269,6 +281,8 @@ def _translated(what: str) -> Iterator[None]:
         status = exc.status_code if isinstance(exc, HttpResponseError) else None
         code = getattr(exc, "error_code", None) or ""  # an enum or a text
         text = str(getattr(code, "value", code))
+        if isinstance(exc, ClientAuthenticationError) and not text:
+            raise NotSignedIn(f"{what}: no identity gave a token") from exc
         raise _failure(f"{what}: {type(exc).__name__}", status, text) from exc
 
 
@@ -278,4 +292,7 @@ def _refusal(what: str, status: int, code: str | None) -> StorageUnavailable:
 
 
 def _failure(what: str, status: int | None, code: str | None) -> StorageUnavailable:
-    return StorageUnavailable(" ".join(part for part in (what, code, str(status or "")) if part))
+    text = " ".join(part for part in (what, code, str(status or "")) if part)
+    if status in _DENIED:
+        return AccessDenied(text, code=code or "")
+    return StorageUnavailable(text)

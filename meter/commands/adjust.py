@@ -50,7 +50,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "--dry-run", action="store_true", help="report what would be counted, without counting"
     )
-    command.set_defaults(run=lambda options: asyncio.run(_adjust(command, options)))
+    command.set_defaults(writes=True, run=lambda options: asyncio.run(_adjust(command, options)))
 
 
 async def _adjust(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

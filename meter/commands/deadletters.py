@@ -58,7 +58,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "were refused or not found; 2: invalid arguments.",
     )
     _add_replaying(replay)
-    replay.set_defaults(run=partial(_replay, replay))
+    replay.set_defaults(writes=True, run=partial(_replay, replay))
 
 
 def _add_replaying(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="also remove view rows, or lower their calls, where the ledger is past its retention or "
         "has fewer calls than the views: they may be all that is left of these calls",
     )
-    parser.set_defaults(run=_run)
+    parser.set_defaults(writes=True, run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
