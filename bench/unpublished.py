@@ -5,6 +5,7 @@ from starlette.types import Receive, Scope, Send
 
 from meter.adapters.functions.web import live
 from meter.bootstrap import App
+from meter.gateway.http import RequestLimits
 from meter.usage import UsageEvent
 
 
@@ -18,8 +19,9 @@ class _Nowhere:
 _app = App()
 
 
-def _start() -> None:
+def _start() -> RequestLimits | None:
     _app.gateway().front_door.sink = _Nowhere()
+    return _app.warm()
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

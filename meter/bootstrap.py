@@ -31,7 +31,14 @@ from meter.config.environment import (
 )
 from meter.config.values import PublishSettings
 from meter.errors import CallerError, InvalidSettings, MethodNotAllowed, TooLarge
-from meter.gateway.http import INTERNAL_ERROR, NOT_CONFIGURED, Answer, error_answer, marked
+from meter.gateway.http import (
+    INTERNAL_ERROR,
+    NOT_CONFIGURED,
+    Answer,
+    RequestLimits,
+    error_answer,
+    marked,
+)
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
 from meter.upkeep.retention import Retention
@@ -116,10 +123,11 @@ class App:
             self._warming = asyncio.create_task(_warm(self._gateway))
         return self._gateway
 
-    def warm(self) -> None:
-        """Start connecting if the settings are valid; the first call would do the same."""
+    def warm(self) -> RequestLimits | None:
+        """Start connecting, as the first call would; the bounds on requests if settings are valid."""
         with suppress(InvalidSettings):
-            self.gateway()
+            return self.gateway().settings.requests
+        return None
 
     def aggregator(self) -> Aggregator:
         """The aggregator. Raises InvalidSettings."""
@@ -205,9 +213,9 @@ class App:
 def _asgi(app: App) -> ASGIApp:
     """The front door without a Functions host, for containers and benchmarks."""
 
-    def start() -> None:
+    def start() -> RequestLimits | None:
         log_to_console(app.log_level())
-        app.warm()
+        return app.warm()
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

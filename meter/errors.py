@@ -9,7 +9,7 @@ MeterError
     BadRequest             400
     MethodNotAllowed       405, with the methods that are allowed
     UpgradeRefused         426: a WebSocket handshake
-    TooLarge               413, 431; 408 or 400 for a body that does not arrive whole
+    TooLarge               413, 414, 431; 408 or 400 for a body that does not arrive whole
     Overloaded             429 or 503 with a wait
   CallerGone             the caller closed its connection
   AnswerCut              the connection must be broken off before the answer's end
@@ -85,6 +85,7 @@ class ErrorKind(StrEnum):
 _KINDS = {
     408: ErrorKind.BODY,
     413: ErrorKind.BODY_TOO_LARGE,
+    414: ErrorKind.HEADERS_TOO_LARGE,
     429: ErrorKind.THROTTLED,
     431: ErrorKind.HEADERS_TOO_LARGE,
     500: ErrorKind.INTERNAL,

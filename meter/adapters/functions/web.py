@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from meter.adapters.functions.protocol import HeadLimits, bound_server, bounded_http, head_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
@@ -33,7 +34,9 @@ from meter.ports import Headers
 INVOCATION_HEADER = "x-ms-invocation-id"
 COORDINATOR_MODULE = "azure_functions_runtime.http_v2"
 REFERENCES = "_context_references"
-MAX_REQUEST_LINE_BYTES = 65_536
+# The host keeps idle connections for up to 75 s, unused ones too. One that the worker closes just
+# as the host sends a body fails the forward, and with it the call.
+HOST_POOL_SECONDS = 120
 
 log = logging.getLogger(__name__)
 
@@ -109,14 +112,14 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
             self.web_app,
             host=self.hostname,
             port=self.port,
-            http="httptools",
+            http=bounded_http(HeadLimits(seconds=HOST_POOL_SECONDS)),
             ws="none",
             lifespan="on",
             timeout_graceful_shutdown=max(1, round(_ending.answers_seconds)),
             access_log=False,  # it would print query strings, and costs as much as the request
             log_level="warning",
             server_header=False,
-            h11_max_incomplete_event_size=MAX_REQUEST_LINE_BYTES,
+            timeout_keep_alive=HOST_POOL_SECONDS,
         )
         await uvicorn.Server(config).serve()
 
@@ -142,11 +145,14 @@ async def live(
     send: Send,
     *,
     close: Callable[[], Awaitable[None]],
-    start: Callable[[], None] = lambda: None,
+    start: Callable[[], RequestLimits | None] = lambda: None,
 ) -> None:
-    """An ASGI app's lifespan: start with the server, close before the process ends."""
+    """An ASGI app's lifespan: start with the server, close before the process ends.
+
+    What `start` returns bounds the heads of requests, where the server is uvicorn.
+    """
     while (await receive())["type"] == "lifespan.startup":
-        start()
+        bound_server(receive, head_limits(start()))
         await send({"type": "lifespan.startup.complete"})
     await close()
     await send({"type": "lifespan.shutdown.complete"})

@@ -1,0 +1,229 @@
+"""uvicorn's HTTP/1.1 with bounds on what a caller sends before the app sees its request.
+
+The app judges a request once its head is there. Until then uvicorn keeps whatever arrives, for as
+long as it takes: a head of 60 MB, a header that never ends, trailers, connections that send nothing.
+Here a head, and any stretch without a byte of body (trailers, chunk extensions), is bounded in bytes,
+fields and time, and a connection that is closed does not wait for a caller that does not read.
+
+`asgi_app` puts the class into a running uvicorn by itself (`bound_server`), however that was started.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from meter.adapters.clock import new_call_id
+from meter.errors import BadRequest, CallerError, TooLarge
+from meter.gateway.http import RequestLimits, error_answer, marked
+
+MAX_URL_BYTES = 8_192  # as Kestrel, which stands in front of a Functions worker
+FIELD_OVERHEAD_BYTES = 4
+WATCHES_PER_LIMIT = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadLimits:
+    """Bounds on a request's head: its fields, their bytes, and the seconds in which it must arrive.
+
+    The app's own bounds are at most as large: it answers what is between.
+    """
+
+    max_headers: int = 10_000
+    max_header_bytes: int = 1_048_576
+    seconds: float = 30.0
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes that a head within these bounds can take on the wire."""
+        fields = self.max_header_bytes + FIELD_OVERHEAD_BYTES * self.max_headers
+        return fields + MAX_URL_BYTES
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """One connection. `limits` are the class's."""
+
+    limits = HeadLimits()
+
+    def __init__(self, *args: Any, **options: Any) -> None:  # uvicorn's own
+        super().__init__(*args, **options)
+        self.ws_protocol_class = None  # handshakes go to the app, which answers 426
+        self._refusal: CallerError | None = None
+        self._is_refused = False
+        self._fields = 0
+        self._bytes_without_body = 0
+        self._has_progressed = False
+        self._head_since: float | None = None
+        self._is_in_message = False
+        self._overdue_watches = 0
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        """Take the connection; its first head is awaited from now on."""
+        super().connection_made(transport)
+        self._head_since = self.loop.time()
+        self._watch_later()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take bytes; refuse the request when too many of them are no body."""
+        if self.transport.is_closing():
+            return
+        self._has_progressed = False
+        if not self._is_refused:
+            super().data_received(data)
+        self._bytes_without_body = (
+            0 if self._has_progressed else self._bytes_without_body + len(data)
+        )
+        if self._bytes_without_body > self.limits.max_bytes:
+            self.transport.close() if self._is_refused else self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._fields = 0
+        self._is_in_message = True
+        if self._head_since is None:
+            self._head_since = self.loop.time()
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request's address."""
+        super().on_url(url)
+        if len(self.url) > MAX_URL_BYTES:
+            self._fail(_URL_TOO_LONG)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; or a trailer, which is dropped: the app has the headers already."""
+        self._fields += 1
+        if self._fields > self.limits.max_headers:
+            self._fail(_TOO_LARGE)
+        if self._head_since is not None:
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there: hand the request to the app."""
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._fail(_NO_HOST)
+        self._head_since = None
+        super().on_headers_complete()
+        if not self.url.startswith(b"/"):
+            self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
+        if self.parser.should_upgrade():
+            self.cycle.keep_alive = False  # nothing is parsed on this connection any more
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of the body."""
+        self._has_progressed = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there."""
+        self._has_progressed = True
+        self._is_in_message = False
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what could not be parsed, or what a callback refused."""
+        self._refuse(self._refusal or BadRequest(msg))
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: uvicorn would log two lines for each handshake."""
+
+    def _fail(self, refusal: CallerError) -> None:
+        """Stop the parser inside a callback; uvicorn then calls `send_400_response`."""
+        self._refusal = refusal
+        raise httptools.HttpParserError(refusal.message)
+
+    def _refuse(self, refusal: CallerError) -> None:
+        """Answer, and drop what still comes for a while: closing at once would reset the connection,
+        and the answer with it (RFC 9112 section 9.6).
+        """
+        self._is_refused = True
+        self._bytes_without_body = 0
+        if self._is_answering and (self.cycle.response_started or self._head_since is not None):
+            self.transport.close()  # between the parts of an answer there is no room for another
+            return
+        self.transport.write(_response(refusal))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    @property
+    def _is_answering(self) -> bool:
+        """Whether a request is in the app's hands."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _watch_later(self) -> None:
+        seconds = self.limits.seconds / WATCHES_PER_LIMIT
+        self._watch = self.loop.call_later(seconds, self._look)
+
+    def _look(self) -> None:
+        """Break off what is overdue: a head, the rest of an answered request, a closing connection."""
+        overdue = self._overdue_watches + 1
+        is_closing = self.transport.is_closing() or self._is_refused
+        is_dropped = self._is_in_message and self._head_since is None and not self._is_answering
+        self._overdue_watches = overdue if is_closing or is_dropped else 0
+        if self._overdue_watches > WATCHES_PER_LIMIT:
+            self.transport.abort()
+            return
+        since = self._head_since
+        is_late = since is not None and self.loop.time() - since >= self.limits.seconds
+        if is_late and not is_closing and not self._is_answering:
+            self._refuse(_TOO_SLOW) if self._is_in_message else self.transport.close()
+        self._watch_later()
+
+
+def head_limits(limits: RequestLimits | None) -> HeadLimits:
+    """The bounds on heads that let through what the app's own bounds accept; None: whatever these are."""
+    if limits is None:
+        return HeadLimits()
+    return HeadLimits(max_headers=limits.max_headers, max_header_bytes=limits.max_header_bytes)
+
+
+def bounded_http(limits: HeadLimits) -> type[BoundedHttp]:
+    """The protocol class with these bounds."""
+    return type("BoundedHttp", (BoundedHttp,), {"limits": limits})
+
+
+def bound_server(receive: Callable[..., object], limits: HeadLimits) -> None:
+    """Have the uvicorn that runs this app use the bounded protocol for connections from now on.
+
+    `receive` is that of the app's lifespan, which uvicorn calls before it listens. A server that was
+    given a protocol of its own, or that is no uvicorn, is left alone.
+    """
+    config = getattr(getattr(receive, "__self__", None), "config", None)
+    if not isinstance(config, uvicorn.Config):
+        return
+    if config.http_protocol_class in {HttpToolsProtocol, H11Protocol}:
+        config.http_protocol_class = bounded_http(limits)
+
+
+def _response(refusal: CallerError) -> bytes:
+    answer = marked(error_answer(refusal), new_call_id())
+    headers = (
+        *answer.headers,
+        ("content-length", str(len(answer.body))),
+        ("connection", "close"),
+    )
+    phrase = HTTPStatus(answer.status).phrase
+    lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body
+
+
+_TOO_LARGE = TooLarge("The request has too many or too large headers.", status=431)
+_URL_TOO_LONG = TooLarge(f"The address is longer than {MAX_URL_BYTES} bytes.", status=414)
+_TOO_SLOW = TooLarge("The headers were not sent in time.", status=408, code="RequestTimeout")
+_NO_HOST = BadRequest("The request must have exactly one Host header.")
