@@ -184,7 +184,7 @@ def test_background_responses_are_metered_through_their_stream(stack: RunningSta
     events = list(
         client.responses.create(model="gpt-4o", input="Think", background=True, stream=True)
     )
-    (row,) = stack.wait_until_counted(subject, 1)
+    (row,) = stack.wait_until_counted(subject, 2)  # the call, and the response
 
     last: Any = events[-1]
     assert row["TotalTokens"].value == last.response.usage.total_tokens

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from meter.errors import AnswerCut, UpstreamBroken
-from meter.gateway.answer.follow import StreamReader
+from meter.gateway.answer.follow import ByteReader, StreamReader
 from meter.gateway.http import StreamingAnswer
 from meter.usage import Outcome, UsageSource
 from tests.fakes.gateway import FakeCaller, FakeSink, Part, stream_answer
@@ -119,6 +119,27 @@ def test_a_look_alike_in_a_long_closing_frame_is_not_read() -> None:
         reader, _ = read(frame + b"\n\n")
 
         assert (reader.reading.usage_raw, reader.has_error) == (USAGE, False)
+
+
+METADATA = {f"key-{n}": "\u0438" * 512 for n in range(32)}  # 98 KB as `\uXXXX`
+
+
+@pytest.mark.parametrize("size", [97, 65_536])
+@pytest.mark.parametrize(
+    "behind",
+    [METADATA, {"x": '"\\' * 50_000}, {"x": [{"usage": {"total_tokens": 0}}] * 2_000}],
+    ids=["escaped letters", "escaped quotes", "look-alikes"],
+)
+def test_usage_is_found_however_much_stands_behind_it(behind: object, size: int) -> None:
+    """Callers choose what a response repeats of them."""
+    reader, _ = read(closing(metadata=behind) + b"\n\n", size=size)
+    document = json.dumps({"usage": USAGE, "data": "A" * 9 * MOST, "x": behind}).encode()
+    long = ByteReader(reports_usage=True)
+    for chunk in chunks(document, size):
+        long.feed(chunk)
+
+    assert reader.reading.usage_raw == long.reading.usage_raw == USAGE
+    assert len(long._members._text) < 70_000
 
 
 def test_the_frame_after_a_long_one_is_read_anew() -> None:
