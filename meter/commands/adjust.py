@@ -54,7 +54,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 async def _adjust(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    async with open_repairs() as (store, aggregator):
+    async with open_repairs(options.clock) as (store, aggregator):
         adjuster = Adjuster(aggregator=aggregator, tables=store)
         try:
             planned = await adjuster.plan(_wanted(options))

@@ -156,7 +156,7 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
                 yield letter if body is None else replace(letter, body=body)
 
     async def run() -> ReplaySummary:
-        async with open_repairs() as (store, aggregator):
+        async with open_repairs(options.clock) as (store, aggregator):
             letters = named(store) if options.keys else _selected(store, options)
             replaying = Replay(aggregator=aggregator, tables=store, is_dry_run=options.dry_run)
             return await replaying.run(letters, partial(_report, is_dry_run=options.dry_run))

@@ -71,7 +71,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
-    async with open_repairs() as (store, aggregator):
+    async with open_repairs(options.clock) as (store, aggregator):
         now, retention = options.clock.now(), aggregator.retention
         rebuild = Rebuild(
             store=store,

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
+from meter.ports import Clock
+
 if TYPE_CHECKING:
     from meter.adapters.eventhub import EventHubSender
     from meter.adapters.monitor import AzureMonitor
@@ -65,14 +67,16 @@ async def open_aggregator() -> AsyncIterator["Aggregator"]:
 
 
 @asynccontextmanager
-async def open_repairs() -> AsyncIterator[tuple["TablesRowStore", "Aggregator"]]:
+async def open_repairs(
+    clock: Clock | None = None,
+) -> AsyncIterator[tuple["TablesRowStore", "Aggregator"]]:
     """The tables, and an aggregator on them. Raises InvalidSettings."""
     from meter.config.environment import load_storage_settings
     from meter.wiring.metering import build_aggregator
 
     retention = load_storage_settings(os.environ).retention
     async with open_store() as store:
-        yield store, build_aggregator(store, retention)
+        yield store, build_aggregator(store, retention, clock=clock)
 
 
 def open_monitor(url: str) -> AbstractContextManager["AzureMonitor"]:

@@ -9,7 +9,7 @@ from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
 from meter.config.values import Durability, HubSettings, PublishSettings, Settings
 from meter.ledger.aggregator import Aggregator
-from meter.ports import RowStore
+from meter.ports import Clock, RowStore
 from meter.publishing.outbox import TableOutbox
 from meter.publishing.sink import PublishingSink
 
@@ -57,6 +57,8 @@ def build_sink(publisher: Publisher, settings: Settings) -> PublishingSink:
     )
 
 
-def build_aggregator(store: RowStore, retention: timedelta) -> Aggregator:
+def build_aggregator(
+    store: RowStore, retention: timedelta, *, clock: Clock | None = None
+) -> Aggregator:
     """Build an aggregator on a store."""
-    return Aggregator(store=store, clock=SystemClock(), retention=retention)
+    return Aggregator(store=store, clock=clock or SystemClock(), retention=retention)

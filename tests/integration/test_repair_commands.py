@@ -163,6 +163,26 @@ def test_a_ledger_that_began_anew_takes_no_view_row_unasked(
     assert [row["Calls"].value for row in tables.rows("UsageByMonth")] == [1]
 
 
+def test_a_report_names_a_damaged_cell(
+    tables: Tables, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Table, partition, row and column in one line; a file keeps what it had."""
+    tables.receive(message(call(1)))
+    tables.merge("UsageByMonth", MONTH, f"alice|{NAMES}", TotalTokens="15\x1b")
+    out = tmp_path / "usage.csv"
+    out.write_text("before", encoding="utf-8")
+    code = main(["report", "--from", MONTH, "--to", MONTH, "--format", "csv", "--out", str(out)])
+    error = capsys.readouterr().err
+    repaired = main(["rebuild", "--month", MONTH])
+
+    assert (code, repaired, out.read_text(encoding="utf-8")) == (1, 0, "before")
+    assert error == (
+        f"error: UsageByMonth, partition {MONTH}, row alice|{NAMES}, column TotalTokens: "
+        "a whole number is expected, got '15\\x1b'\n"
+    )
+    assert main(["report", "--from", MONTH, "--to", MONTH]) == 0
+
+
 def test_a_month_without_a_ledger_exits_with_1(
     tables: Tables, capsys: pytest.CaptureFixture[str]
 ) -> None:
