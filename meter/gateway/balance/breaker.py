@@ -104,7 +104,7 @@ class Circuit:
         if demand.tokens < self._refused.tokens or not self.usual.is_exceeded_by(demand):
             is_after_others = self._scope.caller is None and demand.caller == self._refused.caller
             until = min(until, self._ask_again_at + (ASK_AGAIN_SECONDS if is_after_others else 0.0))
-        return max(until, now) - now
+        return min(max(until, now) - now, MAX_COOLDOWN_SECONDS)  # 60.000001 would be told as 61
 
     def wait_seconds(self, demand: Demand, now: float) -> float:
         """The time until the cooldown, or the probe after it, is over for such a call."""
@@ -115,7 +115,11 @@ class Circuit:
         """A call is being sent; if it would be held back, it is the probe."""
         if self._holds(demand):
             self._probing_until = now + PROBE_SECONDS
-            self._ask_again_at = now + ASK_AGAIN_SECONDS
+            self.asked(now)
+
+    def asked(self, now: float) -> None:
+        """The backend is being asked although it throttles."""
+        self._ask_again_at = max(self._ask_again_at, now + ASK_AGAIN_SECONDS)
 
     def answered(self, demand: Demand, *, started_at: float, now: float) -> None:
         """A call sent at `started_at` was answered: the circuit closes if it held that call back."""

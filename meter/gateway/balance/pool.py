@@ -72,8 +72,11 @@ class Target:
 
     def start(self, demand: Demand, now: float) -> None:
         """A call is being sent."""
-        self.circuit.start(demand, now)
-        self.large.start(demand, now)
+        is_throttled = self.is_throttled(demand, now)
+        for circuit in (self.circuit, self.large):
+            circuit.start(demand, now)
+            if is_throttled:
+                circuit.asked(now)  # the rate is the backend's, whichever holds the call back
         self.load.in_flight += 1
 
 

@@ -205,6 +205,20 @@ def test_no_question_is_spent_on_a_call_as_large_as_the_refused_one() -> None:
     assert made.asks(LARGE // 2, "alice") == 0.0
 
 
+def test_large_and_ordinary_calls_share_the_rate_of_questions() -> None:
+    """One a second per backend and deployment, whatever holds the calls back."""
+    made = Deployment()
+    made.throttle(LARGE, "alice", wait=60.0)
+    made.throttle(LARGE // 2 + 1, "alice", wait=60.0)
+    made.throttle(USUAL, "bob", wait=60.0)
+    made.clock.advance(3.0)
+    before = made.asks(LARGE // 2, "alice"), made.asks(USUAL, "bob")
+    made.call(USUAL, "bob")
+
+    assert before == (0.0, 0.0)
+    assert made.asks(LARGE // 2, "alice") == 1.0
+
+
 def test_in_a_common_cooldown_large_calls_wait_for_its_end() -> None:
     """A probe is an ordinary call."""
     made = Deployment()
