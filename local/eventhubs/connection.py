@@ -78,6 +78,8 @@ class Connection(asyncio.Protocol):
         self._is_flush_due = False
         self._sessions: dict[int, Session] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
         self.is_congested = False
         self.peer_frame_bytes = MIN_MAX_FRAME_BYTES
 
@@ -114,6 +116,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handle every whole frame; an invalid one ends this connection and no other."""
         self._input += data
+        self._heard_at = self._loop.time()
         try:
             self._handle_input()
         except ProtocolError as exc:
@@ -232,9 +235,11 @@ class Connection(asyncio.Protocol):
                 f" got {peer.max_frame_bytes}",
             )
         self.peer_frame_bytes = min(peer.max_frame_bytes, MAX_FRAME_BYTES)
-        self.send(0, open_body("local-eventhubs"))
+        idle_seconds = self._namespace.idle_seconds
+        self.send(0, open_body("local-eventhubs", int(1000 * idle_seconds)))
         self._stage = _Stage.OPEN
         self._stop_timer()
+        self._idle_timer = self._loop.call_later(idle_seconds, self._end_if_silent)
         if peer.idle_timeout_ms:
             self._keep_alive(peer.idle_timeout_ms / 2000)
 
@@ -253,6 +258,13 @@ class Connection(asyncio.Protocol):
         """Send an empty frame twice per idle timeout of the peer."""
         self._write(EMPTY_FRAME)
         self._timer = self._loop.call_later(interval_seconds, self._keep_alive, interval_seconds)
+
+    def _end_if_silent(self) -> None:
+        rest = self._heard_at + self._namespace.idle_seconds - self._loop.time()
+        if rest > 0:
+            self._idle_timer = self._loop.call_later(rest, self._end_if_silent)
+        else:
+            self.shut(Refusal(Condition.CONNECTION_FORCED, "The connection was inactive."))
 
     def _write(self, data: bytes) -> None:
         self._output.append(data)
@@ -275,6 +287,9 @@ class Connection(asyncio.Protocol):
         self._sessions.clear()
 
     def _stop_timer(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

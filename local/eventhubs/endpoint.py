@@ -16,6 +16,7 @@ from local.eventhubs.tokens import TokenCheck
 DEFAULT_KEY_NAME: Final = "RootManageSharedAccessKey"
 LOOPBACK: Final = "127.0.0.1"
 CLOSE_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 240.0  # as Event Hubs announces
 
 
 def system_now_ms() -> int:
@@ -39,15 +40,23 @@ class Endpoint:
         *,
         refuse: Refuse | None = None,
         now_ms: Callable[[], int] = system_now_ms,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
         self._config = config
         self._data_dir = data_dir
         self._tokens = TokenCheck(key_name, key, now_ms)
         self._refuse = refuse
         self._now_ms = now_ms
+        self._idle_seconds = idle_seconds
         self._broker: Broker | None = None
         self._server: asyncio.Server | None = None
         self._connections: set[Connection] = set()
+        self.accepted = 0
+
+    @property
+    def connections(self) -> int:
+        """How many clients are connected; `accepted` counts all since the start."""
+        return len(self._connections)
 
     async def start(self, host: str = LOOPBACK, port: int = 0) -> int:
         """Recover the logs, listen, and return the port.
@@ -55,7 +64,12 @@ class Endpoint:
         Raises `DataInUseError`, `CorruptLogError` or `OSError`.
         """
         self._broker = Broker(self._config, self._data_dir, self._now_ms)
-        namespace = Namespace(broker=self._broker, tokens=self._tokens, refuse=self._refuse)
+        namespace = Namespace(
+            broker=self._broker,
+            tokens=self._tokens,
+            refuse=self._refuse,
+            idle_seconds=self._idle_seconds,
+        )
         loop = asyncio.get_running_loop()
         try:
             self._server = await loop.create_server(lambda: self._accept(namespace), host, port)
@@ -81,4 +95,5 @@ class Endpoint:
     def _accept(self, namespace: Namespace) -> Connection:
         connection = Connection(namespace, self._connections.discard)
         self._connections.add(connection)
+        self.accepted += 1
         return connection

@@ -47,10 +47,10 @@ def sasl_outcome(*, accepted: bool) -> bytes:
     return _sasl_frame(_list(0x44, [UByte(0 if accepted else 1), None]))
 
 
-def open_body(container_id: str) -> bytes:
-    """Return an open with this endpoint's limits and no idle timeout of its own."""
-    limits: list[Value] = [UInt(MAX_FRAME_BYTES), UShort(CHANNEL_MAX)]
-    return _list(0x10, [container_id, None, *limits, *_nulls(6)])
+def open_body(container_id: str, idle_timeout_ms: int) -> bytes:
+    """Return an open with this endpoint's limits."""
+    limits: list[Value] = [UInt(MAX_FRAME_BYTES), UShort(CHANNEL_MAX), UInt(idle_timeout_ms)]
+    return _list(0x10, [container_id, None, *limits, *_nulls(5)])
 
 
 def begin_body(remote_channel: int, incoming_window: int, outgoing_window: int) -> bytes:

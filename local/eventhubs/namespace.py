@@ -44,11 +44,13 @@ class Namespace:
     """The hubs, the policy that guards them, and the fault hook of the tests.
 
     `refuse(hub, partition_id)` is called before each send; True answers it with server-busy.
+    A connection that sends no frame for `idle_seconds` is closed.
     """
 
     broker: Broker
     tokens: TokenCheck
     refuse: Refuse | None
+    idle_seconds: float
 
 
 class Access:

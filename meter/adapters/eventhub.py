@@ -35,7 +35,10 @@ LONGEST_PAUSE_SECONDS = 0.4
 SEND_TIMEOUT_SECONDS = 10.0
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
+# The service ends a connection that is silent for 240 s, load balancers one of that age.
+KEEP_ALIVE_SECONDS = 60.0
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
+ALL_PARTITIONS = "all-partitions"  # the SDK's name for the link that sends by key
 # Errors that retrying will not fix, without the vendor's prefix.
 _DENIED = {"unauthorized-access", "not-allowed", "not-implemented", "publisher-revoked-error"}
 _GONE = {"not-found", "resource-deleted", "entity-disabled"}
@@ -100,6 +103,7 @@ class EventHubSender:
         dice: Dice,
         patience_seconds: float,
         send_timeout_seconds: float = SEND_TIMEOUT_SECONDS,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
     ) -> None:
         self._producer = producer
         self._send_timeout_seconds = send_timeout_seconds
@@ -110,6 +114,8 @@ class EventHubSender:
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
+        self._keep_alive_seconds = keep_alive_seconds
+        self._keeping: asyncio.Task[None] | None = None
 
     async def warm(self) -> None:
         """Connect and learn the hub's partitions. Raises PublishFailed."""
@@ -144,6 +150,8 @@ class EventHubSender:
 
     async def close(self) -> None:
         """Send pending events, then disconnect; both in bounded time."""
+        if self._keeping is not None:
+            self._keeping.cancel()
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in stuck:
@@ -160,9 +168,18 @@ class EventHubSender:
                     self._producer.get_partition_ids(), self._producer.create_batch()
                 )
                 self._keys = keys_by_partition(len(partitions))
+                self._keeping = asyncio.create_task(self._keep_link())
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
             text = f"the hub's partitions are not known: {_refusal(exc).reason}"
             raise PublishFailed(text) from exc
+
+    async def _keep_link(self) -> None:
+        """Keep the link alive while no call does: the first call after a pause must not reconnect."""
+        while True:
+            await asyncio.sleep(self._keep_alive_seconds)
+            if not any(lane.is_sending for lane in self._lanes.values()):
+                with suppress(Exception):  # a broken link is replaced by the next send
+                    await _keep_alive(self._producer)
 
     async def _warm_until(self, until: float) -> None:
         failures = 0
@@ -225,6 +242,17 @@ class EventHubSender:
         lane.waiting[:0] = again  # in front, so that a subject's events stay in order
         if lane.waiting:
             await asyncio.sleep(pause)
+
+
+async def _keep_alive(producer: EventHubProducerClient) -> None:
+    """Have the SDK renew the link's token, send a frame if one is due, and read what has come.
+
+    Its option `keep_alive` does so, too, but delays each reconnect and close by up to a second. The
+    attributes are private: without them nothing is done, and a test fails when they change.
+    """
+    link = getattr(producer, "_producers", {}).get(ALL_PARTITIONS)
+    if (handler := getattr(link, "_handler", None)) is not None:
+        await handler.do_work_async()
 
 
 def _refusal(exc: Exception) -> _Refusal:

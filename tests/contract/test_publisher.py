@@ -38,12 +38,21 @@ class Hub:
     data: Path
     port: int = 0
     busy_sends: int = 0
+    idle_seconds: float = 240.0
     _endpoint: Endpoint | None = None
 
     async def start(self) -> None:
         """Listen on the same port each time."""
-        self._endpoint = Endpoint(CONFIG, self.data, KEY_NAME, KEY, refuse=self._refuse)
+        self._endpoint = Endpoint(
+            CONFIG, self.data, KEY_NAME, KEY, refuse=self._refuse, idle_seconds=self.idle_seconds
+        )
         self.port = await self._endpoint.start(port=self.port)
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The one that listens."""
+        assert self._endpoint is not None, "started"
+        return self._endpoint
 
     async def stop(self) -> None:
         """End all connections."""
@@ -78,7 +87,11 @@ def producer_at(port: int) -> EventHubProducerClient:
 
 @asynccontextmanager
 async def sender_at(
-    port: int, *, patience_seconds: float = 1.0, send_timeout_seconds: float = 10.0
+    port: int,
+    *,
+    patience_seconds: float = 1.0,
+    send_timeout_seconds: float = 10.0,
+    keep_alive_seconds: float = 60.0,
 ) -> AsyncIterator[EventHubSender]:
     sender = EventHubSender(
         producer_at(port),
@@ -86,6 +99,7 @@ async def sender_at(
         dice=random.Random(7),
         patience_seconds=patience_seconds,
         send_timeout_seconds=send_timeout_seconds,
+        keep_alive_seconds=keep_alive_seconds,
     )
     await sender.warm()
     try:
@@ -102,6 +116,26 @@ async def test_a_hub_that_is_busy_for_a_moment_is_not_noticed(hub: Hub) -> None:
         await sender.send("alice", [b"20"])
 
     assert await hub.numbers(2) == list(range(21))
+
+
+async def test_a_link_without_calls_stays_open(tmp_path: Path) -> None:
+    """The hub ends silent connections; a call after a pause must not wait for a new one."""
+    hub = Hub(tmp_path, idle_seconds=3.0)
+    await hub.start()
+    async with (
+        sender_at(hub.port, keep_alive_seconds=0.2) as kept,
+        sender_at(hub.port, keep_alive_seconds=3_600.0) as silent,
+    ):
+        await asyncio.gather(kept.send("alice", [b"0"]), silent.send("alice", [b"1"]))
+        async with asyncio.timeout(30):
+            while hub.endpoint.connections > 1:  # noqa: ASYNC110  # the endpoint has no event for it
+                await asyncio.sleep(0.05)
+        accepted = hub.endpoint.accepted
+        await kept.send("alice", [b"2"])
+
+        assert hub.endpoint.accepted == accepted
+        assert hub.endpoint.connections == 1
+    await hub.stop()
 
 
 async def test_a_hub_that_stays_busy_is_an_error_within_the_patience(hub: Hub) -> None:
@@ -189,10 +223,10 @@ async def test_a_connection_that_went_silent_is_replaced(hub: Hub) -> None:
     wire = Wire(hub.port)
     server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with sender_at(port, patience_seconds=30, send_timeout_seconds=0.5) as sender:
+    async with sender_at(port, patience_seconds=60, send_timeout_seconds=0.5) as sender:
         await sender.send("alice", [b"0"])
         wire.go_silent()
-        async with asyncio.timeout(25):
+        async with asyncio.timeout(60):
             await sender.send("alice", [b"1"])
     await wire.close()
     server.close()

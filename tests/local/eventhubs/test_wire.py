@@ -148,6 +148,18 @@ async def test_garbage_ends_its_own_connection_and_no_other(port: int, garbage: 
         await _send_numbers(good, 1)
 
 
+async def test_a_client_that_is_silent_is_sent_away(tmp_path: Path) -> None:
+    """As announced in the open; an empty frame is enough to stay."""
+    endpoint = Endpoint(CONFIG, tmp_path, KEY_NAME, KEY, idle_seconds=0.5)
+    async with _connect(await endpoint.start()) as peer:
+        await peer.open()
+        fields, _ = await peer.next(_CLOSE)
+
+        assert fields[0].value[0] == "amqp:connection:forced"
+        assert await peer.is_closed()
+    await endpoint.stop()
+
+
 async def test_a_client_that_dies_in_the_middle_of_a_frame_leaves_nothing(port: int) -> None:
     """Half a delivery is dropped with its connection, and is never stored."""
     async with _connect(port) as dying:
