@@ -33,6 +33,7 @@ FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.4
 # The SDK then replaces its connection, which may be dead.
 SEND_TIMEOUT_SECONDS = 10.0
+REPLACE_SECONDS = 10.0  # cut short, it would keep the dead connection
 CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
 # The service ends a connection that is silent for 240 s, load balancers one of that age.
@@ -216,7 +217,7 @@ class EventHubSender:
                 _message(part) for part in _packed(events)
             ]
             # The SDK's own timeout makes it reconnect; ours is for an SDK that does not return.
-            async with asyncio.timeout(2 * self._send_timeout_seconds):
+            async with asyncio.timeout(self._send_timeout_seconds + REPLACE_SECONDS):
                 await self._producer.send_batch(
                     messages, partition_key=key, timeout=self._send_timeout_seconds
                 )

@@ -223,7 +223,7 @@ async def test_a_connection_that_went_silent_is_replaced(hub: Hub) -> None:
     wire = Wire(hub.port)
     server = await asyncio.start_server(wire.accept, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    async with sender_at(port, patience_seconds=60, send_timeout_seconds=0.5) as sender:
+    async with sender_at(port, patience_seconds=60, send_timeout_seconds=2.5) as sender:
         await sender.send("alice", [b"0"])
         wire.go_silent()
         async with asyncio.timeout(60):
