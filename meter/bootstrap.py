@@ -246,7 +246,12 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
     limits = gateway.settings.requests
     limited = gateway_request(request, limits)
     limited.check_headers(limits)
-    return response_of(await gateway.front_door.handle(limited), gateway.front_door.detached)
+    door = gateway.front_door
+    return response_of(
+        await door.handle(limited),
+        door.detached,
+        write_seconds=gateway.settings.times.write_seconds,
+    )
 
 
 async def _close(gateway: Gateway, seconds: float) -> None:

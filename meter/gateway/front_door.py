@@ -172,8 +172,13 @@ class FrontDoor:
         return answer
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
-        ending = await call.read(answer)
-        await call.end(ending)
+        with call.holds.pop_all() as held:
+            ending = await call.read(answer)
+            await call.end(ending)
+            whole = self._whole(call, answer, ending)
+            return replace(whole, release=held.pop_all().close)
+
+    def _whole(self, call: Call, answer: WholeAnswer, ending: Ending) -> Answer:
         headers = self._headers(call, answer)
         if answer.status == 404 and call.route.lacks_api_version:
             return without_api_version(call.route, headers)

@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
@@ -73,11 +73,16 @@ class Relay(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer whose body is complete."""
+    """An answer whose body is complete.
+
+    Who sends it calls `release` once it has been sent, or never will be: until then its call holds
+    its slot.
+    """
 
     status: int
     headers: Headers
     body: bytes
+    release: Callable[[], None] = field(default=lambda: None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

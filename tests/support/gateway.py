@@ -236,10 +236,13 @@ class Door:
         method: str = "POST",
         headers: Headers | None = None,
     ) -> Answer | StreamingAnswer:
-        """One call; with an accepted token unless headers are given."""
-        return await self.front_door.handle(
+        """One call; with an accepted token unless headers are given. A whole answer counts as sent."""
+        answer = await self.front_door.handle(
             request(body, path=path, query=query, method=method, headers=headers)
         )
+        if isinstance(answer, Answer):
+            answer.release()
+        return answer
 
     @property
     def in_flight(self) -> list[int]:

@@ -9,7 +9,7 @@ FastAPI extension does at about half the CPU per request, and fixes a leak: the 
 import asyncio
 import logging
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -37,6 +37,9 @@ REFERENCES = "_context_references"
 # The host keeps idle connections for up to 75 s, unused ones too. One that the worker closes just
 # as the host sends a body fails the forward, and with it the call.
 HOST_POOL_SECONDS = 120
+# As much as the server takes at once before it waits for the caller.
+PART_BYTES = 65_536
+WRITE_SECONDS = 60.0
 
 log = logging.getLogger(__name__)
 
@@ -184,23 +187,53 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
     )
 
 
-def response_of(answer: Answer | StreamingAnswer, detached: Detached) -> Response:
+def response_of(
+    answer: Answer | StreamingAnswer, detached: Detached, *, write_seconds: float = WRITE_SECONDS
+) -> Response:
     """The response that sends the core's answer; a stream is relayed by a detached task."""
     if isinstance(answer, Answer):
-        return GatewayResponse(answer)
+        return GatewayResponse(answer, write_seconds=write_seconds)
     return StreamedResponse(answer, detached)
 
 
 class GatewayResponse(Response):
-    """Sends an answer whose body is whole."""
+    """Sends an answer whose body is whole, in parts: the caller has `write_seconds` to take each.
 
-    def __init__(self, answer: Answer) -> None:
+    The server keeps little of what the caller has not taken, so an answer that is not read neither
+    gives its slot back nor stays in memory beyond that time. Then the connection is broken off.
+    """
+
+    def __init__(self, answer: Answer, *, write_seconds: float = WRITE_SECONDS) -> None:
         self.status_code = answer.status
         self.background = None
         self.body = answer.body
         self.raw_headers = _raw(answer.headers)
+        self._release = answer.release
+        self._write_seconds = write_seconds
         if answer.status != HTTPStatus.NO_CONTENT:
             self.raw_headers.append((b"content-length", str(len(answer.body)).encode()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI 3
+        """Send it."""
+        head = {"type": "http.response.start", "status": self.status_code}
+        try:
+            await self._send(send, {**head, "headers": self.raw_headers})
+            for start in range(0, max(1, len(self.body)), PART_BYTES):
+                part, end = self.body[start : start + PART_BYTES], start + PART_BYTES
+                more = end < len(self.body)
+                await self._send(
+                    send, {"type": "http.response.body", "body": part, "more_body": more}
+                )
+        except (TimeoutError, OSError):
+            # Returning without a last body message makes the server break the connection off.
+            return
+        finally:
+            self.body = b""
+            self._release()
+
+    async def _send(self, send: Send, message: MutableMapping[str, Any]) -> None:
+        async with asyncio.timeout(self._write_seconds):
+            await send(message)
 
 
 class StreamedResponse(Response):

@@ -39,7 +39,7 @@ async def run_out(answering: Answering) -> None:
     except BaseException:
         await _cut(answering)
         raise
-    await _relay_to_nobody(answering.result())
+    await _give_up(answering.result())
 
 
 @dataclass(slots=True)
@@ -65,9 +65,11 @@ class LateRelay:
         if isinstance(answer, StreamingAnswer) and _is_event_stream(answer):
             await answer.relay.run(sink)
             return
-        await _relay_to_nobody(answer)
         document = _document(answer)
-        await self._try_write(sink, event_stream_error(document))
+        try:
+            await self._try_write(sink, event_stream_error(document))
+        finally:
+            await _give_up(answer)
         if document.get("error"):
             raise AnswerCut
 
@@ -98,13 +100,16 @@ async def _cut(answering: Answering) -> None:
     if not answering.cancelled():  # it was done by then
         with suppress(TimeoutError):
             async with asyncio.timeout(0):
-                await _relay_to_nobody(answering.result())
+                await _give_up(answering.result())
 
 
-async def _relay_to_nobody(answer: Answer | StreamingAnswer) -> None:
-    if isinstance(answer, StreamingAnswer):
-        with suppress(AnswerCut):
-            await answer.relay.run(_Nobody())
+async def _give_up(answer: Answer | StreamingAnswer) -> None:
+    """End an answer that nobody takes."""
+    if isinstance(answer, Answer):
+        answer.release()
+        return
+    with suppress(AnswerCut):
+        await answer.relay.run(_Nobody())
 
 
 def _document(answer: Answer | StreamingAnswer) -> Mapping[str, object]:

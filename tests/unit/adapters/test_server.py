@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 import uvicorn
@@ -50,6 +51,13 @@ class Wire:
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
+    server: uvicorn.Server | None = None
+
+    def unsent(self) -> int:
+        """The bytes that the server keeps for callers that have not taken them."""
+        assert self.server is not None
+        connections: set[Any] = self.server.server_state.connections
+        return sum(each.transport.get_write_buffer_size() for each in connections)
 
     async def send(
         self,
@@ -83,13 +91,19 @@ class Wire:
 
 
 @asynccontextmanager
-async def serving(made: Door, *, read_seconds: float = 5) -> AsyncIterator[Wire]:
+async def serving(
+    made: Door, *, read_seconds: float = 5, write_seconds: float = 5
+) -> AsyncIterator[Wire]:
     """A connection to the front door behind uvicorn, as the app runs it."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         limits = request_limits(max_body_bytes=MOST, read_timeout_seconds=read_seconds)
         request = gateway_request(Request(scope, receive), limits)
-        response = response_of(await made.front_door.handle(request), made.front_door.detached)
+        response = response_of(
+            await made.front_door.handle(request),
+            made.front_door.detached,
+            write_seconds=write_seconds,
+        )
         await response(scope, receive, send)
 
     config = uvicorn.Config(
@@ -102,7 +116,7 @@ async def serving(made: Door, *, read_seconds: float = 5) -> AsyncIterator[Wire]
     await server.startup(sockets=[listening])
     reader, writer = await asyncio.open_connection(*listening.getsockname())
     try:
-        yield Wire(reader, writer)
+        yield Wire(reader, writer, server)
     finally:
         writer.close()
         await server.shutdown(sockets=[listening])
@@ -340,3 +354,28 @@ async def test_a_caller_that_leaves_before_its_stream_begins_is_counted() -> Non
     event = made.sink.events[0]
     assert (event.outcome, event.usage.total_tokens) == (Outcome.DISCONNECTED, 7)
     assert made.is_idle
+
+
+async def test_callers_that_do_not_read_hold_their_slots_and_little_memory() -> None:
+    """Whole answers of 12 MB, more than sockets take: the server keeps a part of each, for a while."""
+    count, body = 6, b'{"choices":[],"x":"' + b"x" * 12_000_000 + b'"}'
+    made = door(*[json_answer(200, body)] * count)
+    slots = made.front_door.admission.slots
+    async with serving(made, write_seconds=0.5) as wire:
+        address = wire.writer.get_extra_info("peername")
+        others = [await asyncio.open_connection(*address) for _ in range(count)]
+        for reader, writer in others:
+            writer.transport.pause_reading()  # type: ignore[attr-defined]  # a socket's
+            await Wire(reader, writer).send("POST", CHAT_PATH, CHAT_BODY)
+        async with asyncio.timeout(10):
+            while len(made.sink.events) < count:  # noqa: ASYNC110  # the server's own progress
+                await asyncio.sleep(0.01)
+        used, waiting = slots.used, wire.unsent()
+        async with asyncio.timeout(10):
+            while slots.used:  # noqa: ASYNC110  # the server's own progress
+                await asyncio.sleep(0.01)
+        for _, writer in others:
+            writer.transport.abort()
+
+    assert used == count
+    assert waiting < count * 300_000

@@ -274,3 +274,86 @@ async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
         await request.body.read()
 
     assert (refused.value.status, refused.value.code) == (408, "RequestTimeout")
+
+
+class Slow(Wire):
+    """A server whose caller takes `most` messages and then no more."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self._most = most
+
+    async def send(self, message: Message) -> None:
+        if len(self.sent) == self._most:
+            await asyncio.Event().wait()
+        await super().send(message)
+
+
+class Held:
+    """What a whole answer holds until it is sent."""
+
+    def __init__(self, size: int) -> None:
+        self.times_released = 0
+        self.answer = Answer(status=200, headers=(), body=b"x" * size, release=self.release)
+
+    def release(self) -> None:
+        self.times_released += 1
+
+
+@pytest.mark.parametrize(
+    ("size", "parts"),
+    [
+        (0, [0]),
+        (1, [1]),
+        (65_536, [65_536]),
+        (65_537, [65_536, 1]),
+        (200_000, [65_536, 65_536, 65_536, 3_392]),
+    ],
+)
+async def test_a_whole_answer_goes_out_in_parts(size: int, parts: list[int]) -> None:
+    """So that the server waits for the caller between them; the last one ends it."""
+    wire, held = Wire(), Held(size)
+
+    await GatewayResponse(held.answer)({"type": "http"}, wire.receive, wire.send)
+
+    assert [len(message["body"]) for message in wire.sent[1:]] == parts
+    assert [message["more_body"] for message in wire.sent[1:]] == [True] * (len(parts) - 1) + [
+        False
+    ]
+    assert held.times_released == 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+async def test_an_answer_that_is_not_taken_is_given_up(taken: int) -> None:
+    """Without its last part, which makes the server break the connection off."""
+    wire, held = Slow(taken), Held(200_000)
+    response = GatewayResponse(held.answer, write_seconds=0.02)
+
+    await response({"type": "http"}, wire.receive, wire.send)
+
+    assert len(wire.sent) == taken
+    assert not any(message.get("more_body") is False for message in wire.sent)
+    assert (held.times_released, bytes(response.body)) == (1, b"")
+
+
+async def test_an_answer_to_a_caller_that_is_gone_gives_all_back() -> None:
+    """The server says so by an error."""
+    wire, held = Gone(), Held(3)
+
+    await GatewayResponse(held.answer)({"type": "http"}, wire.receive, wire.send)
+
+    assert held.times_released == 1
+
+
+async def test_an_answer_whose_request_is_cancelled_gives_all_back() -> None:
+    """While it is being sent."""
+    wire, held = Slow(1), Held(3)
+    sending = GatewayResponse(held.answer)({"type": "http"}, wire.receive, wire.send)
+    task = asyncio.create_task(sending)
+    await asyncio.sleep(0)
+    task.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert held.times_released == 1

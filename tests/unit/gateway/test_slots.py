@@ -10,7 +10,7 @@ from typing import Literal
 import pytest
 
 from meter.errors import AnswerCut, TooLarge, UpstreamBroken, UpstreamError, UpstreamTimeout
-from meter.gateway.http import StreamingAnswer
+from meter.gateway.http import Answer, StreamingAnswer
 from meter.ports import UpstreamRequest
 from tests.fakes.gateway import (
     FakeAnswer,
@@ -19,6 +19,7 @@ from tests.fakes.gateway import (
     FakeSink,
     FakeUpstream,
     Part,
+    json_answer,
     stream_answer,
 )
 from tests.support.gateway import (
@@ -36,8 +37,10 @@ from tests.support.gateway import (
     Door,
     backend,
     bearer,
+    door,
     form,
     form_headers,
+    request,
 )
 
 FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
@@ -263,3 +266,32 @@ async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
     assert len(reached) > 50
     check(made, reached=len(reached))
     assert {type(task.exception()) for task in serving if not task.cancelled()} == {type(None)}
+
+
+async def test_a_whole_answer_holds_its_slot_until_it_is_sent() -> None:
+    """Its event is published before; a caller that does not read cannot make more calls for it."""
+    made = door(json_answer(200, SERVED))
+
+    answer = await made.front_door.handle(request())
+    assert isinstance(answer, Answer)
+    used, events = made.front_door.admission.slots.used, len(made.sink.events)
+    answer.release()
+
+    assert (used, events) == (1, 1)
+    assert made.is_idle
+
+
+async def test_a_whole_answer_that_nobody_takes_gives_its_slot_back() -> None:
+    """The request was cancelled while the backend answered."""
+    made = door(json_answer(200, SERVED))
+    made.sink.gate = asyncio.Event()
+    task = asyncio.create_task(made.front_door.handle(request()))
+    await made.sink.is_asked.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    made.sink.gate.set()
+
+    await made.front_door.detached.finish(5, cut_seconds=5)
+
+    assert made.is_idle
