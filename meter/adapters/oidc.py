@@ -6,7 +6,7 @@ It never blocks the event loop. https only, except on loopback; no redirects; si
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import requests
 import urllib3
@@ -21,17 +21,28 @@ READ_BYTES = 65_536
 
 
 class DiscoveryKeySource:
-    """Fetches `{issuer}/.well-known/openid-configuration` and the key set it names."""
+    """Fetches `{issuer}/.well-known/openid-configuration` and the key set it names.
+
+    An issuer with several `queries` has the keys of all: Entra publishes those of an app that has a
+    signing key of its own under `?appid=CLIENT-ID` alone (learn.microsoft.com/entra/identity-platform/
+    access-tokens, "Validate the signature").
+    """
+
+    def __init__(self, queries: Mapping[str, Collection[str]] | None = None) -> None:
+        self._queries = queries or {}
 
     async def fetch(self, issuer: str) -> Sequence[Mapping[str, object]]:
         """The issuer's published keys. Raises KeysUnavailable."""
-        return await asyncio.to_thread(_fetch_keys, issuer)
+        queries = sorted(self._queries.get(issuer, [""]))
+        fetches = (asyncio.to_thread(_fetch_keys, issuer, query) for query in queries)
+        return [key for keys in await asyncio.gather(*fetches) for key in keys]
 
 
-def _fetch_keys(issuer: str) -> Sequence[Mapping[str, object]]:
+def _fetch_keys(issuer: str, query: str) -> Sequence[Mapping[str, object]]:
+    url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     with requests.Session() as session:
         session.trust_env = False
-        metadata = _get(session, f"{issuer.rstrip('/')}/.well-known/openid-configuration")
+        metadata = _get(session, f"{url}?{query}" if query else url)
         if metadata.get("issuer") != issuer:
             raise KeysUnavailable("the discovery document names another issuer")
         key_set = _get(session, str(metadata.get("jwks_uri")))

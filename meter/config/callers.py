@@ -1,6 +1,7 @@
 """Reads who is let in: issuers, audiences, tenants, client apps, roles and scopes."""
 
 import re
+from collections import defaultdict
 from urllib.parse import urlsplit
 
 from meter.config.reader import Reader
@@ -16,12 +17,13 @@ _V2_HOSTS = frozenset(
     {"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
 )
 _TENANT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+_APP_QUERY = re.compile(rf"appid={_TENANT.pattern}", re.ASCII | re.IGNORECASE)
 
 
 def read_token_rules(reader: Reader) -> TokenRules:
     """The rules for access. Problems are reported."""
     rules = TokenRules(
-        issuers=reader.names("METER_ISSUERS"),
+        issuers=frozenset(issuer for issuer, _ in _issuers(reader)),
         audiences=reader.names("METER_AUDIENCES"),
         algorithms=reader.names("METER_ALGORITHMS", "RS256"),
         allowed_tenants=reader.names("METER_ALLOWED_TENANTS"),
@@ -40,6 +42,27 @@ def read_token_rules(reader: Reader) -> TokenRules:
     _check_algorithms(reader, rules)
     _check_tenants(reader, rules)
     return rules
+
+
+def read_discovery_queries(reader: Reader) -> dict[str, frozenset[str]]:
+    """The queries of each issuer's discovery document. Problems are reported."""
+    queries: defaultdict[str, set[str]] = defaultdict(set)
+    for issuer, query in _issuers(reader):
+        queries[issuer].add(query)
+        if query and not _APP_QUERY.fullmatch(query):
+            reader.problem(
+                "METER_ISSUERS",
+                "may end with ?appid=CLIENT-ID, for an app that has a signing key of its own, and "
+                "with no other query",
+                f"got {query!r}",
+            )
+    return {issuer: frozenset(found) for issuer, found in queries.items()}
+
+
+def _issuers(reader: Reader) -> list[tuple[str, str]]:
+    """Each issuer, and the query of its discovery document, which is not a part of `iss`."""
+    named = (name.partition("?") for name in reader.names("METER_ISSUERS"))
+    return [(issuer, query) for issuer, _, query in named]
 
 
 def _issuer_problem(issuer: str) -> str | None:

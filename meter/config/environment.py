@@ -11,7 +11,7 @@ from functools import cache
 
 from meter.config.addresses import read_hub_endpoint, read_table_endpoint
 from meter.config.backends import named_key_settings, read_accounts, read_backends
-from meter.config.callers import read_token_rules
+from meter.config.callers import read_discovery_queries, read_token_rules
 from meter.config.host import function_timeout_seconds
 from meter.config.memory import visible_memory_bytes
 from meter.config.reader import Reader
@@ -124,6 +124,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
     _log_level(reader)  # the app reads it by itself; here its mistakes are reported
     return GatewaySettings(
         rules=read_token_rules(reader),
+        discovery_queries=read_discovery_queries(reader),
         backends=backends,
         auth=auth,
         token_scope=_token_scope(reader),

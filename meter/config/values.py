@@ -1,6 +1,6 @@
 """The settings as values, typed and checked; `config/environment.py` reads them."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
@@ -37,6 +37,7 @@ class GatewaySettings:
     """The front door's settings; its limits are the values of the parts that apply them."""
 
     rules: TokenRules
+    discovery_queries: Mapping[str, Collection[str]]
     backends: tuple[Backend, ...]
     auth: Mapping[str, BackendAuth]
     token_scope: str

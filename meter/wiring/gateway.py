@@ -41,7 +41,9 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         idle_timeout_seconds=gateway.idle_timeout_seconds,
     )
     credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
-    keys = KeyRing(DiscoveryKeySource(), clock, gateway.jwks_refresh_seconds)
+    keys = KeyRing(
+        DiscoveryKeySource(gateway.discovery_queries), clock, gateway.jwks_refresh_seconds
+    )
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
         forwarder=Forwarder(

@@ -24,9 +24,12 @@ class Issuer:
         self.metadata: dict[str, object] = {}
         self.documents: dict[str, web.Response] = {}
         self.asked: list[str] = []
+        self.queries: list[str] = []
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
+        if request.path.endswith("/.well-known/openid-configuration"):
+            self.queries.append(request.query_string)
         if request.path in self.documents:
             return self.documents[request.path]
         if request.path.endswith("/.well-known/openid-configuration"):
@@ -69,6 +72,16 @@ async def test_the_keys_are_those_the_discovery_document_names(path: str) -> Non
         f"{path.rstrip('/')}/.well-known/openid-configuration",
         f"{path.rstrip('/')}/keys",
     ]
+
+
+async def test_an_app_with_its_own_signing_key_is_asked_for_by_its_id() -> None:
+    """Entra publishes that key under `?appid=` alone; the tenant's keys stay trusted if named, too."""
+    async with running(path="/tenant/v2.0") as issuer:
+        queries = {issuer.url: ["appid=app-1", ""]}
+        keys = await DiscoveryKeySource(queries).fetch(issuer.url)
+
+    assert keys == KEYS + KEYS
+    assert sorted(issuer.queries) == ["", "appid=app-1"]
 
 
 @pytest.mark.parametrize("named", ["https://evil.example", "", None, 7, ["x"]])

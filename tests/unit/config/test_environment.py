@@ -614,3 +614,28 @@ def test_the_scope_of_the_backends_tokens_follows_the_cloud() -> None:
         assert problems(environment(METER_BACKEND_TOKEN_SCOPE=wrong)) == (
             f"METER_BACKEND_TOKEN_SCOPE must be one https URL, got {wrong!r}",
         )
+
+
+APP = "5d1f7c1e-3c52-4b8e-9f0a-0c1d2e3f4a5b"
+
+
+def test_an_issuer_can_name_an_app_with_its_own_signing_key() -> None:
+    """The query is of the discovery document; tokens name the issuer without it."""
+    issuer = "https://login.example/t/v2.0"
+    gateway = load_settings(
+        environment(METER_ISSUERS=f"{issuer},{issuer}?appid={APP},https://other.example")
+    ).gateway
+
+    assert gateway.rules.issuers == {issuer, "https://other.example"}
+    assert gateway.discovery_queries == {
+        issuer: {"", f"appid={APP}"},
+        "https://other.example": {""},
+    }
+
+
+@pytest.mark.parametrize("query", ["appid=meter", f"appid={APP}&x=1", "p=policy"])
+def test_an_issuer_takes_no_other_query(query: str) -> None:
+    """A misspelt one would be ignored by the issuer, and every token of the app refused."""
+    (problem,) = problems(environment(METER_ISSUERS=f"https://login.example/t/v2.0?{query}"))
+
+    assert problem.startswith("METER_ISSUERS may end with ?appid=CLIENT-ID")
