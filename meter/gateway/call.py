@@ -13,10 +13,10 @@ from meter.gateway.background import events_of, publish_all
 from meter.gateway.balance.affinity import Owners
 from meter.gateway.balance.forward import Attempts, Candidates
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
-from meter.gateway.headers import downstream_headers, header, upstream_headers
+from meter.gateway.headers import IMAGE_DEPLOYMENT, downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
-from meter.gateway.request.prepare import OutgoingBody, Payload, outgoing_body
+from meter.gateway.request.prepare import OutgoingBody, Payload, image_deployment_of, outgoing_body
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
@@ -94,10 +94,16 @@ class Call:
             url=backend.url + self.path_for(backend),
             headers=(
                 *upstream_headers(self.headers, self.principal.subject, credentials),
+                *self._image_header(backend),
                 *length,
             ),
             body=body.content,
         )
+
+    def _image_header(self, backend: Backend) -> Headers:
+        """The image tool's deployment by the backend's own name; its header is not passed on."""
+        name = image_deployment_of(self.route, self.headers)
+        return () if name is None else ((IMAGE_DEPLOYMENT, backend.own_name(name)),)
 
     def drop_body(self) -> None:
         """Give up a JSON body, of which no backend and no estimate will need the bytes again."""

@@ -32,6 +32,7 @@ from meter.gateway.request.dispatch import check_upgrade, dispatch, without_api_
 from meter.gateway.request.prepare import (
     demand_of,
     deployment_of,
+    drawing_too,
     prompt_of,
     read_body,
     reasoning_of,
@@ -100,7 +101,7 @@ class FrontDoor:
                 body=body,
                 headers=request.headers,
                 candidates=replace(
-                    self._candidates(route, deployment, owner),
+                    self._candidates(route, request.headers, deployment, owner),
                     demand=demand_of(body, principal.subject),
                 ),
                 reasoning=reasoning,
@@ -113,11 +114,15 @@ class FrontDoor:
             )
         return await self._answer(call)
 
-    def _candidates(self, route: Route, deployment: str, owner: Owner | None) -> Candidates:
+    def _candidates(
+        self, route: Route, headers: Headers, deployment: str, owner: Owner | None
+    ) -> Candidates:
         """The backends that may answer. Raises NotServed when none serves the deployment."""
         pool, is_by_id = self.forwarder.pool, route.served.is_by_id
         return Candidates(
-            backends=pool.backends if is_by_id else pool.serving(deployment),
+            backends=pool.backends
+            if is_by_id
+            else drawing_too(pool.serving(deployment), route, headers),
             load_key=f"/{route.operation}"
             if is_by_id
             else deployment,  # no deployment begins with /

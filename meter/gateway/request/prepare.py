@@ -4,20 +4,21 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from meter.errors import BadRequest
+from meter.errors import BadRequest, ErrorKind, NotServed
 from meter.gateway.answer.estimate import PromptPart
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.reasoning import reasoning_items
-from meter.gateway.headers import header
-from meter.gateway.http import unknown_deployment
+from meter.gateway.headers import IMAGE_DEPLOYMENT, header
+from meter.gateway.http import quoted, unknown_deployment
 from meter.gateway.limits.intake import Intake
 from meter.gateway.request.body import JsonBody, read_json, with_usage_asked
 from meter.gateway.request.form import PART_BYTES, FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
 from meter.gateway.request.prompt import texts_of
 from meter.gateway.request.route import Route, is_deployment_name
+from meter.ports import Headers
 
 type Payload = JsonBody | FormBody | None
 
@@ -105,6 +106,39 @@ def deployment_of(route: Route, body: Payload, owner: Owner | None) -> str:
     if not is_deployment_name(body.model):
         raise unknown_deployment(body.model)
     return str(body.model)
+
+
+def image_deployment_of(route: Route, headers: Headers) -> str | None:
+    """The public name of the deployment that draws for the image tool of Responses, if any is named.
+
+    Azure reads it from a header. Raises BadRequest for more than one, and NotServed for no name.
+    """
+    if route.operation is not Operation.RESPONSES:
+        return None
+    named = {value for name, value in headers if name == IMAGE_DEPLOYMENT}
+    if len(named) > 1:
+        raise BadRequest(f"The header {IMAGE_DEPLOYMENT} must name one deployment.")
+    for name in named:
+        if not is_deployment_name(name):
+            raise unknown_deployment(name)
+        return name
+    return None
+
+
+def drawing_too(backends: Sequence[Backend], route: Route, headers: Headers) -> Sequence[Backend]:
+    """Those of the backends that serve the image tool's deployment as well. Raises NotServed."""
+    name = image_deployment_of(route, headers)
+    if name is None:
+        return backends
+    found = [backend for backend in backends if backend.serves(name)]
+    if not found:
+        raise NotServed(
+            f"No backend of the deployment in `model` has the API deployment {quoted(name)} that "
+            f"{IMAGE_DEPLOYMENT} names. GET /openai/v1/models lists deployments.",
+            code="DeploymentNotFound",
+            kind=ErrorKind.DEPLOYMENT,
+        )
+    return found
 
 
 def outgoing_body(
