@@ -14,6 +14,7 @@ _TEXT = re.compile(
     rb'[ \t]*:[ \t]*"((?:[^"\\]++|\\.)++)"'
 )
 _SOUND = re.compile(rb'"(?:data|audio|delta)"[ \t]*:[ \t]*"[A-Za-z0-9+/=_-]')
+_SEVERAL = (b'"tool_calls"', b'"function_call"', b'"reasoning', b'"audio"', b'"refusal":"')
 _TYPED = re.compile(
     rb'"type"[ \t]*:[ \t]*"((?:response\.|image_|transcript\.|speech\.)[a-z0-9_.]*)"'
 )
@@ -39,8 +40,7 @@ class SeenContent:
         if typed is not None and not typed[1].endswith(b".delta"):
             return
         is_sound = typed is not None and typed[1] in _SOUND_TYPES
-        # Some servers name the same piece of reasoning twice.
-        texts = [] if is_sound else list(dict.fromkeys(_TEXT.findall(data)))
+        texts = [] if is_sound else _texts(data)
         if texts:
             self.frames += 1
         elif _SOUND.search(data):
@@ -57,6 +57,17 @@ class SeenContent:
     def text(self) -> str:
         """The text."""
         return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
+
+
+def _texts(data: bytes) -> list[bytes]:
+    """The pieces of text in a frame: mostly one."""
+    first = _TEXT.search(data)
+    if first is None:
+        return []
+    if any(word in data for word in _SEVERAL) or data.count(b'"index"') > 1:
+        # Some servers name the same piece of reasoning twice.
+        return list(dict.fromkeys(_TEXT.findall(data, first.start())))
+    return [first[1]]
 
 
 def is_typed(data: bytes) -> bool:

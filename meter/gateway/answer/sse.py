@@ -102,6 +102,9 @@ def has_whole_frame(beginning: bytes) -> bool:
 
 def frame_data(frame: bytes) -> bytes:
     """The frame's `data` lines joined with LF; empty when it has none."""
+    line = frame.rstrip(b"\r\n")
+    if line.startswith(b"data: ") and b"\n" not in line and b"\r" not in line:
+        return line[6:]  # nearly every frame
     lines: list[bytes] = _DATA_LINE.findall(frame)
     return lines[0] if len(lines) == 1 else b"\n".join(lines)
 
