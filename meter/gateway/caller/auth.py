@@ -30,6 +30,13 @@ MAX_CACHED_TOKENS = 10_000
 UNAUTHENTICATED_MESSAGE = (
     "Unauthorized. Access token is missing, invalid, audience is incorrect, or has expired."
 )
+MISSING_MESSAGE = (
+    "Unauthorized. Access token is missing: send an Entra ID access token as "
+    "'Authorization: Bearer TOKEN', or in the header api-key."
+)
+NOT_COMPACT_MESSAGE = (
+    "Unauthorized. The credential is no access token (a JWT); API keys are not accepted."
+)
 MAX_SHOWN_CHARS = 200
 
 _FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"})
@@ -179,7 +186,7 @@ def token_in(headers: Headers) -> str:
     api_key = next((value for name, value in headers if name == "api-key"), "")
     if api_key:
         return api_key.strip()
-    raise Unauthenticated(UNAUTHENTICATED_MESSAGE)
+    raise Unauthenticated(MISSING_MESSAGE)
 
 
 def log_refusal(refusal: Unauthenticated | Forbidden, event_id: UUID) -> None:
@@ -197,7 +204,7 @@ def is_subject(value: object) -> bool:
 
 def _read_header(token: str, algorithms: frozenset[str]) -> tuple[str, str]:
     if not _COMPACT.fullmatch(token):
-        raise _refuse("not_compact")
+        raise _refuse("not_compact", NOT_COMPACT_MESSAGE)
     for part in token.split("."):
         if not _is_canonical(part):
             raise _refuse("base64url")

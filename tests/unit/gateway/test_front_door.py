@@ -93,20 +93,16 @@ async def test_a_backends_refusal_is_passed_on_unchanged(status: int) -> None:
     ids=str,
 )
 async def test_without_a_valid_token_nobody_gets_in(headers: tuple[tuple[str, str], ...]) -> None:
-    """401 in the shape the SDK reads, with a challenge (RFC 6750), one text for all causes."""
+    """401 in the shape the SDK reads, with a challenge (RFC 6750)."""
     made = door()
 
     answer = await made.call(headers=headers)
 
     assert answer.status == 401
     assert headers_of(answer)["www-authenticate"] == 'Bearer error="invalid_token"'
-    assert error_of(answer) == {
-        "code": "401",
-        "message": "Unauthorized. Access token is missing, invalid, audience is incorrect, or has"
-        " expired.",
-        "type": "invalid_request_error",
-        "param": None,
-    }
+    error = error_of(answer)
+    assert str(error.pop("message")).startswith("Unauthorized. ")
+    assert error == {"code": "401", "type": "invalid_request_error", "param": None}
     assert (made.sink.events, made.upstream.requests) == ([], [])
 
 

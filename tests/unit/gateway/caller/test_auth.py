@@ -7,7 +7,13 @@ import jwt
 import pytest
 
 from meter.errors import Forbidden, Unauthenticated
-from meter.gateway.caller.auth import UNAUTHENTICATED_MESSAGE, TokenRules
+from meter.gateway.caller.auth import (
+    MISSING_MESSAGE,
+    NOT_COMPACT_MESSAGE,
+    UNAUTHENTICATED_MESSAGE,
+    TokenRules,
+    token_in,
+)
 from meter.usage import Principal
 from tests.fakes.gateway import FakeClock, FakeKeySource
 from tests.support.gateway import (
@@ -122,7 +128,9 @@ async def test_the_types_of_access_tokens_are_accepted(kind: str | None) -> None
 
 async def test_a_token_without_a_signature_is_refused() -> None:
     """`alg: none` as its makers write it."""
-    await refuse(f"{b64(b'{"alg":"none","kid":"key-1"}')}.{b64(json.dumps(claims()).encode())}.")
+    unsigned = f"{b64(b'{"alg":"none","kid":"key-1"}')}.{b64(json.dumps(claims()).encode())}."
+
+    await refuse(unsigned, message=NOT_COMPACT_MESSAGE)
 
 
 async def test_a_public_key_is_never_a_shared_secret() -> None:
@@ -202,7 +210,29 @@ async def test_what_is_no_compact_token_is_refused(spoil: object) -> None:
     """Three parts of base64url that hold JSON objects, and at most 16 KiB."""
     assert callable(spoil)
 
-    await refuse(spoil(token()))
+    with pytest.raises(Unauthenticated) as refused:
+        await verifier(FakeClock()).verify(spoil(token()))
+    assert refused.value.message in {NOT_COMPACT_MESSAGE, UNAUTHENTICATED_MESSAGE}
+
+
+@pytest.mark.parametrize(
+    "key", ["3f2a9c0d4b5e6f708192a3b4c5d6e7f8", "sk-proj-x_y", "a.b", "a b.c.d"]
+)
+async def test_a_key_is_told_apart_from_a_token(key: str) -> None:
+    """The caller has configured the wrong kind of credential."""
+    assert await refuse(key, message=NOT_COMPACT_MESSAGE) == "not_compact"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [(), (("authorization", ""),), (("authorization", "Basic eDp5"),), (("api-key", ""),)],
+)
+def test_a_call_without_a_token_learns_where_it_goes(headers: tuple[tuple[str, str], ...]) -> None:
+    """It is not logged: there is nothing to say about it."""
+    with pytest.raises(Unauthenticated) as refused:
+        token_in(headers)
+
+    assert (refused.value.message, refused.value.reason) == (MISSING_MESSAGE, "")
 
 
 async def test_the_longest_token_is_16_kib() -> None:
