@@ -54,6 +54,7 @@ from meter.wiring.metering import (
 CLOSING_SHARE = 0.4
 # Shares of the closing time: to end streams, to count those that are cut, to save pending events.
 RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
+VIEWS_SHARE = 0.1  # for what the aggregator has not shown yet
 # Addresses that need no token.
 _OPEN = frozenset({"/", "/healthz", "/readyz"})
 _OPEN_METHODS = ("GET", "HEAD", "OPTIONS")
@@ -173,6 +174,8 @@ class App:
         try:
             if self._gateway is not None:
                 await _close(self._gateway, seconds)
+            if self._aggregator is not None:
+                await self._aggregator.close(VIEWS_SHARE * seconds)
             for closable in (self._publisher, self._store):
                 if closable is not None:
                     await closable.close()

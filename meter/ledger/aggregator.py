@@ -1,21 +1,26 @@
-"""The aggregator: counts a batch of hub messages and updates the views before the checkpoint.
+"""The aggregator: counts a batch of hub messages before its checkpoint.
 
-`decode -> subjects -> fold -> commit -> view`. Any error fails the whole batch: it is delivered
-again, and events that are already counted are skipped.
+`decode -> fold -> commit -> show -> dead letters`. An event is in the ledger or in `DeadLetters` when
+the batch is finished; the views follow (`showing.py`). Any other error fails the whole batch: it is
+delivered again, and events that are already counted are skipped. What fails for one subject or one
+table does not keep the others from being counted.
 """
 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
-from meter.ledger.commit import Committed, Committer
+from meter.ledger.commit import Committed, Committer, EventKey
 from meter.ledger.deadletters import keep
-from meter.ledger.decode import Decoded, Message, decode
+from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, decode
+from meter.ledger.positions import HubPositions
+from meter.ledger.rows import SumRow
+from meter.ledger.showing import Showing
 from meter.ledger.subjects import SubjectWriter
 from meter.ledger.view import ViewWriter
 from meter.ports import Clock, RowStore
@@ -23,17 +28,55 @@ from meter.usage import UsageEvent
 from meter.window import Period, Window, window_of
 
 MAX_CONCURRENT_COMMITS = 8
+# One throttled partition must not keep the others from being counted; an outage must not be asked
+# about once per subject.
+MAX_OUTAGES = 8
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchReport:
-    """The result of one batch."""
+    """The result of one batch; `refused` are valid events that no ledger can take any more."""
 
     new_calls: int
     repeated_calls: int
     dead_letters: int = 0
+    refused: Mapping[EventKey, Refusal] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Counted:
+    """What became of a batch's events; those of `events` need not be delivered again."""
+
+    commits: list[Committed] = field(default_factory=list)
+    events: list[Countable] = field(default_factory=list)
+    outages: list[StorageUnavailable] = field(default_factory=list)
+
+    @property
+    def sums(self) -> list[SumRow]:
+        return [row for each in self.commits for row in each.sums]
+
+    @property
+    def calls(self) -> list[UsageEvent]:
+        return [event for event in self.events if isinstance(event, UsageEvent)]
+
+    @property
+    def refused(self) -> dict[EventKey, Refusal]:
+        return {key: refusal for each in self.commits for key, refusal in each.refused.items()}
+
+    def report(self, letters: Sequence[DeadLetter] = ()) -> BatchReport:
+        return BatchReport(
+            new_calls=sum(each.new_calls for each in self.commits),
+            repeated_calls=sum(each.repeated_calls for each in self.commits),
+            dead_letters=len(letters),
+            refused=self.refused,
+        )
+
+    def raise_outage(self) -> None:
+        """One outage is enough to report: the whole batch is delivered again."""
+        if self.outages:
+            raise StorageUnavailable(str(self.outages[0])) from self.outages[0]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,55 +87,88 @@ class Aggregator:
     clock: Clock
     retention: timedelta
     committer: Committer = field(init=False)
-    views: ViewWriter = field(init=False)
-    subjects: SubjectWriter = field(init=False)
+    showing: Showing = field(init=False)
+    positions: HubPositions = field(init=False)
 
     def __post_init__(self) -> None:
         self.committer = Committer(self.store)
-        self.views = ViewWriter(self.store)
-        self.subjects = SubjectWriter(self.store)
+        self.showing = Showing(store=self.store, clock=self.clock)
+        self.positions = HubPositions(self.store)
 
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
+        may_be_repeats = await self.positions.receive(messages)
         decoded = self.decode(messages)
-        await keep(self.store, decoded.dead_letters)
-        report = await self.count(decoded.events)
-        if decoded.dead_letters:
-            log.error("events_dead_lettered count=%d", len(decoded.dead_letters))
-        return replace(report, dead_letters=len(decoded.dead_letters))
+        enqueued = (m.enqueued_at for m in messages if m.enqueued_at is not None)
+        now = max([self.clock.now(), *enqueued])
+        counted = await self._commit(decoded.events, now, may_be_repeats=may_be_repeats)
+        is_safe = await self.showing.show(counted.sums, counted.events)
+        letters = [*decoded.dead_letters, *decoded.letters_of(counted.refused)]
+        await keep(self.store, letters, may_be_stored=may_be_repeats)
+        _log(letters)
+        counted.raise_outage()
+        if not is_safe:
+            raise StorageUnavailable("neither the views nor Subjects take the batch's rows")
+        await self.positions.save()
+        return counted.report(letters)
 
     def decode(self, messages: Sequence[Message]) -> Decoded:
         """Decode the messages by the rules that apply now."""
         return decode(messages, now=self.clock.now(), retention=self.retention)
 
     async def count(self, events: Sequence[Countable]) -> BatchReport:
-        """Count events and update the views. Raises StorageUnavailable."""
-        # First, so that every subject with a sum has a row: the sweep searches these rows.
-        await self.subjects.record(event for event in events if isinstance(event, UsageEvent))
-        counted = await self._commit(events)
-        await self.views.write(row for part in counted for row in part.sums)
-        return BatchReport(
-            new_calls=sum(part.new_calls for part in counted),
-            repeated_calls=sum(part.repeated_calls for part in counted),
-        )
+        """Count events, and update the views before it returns. Raises StorageUnavailable.
 
-    async def _commit(self, events: Sequence[Countable]) -> list[Committed]:
+        For commands: events that are `refused` were not counted, and are in no dead letter.
+        """
+        counted = await self._commit(events, self.clock.now(), may_be_repeats=False)
+        await SubjectWriter(self.store).record(counted.calls)
+        await ViewWriter(self.store).write(counted.sums)
+        counted.raise_outage()
+        return counted.report()
+
+    async def close(self, seconds: float) -> None:
+        """Show what waits to be shown, in about that time; the sweep shows the rest."""
+        await asyncio.wait({asyncio.create_task(self.showing.settle())}, timeout=seconds)
+
+    async def _commit(
+        self, events: Sequence[Countable], now: datetime, *, may_be_repeats: bool
+    ) -> _Counted:
         groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
             groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
+        counted = _Counted()
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
-        async def commit(subject: str, month: Window, group: list[Countable]) -> Committed:
+        async def commit(subject: str, month: Window, group: list[Countable]) -> None:
             async with limit:
-                return await self.committer.commit(subject, month, group)
+                if len(counted.outages) >= MAX_OUTAGES:
+                    return
+                try:
+                    committed = await self.committer.commit(
+                        subject,
+                        month,
+                        group,
+                        has_ended=month.end <= now,
+                        may_be_repeats=may_be_repeats,
+                    )
+                except StorageUnavailable as exc:
+                    counted.outages.append(exc)
+                else:
+                    counted.commits.append(committed)
+                    counted.events += group
 
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                commits = [
-                    tasks.create_task(commit(subject, month, group))
-                    for (subject, month), group in groups.items()
-                ]
-        except* StorageUnavailable as outages:
-            # One outage is enough to report: the whole batch is delivered again.
-            raise StorageUnavailable(str(outages.exceptions[0])) from outages
-        return [task.result() for task in commits]
+        async with asyncio.TaskGroup() as tasks:
+            for (subject, month), group in groups.items():
+                tasks.create_task(commit(subject, month, group))
+        return counted
+
+
+def _log(letters: Sequence[DeadLetter]) -> None:
+    for detail in sorted({each.detail for each in letters if each.reason in _PARKED}):
+        log.error("events_parked reason=%s", detail)
+    if letters:
+        log.error("events_dead_lettered count=%d", len(letters))
+
+
+_PARKED = frozenset({Reason.MONTH_CLOSED, Reason.CANNOT_BE_STORED})

@@ -2,14 +2,15 @@
 
 Rows that were read or written last are remembered, so in a steady stream a change costs one
 transaction and no read. Every write is conditional on the etag: an outdated memory costs a conflict,
-never a wrong row.
+never a wrong row. Where memory says that there is nothing to write, no etag is checked: storage is
+asked before a row is skipped (`asks_before_skipping`), since repairs may have changed it.
 """
 
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from meter.errors import StorageUnavailable
+from meter.errors import MeterError, StorageUnavailable
 from meter.ports import Conflict, Row, RowStore
 
 MAX_TRANSACTION_ROWS = 100  # the limit of 4 MiB is out of reach: our rows are under 4 KB each
@@ -32,6 +33,7 @@ class OptimisticRows:
 
     store: RowStore
     remembers: frozenset[str] | None = None
+    asks_before_skipping: bool = False
     most_known: int = MAX_KNOWN_ROWS
     _known: OrderedDict[tuple[str, str, str], Row] = field(default_factory=OrderedDict)
 
@@ -44,17 +46,49 @@ class OptimisticRows:
         build: Callable[[T, Mapping[str, Row]], Sequence[Row]],
         *,
         after_conflict: Callable[[T], Awaitable[T]] | None = None,
+        creates_table: bool = True,
     ) -> Changed[T]:
         """Write in one transaction what `build` makes of `items` and the rows stored under `keys`.
 
         A built row with an etag is an update, one without is an insert; when none is built, nothing
         is written. After a conflict `after_conflict` says which items are still to be written; only
-        then are the rows read again. Raises StorageUnavailable, also when conflicts do not end.
+        then are the rows read again. Raises StorageUnavailable, also when conflicts do not end,
+        TableMissing if the table is missing and may not be created, and what `build` raises.
         """
+        try:
+            return await self._change(
+                table, partition, keys, items, build, after_conflict, creates_table
+            )
+        except MeterError:
+            self.forget(table, partition, keys)
+            raise
+
+    def forget(self, table: str, partition: str, keys: Iterable[str]) -> None:
+        """Read these rows from storage next time."""
+        for key in keys:
+            self._known.pop((table, partition, key), None)
+
+    async def _change[T](
+        self,
+        table: str,
+        partition: str,
+        keys: Sequence[str],
+        items: T,
+        build: Callable[[T, Mapping[str, Row]], Sequence[Row]],
+        after_conflict: Callable[[T], Awaitable[T]] | None,
+        creates_table: bool,
+    ) -> Changed[T]:
         for _ in range(MAX_CONFLICTS):
+            known = {key for key in keys if (table, partition, key) in self._known}
             stored = await self._stored(table, partition, keys)
             rows = build(items, stored)
-            written = await self._write(table, partition, keys, rows) if rows else {}
+            if self.asks_before_skipping and (unsure := known - {row.key for row in rows}):
+                self.forget(table, partition, unsure)
+                stored = await self._stored(table, partition, keys)
+                rows = build(items, stored)
+            written: Mapping[str, Row] | None = {}
+            if rows:
+                written = await self._write(table, partition, keys, rows, creates_table)
             if written is not None:
                 return Changed(items=items, written=rows, stored={**stored, **written})
             if after_conflict is not None:
@@ -72,20 +106,20 @@ class OptimisticRows:
         return stored
 
     async def _write(
-        self, table: str, partition: str, keys: Sequence[str], rows: Sequence[Row]
+        self,
+        table: str,
+        partition: str,
+        keys: Sequence[str],
+        rows: Sequence[Row],
+        creates_table: bool,
     ) -> dict[str, Row] | None:
-        try:
-            result = await self.store.write(
-                table,
-                partition,
-                insert=[row for row in rows if row.etag is None],
-                update=[row for row in rows if row.etag is not None],
-            )
-        except StorageUnavailable:
-            self._forget(table, partition, keys)
-            raise
+        insert = [row for row in rows if row.etag is None]
+        update = [row for row in rows if row.etag is not None]
+        result = await self.store.write(
+            table, partition, insert=insert, update=update, creates_table=creates_table
+        )
         if isinstance(result, Conflict):
-            self._forget(table, partition, keys)
+            self.forget(table, partition, keys)
             return None
         known = set(keys)
         written = {r.key: replace(r, etag=result.etags[r.key]) for r in rows if r.key in known}
@@ -104,7 +138,3 @@ class OptimisticRows:
             return row
         kept = {name: value for name, value in row.columns.items() if name in self.remembers}
         return Row(key=row.key, columns=kept, etag=row.etag)
-
-    def _forget(self, table: str, partition: str, keys: Sequence[str]) -> None:
-        for key in keys:
-            self._known.pop((table, partition, key), None)

@@ -105,11 +105,11 @@ def sum_row(key: SumKey, columns: Mapping[str, object]) -> SumRow:
     try:
         sums = read_sums(columns)
     except LedgerDamaged:
-        sums = read_sums(columns, place_of(key))  # named only now: it is made for every event
+        sums = read_sums(columns, _place_of(key))  # named only now: it is made for every event
     return SumRow(key=key, sums=sums, revision=read_revision(columns))
 
 
-def place_of(key: SumKey) -> Place:
+def _place_of(key: SumKey) -> Place:
     """Where the ledger stores the sum."""
     return Place(_ledger_of(key.window), key.place.partition, key.place.row_key)
 
@@ -160,11 +160,11 @@ def read_revision(columns: Mapping[str, object]) -> int:
     return value if type(value) is int else 0
 
 
-def check_range(columns: Mapping[str, object], at: Place) -> None:
-    """Raise LedgerDamaged if a count is beyond what a column holds."""
+def check_range(key: SumKey, columns: Mapping[str, object]) -> None:
+    """Raise LedgerDamaged if a count of that sum is beyond what a column holds."""
     for column, value in columns.items():
         if type(value) is int and value not in INT64:
-            raise _damaged(f"{value} is beyond 64 bits", column, at)
+            raise _damaged(f"{value} is beyond 64 bits", column, _place_of(key))
 
 
 def _ledger_of(window: Window) -> str:

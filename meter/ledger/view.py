@@ -7,8 +7,9 @@
 | UsageByMonth | `2026-11`       | the same                               | the same                 |
 
 View rows are replaced, never added to. Each carries the revision of its ledger row and only a higher
-revision replaces it, so a late or repeated copy changes nothing and no total ever goes back. A copy
-lost in a crash is made when the batch is delivered again.
+revision replaces it, so a late or repeated copy changes nothing and no total ever goes back. What
+this process remembers of a view row may be used to write it, never to skip it: a repair may have
+given the sum and its view another revision. When a copy is made is `showing.py`'s matter.
 """
 
 from collections import defaultdict
@@ -27,7 +28,9 @@ class ViewWriter:
     """Writes the views."""
 
     def __init__(self, store: RowStore) -> None:
-        self._rows = OptimisticRows(store=store, remembers=frozenset({"Revision"}))
+        self._rows = OptimisticRows(
+            store=store, remembers=frozenset({"Revision"}), asks_before_skipping=True
+        )
 
     async def write(self, rows: Iterable[SumRow]) -> int:
         """Copy the sums to their views; gives the number of rows written. Raises StorageUnavailable."""

@@ -134,6 +134,9 @@ class Adjuster:
         # First, so that the sweep looks at this subject if this process ends before the views.
         await record_adjusted(store, adjustment.subject, clock.now())
         report = await self.aggregator.count([adjustment])
+        for refusal in report.refused.values():
+            await planned.call.remove(note.id)
+            raise AdjustmentRefused(f"{refusal.reason}: {refusal.detail}")
         if not report.new_calls:
             try:
                 await self._is_counted(adjustment)

@@ -6,14 +6,15 @@ counting safe to repeat, so a replay that dies can simply be run again.
 
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from meter.adjustment import Countable
 from meter.ledger.aggregator import Aggregator
+from meter.ledger.commit import EventKey
 from meter.ledger.deadletters import DEAD_LETTERS_TABLE
-from meter.ledger.decode import Message, Reason
+from meter.ledger.decode import Message, Reason, Refusal
 from meter.ledger.keys import FIRST_KEY, LAST_KEY, LetterKey, parse_letter_key, parse_letter_row_key
 from meter.ports import Row, RowStore, Tables
 from meter.upkeep.standing import Standing
@@ -147,6 +148,7 @@ class Replay:
             counted = await self.aggregator.count(events)
             summary.new_calls += counted.new_calls
             summary.repeated_calls += counted.repeated_calls
+            judgements = [_without_refused(each, counted.refused) for each in judgements]
         for judgement in judgements:
             if judgement.refusals:
                 summary.refused += 1
@@ -180,6 +182,16 @@ class Replay:
     async def _delete(self, letter: StoredLetter) -> None:
         # A conflict means that another replay has deleted it.
         await self.aggregator.store.write(DEAD_LETTERS_TABLE, letter.day, delete=letter.rows)
+
+
+def _without_refused(judgement: Judgement, refused: Mapping[EventKey, Refusal]) -> Judgement:
+    """The judgement once the ledger has refused some of its events."""
+    if not refused:
+        return judgement
+    taken = tuple(e for e in judgement.events if (e.subject, e.id) not in refused)
+    found = [refused[e.subject, e.id] for e in judgement.events if (e.subject, e.id) in refused]
+    refusals = dict.fromkeys(f"{each.reason}: {each.detail}" for each in found)
+    return replace(judgement, events=taken, refusals=(*judgement.refusals, *refusals))
 
 
 def _continues(place: LetterKey, row: Row) -> bool:

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from hypothesis import settings
@@ -15,7 +16,11 @@ from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.fold import Sums, fold
 from meter.ledger.rows import read_revision, read_sums
+from meter.ports import Conflict, Row, Written
+from meter.upkeep.rebuild import Rebuild
+from meter.upkeep.sweep import Sweep
 from meter.usage import Outcome, TokenUsage, UsageSource
+from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import adjustment, message, usage_event
 
@@ -25,14 +30,17 @@ OPERATIONS = st.sampled_from(["read", "keys_between", "write"])
 FAULTS = st.sampled_from([Fault.UNAVAILABLE, Fault.CONFLICT, Fault.ANSWER_LOST])
 
 
-class FixedClock:
-    """A clock that stands still shortly after the last event."""
+@dataclass
+class StillClock:
+    """Shortly after the last event; its seconds pass between two batches."""
+
+    seconds: float = 0.0
 
     def now(self) -> datetime:
         return MONTH_END + timedelta(hours=2)
 
     def monotonic(self) -> float:
-        return 0.0
+        return self.seconds
 
 
 def made_event(number: int) -> Countable:
@@ -53,16 +61,34 @@ def made_event(number: int) -> Countable:
     )
 
 
+class ThrottledStore(MemoryRowStore):
+    """A store of which some tables answer every write with 503."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.throttled: set[str] = set()
+
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
+        if table in self.throttled:
+            raise StorageUnavailable(f"{table}: ServerBusy 503")
+        return await super().write(table, partition, **rows)
+
+
 NUMBERS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 
 
 class Ledger(RuleBasedStateMachine):
-    """Two aggregators on one store. A failed batch stays at the hub until it is handled."""
+    """Two aggregators on one store. A failed batch stays at the hub until it is handled.
+
+    A batch can be finished before it is shown: the aggregator shows it later, or dies, and then the
+    sweep does.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        self.store = MemoryRowStore()
+        self.store = ThrottledStore()
+        self.clock = StillClock()
         self.aggregators = [self.new_aggregator(), self.new_aggregator()]
         self.events: dict[UUID, Countable] = {}
         self.unfinished: list[list[Countable]] = []
@@ -72,7 +98,7 @@ class Ledger(RuleBasedStateMachine):
     def new_aggregator(self) -> Aggregator:
         return Aggregator(
             store=self.store,
-            clock=FixedClock(),
+            clock=self.clock,
             retention=timedelta(days=100),
         )
 
@@ -99,6 +125,61 @@ class Ledger(RuleBasedStateMachine):
         self.store.forget_plans()
         if dies:
             self.aggregators[who] = self.new_aggregator()
+
+    @rule(
+        numbers=NUMBERS,
+        who=st.integers(0, 1),
+        tables=st.sets(st.sampled_from([*VIEWS, "Subjects", "DeadLetters"]), min_size=1),
+        dies=st.booleans(),
+    )
+    def deliver_while_tables_are_throttled(
+        self, numbers: list[int], who: int, tables: set[str], dies: bool
+    ) -> None:
+        """Their partitions answer 503, to the end of the batch or of the process."""
+        self.store.throttled = tables
+        self.handle(self.batch(numbers), who)
+        self.store.throttled = set()
+        if dies:
+            self.aggregators[who] = self.new_aggregator()
+
+    @rule(numbers=NUMBERS, who=st.integers(0, 1), data=st.data())
+    def deliver_onto_a_damaged_sum(self, numbers: list[int], who: int, data: st.DataObject) -> None:
+        """Its events are parked, and counted by a replay once it is repaired."""
+        sums = [
+            (name, *place)
+            for name, rows in self.store.tables.items()
+            for place in rows
+            if place[1].startswith("s|")
+        ]
+        batch = self.batch(numbers)
+        if sums:
+            table, partition, key = data.draw(st.sampled_from(sorted(sums)))
+            sound = self.store.tables[table][partition, key].columns["TotalTokens"]
+            self.change(table, partition, key, TotalTokens="damaged")
+            self.handle(batch, who)
+            self.change(table, partition, key, TotalTokens=sound)
+        self.handle(batch, who)
+
+    @rule(data=st.data(), damaged=st.booleans())
+    def repair_beside_running_aggregators(self, data: st.DataObject, damaged: bool) -> None:
+        """A sum and its view are gone or wrong; the aggregators remember them as they were."""
+        sums = [
+            (name, *place)
+            for name, rows in self.store.tables.items()
+            for place in rows
+            if place[1].startswith("s|")
+        ]
+        if not sums:
+            return
+        table, partition, key = data.draw(st.sampled_from(sorted(sums)))
+        row = self.store.tables[table].pop((partition, key))
+        if damaged:
+            columns = {**row.columns, "Calls": 10**6, "Revision": 1}
+            changed = {"insert": [Row(key=key, columns=columns)]}
+            self.runner.run(self.store.write(table, partition, **changed))
+        month = Window(f"{table[-6:-2]}-{table[-2:]}")
+        rebuild = Rebuild(store=self.store, tables=self.store, month=month, repairs_ledger=True)
+        self.runner.run(rebuild.run(lambda _: None))
 
     @rule(
         ours=NUMBERS,
@@ -151,6 +232,10 @@ class Ledger(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.store.forget_plans()
         self.redeliver(0)
+        for aggregator in self.aggregators:
+            self.runner.run(aggregator.showing.settle())
+        self.store.time += timedelta(minutes=3)
+        self.runner.run(Sweep(store=self.store, tables=self.store, clock=self.clock).run())
         self.runner.close()
 
         assert self.unfinished == []
@@ -158,12 +243,18 @@ class Ledger(RuleBasedStateMachine):
         assert stored_sums(self.store, VIEWS) == expected
         assert stored_sums(self.store, ["Ledger202611", "Ledger202612"]) == expected
 
+    def change(self, table: str, partition: str, key: str, **columns: object) -> None:
+        """Write a cell by hand."""
+        row = Row(key=key, columns=columns, etag=self.store.tables[table][partition, key].etag)
+        self.runner.run(self.store.write(table, partition, update=[row]))
+
     def batch(self, numbers: Sequence[int]) -> list[Countable]:
         batch = [made_event(number) for number in numbers]
         self.events |= {event.id: event for event in batch}
         return batch
 
     def handle(self, batch: list[Countable], who: int) -> None:
+        self.clock.seconds += 100.0
         if self.runner.run(handled(self.aggregators[who], batch)):
             self.unfinished.append(batch)
 

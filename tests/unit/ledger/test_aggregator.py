@@ -1,15 +1,17 @@
 """The aggregator: a batch from bytes to tables, also when a step fails."""
 
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.aggregator import Aggregator, BatchReport
 from meter.ledger.decode import Message
+from meter.ports import Conflict, RowStore, Written
+from meter.usage import encode_event
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import (
     NOW,
@@ -27,12 +29,13 @@ class Clock:
     """A clock that the test sets."""
 
     moment: datetime = field(default=NOW)
+    seconds: float = 0.0
 
     def now(self) -> datetime:
         return self.moment
 
     def monotonic(self) -> float:
-        return 0.0
+        return self.seconds
 
 
 @pytest.fixture
@@ -45,7 +48,7 @@ def aggregator(store: MemoryRowStore) -> Aggregator:
     return aggregator_on(store)
 
 
-def aggregator_on(store: MemoryRowStore, clock: Clock | None = None) -> Aggregator:
+def aggregator_on(store: RowStore, clock: Clock | None = None) -> Aggregator:
     return Aggregator(
         store=store,
         clock=clock or Clock(),
@@ -123,10 +126,10 @@ async def test_a_batch_of_repeats_changes_no_row(
 
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.ANSWER_LOST])
 @pytest.mark.parametrize("writes_before", range(8))
-async def test_an_outage_at_any_write_fails_the_batch_and_the_retry_counts_once(
+async def test_an_outage_at_any_write_loses_nothing_and_the_redelivery_counts_once(
     store: MemoryRowStore, fault: Fault, writes_before: int
 ) -> None:
-    """Eight writes: a dead letter, two ledger partitions, four windows in three views, the subjects."""
+    """Only one of the ledger or of the dead letters fails the batch; views and subjects can wait."""
     batch = [
         raw_message(b"poison"),
         message(
@@ -140,7 +143,7 @@ async def test_an_outage_at_any_write_fails_the_batch_and_the_retry_counts_once(
     first = await failed(aggregator_on(store), batch)
     second = await failed(aggregator_on(store), batch)
 
-    assert (first, second) == (True, False)
+    assert (first, second) == (writes_before in {0, 1, 7}, False)
     assert month_calls(store) == {"alice": 2, "bob": 1}
     assert len(store.tables["DeadLetters"]) == 1
     assert len(store.tables["Subjects"]) == 2
@@ -151,10 +154,12 @@ async def test_a_crash_between_ledger_and_view_is_repaired_by_the_redelivery(
 ) -> None:
     """The repeat counts nothing and copies the sums it belongs to."""
     await aggregator.handle([message(usage_event(1))])
-    store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
-    assert await failed(aggregator, [message(usage_event(2))])
+    store.plan("write", Fault.NOTHING, *[Fault.UNAVAILABLE] * 3)
+    await aggregator.handle([message(usage_event(2))])
+    before = month_calls(store)
     report = await aggregator_on(store).handle([message(usage_event(2))])
 
+    assert before == {"alice": 1}
     assert report == BatchReport(new_calls=0, repeated_calls=1, dead_letters=0)
     assert month_calls(store) == {"alice": 2}
 
@@ -226,3 +231,273 @@ async def test_an_event_counts_in_the_month_it_ended_in_or_not_at_all(
 
     written = {name for name in store.tables if name.startswith(("Ledger", "Dead"))}
     assert written == {counted_in}
+
+
+async def test_dead_letters_do_not_delay_good_events(store: MemoryRowStore) -> None:
+    """While DeadLetters cannot be written the batch comes again, and its good events are counted."""
+    aggregator = aggregator_on(Failing(store, {"DeadLetters"}))
+    batch = [raw_message(b"poison"), message(usage_event(1), sequence_number=2)]
+
+    assert await failed(aggregator, batch)
+    assert month_calls(store) == {"alice": 1}
+
+
+async def test_one_throttled_subject_does_not_keep_the_others_from_being_counted(
+    store: MemoryRowStore,
+) -> None:
+    """A ledger partition is a subject; the batch comes again for the one that failed."""
+    failing = Failing(store, partitions={"alice"})
+    events = [usage_event(n, subject=name) for n, name in enumerate(["alice", "bob", "carol"])]
+    aggregator = aggregator_on(failing)
+    has_failed = await failed(aggregator, [message(*events)])
+    failing.partitions = set()
+    report = await aggregator.handle([message(*events)])
+
+    assert has_failed
+    assert report == BatchReport(new_calls=1, repeated_calls=2)
+    assert month_calls(store) == {"alice": 1, "bob": 1, "carol": 1}
+
+
+async def test_an_outage_is_not_asked_about_once_per_subject(store: MemoryRowStore) -> None:
+    """A few failures tell it; a thousand requests more would only feed a throttled service."""
+    failing = Failing(store, {"Ledger202611"})
+    events = [usage_event(n, subject=f"s{n}") for n in range(200)]
+
+    assert await failed(aggregator_on(failing), [message(*events)])
+    assert failing.store.calls["write"] == 0
+    assert failing.refused <= 16
+
+
+async def test_a_late_event_of_a_dropped_month_is_a_dead_letter(
+    store: MemoryRowStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its ledger would begin at 0, know no repeat, and be believed by the next rebuild."""
+    october = usage_event(1, time=NOW - timedelta(days=40))
+    await aggregator_on(store, Clock(NOW - timedelta(days=40))).handle([message(october)])
+    del store.tables["Ledger202610"]
+    late = usage_event(2, time=NOW - timedelta(days=40))
+    report = await aggregator_on(store).handle([message(late, usage_event(3))])
+
+    assert (report.new_calls, report.dead_letters) == (1, 1)
+    assert "Ledger202610" not in store.tables
+    (letter,) = store.rows("DeadLetters").values()
+    assert letter["Reason"] == "month-closed"
+    assert letter["Body"] == encode_event(late).decode()
+    assert (
+        "events_parked reason=Ledger202610 was dropped, and what it had counted is not known"
+        in caplog.messages
+    )
+
+
+async def test_a_process_that_remembers_a_dropped_month_does_not_begin_it_again(
+    store: MemoryRowStore,
+) -> None:
+    """Its rows are in memory with their etags, so its write is an update."""
+    aggregator = aggregator_on(store)
+    await aggregator.handle([message(usage_event(1, time=NOW - timedelta(days=40)))])
+    del store.tables["Ledger202610"]
+    report = await aggregator.handle([message(usage_event(2, time=NOW - timedelta(days=40)))])
+
+    assert report.dead_letters == 1
+    assert "Ledger202610" not in store.tables
+
+
+async def test_the_first_late_event_of_an_ended_month_begins_its_ledger(
+    store: MemoryRowStore,
+) -> None:
+    """No view row of that month says that there ever was one."""
+    report = await aggregator_on(store).handle(
+        [message(usage_event(1, time=NOW - timedelta(days=40)))]
+    )
+
+    assert report == BatchReport(new_calls=1, repeated_calls=0)
+
+
+async def test_a_clock_that_is_behind_does_not_begin_a_dropped_month(
+    store: MemoryRowStore,
+) -> None:
+    """Whether a month has ended is judged by the hub's time of the batch as well."""
+    october = NOW - timedelta(days=40)
+    await aggregator_on(store, Clock(october)).handle([message(usage_event(1, time=october))])
+    del store.tables["Ledger202610"]
+    report = await aggregator_on(store, Clock(october)).handle(
+        [message(usage_event(2, time=october))]
+    )
+
+    assert report.dead_letters == 1
+
+
+async def test_a_damaged_sum_parks_its_own_events_only(
+    store: MemoryRowStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The cell is named; the subject's other deployment and other subjects are counted and shown."""
+    aggregator = aggregator_on(store)
+    await aggregator.handle([message(usage_event(1), usage_event(2, subject="bob"))])
+    damage(store, "s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard", TotalTokens="15")
+    events = [
+        usage_event(1),
+        usage_event(3),
+        usage_event(4, deployment="other"),
+        usage_event(5, subject="bob"),
+    ]
+    report = await aggregator_on(store).handle([message(*events)])
+
+    assert (report.new_calls, report.repeated_calls, report.dead_letters) == (2, 1, 1)
+    assert month_calls(store) == {"alice": 1, "bob": 2}
+    (letter,) = store.rows("DeadLetters").values()
+    assert letter["Reason"] == "cannot-be-stored"
+    assert str(letter["Detail"]).startswith(
+        "Ledger202611, partition alice, row s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard, "
+        "column TotalTokens: a whole number is expected, got '15'"
+    )
+    assert caplog.messages[-1] == "events_dead_lettered count=1"
+
+
+async def test_a_repaired_sum_takes_events_again(store: MemoryRowStore) -> None:
+    """Also in the process that met the damage: it is not remembered."""
+    aggregator = aggregator_on(store)
+    await aggregator.handle([message(usage_event(1))])
+    place = ("alice", "s|2026-11|gpt-4o|gpt-4o-2024-11-20|standard")
+    sound = store.tables["Ledger202611"][place]
+    damage(store, place[1], Calls="x")
+    parked = await aggregator_on(store).handle([message(usage_event(2))])
+    damage(store, place[1], Calls=sound.columns["Calls"])
+    replayed = await aggregator_on(store).handle([message(usage_event(2))])
+
+    assert (parked.dead_letters, replayed.new_calls) == (1, 1)
+    assert month_calls(store) == {"alice": 2}
+
+
+async def test_a_sum_that_would_overflow_parks_the_event(store: MemoryRowStore) -> None:
+    """2^63 tokens do not fit into a column; the sum stays as it is."""
+    aggregator = aggregator_on(store)
+    await aggregator.handle([message(usage_event(1))])
+    row = "s|2026-11|gpt-4o|gpt-4o-2024-11-20|standard"
+    damage(store, row, TotalTokens=2**63 - 16)
+    one = await aggregator_on(store).handle([message(usage_event(2))])
+    two = await aggregator_on(store).handle([message(usage_event(3), sequence_number=2)])
+
+    assert (one.new_calls, two.dead_letters) == (1, 1)
+    assert store.rows("Ledger202611")[row]["TotalTokens"] == 2**63 - 1
+
+
+async def test_what_storage_refuses_for_good_is_parked_after_five_deliveries(
+    store: MemoryRowStore,
+) -> None:
+    """Only the event that is refused; a refusal may pass, so not at the first one."""
+    failing = Failing(store, refuses="poison")
+    aggregator = aggregator_on(failing)
+    batch = [message(usage_event(1), usage_event(2, deployment="poison"))]
+    outcomes = [await failed(aggregator, batch) for _ in range(4)]
+    report = await aggregator.handle(batch)
+
+    assert outcomes == [True] * 4
+    assert (report.new_calls, report.dead_letters) == (1, 1)
+    assert month_calls(store) == {"alice": 1}
+
+
+def requests(store: MemoryRowStore) -> int:
+    return sum(store.calls.values())
+
+
+@pytest.mark.parametrize("is_new_process", [False, True])
+@pytest.mark.parametrize("per_subject", [1, 10])
+async def test_a_redelivery_costs_no_more_than_the_first_delivery(
+    store: MemoryRowStore, is_new_process: bool, per_subject: int
+) -> None:
+    """What was asked of storage for a batch must not grow while it is being delivered again."""
+    aggregator = aggregator_on(store)
+    await aggregator.handle([message(usage_event(999))])
+    events = [usage_event(n, subject=f"s{n // per_subject}") for n in range(200)]
+    batch = [message(*events, sequence_number=2)]
+    store.calls.clear()
+    await aggregator.handle(batch)
+    normal = requests(store)
+    store.calls.clear()
+    again = aggregator_on(store) if is_new_process else aggregator
+    report = await again.handle(batch)
+
+    assert report.repeated_calls == 200
+    assert requests(store) <= 1.2 * normal
+
+
+async def test_a_throttled_view_costs_a_few_requests_and_holds_up_nothing(
+    store: MemoryRowStore,
+) -> None:
+    """Its partition is asked less and less often, whatever the number of batches; then all is shown."""
+    clock = Clock()
+    failing = Failing(store, {"UsageByMonth"})
+    aggregator = aggregator_on(failing, clock)
+    for number in range(100):
+        await aggregator.handle([message(usage_event(number), sequence_number=number)])
+        clock.seconds += 0.1
+    throttled = failing.refused
+    failing.tables = set()
+    clock.seconds += 60
+    await aggregator.handle([message(usage_event(100), sequence_number=100)])
+
+    assert throttled <= 5
+    assert month_calls(store) == {"alice": 101}
+
+
+async def test_neither_views_nor_subjects_fails_the_batch(store: MemoryRowStore) -> None:
+    """Nobody would find the sums again if the process died now; the ledger has them all the same."""
+    tables = {"UsageByHour", "Subjects"}
+    failing = Failing(store, tables)
+    aggregator = aggregator_on(failing)
+    has_failed = await failed(aggregator, [message(usage_event(1))])
+    failing.tables = set()
+    report = await aggregator_on(store).handle([message(usage_event(1))])
+
+    assert has_failed
+    assert report.repeated_calls == 1
+    assert len(store.tables["UsageByHour"]) == 1
+
+
+async def test_a_command_shows_what_it_counts_before_it_returns(store: MemoryRowStore) -> None:
+    """Its process ends then."""
+    failing = Failing(store, {"UsageByDay"})
+
+    with pytest.raises(StorageUnavailable):
+        await aggregator_on(failing).count([usage_event(1)])
+
+
+async def test_closing_shows_what_waits(store: MemoryRowStore) -> None:
+    """Without regard to the wait after a failure: there will be no later."""
+    failing = Failing(store, {"UsageByMonth"})
+    aggregator = aggregator_on(failing)
+    await aggregator.handle([message(usage_event(1))])
+    failing.tables = set()
+    await aggregator.close(1.0)
+
+    assert month_calls(store) == {"alice": 1}
+
+
+def damage(store: MemoryRowStore, row_key: str, **columns: object) -> None:
+    """Change a sum of alice by hand."""
+    row = store.tables["Ledger202611"]["alice", row_key]
+    store.tables["Ledger202611"]["alice", row_key] = replace(
+        row, columns={**row.columns, **columns}
+    )
+
+
+@dataclass
+class Failing:
+    """A store of which some tables, or some ledger partitions, answer every write with 503."""
+
+    store: MemoryRowStore
+    tables: set[str] = field(default_factory=set)
+    partitions: set[str] = field(default_factory=set)
+    refuses: str = ""
+    refused: int = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
+        if table in self.tables or partition in self.partitions:
+            self.refused += 1
+            raise StorageUnavailable(f"{table}: ServerBusy 503")
+        if self.refuses and any(self.refuses in row.key for row in rows["insert"]):
+            raise RowsRefused(f"{table}: InvalidInput 400")
+        return await self.store.write(table, partition, **rows)

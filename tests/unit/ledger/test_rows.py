@@ -8,7 +8,7 @@ import pytest
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
 from meter.ledger.keys import Dimensions, SumKey
-from meter.ledger.rows import SumRow, check_range, place_of, read_sum_row, read_sums, sum_row
+from meter.ledger.rows import SumRow, check_range, read_sum_row, read_sums, sum_row
 from meter.ports import Row
 from meter.window import Window
 
@@ -64,12 +64,12 @@ def test_a_damaged_revision_is_repaired_by_the_next_write() -> None:
 def test_a_count_beyond_64_bits_is_named(value: int) -> None:
     """Table Storage cannot hold it."""
     with pytest.raises(LedgerDamaged, match=f"TotalTokens: {value} is beyond"):
-        check_range(columns(TotalTokens=value), place_of(KEY))
+        check_range(KEY, columns(TotalTokens=value))
 
 
 def test_the_largest_counts_are_in_range() -> None:
     """Up to 2^63 - 1, and down to -2^63 for adjustments; other types are not judged."""
-    check_range(columns(TotalTokens=2**63 - 1, AdjustedSeconds=-(2**63)), place_of(KEY))
+    check_range(KEY, columns(TotalTokens=2**63 - 1, AdjustedSeconds=-(2**63)))
 
 
 def test_a_row_read_without_a_place_still_names_the_column() -> None:

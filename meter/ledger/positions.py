@@ -1,0 +1,151 @@
+"""Notices messages that the hub dropped: its partitions number them without gaps.
+
+| table        | partition | row key                      | columns                                      |
+|--------------|-----------|------------------------------|----------------------------------------------|
+| HubPositions | `hub`     | hub `|` hub partition        | SequenceNumber, EnqueuedAt of the last one   |
+
+A row is written after each batch and before its checkpoint, so whoever takes a hub partition over
+knows where it stands, and an aggregator that gets it back asks before it reports anything. Without
+a row there is nothing to compare with, so a first start reports nothing. Lower numbers are a
+redelivery, unless the hub took them later than the last one: then it was made anew.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from meter.errors import StorageUnavailable
+from meter.ledger.decode import Message
+from meter.ledger.keys import escape
+from meter.ledger.optimistic import OptimisticRows
+from meter.ports import Row, RowStore
+
+POSITIONS_TABLE = "HubPositions"
+POSITIONS_PARTITION = "hub"
+# The service's own clock may go back a little when a hub partition moves to another machine.
+RESTART_MARGIN = timedelta(seconds=10)
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Position:
+    """The last message of a hub partition that an aggregator has received."""
+
+    number: int
+    enqueued_at: datetime
+
+    def is_before(self, other: "Position") -> bool:
+        """Whether the other is further on, also on a hub that was made anew."""
+        if other.number > self.number:
+            return other.enqueued_at >= self.enqueued_at - RESTART_MARGIN
+        return other.enqueued_at > self.enqueued_at + RESTART_MARGIN
+
+
+class HubPositions:
+    """Where each hub partition stands, in memory and in storage."""
+
+    def __init__(self, store: RowStore) -> None:
+        self._store = store
+        self._rows = OptimisticRows(store=store)
+        self._last: dict[tuple[str, str], Position] = {}
+        self._unsaved: set[tuple[str, str]] = set()
+
+    async def receive(self, messages: Sequence[Message]) -> bool:
+        """Report gaps before and in the batch; gives whether it may be a redelivery."""
+        places: dict[tuple[str, str], list[Position]] = {}
+        for message in messages:
+            position = Position(
+                number=message.sequence_number, enqueued_at=message.enqueued_at or _NEVER
+            )
+            places.setdefault((message.hub, message.hub_partition), []).append(position)
+        may_be_repeats = False
+        for place, positions in places.items():
+            positions.sort(key=lambda each: each.number)
+            may_be_repeats |= await self._receive(place, positions)
+        return may_be_repeats
+
+    async def save(self) -> None:
+        """Store where the hub partitions stand. An outage is logged: no call depends on it."""
+        for place in sorted(self._unsaved):
+            try:
+                await self._save(place)
+            except StorageUnavailable as exc:
+                log.warning("hub_position_unsaved partition=%s reason=%s", place[1], exc)
+            else:
+                self._unsaved.discard(place)
+
+    async def _receive(self, place: tuple[str, str], positions: Sequence[Position]) -> bool:
+        first = positions[0]
+        last = self._last.get(place)
+        if last is None or first.number != last.number + 1:
+            last = await self._latest(place, last)
+        is_next = last is not None and first.number == last.number + 1
+        if last is not None and first.number <= last.number and last.is_before(first):
+            log.error(
+                "hub_restarted partition=%s last=%d first=%d", place[1], last.number, first.number
+            )
+            last = None
+        for position in positions:
+            if last is not None and position.number > last.number + 1:
+                log.critical(
+                    "hub_events_missing partition=%s first=%d last=%d count=%d",
+                    place[1],
+                    last.number + 1,
+                    position.number - 1,
+                    position.number - last.number - 1,
+                )
+            if last is None or position.number > last.number:
+                last = position
+        assert last is not None, "a batch has a message"
+        if self._last.get(place) != last:
+            self._last[place] = last
+            self._unsaved.add(place)
+        return not is_next
+
+    async def _latest(self, place: tuple[str, str], known: Position | None) -> Position | None:
+        """The further one of what is known here and what other aggregators stored."""
+        if not place[0]:
+            return known  # without the hub's name there is no row
+        key = _key(place)
+        try:
+            rows = await self._store.read(POSITIONS_TABLE, POSITIONS_PARTITION, [key])
+        except StorageUnavailable as exc:
+            log.warning("hub_position_unread partition=%s reason=%s", place[1], exc)
+            return None
+        stored = _read(rows.get(key))
+        if known is None or (stored is not None and known.is_before(stored)):
+            return stored
+        return known
+
+    async def _save(self, place: tuple[str, str]) -> None:
+        if not place[0]:
+            return
+        position, key = self._last[place], _key(place)
+
+        def build(position: Position, stored: Mapping[str, Row]) -> list[Row]:
+            before = _read(stored.get(key))
+            if before is not None and not before.is_before(position):
+                return []
+            columns: dict[str, object] = {"SequenceNumber": position.number}
+            if position.enqueued_at != _NEVER:
+                columns["EnqueuedAt"] = position.enqueued_at
+            return [Row(key=key, columns=columns, etag=stored[key].etag if key in stored else None)]
+
+        await self._rows.change(POSITIONS_TABLE, POSITIONS_PARTITION, [key], position, build)
+
+
+def _key(place: tuple[str, str]) -> str:
+    return "|".join(map(escape, place))
+
+
+def _read(row: Row | None) -> Position | None:
+    number = None if row is None else row.columns.get("SequenceNumber")
+    if row is None or type(number) is not int:
+        return None
+    enqueued_at = row.columns.get("EnqueuedAt")
+    return Position(
+        number=number, enqueued_at=enqueued_at if isinstance(enqueued_at, datetime) else _NEVER
+    )
