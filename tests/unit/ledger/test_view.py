@@ -1,5 +1,7 @@
 """Views: absolute copies of the ledger's sums that never go back."""
 
+from dataclasses import replace
+
 import pytest
 
 from meter.errors import StorageUnavailable
@@ -176,3 +178,47 @@ async def test_columns_that_others_added_to_a_view_are_kept(
 
     assert store.rows("UsageByDay")[ROW]["Note"] == "checked"
     assert shown(store) == [(2, 2)]
+
+
+async def test_a_repaired_row_is_shown_although_it_was_remembered_as_newer(
+    store: MemoryRowStore, views: ViewWriter
+) -> None:
+    """A repair gave the sum and its view a lower revision: memory must not skip what follows."""
+    await views.write([total(30, 30)])
+    place = ("2026-11-23", ROW)
+    row = store.tables["UsageByDay"][place]
+    store.tables["UsageByDay"][place] = replace(
+        row, columns={**row.columns, "Calls": 1, "Revision": 1}, etag='W/"repaired"'
+    )
+    for revision in range(2, 6):
+        await views.write([total(revision, revision)])
+
+    assert shown(store) == [(5, 5)]
+
+
+async def test_a_revision_written_by_hand_is_forgotten_once_it_is_repaired(
+    store: MemoryRowStore, views: ViewWriter
+) -> None:
+    """The writer met it, and asks again before it skips the next copy."""
+    await views.write([total(1, 1)])
+    place = ("2026-11-23", ROW)
+    row = store.tables["UsageByDay"][place]
+    by_hand = {**row.columns, "Revision": 99}
+    store.tables["UsageByDay"][place] = replace(row, columns=by_hand, etag='W/"by hand"')
+    await views.write([total(2, 2)])
+    store.tables["UsageByDay"][place] = replace(row, etag='W/"repaired"')
+    await views.write([total(3, 3)])
+
+    assert shown(store) == [(3, 3)]
+
+
+async def test_a_row_is_asked_for_only_before_it_is_skipped(
+    store: MemoryRowStore, views: ViewWriter
+) -> None:
+    """A steady stream costs one transaction a copy and no read."""
+    await views.write([total(1, 1)])
+    store.calls.clear()
+    for revision in range(2, 12):
+        await views.write([total(revision, revision)])
+
+    assert dict(store.calls) == {"write": 10}
