@@ -8,6 +8,7 @@ MeterError
     NotServed              404: unknown path, operation or deployment
     BadRequest             400
     MethodNotAllowed       405, with the methods that are allowed
+    EncodingRefused        415: a packed body
     UpgradeRefused         426: a WebSocket handshake
     TooLarge               413, 414, 431; 408 or 400 for a body that does not arrive whole
     Overloaded             429 or 503 with a wait
@@ -68,6 +69,7 @@ class ErrorKind(StrEnum):
     NOT_FOUND = "not_found"
     DEPLOYMENT = "deployment"
     METHOD = "method"
+    ENCODING = "encoding"
     UPGRADE = "upgrade"
     BODY = "body"
     BODY_TOO_LARGE = "body_too_large"
@@ -167,6 +169,14 @@ class MethodNotAllowed(CallerError):
     def __init__(self, allowed: Sequence[str]) -> None:
         super().__init__(f"This address accepts {', '.join(allowed)}.")
         self.allowed = tuple(allowed)
+
+
+class EncodingRefused(CallerError):
+    """The body has a content encoding."""
+
+    status = 415
+    code = "UnsupportedMediaType"
+    kind = ErrorKind.ENCODING
 
 
 class UpgradeRefused(CallerError):

@@ -21,9 +21,12 @@ from local.functions.worker import Function, Worker
 
 IDLE_TIMEOUT_SECONDS = 240  # the real host's proxy times out after this much silence
 MAX_BODY_BYTES = 104_857_600
+INVOCATION_HEADER = "x-ms-invocation-id"
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
 )
+# The id is the host's alone: under a caller's own, the worker would wait for an invocation for ever.
+_NOT_FORWARDED = _HOP_BY_HOP | {"expect", INVOCATION_HEADER}
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +58,11 @@ class Front:
             max_field_size=65_536,
         )
         server = web.Server(
-            self._serve, access_log=None, max_line_size=65_536, max_field_size=65_536
+            self._serve,
+            access_log=None,
+            auto_decompress=False,  # bodies are forwarded as they are, under their own length
+            max_line_size=65_536,
+            max_field_size=65_536,
         )
         runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=grace_seconds)
         await runner.setup()
@@ -73,6 +80,9 @@ class Front:
             await asyncio.wait(self._invocations, timeout=5)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # it is no part of the answer
         path = request.raw_path.partition("?")[0]
         if path.startswith("/admin/functions/") and request.method == "POST":
             return await self._admin(request, path.removeprefix("/admin/functions/"))
@@ -106,9 +116,9 @@ class Front:
         headers = [
             (name, value)
             for name, value in request.headers.items()
-            if name.lower() not in _HOP_BY_HOP
+            if name.lower() not in _NOT_FORWARDED
         ]
-        headers.append(("x-ms-invocation-id", invocation_id))
+        headers.append((INVOCATION_HEADER, invocation_id))
         try:
             async with self._session.request(
                 request.method,

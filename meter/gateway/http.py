@@ -9,6 +9,7 @@ from uuid import UUID
 
 from meter.errors import (
     CallerError,
+    EncodingRefused,
     ErrorKind,
     MethodNotAllowed,
     NotServed,
@@ -101,6 +102,8 @@ def error_answer(exc: CallerError) -> Answer:
         headers.append(("www-authenticate", 'Bearer error="invalid_token"'))
     if isinstance(exc, MethodNotAllowed):
         headers.append(("allow", ", ".join(exc.allowed)))
+    if isinstance(exc, EncodingRefused):
+        headers.append(("accept-encoding", "identity"))  # RFC 9110 section 15.5.16
     if isinstance(exc, UpgradeRefused):
         # RFC 9110 section 15.5.22: the answer names the protocol that is spoken here.
         headers.append(("upgrade", "HTTP/1.1"))

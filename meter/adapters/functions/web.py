@@ -89,17 +89,31 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
             await live(receive, send, close=_ending.close)
             return
         assert self._endpoint is not None, "the runtime routes before it serves"
-        request = Request(scope, receive)
-        invocation_id = request.headers.get(INVOCATION_HEADER)
+        invocation_id = _one_invocation_id(scope)
         if invocation_id is None:
             # Nothing but the host calls this port; without an id the runtime would wait for ever.
             await Response(status_code=400)(scope, receive, send)
             return
         try:
-            response = await self._endpoint(request)
+            response = await self._endpoint(Request(scope, receive))
         finally:
             forget_invocation(invocation_id)
         await response(scope, receive, send)
+
+
+def _one_invocation_id(scope: Scope) -> str | None:
+    """The host's invocation id; the request keeps no other.
+
+    The host puts it behind the caller's headers. Under a caller's own id the runtime would wait for an
+    invocation that never comes.
+    """
+    name = INVOCATION_HEADER.encode()
+    ids = [value for key, value in scope["headers"] if key == name]
+    if not ids:
+        return None
+    last: bytes = ids[-1].rpartition(b",")[2].strip()
+    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != name] + [(name, last)]
+    return last.decode("latin-1")
 
 
 class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped

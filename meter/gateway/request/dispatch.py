@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 
-from meter.errors import NotServed, UpgradeRefused
+from meter.errors import EncodingRefused, NotServed, UpgradeRefused
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
-from meter.gateway.http import Answer, Request, error_answer
+from meter.gateway.http import Answer, Request, error_answer, quoted
 from meter.gateway.request.models import answer_models, is_about_models
+from meter.gateway.request.operations import Body
 from meter.gateway.request.route import Route, allowed_methods, parse_route
 from meter.ports import Headers
 
@@ -30,13 +31,25 @@ def check_upgrade(request: Request) -> None:
 def dispatch(request: Request, backends: Iterable[Backend]) -> Answer | Route:
     """The answer to OPTIONS or about models, else the call's route.
 
-    Raises NotServed, MethodNotAllowed or BadRequest.
+    Raises NotServed, MethodNotAllowed, BadRequest or EncodingRefused.
     """
     if request.method == "OPTIONS":
         allow = ", ".join(allowed_methods(request.raw_path))
         return Answer(status=204, headers=(("allow", allow),), body=b"")
     route = parse_route(request.method, request.raw_path, request.query)
+    if route.served.body is not Body.NONE:
+        _check_encoding(request.headers)
     return answer_models(route, backends) if is_about_models(route) else route
+
+
+def _check_encoding(headers: Headers) -> None:
+    """Refuse a packed body: it could not be metered, nor bounded before it is unpacked."""
+    for name, value in headers:
+        if name == "content-encoding" and value.strip().lower() not in {"", "identity"}:
+            raise EncodingRefused(
+                f"The request body has the content encoding {quoted(value)}. Send it as it is, without "
+                "Content-Encoding."
+            )
 
 
 def without_api_version(route: Route, headers: Headers) -> Answer:

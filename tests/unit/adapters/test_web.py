@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
+from starlette.responses import Response
 
 from meter.adapters.functions.web import (
     GatewayResponse,
@@ -357,3 +358,39 @@ async def test_an_answer_whose_request_is_cancelled_gives_all_back() -> None:
         await task
 
     assert held.times_released == 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "seen"),
+    [
+        ([b"host"], "host"),
+        ([b"callers", b"host"], "host"),
+        ([b"callers, host"], "host"),
+        ([b"a", b"b", b"host"], "host"),
+    ],
+)
+async def test_a_callers_invocation_id_gives_way_to_the_hosts(sent: list[bytes], seen: str) -> None:
+    """The last one is the host's; under another the runtime would wait for ever."""
+    met: list[list[str]] = []
+
+    async def endpoint(request: Request) -> Response:
+        met.append(request.headers.getlist("x-ms-invocation-id"))
+        return Response()
+
+    app, wire = WebApp(), Wire()
+    app.route(endpoint)
+    headers = [(b"x-ms-invocation-id", value) for value in sent]
+
+    await app({"type": "http", "method": "GET", "headers": headers}, wire.receive, wire.send)
+
+    assert met == [[seen]]
+
+
+async def test_a_request_without_an_invocation_is_refused() -> None:
+    """Nothing but the host calls this port."""
+    app, wire = WebApp(), Wire()
+    app.route(lambda request: pytest.fail("no invocation"))
+
+    await app({"type": "http", "method": "GET", "headers": []}, wire.receive, wire.send)
+
+    assert wire.sent[0]["status"] == 400

@@ -9,6 +9,7 @@ import pytest
 from meter.errors import (
     BadRequest,
     CallerError,
+    EncodingRefused,
     ErrorKind,
     Forbidden,
     MethodNotAllowed,
@@ -52,6 +53,7 @@ HANDSHAKE = (
         (NotServed("x"), "not_found"),
         (NotServed("x", kind=ErrorKind.DEPLOYMENT), "deployment"),
         (MethodNotAllowed(["GET"]), "method"),
+        (EncodingRefused("x"), "encoding"),
         (UpgradeRefused("x"), "upgrade"),
         (TooLarge("x"), "body_too_large"),
         (TooLarge("x", status=408), "body"),
@@ -80,6 +82,7 @@ REFUSED: dict[str, tuple[Door, dict[str, Any]]] = {
     "deployment": (door(), {"path": CHAT_PATH.replace("gpt", "other")}),
     "method": (door(), {"method": "PUT"}),
     "bad_request": (door(), {"body": b"[]"}),
+    "encoding": (door(), {"headers": (*bearer(), ("content-encoding", "gzip"))}),
     "upgrade": (door(), {"method": "GET", "headers": HANDSHAKE}),
     "overloaded": (door(max_concurrent_calls=0), {}),
     "throttled": (door(json_answer(429, b"{}", ("retry-after", "3"))), {}),
@@ -159,6 +162,29 @@ async def test_a_websocket_handshake_is_refused_at_once(
     assert headers_of(answer)["upgrade"] == "HTTP/1.1"
     assert "upgrade" in headers_of(answer)["connection"]
     assert error_of(answer)["code"] == "UpgradeRequired"
+
+
+@pytest.mark.parametrize("path", [CHAT_PATH, V1_RESPONSES_PATH, "/openai/v1/audio/transcriptions"])
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "zstd", "deflate, gzip", "x\u00e9"])
+async def test_a_packed_body_is_refused(path: str, encoding: str) -> None:
+    """415 says what is accepted (RFC 9110 section 15.5.16); no byte of the body is read."""
+    made = door(json_answer(200, SERVED))
+
+    answer = await made.call(path=path, headers=(*bearer(), ("content-encoding", encoding)))
+
+    assert (answer.status, error_of(answer)["code"]) == (415, "UnsupportedMediaType")
+    assert headers_of(answer)["accept-encoding"] == "identity"
+    assert made.upstream.requests == []
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_a_body_that_is_not_packed_is_served(encoding: str) -> None:
+    """However that is said."""
+    made = door(json_answer(200, SERVED))
+
+    answer = await made.answer(headers=(*bearer(), ("content-encoding", encoding)))
+
+    assert answer.status == 200
 
 
 @pytest.mark.parametrize("upgrade", ["h2c", "TLS/1.0", "HTTP/2.0"])

@@ -1,0 +1,107 @@
+"""The local host's HTTP side, between raw sockets and a worker that records what it gets."""
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from local.functions.front import Front
+from local.functions.worker import Function, Invoked
+
+FUNCTION = Function(id="1", name="front_door", trigger={"route": "{*path}"}, retry=None)
+PACKED = gzip.compress(b"hi", compresslevel=9)  # longer than what it holds
+
+
+class FakeWorker:
+    """`local.functions.worker.Worker` as the front uses it: an HTTP server and invocations."""
+
+    def __init__(self) -> None:
+        self.http_uri = ""
+        self.invoked: list[str | None] = []
+        self.requests: list[tuple[Mapping[str, str], list[str], bytes]] = []
+
+    def triggered_by(self, kind: str) -> tuple[Function, ...]:
+        return (FUNCTION,) if kind == "httpTrigger" else ()
+
+    async def invoke(self, function: Function, argument: object, **options: Any) -> Invoked:
+        self.invoked.append(options["invocation_id"])
+        return Invoked(error=None)
+
+    async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
+        ids = request.headers.getall("x-ms-invocation-id")
+        self.requests.append((request.headers, ids, await request.read()))
+        return web.Response(text="ok")
+
+
+async def _run_by_name(name: str, argument: object) -> bool:
+    return False
+
+
+@asynccontextmanager
+async def serving() -> AsyncIterator[tuple[FakeWorker, int]]:
+    """The front on a free port, and its worker."""
+    worker = FakeWorker()
+    runner = web.ServerRunner(web.Server(worker.serve, auto_decompress=False, access_log=None))
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    worker.http_uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    front = Front(worker, "", _run_by_name)  # type: ignore[arg-type]  # as far as it is used
+    port = await front.start(0, grace_seconds=1)
+    try:
+        yield worker, port
+    finally:
+        await front.stop()
+        await runner.cleanup()
+
+
+async def call(port: int, headers: bytes, body: bytes) -> bytes:
+    """The answer to a POST."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    length = b"content-length: %d\r\nconnection: close\r\n" % len(body)
+    writer.write(b"POST /openai/v1/responses HTTP/1.1\r\nhost: x\r\n" + length + headers)
+    writer.write(b"\r\n" + body)
+    async with asyncio.timeout(10):
+        answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_a_packed_body_is_forwarded_as_it_is() -> None:
+    """Unpacked under its old length it would take the next call's bytes with it."""
+    async with serving() as (worker, port):
+        packed = await call(port, b"content-encoding: gzip\r\n", PACKED)
+        after = await call(port, b"", b"next")
+
+    assert [answer.split(b" ")[1] for answer in (packed, after)] == [b"200", b"200"]
+    assert [body for _, _, body in worker.requests] == [PACKED, b"next"]
+    assert worker.requests[0][0]["content-encoding"] == "gzip"
+
+
+async def test_a_caller_that_waits_for_100_continue_gets_it() -> None:
+    """Before it sends its body (RFC 9110 section 10.1.1); the worker is not asked for another."""
+    async with serving() as (worker, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n")
+        writer.write(b"expect: 100-continue\r\n\r\n")
+        async with asyncio.timeout(10):
+            interim = await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"hi")
+            answer = await reader.readuntil(b"ok")
+        writer.close()
+
+    assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert [body for _, _, body in worker.requests] == [b"hi"]
+
+
+@pytest.mark.parametrize("name", [b"x-ms-invocation-id", b"X-MS-Invocation-Id"])
+async def test_a_callers_own_invocation_id_is_dropped(name: bytes) -> None:
+    """As newer hosts overwrite it: the worker would wait for that invocation for ever."""
+    async with serving() as (worker, port):
+        await call(port, name + b": callers\r\n", b"hi")
+
+    assert [ids for _, ids, _ in worker.requests] == [worker.invoked]
