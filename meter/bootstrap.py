@@ -85,7 +85,7 @@ class App:
     async def answer(self, request: Request) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
         event_id = new_call_id()
-        if request.scope["path"] in _OPEN:
+        if _is_open(request):
             return GatewayResponse(marked(await self._open(request), event_id))
         try:
             return await _answer(self.gateway(), request)
@@ -265,6 +265,12 @@ async def _close(gateway: Gateway, seconds: float) -> None:
     await gateway.sink.close(SINK_SHARE * seconds)
     await gateway.upstream.close()
     await gateway.credentials.close()
+
+
+def _is_open(request: Request) -> bool:
+    """Whether a request needs no token. Only reading tells what is at the root: else, nothing is."""
+    path = request.scope["path"]
+    return path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
 
 
 def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:

@@ -37,13 +37,21 @@ async def test_the_root_says_what_this_is_and_where_to_read_on(method: str) -> N
     assert b"\n" not in answer.body
 
 
-@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
 async def test_an_open_address_tells_its_methods(path: str) -> None:
     """OPTIONS and 405 agree."""
     options, put = await answered("OPTIONS", path), await answered("PUT", path)
 
     assert (options.status_code, put.status_code) == (204, 405)
     assert options.headers["allow"] == put.headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+async def test_the_root_answers_readers_alone() -> None:
+    """A call that lost its path is a call for the front door, which finds nothing there."""
+    options, post = await answered("OPTIONS", "/"), await answered("POST", "/")
+
+    assert (options.status_code, options.headers["allow"]) == (204, "GET, HEAD, OPTIONS")
+    assert post.headers["x-meter-error"] == "settings"
 
 
 @pytest.mark.parametrize(
