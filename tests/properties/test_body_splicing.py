@@ -100,15 +100,13 @@ def test_reading_a_body_keeps_its_bytes(
 
 
 def _scanned(raw: bytes, view_bytes: int) -> list[Member] | None:
-    scanning = long_members(raw, DECISIVE, view_bytes=view_bytes)
+    found: list[Member] = []
     try:
-        while True:
-            next(scanning)
-    except StopIteration as end:
-        found: list[Member] = end.value
-        return found
+        for _ in long_members(raw, DECISIVE, found.append, view_bytes=view_bytes):
+            pass
     except NotJson:
         return None
+    return found
 
 
 def _parsed(raw: bytes) -> list[Member] | None:

@@ -114,14 +114,15 @@ def parse_body(raw: bytes) -> JsonBody:
 def read_json(raw: bytes) -> Generator[None, None, JsonBody]:
     """Read a JSON object, a long one in steps. Raises BadRequest for anything else."""
     raw = raw.removeprefix(_BYTE_ORDER_MARK)
+    spans = _Spans(DECISIVE)
     try:
-        if len(raw) <= MAX_SHORT_BYTES:
-            members = short_members(raw)
+        if len(raw) > MAX_SHORT_BYTES:
+            yield from long_members(raw, DECISIVE, spans.add)
         else:
-            members = yield from long_members(raw, DECISIVE)
+            spans.add_all(short_members(raw))
     except NotJson:
         raise BadRequest(_NOT_AN_OBJECT) from None
-    return _body(raw, members)
+    return _body(raw, spans.found)
 
 
 def with_usage_asked(body: JsonBody) -> dict[str, str]:
@@ -130,8 +131,7 @@ def with_usage_asked(body: JsonBody) -> dict[str, str]:
     return {"stream_options": json.dumps({**options, "include_usage": True})}
 
 
-def _body(raw: bytes, members: Iterable[Member]) -> JsonBody:
-    spans = _spans(members, DECISIVE)
+def _body(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> JsonBody:
     values = {name: raw[slice(*spans[name])] for name in DECISIVE if name in spans}
     for name, text in values.items():
         if len(text) > MAX_VALUE_BYTES:
@@ -141,7 +141,7 @@ def _body(raw: bytes, members: Iterable[Member]) -> JsonBody:
         raise BadRequest("The request body's `stream` must be true or false.")
     options = values.get("stream_options", b"null")
     if options.startswith(b"{"):
-        _spans(short_members(options), ("include_usage",))
+        _Spans(("include_usage",)).add_all(short_members(options))
     previous = _value(values.get("previous_response_id", b"null"))
     return JsonBody(
         raw=raw,
@@ -155,19 +155,30 @@ def _body(raw: bytes, members: Iterable[Member]) -> JsonBody:
     )
 
 
-def _spans(members: Iterable[Member], decisive: tuple[str, ...]) -> dict[str, tuple[int, int]]:
-    """Where each member's value stands. Raises BadRequest for a decisive one in disguise."""
-    spans: dict[str, tuple[int, int]] = {}
-    for name, start, end in members:
-        if name in decisive:
-            if name in spans:
+@dataclass(slots=True)
+class _Spans:
+    """Where each member's value stands."""
+
+    decisive: tuple[str, ...]
+    found: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def add(self, member: Member) -> None:
+        """Raises BadRequest for a second decisive one, or one in disguise."""
+        name, start, end = member
+        if name in self.decisive:
+            if name in self.found:
                 raise BadRequest(f"The request body names `{name}` more than once; send it once.")
-        elif not (name.islower() and name.isascii()) and _folded(name) in decisive:
+        elif not (name.islower() and name.isascii()) and _folded(name) in self.decisive:
             raise BadRequest(
-                f"The request body names `{_folded(name)}` in other letters; send it in lower case, once."
+                f"The request body names `{_folded(name)}` in other letters; send it once, in lower "
+                "case."
             )
-        spans[name] = (start, end)
-    return spans
+        self.found[name] = start, end
+
+    def add_all(self, members: Iterable[Member]) -> None:
+        """Add one after the other."""
+        for member in members:
+            self.add(member)
 
 
 def _folded(name: str) -> str:

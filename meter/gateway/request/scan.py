@@ -10,7 +10,7 @@ and `Infinity`, as `json.loads` does.
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
@@ -103,14 +103,18 @@ def _members_of(text: str) -> list[Member]:
 
 
 def long_members(
-    raw: bytes, watched: tuple[str, ...], *, view_bytes: int = VIEW_BYTES
-) -> Generator[None, None, list[Member]]:
-    """The members of an object of any length, in steps. Raises NotJson.
+    raw: bytes,
+    watched: tuple[str, ...],
+    take: Callable[[Member], None],
+    *,
+    view_bytes: int = VIEW_BYTES,
+) -> Generator[None]:
+    """Give `take` the members of an object of any length, in steps. Raises NotJson.
 
     Of more than `MAX_REMEMBERED` only those whose names are `watched`, in any case and spelling.
     """
     yield from _check_text(raw)
-    scan = _Scan(raw, MAX_REMEMBERED, _unwatched(watched), view_bytes=view_bytes)
+    scan = _Scan(raw, MAX_REMEMBERED, _unwatched(watched), take, view_bytes=view_bytes)
     while not scan.is_over:
         scan.step()
         if scan.kind == _ARRAY:
@@ -121,7 +125,6 @@ def long_members(
             raise NotJson
         scan.skip_space()
         yield
-    return scan.found
 
 
 def children(raw: bytes, start: int) -> Iterator[Member]:
@@ -129,11 +132,12 @@ def children(raw: bytes, start: int) -> Iterator[Member]:
 
     The text must have been found to be JSON.
     """
-    scan = _Scan(raw, len(raw), _MEMBERS_RUN, at=start)
+    found: list[Member] = []
+    scan = _Scan(raw, len(raw), _MEMBERS_RUN, found.append, at=start)
     while not scan.is_over:
         scan.step()
-        yield from scan.found
-        scan.found.clear()
+        yield from found
+        found.clear()
 
 
 def _check_text(raw: bytes) -> Generator[None]:
@@ -222,15 +226,16 @@ class _Due(Enum):
 class _Scan:
     """A pass over one object or array, of the given kind, that begins at `at`.
 
-    `found` are its members or items: beyond `most_found`, those that are not `unwatched`.
+    `take` gets its members or items: beyond `most_taken`, those that are not `unwatched`.
     """
 
     raw: bytes
-    most_found: int
+    most_taken: int
     unwatched: re.Pattern[bytes]
+    take: Callable[[Member], None]
     at: int = 0
     view_bytes: int = VIEW_BYTES
-    found: list[Member] = field(default_factory=list)
+    taken: int = 0
     kind: int | None = None
     is_over: bool = False
     _open: bytearray = field(default_factory=bytearray)  # the brackets around `at`
@@ -281,7 +286,7 @@ class _Scan:
 
     def _skip_run(self) -> None:
         is_top = len(self._open) == 1
-        if is_top and len(self.found) < self.most_found:
+        if is_top and self.taken < self.most_taken:
             return
         run = _MEMBERS_RUN if self._open[-1] == _OBJECT else _ITEMS_RUN
         run = self.unwatched if is_top else run
@@ -383,7 +388,8 @@ class _Scan:
     def _end_value(self) -> None:
         self._due = _Due.COMMA_OR_END
         if len(self._open) == 1 and self._name is not None:
-            self.found.append(Member(self._name, self._value_at, self.at))
+            self.taken += 1
+            self.take(Member(self._name, self._value_at, self.at))
 
 
 _ITEMS = frozenset({_Due.ITEM_OR_END, _Due.ITEM})
