@@ -27,14 +27,24 @@ _NOT_A_FORM = "The request body is not a valid multipart form (RFC 7578)."
 _UNPLAIN_NAME = (
     "Each part of a form must have one plain name of letters, digits, `_`, `.`, `-` and brackets."
 )
+_ENCODED_PART = "The parts of a form must be sent as they are, without Content-Transfer-Encoding."
 _BOUNDARY = re.compile(
     rb"[0-9A-Za-z'()+_./:=?-]{1,70}"
 )  # RFC 2046 section 5.1.1, without what joins lists
 _BOUNDARY_NAME = re.compile(r"boundary[*0-9]*[ \t]*=", re.IGNORECASE)
-_NAME = re.compile(rb"(?:^|[;\s])name[*0-9]*\s*=", re.IGNORECASE)
 _PLAIN_NAME = re.compile(rb"[0-9A-Za-z_.\[\]-]{1,128}")
-# An unclosed one matches too, or each of its escaped quotes would be tried as a beginning.
-_QUOTED = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|(?P<open>\\?\Z))', re.DOTALL)
+# RFC 7578 section 4.2 and RFC 2183 section 2, without spaces around `=`.
+_TOKEN = rb"[0-9A-Za-z!#$%&'*+.^_`|~-]++"
+_PARAMETER = re.compile(
+    rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb')=("(?:[^"\\]++|\\.)*+"|[^ \t;"\\]++)', re.DOTALL
+)
+_DISPOSITION = re.compile(
+    rb"form-data(?:" + _PARAMETER.pattern + rb")*+[ \t]*+", re.IGNORECASE | re.DOTALL
+)
+_MODEL_NAME = re.compile(
+    rb"""(?<![a-z])name[*0-9]*\s*=[\s"'\\]*model(?![a-z0-9_.\[\]-])""", re.IGNORECASE
+)
+_PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -170,6 +180,9 @@ class _ModelField:
     _gathered: bytes = b""
     _starts_at: int = 0
     _delimiter: re.Pattern[bytes] = field(init=False)
+    _closing: re.Pattern[bytes] = field(init=False)
+    _is_closed: bool = False  # the closing delimiter is here
+    _is_ended: bool = False  # and what follows it is looked at
     _delimiters: int = 0
     _looks_like_delimiters: int = 0
     _recent: bytes = b"\n"  # a form may begin with its first delimiter
@@ -188,6 +201,7 @@ class _ModelField:
                 "on_end": self._end,
             },
         )
+        self._closing = re.compile(rb"[\r\n]--" + re.escape(self.boundary) + rb"--")
         self._delimiter = re.compile(rb"[\r\n]--" + re.escape(self.boundary) + rb"(?s:(?=..))")
 
     def feed(self, data: bytes) -> None:
@@ -198,10 +212,22 @@ class _ModelField:
             raise BadRequest(_NOT_A_FORM) from None
         self._fed += len(data)
         recent = self._recent + data
+        self._check_end(recent)
         self._looks_like_delimiters += len(self._delimiter.findall(recent))
         # Too short for a whole delimiter, so that none is counted twice.
         self._recent = recent[-len(self.boundary) - 4 :]
         if self._looks_like_delimiters != self._delimiters:
+            raise BadRequest(_NOT_A_FORM)
+
+    def _check_end(self, recent: bytes) -> None:
+        """Only line ends may follow the closing delimiter: some parsers take it for none otherwise."""
+        if self._is_ended:
+            after = recent[len(self._recent) :]
+        elif self._is_closed and (closing := self._closing.search(recent)) is not None:
+            after, self._is_ended = recent[closing.end() :], True
+        else:
+            return
+        if after.strip(b" \t\r\n"):
             raise BadRequest(_NOT_A_FORM)
 
     def _add_to(self, add: Callable[[bytes], None]) -> Callable[[bytes, int, int], None]:
@@ -221,12 +247,16 @@ class _ModelField:
     def _end_header(self) -> None:
         if _CONTROL.search(self._header):
             raise BadRequest(_NOT_A_FORM)  # a line feed begins another header for some parsers
-        if self._header_name.lower() == b"content-disposition":
+        name = self._header_name.lower()
+        is_encoded = self._header.strip().lower() not in _PLAIN_ENCODINGS
+        if name == b"content-transfer-encoding" and is_encoded:
+            raise BadRequest(_ENCODED_PART)  # RFC 7578 section 4.7
+        if name == b"content-disposition":
             if self._is_named:
                 raise BadRequest(_UNPLAIN_NAME)
             self._is_named = True
             # Some servers compare field names without regard to case.
-            if _part_name(self._header).lower() == b"model":
+            if _part_name(self._header.strip(b" \t")).lower() == b"model":
                 self._begin_model()
         self._header = self._header_name = b""
 
@@ -260,15 +290,21 @@ class _ModelField:
 
     def _end(self) -> None:
         self._delimiters += 1
+        self._is_closed = True
 
 
 def _part_name(disposition: bytes) -> bytes:
     """A part's name. Raises BadRequest where parsers may disagree about it (RFC 7578 section 4.2)."""
-    unquoted = _QUOTED.sub(lambda text: b"" if text["open"] is None else b'"', disposition)
-    _, options = parse_options_header(disposition)
-    name = options.get(b"name", b"")
-    is_plain = len(_NAME.findall(unquoted)) == 1 and _PLAIN_NAME.fullmatch(name) is not None
-    if not is_plain or b'"' in unquoted:
+    if _DISPOSITION.fullmatch(disposition) is None:
+        raise BadRequest(_UNPLAIN_NAME)
+    given = [(match[1].lower(), match[2]) for match in _PARAMETER.finditer(disposition)]
+    names = [value for parameter, value in given if parameter.partition(b"*")[0] == b"name"]
+    is_extended = any(parameter.startswith(b"name*") for parameter, _ in given)
+    is_repeated = len({parameter for parameter, _ in given}) < len(given)
+    name = names[0].strip(b'"') if len(names) == 1 else b""
+    # Some parsers take a quotation mark for the end of a text although it is escaped.
+    is_odd = b"\\" in disposition and len(_MODEL_NAME.findall(disposition)) != (name == b"model")
+    if is_extended or is_repeated or is_odd or _PLAIN_NAME.fullmatch(name) is None:
         raise BadRequest(_UNPLAIN_NAME)
     return name
 
