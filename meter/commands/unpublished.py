@@ -9,7 +9,7 @@ from pathlib import Path
 
 from meter.errors import PublishFailed
 from meter.publishing.loglines import UNPUBLISHED, UnpublishedEvents, unpublished_events
-from meter.terminal import printable
+from meter.terminal import printable, shown_document
 from meter.wiring.commands import open_sender
 
 MAX_SHOWN_CHARS = 200
@@ -47,7 +47,7 @@ def _run(options: argparse.Namespace) -> int:
         published = asyncio.run(_publish(found))
     else:
         for event in found.by_id.values():
-            print(event.decode())
+            print(shown_document(event.decode(), sys.stdout))
     print(
         f"{len(found.by_id)} events, {len(found.unreadable)} unreadable lines"
         f"{', published' if options.publish and published else ''}",
@@ -63,7 +63,7 @@ async def _publish(found: UnpublishedEvents) -> bool:
                 try:
                     await sender.send(subject, some)
                 except PublishFailed as exc:
-                    print(f"error: {exc}; repeat the command", file=sys.stderr)
+                    print(f"error: {printable(str(exc))}; repeat the command", file=sys.stderr)
                     return False
     return True
 
