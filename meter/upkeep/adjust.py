@@ -17,6 +17,7 @@ from meter.adjustment import (
     CountedAdjustment,
     encode_adjustment,
 )
+from meter.errors import TableMissing
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message
 from meter.ledger.keys import call_row_key, escape, ledger_table
@@ -127,6 +128,8 @@ class Adjuster:
             note = await planned.call.note(planned.note)
         except BelowZero as exc:
             raise AdjustmentRefused(str(exc)) from exc
+        except TableMissing as exc:
+            raise AdjustmentRefused(f"{exc} was dropped just now") from exc
         if note.content != planned.note.content:
             raise AdjustmentRefused(_other_content(note))
         adjustment = replace(planned.adjustment, time=note.time)
@@ -143,7 +146,7 @@ class Adjuster:
             except AdjustmentRefused:
                 await planned.call.remove(note.id)
                 raise
-        await planned.call.mark_counted(note.id)
+        await planned.call.mark_counted(note)
         return adjustment, bool(report.new_calls)
 
     async def _is_counted(self, adjustment: Adjustment) -> bool:

@@ -66,7 +66,7 @@ class NotedCall:
     async def note(self, wanted: Note) -> Note:
         """Note an adjustment, or give the note of that id that is there already.
 
-        Raises BelowZero, StorageUnavailable.
+        Raises BelowZero, StorageUnavailable, TableMissing.
         """
 
         def added(notes: Notes) -> Notes:
@@ -78,17 +78,22 @@ class NotedCall:
         notes = await self._change(added)
         return next(each for each in notes if each.id == wanted.id)
 
-    async def mark_counted(self, note_id: UUID) -> None:
-        """Note that an adjustment is counted. Raises StorageUnavailable."""
-        await self._change(
-            lambda notes: tuple(
-                replace(each, is_counted=True) if each.id == note_id else each for each in notes
-            )
-        )
+    async def mark_counted(self, note: Note) -> None:
+        """Note that an adjustment is counted. Raises StorageUnavailable, TableMissing."""
+        counted = replace(note, is_counted=True)
+
+        def marked(notes: Notes) -> Notes:
+            if all(each.id != note.id for each in notes):
+                return (*notes, counted)
+            return tuple(counted if each.id == note.id else each for each in notes)
+
+        await self._change(marked)
 
     async def remove(self, note_id: UUID) -> None:
-        """Remove the note of an adjustment that was never counted. Raises StorageUnavailable."""
-        await self._change(lambda notes: tuple(each for each in notes if each.id != note_id))
+        """Remove a note whose adjustment cannot count. Raises StorageUnavailable, TableMissing."""
+        await self._change(
+            lambda notes: tuple(each for each in notes if each.is_counted or each.id != note_id)
+        )
 
     async def _change(self, change: Callable[[Notes], Notes]) -> Notes:
         key = adjusted_row_key(self.call_id)
@@ -104,8 +109,8 @@ class NotedCall:
             etag = stored[key].etag if key in stored else None
             return [Row(key=key, columns=columns, etag=etag)]
 
-        partition = escape(self.subject)
-        await self._rows.change(ledger_table(self.month), partition, [key], None, build)
+        table, partition = ledger_table(self.month), escape(self.subject)
+        await self._rows.change(table, partition, [key], None, build, creates_table=False)
         return latest
 
 

@@ -16,7 +16,7 @@ from meter.usage import NO_USAGE, TokenUsage, new_event_id
 from tests.fakes.rows import Fault
 from tests.support.events import NOW, adjustment, event_id, message, usage_event
 from tests.support.ledger import aggregator_on
-from tests.support.rebuilding import LEDGER, Store, rebuild
+from tests.support.rebuilding import DAY_SUM, LEDGER, Store, rebuild
 
 CALL = usage_event(1, time=NOW)
 LATER = NOW + timedelta(minutes=5)
@@ -235,6 +235,28 @@ async def test_a_dropped_month_gets_no_new_ledger(store: Store) -> None:
         await adjuster.plan(wanted(time=september))
     assert "Ledger202609" not in store.tables
     assert await adjust(adjuster, wanted(time=datetime(2026, 10, 20, tzinfo=UTC)))
+
+
+async def test_a_call_whose_ledger_is_dropped_meanwhile_is_not_adjusted(store: Store) -> None:
+    """Nor does its ledger begin anew with a note."""
+    adjuster = await counted(store)
+    planned = await adjuster.plan(wanted())
+    await store.drop(LEDGER)
+
+    with pytest.raises(AdjustmentRefused, match="Ledger202611 was dropped just now"):
+        await adjuster.count(planned)
+    assert LEDGER not in store.tables
+
+
+async def test_what_no_ledger_takes_leaves_no_note(store: Store) -> None:
+    """The sum that it adds to is damaged: refused, named, and the call's tokens are free again."""
+    adjuster = await counted(store)
+    store.tamper(LEDGER, "alice", DAY_SUM, TotalTokens="15")
+    with pytest.raises(AdjustmentRefused, match="column TotalTokens"):
+        await adjust(adjuster, wanted(-10))
+    store.tamper(LEDGER, "alice", DAY_SUM, TotalTokens=15)
+
+    assert await adjust(operator(store), wanted(-10, reason="another"))
 
 
 async def test_a_rebuild_takes_the_notes_for_what_they_are(store: Store) -> None:
