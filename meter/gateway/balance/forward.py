@@ -10,6 +10,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
+from uuid import UUID
 
 from meter.errors import (
     CallerError,
@@ -64,6 +65,7 @@ class Attempts:
 class Forwarded(Protocol):
     """What forwarding needs of a call (`gateway/call.py`)."""
 
+    event_id: UUID
     candidates: Candidates
     attempts: Attempts
 
@@ -152,7 +154,7 @@ class Forwarder:
             if isinstance(begun, Failover):
                 call.attempts.failovers.append(begun)
                 lease.failed(begun)
-                _log_failover(lease.backend, begun)
+                _log_failover(call.event_id, lease.backend, begun)
                 return begun
             lease.answered(begun.begun_at, is_served=begun.status < 400)
             if isinstance(begun, StreamedAnswer):
@@ -233,10 +235,11 @@ def _failover_after(exc: UpstreamError) -> Failover:
             return Failover(Fault.CREDENTIALS, wait_seconds=CREDENTIALS_COOLDOWN_SECONDS)
 
 
-def _log_failover(backend: Backend, failover: Failover) -> None:
+def _log_failover(event_id: UUID, backend: Backend, failover: Failover) -> None:
     log.log(
         logging.ERROR if failover.fault is Fault.CREDENTIALS else logging.WARNING,
-        "backend_failed_over backend=%s fault=%s status=%s",
+        "backend_failed_over event_id=%s backend=%s fault=%s status=%s",
+        event_id,
         backend.name,
         failover.fault,
         failover.status,

@@ -5,7 +5,7 @@ import pytest
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.usage import Outcome
 from tests.fakes.gateway import FakeUpstream, json_answer
-from tests.support.gateway import SERVED, Door, backend, bearer, headers_of
+from tests.support.gateway import SERVED, Door, backend, bearer, door, headers_of
 
 
 async def test_a_request_is_made_for_each_backend() -> None:
@@ -51,3 +51,16 @@ async def test_a_defect_of_our_own_still_counts_the_call_and_gives_all_back(
     assert caplog.messages == [f"call_failed_unexpectedly event_id={event.id}"]
     assert caplog.records[0].exc_info is not None
     assert made.is_idle
+
+
+async def test_a_failover_is_found_in_the_log_by_the_calls_id(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The id that the caller has, also where no backend could serve."""
+    made = door(json_answer(500, b"{}"))
+
+    answer = await made.answer()
+
+    event_id = headers_of(answer)["x-meter-event-id"]
+    line = f"backend_failed_over event_id={event_id} backend=a fault=error status=500"
+    assert caplog.messages == [line]

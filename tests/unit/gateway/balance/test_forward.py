@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import pytest
 
@@ -39,6 +40,7 @@ class FakeCall:
 
     candidates: Candidates
     must_ask_for_usage: bool = False
+    event_id: UUID = UUID(int=1)  # noqa: RUF009  # a UUID does not change
     attempts: Attempts = field(default_factory=Attempts)
     body_error: CallerError | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from random import Random
+from uuid import UUID
 
 import pytest
 
@@ -141,6 +142,7 @@ class Request:
 
     candidates: Candidates
     cost: int
+    event_id: UUID = UUID(int=1)  # noqa: RUF009  # a UUID does not change
     attempts: Attempts = field(default_factory=Attempts)
     must_ask_for_usage: bool = False
     body_error: CallerError | None = None
