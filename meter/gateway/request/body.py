@@ -139,18 +139,18 @@ def _body(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> JsonBody:
     stream = values.get("stream", b"null")
     if stream not in _BOOLEANS:
         raise BadRequest("The request body's `stream` must be true or false.")
-    options = values.get("stream_options", b"null")
-    if options.startswith(b"{"):
+    options = values.get("stream_options")
+    if options is not None and options[:1] == b"{":
         _Spans(("include_usage",)).add_all(short_members(options))
-    previous = _value(values.get("previous_response_id", b"null"))
+    previous = _value(values.get("previous_response_id"))
     return JsonBody(
         raw=raw,
         size=len(raw),
         spans=spans,
-        model=_value(values.get("model", b"null")),
+        model=_value(values.get("model")),
         is_streaming=_BOOLEANS[stream],
         stream_options=_value(options),
-        background=_value(values.get("background", b"null")),
+        background=_value(values.get("background")),
         previous_response_id=previous if isinstance(previous, str) else None,
     )
 
@@ -189,7 +189,9 @@ def _whole_number(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
-def _value(text: bytes) -> object:
+def _value(text: bytes | None) -> object:
+    if text is None or text in _BOOLEANS:
+        return _BOOLEANS[text] if text and text != b"null" else None
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

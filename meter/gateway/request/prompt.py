@@ -41,7 +41,7 @@ def _items(raw: bytes, items: Iterable[Member], depth: int) -> Iterator[PromptPa
     """Short ones are read together, many at a time."""
     together: list[Member] = []
     for item in items:
-        is_short = item.end - item.start <= MAX_SHORT_BYTES
+        is_short = _is_short(item)
         if together and not (is_short and item.end - together[0].start <= MAX_SHORT_BYTES):
             yield from _joined(raw, together)
             together = []
@@ -60,11 +60,22 @@ def _joined(raw: bytes, items: list[Member]) -> list[PromptPart]:
 
 
 def _members(raw: bytes, start: int, depth: int) -> Iterator[PromptPart]:
-    """A part such as an image, whose long members do not count, or a message with a long content."""
-    short: dict[str, object] = {}
+    """A message with a long content, or a part such as an image, whose long members do not count."""
+    shown: dict[str, object] = {}
     for member in children(raw, start):
-        if member.end - member.start <= MAX_SHORT_BYTES:
-            short[member.name] = json.loads(raw[member.start : member.end])
+        if _is_short(member):
+            shown[member.name] = _value(raw, member)
         elif member.name in TEXT_MEMBERS:
             yield from _parts(raw, member, depth + 1)
-    yield from prompt_texts({PROMPT_MEMBERS[0]: short})
+        elif raw[member.start : member.start + 1] == b"{":
+            inner = filter(_is_short, children(raw, member.start))
+            shown[member.name] = {each.name: _value(raw, each) for each in inner}
+    yield from prompt_texts({PROMPT_MEMBERS[0]: shown})
+
+
+def _is_short(member: Member) -> bool:
+    return member.end - member.start <= MAX_SHORT_BYTES
+
+
+def _value(raw: bytes, member: Member) -> object:
+    return json.loads(raw[member.start : member.end])
