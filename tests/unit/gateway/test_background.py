@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meter.errors import AnswerCut, UpstreamBroken
@@ -367,6 +367,7 @@ SHOWINGS = st.lists(
 )
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(["read", "left and drained", "left", "cut"]), SHOWINGS, st.booleans())
 async def test_it_is_counted_once_whatever_shows_it(
     ending: str, showings: list[tuple[int, str]], ends: bool
