@@ -129,6 +129,48 @@ def test_answers_carry_the_event_id_and_the_total(stack: RunningStack) -> None:
     assert "api-key" not in {name.lower() for name in answer.headers}
 
 
+@pytest.mark.parametrize("path", ["/openai/v1/responses", "/openai/deployments/gpt-4o/responses"])
+def test_a_websocket_handshake_falls_back_at_once(stack: RunningStack, path: str) -> None:
+    """426 without a token, through the host: agents would retry a 401 or a 404 for seconds."""
+    handshake = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    answer = requests.get(stack.url + path, headers=handshake, timeout=10)
+
+    assert (answer.status_code, answer.headers["x-meter-error"]) == (426, "upgrade")
+    assert stack.post(CHAT, stack.token("after-it"), BODY).status_code == 200
+
+
+def test_what_was_probably_meant_is_said_through_the_host(stack: RunningStack) -> None:
+    """The path arrives as it was sent; without an api-version Azure's own 404 gets a reason."""
+    token = stack.token("lost")
+
+    plain = stack.post("/v1/chat/completions", token, BODY)
+    unversioned = stack.post(CHAT.partition("?")[0], token, BODY)
+
+    assert (plain.status_code, unversioned.status_code) == (404, 404)
+    assert "did you mean /openai/v1/chat/completions?" in plain.json()["error"]["message"]
+    assert "api-version" in unversioned.json()["error"]["message"]
+    for answer in (plain, unversioned):
+        assert answer.headers["x-meter-error"] == "not_found"
+        assert len(answer.headers["x-meter-event-id"]) == 36
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_a_callers_invocation_id_and_packed_body_harm_nobody(stack: RunningStack) -> None:
+    """Neither its own call, which is answered, nor the next one."""
+    token = stack.token("odd")
+
+    named = stack.post(CHAT, token, BODY, headers={"x-ms-invocation-id": "callers-own"})
+    packed = stack.post(CHAT, token, BODY, headers={"content-encoding": "gzip"})
+    after = stack.post(CHAT, token, BODY)
+
+    assert [each.status_code for each in (named, packed, after)] == [200, 415, 200]
+
+
 def test_health_reports_a_working_stack(stack: RunningStack) -> None:
     """/healthz: the process is alive. /readyz: settings, keys, storage and hub are available."""
     assert requests.get(f"{stack.url}/healthz", timeout=10).json() == {"status": "alive"}
