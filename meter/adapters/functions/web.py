@@ -313,7 +313,11 @@ class _Caller:
         if self.is_gone:
             raise CallerGone
         try:
-            await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            for start in range(
+                0, len(data), PART_BYTES
+            ):  # the server waits for callers between parts
+                part = data[start : start + PART_BYTES]
+                await self._send({"type": "http.response.body", "body": part, "more_body": True})
         except OSError:
             self.is_gone = True
         if self.is_gone:

@@ -137,6 +137,18 @@ async def test_a_stream_is_sent_to_its_end() -> None:
     assert wire.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
 
 
+async def test_a_large_frame_goes_out_in_parts() -> None:
+    """A caller that does not read costs a part of it, not the whole."""
+    frame = b'data: {"x":"' + b"x" * 150_000 + b'"}\n\n'
+    made, wire = door(stream_answer(frame, DONE_FRAME)), Wire()
+    response = response_of(await made.stream(), made.front_door.detached)
+
+    await response({"type": "http"}, wire.receive, wire.send)
+
+    assert wire.body == frame + DONE_FRAME
+    assert max(len(message["body"]) for message in wire.sent[1:]) == 65_536
+
+
 async def test_a_cut_stream_has_no_clean_end() -> None:
     """Without its last message the server breaks the connection off."""
     made, wire = door(stream_answer(TEXT_FRAME, UpstreamBroken("a"))), Wire()
