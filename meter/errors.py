@@ -2,7 +2,7 @@
 
 MeterError
   InvalidSettings        settings are missing or invalid; carries every problem found
-  CallerError            the call is answered with an error before any backend is tried
+  CallerError            the call is answered with an error of the gateway
     Unauthenticated        401
     Forbidden              403
     NotServed              404: unknown path, operation or deployment
@@ -30,9 +30,10 @@ MeterError
   LedgerMissing          a month has no ledger to rebuild it from
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 
 
 class MeterError(Exception):
@@ -101,12 +102,16 @@ class CallerError(MeterError):
     """The call is answered with this error. `code` is AOAI's `error.code`.
 
     `kind` follows from the class, or from the status where a class has several.
+    `words` are members of `error` in the words of the backend that failed last, `should_retry` is
+    its advice.
     """
 
     status = 400
     code = "BadRequest"
     kind = ErrorKind.BAD_REQUEST
     retry_after_seconds: float | None = None
+    words: Mapping[str, object] = MappingProxyType({})
+    should_retry: str | None = None
 
     def __init__(
         self,

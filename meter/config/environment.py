@@ -28,7 +28,7 @@ from meter.config.values import (
 from meter.errors import InvalidSettings
 from meter.gateway.address import is_allowed_url
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
-from meter.gateway.balance.forward import ForwardLimits
+from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.admission import AdmissionLimits
 from meter.gateway.limits.intake import BodyLimits
@@ -139,14 +139,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         requests=_request_limits(reader, admission.bodies),
         admission=admission,
         first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220),
-        forwarding=ForwardLimits(
-            first_byte_timeout_seconds=number(
-                "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
-            ),
-            max_buffered_bytes=whole(
-                "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
-            ),
-        ),
+        forwarding=_forward_limits(reader),
         times=RelayTimes(
             write_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
             keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
@@ -206,6 +199,21 @@ def _request_limits(reader: Reader, bodies: BodyLimits) -> RequestLimits:
         max_header_bytes=whole("METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576),
         max_body_bytes=max(bodies.max_form_bytes, bodies.max_json_bytes),
         read_timeout_seconds=reader.number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+    )
+
+
+def _forward_limits(reader: Reader) -> ForwardLimits:
+    number, whole = reader.number, reader.whole
+    return ForwardLimits(
+        first_byte_timeout_seconds=number(
+            "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
+        ),
+        attempts_timeout_seconds=number(
+            "METER_ATTEMPTS_TIMEOUT_SECONDS", 220, least=0.1, most=1800
+        ),
+        max_buffered_bytes=whole(
+            "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
+        ),
     )
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import Backend, BackendAuth
-from meter.gateway.balance.forward import ForwardLimits
+from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.admission import AdmissionLimits

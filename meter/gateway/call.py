@@ -53,8 +53,18 @@ class Call:
     @property
     def is_streaming(self) -> bool:
         """Whether the caller asked for an event stream, or the answer is one."""
-        is_asked = isinstance(self.body, JsonBody) and self.body.is_streaming
-        return is_asked or (isinstance(self.answer, StreamedAnswer) and self.answer.is_events)
+        is_begun = isinstance(self.answer, StreamedAnswer) and self.answer.is_events
+        return self.is_kept_alive or is_begun
+
+    @property
+    def is_kept_alive(self) -> bool:
+        """Whether its answer can begin before a backend has answered (`answer/late.py`)."""
+        return isinstance(self.body, JsonBody) and self.body.is_streaming
+
+    @property
+    def expects_events(self) -> bool:
+        """Whether the caller asked for an event stream; of a form only the backend knows."""
+        return self.is_kept_alive or "stream=true" in self.route.query.lower().split("&")
 
     @property
     def must_ask_for_usage(self) -> bool:

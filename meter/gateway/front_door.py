@@ -160,7 +160,12 @@ class FrontDoor:
             late = CallerError("The call took too long.", status=504, code="GatewayTimeout")
             return await self._fail(call, late)
         except BaseException:
-            await call.end(Ending(outcome=Outcome.FAILED, status=503))  # cut, or a fault of ours
+            # Cut, or a fault of ours: nobody will relay what has begun.
+            try:
+                await call.end(Ending(outcome=Outcome.FAILED, status=503))
+            finally:
+                if isinstance(call.answer, StreamedAnswer):
+                    await call.answer.holds.aclose()
             raise
 
     def _learn(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> None:

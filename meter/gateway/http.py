@@ -112,8 +112,10 @@ def error_answer(exc: CallerError) -> Answer:
         # Rounded up, so that no caller returns too early.
         headers.append(("retry-after", str(math.ceil(exc.retry_after_seconds))))
         headers.append(("retry-after-ms", str(math.ceil(exc.retry_after_seconds * 1000))))
-    document = error_document(exc.message, code=exc.code, status=exc.status)
-    body = json.dumps(document).encode()
+    if exc.should_retry is not None:
+        headers.append(("x-should-retry", exc.should_retry))
+    error = error_document(exc.message, code=exc.code, status=exc.status)["error"]
+    body = json.dumps({"error": {**error, **exc.words}}).encode()
     return Answer(status=exc.status, headers=tuple(headers), body=body)
 
 
@@ -139,7 +141,9 @@ def unknown_deployment(name: object) -> NotServed:
     )
 
 
-def error_document(message: str, *, code: str, status: int = 500) -> Mapping[str, object]:
+def error_document(
+    message: str, *, code: str, status: int = 500
+) -> Mapping[str, Mapping[str, object]]:
     """An error in the shape the OpenAI SDK reads, as a JSON document."""
     kind = "invalid_request_error" if status < 500 else "server_error"
     kind = "rate_limit_error" if status == 429 else kind

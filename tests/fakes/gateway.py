@@ -185,6 +185,7 @@ class FakeUpstream:
     seconds_per_send: float = 0.0
     gate: asyncio.Event | None = None
     requests: list[UpstreamRequest] = field(default_factory=list)
+    patience: list[float] = field(default_factory=list)
     parts_read: dict[str, int] = field(default_factory=dict)
     bodies: list[bytes] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
@@ -194,6 +195,7 @@ class FakeUpstream:
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
     ) -> FakeAnswer:
         self.requests.append(request)
+        self.patience.append(first_byte_timeout_seconds)
         if self.clock is not None:
             self.clock.advance(self.seconds_per_send)
         if self.gate is not None:

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
+from uuid import UUID
 
 import jwt
 from cryptography.hazmat.primitives import hashes
@@ -15,7 +16,8 @@ from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.relay import DrainLimits, Drains, Relays, RelayTimes
 from meter.gateway.backend import Backend
 from meter.gateway.balance.demand import Demand
-from meter.gateway.balance.forward import Forwarder, ForwardLimits
+from meter.gateway.balance.exchange import ForwardLimits
+from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.auth import TokenRules, TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
@@ -41,6 +43,7 @@ from tests.fakes.gateway import (
 ISSUER = "https://login.example/tenant/v2.0"
 AUDIENCE = "api://meter"
 KID = "key-1"
+EVENT_ID = UUID(int=7)
 NOW = int(START.timestamp())
 CHAT_PATH = "/openai/deployments/gpt/chat/completions"
 CHAT_BODY = b'{"model":"gpt","messages":[{"role":"user","content":"secret prompt"}]}'
@@ -206,7 +209,9 @@ class Door:
                 credentials=self.credentials,
                 clock=self.clock,
                 limits=ForwardLimits(
-                    first_byte_timeout_seconds=120, max_buffered_bytes=self.max_buffered_bytes
+                    first_byte_timeout_seconds=120,
+                    attempts_timeout_seconds=220,
+                    max_buffered_bytes=self.max_buffered_bytes,
                 ),
             ),
             sink=self.sink,

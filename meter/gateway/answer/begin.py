@@ -2,19 +2,21 @@
 
 | answer                        | received before the backend is settled on               | relayed    |
 |-------------------------------|---------------------------------------------------------|------------|
-| event stream (status 200)     | the first frame                                         | streamed   |
+| event stream (status 200)     | all before its first output (`opening.py`)              | streamed   |
 | audio, image, video           | the first bytes                                         | streamed   |
 | event stream, encoded for good| the first bytes                                         | streamed   |
 | anything else                 | all of it, up to `max_buffered_bytes`, usage included   | whole      |
 | anything else that is longer  | that much                                               | streamed   |
 
-The caller has no byte before that, so a failure until then fails over to the next backend.
+The caller has no byte before that, so a failure until then fails over to the next backend. An event
+stream is one by its Content-Type or, where one was asked for, by how its body begins.
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.encoding import (
@@ -24,7 +26,8 @@ from meter.gateway.answer.encoding import (
     is_encoded,
     without_encoding,
 )
-from meter.gateway.answer.sse import has_whole_frame
+from meter.gateway.answer.opening import Chunks, looks_like_events, read_opening
+from meter.gateway.answer.stated_error import StatedError, error_in_body
 from meter.gateway.answer.usage import (
     NOTHING_READ,
     Reading,
@@ -36,10 +39,14 @@ from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.ports import Clock, Headers, UpstreamAnswer
 
-MAX_FIRST_FRAME_BYTES = 65_536
 MAX_READ_AT_ONCE = 262_144
+MAX_ERROR_BYTES = 65_536
+ERROR_SECONDS = 0.5
 
-_MEDIA = ("audio/", "image/", "video/", "application/octet-stream")
+_EVENTS = "text/event-stream"
+_MEDIA = ("audio/", "image/", "video/")
+_BYTES = "application/octet-stream"
+_ERROR_ALONE = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +64,19 @@ class WholeAnswer:
         """The id of the response that it is, if any."""
         return read_response_id(self.body)
 
+    @property
+    def error(self) -> StatedError | None:
+        """The error that it states; None where it is served, or is too long to be one."""
+        is_error = self.status >= 400 or _ERROR_ALONE.match(self.body) is not None
+        if not is_error or len(self.body) > MAX_ERROR_BYTES:
+            return None
+        return error_in_body(self.content)
+
+    @property
+    def content(self) -> bytes:
+        """The body, decoded if it can be."""
+        return decoded(self.body, header(self.headers, "content-encoding"))
+
     async def read(self, *, may_be_text: bool = False) -> Reading:
         """What the answer reports of its tokens and its model, if it is JSON; a long one is read in
         a thread.
@@ -72,7 +92,7 @@ class WholeAnswer:
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> Reading:
-        return read_answer(decoded(self.body, header(self.headers, "content-encoding")))
+        return read_answer(self.content)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,8 +100,9 @@ class StreamedAnswer:
     """A backend's answer that is relayed as a stream. `chunks` starts with `beginning`.
 
     `holds` owns the connection and the lease; close it when the stream ends. `is_events` is false
-    for long answers that are no event stream. `asked_for_usage`: the gateway added the option that
-    asks for usage; `is_usage_refused`: the backend refused that option.
+    for long answers that are no event stream. `error` is the one that an event stream begins with.
+    `asked_for_usage`: the gateway added the option that asks for usage; `is_usage_refused`: the
+    backend refused that option.
     """
 
     backend: Backend
@@ -92,6 +113,7 @@ class StreamedAnswer:
     holds: AsyncExitStack
     begun_at: float
     is_events: bool
+    error: StatedError | None = None
     asked_for_usage: bool = False
     is_usage_refused: bool = False
 
@@ -102,80 +124,120 @@ class StreamedAnswer:
 
 
 async def begin_answer(
-    backend: Backend, answer: UpstreamAnswer, *, clock: Clock, max_buffered_bytes: int
+    backend: Backend,
+    answer: UpstreamAnswer,
+    *,
+    clock: Clock,
+    max_buffered_bytes: int,
+    expects_events: bool = False,
 ) -> WholeAnswer | StreamedAnswer:
     """Wait for what the table says. Raises UpstreamBroken.
 
     A stream closes its answer itself; all other answers are the caller's of this function to close.
+    `expects_events` says that an event stream was asked for.
     """
     begun_at = clock.monotonic()
-    is_events, is_media = _kind_of(answer)
-    chunks, headers = answer.chunks(), answer.headers
-    if is_events and is_encoded(encoding := header(headers, "content-encoding")):
-        chunks, headers = decoded_parts(chunks, encoding), without_encoding(headers)
+    is_events, is_bytes, may_be_events = _kind_of(answer)
+    chunks, headers, first = Chunks(answer.chunks()), answer.headers, b""
+    encoding = header(headers, "content-encoding")
+    if is_events and is_encoded(encoding):
+        chunks = Chunks(decoded_parts(answer.chunks(), encoding))
+        headers = without_encoding(headers)
+    elif not is_events and expects_events and may_be_events:
+        first, is_events = await looks_like_events(chunks)
+        headers = _as_events(headers) if is_events else headers
     if is_events:
-        beginning, is_whole = await _first_frame(chunks), False
-        if not beginning:
-            raise UpstreamBroken(backend.name)  # an empty stream; the next backend may do better
-        begun_at = clock.monotonic()
-    else:
-        beginning, is_whole = await _first_bytes(chunks, most=0 if is_media else max_buffered_bytes)
-    if is_whole:
-        return WholeAnswer(
-            backend=backend,
-            status=answer.status,
-            headers=headers,
-            body=beginning,
-            begun_at=begun_at,
-        )
-    holds = AsyncExitStack()
-    holds.push_async_callback(answer.close)
-    return StreamedAnswer(
+        return await _begin_events(backend, answer, chunks, first, headers, clock)
+    most = 0 if is_bytes else max_buffered_bytes
+    beginning, is_whole = await _first_bytes(chunks, first, most=most)
+    if not is_whole:
+        return _streamed(backend, answer, chunks, beginning, begun_at)
+    return WholeAnswer(
         backend=backend,
         status=answer.status,
         headers=headers,
-        beginning=beginning,
-        chunks=_chain(beginning, chunks),
-        holds=holds,
+        body=beginning,
         begun_at=begun_at,
-        is_events=is_events,
     )
 
 
-def _kind_of(answer: UpstreamAnswer) -> tuple[bool, bool]:
-    """Whether it is an event stream; and whether it is other bytes that are relayed as they come.
+async def read_error(answer: UpstreamAnswer) -> StatedError | None:
+    """The error in the body of an answer that is not relayed, if it is short and there in time."""
+    encoding = header(answer.headers, "content-encoding")
+    parts = decoded_parts(answer.chunks(), encoding) if is_decodable(encoding) else answer.chunks()
+    try:
+        async with asyncio.timeout(ERROR_SECONDS):
+            body, is_whole = await _first_bytes(Chunks(parts), b"", most=MAX_ERROR_BYTES)
+    except (TimeoutError, UpstreamBroken):
+        return None
+    return error_in_body(body) if is_whole else None
+
+
+def _kind_of(answer: UpstreamAnswer) -> tuple[bool, bool, bool]:
+    """Whether it is an event stream; other bytes that are relayed as they come; perhaps a stream.
 
     An event stream in an unknown encoding is just bytes: nothing can be read of it or put into it.
     """
     kind = (header(answer.headers, "content-type") or "").lower() if answer.status == 200 else ""
     encoding = header(answer.headers, "content-encoding")
-    is_stream = kind.startswith("text/event-stream")
+    is_stream, is_media = kind.startswith(_EVENTS), kind.startswith(_MEDIA)
     is_readable = is_decodable(encoding) or not is_encoded(encoding)
-    return is_stream and is_readable, is_stream or kind.startswith(_MEDIA)
+    may_be_events = answer.status == 200 and not is_media and not is_encoded(encoding)
+    return (
+        is_stream and is_readable,
+        is_stream or is_media or kind.startswith(_BYTES),
+        may_be_events,
+    )
 
 
-async def _first_frame(chunks: AsyncIterator[bytes]) -> bytes:
-    beginning = b""
-    async for chunk in chunks:
-        beginning += chunk
-        if has_whole_frame(beginning) or len(beginning) > MAX_FIRST_FRAME_BYTES:
-            break
-    return beginning
+async def _begin_events(
+    backend: Backend,
+    answer: UpstreamAnswer,
+    chunks: Chunks,
+    first: bytes,
+    headers: Headers,
+    clock: Clock,
+) -> StreamedAnswer:
+    try:
+        opening = await read_opening(chunks, first, clock=clock)
+    except BaseException:
+        await chunks.close()
+        raise
+    streamed = _streamed(backend, answer, chunks, bytes(opening.data), opening.begun_at)
+    return replace(streamed, headers=headers, error=opening.error, is_events=True)
 
 
-async def _first_bytes(chunks: AsyncIterator[bytes], *, most: int) -> tuple[bytes, bool]:
+def _streamed(
+    backend: Backend, answer: UpstreamAnswer, chunks: Chunks, beginning: bytes, begun_at: float
+) -> StreamedAnswer:
+    holds = AsyncExitStack()
+    holds.push_async_callback(answer.close)
+    holds.push_async_callback(chunks.close)
+    return StreamedAnswer(
+        backend=backend,
+        status=answer.status,
+        headers=answer.headers,
+        beginning=beginning,
+        chunks=chunks.rest(beginning),
+        holds=holds,
+        begun_at=begun_at,
+        is_events=False,
+    )
+
+
+async def _first_bytes(chunks: Chunks, first: bytes, *, most: int) -> tuple[bytes, bool]:
     """A body, or its beginning when it is longer than `most`; and whether it is complete."""
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in chunks:
+    parts, size = [first], len(first)
+    while size <= most:
+        chunk = await chunks.next()
+        if chunk is None:
+            return b"".join(parts), True
         parts.append(chunk)
         size += len(chunk)
-        if size > most:
-            return b"".join(parts), False
-    return b"".join(parts), True
+    return b"".join(parts), False
 
 
-async def _chain(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for chunk in rest:
-        yield chunk
+def _as_events(headers: Headers) -> Headers:
+    """The headers of a stream that does not say what it is; clients read it there."""
+    others = tuple((name, value) for name, value in headers if name != "content-type")
+    return (*others, ("content-type", _EVENTS))

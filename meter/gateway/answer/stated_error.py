@@ -64,6 +64,11 @@ _WAIT_PART = re.compile(_PART, re.ASCII | re.IGNORECASE)
 _WAIT = re.compile(
     rf"(\b(?:retry|again|wait)\b[^0-9.]{{0,40}})((?:{_PART},?\s?)+)", re.ASCII | re.IGNORECASE
 )
+_ACCOUNT = re.compile(
+    r"[a-z0-9-]\.(?:openai|cognitiveservices|services\.ai)\.azure\.|[a-z0-9-]\.azure-api\.|"
+    r"/subscriptions/[0-9a-f]",
+    re.IGNORECASE,
+)
 # Anchored: a message may repeat the caller's own words further on.
 _NO_DEPLOYMENT = re.compile(
     r"could not find an existing deployment|the api deployment for this resource does not exist",
@@ -113,11 +118,19 @@ class StatedError:
             self.message,
         )
 
+    @property
+    def names_an_account(self) -> bool:
+        """Whether any of its texts has the address of an account, or its id in Azure."""
+        return any(_ACCOUNT.search(text) for text in self._texts)
+
     def mentions(self, secret: str) -> bool:
         """Whether any of its texts contains the secret."""
+        return any(secret.lower() in text.lower() for text in self._texts)
+
+    @property
+    def _texts(self) -> list[str]:
         inner = json.dumps(self.inner, ensure_ascii=False) if self.inner else ""
-        texts = (self.message, self.code, self.kind, self.param, inner)
-        return any(secret.lower() in text.lower() for text in texts if text)
+        return list(filter(None, (self.message, self.code, self.kind, self.param, inner)))
 
 
 def error_in_frame(frame: bytes) -> StatedError | None:

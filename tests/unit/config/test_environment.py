@@ -17,7 +17,7 @@ from meter.config.values import Durability
 from meter.errors import InvalidSettings
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
-from meter.gateway.balance.forward import ForwardLimits
+from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.admission import AdmissionLimits
@@ -75,6 +75,7 @@ def test_what_is_not_set_has_its_default() -> None:
     assert gateway.first_keepalive_seconds == 200
     assert gateway.forwarding == ForwardLimits(
         first_byte_timeout_seconds=120,
+        attempts_timeout_seconds=220,
         max_buffered_bytes=33_554_432,
     )
     assert gateway.times == RelayTimes(
@@ -136,6 +137,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_RETENTION_DAYS="30",
             METER_CONNECT_TIMEOUT_SECONDS="0.5",
             METER_FIRST_BYTE_TIMEOUT_SECONDS="2",
+            METER_ATTEMPTS_TIMEOUT_SECONDS="21",
             METER_IDLE_TIMEOUT_SECONDS="3",
             METER_PUBLISH_TIMEOUT_SECONDS="4",
             METER_SHUTDOWN_SECONDS="12",
@@ -188,6 +190,7 @@ def test_all_that_is_set_is_used() -> None:
     assert gateway.first_keepalive_seconds == 14
     assert gateway.forwarding == ForwardLimits(
         first_byte_timeout_seconds=2,
+        attempts_timeout_seconds=21,
         max_buffered_bytes=80_000,
     )
     assert gateway.times == RelayTimes(

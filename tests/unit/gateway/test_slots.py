@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from meter.errors import AnswerCut, TooLarge, UpstreamBroken, UpstreamError, UpstreamTimeout
+from meter.gateway.balance.affinity import Owner, Owners
 from meter.gateway.http import Answer, StreamingAnswer
 from meter.ports import UpstreamRequest
 from tests.fakes.gateway import (
@@ -295,3 +296,20 @@ async def test_a_whole_answer_that_nobody_takes_gives_its_slot_back() -> None:
     await made.front_door.detached.finish(5, cut_seconds=5)
 
     assert made.is_idle
+
+
+async def test_a_defect_right_after_a_stream_has_begun_gives_everything_back() -> None:
+    """Nobody will relay it: its connection, its lease and its slot would be held for good."""
+
+    class Defective(Owners):
+        def learn(self, response_id: str | None, owner: Owner) -> None:
+            raise RuntimeError
+
+    made = door(stream_answer(TEXT_FRAME, DONE_FRAME))
+    made.front_door.owners = Defective()
+    answer = await made.call(STREAM_BODY)
+
+    assert answer.status == 500
+    assert made.is_idle
+    assert made.upstream.given[0].times_closed == 1
+    assert len(made.sink.events) == 1

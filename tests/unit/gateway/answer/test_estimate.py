@@ -37,6 +37,8 @@ from tests.support.gateway import (
 
 ASKED = b'{"model":"gpt","stream":true,"messages":[{"role":"user","content":"one two three"}]}'
 
+EMPTY_FRAME = b'data: {"choices":[{"delta":{"content":""}}]}\n\n'
+
 
 def frame(text: str) -> bytes:
     return b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
@@ -77,7 +79,11 @@ async def test_with_a_tokenizer_prompt_and_completion_are_counted() -> None:
 
 async def test_a_stream_that_broke_at_once_used_its_prompt() -> None:
     """Without a frame the prompt is still known."""
-    event = await counted(b": hello\n\n", UpstreamBroken("a"), counter=WordCounter())
+    event = await counted(
+        EMPTY_FRAME,
+        UpstreamBroken("a"),
+        counter=WordCounter(),
+    )
 
     assert event.usage == TokenUsage(prompt_tokens=6, total_tokens=6)
 
@@ -134,7 +140,7 @@ async def test_what_the_caller_asked_for_does_not_matter(stream: bytes) -> None:
 )
 async def test_a_refused_stream_costs_nothing(error: bytes) -> None:
     """An error before any content: the backend did no work, so nothing is estimated."""
-    event = await counted(b": hello\n\n", error, DONE_FRAME, counter=WordCounter())
+    event = await counted(EMPTY_FRAME, error, DONE_FRAME, counter=WordCounter())
 
     assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.MISSING)
 

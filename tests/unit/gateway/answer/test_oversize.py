@@ -17,6 +17,8 @@ USAGE = {"input_tokens": 2, "output_tokens": 3, "total_tokens": 5}
 LOOK_ALIKE = {"usage": {"total_tokens": 0}}
 ENDS = [b"\n\n", b"\r\n\r\n", b"\r\r"]
 
+HELLO = b'data: {"type":"response.output_text.delta","delta":""}\n\n'
+
 
 def closing(kind: str = "response.completed", *, event: bool = True, **more: object) -> bytes:
     """A Responses stream's closing frame without its end; it repeats the whole output."""
@@ -178,7 +180,7 @@ def test_no_comment_is_put_into_a_long_frame() -> None:
 async def test_a_long_closing_frame_is_held_until_its_event_is_safe() -> None:
     """At least its end: nobody has a whole stream that is not counted."""
     frame = closing() + b"\n\n"
-    source = stream_answer(b": hello\n\n", *chunks(frame, 100))
+    source = stream_answer(HELLO, *chunks(frame, 100))
     caller, seen = FakeCaller(), []
 
     class Looking(FakeSink):
@@ -188,7 +190,7 @@ async def test_a_long_closing_frame_is_held_until_its_event_is_safe() -> None:
     made = door(source, sink=Looking(), max_frame_bytes=MOST)
     await relayed(made, caller)
 
-    assert caller.received == b": hello\n\n" + frame
+    assert caller.received == HELLO + frame
     assert [0 < len(caller.received) - len(before) < 200 for before in seen] == [True]
     assert made.is_idle
 
@@ -215,7 +217,7 @@ CUTS: dict[str, list[Part]] = {
 @pytest.mark.parametrize("parts", CUTS.values(), ids=list(CUTS))
 async def test_a_closing_frame_that_is_cut_is_no_clean_end(parts: list[Part]) -> None:
     """Its blank line never came, so the caller's parser does not have it: an error frame, a cut."""
-    made = door(stream_answer(b": hello\n\n", *parts, UpstreamBroken("a")), max_frame_bytes=MOST)
+    made = door(stream_answer(HELLO, *parts, UpstreamBroken("a")), max_frame_bytes=MOST)
     caller = FakeCaller()
 
     with pytest.raises(AnswerCut):

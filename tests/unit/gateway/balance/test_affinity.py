@@ -285,10 +285,9 @@ async def test_a_follow_up_of_nothing_gets_the_last_refusal() -> None:
     "refusal",
     [
         json_answer(400, b'{"error":{"code":"content_filter"}}'),
-        json_answer(404, b'{"error":{"code":"DeploymentNotFound"}}'),
         json_answer(422, NO_PREVIOUS),
     ],
-    ids=["filter", "deployment", "422"],
+    ids=["filter", "422"],
 )
 async def test_another_refusal_of_a_follow_up_is_the_callers(refusal: FakeAnswer) -> None:
     """After one attempt, like any mistake of its own."""

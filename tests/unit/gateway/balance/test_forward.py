@@ -15,7 +15,8 @@ from meter.errors import (
 )
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.backend import Backend
-from meter.gateway.balance.forward import Attempts, Candidates, Forwarder, ForwardLimits
+from meter.gateway.balance.exchange import Attempts, ForwardLimits
+from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.balance.pool import Pool
 from meter.gateway.balance.verdict import Fault
 from meter.ports import Headers, UpstreamRequest
@@ -29,7 +30,7 @@ from tests.fakes.gateway import (
     json_answer,
     stream_answer,
 )
-from tests.support.gateway import backend
+from tests.support.gateway import EVENT_ID, backend
 
 type Scripted = FakeAnswer | UpstreamError
 
@@ -40,7 +41,10 @@ class FakeCall:
 
     candidates: Candidates
     must_ask_for_usage: bool = False
-    event_id: UUID = UUID(int=1)  # noqa: RUF009  # a UUID does not change
+    expects_events: bool = False
+    is_kept_alive: bool = False
+    event_id: UUID = EVENT_ID
+    deployment: str = "gpt"
     attempts: Attempts = field(default_factory=Attempts)
     body_error: CallerError | None = None
 
@@ -70,18 +74,31 @@ class Bench:
         self.pool = Pool(backends, self.clock, FixedDice())
         self.credentials = FakeCredentials()
         self.attempts = Attempts()
+        self.attempts_seconds = 220.0
 
-    async def forward(self, *, asks: bool = False) -> WholeAnswer | StreamedAnswer:
+    async def forward(
+        self, *, asks: bool = False, is_kept_alive: bool = False, expects_events: bool = False
+    ) -> WholeAnswer | StreamedAnswer:
         forwarder = Forwarder(
             pool=self.pool,
             upstream=self.upstream,
             credentials=self.credentials,
             clock=self.clock,
-            limits=ForwardLimits(first_byte_timeout_seconds=120, max_buffered_bytes=1_000_000),
+            limits=ForwardLimits(
+                first_byte_timeout_seconds=120,
+                attempts_timeout_seconds=self.attempts_seconds,
+                max_buffered_bytes=1_000_000,
+            ),
         )
         candidates = Candidates(backends=self.pool.serving("gpt"), load_key="gpt")
         self.attempts = Attempts()
-        call = FakeCall(candidates, must_ask_for_usage=asks, attempts=self.attempts)
+        call = FakeCall(
+            candidates,
+            must_ask_for_usage=asks,
+            expects_events=expects_events,
+            is_kept_alive=is_kept_alive,
+            attempts=self.attempts,
+        )
         return await forwarder.forward(call)
 
     async def refusal(self) -> CallerError:

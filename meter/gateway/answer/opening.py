@@ -1,0 +1,211 @@
+"""Reads an event stream as far as its first output, so that an error before it can fail over.
+
+| event                                                        | what it means                      |
+|--------------------------------------------------------------|------------------------------------|
+| comments, blank lines, `id` and `retry` alone                | not an event yet                   |
+| `response.created`, `.queued`, `.in_progress`; a chat chunk  | a preamble: Azure sends it before  |
+| without choices, or with a role and nothing else             | an error, too; held for a moment   |
+| an error                                                     | the opening ends with this error   |
+| an error with usage                                          | output: it is charged              |
+| an error that names nothing (`response.failed`, error null)  | the next event may name it         |
+| any other                                                    | output: the opening ends           |
+
+All bytes are kept, in order; nothing is relayed before the opening has ended. A stream that breaks
+after an event has begun all the same: the backend may go on working.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+
+from meter.errors import UpstreamBroken
+from meter.gateway.answer.sse import FrameCutter, PieceKind, event_name, frame_data
+from meter.gateway.answer.stated_error import StatedError, error_in_frame
+from meter.gateway.answer.usage import json_object
+from meter.ports import Clock
+
+PREAMBLE_SECONDS = 1.0
+COMMENTS_SECONDS = 20.0
+MAX_OPENING_BYTES = 524_288
+
+_FIELD = re.compile(rb"(?:data|event|id|retry)[ \t]*:|:")
+_LONGEST_FIELD = len(b"retry:")
+_PREAMBLE = frozenset({"response.created", "response.queued", "response.in_progress"})
+_PREAMBLE_TYPE = re.compile(rb'"type"[ \t]*:[ \t]*"response\.(?:created|queued|in_progress)"')
+_TYPE_WITHIN = 200
+_MAX_PREAMBLE_CHUNK_BYTES = 16_384
+
+
+class _Kind(Enum):
+    NO_EVENT = 1
+    PREAMBLE = 2
+    ERROR = 3
+    OUTPUT = 4
+
+
+@dataclass(slots=True)
+class Chunks:
+    """The chunks of a body; a read that is given up is not lost, but goes on."""
+
+    source: AsyncIterator[bytes]
+    _reading: asyncio.Task[bytes | None] | None = None
+    _broken: UpstreamBroken | None = None
+
+    async def next(self, seconds: float | None = None) -> bytes | None:
+        """The next chunk, None at the end. Raises UpstreamBroken, every time; or TimeoutError, and
+        the chunk is then the next one's.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if seconds is None and self._reading is None:
+            return await self._read()
+        if self._reading is None:
+            self._reading = asyncio.ensure_future(self._read())
+        await asyncio.wait({self._reading}, timeout=seconds)
+        if not self._reading.done():
+            raise TimeoutError
+        reading, self._reading = self._reading, None
+        return reading.result()
+
+    async def rest(self, first: bytes) -> AsyncIterator[bytes]:
+        """What was read already, then the rest."""
+        yield first
+        while (chunk := await self.next()) is not None:
+            yield chunk
+
+    async def close(self) -> None:
+        """Give up a read that still goes on."""
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()
+            with suppress(asyncio.CancelledError, UpstreamBroken):
+                await reading
+
+    async def _read(self) -> bytes | None:
+        try:
+            return await anext(self.source, None)
+        except UpstreamBroken as exc:
+            self._broken = exc
+            raise
+
+
+@dataclass(slots=True, kw_only=True)
+class Opening:
+    """A stream's bytes as far as its first output, when its first event came, and its error."""
+
+    data: bytearray = field(default_factory=bytearray)
+    begun_at: float
+    error: StatedError | None = None
+
+
+async def looks_like_events(chunks: Chunks) -> tuple[bytes, bool]:
+    """The beginning of a body, and whether it is one of an event stream (WHATWG HTML, 9.2.5)."""
+    data = b""
+    while (chunk := await chunks.next()) is not None:
+        data += chunk
+        text = data.lstrip(b"\xef\xbb\xbf\r\n")
+        if len(text) >= _LONGEST_FIELD or b"\n" in text or b":" in text:
+            return data, _FIELD.match(text) is not None
+    return data, False
+
+
+async def read_opening(chunks: Chunks, first: bytes, *, clock: Clock) -> Opening:
+    """Read to the first output or error. Raises UpstreamBroken when the stream ends before any event."""
+    reader = _OpeningReader(Opening(begun_at=clock.monotonic()), clock, clock.monotonic())
+    chunk: bytes | None = first or await chunks.next()
+    while chunk is not None and not reader.feed(chunk):
+        try:
+            chunk = await chunks.next(reader.patience_seconds)
+        except TimeoutError:
+            return reader.opening
+        except UpstreamBroken:
+            if reader.has_event:
+                return reader.opening  # its relay meets the same fault
+            raise
+    if chunk is None:
+        reader.end()
+        if not reader.has_event:
+            raise UpstreamBroken("an empty stream")  # the next backend may do better
+    return reader.opening
+
+
+@dataclass(slots=True)
+class _OpeningReader:
+    opening: Opening
+    clock: Clock
+    started: float
+    has_event: bool = False
+    patience_seconds: float | None = None
+    _cutter: FrameCutter = field(default_factory=lambda: FrameCutter(MAX_OPENING_BYTES))
+
+    def feed(self, chunk: bytes) -> bool:
+        """Take the next bytes; whether the opening has ended."""
+        self.opening.data += chunk
+        for piece in self._cutter.feed(chunk):
+            is_over = piece.kind in {PieceKind.OVERSIZE, PieceKind.OVERSIZE_END}
+            if is_over or (piece.kind is PieceKind.FRAME and self._ends_with(piece.data)):
+                self.has_event = True
+                return True
+        is_late = self.clock.monotonic() - self.started >= COMMENTS_SECONDS
+        return is_late or len(self.opening.data) > MAX_OPENING_BYTES
+
+    def end(self) -> None:
+        """The stream has ended, perhaps within a frame."""
+        if rest := self._cutter.rest():
+            self._ends_with(rest)
+            self.has_event = True
+
+    def _ends_with(self, frame: bytes) -> bool:
+        kind, error = _kind_of(frame)
+        if kind is _Kind.NO_EVENT:
+            return False
+        if not self.has_event:
+            self.has_event = True
+            self.opening.begun_at = self.clock.monotonic()
+        if error is not None and (self.opening.error is None or not error.is_empty):
+            self.opening.error = error
+        self.patience_seconds = PREAMBLE_SECONDS
+        return kind is _Kind.OUTPUT or (error is not None and not error.is_empty)
+
+
+def _kind_of(frame: bytes) -> tuple[_Kind, StatedError | None]:
+    data, name = frame_data(frame), event_name(frame)
+    if not data and not name:
+        return _Kind.NO_EVENT, None
+    if (error := error_in_frame(frame)) is not None:
+        return (_Kind.OUTPUT, None) if _has_usage(data) else (_Kind.ERROR, error)
+    is_preamble = (
+        name in _PREAMBLE
+        or _PREAMBLE_TYPE.search(data, 0, _TYPE_WITHIN) is not None
+        or _is_chat_preamble(data)
+    )
+    return (_Kind.PREAMBLE if is_preamble else _Kind.OUTPUT), None
+
+
+def _has_usage(data: bytes) -> bool:
+    document = json_object(data) or {}
+    response = document.get("response")
+    members = response if isinstance(response, dict) else document
+    return bool(members.get("usage"))
+
+
+def _is_chat_preamble(data: bytes) -> bool:
+    """Whether a chat chunk has no choices and no usage, or a role and nothing that was generated."""
+    if len(data) > _MAX_PREAMBLE_CHUNK_BYTES:
+        return False
+    document = json_object(data) or {}
+    choices = document.get("choices")
+    if not isinstance(choices, list) or document.get("usage"):
+        return False
+    return all(map(_has_role_only, choices))
+
+
+def _has_role_only(choice: object) -> bool:
+    delta = choice.get("delta") if isinstance(choice, dict) else None
+    if not isinstance(delta, dict) or "role" not in delta:
+        return False
+    is_going_on = isinstance(choice, dict) and choice.get("finish_reason") is None
+    return is_going_on and not any(value for name, value in delta.items() if name != "role")

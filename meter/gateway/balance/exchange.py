@@ -1,0 +1,202 @@
+"""Asks one backend for one call, and says what came of it: an answer for the caller, or a failover.
+
+Every request is an attempt of the call, however it ends. A backend that refuses the option which
+the gateway added is asked again without it.
+"""
+
+import asyncio
+import math
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from meter.errors import UpstreamTimeout
+from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer, begin_answer, read_error
+from meter.gateway.backend import Backend
+from meter.gateway.balance.verdict import Failover, Fault, judge
+from meter.ports import (
+    BackendCredentials,
+    Clock,
+    Headers,
+    Upstream,
+    UpstreamAnswer,
+    UpstreamRequest,
+)
+from meter.usage import Attempt
+
+_ADDED = (b"stream_options", b"include_usage")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardLimits:
+    """Bounds on waiting: for one backend's first byte, and for an answer of any backend; and on the
+    answer that is buffered whole.
+
+    `attempts_timeout_seconds` does not hold for a call whose caller is kept alive meanwhile.
+    """
+
+    first_byte_timeout_seconds: float
+    attempts_timeout_seconds: float
+    max_buffered_bytes: int
+
+
+@dataclass(slots=True)
+class Attempts:
+    """What has been tried for one call; kept also when the call fails.
+
+    No answer is waited for after `give_up_at` (monotonic seconds).
+    """
+
+    made: list[Attempt] = field(default_factory=list)
+    failovers: list[Failover] = field(default_factory=list)
+    last_backend: Backend | None = None
+    preferred_provisioned: Backend | None = None
+    give_up_at: float = math.inf
+
+
+class Asking(Protocol):
+    """What asking a backend needs of a call (`gateway/call.py`)."""
+
+    attempts: Attempts
+
+    @property
+    def must_ask_for_usage(self) -> bool:
+        """Whether the gateway adds the option that makes a stream report its usage."""
+
+    @property
+    def expects_events(self) -> bool:
+        """Whether the caller asked for an event stream."""
+
+    @property
+    def is_kept_alive(self) -> bool:
+        """Whether the caller gets comments while it waits, so that its connection is not cut."""
+
+    def request_for(
+        self, backend: Backend, credentials: Headers, *, asks_for_usage: bool
+    ) -> UpstreamRequest:
+        """The request as one backend takes it."""
+
+    def is_elsewhere(self, answer: WholeAnswer) -> bool:
+        """Whether the answer says that this backend does not have what the call refers to."""
+
+
+type Begun = WholeAnswer | StreamedAnswer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """One backend's turn in one call."""
+
+    call: Asking
+    backend: Backend
+    upstream: Upstream
+    credentials: BackendCredentials
+    clock: Clock
+    limits: ForwardLimits
+
+    async def run(self) -> Begun | Failover:
+        """What the caller gets, or why the next backend is tried. Raises UpstreamError."""
+        asks = self.call.must_ask_for_usage
+        begun = await self._attempt(asks_for_usage=asks)
+        if asks and not isinstance(begun, Failover) and _refuses_what_was_added(begun):
+            # Old api-versions and `data_sources` do.
+            if isinstance(begun, StreamedAnswer):
+                await begun.holds.aclose()
+            begun = await self._attempt(asks_for_usage=False)
+            if isinstance(begun, StreamedAnswer):
+                begun = replace(begun, is_usage_refused=True)
+        return begun
+
+    async def _attempt(self, *, asks_for_usage: bool) -> Begun | Failover:
+        """One request and the beginning of its answer; an attempt however it ends."""
+        started = self.clock.monotonic()
+        status: int | None = None
+        try:
+            begun = await self._ask(asks_for_usage=asks_for_usage)
+            status = begun.status
+        finally:
+            seconds = self.clock.monotonic() - started
+            self.call.attempts.made.append(
+                Attempt(backend=self.backend.name, status=status, duration_ms=round(seconds * 1000))
+            )
+        if isinstance(begun, StreamedAnswer):
+            return replace(begun, asked_for_usage=asks_for_usage)
+        return begun
+
+    async def _ask(self, *, asks_for_usage: bool) -> Begun | Failover:
+        try:
+            async with asyncio.timeout(self._patience()):
+                credentials = await self.credentials.headers_for(self.backend.name)
+        except TimeoutError as exc:
+            raise UpstreamTimeout(self.backend.name) from exc
+        answer = await self.upstream.send(
+            self.call.request_for(self.backend, credentials, asks_for_usage=asks_for_usage),
+            first_byte_timeout_seconds=self._patience(),
+        )
+        begun: Begun | None = None
+        outcome: Begun | Failover
+        try:
+            begun, outcome = await self._judged(answer)
+        finally:
+            if not isinstance(begun, StreamedAnswer):
+                await answer.close()
+            elif outcome is not begun:
+                await begun.holds.aclose()
+        if isinstance(outcome, Failover):
+            return _without_secrets(outcome, self.backend, credentials)
+        return outcome
+
+    async def _judged(self, answer: UpstreamAnswer) -> tuple[Begun | None, Begun | Failover]:
+        """The answer as far as it was received, and what comes of it."""
+        now = self.clock.now()
+        if (failover := judge(answer.status, answer.headers, now)) is not None:
+            if failover.fault is Fault.CREDENTIALS:
+                return None, failover
+            error = await read_error(answer)
+            return None, judge(answer.status, answer.headers, now, error) or failover
+        begun = await self._begun(answer)
+        if begun.error is None or (
+            isinstance(begun, WholeAnswer) and self.call.is_elsewhere(begun)
+        ):
+            return begun, begun
+        status = begun.status if begun.status >= 400 else begun.error.likely_status
+        return begun, judge(status, answer.headers, now, begun.error) or begun
+
+    async def _begun(self, answer: UpstreamAnswer) -> Begun:
+        # A stream may think for long after its head, while its caller is kept alive.
+        seconds = None if self.call.is_kept_alive else self._patience()
+        try:
+            async with asyncio.timeout(seconds):
+                return await begin_answer(
+                    self.backend,
+                    answer,
+                    clock=self.clock,
+                    max_buffered_bytes=self.limits.max_buffered_bytes,
+                    expects_events=self.call.expects_events,
+                )
+        except TimeoutError as exc:
+            raise UpstreamTimeout(self.backend.name) from exc
+
+    def _patience(self) -> float:
+        left = self.call.attempts.give_up_at - self.clock.monotonic()
+        return max(0.0, min(self.limits.first_byte_timeout_seconds, left))
+
+
+def _refuses_what_was_added(begun: Begun) -> bool:
+    if isinstance(begun, StreamedAnswer):
+        is_named = begun.error is not None and any(
+            begun.error.mentions(name.decode()) for name in _ADDED
+        )
+        return is_named and begun.is_events
+    text = begun.content
+    return 400 <= begun.status < 500 and any(name in text for name in _ADDED)
+
+
+def _without_secrets(failover: Failover, backend: Backend, credentials: Headers) -> Failover:
+    """The failover without its words, where they tell the caller how the gateway gets in."""
+    host = urlsplit(backend.url).hostname
+    secrets = [value.rpartition(" ")[2] for _, value in credentials] + ([host] if host else [])
+    error = failover.error
+    if error is None or not (error.names_an_account or any(map(error.mentions, secrets))):
+        return failover
+    return replace(failover, error=None)
