@@ -33,10 +33,27 @@ _BEHIND = re.compile(r"[ \t\n\r]*+(?:,[ \t\n\r]*+|(\}))")
 _WS = rb"[ \t\n\r]*+"
 _PLAIN = rb'[^"\\\x00-\x1f]*+'
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})'
-_STRING = rb'"' + _PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb')*+"'
-_ATOM = (
+_STRING = rb'"%b(?:%b%b)*+"' % (_PLAIN, _ESCAPE, _PLAIN)
+_ATOM = (  # `json` converts integers of at most 4,300 digits
     rb"-?+(?:0|[1-9][0-9]{0,4299}+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+"
     rb"|true|false|null|NaN|-?Infinity"
+)
+_NAME = _STRING + _WS + rb":" + _WS
+
+
+def _container(opening: bytes, item: bytes, closing: bytes) -> bytes:
+    """A whole object or array: after a comma no end, after no comma nothing else."""
+    parts = (opening, _WS, item, _WS, _WS, closing, closing, closing)
+    return rb"%b%b(?:%b%b(?:,%b(?!%b)|(?=%b)))*+%b" % parts
+
+
+_SCALAR = rb"(?:%b|%b)" % (_STRING, _ATOM)
+# Objects and arrays of scalars; an expression for more levels would take too long to compile.
+_FLAT = rb"(?:%b|%b|%b|%b)" % (
+    _STRING,
+    _container(rb"\{", _NAME + _SCALAR, rb"\}"),
+    _container(rb"\[", _SCALAR, rb"\]"),
+    _ATOM,
 )
 _SPACES = re.compile(_WS)
 _TEXT = re.compile(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb")*+")
@@ -149,35 +166,6 @@ def _check_text(raw: bytes) -> Generator[None]:
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         raise NotJson from None
-
-
-_NAME = _STRING + _WS + rb":" + _WS
-_SCALAR = rb"(?:" + _STRING + rb"|" + _ATOM + rb")"
-# Objects and arrays of scalars; an expression for more levels takes too long to compile.
-_FLAT = (
-    rb"(?:"
-    + _STRING
-    + rb"|\{"
-    + _WS
-    + rb"(?:"
-    + _NAME
-    + _SCALAR
-    + _WS
-    + rb"(?:,"
-    + _WS
-    + rb"(?!\})|(?=\})))*+\}"
-    + rb"|\["
-    + _WS
-    + rb"(?:"
-    + _SCALAR
-    + _WS
-    + rb"(?:,"
-    + _WS
-    + rb"(?!\])|(?=\])))*+\]"
-    + rb"|"
-    + _ATOM
-    + rb")"
-)
 
 
 def _run(item: bytes) -> re.Pattern[bytes]:

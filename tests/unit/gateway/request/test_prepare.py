@@ -1,69 +1,87 @@
-"""What is known of a call's demand before it is sent."""
-
-import json
+"""A body is refused where it could be read as another call than the one that is metered."""
 
 import pytest
 
-from meter.gateway.balance.demand import Demand
-from meter.gateway.request.body import MAX_OUTPUT_TOKENS, parse_body
-from meter.gateway.request.form import FormBody
-from meter.gateway.request.prepare import demand_of
-from tests.fakes.gateway import FakeRequestBody, FakeSpool
+from meter.gateway.http import Answer
+from tests.fakes.gateway import json_answer
+from tests.support.gateway import (
+    CHAT_PATH,
+    SERVED,
+    V1_RESPONSES_PATH,
+    Door,
+    door,
+    error_of,
+    headers_of,
+)
+
+IMAGES_PATH = "/openai/deployments/gpt/images/generations"
 
 
-def _tokens(**members: object) -> int:
-    """What the members add to the demand of the body alone."""
-    body = parse_body(json.dumps(members).encode())
-    return demand_of(body, "alice").tokens - len(json.dumps(members)) // 4
+def ready() -> Door:
+    return door(json_answer(200, SERVED))
+
+
+async def sent(made: Door, body: bytes, path: str = CHAT_PATH) -> Answer:
+    answer = await made.call(body, path=path, query="" if "/v1/" in path else "api-version=1")
+    assert isinstance(answer, Answer)
+    return answer
+
+
+@pytest.mark.parametrize("value", [b"1", b'"true"', b"[]", b"{}", b"0"])
+async def test_a_responses_background_is_a_boolean(value: bytes) -> None:
+    """A backend that takes it for true would make a response that is metered by nobody."""
+    made = ready()
+
+    answer = await sent(made, b'{"model":"gpt","background":%b}' % value, V1_RESPONSES_PATH)
+
+    assert answer.status == 400
+    assert "`background` must be true or false" in str(error_of(answer)["message"])
+    assert made.upstream.requests == []
+
+
+@pytest.mark.parametrize("value", [b"null", b"false"])
+async def test_a_background_that_is_not_asked_for_is_none(value: bytes) -> None:
+    """SDKs send null for what is not set."""
+    answer = await sent(ready(), b'{"model":"gpt","background":%b}' % value, V1_RESPONSES_PATH)
+
+    assert answer.status == 200
+
+
+async def test_an_images_background_is_a_word() -> None:
+    """Another member of the same name."""
+    made = ready()
+
+    answer = await sent(made, b'{"prompt":"a cat","background":"transparent"}', IMAGES_PATH)
+
+    assert (answer.status, len(made.upstream.requests)) == (200, 1)
 
 
 @pytest.mark.parametrize(
-    ("members", "tokens"),
+    "body",
     [
-        ({}, 0),
-        ({"max_tokens": 500}, 500),
-        ({"max_completion_tokens": 500}, 500),
-        ({"max_output_tokens": 500}, 500),
-        ({"max_tokens": 500, "max_completion_tokens": 700}, 700),
-        ({"max_tokens": 500, "n": 3}, 1500),
-        ({"max_tokens": 500, "n": 2, "best_of": 4}, 2000),
-        ({"n": 3}, 0),
+        b'{"model":"gpt","model":"gpt-expensive","messages":[]}',
+        b'{"model":"gpt","mod\\u0065l":"gpt-expensive","messages":[]}',
+        b'{"Model":"gpt-expensive","model":"gpt","messages":[]}',
+        b'{"stream":true,"stream":false,"messages":[]}',
+        b'{"stream":1,"messages":[]}',
+        b'{"stream":true,"stream_options":{},"Stream_Options":{},"messages":[]}',
+        b'{"stream":true,"stream_options":{"include_usage":true,"include_usage":false}}',
     ],
-    ids=str,
 )
-def test_a_calls_demand_has_the_tokens_that_its_answers_may_have(
-    members: dict[str, object], tokens: int
-) -> None:
-    """As Azure OpenAI estimates it: the limit on the answer, times the answers."""
-    assert _tokens(**members) == tokens
+async def test_what_two_parsers_read_differently_reaches_no_backend(body: bytes) -> None:
+    """400, no event, nothing held."""
+    made = ready()
+
+    answer = await sent(made, body)
+
+    assert (answer.status, headers_of(answer)["x-meter-error"]) == (400, "bad_request")
+    assert (made.upstream.requests, made.sink.events, made.is_idle) == ([], [], True)
 
 
-@pytest.mark.parametrize("value", [-5, 0, None, "500", 5.5, [500], {"a": 1}], ids=str)
-def test_a_limit_that_is_no_positive_whole_number_adds_nothing(value: object) -> None:
-    """Backends refuse such a call themselves."""
-    assert _tokens(max_tokens=value, n=value) == 0
+async def test_a_stream_that_is_null_is_none() -> None:
+    """As if it were left out; the body goes out as it came."""
+    made, body = ready(), b'{"stream":null,"stream_options":null,"messages":[]}'
 
+    answer = await sent(made, body)
 
-@pytest.mark.parametrize("value", [10**9, 10**100])
-def test_an_absurd_limit_is_bounded(value: int) -> None:
-    """No arithmetic of ours can overflow."""
-    assert _tokens(max_tokens=value, n=value) == MAX_OUTPUT_TOKENS
-
-
-def test_the_body_counts_by_its_length() -> None:
-    """Four bytes per token, whatever is in it."""
-    body = parse_body(b'{"input":"' + b"x" * 3990 + b'"}')
-
-    assert demand_of(body, "alice") == Demand(1000, "alice")
-
-
-def test_a_form_counts_by_its_declared_length() -> None:
-    """It has not arrived when a backend is chosen."""
-    form = FormBody(source=FakeRequestBody([]), spool=FakeSpool(), declared_bytes=8_000)
-
-    assert demand_of(form, "alice") == Demand(2000, "alice")
-
-
-def test_a_call_without_a_body_has_no_demand() -> None:
-    """Reading what is stored takes no tokens."""
-    assert demand_of(None, "alice") == Demand(0, "alice")
+    assert (answer.status, made.upstream.bodies) == (200, [body])
