@@ -116,7 +116,7 @@ class EventHubSender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
         self._keep_alive_seconds = keep_alive_seconds
-        self._keeping: asyncio.Task[None] | None = None
+        self._next_keep_alive: asyncio.TimerHandle | None = None
 
     async def warm(self) -> None:
         """Connect and learn the hub's partitions. Raises PublishFailed."""
@@ -151,8 +151,8 @@ class EventHubSender:
 
     async def close(self) -> None:
         """Send pending events, then disconnect; both in bounded time."""
-        if self._keeping is not None:
-            self._keeping.cancel()
+        if self._next_keep_alive is not None:
+            self._next_keep_alive.cancel()
         if self._tasks:
             _, stuck = await asyncio.wait(self._tasks, timeout=CLOSE_TIMEOUT_SECONDS)
             for task in stuck:
@@ -169,18 +169,23 @@ class EventHubSender:
                     self._producer.get_partition_ids(), self._producer.create_batch()
                 )
                 self._keys = keys_by_partition(len(partitions))
-                self._keeping = asyncio.create_task(self._keep_link())
+                self._keep_alive_later()
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
             text = f"the hub's partitions are not known: {_refusal(exc).reason}"
             raise PublishFailed(text) from exc
 
-    async def _keep_link(self) -> None:
-        """Keep the link alive while no call does: the first call after a pause must not reconnect."""
-        while True:
-            await asyncio.sleep(self._keep_alive_seconds)
-            if not any(lane.is_sending for lane in self._lanes.values()):
-                with suppress(Exception):  # a broken link is replaced by the next send
-                    await _keep_alive(self._producer)
+    def _keep_alive_later(self) -> None:
+        # A timer, not a task: who waits for all tasks to end must not wait for this.
+        loop = asyncio.get_running_loop()
+        self._next_keep_alive = loop.call_later(self._keep_alive_seconds, self._keep_alive_now)
+
+    def _keep_alive_now(self) -> None:
+        """Use the link while no call does: the first call after a pause must not reconnect."""
+        self._keep_alive_later()
+        if not any(lane.is_sending for lane in self._lanes.values()):
+            task = asyncio.create_task(_keep_alive(self._producer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def _warm_until(self, until: float) -> None:
         failures = 0
@@ -253,7 +258,8 @@ async def _keep_alive(producer: EventHubProducerClient) -> None:
     """
     link = getattr(producer, "_producers", {}).get(ALL_PARTITIONS)
     if (handler := getattr(link, "_handler", None)) is not None:
-        await handler.do_work_async()
+        with suppress(Exception):  # a broken link is replaced by the next send
+            await handler.do_work_async()
 
 
 def _refusal(exc: Exception) -> _Refusal:
