@@ -25,6 +25,7 @@ from local.openai.answers import (
 )
 from local.openai.audio import speech_answer, transcript_answer
 from local.openai.call import (
+    RESPONSE_OPERATIONS,
     Call,
     JsonObject,
     Operation,
@@ -49,6 +50,8 @@ _MANDATORY: Mapping[Operation, tuple[tuple[str, ...], ...]] = {
     Operation.COMPLETIONS: (("prompt",),),
     Operation.EMBEDDINGS: (("input",),),
     Operation.RESPONSES: (("input",),),
+    Operation.COMPACT: (("input", "previous_response_id"),),
+    Operation.INPUT_TOKENS: (("input", "previous_response_id"),),
     Operation.IMAGE_GENERATIONS: (("prompt",),),
     Operation.IMAGE_EDITS: (("prompt",), ("image", "images")),
     Operation.TRANSCRIPTIONS: (("file",),),
@@ -180,7 +183,7 @@ class Account:
         )
 
     def _refuse_previous(self, call: Call) -> Answer | None:
-        if call.operation is not Operation.RESPONSES:
+        if call.operation not in RESPONSE_OPERATIONS:
             return None
         missing = self._responses.missing_previous(call)
         return refuse(400, refusals.previous_response_not_found(missing)) if missing else None
@@ -196,7 +199,7 @@ class Account:
                 return completion_answer(call, stamp, no_usage=no_usage)
             case Operation.EMBEDDINGS:
                 return embeddings_answer(call, no_usage=no_usage)
-            case Operation.RESPONSES:
+            case Operation.RESPONSES | Operation.COMPACT | Operation.INPUT_TOKENS:
                 return self._responses.create(call, stamp, no_usage=no_usage)
             case Operation.IMAGE_GENERATIONS | Operation.IMAGE_EDITS:
                 return image_answer(call, stamp, no_usage=no_usage)

@@ -13,8 +13,9 @@ _ON_DEPLOYMENTS = (
     "|images/generations|images/edits|audio/transcriptions|audio/translations|audio/speech"
 )
 _BY_DEPLOYMENT = re.compile(rf"/openai/deployments/(?P<deployment>[^/]+)/(?P<op>{_ON_DEPLOYMENTS})")
-_BY_BODY = re.compile(r"/openai/(?P<op>responses|models)")
-_V1 = re.compile(rf"/openai/v1/(?P<op>{_ON_DEPLOYMENTS}|responses|models)")
+_ON_ACCOUNTS = "responses(?:/compact|/input_tokens)?|models"
+_BY_BODY = re.compile(rf"/openai/(?P<op>{_ON_ACCOUNTS})")
+_V1 = re.compile(rf"/openai/v1/(?P<op>{_ON_DEPLOYMENTS}|{_ON_ACCOUNTS})")
 _BY_ID = re.compile(r"/openai/(?P<v1>v1/)?responses/(?P<id>[^/]+)(?P<tail>/cancel|/input_items)?")
 
 
@@ -25,12 +26,17 @@ class Operation(StrEnum):
     COMPLETIONS = "completions"
     EMBEDDINGS = "embeddings"
     RESPONSES = "responses"
+    COMPACT = "responses/compact"
+    INPUT_TOKENS = "responses/input_tokens"
     IMAGE_GENERATIONS = "images/generations"
     IMAGE_EDITS = "images/edits"
     TRANSCRIPTIONS = "audio/transcriptions"
     TRANSLATIONS = "audio/translations"
     SPEECH = "audio/speech"
     MODELS = "models"
+
+
+RESPONSE_OPERATIONS = frozenset({Operation.RESPONSES, Operation.COMPACT, Operation.INPUT_TOKENS})
 
 
 class StoredOperation(StrEnum):
@@ -111,11 +117,6 @@ class Call:
 
 def parse_target(method: str, path: str) -> Target | StoredTarget | None:
     """The target of a request line, or None if an account has nothing at that address."""
-    if found := _BY_ID.fullmatch(path):
-        stored = _STORED_OPERATIONS.get((method, found["tail"]))
-        if stored is None:
-            return None
-        return StoredTarget(operation=stored, response_id=found["id"], is_v1=bool(found["v1"]))
     for pattern, is_v1 in ((_BY_DEPLOYMENT, False), (_BY_BODY, False), (_V1, True)):
         if found := pattern.fullmatch(path):
             operation = Operation(found["op"])
@@ -124,6 +125,10 @@ def parse_target(method: str, path: str) -> Target | StoredTarget | None:
                 return None
             deployment = found.groupdict().get("deployment")
             return Target(operation=operation, deployment=deployment, is_v1=is_v1)
+    if found := _BY_ID.fullmatch(path):
+        stored = _STORED_OPERATIONS.get((method, found["tail"]))
+        if stored is not None:
+            return StoredTarget(operation=stored, response_id=found["id"], is_v1=bool(found["v1"]))
     return None
 
 

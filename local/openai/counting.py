@@ -32,7 +32,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from local.openai.call import JsonObject, Operation
+from local.openai.call import RESPONSE_OPERATIONS, JsonObject, Operation
 
 _TOKENS_PER_MESSAGE = 3
 _CACHED_SHARE = 4
@@ -58,7 +58,7 @@ def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
     """Counts one call by the rule of this module."""
     texts = list(_texts(operation, body))
     prompt_tokens = word_count(texts)
-    if operation in (Operation.CHAT, Operation.RESPONSES):
+    if operation is Operation.CHAT or operation in RESPONSE_OPERATIONS:
         prompt_tokens += _TOKENS_PER_MESSAGE * len(texts)
     is_generating = operation is not Operation.EMBEDDINGS
     limit = next((value for name in _LIMITS if (value := positive(body.get(name)))), None)
@@ -111,7 +111,7 @@ def usage_json(operation: Operation, count: Count) -> JsonObject:
     match operation:
         case Operation.EMBEDDINGS | Operation.MODELS:
             return {"prompt_tokens": count.prompt_tokens, "total_tokens": total_tokens}
-        case Operation.RESPONSES:
+        case Operation.RESPONSES | Operation.COMPACT | Operation.INPUT_TOKENS:
             return {
                 "input_tokens": count.prompt_tokens,
                 "input_tokens_details": {
@@ -166,7 +166,7 @@ def _texts(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
     match operation:
         case Operation.CHAT:
             yield from message_texts(body.get("messages"))
-        case Operation.RESPONSES:
+        case Operation.RESPONSES | Operation.COMPACT | Operation.INPUT_TOKENS:
             yield from message_texts(body.get("instructions"))
             yield from message_texts(body.get("input"))
         case (

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from enum import StrEnum
 
-from local.openai.call import Operation
+from local.openai.call import RESPONSE_OPERATIONS, Operation
 
 
 class Family(StrEnum):
@@ -30,7 +30,7 @@ _BY_PART = (
 _IMAGES = frozenset({Operation.IMAGE_GENERATIONS, Operation.IMAGE_EDITS})
 _HEARING = frozenset({Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS})
 _OPERATIONS: Mapping[Family, frozenset[Operation]] = {
-    Family.TEXT: frozenset({Operation.CHAT, Operation.COMPLETIONS, Operation.RESPONSES}),
+    Family.TEXT: RESPONSE_OPERATIONS | {Operation.CHAT, Operation.COMPLETIONS},
     Family.EMBEDDING: frozenset({Operation.EMBEDDINGS}),
     Family.GPT_IMAGE: _IMAGES,
     Family.DALL_E: _IMAGES,

@@ -9,6 +9,8 @@ _OPERATION_IDS: Mapping[Operation | StoredOperation, str] = {
     Operation.COMPLETIONS: "Completions_Create",
     Operation.EMBEDDINGS: "Embeddings_Create",
     Operation.RESPONSES: "Responses_Create",
+    Operation.COMPACT: "Responses_Compact",
+    Operation.INPUT_TOKENS: "Responses_CountInputTokens",
     Operation.IMAGE_GENERATIONS: "ImageGenerations_Create",
     Operation.IMAGE_EDITS: "ImageEdits_Create",
     Operation.TRANSCRIPTIONS: "Transcriptions_Create",

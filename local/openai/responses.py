@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from local.openai.answers import Stamp, event_frame
+from local.openai.answers import Answer, Stamp, encode, event_frame
 from local.openai.call import Call, JsonObject
 from local.openai.counting import answer_words, count_tokens, message_texts, usage_json
 
@@ -97,6 +97,31 @@ def response_json(response: Response, status: Status, *, no_usage: bool = False)
         "top_p": 1.0,
         "usage": response.usage if has_usage else None,
     }
+
+
+def compaction_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
+    """What stands for a conversation from now on; it bills like a response, and is not stored."""
+    usage = usage_json(call.operation, count_tokens(call.operation, call.body))
+    item = {
+        "id": f"cmp_{stamp.identity}",
+        "type": "compaction",
+        "encrypted_content": "c3RhbmQtaW4=",
+    }
+    document: JsonObject = {
+        "id": f"resp_{stamp.identity}",
+        "object": "response.compaction",
+        "created_at": stamp.created,
+        "output": [item],
+        "usage": None if no_usage else usage,
+    }
+    return Answer(status=200, pieces=(encode(document),), usage=usage)
+
+
+def input_tokens_answer(call: Call) -> Answer:
+    """How many tokens the input would be; it bills nothing."""
+    count = count_tokens(call.operation, call.body)
+    document: JsonObject = {"object": "response.input_tokens", "input_tokens": count.prompt_tokens}
+    return Answer(status=200, pieces=(encode(document),))
 
 
 def is_stored(call: Call) -> bool:

@@ -17,13 +17,15 @@ from typing import assert_never
 
 from local.openai import refusals
 from local.openai.answers import Answer, Stamp, encode, event_stream, refuse
-from local.openai.call import Call, JsonObject, StoredOperation, StoredTarget
+from local.openai.call import Call, JsonObject, Operation, StoredOperation, StoredTarget
 from local.openai.responses import (
     Response,
     Status,
+    compaction_answer,
     event_frames,
     final_status,
     input_items,
+    input_tokens_answer,
     is_stored,
     response_json,
 )
@@ -41,7 +43,14 @@ class ResponseStore:
         self._by_id: dict[str, Response] = {}
 
     def create(self, call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
-        """The answer to a call that creates a response, which is stored unless the call forbids it."""
+        """The answer to a call that creates a response, which is stored unless the call forbids it.
+
+        Compactions and counts are answered alike, and never stored.
+        """
+        if call.operation is Operation.COMPACT:
+            return compaction_answer(call, stamp, no_usage=no_usage)
+        if call.operation is Operation.INPUT_TOKENS:
+            return input_tokens_answer(call)
         response = Response(call=call, stamp=stamp, status=final_status(call))
         if response.is_background and not call.is_streaming:
             response = replace(response, status=Status.QUEUED)

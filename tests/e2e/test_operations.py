@@ -117,6 +117,21 @@ def test_speech_is_relayed_byte_for_byte_and_its_tokens_are_missing(
 
 
 @pytest.mark.parametrize("style", ["classic", "v1"])
+def test_compaction_is_counted_and_counting_tokens_is_free(stack: RunningStack, style: str) -> None:
+    """As the SDK makes both calls; the backends billed one of them."""
+    subject = new_subject("compact")
+    client = clients(stack, subject)[style]
+
+    compacted = client.responses.compact(model="gpt-4o", input="one two three")
+    counted = client.responses.input_tokens.count(model="gpt-4o", input="one two three")
+
+    rows = stack.wait_until_counted(subject, 2)
+    assert compacted.usage.total_tokens > counted.input_tokens > 0
+    assert sum(row["TotalTokens"].value for row in rows) == compacted.usage.total_tokens
+    assert sum(row["MissingCalls"].value for row in rows) == 0
+
+
+@pytest.mark.parametrize("style", ["classic", "v1"])
 def test_stored_responses_are_found_wherever_they_are(stack: RunningStack, style: str) -> None:
     """Even by an instance that did not create them; their usage is counted once."""
     subject = new_subject("stored")
