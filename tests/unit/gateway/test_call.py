@@ -62,5 +62,7 @@ async def test_a_failover_is_found_in_the_log_by_the_calls_id(
     answer = await made.answer()
 
     event_id = headers_of(answer)["x-meter-event-id"]
-    line = f"backend_failed_over event_id={event_id} backend=a fault=error status=500"
+    line = (
+        f"backend_failed_over event_id={event_id} backend=a deployment=gpt fault=error status=500"
+    )
     assert caplog.messages == [line]
