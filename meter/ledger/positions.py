@@ -25,7 +25,7 @@ POSITIONS_TABLE = "HubPositions"
 POSITIONS_PARTITION = "hub"
 # The service's own clock may go back a little when a hub partition moves to another machine.
 RESTART_MARGIN = timedelta(seconds=10)
-_NEVER = datetime.min.replace(tzinfo=UTC)
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 log = logging.getLogger(__name__)
 

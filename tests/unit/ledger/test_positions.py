@@ -62,6 +62,17 @@ async def test_a_gap_is_seen_across_a_restart(
     assert caplog.messages == ["hub_events_missing partition=3 first=42 last=49 count=8"]
 
 
+async def test_messages_without_a_time_are_followed_by_their_numbers(
+    store: MemoryRowStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not every host says when the hub took a message; lower numbers are a redelivery then."""
+    for numbers in ([1, 2], [1, 2, 3], [4], [9]):
+        untimed = [replace(each, enqueued_at=None) for each in received(*numbers)]
+        await handled(HubPositions(store), untimed)
+
+    assert caplog.messages == ["hub_events_missing partition=3 first=5 last=8 count=4"]
+
+
 async def test_a_gap_inside_a_batch_is_seen(
     store: MemoryRowStore, caplog: pytest.LogCaptureFixture
 ) -> None:
