@@ -25,7 +25,6 @@ DECISIVE = ("model", "stream", "stream_options", "background", "previous_respons
 MAX_VALUE_BYTES = 65_536
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SPACE = b" \t\n\r"
 _BOOLEANS = {b"true": True, b"false": False, b"null": False}  # SDKs send null for what is not set
 # Letters that are an ASCII letter in another case, to parsers that ignore case.
 _FOLDED = str.maketrans({"\u017f": "s", "\u212a": "k", "\u0131": "i"})
