@@ -199,6 +199,7 @@ var usageTables = [
   'UsageByMonth'
   'Subjects'
   'DeadLetters'
+  'HubPositions'
   'Outbox'
 ]
 

@@ -448,6 +448,7 @@ def test_the_fixed_tables_are_the_documented_ones() -> None:
         "UsageByMonth",
         "Subjects",
         "DeadLetters",
+        "HubPositions",
         "Outbox",
     ]
 

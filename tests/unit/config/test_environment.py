@@ -291,7 +291,7 @@ def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
         ("METER_PUBLISH_TIMEOUT_SECONDS", "1s", "must be a number from 0.05 to 30, got '1s'"),
         ("METER_DRAIN_SECONDS", "-1", "must be a number from 1 to 1800, got '-1'"),
         ("METER_MAX_DRAINS", "many", "must be a number from 0 to 10000, got 'many'"),
-        ("METER_MAX_BODY_BYTES", "1", "must be a number from 1024 to 104857600, got '1'"),
+        ("METER_MAX_BODY_BYTES", "1", "must be a number from 1024 to 103809024, got '1'"),
         ("METER_JWKS_REFRESH_SECONDS", "0", "must be a number from 1 to 86400, got '0'"),
         ("METER_RETENTION_DAYS", "0", "must be a number from 1 to 3660, got '0'"),
         ("METER_DURABILITY", "safe", "must be one of acknowledged, background, got 'safe'"),
