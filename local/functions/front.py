@@ -118,6 +118,8 @@ class Front:
             for name, value in request.headers.items()
             if name.lower() not in _NOT_FORWARDED
         ]
+        if request.headers.get("upgrade", "").lower() == "websocket":
+            headers += [("connection", "Upgrade"), ("upgrade", "websocket")]  # as YARP does
         headers.append((INVOCATION_HEADER, invocation_id))
         try:
             async with self._session.request(

@@ -145,14 +145,16 @@ class FrontDoor:
         return StreamingAnswer(status=200, headers=LATE_HEADERS, relay=relay)
 
     async def _forward(self, call: Call) -> Answer | StreamingAnswer:
+        # The host's limit counts from the call's start, so one deadline is for answer and stream.
+        deadline = asyncio.get_running_loop().time() + self.relays.times.total_seconds
         try:
-            async with asyncio.timeout(self.relays.times.total_seconds):
+            async with asyncio.timeout_at(deadline):
                 call.answer = await self.forwarder.forward(call)
             self._learn(call, call.answer)
             if isinstance(call.answer, WholeAnswer) or not call.answer.is_events:
                 call.drop_body()  # no backend will need it again, and no estimate
             if isinstance(call.answer, StreamedAnswer):
-                return self._relay(call, call.answer)
+                return self._relay(call, call.answer, deadline)
             return await self._answer_whole(call, call.answer)
         except CallerError as exc:
             return await self._fail(call, exc)
@@ -197,12 +199,13 @@ class FrontDoor:
             headers = (*headers, ("total-tokens", str(total)))
         return Answer(status=answer.status, headers=headers, body=answer.body)
 
-    def _relay(self, call: Call, answer: StreamedAnswer) -> StreamingAnswer:
+    def _relay(self, call: Call, answer: StreamedAnswer, deadline: float) -> StreamingAnswer:
         if call.route.served.has_reasoning and answer.status < 400:
             owner = Owner(answer.backend.name, call.deployment)
             answer = replace(answer, chunks=self.owners.learn_from(answer.chunks, owner))
         relay = self.relays.relay(
             answer,
+            deadline=deadline,
             end=call.end,
             prompt=partial(prompt_of, call.body),
             is_text=call.is_text,

@@ -97,6 +97,7 @@ class Relays:
         self,
         answer: StreamedAnswer,
         *,
+        deadline: float,
         end: Callable[[Ending], Awaitable[None]],
         prompt: PromptTexts,
         is_text: bool,
@@ -108,6 +109,7 @@ class Relays:
             close=answer.holds.aclose,
             reader=self._reader(answer),
             shared=self,
+            deadline=deadline,
             end=end,
             prompt=prompt,
             subject=subject,
@@ -135,6 +137,7 @@ class StreamRelay:
     close: Callable[[], Awaitable[None]]
     reader: AnswerReader
     shared: Relays
+    deadline: float
     end: Callable[[Ending], Awaitable[None]]
     prompt: PromptTexts
     subject: str = ""
@@ -148,7 +151,7 @@ class StreamRelay:
         keeping_alive = asyncio.create_task(self._keep_alive(sink))
         is_whole = False
         try:
-            async with asyncio.timeout(self.shared.times.total_seconds):
+            async with asyncio.timeout_at(self.deadline):
                 is_whole = await self._pump(sink)
         except TimeoutError:
             # An incomplete stream ends like one that the backend cut.

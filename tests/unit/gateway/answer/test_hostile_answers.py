@@ -113,6 +113,7 @@ def _relay(answer: FakeAnswer, ends: list[Ending], gate: asyncio.Event | None) -
         ends.append(end)
 
     return StreamRelay(
+        deadline=asyncio.get_running_loop().time() + 5,
         chunks=answer.chunks(),
         close=answer.close,
         reader=StreamReader(),

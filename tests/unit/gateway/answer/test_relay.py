@@ -39,6 +39,7 @@ def relay(
     answer: FakeAnswer, ends: Ends, *, hides: bool = False, drains: Drains | None = None
 ) -> StreamRelay:
     return StreamRelay(
+        deadline=asyncio.get_running_loop().time() + 5,
         chunks=answer.chunks(),
         close=answer.close,
         reader=StreamReader(hides_usage=hides),
