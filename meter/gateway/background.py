@@ -17,8 +17,10 @@ from dataclasses import replace
 from hashlib import sha256
 
 from meter.gateway.answer.usage import BackgroundResponse, Reading
+from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owners
 from meter.gateway.detached import start_now
+from meter.gateway.request.route import is_deployment_name
 from meter.ports import UsageSink
 from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource, new_event_id
 
@@ -31,15 +33,13 @@ def events_of(
     owners: Owners,
     *,
     is_charged: bool,
-    public_name: str | None,
+    backend: Backend | None,
 ) -> tuple[UsageEvent, ...]:
-    """The events of a call: its own, and before it that of the background response it shows.
-
-    `public_name` is the deployment whose own name the response has as its model, if any.
-    """
-    response, usage = reading.background, reading.usage
+    """The events of a call: its own, and before it that of the background response it shows."""
+    response = reading.background
     if response is None:
         return (event,)
+    usage, public_name = reading.usage, _public_name(backend, reading.model)
     is_known = response.is_over and usage is not None
     if is_charged:
         source = UsageSource.REPORTED if is_known else UsageSource.MISSING
@@ -50,8 +50,19 @@ def events_of(
 
 
 async def publish_all(sink: UsageSink, events: tuple[UsageEvent, ...]) -> None:
-    """Publish the events together. Cancelling the wait cancels none of them."""
+    """Publish the events together. Cancelling the wait for several cancels none of them."""
+    if len(events) == 1:
+        await sink.publish(events[0])
+        return
     await asyncio.gather(*[start_now(sink.publish(event)) for event in events])
+
+
+def _public_name(backend: Backend | None, model: str | None) -> str | None:
+    """The deployment that a response's `model` means: Azure writes its own name for it there."""
+    if backend is None:
+        return None
+    names = [name for name in backend.deployments if backend.own_name(name) == model]
+    return min(names, default=model if is_deployment_name(model) else None)
 
 
 def _response_event(

@@ -177,7 +177,7 @@ class Call:
             ending.reading,
             self.owners,
             is_charged=self.route.served.is_charged,
-            public_name=_public_name(self.attempts.last_backend, ending.reading.model),
+            backend=self.attempts.last_backend,
         )
 
     def _event(self, ending: Ending) -> UsageEvent:
@@ -243,14 +243,6 @@ def _tier(backend: Backend | None, headers: Headers) -> Tier:
     if backend is None or _native_spillover(headers) is not None:
         return Tier.STANDARD
     return backend.tier
-
-
-def _public_name(backend: Backend | None, model: str | None) -> str | None:
-    """The deployment that a response's `model` means: Azure writes its own name for it there."""
-    if backend is None:
-        return None
-    names = [name for name in backend.deployments if backend.own_name(name) == model]
-    return min(names, default=model if is_deployment_name(model) else None)
 
 
 def _native_spillover(headers: Headers) -> str | None:

@@ -28,7 +28,7 @@ MAX_WORD_CHARS = 256
 MAX_INNER_CHARS = 16_384
 
 _FAILED = "response.failed"
-_HINTS = (b'rror"', b'"message"', b"response.failed")
+_HINT = re.compile(rb'rror"|"message"|response\.failed')
 _OTHER_RESPONSE = re.compile(rb'"type"[ \t]*:[ \t]*"response\.(?!failed|error)')
 _TYPE_WITHIN = 200
 _STATUS_MEMBERS = ("statusCode", "status_code", "status", "code")
@@ -137,7 +137,7 @@ def error_in_frame(frame: bytes) -> StatedError | None:
     """The error that an event states; None for any other event, at little cost."""
     name = event_name(frame) if b"event:" in frame else ""
     is_named = name in {"error", _FAILED}
-    if not is_named and not any(hint in frame for hint in _HINTS):
+    if not is_named and _HINT.search(frame) is None:
         return None
     data = frame_data(frame)
     if not is_named and _OTHER_RESPONSE.search(data, 0, _TYPE_WITHIN):

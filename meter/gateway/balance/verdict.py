@@ -78,6 +78,8 @@ def judge(
 
     `error` is the one that the answer states, where it is known.
     """
+    if 200 <= status < 300 and error is None:
+        return None  # nearly every answer
     wait = named_wait_seconds(headers, now, error)
     said = error, _should_retry(headers)
     match status:
