@@ -35,7 +35,10 @@ _OTHER_HOSTS = frozenset(
     }
 )
 _SHARED_HOST = ".api.cognitive.microsoft."
-_SECRETS = frozenset({"AccountKey", "SharedAccessKey", "SharedAccessSignature"})
+# Members of connection strings, in small letters: Azure's SDKs ignore the case.
+_SECRETS = frozenset({"accountkey", "sharedaccesskey", "sharedaccesssignature"})
+_PLACES = {"tableendpoint": "TableEndpoint", "accountname": "AccountName", "endpoint": "Endpoint"}
+_ACCOUNT = re.compile(r"[a-z0-9]{1,24}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +49,9 @@ class _Service:
     places: frozenset[str]  # members of a connection string, one of which says where it is
 
 
-_HUB = _Service(address_name="fullyQualifiedNamespace", places=frozenset({"Endpoint"}))
+_HUB = _Service(address_name="fullyQualifiedNamespace", places=frozenset({"endpoint"}))
 _TABLES = _Service(
-    address_name="tableServiceUri", places=frozenset({"TableEndpoint", "AccountName"})
+    address_name="tableServiceUri", places=frozenset({"tableendpoint", "accountname"})
 )
 
 
@@ -57,7 +60,7 @@ def read_hub_endpoint(reader: Reader, hub_name: str) -> AzureEndpoint:
     setting = "EventHubConnection"
     endpoint = _endpoint(reader, setting, _HUB)
     if endpoint.connection_string is not None:
-        named = _members(endpoint.connection_string).get("EntityPath", hub_name)
+        named = _members(endpoint.connection_string).get("entitypath", hub_name)
         if named != hub_name:
             reader.problem(
                 setting,
@@ -68,7 +71,7 @@ def read_hub_endpoint(reader: Reader, hub_name: str) -> AzureEndpoint:
         reader.problem(
             f"{setting}__{_HUB.address_name}",
             "must be a namespace's host name, for example contoso.servicebus.windows.net",
-            f"got {endpoint.address!r}",
+            f"got {shown(endpoint.address)}",
         )
     return endpoint
 
@@ -83,9 +86,15 @@ def read_table_endpoint(reader: Reader, setting: str) -> AzureEndpoint:
             f"{setting}__{_TABLES.address_name}",
             "must be the address of an account's tables, for example "
             "https://contoso.table.core.windows.net",
-            f"got {address!r}",
+            f"got {shown(address or '')}",
         )
     return endpoint
+
+
+def shown(address: str) -> str:
+    """An address as a problem may show it: without user, query, or a connection string's members."""
+    text = re.split(r"[?#;]", address.rpartition("@")[2])[0]
+    return "a connection string" if "=" in text else repr(text)
 
 
 def account_url_problem(url: str, *, has_identity: bool) -> str | None:
@@ -110,16 +119,9 @@ def account_url_problem(url: str, *, has_identity: bool) -> str | None:
 def _endpoint(reader: Reader, setting: str, service: _Service) -> AzureEndpoint:
     connection_string = reader.text(setting) or None
     if connection_string is not None:
-        members = _members(connection_string)
-        places = _HUB.places | _TABLES.places
-        if _SECRETS.isdisjoint(members) or places.isdisjoint(members):
-            reader.problem(setting, "is not a connection string: Name=value pairs, separated by ;")
-        elif service.places.isdisjoint(members) or not _is_of(service, members):
-            reader.problem(
-                setting,
-                "is a connection string of another service: it needs "
-                + " or ".join(sorted(service.places)),
-            )
+        problem = _connection_problem(service, _members(connection_string))
+        if problem is not None:
+            reader.problem(setting, problem)
     address = reader.text(f"{setting}__{service.address_name}") or None
     if connection_string is None and address is None:
         reader.problem(setting, f"is not set, nor is {setting}__{service.address_name}")
@@ -130,12 +132,44 @@ def _endpoint(reader: Reader, setting: str, service: _Service) -> AzureEndpoint:
     )
 
 
-def _is_of(service: _Service, members: Mapping[str, str]) -> bool:
-    return service is not _HUB or members["Endpoint"].startswith("sb://")
+def _connection_problem(service: _Service, members: Mapping[str, str]) -> str | None:
+    if members.get("usedevelopmentstorage", "").lower() == "true":
+        return None if service is _TABLES else "is of storage; it must be of Event Hubs"
+    if _SECRETS.isdisjoint(members) or (_HUB.places | _TABLES.places).isdisjoint(members):
+        return "is not a connection string: Name=value pairs, separated by ;"
+    is_sb = members.get("endpoint", "").lower().startswith("sb://")
+    if service.places.isdisjoint(members) or (service is _HUB and not is_sb):
+        places = sorted(_PLACES[place] for place in service.places)
+        return f"is a connection string of another service: it needs {' or '.join(places)}"
+    return _hub_problem(members) if service is _HUB else _storage_problem(members)
+
+
+def _hub_problem(members: Mapping[str, str]) -> str | None:
+    host = members["endpoint"][len("sb://") :].rstrip("/").lower()
+    if _AZURE.fullmatch(host) and not _is_namespace(host):
+        return "needs a namespace's Endpoint, for example sb://contoso.servicebus.windows.net/"
+    return None
+
+
+def _storage_problem(members: Mapping[str, str]) -> str | None:
+    endpoint, name = members.get("tableendpoint"), members.get("accountname", "")
+    if endpoint is not None:
+        if not _is_table_address(endpoint) and not endpoint.rstrip("/").endswith(
+            "/devstoreaccount1"
+        ):
+            return "needs an account's TableEndpoint, for example https://contoso.table.core.windows.net"
+    elif not _ACCOUNT.fullmatch(name):
+        return "needs an AccountName of small letters and digits, for example contoso"
+    elif members.get("defaultendpointsprotocol", "https").lower() != "https":
+        return "needs DefaultEndpointsProtocol=https; plain http is accepted on loopback only"
+    if "sharedaccesssignature" not in members and not members.get("accountkey"):
+        return "needs an AccountKey or a SharedAccessSignature"
+    return None
 
 
 def _members(connection_string: str) -> Mapping[str, str]:
-    return dict(part.strip().partition("=")[::2] for part in connection_string.split(";") if part)
+    pairs = (part.partition("=") for part in connection_string.split(";") if part.strip())
+    return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 
 def _is_namespace(text: str) -> bool:

@@ -5,13 +5,14 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from meter.config.addresses import account_url_problem
+from meter.config.addresses import account_url_problem, shown
 from meter.config.reader import Reader
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
 from meter.gateway.request.route import is_deployment_name
 from meter.usage import Tier
 
 SETTING = "METER_BACKENDS"
+_KEY_LENGTH = 32  # of the shortest key of an account
 
 
 def read_backends(
@@ -94,6 +95,9 @@ class _Document:
             self._problem("is not valid JSON", f"{str(exc)[:200]}{self.place}")
             return []
         entries = document.get("backends") if isinstance(document, dict) else document
+        others = sorted(document.keys() - {"backends"}) if isinstance(document, dict) else []
+        if others:
+            self._problem(f"accepts backends; got {', '.join(others)}", self.place.strip())
         if isinstance(entries, list) and entries:
             return entries
         self._problem('must be {"backends": [...]} with at least one backend', self.place.strip())
@@ -107,6 +111,7 @@ class _BackendReader:
     """Reads one entry of METER_BACKENDS."""
 
     _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+    _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
     _KEYS = frozenset(
         {"name", "url", "priority", "weight", "tier", "auth", "deployments", "resource_id"}
     )
@@ -174,7 +179,16 @@ class _BackendReader:
             return ""
         key = self._reader.text(setting)
         if not key:
-            self._problem("auth.setting names a setting that is not set or empty", setting)
+            # A key in place of the name would be shown: names are short, or have a `_`.
+            is_name = bool(self._SETTING.fullmatch(setting)) and (
+                "_" in setting or len(setting) < _KEY_LENGTH
+            )
+            self._problem(
+                "auth.setting names a setting that is not set or empty",
+                setting if is_name else f"a text of {len(setting)} characters",
+            )
+        elif not (key.isascii() and key.isprintable()) or " " in key:
+            self._problem("auth.setting names a setting whose value cannot be a key", setting)
         return key
 
     def _problem(self, text: str, given: str = "") -> None:
@@ -187,8 +201,8 @@ class _BackendReader:
         text = url if isinstance(url, str) else ""
         has_identity = self._auth.get("kind") == "managed-identity"
         if (problem := account_url_problem(text, has_identity=has_identity)) is not None:
-            shown = repr(text.rpartition("@")[2] if isinstance(url, str) else url)
-            self._problem(f"url {problem}; for example https://contoso.openai.azure.com", shown)
+            given = shown(text) if isinstance(url, str) else repr(url)
+            self._problem(f"url {problem}; for example https://contoso.openai.azure.com", given)
             return "https://invalid.invalid"
         # Azure's own pages show the address with and without the path; the gateway adds it.
         return text.rstrip("/").removesuffix("/v1").removesuffix("/openai")

@@ -16,6 +16,7 @@ _V1_HOSTS = frozenset({"sts.windows.net", "sts.chinacloudapi.cn"})
 _V2_HOSTS = frozenset(
     {"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
 )
+_CLAIM = frozenset(" ,;")  # not in a claim's name
 _TENANT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 _APP_QUERY = re.compile(rf"appid={_TENANT.pattern}", re.ASCII | re.IGNORECASE)
 
@@ -39,6 +40,13 @@ def read_token_rules(reader: Reader) -> TokenRules:
             reader.problem("METER_ISSUERS", text, f"got {issuer.rpartition('@')[2]!r}")
     if not rules.audiences:
         reader.problem("METER_AUDIENCES", "is not set: name the audiences tokens must be for")
+    if any(audience.endswith("/.default") for audience in rules.audiences):
+        reader.problem(
+            "METER_AUDIENCES",
+            "has a scope: name the audience alone, without /.default, for example api://APP-ID",
+        )
+    if not rules.subject_claim.isprintable() or not _CLAIM.isdisjoint(rules.subject_claim):
+        reader.problem("METER_SUBJECT_CLAIM", "must be one claim's name, for example oid")
     _check_algorithms(reader, rules)
     _check_tenants(reader, rules)
     return rules
@@ -69,6 +77,8 @@ def _issuer_problem(issuer: str) -> str | None:
     if not is_allowed_url(issuer):
         return "must be https URLs without a user; plain http is accepted on loopback only"
     parts = urlsplit(issuer)
+    if "#" in issuer or "/.well-known/" in issuer:
+        return "must be as tokens name them in iss, without the path of the discovery document"
     tenant = parts.path.strip("/").partition("/")[0]
     if parts.hostname in _V1_HOSTS and not (_TENANT.fullmatch(tenant) and parts.path[-1] == "/"):
         return "must be as v1 tokens name it: https://sts.windows.net/TENANT-ID/, with the slash"

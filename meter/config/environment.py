@@ -4,12 +4,14 @@ docs/configuration.md describes each setting. A problem's text never contains a 
 may name backends, so it is for operators (`check-config`, the log) and not for `/readyz`.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
+from urllib.parse import urlsplit
 
-from meter.config.addresses import read_hub_endpoint, read_table_endpoint
+from meter.config.addresses import read_hub_endpoint, read_table_endpoint, shown
 from meter.config.backends import named_key_settings, read_accounts, read_backends
 from meter.config.callers import read_discovery_queries, read_token_rules
 from meter.config.host import function_timeout_seconds
@@ -35,6 +37,7 @@ from meter.gateway.limits.intake import BodyLimits
 
 # The Functions host refuses larger bodies with a bare 500, chunk framing included: 1 MiB below its limit.
 MOST_BODY_BYTES = 104_857_600 - 1_048_576
+_HUB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?", re.ASCII)
 # Read by the local stack only; it passes them on to the app.
 LOCAL_SETTINGS = frozenset({"METER_OUTBOX_INTERVAL_SECONDS"})
 
@@ -110,6 +113,7 @@ def _known_names() -> frozenset[str]:
 
 def _settings(reader: Reader) -> Settings:
     gateway, publish = _gateway(reader), _publish(reader)
+    _monitor_url(reader)  # for reconciliations alone; here its mistakes are reported
     return Settings(
         gateway=gateway,
         hub=publish.hub,
@@ -153,8 +157,11 @@ def _gateway(reader: Reader) -> GatewaySettings:
 def _token_scope(reader: Reader) -> str:
     setting = "METER_BACKEND_TOKEN_SCOPE"
     scope = reader.text(setting, PUBLIC_CLOUD_SCOPE)
-    if not scope.startswith("https://") or any(mark.isspace() for mark in scope):
-        reader.problem(setting, f"must be one https URL, got {scope!r}")
+    is_url = scope.startswith("https://") and is_allowed_url(scope)
+    if not is_url or any(mark.isspace() for mark in scope):
+        reader.problem(setting, f"must be one https URL, got {shown(scope)}")
+    elif not scope.endswith("/.default"):
+        reader.problem(setting, f"must end with /.default, for example {PUBLIC_CLOUD_SCOPE}")
     return scope
 
 
@@ -235,6 +242,13 @@ def _log_level(reader: Reader) -> LogLevel:
 
 def _publish(reader: Reader) -> PublishSettings:
     name = _hub_name(reader)
+    if not _HUB_NAME.fullmatch(name):
+        reader.problem(
+            "METER_EVENT_HUB",
+            "must be a hub's name: letters, digits and ._-, the first and the last no mark; for "
+            "example usage",
+            f"got {shown(name)}",
+        )
     hub = HubSettings(endpoint=read_hub_endpoint(reader, name), name=name)
     seconds = reader.number("METER_PUBLISH_TIMEOUT_SECONDS", 1, least=0.05, most=30)
     return PublishSettings(hub=hub, storage=_storage(reader), timeout_seconds=seconds)
@@ -266,4 +280,6 @@ def _monitor_url(reader: Reader) -> str:
     url = reader.text(setting, "https://management.azure.com").rstrip("/")
     if not is_allowed_url(url) or "?" in url or "#" in url:
         reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
+    elif urlsplit(url).path:
+        reader.problem(setting, "must have no path, for example https://management.azure.com")
     return url

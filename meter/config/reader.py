@@ -3,6 +3,7 @@
 A problem says what was refused and what is accepted, with an example. It never shows a secret.
 """
 
+import re
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from enum import StrEnum
@@ -10,9 +11,10 @@ from enum import StrEnum
 from meter.errors import Problem
 
 PREFIX = "METER_"
+_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]*", re.ASCII)
 _LISTED = "; docs/configuration.md lists them"
 # App Service puts the reference itself into the environment when it cannot resolve it.
-_REFERENCE = "@Microsoft."
+_REFERENCE = "@microsoft."
 
 
 class Reader:
@@ -31,7 +33,7 @@ class Reader:
         """A setting's value without spaces around it; the default where it is not set."""
         self.asked.add(name)
         text = self.environment.get(name, "").strip()
-        if text.startswith(_REFERENCE) and name not in self._unresolved:
+        if text.lower().startswith(_REFERENCE) and name not in self._unresolved:
             self.problem(
                 name,
                 "is a reference that Azure has not resolved: check its name, and the app's access "
@@ -47,14 +49,17 @@ class Reader:
 
     def names(self, name: str, default: str = "") -> frozenset[str]:
         """A comma-separated list."""
-        parts = (part.strip() for part in self.text(name, default).split(","))
+        text = self.text(name, default)
+        if text.startswith(("[", "'", '"')):
+            self.problem(name, "must be names separated by commas, without brackets and quotes")
+        parts = (part.strip() for part in text.split(","))
         return frozenset(part for part in parts if part)
 
     def number(self, name: str, default: float, *, least: float, most: float) -> float:
         """A number within bounds."""
         text = self.text(name, str(default))
         try:
-            value = float(text)
+            value = float(text) if _NUMBER.fullmatch(text) else float("nan")
         except ValueError:
             value = float("nan")
         if least <= value <= most:

@@ -125,7 +125,8 @@ def test_a_table_address_is_an_accounts(address: str) -> None:
 
     (problem,) = found(settings | {TABLE_ADDRESS: address})
 
-    assert (problem.setting, problem.detail) == (TABLE_ADDRESS, f"got {address!r}")
+    shown = address.partition("?")[0]
+    assert (problem.setting, problem.detail) == (TABLE_ADDRESS, f"got {shown!r}")
 
 
 @pytest.mark.parametrize(
@@ -255,3 +256,88 @@ def test_texts_name_no_host_and_no_place(changes: dict[str, str]) -> None:
     (problem,) = found(REQUIRED | changes)
 
     assert "hunter2" not in problem.text
+
+
+HUB_STRING = "Endpoint=sb://contoso.servicebus.windows.net/;SharedAccessKeyName=send;SharedAccessKey=hunter2="
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"EventHubConnection": "", HUB_ADDRESS: HUB_STRING},
+        {"EventHubConnection": "", HUB_ADDRESS: "user:hunter2@contoso.servicebus.windows.net"},
+        {"MeterStorage": "", TABLE_ADDRESS: "AccountName=contoso;AccountKey=hunter2=="},
+        {"MeterStorage": "", TABLE_ADDRESS: "https://a.table.core.windows.net?sv=1&sig=hunter2"},
+        {"MeterStorage": "", TABLE_ADDRESS: "https://a:hunter2@a.table.core.windows.net"},
+        backends(BACKEND | {"url": "https://contoso.openai.azure.com?key=hunter2"}),
+        backends(BACKEND | {"auth": {"kind": "api-key", "setting": "hunter2" * 12}}),
+        backends(BACKEND | {"auth": {"kind": "api-key", "setting": "hunter2+/=="}}),
+        {"METER_BACKEND_TOKEN_SCOPE": "https://a:hunter2@cognitiveservices.azure.com/.default"},
+        {"METER_MONITOR_URL": "https://a:hunter2@management.azure.com"},
+    ],
+)
+def test_a_secret_in_the_wrong_place_is_not_shown(changes: dict[str, str]) -> None:
+    """A connection string pasted where an address belongs must not end up in a log."""
+    problems = found(REQUIRED | changes)
+
+    assert problems
+    assert "hunter2" not in repr(problems)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"MeterStorage": "UseDevelopmentStorage=true"},
+        {"MeterStorage": "", "AzureWebJobsStorage": "UseDevelopmentStorage=true;"},
+        {"MeterStorage": "accountname=contoso;accountkey=aGk=;endpointsuffix=core.windows.net"},
+        {"MeterStorage": "TableEndpoint=https://a.table.core.windows.net/;SharedAccessSignature=s"},
+        {
+            "MeterStorage": "AccountName=a;AccountKey=k;TableEndpoint=http://azurite:1/devstoreaccount1"
+        },
+        {"EventHubConnection": f"{HUB_STRING};EntityPath=usage"},
+        {"EventHubConnection": HUB_STRING.lower()},
+    ],
+)
+def test_the_sdks_forms_of_connection_strings_are_accepted(changes: dict[str, str]) -> None:
+    """The SDKs ignore the case of names, and know Azurite by a form of its own."""
+    assert load_settings(REQUIRED | changes)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("MeterStorage", "DefaultEndpointsProtocol=http;AccountName=contoso;AccountKey=k"),
+        ("MeterStorage", "AccountName=contoso;AccountKey="),
+        ("MeterStorage", "AccountName=Con_toso;AccountKey=k"),
+        ("MeterStorage", "TableEndpoint=https://a.blob.core.windows.net;AccountKey=k"),
+        ("MeterStorage", "TableEndpoint=http://a.table.core.windows.net;AccountKey=k"),
+        ("EventHubConnection", "Endpoint=sb://a.blob.core.windows.net/;SharedAccessKey=k"),
+        ("EventHubConnection", "UseDevelopmentStorage=true"),
+        ("METER_MONITOR_URL", "http://management.azure.com"),
+        ("METER_MONITOR_URL", "https://management.azure.com/subscriptions"),
+        ("METER_BACKEND_TOKEN_SCOPE", "https://cognitiveservices.azure.com"),
+        ("METER_EVENT_HUB", "contoso/usage"),
+        ("METER_SUBJECT_CLAIM", "sub,oid"),
+        ("METER_AUDIENCES", "api://meter/.default"),
+        ("METER_AUDIENCES", '["api://meter"]'),
+        ("METER_ISSUERS", "https://login.example/t/.well-known/openid-configuration"),
+        ("METER_ISSUERS", "https://login.example/t#x"),
+        ("METER_MAX_DRAINS", "1_00"),
+        ("METER_MAX_DRAINS", "1e2"),
+        ("METER_REQUIRED_ROLES", "@microsoft.keyvault(VaultName=v;SecretName=s)"),
+        ("METER_BACKENDS", json.dumps({"backends": [BACKEND], "defaults": {}})),
+    ],
+)
+def test_a_value_that_cannot_work_is_refused(name: str, value: str) -> None:
+    """One problem, at the setting that has it."""
+    assert [problem.setting for problem in found(REQUIRED | {name: value})] == [name]
+
+
+def test_a_key_that_no_header_can_carry_is_refused() -> None:
+    """It would fail in every call."""
+    entry = BACKEND | {"auth": {"kind": "api-key", "setting": "EU_KEY"}}
+
+    for key in ("a b", "a\nb", "k\u00e9y"):
+        (problem,) = found(REQUIRED | backends(entry) | {"EU_KEY": key})
+
+        assert problem.text == "auth.setting names a setting whose value cannot be a key"
