@@ -55,6 +55,9 @@ _FLAT = rb"(?:%b|%b|%b|%b)" % (
     _container(rb"\[", _SCALAR, rb"\]"),
     _ATOM,
 )
+# What is between a value and the next one that shows where it ends, in a text read as Latin-1.
+_ITEM_NEXT = re.compile((_WS + rb"," + _WS + rb'(?=[\[{"])').decode())
+_MEMBER_NEXT = re.compile((_WS + rb"," + _WS + _NAME + rb'(?=[\[{"])').decode())
 _SPACES = re.compile(_WS)
 _TEXT = re.compile(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb")*+")
 _CONTROLS = bytes(range(32))
@@ -302,7 +305,7 @@ class _Scan:
             except (ValueError, StopIteration, RecursionError):
                 self._retry_at = self.at + self.view_bytes // 2 if is_container else self._retry_at
             else:
-                self.at = starts_at + end
+                self.at = starts_at + (end if len(self._open) == 1 else self._run_on(text, end))
                 self._end_value()
                 return
         if is_container and len(self._open) < MAX_DEPTH:
@@ -311,6 +314,16 @@ class _Scan:
             self._begin_string(_Due.COMMA_OR_END)
         else:
             raise NotJson
+
+    def _run_on(self, text: str, end: int) -> int:
+        """Where the last of the whole values that follow ends: nested ones would be slow singly."""
+        between = _MEMBER_NEXT if self._open[-1] == _OBJECT else _ITEM_NEXT
+        try:
+            while (behind := between.match(text, end)) is not None:
+                _, end = _scan_once(text, behind.end())
+        except (ValueError, StopIteration, RecursionError):
+            pass  # it is too long to be read whole here, or wrong
+        return end
 
     def _begin_container(self, byte: int) -> None:
         if not self._open:

@@ -70,6 +70,8 @@ JSON = {
     "objects": lambda: filled(MODEL + b"[", b"{},", b"0]}", 31 * MIB),
     "objects in a short body": lambda: filled(MODEL + b"[", b"{},", b"0]}", 130_000),
     "deep arrays": lambda: filled(MODEL + b"[", b"[" * 90 + b"]" * 90 + b",", b"0]}"),
+    "small arrays in arrays": lambda: filled(MODEL + b"[", b"[[]],", b"0]}"),
+    "small arrays in objects": lambda: filled(MODEL + b"{", b'"\\u0061":[[]],', b'"b":0}}'),
     "deepest": lambda: MODEL + b"[" * 9_000 + b" " * MIB + b"]" * 9_000 + b"}",
     "never closed": lambda: MODEL + b"[" * (3 * MIB),
     "deep objects": lambda: filled(MODEL + b"[", b'{"a":{"a":{"a":0}}},', b"0]}"),
