@@ -23,7 +23,14 @@ from typing import NamedTuple
 
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
-from meter.ledger.keys import DIMENSION_NAMES, Dimensions, SumKey, ledger_table, parse_sum_key
+from meter.ledger.keys import (
+    DIMENSION_NAMES,
+    Dimensions,
+    SumKey,
+    escape,
+    ledger_table,
+    parse_sum_key,
+)
 from meter.ports import INT64, Row
 from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
 from meter.window import Window
@@ -53,6 +60,9 @@ SUM_COLUMNS = frozenset(
         *ADJUSTMENT_COLUMNS,
     }
 )
+
+
+MOST_REPAIRS = 10_000  # revisions of a sum that added nothing to it
 
 
 class Place(NamedTuple):
@@ -91,12 +101,18 @@ def cleared_adjustments(
 
 def read_sum_row(partition: str, row: Row) -> SumRow:
     """A ledger's row as a value. Raises ValueError when it is no sum's, and LedgerDamaged."""
-    window = Window(parse_sum_key(partition, row.key).window)
+    place = parse_sum_key(partition, row.key)
+    window = Window(place.window)
     at = Place(_ledger_of(window), partition, row.key)
     names = {
         name: _text(row.columns.get(column), column, at)
         for name, column in _DIMENSION_COLUMNS.items()
     }
+    for (name, column), part in zip(
+        _DIMENSION_COLUMNS.items(), (partition, *place.names), strict=True
+    ):
+        if escape(names[name]) != part:  # or it would be shown as another's sum
+            raise _damaged(f"the row's key says {part}, got {names[name]!r:.60}", column, at)
     return sum_row(SumKey(window, Dimensions(**names)), row.columns)
 
 
@@ -158,6 +174,18 @@ def read_revision(columns: Mapping[str, object]) -> int:
     """How often the row was written; 0 if that is not a number, so that the next copy repairs it."""
     value = columns.get("Revision")
     return value if type(value) is int else 0
+
+
+def next_revision(row: SumRow) -> int:
+    """The revision that the ledger writes next; where it cannot be read, one above what it can be.
+
+    Nearly every revision added a call or an adjustment. From 1 on, the sum would be behind its view
+    for as many writes as were lost.
+    """
+    if row.revision > 0:
+        return row.revision + 1
+    counted = row.sums.calls + row.sums.adjustments
+    return counted + MOST_REPAIRS if counted > 0 else 1
 
 
 def check_range(key: SumKey, columns: Mapping[str, object]) -> None:

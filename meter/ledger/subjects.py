@@ -56,10 +56,12 @@ def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | No
     first, last = min(event.time for event in events), latest.time
     before = {} if stored is None else stored.columns
     first_seen, last_seen = before.get("FirstSeen"), before.get("LastSeen")
-    if isinstance(first_seen, datetime) and isinstance(last_seen, datetime):
-        if first_seen <= first and last <= last_seen:
-            return None
-        first, last = min(first, first_seen), max(last, last_seen)
+    if isinstance(first_seen, datetime):
+        first = min(first, first_seen)
+    if isinstance(last_seen, datetime):
+        last = max(last, last_seen)
+    if first == first_seen and last == last_seen:
+        return None
     principal = latest.principal
     columns: dict[str, object] = {"FirstSeen": first, "LastSeen": last}
     if latest.time == last:  # an older call must not restore older claims

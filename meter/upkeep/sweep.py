@@ -123,4 +123,5 @@ class Sweep:
 
 
 def _is_since(moment: object, since: datetime) -> bool:
-    return isinstance(moment, datetime) and moment >= since
+    """Whether it may be; a damaged cell does not keep its subject out."""
+    return moment is not None and (not isinstance(moment, datetime) or moment >= since)

@@ -163,3 +163,12 @@ async def test_an_older_call_does_not_bring_an_older_client_app_back() -> None:
     await subjects.record([old])
 
     assert store.rows("Subjects")["alice"]["ClientApp"] == "new"
+
+
+async def test_a_damaged_last_seen_does_not_move_the_first(store: MemoryRowStore) -> None:
+    """Each of the two moments is kept for itself."""
+    await SubjectWriter(store).record([usage_event(1, time=EARLIER)])
+    await operator_writes(store, "alice", LastSeen="yesterday")
+    await SubjectWriter(store).record([usage_event(2)])
+    row = store.rows("Subjects")["alice"]
+    assert (row["FirstSeen"], row["LastSeen"]) == (EARLIER, NOW)

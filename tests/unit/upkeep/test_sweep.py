@@ -271,3 +271,33 @@ class Watched(MemoryRowStore):
         async for each in MemoryRowStore.scan(self, table, **bounds):
             yield each
         self.running -= is_ledger
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("Subject", "bob"), ("Deployment", "o3"), ("Tier", "batch")]
+)
+async def test_a_sum_that_names_another_is_not_shown_as_that_one(
+    store: Store, caplog: pytest.LogCaptureFixture, column: str, value: str
+) -> None:
+    """Its higher revision would replace the other's right view row."""
+    before = [usage_event(1, subject="bob"), usage_event(2, deployment="o3")]
+    await aggregator_on(store).count(before)
+    for number in range(3, 9):
+        await aggregator_on(store).count([usage_event(number)])
+    right = shown_rows(store)
+    store.tamper(LEDGER, "alice", DAY_SUM, **{column: value})
+    assert await sweep(store, NOW + AGO).run() == 0
+    assert shown_rows(store) == right
+    assert f"column {column}" in caplog.text
+
+
+async def test_a_damaged_last_seen_keeps_no_subject_out(store: Store) -> None:
+    """Nobody knows then when the subject called."""
+    await commit_only(store, usage_event())
+    store.tamper("Subjects", "subject", "alice", LastSeen="yesterday")
+    assert await sweep(store, NOW + AGO).run() == 3
+
+
+def shown_rows(store: MemoryRowStore) -> dict[tuple[str, str], object]:
+    """Calls by table and row key."""
+    return {(table, key): row["Calls"] for table in VIEWS for key, row in store.rows(table).items()}
