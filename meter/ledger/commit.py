@@ -20,6 +20,7 @@ with the reason; the other events of the subject are counted.
 """
 
 import asyncio
+import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -33,7 +34,7 @@ from meter.ledger.fold import fold, sum_keys_of
 from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table
 from meter.ledger.markers import marker_row
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
-from meter.ledger.rows import SumRow, check_range, sum_row
+from meter.ledger.rows import SumRow, check_range, next_revision, sum_row
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.window import Period, Window
@@ -42,6 +43,8 @@ RANGE_GAP_SECONDS = 60
 MAX_OWN_CALLS = 50_000  # 100 to 200 bytes each
 # A refusal may be a passing fault of the service or of something before it; not so often in a row.
 MAX_REFUSALS = 5
+
+log = logging.getLogger(__name__)
 
 type EventKey = tuple[str, UUID]  # subject and id: ids are unique per subject
 
@@ -70,6 +73,7 @@ class _Share:
     creates_table: bool
     sums: dict[SumKey, SumRow] = field(default_factory=dict)
     new_calls: int = 0
+    done: list[Countable] = field(default_factory=list)
     refused: dict[EventKey, Refusal] = field(default_factory=dict)
 
     def refuse(self, events: Sequence[Countable], reason: Reason, detail: str) -> None:
@@ -110,6 +114,8 @@ class Committer:
         for chunk in _chunks(subject, unique):
             asks_first = may_be_repeats or any((subject, e.id) in self._own for e in chunk)
             await self._count(share, chunk, asks_first=asks_first)
+        # Only now: after a failure nobody is given the sums of the chunks before it.
+        self._remember(subject, share.done)
         if not share.refused:
             self._refusals.pop((subject, month), None)
         refused = sum((subject, event.id) in share.refused for event in events)
@@ -120,18 +126,25 @@ class Committer:
             refused=share.refused,
         )
 
-    async def _count(self, share: _Share, chunk: list[Countable], *, asks_first: bool) -> None:
+    async def _count(self, share: _Share, chunk: Sequence[Countable], *, asks_first: bool) -> None:
         """Commit a chunk, less its events that can never be counted."""
+        seems_dropped = False
         while chunk:
             try:
                 await self._commit_chunk(share, chunk, asks_first=asks_first)
                 return
             except LedgerDamaged as exc:
-                # Every turn leaves out all events of one more row, so the turns end.
-                chunk, hit = _without(exc.row, share.subject, await self._uncounted(share, chunk))
+                # Every turn leaves out all events of one more row, so the turns end. Calls that are
+                # counted stay in, and are not added again: their sums may not be shown yet.
+                hit = _adding_to(exc.row, share.subject, await self._uncounted(share, chunk))
+                chunk = [event for event in chunk if event not in hit]
+                asks_first = True
                 share.refuse(hit, Reason.CANNOT_BE_STORED, str(exc))
             except TableMissing:
                 if await self._was_dropped(share.month):
+                    if not seems_dropped:  # or it was begun, and shown, just now
+                        seems_dropped = True
+                        continue
                     detail = f"{share.table} was dropped, and what it had counted is not known"
                     share.refuse(chunk, Reason.MONTH_CLOSED, detail)
                     return
@@ -151,9 +164,11 @@ class Committer:
                 raise refusal
         if len(chunk) > 1:
             for event in chunk:
-                await self._count(share, [event], asks_first=False)
+                await self._count(share, [event], asks_first=True)
         elif await self._uncounted(share, chunk):
             share.refuse(chunk, Reason.CANNOT_BE_STORED, f"{share.partition}: {refusal}")
+        else:
+            await self._count(share, chunk, asks_first=True)
 
     async def _commit_chunk(
         self, share: _Share, chunk: Sequence[Countable], *, asks_first: bool
@@ -178,14 +193,16 @@ class Committer:
             after_conflict=partial(self._uncounted, share),
             creates_table=share.creates_table,
         )
-        stored = changed.stored
-        sums = [sum_row(key, stored[k].columns) for k, key in keys.items() if k in stored]
-        share.sums.update((row.key, row) for row in sums)
         share.new_calls += len(changed.items)
-        self._remember(share.subject, chunk)
+        share.done += chunk
+        for row_key, row in changed.stored.items():
+            try:
+                share.sums[keys[row_key]] = sum_row(keys[row_key], row.columns)
+            except LedgerDamaged as exc:  # a repeat's: the other sums are to be shown all the same
+                log.error("sum_damaged table=%s reason=%s", share.table, exc)
 
-    def _remember(self, subject: str, chunk: Sequence[Countable]) -> None:
-        self._own.update(((subject, event.id), None) for event in chunk)
+    def _remember(self, subject: str, events: Sequence[Countable]) -> None:
+        self._own.update(((subject, event.id), None) for event in events)
         while len(self._own) > MAX_OWN_CALLS:
             self._own.popitem(last=False)
 
@@ -230,16 +247,13 @@ def _chunks(subject: str, events: Sequence[Countable]) -> Iterator[list[Countabl
         yield chunk
 
 
-def _without(
-    row_key: str, subject: str, events: Sequence[Countable]
-) -> tuple[list[Countable], list[Countable]]:
-    """The events that do not add to that sum, and those that do."""
-    others: list[Countable] = []
-    hit: list[Countable] = []
-    for event in events:
-        keys = {key.place.row_key for key in sum_keys_of(subject, event)}
-        (hit if row_key in keys else others).append(event)
-    return others, hit
+def _adding_to(row_key: str, subject: str, events: Sequence[Countable]) -> list[Countable]:
+    """The events that add to that sum."""
+    return [
+        event
+        for event in events
+        if row_key in {key.place.row_key for key in sum_keys_of(subject, event)}
+    ]
 
 
 def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
@@ -264,7 +278,7 @@ def _rows(subject: str, events: Sequence[Countable], stored: Mapping[str, Row]) 
         row_key = key.place.row_key
         before = stored.get(row_key, Row(key=row_key, columns={}))
         known = sum_row(key, before.columns)
-        row = SumRow(key=key, sums=known.sums + added, revision=known.revision + 1)
+        row = SumRow(key=key, sums=known.sums + added, revision=next_revision(known))
         columns = row.columns()
         check_range(key, columns)
         rows.append(replace(before, columns=columns))

@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 
-from meter.errors import RowsRefused, StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ledger.aggregator import Aggregator, BatchReport
+from meter.ledger.commit import Committer
 from meter.ledger.decode import Message
 from meter.ports import Conflict, RowStore, Written
 from meter.usage import encode_event
+from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import (
     NOW,
@@ -36,6 +38,38 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.seconds
+
+
+@dataclass(slots=True)
+class LedgerFailing(MemoryRowStore):
+    """A store that fails at one of its writes to a ledger."""
+
+    at: int = 1
+    ledger_writes: int = 0
+
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
+        if table.startswith("Ledger"):
+            self.ledger_writes += 1
+            if self.ledger_writes == self.at:
+                raise StorageUnavailable(f"{table}: no answer")
+        return await MemoryRowStore.write(self, table, partition, **rows)
+
+
+@dataclass(slots=True, kw_only=True)
+class BegunByAnother(MemoryRowStore):
+    """A store in which another aggregator counts right after the first refused write."""
+
+    other: Aggregator
+    begun: bool = False
+
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
+        try:
+            return await MemoryRowStore.write(self, table, partition, **rows)
+        except TableMissing:
+            if not self.begun:
+                self.begun = True
+                await self.other.count([usage_event(2, subject="bob")])
+            raise
 
 
 @pytest.fixture
@@ -501,3 +535,68 @@ class Failing:
         if self.refuses and any(self.refuses in row.key for row in rows["insert"]):
             raise RowsRefused(f"{table}: InvalidInput 400")
         return await self.store.write(table, partition, **rows)
+
+
+async def test_a_subject_half_counted_is_shown_whole_after_the_redelivery() -> None:
+    """The sums of the first transaction are not forgotten when the second one fails."""
+    store = LedgerFailing(at=2)
+    aggregator = Aggregator(store=store, clock=Clock(), retention=RETENTION)
+    batch = [message(*(usage_event(n, deployment=f"d{n // 2}") for n in range(120)))]
+    with pytest.raises(StorageUnavailable):
+        await aggregator.handle(batch)
+    assert await aggregator.handle(batch) == BatchReport(new_calls=80, repeated_calls=40)
+    for view in ("UsageByHour", "UsageByDay", "UsageByMonth"):
+        assert sum(int(str(row["Calls"])) for row in store.rows(view).values()) == 120
+
+
+@pytest.mark.parametrize("late", [3, 1], ids=["beside a sound event", "beside a damaged one"])
+async def test_a_damaged_sum_of_a_repeat_keeps_no_other_sum_from_being_shown(
+    store: MemoryRowStore, caplog: pytest.LogCaptureFixture, late: int
+) -> None:
+    """The repeats were counted by a process that died before it showed them."""
+    batch = [usage_event(n, deployment=f"d{n}") for n in (1, 2)]
+    await Committer(store).commit("alice", Window("2026-11"), batch)
+    place = "alice", "s|2026-11-23|d1|gpt-4o-2024-11-20|standard"
+    damaged = store.tables["Ledger202611"][place]
+    store.tables["Ledger202611"][place] = replace(
+        damaged, columns={**damaged.columns, "Calls": "1"}
+    )
+    batch.append(usage_event(3, deployment=f"d{late}"))
+    aggregator = Aggregator(store=store, clock=Clock(), retention=RETENTION)
+    report = await aggregator.handle([message(*batch)])
+    is_sound = late == 3
+    assert (report.new_calls, report.dead_letters) == (int(is_sound), int(not is_sound))
+    assert report.repeated_calls == 2
+    shown = {str(row["Deployment"]) for row in store.rows("UsageByDay").values()}
+    assert shown == ({"d2", "d3"} if is_sound else {"d2"})
+    assert "column Calls" in caplog.text
+
+
+@pytest.mark.parametrize("revision", ["5", 5.0, True, None])
+async def test_a_damaged_revision_leaves_no_view_behind(
+    store: MemoryRowStore, revision: object
+) -> None:
+    """A sum that began anew at 1 would be behind its view for as many writes as it had."""
+    row_key = "s|2026-11|gpt-4o|gpt-4o-2024-11-20|standard"
+    for number in range(1, 6):
+        await Aggregator(store=store, clock=Clock(), retention=RETENTION).count(
+            [usage_event(number)]
+        )
+    for number in range(6, 9):
+        before = store.tables["Ledger202611"]["alice", row_key]
+        columns = {**before.columns, "Revision": revision}
+        store.tables["Ledger202611"]["alice", row_key] = replace(before, columns=columns)
+        await Aggregator(store=store, clock=Clock(), retention=RETENTION).count(
+            [usage_event(number)]
+        )
+        assert [row["Calls"] for row in store.rows("UsageByMonth").values()] == [number]
+
+
+async def test_a_ledger_that_another_began_just_now_was_not_dropped(store: MemoryRowStore) -> None:
+    """Its view row appears between the refused write and the look at the views."""
+    late = datetime(2026, 12, 1, 0, 1, tzinfo=NOW.tzinfo)
+    other = Aggregator(store=store, clock=Clock(late), retention=RETENTION)
+    mine = BegunByAnother(tables=store.tables, other=other)
+    aggregator = Aggregator(store=mine, clock=Clock(late), retention=RETENTION)
+    report = await aggregator.handle([message(usage_event(1))])
+    assert (report.new_calls, report.dead_letters) == (1, 0)
