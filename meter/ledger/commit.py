@@ -199,6 +199,7 @@ class Committer:
             try:
                 share.sums[keys[row_key]] = sum_row(keys[row_key], row.columns)
             except LedgerDamaged as exc:  # a repeat's: the other sums are to be shown all the same
+                self._sums.forget(share.table, share.partition, [row_key])  # it may be repaired
                 log.error("sum_damaged table=%s reason=%s", share.table, exc)
 
     def _remember(self, subject: str, events: Sequence[Countable]) -> None:

@@ -238,7 +238,7 @@ def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Repair | None:
     if shown is not None:
         is_older = read_revision(found) < read_revision(right)
         kind, etag = Kind.BEHIND if is_older else Kind.DIFFERENT, shown.etag
-        if read_revision(right) < read_revision(found) < HIGHEST_REVISION:
+        if read_revision(right) <= read_revision(found) < HIGHEST_REVISION:
             right["Revision"] = read_revision(found) + 1
             revision = {"Revision": right["Revision"]}
             raised = Row(key=place.row_key, columns=revision, etag=total.etag)

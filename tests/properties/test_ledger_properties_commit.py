@@ -299,3 +299,51 @@ def _names(columns: Mapping[str, object], length: int) -> tuple[object, ...]:
 
 TestLedger = Ledger.TestCase
 TestLedger.settings = settings(max_examples=60, stateful_step_count=15, deadline=None)
+
+
+class Drawn:
+    """Draws what a schedule that was found had drawn."""
+
+    def __init__(self, *places: tuple[str, str, str]) -> None:
+        self.places = iter(places)
+
+    def draw(self, _strategy: object) -> tuple[str, str, str]:
+        return next(self.places)
+
+
+def found_schedule() -> Ledger:
+    ledger = Ledger()
+    ledger.schedule(pauses=[])
+    return ledger
+
+
+def test_a_damaged_sum_that_only_a_repeat_needs_is_not_remembered() -> None:
+    """Once it is repaired, its events are counted by the process that has seen the damage, too."""
+    ledger = found_schedule()
+    sums = [
+        ("Ledger202611", "alice", "s|2026-11-30T23|d1|gpt-4o-2024-11-20|standard"),
+        ("Ledger202612", "alice", "s|2026-12-01T00|gpt-4o|gpt-4o-2024-11-20|standard"),
+    ]
+    drawn = Drawn(*sums)
+    ledger.deliver(numbers=[0, 1], who=0)
+    ledger.deliver_onto_a_damaged_sum(data=drawn, numbers=[31], who=0)
+    ledger.deliver_onto_a_damaged_sum(data=drawn, numbers=[7, 31], who=1)
+
+    ledger.sums_and_markers_agree()
+    ledger.teardown()
+
+
+def test_a_sum_made_anew_is_shown_under_a_higher_revision() -> None:
+    """It begins at 1, where its view may be with less in it."""
+    ledger = found_schedule()
+    drawn = Drawn(("Ledger202611", "alice", "s|2026-11-30T23|d0|gpt-4o-2024-11-20|standard"))
+    ledger.deliver(numbers=[4], who=0)
+    ledger.views_never_go_back()
+    ledger.deliver_while_tables_are_throttled(
+        dies=False, numbers=[8], tables={"UsageByHour"}, who=0
+    )
+    ledger.views_never_go_back()
+    ledger.repair_beside_running_aggregators(damaged=False, data=drawn)
+
+    ledger.views_never_go_back()
+    ledger.teardown()
