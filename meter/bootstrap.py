@@ -268,7 +268,7 @@ async def _close(gateway: Gateway, seconds: float) -> None:
 
 
 def _is_open(request: Request) -> bool:
-    """Whether a request needs no token. Only reading tells what is at the root: else, nothing is."""
+    """Whether a request needs no token. At the root only reading methods do not."""
     path = request.scope["path"]
     return path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
 

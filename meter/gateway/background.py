@@ -72,7 +72,7 @@ def _response_event(
     owners: Owners,
     public_name: str | None,
 ) -> UsageEvent:
-    """The response's event: it is charged to whoever made it, where that is remembered."""
+    """The response's event: it is charged to the subject that made it, if remembered."""
     owner = owners.of(response.id)
     known = [event.deployment] if owner is None else [owner.deployment, event.deployment]
     deployment = next((name for name in known if name != UNKNOWN_DEPLOYMENT), public_name)

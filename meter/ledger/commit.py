@@ -198,7 +198,7 @@ class Committer:
         for row_key, row in changed.stored.items():
             try:
                 share.sums[keys[row_key]] = sum_row(keys[row_key], row.columns)
-            except LedgerDamaged as exc:  # a repeat's: the other sums are to be shown all the same
+            except LedgerDamaged as exc:  # a repeat's: the other sums are still to be shown
                 self._sums.forget(share.table, share.partition, [row_key])  # it may be repaired
                 log.error("sum_damaged table=%s reason=%s", share.table, exc)
 

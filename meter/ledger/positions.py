@@ -4,7 +4,7 @@
 |--------------|-----------|------------------------------|----------------------------------------------|
 | HubPositions | `hub`     | hub `|` hub partition        | SequenceNumber, EnqueuedAt of the last one   |
 
-A row is written after each batch and before its checkpoint, so whoever takes a hub partition over
+A row is written after each batch and before its checkpoint, so the next owner of a hub partition
 knows where it stands, and an aggregator that gets it back asks before it reports anything. Without
 a row there is nothing to compare with, so a first start reports nothing. Lower numbers are a
 redelivery, unless the hub took them later than the last one: then it was made anew.

@@ -103,7 +103,7 @@ def _add(found: UnpublishedEvents, text: str) -> None:
     # As it was written; as a CSV file quotes it; as the host leaves it on its way to a table.
     for each in (event, event.replace('""', '"'), event.replace("'", '"')):
         try:
-            # What stands behind it is of whoever copied the line.
+            # Text behind it was added when the line was copied.
             document, end = json.JSONDecoder().raw_decode(each)
             identity, subject = str(document["id"]), str(document["subject"])
         except (ValueError, KeyError, TypeError, RecursionError):

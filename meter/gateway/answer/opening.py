@@ -11,7 +11,7 @@
 | any other                                                    | output: the opening ends           |
 
 All bytes are kept, in order; nothing is relayed before the opening has ended. A stream that breaks
-after an event has begun all the same: the backend may go on working.
+after an event counts as begun: the backend may go on working.
 """
 
 import asyncio

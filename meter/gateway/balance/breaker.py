@@ -21,7 +21,7 @@ An open circuit holds back the calls in its `Scope`; for all others it is closed
 | another caller is throttled during that time     | all callers' calls, of the smaller demand        |
 | a smaller call is throttled during that time     | half the demand or less, never what is usual     |
 
-The last resort, when no other backend can serve: calls held back for a fault are sent all the same.
+The last resort, when no other backend can serve: calls held back for a fault are still sent.
 Throttled circuits let one call through per `ASK_AGAIN_SECONDS`, first after the named wait or
 `FIRST_ASK_SECONDS`. That call is of usual demand, or smaller than the one refused last; in a
 circuit that is open for all, the caller refused last has to wait a second longer than others.

@@ -6,7 +6,7 @@ while backends are equal, and a slow backend gets fewer calls before it fails. A
 just recovered is drawn with a part of its weight, which grows for `SLOW_START_SECONDS`.
 
 A backend that cools down is left alone while another can serve. When none can, those that failed
-are tried all the same, and those that throttle are asked at a bounded rate (`breaker.py`).
+are still tried, and those that throttle are asked at a bounded rate (`breaker.py`).
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Tells what a request is for: an answer of the gateway's own, or a call for a backend."""
+"""Decides what a request is for: an answer of the gateway's own, or a call for a backend."""
 
 from collections.abc import Iterable
 
