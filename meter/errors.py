@@ -139,6 +139,11 @@ class Unauthenticated(CallerError):
         super().__init__(message)
         self.reason = reason
 
+    @property
+    def challenge(self) -> str:
+        """The `WWW-Authenticate`: an error code only where there was a token (RFC 6750 section 3.1)."""
+        return 'Bearer error="invalid_token"' if self.reason else 'Bearer realm="aoai-meter"'
+
 
 class Forbidden(CallerError):
     """A valid token without the right to call; `reason` is for the log."""

@@ -14,6 +14,7 @@ from meter.errors import (
     MethodNotAllowed,
     NotServed,
     TooLarge,
+    Unauthenticated,
     UpgradeRefused,
 )
 from meter.ports import Headers
@@ -98,8 +99,8 @@ class StreamingAnswer:
 def error_answer(exc: CallerError) -> Answer:
     """An error in the shape the OpenAI SDK reads: `{"error": {code, message, type, param}}`."""
     headers = [("content-type", "application/json"), ("x-meter-error", str(exc.kind))]
-    if exc.status == 401:
-        headers.append(("www-authenticate", 'Bearer error="invalid_token"'))
+    if isinstance(exc, Unauthenticated):
+        headers.append(("www-authenticate", exc.challenge))
     if isinstance(exc, MethodNotAllowed):
         headers.append(("allow", ", ".join(exc.allowed)))
     if isinstance(exc, EncodingRefused):

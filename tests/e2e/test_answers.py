@@ -19,11 +19,12 @@ BODY = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two thr
     "token", [None, "", "nonsense", "a.b.c", "eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0."]
 )
 def test_nobody_gets_in_without_a_valid_token(stack: RunningStack, token: str | None) -> None:
-    """401 in AOAI's shape with WWW-Authenticate (RFC 6750), whatever was sent instead of a token."""
+    """401 in AOAI's shape with a challenge, which names an error where a token was sent (RFC 6750)."""
     answer = stack.post(CHAT, token, BODY)
 
     assert answer.status_code == 401
-    assert answer.headers["www-authenticate"] == 'Bearer error="invalid_token"'
+    challenge = 'error="invalid_token"' if token else 'realm="aoai-meter"'
+    assert answer.headers["www-authenticate"] == f"Bearer {challenge}"
     assert answer.json()["error"]["code"] == "401"
 
 

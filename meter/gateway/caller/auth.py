@@ -178,7 +178,7 @@ def token_in(headers: Headers) -> str:
     """
     authorization = [value for name, value in headers if name == "authorization"]
     if len(authorization) > 1:
-        raise Unauthenticated(UNAUTHENTICATED_MESSAGE)
+        raise _refuse("several_authorization_headers")
     if authorization:
         scheme, _, token = authorization[0].strip().partition(" ")
         if scheme.lower() == "bearer" and token:
