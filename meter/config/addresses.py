@@ -4,7 +4,7 @@
 |---------------|-----------------------------------------------------------------------------------|
 | Event Hubs    | `NAMESPACE.servicebus.windows.net` (`.usgovcloudapi.net`, `.chinacloudapi.cn`)    |
 | Table Storage | `ACCOUNT.table.core.windows.net`, `ACCOUNT.ZONE.table.storage.azure.net`          |
-| Azure OpenAI  | `ACCOUNT.openai.azure.com`, `ACCOUNT.cognitiveservices.azure.com`, or another host |
+| Azure OpenAI  | `ACCOUNT.openai.azure.com`, `.cognitiveservices.`, `.services.ai.`, or an unknown |
 
 Loopback hosts are accepted for all of them. Azure accepts identities only on an account's own host.
 """
@@ -19,21 +19,60 @@ from meter.config.values import AzureEndpoint
 from meter.gateway.address import is_allowed_url, is_loopback
 
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-# Hosts of other services of Azure, by a label of the name or whole; none is an AOAI account's.
 _AZURE = re.compile(
-    r".*\.(windows\.net|azure\.net|azure\.com|usgovcloudapi\.net|chinacloudapi\.cn)"
+    r".*\.(windows\.net|azure\.net|azure\.(com|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn)"
 )
-_OTHER_LABELS = frozenset({"blob", "table", "queue", "file", "dfs", "servicebus", "vault"})
-_OTHER_HOSTS = frozenset(
-    {
-        "ai.azure.com",
-        "oai.azure.com",
-        "portal.azure.com",
-        "management.azure.com",
-        "login.microsoftonline.com",
-        "api.openai.com",
-    }
-)
+# Other services, none of which is an AOAI account: by the second or third label of a host in Azure's
+# domains, by the end of a host, or by the whole of it.
+_BY_LABEL = {
+    **dict.fromkeys(("blob", "dfs", "file", "queue", "table", "web"), "Azure Storage"),
+    **dict.fromkeys(("vault", "managedhsm"), "Key Vault"),
+    "cache": "Azure Cache for Redis",
+    "database": "Azure SQL",
+    "documents": "Azure Cosmos DB",
+    "eventgrid": "Event Grid",
+    "search": "Azure AI Search",
+    "servicebus": "Event Hubs or Service Bus",
+}
+_BY_END = {
+    **dict.fromkeys(
+        (".azurewebsites.net", ".azurewebsites.us", ".chinacloudsites.cn"), "App Service"
+    ),
+    **dict.fromkeys((".azurecr.io", ".azurecr.us", ".azurecr.cn"), "Container Registry"),
+    ".azconfig.io": "App Configuration",
+}
+_BY_HOST = {
+    **dict.fromkeys(("ai.azure.com", "oai.azure.com", "ml.azure.com"), "the Foundry portal"),
+    **dict.fromkeys(("portal.azure.com", "portal.azure.us", "portal.azure.cn"), "the Azure portal"),
+    **dict.fromkeys(
+        (
+            "management.azure.com",
+            "management.usgovcloudapi.net",
+            "management.chinacloudapi.cn",
+        ),
+        "Azure Resource Manager",
+    ),
+    **dict.fromkeys(
+        (
+            "login.microsoftonline.com",
+            "login.microsoftonline.us",
+            "login.partner.microsoftonline.cn",
+            "login.windows.net",
+            "sts.windows.net",
+        ),
+        "Entra ID",
+    ),
+    **dict.fromkeys(
+        (
+            f"{service}.azure.{top}"
+            for service in ("openai", "cognitiveservices", "services.ai")
+            for top in ("com", "us", "cn")
+        ),
+        "no account, since the account's name is missing",
+    ),
+    "graph.microsoft.com": "Microsoft Graph",
+    "api.openai.com": "OpenAI",
+}
 _SHARED_HOST = ".api.cognitive.microsoft."
 # Members of connection strings, in small letters: Azure's SDKs ignore the case.
 _SECRETS = frozenset({"accountkey", "sharedaccesskey", "sharedaccesssignature"})
@@ -108,12 +147,19 @@ def account_url_problem(url: str, *, has_identity: bool) -> str | None:
     host = (parts.hostname or "").lower()
     if parts.path.rstrip("/") not in {"", "/openai", "/openai/v1"}:
         return "must be the account's address alone, without a path"
-    is_other = bool(_AZURE.fullmatch(host)) and not _OTHER_LABELS.isdisjoint(host.split(".")[1:3])
-    if is_other or host in _OTHER_HOSTS:
-        return "must be an Azure OpenAI account's; this host is another service's"
+    if (other := _other_service(host)) is not None:
+        return f"must be an Azure OpenAI account's; this host is of {other}"
     if _SHARED_HOST in host and has_identity:
         return "must be the account's own host, since a region's host accepts keys only"
     return None
+
+
+def _other_service(host: str) -> str | None:
+    """The service to which a host belongs; None where it may be an account's, or a proxy's."""
+    labels = host.split(".")[1:3] if _AZURE.fullmatch(host) else []
+    by_label = [_BY_LABEL[label] for label in labels if label in _BY_LABEL]
+    by_end = [service for end, service in _BY_END.items() if host.endswith(end)]
+    return next(iter([*by_label, *by_end]), _BY_HOST.get(host))
 
 
 def _endpoint(reader: Reader, setting: str, service: _Service) -> AzureEndpoint:
@@ -146,7 +192,7 @@ def _connection_problem(service: _Service, members: Mapping[str, str]) -> str | 
 
 def _hub_problem(members: Mapping[str, str]) -> str | None:
     host = members["endpoint"][len("sb://") :].rstrip("/").lower()
-    if _AZURE.fullmatch(host) and not _is_namespace(host):
+    if _AZURE.fullmatch(host.partition(":")[0]) and not _is_namespace(host):
         return "needs a namespace's Endpoint, for example sb://contoso.servicebus.windows.net/"
     return None
 
@@ -173,8 +219,9 @@ def _members(connection_string: str) -> Mapping[str, str]:
 
 
 def _is_namespace(text: str) -> bool:
-    host = text.partition(":")[0].lower()
-    return bool(_HOST.fullmatch(text)) and (".servicebus." in host or is_loopback(host))
+    host, _, port = text.lower().partition(":")
+    is_one = is_loopback(host) or (".servicebus." in host and not port)
+    return is_one and bool(_HOST.fullmatch(text))
 
 
 def _is_table_address(url: str) -> bool:

@@ -63,10 +63,14 @@ def named_key_settings(reader: Reader) -> frozenset[str]:
 
 def _backend_readers(reader: Reader) -> list["_BackendReader"]:
     document = _Document(reader)
-    return [
-        _BackendReader(reader, document.place, index, entry)
-        for index, entry in enumerate(document.entries())
-    ]
+    readers = []
+    for index, entry in enumerate(document.entries()):
+        if isinstance(entry, dict):
+            readers.append(_BackendReader(reader, document.place, index, entry))
+        else:
+            place = f"backend '#{index + 1}'{document.place}"
+            reader.problem(SETTING, "has an entry that is not an object", place)
+    return readers
 
 
 class _Document:
@@ -100,6 +104,8 @@ class _Document:
             self._problem(f"accepts backends; got {', '.join(others)}", self.place.strip())
         if isinstance(entries, list) and entries:
             return entries
+        if others and entries is None:
+            return []  # told already
         self._problem('must be {"backends": [...]} with at least one backend', self.place.strip())
         return []
 
@@ -122,14 +128,12 @@ class _BackendReader:
         re.IGNORECASE,
     )
 
-    def __init__(self, reader: Reader, place: str, index: int, entry: object) -> None:
+    def __init__(self, reader: Reader, place: str, index: int, entry: Mapping[str, object]) -> None:
         self._reader = reader
         self._place = place
-        self._entry: Mapping[str, object] = entry if isinstance(entry, dict) else {}
+        self._entry = entry
         name = self._entry.get("name")
         self._name = name if isinstance(name, str) else f"#{index + 1}"
-        if not isinstance(entry, dict):
-            self._problem("has an entry that is not an object")
 
     def backend(self) -> Backend:
         """The backend, with defaults for invalid values."""

@@ -11,14 +11,26 @@ from meter.gateway.caller.auth import TokenRules
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
 )
-# Entra's issuers as tokens name them, in Azure's public, US Government and China clouds.
-_V1_HOSTS = frozenset({"sts.windows.net", "sts.chinacloudapi.cn"})
-_V2_HOSTS = frozenset(
-    {"login.microsoftonline.com", "login.microsoftonline.us", "login.partner.microsoftonline.cn"}
-)
+# Entra's hosts for sign-in, and how v1 and v2 tokens name their issuer there: the other hosts, never.
+_V1, _V2 = "https://sts.windows.net/TENANT-ID/", "https://login.microsoftonline.com/TENANT-ID/v2.0"
+_V2_US = "https://login.microsoftonline.us/TENANT-ID/v2.0"
+_V1_CHINA = "https://sts.chinacloudapi.cn/TENANT-ID/"
+_V2_CHINA = "https://login.partner.microsoftonline.cn/TENANT-ID/v2.0"
+_ENTRA_FORMS = {
+    "sts.windows.net": (_V1,),
+    "login.microsoftonline.com": (_V2,),
+    "login.microsoftonline.us": (_V2_US,),
+    "sts.chinacloudapi.cn": (_V1_CHINA,),
+    "login.partner.microsoftonline.cn": (_V2_CHINA,),
+    "login.windows.net": (_V1, _V2),
+    "login.microsoft.com": (_V1, _V2),
+    "accounts.accesscontrol.windows.net": (_V1, _V2),
+    "login-us.microsoftonline.com": (_V1, _V2_US),
+    "login.chinacloudapi.cn": (_V1_CHINA, _V2_CHINA),
+}
 _CLAIM = frozenset(" ,;")  # not in a claim's name
-_TENANT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-_APP_QUERY = re.compile(rf"appid={_TENANT.pattern}", re.ASCII | re.IGNORECASE)
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
+_APP_QUERY = re.compile(rf"appid={_ID.pattern}", re.ASCII | re.IGNORECASE)
 
 
 def read_token_rules(reader: Reader) -> TokenRules:
@@ -48,7 +60,7 @@ def read_token_rules(reader: Reader) -> TokenRules:
     if not rules.subject_claim.isprintable() or not _CLAIM.isdisjoint(rules.subject_claim):
         reader.problem("METER_SUBJECT_CLAIM", "must be one claim's name, for example oid")
     _check_algorithms(reader, rules)
-    _check_tenants(reader, rules)
+    _check_ids(reader, rules)
     return rules
 
 
@@ -79,17 +91,19 @@ def _issuer_problem(issuer: str) -> str | None:
     parts = urlsplit(issuer)
     if "#" in issuer or "/.well-known/" in issuer:
         return "must be as tokens name them in iss, without the path of the discovery document"
-    tenant = parts.path.strip("/").partition("/")[0]
-    if parts.hostname in _V1_HOSTS and not (_TENANT.fullmatch(tenant) and parts.path[-1] == "/"):
-        return "must be as v1 tokens name it: https://sts.windows.net/TENANT-ID/, with the slash"
-    if parts.hostname in _V2_HOSTS and not (
-        _TENANT.fullmatch(tenant) and parts.path == f"/{tenant}/v2.0"
-    ):
+    forms = _ENTRA_FORMS.get(parts.hostname or "", ())
+    if forms and not any(_has_form(issuer, form) for form in forms):
         return (
-            f"must be as v2 tokens name it: https://{parts.hostname}/TENANT-ID/v2.0, with the "
-            "tenant's id (not a domain, common or organizations) and no slash at the end"
+            f"must be as tokens name it: {' or '.join(forms)}, with exactly these slashes and the "
+            "tenant's id in small letters (not a domain, common or organizations)"
         )
     return None
+
+
+def _has_form(issuer: str, form: str) -> bool:
+    head, tail = form.split("TENANT-ID")
+    tenant = issuer.removeprefix(head).removesuffix(tail)
+    return _ID.fullmatch(tenant) is not None and issuer == f"{head}{tenant}{tail}"
 
 
 def _check_algorithms(reader: Reader, rules: TokenRules) -> None:
@@ -100,13 +114,18 @@ def _check_algorithms(reader: Reader, rules: TokenRules) -> None:
         reader.problem("METER_ALGORITHMS", f"accepts {accepted}; got {', '.join(unknown)}")
 
 
-def _check_tenants(reader: Reader, rules: TokenRules) -> None:
-    """Entra puts the tenant's id into `tid`, never a domain's name."""
-    is_entra = all(urlsplit(each).hostname in _V1_HOSTS | _V2_HOSTS for each in rules.issuers)
-    wrong = sorted(each for each in rules.allowed_tenants if not _TENANT.fullmatch(each))
-    if rules.issuers and is_entra and wrong:
-        reader.problem(
-            "METER_ALLOWED_TENANTS",
-            "must be tenant ids, for example 5d1f7c1e-3c52-4b8e-9f0a-0c1d2e3f4a5b",
-            f"got {', '.join(wrong)}",
-        )
+def _check_ids(reader: Reader, rules: TokenRules) -> None:
+    """Entra puts the ids of tenant and app into tokens, in small letters, and never their names."""
+    if not rules.issuers or not all(urlsplit(i).hostname in _ENTRA_FORMS for i in rules.issuers):
+        return
+    for setting, kind, names in (
+        ("METER_ALLOWED_TENANTS", "tenant", rules.allowed_tenants),
+        ("METER_ALLOWED_APPS", "client", rules.allowed_apps),
+    ):
+        if wrong := sorted(each for each in names if not _ID.fullmatch(each)):
+            reader.problem(
+                setting,
+                f"must be {kind} ids in small letters, for example "
+                "5d1f7c1e-3c52-4b8e-9f0a-0c1d2e3f4a5b",
+                f"got {', '.join(wrong)}",
+            )

@@ -16,6 +16,7 @@ from meter.config.backends import named_key_settings, read_accounts, read_backen
 from meter.config.callers import read_discovery_queries, read_token_rules
 from meter.config.host import function_timeout_seconds
 from meter.config.memory import visible_memory_bytes
+from meter.config.names import refuse_unknown
 from meter.config.reader import Reader
 from meter.config.values import (
     PUBLIC_CLOUD_SCOPE,
@@ -96,7 +97,7 @@ def shutdown_seconds(environment: Mapping[str, str]) -> float:
 def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
     reader = Reader(environment)
     settings = read(reader)
-    reader.refuse_unknown(_known_names() | named_key_settings(reader))
+    refuse_unknown(reader, _known_names() | named_key_settings(reader))
     if reader.problems:
         raise InvalidSettings(reader.problems)
     return settings

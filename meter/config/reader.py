@@ -4,15 +4,12 @@ A problem says what was refused and what is accepted, with an example. It never 
 """
 
 import re
-from collections.abc import Collection, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from enum import StrEnum
 
 from meter.errors import Problem
 
-PREFIX = "METER_"
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]*", re.ASCII)
-_LISTED = "; docs/configuration.md lists them"
 # App Service puts the reference itself into the environment when it cannot resolve it.
 _REFERENCE = "@microsoft."
 
@@ -91,16 +88,6 @@ class Reader:
         if text not in {"true", "false"}:
             self.problem(name, f"must be true or false, got {text!r}")
         return text == "true"
-
-    def refuse_unknown(self, known: Collection[str]) -> None:
-        """Report each `METER_*` name that nothing reads: a misspelt setting would have no effect."""
-        words = [name.removeprefix(PREFIX) for name in sorted(known) if name.startswith(PREFIX)]
-        for name in sorted(self.environment.keys() - known - self.asked):
-            if not name.upper().startswith(PREFIX):
-                continue
-            near = get_close_matches(name.upper().removeprefix(PREFIX), words, n=1)
-            hint = f": did you mean {PREFIX}{near[0]}?" if near else _LISTED
-            self.problem(name, f"is not a setting{hint}")
 
 
 def _plain(number: float) -> str:

@@ -32,11 +32,40 @@ def found(settings: Mapping[str, str]) -> tuple[Problem, ...]:
         ("METER_ALLOWED_TENANT", "is not a setting: did you mean METER_ALLOWED_TENANTS?"),
         ("meter_required_roles", "is not a setting: did you mean METER_REQUIRED_ROLES?"),
         ("METER_FOO", "is not a setting; docs/configuration.md lists them"),
+        ("MeterStorge", "is not a setting: did you mean MeterStorage?"),
+        ("METERSTORAGE", "is not a setting: did you mean MeterStorage?"),
+        ("Meter_Storage", "is not a setting: did you mean MeterStorage?"),
+        ("MeterStorage_clientId", "is not a setting: did you mean MeterStorage__clientId?"),
+        ("MeterStorage__accountNme", "is not a setting; docs/configuration.md lists them"),
+        ("MeterStorageConnection", "is not a setting; docs/configuration.md lists them"),
+        ("EventHubsConnection", "is not a setting: did you mean EventHubConnection?"),
+        (
+            "EventHubConnection__fullyQualifiedNamspace",
+            f"is not a setting: did you mean {HUB_ADDRESS}?",
+        ),
+        ("AzureWebJobsStorge", "is not a setting: did you mean AzureWebJobsStorage?"),
     ],
 )
 def test_an_unknown_setting_is_refused(name: str, text: str) -> None:
     """A misspelt rule would let everybody in."""
     assert found(REQUIRED | {name: "x"}) == (Problem(name, text),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "AzureWebJobsStorage__blobServiceUri",
+        "AzureWebJobsStorage__endpointSuffix",
+        "AzureWebJobsScriptRoot",
+        "AzureWebJobsSecretStorageType",
+        "EventHubConnection__credential",
+        "MeterStorage__credential",
+        "AZURE_TENANT_ID",
+    ],
+)
+def test_what_the_host_and_the_sdks_read_is_no_problem(name: str) -> None:
+    """Their names are not ours to know."""
+    assert load_settings(REQUIRED | {name: "x"})
 
 
 def test_every_reader_refuses_unknown_settings() -> None:
@@ -93,6 +122,7 @@ def test_an_unresolved_reference_is_refused(name: str) -> None:
         "contoso",
         "contoso.blob.core.windows.net",
         "contoso.servicebus.windows.net,other.servicebus.windows.net",
+        "contoso.servicebus.windows.net:5671",
     ],
 )
 def test_a_namespace_is_a_host_name(address: str) -> None:
@@ -171,33 +201,119 @@ def test_a_connection_string_of_another_service_is_refused(
     assert problem.text.startswith(text)
 
 
+V1 = "https://sts.windows.net/TENANT-ID/"
+V2 = "https://login.microsoftonline.com/TENANT-ID/v2.0"
+V2_CHINA = "https://login.partner.microsoftonline.cn/TENANT-ID/v2.0"
+
+
 @pytest.mark.parametrize(
-    ("issuer", "text"),
+    ("issuer", "form"),
     [
-        (f"https://sts.windows.net/{TENANT}", "must be as v1 tokens name it"),
-        ("https://sts.windows.net/", "must be as v1 tokens name it"),
-        ("https://login.microsoftonline.com/common/v2.0", "must be as v2 tokens name it"),
-        ("https://login.microsoftonline.com/contoso.com/v2.0", "must be as v2 tokens name it"),
-        (f"https://login.microsoftonline.com/{TENANT}", "must be as v2 tokens name it"),
-        (f"https://login.microsoftonline.com/{TENANT}/v2.0/", "must be as v2 tokens name it"),
+        (f"https://sts.windows.net/{TENANT}", V1),
+        (f"https://sts.windows.net/{TENANT}/v2.0/", V1),
+        ("https://sts.windows.net/", V1),
+        ("https://login.microsoftonline.com/common/v2.0", V2),
+        ("https://login.microsoftonline.com/contoso.com/v2.0", V2),
+        (f"https://login.microsoftonline.com/{TENANT}", V2),
+        (f"https://login.microsoftonline.com/{TENANT}/v2.0/", V2),
+        (f"https://login.microsoftonline.com/{TENANT.upper()}/v2.0", V2),
+        (f"https://Login.MicrosoftOnline.com/{TENANT}/v2.0", V2),
+        (f"https://login.microsoftonline.com:443/{TENANT}/v2.0", V2),
+        (f"https://login.partner.microsoftonline.cn/{TENANT}/", V2_CHINA),
+        (f"https://login.windows.net/{TENANT}/v2.0", f"{V1} or {V2}"),
+        (f"https://login.microsoft.com/{TENANT}/v2.0", f"{V1} or {V2}"),
+        (f"https://login.chinacloudapi.cn/{TENANT}/", V2_CHINA),
     ],
 )
-def test_an_issuer_that_no_token_names_is_refused(issuer: str, text: str) -> None:
-    """`iss` is compared exactly, so every token would be refused."""
+def test_an_issuer_that_no_token_names_is_refused(issuer: str, form: str) -> None:
+    """`iss` is compared exactly, so every token would be refused. The text shows the right form."""
     (problem,) = found(REQUIRED | {"METER_ISSUERS": issuer})
 
-    assert problem.text.startswith(text)
+    assert problem.text.startswith("must be as tokens name it: ")
+    assert f"{form}, with" in problem.text
     assert problem.detail == f"got {issuer!r}"
 
 
-def test_a_tenant_of_entra_is_its_id() -> None:
-    """`tid` never holds a domain's name. Other issuers' tenants may be any text."""
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        f"https://sts.windows.net/{TENANT}/",
+        f"https://sts.chinacloudapi.cn/{TENANT}/",
+        f"https://login.microsoftonline.com/{TENANT}/v2.0",
+        f"https://login.microsoftonline.us/{TENANT}/v2.0",
+        f"https://login.partner.microsoftonline.cn/{TENANT}/v2.0",
+        f"https://{TENANT}.ciamlogin.com/{TENANT}/v2.0",
+        f"https://contoso.b2clogin.com/{TENANT}/v2.0/",
+        "https://id.contoso.example/realms/main",
+    ],
+)
+def test_the_issuers_of_all_clouds_and_of_others_are_accepted(issuer: str) -> None:
+    """Entra's own as v1 and v2 tokens name them; of others any form."""
+    assert load_settings(REQUIRED | {"METER_ISSUERS": issuer})
+
+
+@pytest.mark.parametrize("setting", ["METER_ALLOWED_TENANTS", "METER_ALLOWED_APPS"])
+def test_a_tenant_or_an_app_of_entra_is_its_id(setting: str) -> None:
+    """As tokens have it: never a name, and in small letters. Other issuers' may be any text."""
     issuers = {"METER_ISSUERS": f"https://login.microsoftonline.com/{TENANT}/v2.0"}
+    upper = TENANT.upper()
 
-    (problem,) = found(REQUIRED | issuers | {"METER_ALLOWED_TENANTS": f"contoso,{TENANT}"})
+    (problem,) = found(REQUIRED | issuers | {setting: f"contoso,{TENANT},{upper}"})
 
-    assert (problem.setting, problem.detail) == ("METER_ALLOWED_TENANTS", "got contoso")
-    assert load_settings(REQUIRED | {"METER_ALLOWED_TENANTS": "contoso"})
+    assert (problem.setting, problem.detail) == (setting, f"got {upper}, contoso")
+    assert load_settings(REQUIRED | {setting: "contoso"})
+
+
+@pytest.mark.parametrize(
+    ("host", "service"),
+    [
+        ("contoso.search.windows.net", "Azure AI Search"),
+        ("contoso.search.azure.us", "Azure AI Search"),
+        ("contoso.documents.azure.com", "Azure Cosmos DB"),
+        ("contoso.documents.azure.cn", "Azure Cosmos DB"),
+        ("contoso.azurewebsites.net", "App Service"),
+        ("contoso.scm.azurewebsites.net", "App Service"),
+        ("contoso.chinacloudsites.cn", "App Service"),
+        ("contoso.vault.azure.net", "Key Vault"),
+        ("contoso.vault.usgovcloudapi.net", "Key Vault"),
+        ("contoso.servicebus.windows.net", "Event Hubs or Service Bus"),
+        ("CONTOSO.servicebus.chinacloudapi.cn", "Event Hubs or Service Bus"),
+        ("contoso.blob.core.windows.net", "Azure Storage"),
+        ("contoso.table.core.windows.net", "Azure Storage"),
+        ("contoso.queue.core.usgovcloudapi.net", "Azure Storage"),
+        ("contoso.z01.blob.storage.azure.net", "Azure Storage"),
+        ("contoso.database.windows.net", "Azure SQL"),
+        ("management.azure.com", "Azure Resource Manager"),
+        ("login.microsoftonline.com", "Entra ID"),
+        ("openai.azure.com", "no account, since the account's name is missing"),
+        ("cognitiveservices.azure.us", "no account, since the account's name is missing"),
+    ],
+)
+def test_a_backend_on_another_services_host_is_refused(host: str, service: str) -> None:
+    """It would answer every call with an error of its own. The text names the kind of service."""
+    (problem,) = found(backends(BACKEND | {"url": f"https://{host}"}))
+
+    assert f"this host is of {service};" in problem.text
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "contoso.openai.azure.com",
+        "contoso.openai.azure.us",
+        "contoso.openai.azure.cn",
+        "contoso.privatelink.openai.azure.com",
+        "contoso.cognitiveservices.azure.com",
+        "contoso.services.ai.azure.com",
+        "contoso.azure-api.net",
+        "contoso.azurefd.net",
+        "search.contoso.example",
+        "blob.search.example",
+    ],
+)
+def test_a_backend_on_an_accounts_or_an_unknown_host_is_accepted(host: str) -> None:
+    """A custom domain, API Management and other proxies may stand before an account."""
+    assert load_settings(backends(BACKEND | {"url": f"https://{host}"}))
 
 
 def test_a_call_may_not_take_longer_than_its_function() -> None:
@@ -312,6 +428,7 @@ def test_the_sdks_forms_of_connection_strings_are_accepted(changes: dict[str, st
         ("MeterStorage", "TableEndpoint=https://a.blob.core.windows.net;AccountKey=k"),
         ("MeterStorage", "TableEndpoint=http://a.table.core.windows.net;AccountKey=k"),
         ("EventHubConnection", "Endpoint=sb://a.blob.core.windows.net/;SharedAccessKey=k"),
+        ("EventHubConnection", "Endpoint=sb://a.servicebus.windows.net:5671/;SharedAccessKey=k"),
         ("EventHubConnection", "UseDevelopmentStorage=true"),
         ("METER_MONITOR_URL", "http://management.azure.com"),
         ("METER_MONITOR_URL", "https://management.azure.com/subscriptions"),
@@ -331,6 +448,14 @@ def test_the_sdks_forms_of_connection_strings_are_accepted(changes: dict[str, st
 def test_a_value_that_cannot_work_is_refused(name: str, value: str) -> None:
     """One problem, at the setting that has it."""
     assert [problem.setting for problem in found(REQUIRED | {name: value})] == [name]
+
+
+@pytest.mark.parametrize("text", ["[1]", "[[]]", '{"backends": [null]}', '{"backend": [{}]}'])
+def test_one_mistake_of_the_document_is_one_problem(text: str) -> None:
+    """What follows from it is not listed beside it."""
+    (problem,) = found(REQUIRED | {"METER_BACKENDS": text})
+
+    assert problem.setting == "METER_BACKENDS"
 
 
 def test_a_key_that_no_header_can_carry_is_refused() -> None:
