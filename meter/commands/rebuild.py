@@ -10,7 +10,6 @@ from meter.errors import LedgerMissing
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.rebuild import Rebuild, Summary
-from meter.upkeep.retention import is_over
 from meter.usage import format_time
 from meter.window import Period, Window
 from meter.wiring.commands import open_repairs
@@ -52,8 +51,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--prune",
         action="store_true",
-        help="also remove view rows, or lower their calls, where the ledger is past its retention or "
-        "has fewer calls than the views: they may be all that is left of these calls",
+        help="also remove view rows without a sum, and lower those with more calls than the ledger: "
+        "they may be all that is left of these calls",
     )
     parser.set_defaults(writes=True, run=_run)
 
@@ -71,8 +70,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
-    async with open_repairs(options.clock) as (store, aggregator):
-        now, retention = options.clock.now(), aggregator.retention
+    async with open_repairs(options.clock) as (store, _):
         rebuild = Rebuild(
             store=store,
             tables=store,
@@ -80,7 +78,6 @@ async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
             is_dry_run=options.dry_run,
             repairs_ledger=options.repair_ledger,
             prunes=options.prune,
-            is_over=is_over(month, now=now, retention=retention),
         )
         return await rebuild.run(_report)
 
@@ -97,12 +94,6 @@ def _report(difference: Difference) -> None:
             found, right = _shown(column.found), _shown(column.right)
             verb = "was" if difference.is_repaired else "is"
             print(f"    {column.name} {verb} {found}, {says} {right}")
-
-
-def _reason(summary: Summary) -> str:
-    if summary.excess_calls:
-        return f"the ledger has {summary.excess_calls} calls fewer than UsageByMonth"
-    return "the ledger is past its retention"
 
 
 def _shown(value: object) -> str:
@@ -131,8 +122,8 @@ def _conclusion(month: Window, summary: Summary, *, is_dry_run: bool) -> list[st
     ]
     if summary.kept:
         lines.append(
-            f"{summary.kept} view rows were kept: {_reason(summary)}, so they may be all that is "
-            "left of their calls; --prune removes or lowers them"
+            f"{summary.kept} view rows were kept: they show more calls than the ledger has, and may "
+            "be all that is left of them; --prune removes or lowers them"
         )
     if is_dry_run:
         lines.append("a dry run: nothing was written")

@@ -47,6 +47,8 @@ class Difference:
     columns: tuple[WrongColumn, ...] = ()
     detail: str = ""
     is_repaired: bool = False
+    is_kept: bool = False
+    """A view row that may be all that is left of some calls, and stays for that."""
 
 
 def difference_of(

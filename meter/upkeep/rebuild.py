@@ -25,10 +25,8 @@ class Summary:
     sums: int = 0
     found: Counter[Kind] = field(default_factory=Counter)
     repaired: Counter[Kind] = field(default_factory=Counter)
-    excess_calls: int = 0
-    """Calls that the month's view shows and the ledger does not have."""
     kept: int = 0
-    """View rows that were kept although the ledger says otherwise."""
+    """View rows that stay although the ledger has fewer calls."""
 
     @property
     def is_sound(self) -> bool:
@@ -40,9 +38,8 @@ class Summary:
 class Rebuild:
     """Rebuilds one month; a dry run writes nothing.
 
-    Where the ledger may have lost calls, because it is past its retention (`is_over`) or has fewer
-    calls than the month's view, the views may be all that is left of them: unless it `prunes`, no
-    view row is removed and none gets fewer calls.
+    A view row with more calls than the ledger may be all that is left of them: a ledger can be an
+    older copy, or begun anew. Unless it `prunes`, no view row is removed and none gets fewer calls.
     """
 
     store: RowStore
@@ -51,7 +48,6 @@ class Rebuild:
     is_dry_run: bool = False
     repairs_ledger: bool = False
     prunes: bool = False
-    is_over: bool = False
 
     async def run(self, report: Callable[[Difference], None]) -> Summary:
         """Check and repair; `report` gets each difference as it is found.
@@ -66,17 +62,18 @@ class Rebuild:
         def note(difference: Difference) -> None:
             summary.found[difference.kind] += 1
             summary.repaired[difference.kind] += difference.is_repaired
-            if restorer.keeps and difference.kind in {Kind.DIFFERENT, Kind.SURPLUS, Kind.BEHIND}:
-                summary.kept += not difference.is_repaired
+            summary.kept += difference.is_kept
             report(difference)
 
         repairs = self.repairs_ledger and not self.is_dry_run
         audit = Audit(store=self.store, month=self.month, repairs=repairs)
         restorer = ViewRestorer(
-            store=self.store, tables=self.tables, month=self.month, is_dry_run=self.is_dry_run
+            store=self.store,
+            tables=self.tables,
+            month=self.month,
+            is_dry_run=self.is_dry_run,
+            keeps=not self.prunes,
         )
-        summary.excess_calls = await restorer.excess_calls()
-        restorer.keeps = not self.prunes and (self.is_over or summary.excess_calls > 0)
         async for read in read_shares(self.store, self.month):
             audited = await audit.check(read)
             share = audited.share

@@ -35,7 +35,7 @@ class _Repair:
     """A wrong or missing view row, and the row to write there.
 
     `raised` gives the sum a revision above that of the view row; `lowers` says that the view row
-    shows more calls or adjustments than its sum.
+    may show more calls or adjustments than its sum.
     """
 
     difference: Difference
@@ -58,23 +58,6 @@ class ViewRestorer:
     keeps: bool = False
     _rows_shown: Counter[str] = field(default_factory=Counter)
     _untouched: set[SumPlace] = field(default_factory=set)
-
-    async def excess_calls(self) -> int:
-        """By how many calls rows of the month's view exceed their sums. Raises StorageUnavailable.
-
-        Sums are read after the view and only grow, so a sound ledger never has fewer.
-        """
-        scan = self.store.scan(
-            VIEW_TABLES[Period.MONTH],
-            first_partition=self.month.name,
-            last_partition=self.month.name,
-            columns=["Calls"],
-        )
-        rows = [row async for _, row in scan]
-        excess = 0
-        for some in batched(rows, MAX_TRANSACTION_ROWS, strict=False):
-            excess += sum(await asyncio.gather(*map(self._excess, some)))
-        return excess
 
     async def restore(
         self, partition: str, sums: Mapping[str, Row], *, damaged: Collection[str]
@@ -133,7 +116,8 @@ class ViewRestorer:
             sums = await self._read_sums(places)
         missing = sum(each.difference.kind is Kind.MISSING for each in wrong)
         self._rows_shown[window.name] += len(sums) - missing
-        return [*repaired, *(each.difference for each in (*wrong, *kept))]
+        stay = (replace(each.difference, is_kept=True) for each in kept)
+        return [*repaired, *(each.difference for each in wrong), *stay]
 
     async def _write(self, partition: str, window: Window, wrong: Sequence[_Repair]) -> bool:
         """Raise the sums' revisions where that must be, then write the view rows."""
@@ -155,15 +139,6 @@ class ViewRestorer:
             update=[row for row in rows if row.etag is not None],
         )
         return isinstance(result, Written)
-
-    async def _excess(self, row: Row) -> int:
-        place = parse_view_key(self.month.name, row.key)
-        found = (await self._read_sums([place])).get(place.row_key)
-        calls = row.columns.get("Calls")
-        counted = 0 if found is None else found.columns.get("Calls", 0)
-        if isinstance(calls, int) and isinstance(counted, int):
-            return max(0, calls - counted)
-        return 0
 
     async def _read_sums(self, places: Sequence[SumPlace]) -> Mapping[str, Row]:
         keys = [place.row_key for place in places]
@@ -202,12 +177,13 @@ class ViewRestorer:
             is_deleted = isinstance(result, Written)
             if is_deleted:
                 break
-            found = await self.store.read(VIEW_TABLES[period], window, [r.key for r in surplus])
-            rows = list(found.values())
-        return [
+            left = await self.store.read(VIEW_TABLES[period], window, [r.key for r in surplus])
+            rows = list(left.values())
+        found = (
             difference_of(Kind.SURPLUS, parse_view_key(window, row.key), is_repaired=is_deleted)
             for row in surplus
-        ]
+        )
+        return [replace(each, is_kept=self.keeps) for each in found]
 
     async def _has_sum(self, period: Period, window: str, row: Row) -> bool:
         """Whether the row has a sum. Read after the row, since a sum is written before it."""
@@ -246,13 +222,16 @@ def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Repair | None:
         difference=difference_of(kind, place, columns, is_repaired=False),
         row=Row(key=place.view_row_key, columns=right, etag=etag),
         raised=raised,
-        lowers=any(_exceeds(found, right, name) for name in ("Calls", "Adjustments")),
+        lowers=any(_lowers(found, total.columns, name) for name in ("Calls", "Adjustments")),
     )
 
 
-def _exceeds(found: Mapping[str, object], right: Mapping[str, object], name: str) -> bool:
+def _lowers(found: Mapping[str, object], right: Mapping[str, object], name: str) -> bool:
+    """Whether the row would show less; one that cannot be read may show more unless it is older."""
     shown, counted = found.get(name, 0), right.get(name, 0)
-    return isinstance(shown, int) and isinstance(counted, int) and shown > counted
+    if type(shown) is int and type(counted) is int:
+        return shown > counted
+    return not 0 < read_revision(found) <= read_revision(right)
 
 
 def _is_ahead(_place: SumPlace, total: Row, shown: Row | None) -> bool:

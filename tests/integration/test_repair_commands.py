@@ -157,8 +157,8 @@ def test_a_ledger_that_began_anew_takes_no_view_row_unasked(
     assert (refused, kept, pruned) == (1, 3, 0)
     assert f"surplus  bob  {MONTH}  gpt-4o  gpt-4o-2024-11-20  standard: left as it is\n" in shown
     assert shown.endswith(
-        "6 view rows were kept: the ledger has 2 calls fewer than UsageByMonth, so they may be all "
-        "that is left of their calls; --prune removes or lowers them\n"
+        "6 view rows were kept: they show more calls than the ledger has, and may be all that is "
+        "left of them; --prune removes or lowers them\n"
     )
     assert [row["Calls"].value for row in tables.rows("UsageByMonth")] == [1]
 
