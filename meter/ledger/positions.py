@@ -7,7 +7,8 @@
 A row is written after each batch and before its checkpoint, so the next owner of a hub partition
 knows where it stands, and an aggregator that gets it back asks before it reports anything. Without
 a row there is nothing to compare with, so a first start reports nothing. Lower numbers are a
-redelivery, unless the hub took them later than the last one: then it was made anew.
+redelivery, unless the hub took them later than the last one: then it was made anew. Nothing is later
+than a moment in the future: a row that has one counts as none and is replaced, a message's is cut.
 """
 
 import logging
@@ -16,10 +17,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from meter.errors import StorageUnavailable
-from meter.ledger.decode import Message
+from meter.ledger.decode import MAX_AHEAD, Message
 from meter.ledger.keys import escape
 from meter.ledger.optimistic import OptimisticRows
-from meter.ports import Row, RowStore
+from meter.ports import Clock, Row, RowStore
 
 POSITIONS_TABLE = "HubPositions"
 POSITIONS_PARTITION = "hub"
@@ -47,8 +48,9 @@ class Position:
 class HubPositions:
     """Where each hub partition stands, in memory and in storage."""
 
-    def __init__(self, store: RowStore) -> None:
+    def __init__(self, store: RowStore, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._rows = OptimisticRows(store=store)
         self._last: dict[tuple[str, str], Position] = {}
         self._unsaved: set[tuple[str, str]] = set()
@@ -56,9 +58,12 @@ class HubPositions:
     async def receive(self, messages: Sequence[Message]) -> bool:
         """Report gaps before and in the batch; gives whether it may be a redelivery."""
         places: dict[tuple[str, str], list[Position]] = {}
+        now = self._clock.now()
         for message in messages:
+            at = message.enqueued_at or _NEVER
             position = Position(
-                number=message.sequence_number, enqueued_at=message.enqueued_at or _NEVER
+                number=message.sequence_number,
+                enqueued_at=now if at > now + MAX_AHEAD else at,
             )
             places.setdefault((message.hub, message.hub_partition), []).append(position)
         may_be_repeats = False
@@ -115,7 +120,7 @@ class HubPositions:
         except StorageUnavailable as exc:
             log.warning("hub_position_unread partition=%s reason=%s", place[1], exc)
             return None
-        stored = _read(rows.get(key))
+        stored = self._read(rows.get(key))
         if known is None or (stored is not None and known.is_before(stored)):
             return stored
         return known
@@ -126,26 +131,25 @@ class HubPositions:
         position, key = self._last[place], _key(place)
 
         def build(position: Position, stored: Mapping[str, Row]) -> list[Row]:
-            before = _read(stored.get(key))
+            before = self._read(stored.get(key))
             if before is not None and not before.is_before(position):
                 return []
-            columns: dict[str, object] = {"SequenceNumber": position.number}
-            if position.enqueued_at != _NEVER:
-                columns["EnqueuedAt"] = position.enqueued_at
+            columns = {"SequenceNumber": position.number, "EnqueuedAt": position.enqueued_at}
             return [Row(key=key, columns=columns, etag=stored[key].etag if key in stored else None)]
 
         await self._rows.change(POSITIONS_TABLE, POSITIONS_PARTITION, [key], position, build)
 
+    def _read(self, row: Row | None) -> Position | None:
+        number = None if row is None else row.columns.get("SequenceNumber")
+        if row is None or type(number) is not int:
+            return None
+        at = row.columns.get("EnqueuedAt")
+        position = Position(number=number, enqueued_at=at if isinstance(at, datetime) else _NEVER)
+        if position.enqueued_at > self._clock.now() + MAX_AHEAD:
+            log.warning("hub_position_unread partition=%s reason=EnqueuedAt is %s", row.key, at)
+            return None
+        return position
+
 
 def _key(place: tuple[str, str]) -> str:
     return "|".join(map(escape, place))
-
-
-def _read(row: Row | None) -> Position | None:
-    number = None if row is None else row.columns.get("SequenceNumber")
-    if row is None or type(number) is not int:
-        return None
-    enqueued_at = row.columns.get("EnqueuedAt")
-    return Position(
-        number=number, enqueued_at=enqueued_at if isinstance(enqueued_at, datetime) else _NEVER
-    )
