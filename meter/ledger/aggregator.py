@@ -3,18 +3,19 @@
 `decode -> fold -> commit -> show -> dead letters`. An event is in the ledger or in `DeadLetters` when
 the batch is finished; the views follow (`showing.py`). Any other error fails the whole batch: it is
 delivered again, and events that are already counted are skipped. What fails for one subject or one
-table does not keep the others from being counted.
+table does not keep the others from being counted: each subject is tried once per delivery, those that
+failed before come last, and only an outage of all ends it early.
 """
 
 import asyncio
 import logging
-from collections import defaultdict
+from collections import OrderedDict, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from meter.adjustment import Countable
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.commit import Committed, Committer, EventKey
 from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, decode
@@ -28,9 +29,11 @@ from meter.usage import UsageEvent
 from meter.window import Period, Window, window_of
 
 MAX_CONCURRENT_COMMITS = 8
-# One throttled partition must not keep the others from being counted; an outage must not be asked
-# about once per subject.
+# Throttled partitions must not keep the others from being counted; an outage of all must not be asked
+# about for as long as a batch has subjects. It is one if so many fail, and none succeeds for so long.
 MAX_OUTAGES = 8
+OUTAGE_SECONDS = 10.0
+MAX_FAILING_SUBJECTS = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -89,11 +92,12 @@ class Aggregator:
     committer: Committer = field(init=False)
     showing: Showing = field(init=False)
     positions: HubPositions = field(init=False)
+    _failing: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.committer = Committer(self.store)
         self.showing = Showing(store=self.store, clock=self.clock)
-        self.positions = HubPositions(self.store)
+        self.positions = HubPositions(self.store, self.clock)
 
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
@@ -137,12 +141,12 @@ class Aggregator:
         groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
             groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
-        counted = _Counted()
+        counted, trouble = _Counted(), _Trouble(self.clock)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
         async def commit(subject: str, month: Window, group: list[Countable]) -> None:
             async with limit:
-                if len(counted.outages) >= MAX_OUTAGES:
+                if trouble.is_outage_of_all():
                     return
                 try:
                     committed = await self.committer.commit(
@@ -154,14 +158,44 @@ class Aggregator:
                     )
                 except StorageUnavailable as exc:
                     counted.outages.append(exc)
+                    trouble.note(exc)
+                    self._remember_failing(subject)
                 else:
                     counted.commits.append(committed)
                     counted.events += group
+                    trouble.note(None)
+                    self._failing.pop(subject, None)
 
         async with asyncio.TaskGroup() as tasks:
-            for (subject, month), group in groups.items():
-                tasks.create_task(commit(subject, month, group))
+            for subject, month in sorted(groups, key=lambda place: place[0] in self._failing):
+                tasks.create_task(commit(subject, month, groups[subject, month]))
         return counted
+
+    def _remember_failing(self, subject: str) -> None:
+        self._failing[subject] = None
+        if len(self._failing) > MAX_FAILING_SUBJECTS:
+            self._failing.popitem(last=False)
+
+
+class _Trouble:
+    """Tells some failing partitions from an outage of all."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._answered_at = clock.monotonic()
+
+    def note(self, failure: StorageUnavailable | None) -> None:
+        """Note the end of a commit; rows that are refused are an answer, too."""
+        if failure is None or isinstance(failure, RowsRefused):
+            self._failures, self._answered_at = 0, self._clock.monotonic()
+        else:
+            self._failures += 1
+
+    def is_outage_of_all(self) -> bool:
+        """Whether to try no further subject in this delivery."""
+        seconds = self._clock.monotonic() - self._answered_at
+        return self._failures >= MAX_OUTAGES and seconds >= OUTAGE_SECONDS
 
 
 def _log(letters: Sequence[DeadLetter]) -> None:

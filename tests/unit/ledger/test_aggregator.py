@@ -294,12 +294,42 @@ async def test_one_throttled_subject_does_not_keep_the_others_from_being_counted
 
 async def test_an_outage_is_not_asked_about_once_per_subject(store: MemoryRowStore) -> None:
     """A few failures tell it; a thousand requests more would only feed a throttled service."""
-    failing = Failing(store, {"Ledger202611"})
+    clock = Clock()
+    failing = Failing(store, {"Ledger202611"}, clock=clock)
     events = [usage_event(n, subject=f"s{n}") for n in range(200)]
 
-    assert await failed(aggregator_on(failing), [message(*events)])
+    assert await failed(aggregator_on(failing, clock), [message(*events)])
     assert failing.store.calls["write"] == 0
-    assert failing.refused <= 16
+    assert failing.refused <= 18
+
+
+@pytest.mark.parametrize("failing_subjects", [8, 9, 100])
+async def test_no_number_of_throttled_subjects_keeps_the_others_from_being_counted(
+    store: MemoryRowStore, failing_subjects: int
+) -> None:
+    """Each is tried once per delivery, wherever it is in the batch."""
+    names = {f"s{n}" for n in range(failing_subjects)}
+    failing = Failing(store, partitions=names)
+    events = [usage_event(n, subject=f"s{n}") for n in range(failing_subjects + 1)]
+
+    assert await failed(aggregator_on(failing), [message(*events)])
+    assert failing.refused == failing_subjects
+    assert month_calls(store) == {f"s{failing_subjects}": 1}
+
+
+async def test_subjects_that_take_long_to_fail_come_last_in_the_next_delivery(
+    store: MemoryRowStore,
+) -> None:
+    """A batch of which none was counted for ten seconds ends; then the others are first."""
+    clock = Clock()
+    failing = Failing(store, partitions={f"s{n}" for n in range(20)}, clock=clock)
+    batch = [message(*(usage_event(n, subject=f"s{n}") for n in range(40)))]
+    aggregator = aggregator_on(failing, clock)
+
+    assert await failed(aggregator, batch)
+    assert month_calls(store) == {}
+    assert await failed(aggregator, batch)
+    assert len(month_calls(store)) == 20
 
 
 async def test_a_late_event_of_a_dropped_month_is_a_dead_letter(
@@ -524,6 +554,7 @@ class Failing:
     partitions: set[str] = field(default_factory=set)
     refuses: str = ""
     refused: int = 0
+    clock: Clock | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.store, name)
@@ -531,6 +562,8 @@ class Failing:
     async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
         if table in self.tables or partition in self.partitions:
             self.refused += 1
+            if self.clock is not None:
+                self.clock.seconds += 1
             raise StorageUnavailable(f"{table}: ServerBusy 503")
         if self.refuses and any(self.refuses in row.key for row in rows["insert"]):
             raise RowsRefused(f"{table}: InvalidInput 400")
