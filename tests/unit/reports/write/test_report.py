@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import sys
+import unicodedata
 from collections.abc import AsyncIterator
 
 import pytest
@@ -117,6 +119,26 @@ async def test_a_name_cannot_become_a_formula_or_another_cell(
 
     lines = list(csv.reader(io.StringIO(text, newline="")))
     assert [line[1] for line in lines] == ["subject", cell]
+
+
+UNSEEN = [
+    chr(code)
+    for code in range(sys.maxunicode + 1)
+    if unicodedata.category(chr(code)) in {"Cc", "Cf", "Zs", "Zl", "Zp"}
+]
+
+
+async def test_no_character_that_shows_no_sign_hides_a_formula(store: MemoryRowStore) -> None:
+    """Spreadsheets drop a byte order mark, NUL and the like, and run what follows."""
+    fillers = ["\u034f", "\u115f", "\u2800", "\u3164", "\ufe0f", "\uffa0", "\ufeff\x00 "]
+    subjects = [f"{c}=1" for c in (*UNSEEN, *fillers)] + [f"x;{c}@1" for c in (*UNSEEN, *fillers)]
+    text = await text_of(
+        store, Format.CSV, query(), *(row("2026-11", subject) for subject in subjects)
+    )
+
+    cells = [line[1] for line in csv.reader(io.StringIO(text, newline=""))][1:]
+    assert len(cells) == len(subjects) > 300
+    assert [cell for cell in cells if not cell.startswith(("'", "x;'"))] == []
 
 
 @pytest.mark.parametrize("subject", ["alice", "a;b", "12", "", "2026-11"])
