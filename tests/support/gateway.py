@@ -349,6 +349,17 @@ def form_headers(length: int | None = None, *, kind: str | None = None) -> Heade
     return (bearer()[0], ("content-type", kind), *declared)
 
 
+FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
+
+
+def headers_from(subject: str, *, of_form: bool = False, length: int | None = None) -> Headers:
+    """The headers of a subject's call with a body, of a form or of JSON."""
+    declared = () if length is None else (("content-length", str(length)),)
+    plain = form_headers() if of_form else bearer()
+    authorization = ("authorization", f"Bearer {token(payload=claims(sub=subject))}")
+    return (authorization, *plain[1:], *declared)
+
+
 def headers_of(answer: Answer | StreamingAnswer) -> dict[str, str]:
     """An answer's headers by name."""
     return dict(answer.headers)

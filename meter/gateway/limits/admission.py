@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from meter.errors import ErrorKind, Forbidden, Overloaded, Unauthenticated
+from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.http import Request
 from meter.gateway.limits.intake import BodyLimits, Intake
-from meter.gateway.limits.quota import Quota, Refusal
+from meter.gateway.limits.quota import Quota
 from meter.gateway.limits.turns import Turns
 from meter.ports import Headers, Spool
 from meter.usage import Principal
@@ -55,20 +55,11 @@ class Admission:
         What the call's body takes through the intake is given back then, too.
         """
         slot = self.slots.holding(principal.subject)
-        refusal = slot.grow(1)
-        if refusal is Refusal.SHARE:
-            raise Overloaded(
-                "You have as many calls under way as one caller may have on this instance. "
-                "Please retry after 1 second.",
-                retry_after_seconds=1,
-                kind=ErrorKind.SHARE,
-            )
-        if refusal is Refusal.FULL:
-            raise Overloaded(
-                "This instance is at its limit of concurrent calls. Please retry after 1 second.",
-                retry_after_seconds=1,
-                status=503,
-            )
+        slot.take(
+            1,
+            share="You have as many calls under way as one caller may have on this instance.",
+            full="This instance is at its limit of concurrent calls.",
+        )
         holds.callback(slot.give_back)
         held = self.body_bytes.holding(principal.subject)
         holds.callback(held.give_back)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from meter.errors import ErrorKind, Overloaded, TooLarge
+from meter.errors import TooLarge
 from meter.gateway.headers import header
 from meter.gateway.http import Request, RequestBody
-from meter.gateway.limits.quota import Holding, Refusal
+from meter.gateway.limits.quota import Holding
 from meter.gateway.limits.turns import Turns
 from meter.ports import Spool
 
@@ -80,19 +80,9 @@ class BoundedBody:
             raise TooLarge(
                 f"The request body is larger than {self.most} bytes, the limit for {self.kind}."
             )
-        refusal = None
-        if size > self.held.size:
-            refusal = self.held.grow(size - self.held.size)
-        if refusal is Refusal.SHARE:
-            raise Overloaded(
-                "Your calls under way have as many bytes in their bodies as one caller may have on "
-                "this instance. Please retry after 1 second.",
-                retry_after_seconds=1,
-                kind=ErrorKind.SHARE,
-            )
-        if refusal is Refusal.FULL:
-            raise Overloaded(
-                "This instance has no room for the request body now. Please retry after 1 second.",
-                retry_after_seconds=1,
-                status=503,
-            )
+        self.held.take(
+            max(0, size - self.held.size),
+            share="Your calls under way have as many bytes in their bodies as one caller may have on "
+            "this instance.",
+            full="This instance has no room for the request body now.",
+        )

@@ -13,6 +13,10 @@ long as the instance has room.
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from meter.errors import ErrorKind, Overloaded
+
+_AGAIN = "Please retry after 1 second."
+
 
 class Refusal(Enum):
     """Why nothing was given."""
@@ -72,6 +76,14 @@ class Holding:
             quota._change(self.subject, amount)
             self.size += amount
         return None
+
+    def take(self, amount: int, *, share: str, full: str) -> None:
+        """Take so much more. Raises Overloaded with the one text or the other where it is not given."""
+        match self.grow(amount) if amount else None:
+            case Refusal.SHARE:
+                raise Overloaded(f"{share} {_AGAIN}", retry_after_seconds=1, kind=ErrorKind.SHARE)
+            case Refusal.FULL:
+                raise Overloaded(f"{full} {_AGAIN}", retry_after_seconds=1, status=503)
 
     def give_back(self) -> None:
         """Give all of it back, once."""

@@ -21,6 +21,7 @@ from tests.support.gateway import (
     CHAT_BODY,
     CHAT_PATH,
     DONE_FRAME,
+    FORM,
     SERVED,
     SPEECH_PATH,
     STREAM_BODY,
@@ -29,28 +30,20 @@ from tests.support.gateway import (
     USAGE_FRAME,
     V1_RESPONSES_PATH,
     Door,
-    bearer,
-    claims,
     door,
     error_of,
-    form,
-    form_headers,
+    headers_from,
     headers_of,
-    token,
 )
 
 BODY = b'{"model":"gpt","messages":[{"role":"user","content":"%b"}]}' % (b"x" * 941)
-FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
 type Kind = tuple[str, bytes]
 KINDS: list[Kind] = [(CHAT_PATH, BODY), (TRANSCRIPTION_PATH, FORM)]
 BY_KIND = pytest.mark.parametrize("kind", KINDS, ids=["json", "form"])
 
 
 def headers(subject: str, kind: Kind, length: int | None = None) -> Headers:
-    plain = form_headers() if kind[0] == TRANSCRIPTION_PATH else bearer()
-    declared = () if length is None else (("content-length", str(length)),)
-    authorization = ("authorization", f"Bearer {token(payload=claims(sub=subject))}")
-    return (authorization, *plain[1:], *declared)
+    return headers_from(subject, of_form=kind[0] == TRANSCRIPTION_PATH, length=length)
 
 
 async def send(

@@ -10,6 +10,7 @@ from typing import Literal
 import pytest
 
 from meter.errors import AnswerCut, TooLarge, UpstreamBroken, UpstreamError, UpstreamTimeout
+from meter.gateway.answer.relay import DrainLimits, Drains
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.gateway.http import Answer, StreamingAnswer
 from meter.ports import UpstreamRequest
@@ -27,6 +28,7 @@ from tests.support.gateway import (
     CHAT_BODY,
     CHAT_PATH,
     DONE_FRAME,
+    FORM,
     SERVED,
     SPEECH_PATH,
     STREAM_BODY,
@@ -37,15 +39,11 @@ from tests.support.gateway import (
     V1_TRANSCRIPTION_PATH,
     Door,
     backend,
-    bearer,
     door,
     form,
-    form_headers,
+    headers_from,
     request,
 )
-
-FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
-
 
 type Answers = Callable[[], list[FakeAnswer | UpstreamError]]
 
@@ -91,7 +89,6 @@ TEXTS = (TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
 REFUSES = b'{"error":"stream_options"}'
 CUT = UpstreamBroken("a")
 STREAM = (STREAM_BODY,)
-FORM = form(("file", bytes(2_000)), ("model", b"gpt"))
 HALVES = (Tick(), FORM[:900], Tick(), FORM[900:])
 BROKEN = (*HALVES[:3], TooLarge("It stopped.", status=408))
 TWO_MODELS = (form(("model", b"gpt"), ("model", b"x")),)
@@ -134,10 +131,17 @@ def bench(kind: Kind, *, is_late: bool = False) -> Door:
     return Door(upstream, backends, sink=FakeSink(gate=Tick()), first_keepalive_seconds=patience)
 
 
-async def serve(made: Door, kind: Kind, caller: FakeCaller, *more: tuple[str, str]) -> None:
+async def serve(
+    made: Door,
+    kind: Kind,
+    caller: FakeCaller,
+    *more: tuple[str, str],
+    subject: str = "alice",
+    length: int | None = None,
+) -> None:
     """One call, as a server would serve it."""
     is_form = kind.body not in {(CHAT_BODY,), STREAM}
-    headers = (*(form_headers() if is_form else bearer()), *more)
+    headers = (*headers_from(subject, of_form=is_form, length=length), *more)
     body = FakeRequestBody(kind.body)
     answer = await made.call(body, path=kind.path, method=kind.method, headers=headers)
     if isinstance(answer, StreamingAnswer):
@@ -217,6 +221,9 @@ async def test_a_call_cut_at_any_point_when_the_server_ends_is_counted_once(
         check(made, reached=min(1, len(made.upstream.requests)))
 
 
+SUBJECTS = ("alice", "bob", "carol")
+
+
 class Weather(FakeUpstream):
     """Backends that answer anything."""
 
@@ -244,16 +251,31 @@ class Weather(FakeUpstream):
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
-    """At once, with callers that leave or are cancelled and backends that do anything."""
+    """At once, with callers that leave or are cancelled, announce any length and have their shares."""
     dice = random.Random(seed)
     upstream = Weather(dice)
     backends = [backend(name, priority=1 + at // 2) for at, name in enumerate("abcd")]
-    made = Door(upstream, backends, max_concurrent_calls=40, first_keepalive_seconds=0.001)
+    made = Door(
+        upstream,
+        backends,
+        max_concurrent_calls=40,
+        subject_share_percent=60,
+        body_budget_bytes=20_000,
+        first_keepalive_seconds=0.001,
+        drains=Drains(DrainLimits(most=4, seconds=5, share_percent=50)),
+    )
     made.front_door.dice = made.pool.dice = dice
     serving = []
     for number in range(300):
         caller = FakeCaller(leaves_after=dice.choice([None, None, 0, 1, 2]))
-        call = serve(made, dice.choice(KINDS), caller, ("x-request-id", str(number)))
+        call = serve(
+            made,
+            dice.choice(KINDS),
+            caller,
+            ("x-request-id", str(number)),
+            subject=dice.choice(SUBJECTS),
+            length=dice.choice([None, None, 70, 3_000, 50_000]),
+        )
         serving.append(asyncio.create_task(call))
         made.clock.advance(dice.choice([0, 0.1, 5]))
         for _ in range(dice.randrange(4)):
@@ -266,6 +288,9 @@ async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
     reached = {dict(request.headers)["x-request-id"] for request in upstream.requests}
     assert len(reached) > 50
     check(made, reached=len(reached))
+    quotas = (made.front_door.admission.slots, made.front_door.admission.body_bytes)
+    held = [quota.held_by(name) for quota in (*quotas, made.drains.quota) for name in SUBJECTS]
+    assert set(held) == {0}
     assert {type(task.exception()) for task in serving if not task.cancelled()} == {type(None)}
 
 
