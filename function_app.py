@@ -11,14 +11,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from meter.adapters.functions.console import log_to_console
+from meter.adapters.functions.extension import configure_worker
 from meter.adapters.functions.triggers import hub_messages
-from meter.adapters.functions.web import before_exit
 from meter.bootstrap import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 _app = App()
 log_to_console(_app.log_level())
-before_exit(_app.close, answers_seconds=_app.answers_seconds())
+configure_worker(
+    close=_app.close,
+    answers_seconds=_app.answers_seconds(),
+    invocation_wait_seconds=_app.invocation_wait_seconds(),
+)
 
 
 @app.function_name("front_door")

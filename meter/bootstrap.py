@@ -23,6 +23,7 @@ from meter.adapters.functions.web import GatewayResponse, gateway_request, live,
 from meter.adapters.tables import TablesRowStore
 from meter.config.environment import (
     event_hub_name,
+    invocation_wait_seconds,
     load_publish_settings,
     load_settings,
     load_storage_settings,
@@ -167,6 +168,10 @@ class App:
     def answers_seconds(self) -> float:
         """How long running answers may continue after the signal to stop."""
         return shutdown_seconds(self._environment()) * (1 - CLOSING_SHARE)
+
+    def invocation_wait_seconds(self) -> float:
+        """How long a request and its invocation wait for each other."""
+        return invocation_wait_seconds(self._environment())
 
     async def close(self) -> None:
         """Publish pending events and disconnect, in the closing share of `METER_SHUTDOWN_SECONDS`."""

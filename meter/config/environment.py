@@ -94,6 +94,11 @@ def shutdown_seconds(environment: Mapping[str, str]) -> float:
     return _shutdown_seconds(Reader(environment))
 
 
+def invocation_wait_seconds(environment: Mapping[str, str]) -> float:
+    """How long the worker waits for the other half of a call; readable whatever else is invalid."""
+    return _invocation_wait_seconds(Reader(environment))
+
+
 def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
     reader = Reader(environment)
     settings = read(reader)
@@ -114,7 +119,9 @@ def _known_names() -> frozenset[str]:
 
 def _settings(reader: Reader) -> Settings:
     gateway, publish = _gateway(reader), _publish(reader)
-    _monitor_url(reader)  # for reconciliations alone; here its mistakes are reported
+    # For reconciliations and the worker's HTTP side alone; here their mistakes are reported.
+    _monitor_url(reader)
+    _invocation_wait_seconds(reader)
     return Settings(
         gateway=gateway,
         hub=publish.hub,
@@ -235,6 +242,10 @@ def _drain_limits(reader: Reader, share_percent: int) -> DrainLimits:
 
 def _shutdown_seconds(reader: Reader) -> float:
     return reader.number("METER_SHUTDOWN_SECONDS", 25, least=1, most=3_600)
+
+
+def _invocation_wait_seconds(reader: Reader) -> float:
+    return reader.number("METER_INVOCATION_WAIT_SECONDS", 10, least=0.1, most=220)
 
 
 def _log_level(reader: Reader) -> LogLevel:

@@ -1,62 +1,122 @@
-"""Drives requests through Microsoft's runtime in this process and reports the references it holds.
+"""Drives calls through Microsoft's runtime in this process and reports what it holds afterwards.
 
 A separate program, since the runtime can be started only once per process.
-`python runtime_probe.py REQUESTS repair|leave`: JSON with the references held and the statuses seen.
+`python -m tests.integration.runtime_probe MODE CALLS`: JSON on standard output. Modes:
+
+- `met`: each call arrives as a request and an invocation, as the host sends them;
+- `unreplaced`: the same on the runtime's own coordinator;
+- `alone`: invocations without requests, three times as many as asked, beside calls of mode `met`.
 """
 
 import asyncio
+import gc
 import json
 import logging
+import os
 import sys
+import tracemalloc
 import uuid
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import aiohttp
 from azure_functions_runtime.http_v2 import http_coordinator
 
 from local.functions.messages import http_value
-from local.functions.worker import Worker
-from meter.adapters.functions import web
+from local.functions.worker import Function, Invoked, Worker
+from meter.adapters.functions import extension
 from tests.support.running import REPOSITORY
 
-CONCURRENCY = 50
+AT_ONCE = 50
+ALONE_AT_ONCE = 500
+CALLS_BESIDE = 200
+WAIT_SECONDS = 1.0
+ROUNDS = 3
+# The runtime's own memory of requests, by id.
+REFERENCES = "_context_references"
 
 
-async def drive(requests: int, *, repairs: bool) -> dict[str, object]:
-    """Send the requests as the host does: forward and invocation side by side."""
-    if not repairs:
-        web.forget_invocation = lambda invocation_id: None
-    worker = Worker(REPOSITORY)
-    await worker.start()
-    [front_door] = worker.triggered_by("httpTrigger")
-    statuses: Counter[int] = Counter()
-    limit = asyncio.Semaphore(CONCURRENCY)
+class Driven:
+    """The worker under the runtime, and one session to its HTTP side."""
 
-    async def send(session: aiohttp.ClientSession) -> None:
+    def __init__(self, worker: Worker, session: aiohttp.ClientSession) -> None:
+        self._worker = worker
+        self._session = session
+        [self._front_door] = worker.triggered_by("httpTrigger")
+        self.statuses: Counter[int] = Counter()
+        self.errors: Counter[str] = Counter()
+
+    async def met(self, calls: int) -> None:
+        """Calls of both halves."""
+        limit = asyncio.Semaphore(AT_ONCE)
+        await asyncio.gather(*(self._met(limit) for _ in range(calls)))
+
+    async def alone(self, calls: int) -> None:
+        """Invocations whose requests never come."""
+        limit = asyncio.Semaphore(ALONE_AT_ONCE)
+        await asyncio.gather(*(self._alone(limit) for _ in range(calls)))
+
+    async def _met(self, limit: asyncio.Semaphore) -> None:
         invocation_id = str(uuid.uuid4())
-        headers = {web.INVOCATION_HEADER: invocation_id}
-        argument = http_value("GET", "/healthz", {"path": "healthz"})
+        headers = {extension.INVOCATION_HEADER: invocation_id}
         async with limit:
-            invocation = asyncio.create_task(
-                worker.invoke(front_door, argument, invocation_id=invocation_id)
-            )
-            async with session.get(f"{worker.http_uri}/healthz", headers=headers) as response:
+            invocation = asyncio.create_task(self._invoke(self._front_door, invocation_id))
+            url = f"{self._worker.http_uri}/healthz"
+            async with self._session.get(url, headers=headers) as response:
                 await response.read()
-                statuses[response.status] += 1
+                self.statuses[response.status] += 1
             await invocation
 
+    async def _alone(self, limit: asyncio.Semaphore) -> None:
+        async with limit:
+            invoked = await self._invoke(self._front_door, str(uuid.uuid4()))
+        self.errors[str(invoked.error)] += 1
+
+    async def _invoke(self, function: Function, invocation_id: str) -> Invoked:
+        argument = http_value("GET", "/healthz", {"path": "healthz"})
+        return await self._worker.invoke(function, argument, invocation_id=invocation_id)
+
+
+async def drive(mode: str, calls: int) -> Mapping[str, Any]:
+    """Run the mode's calls."""
+    if mode == "unreplaced":
+        setattr(extension, "replace_coordinator", lambda rendezvous: False)  # noqa: B010
+    worker = Worker(REPOSITORY)
+    await worker.start()
     async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(send(session) for _ in range(requests)))
-    references = getattr(http_coordinator, web.REFERENCES)
+        driven = Driven(worker, session)
+        if mode == "alone":
+            return await _alone(driven, calls)
+        await driven.met(calls)
+        return {**_held(), "statuses": driven.statuses}
+
+
+async def _alone(driven: Driven, calls: int) -> Mapping[str, Any]:
+    await driven.met(CALLS_BESIDE)  # connections, caches
+    before = asyncio.all_tasks()
+    tracemalloc.start()
+    sizes = []
+    for _ in range(ROUNDS):
+        await asyncio.gather(driven.alone(calls), driven.met(CALLS_BESIDE))
+        gc.collect()
+        sizes.append(tracemalloc.get_traced_memory()[0])
+    tasks = len(asyncio.all_tasks() - before)
+    seen = {"statuses": driven.statuses, "errors": driven.errors, "sizes": sizes, "tasks": tasks}
+    return {**_held(), **seen}
+
+
+def _held() -> Mapping[str, int]:
+    apps = [held for held in gc.get_objects() if isinstance(held, extension.WebApp)]
     return {
-        "held": len(references),
-        "kind": type(references).__name__,
-        "statuses": statuses,
+        "references": len(getattr(http_coordinator, REFERENCES)),
+        "meeting": sum(app.held for app in apps),
     }
 
 
 if __name__ == "__main__":
+    os.environ["METER_INVOCATION_WAIT_SECONDS"] = str(WAIT_SECONDS)
     logging.getLogger("azure.functions").setLevel(logging.WARNING)
-    seen = asyncio.run(drive(int(sys.argv[1]), repairs=sys.argv[2] == "repair"))
-    sys.stdout.write(json.dumps(seen))
+    logging.getLogger("meter").setLevel(logging.CRITICAL)
+    sys.stdout.write(json.dumps(asyncio.run(drive(sys.argv[1], int(sys.argv[2])))))
     sys.stdout.flush()

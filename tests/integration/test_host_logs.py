@@ -26,7 +26,7 @@ import azure.functions as func
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from meter.adapters.functions import web  # makes HTTP functions Starlette's
+from meter.adapters.functions import extension  # makes HTTP functions Starlette's
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
 log = logging.getLogger("probe")

@@ -1,19 +1,20 @@
-"""The web extension in Microsoft's own runtime."""
+"""The web extension in Microsoft's own runtime: nothing is held, and nothing waits for ever."""
 
+import inspect
 import json
 import subprocess
 import sys
 from typing import Any
 
-from azure_functions_runtime.http_v2 import HttpCoordinator
+from azure_functions_runtime import handle_event, http_v2
 
-from meter.adapters.functions import web
+from meter.adapters.functions import rendezvous
 from tests.support.running import REPOSITORY
 
 
-def _probe(requests: int, mode: str) -> Any:
+def _probe(mode: str, calls: int) -> Any:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.integration.runtime_probe", str(requests), mode],
+        [sys.executable, "-m", "tests.integration.runtime_probe", mode, str(calls)],
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
@@ -24,23 +25,48 @@ def _probe(requests: int, mode: str) -> Any:
 
 
 def test_the_runtime_holds_nothing_of_finished_requests() -> None:
-    """5,000 requests through the real runtime: its coordinator holds no reference afterwards."""
-    seen = _probe(5000, "repair")
+    """5,000 requests through the real runtime: nothing refers to them afterwards."""
+    seen = _probe("met", 5000)
 
-    assert seen["statuses"] == {"200": 5000}
-    assert seen["held"] == 0
-
-
-def test_the_runtime_would_hold_every_request_without_the_repair() -> None:
-    """The leak is real, so the test above can fail; when this test fails, the runtime has fixed it."""
-    seen = _probe(200, "leave")
-
-    assert seen["held"] == 200
+    assert seen == {"statuses": {"200": 5000}, "references": 0, "meeting": 0}
 
 
-def test_the_private_attribute_is_still_where_the_repair_looks() -> None:
-    """A renamed attribute would bring the leak back silently."""
-    coordinator = HttpCoordinator()
+def test_the_runtime_would_hold_every_request_by_itself() -> None:
+    """The leak is real, so the test above can fail; when this test fails, the runtime has fixed it.
 
-    assert HttpCoordinator.__module__ == web.COORDINATOR_MODULE
-    assert isinstance(getattr(coordinator, web.REFERENCES), dict)
+    It also shows that a runtime whose parts have changed still serves.
+    """
+    seen = _probe("unreplaced", 200)
+
+    assert seen["statuses"] == {"200": 200}
+    assert seen["references"] == 200
+
+
+def test_invocations_whose_requests_never_come_end_and_leave_nothing() -> None:
+    """Three times 1,000, with the wait at 1 s, beside normal calls.
+
+    That is what a worker that was not listening, and a kept connection that closes as the next POST
+    goes out, leave in the runtime: an invocation without a request.
+    """
+    seen = _probe("alone", 1000)
+
+    assert seen["errors"] == {"RequestNeverCame: the host forwarded no request within 1 s": 3000}
+    assert seen["statuses"] == {"200": 800}
+    assert (seen["references"], seen["meeting"], seen["tasks"]) == (0, 0, 0)
+    _, second, third = seen["sizes"]
+    assert third - second < 100 * 1000, "bytes; a held context is over 1,000 bytes"
+
+
+def test_the_replaced_methods_are_those_the_runtime_calls() -> None:
+    """A runtime that changes them would bring back the wait without end, silently."""
+    coordinator = getattr(http_v2, rendezvous.COORDINATOR)
+    called = inspect.getsource(handle_event.invocation_request)
+
+    assert http_v2.__name__ == rendezvous.COORDINATOR_MODULE
+    assert handle_event.http_coordinator is coordinator
+    assert called.count("http_coordinator.") == 3
+    assert called.count(f"await http_coordinator.{rendezvous.TAKE}(\n") == 1
+    assert called.count(f"http_coordinator.{rendezvous.GIVE}(invocation_id, ") == 2
+    take, give = (getattr(type(coordinator), name) for name in (rendezvous.TAKE, rendezvous.GIVE))
+    assert list(inspect.signature(take).parameters) == ["self", "invoc_id"]
+    assert list(inspect.signature(give).parameters) == ["self", "invoc_id", "http_response"]

@@ -1,160 +1,27 @@
-"""A web extension for Azure Functions that streams: Starlette requests, served by uvicorn.
+"""The core's requests and answers on ASGI, and the app's life.
 
-Importing it switches every HTTP function of the app to Starlette's `Request` and `Response`
-(azurefunctions-extensions-base finds the classes by their metaclasses). It does what Microsoft's
-FastAPI extension does at about half the CPU per request, and fixes a leak: the runtime's
-`HttpCoordinator` keeps a reference to every request it has ever seen.
+Bodies are read within bounds. Whole answers are sent in parts, streams as they are relayed.
 """
 
 import asyncio
-import logging
-import sys
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
-import uvicorn
-from azurefunctions.extensions.base import RequestSynchronizer as BaseRequestSynchronizer
-from azurefunctions.extensions.base import RequestTrackerMeta, ResponseLabels, ResponseTrackerMeta
-from azurefunctions.extensions.base import WebApp as BaseWebApp
-from azurefunctions.extensions.base import WebServer as BaseWebServer
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from meter.adapters.functions.protocol import HeadLimits, bound_server, bounded_http, head_limits
+from meter.adapters.functions.protocol import bound_server, head_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
 
-INVOCATION_HEADER = "x-ms-invocation-id"
-COORDINATOR_MODULE = "azure_functions_runtime.http_v2"
-REFERENCES = "_context_references"
-# The host keeps idle connections for up to 75 s, unused ones too. One that the worker closes just
-# as the host sends a body fails the forward, and with it the call.
-HOST_POOL_SECONDS = 120
 # As much as the server takes at once before it waits for the caller.
 PART_BYTES = 65_536
 WRITE_SECONDS = 60.0
-
-log = logging.getLogger(__name__)
-
-type Endpoint = Callable[[Request], Awaitable[Response]]
-
-
-class RequestSynchronizer(BaseRequestSynchronizer):  # type: ignore[misc]  # the base is untyped
-    """Copies the host's route parameters into the request."""
-
-    def sync_route_params(self, request: Request, path_params: dict[str, str]) -> None:
-        """Called by the runtime for every request."""
-        request.path_params.clear()
-        request.path_params.update(path_params)
-
-
-class TrackedRequest(metaclass=RequestTrackerMeta):  # type: ignore[metaclass]  # untyped
-    """Tells the runtime which type its HTTP functions take."""
-
-    request_type = Request
-    synchronizer = RequestSynchronizer()
-
-
-class TrackedResponse(metaclass=ResponseTrackerMeta):  # type: ignore[metaclass]  # untyped
-    """Tells the runtime which type its HTTP functions return."""
-
-    label = ResponseLabels.STANDARD
-    response_type = Response
-
-
-class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
-    """The worker's HTTP side: one endpoint, which waits for the invocation's response."""
-
-    def __init__(self) -> None:
-        self._endpoint: Endpoint | None = None
-
-    def route(self, func: Endpoint) -> None:
-        """Take the runtime's catch-all endpoint."""
-        self._endpoint = func
-
-    def get_app(self) -> "WebApp":
-        """The ASGI app: this object."""
-        return self
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request, or the process's life (ASGI 3)."""
-        if scope["type"] == "lifespan":
-            await live(receive, send, close=_ending.close)
-            return
-        assert self._endpoint is not None, "the runtime routes before it serves"
-        invocation_id = _one_invocation_id(scope)
-        if invocation_id is None:
-            # Nothing but the host calls this port; without an id the runtime would wait for ever.
-            await Response(status_code=400)(scope, receive, send)
-            return
-        try:
-            response = await self._endpoint(Request(scope, receive))
-        finally:
-            forget_invocation(invocation_id)
-        await response(scope, receive, send)
-
-
-def _one_invocation_id(scope: Scope) -> str | None:
-    """The host's invocation id; the request keeps no other.
-
-    The host puts it behind the caller's headers. Under a caller's own id the runtime would wait for an
-    invocation that never comes.
-    """
-    name = INVOCATION_HEADER.encode()
-    ids = [value for key, value in scope["headers"] if key == name]
-    if not ids:
-        return None
-    last: bytes = ids[-1].rpartition(b",")[2].strip()
-    scope["headers"] = [pair for pair in scope["headers"] if pair[0] != name] + [(name, last)]
-    return last.decode("latin-1")
-
-
-class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
-    """Serves the app where the host expects it."""
-
-    async def serve(self) -> None:
-        """Run until the process ends.
-
-        uvicorn takes SIGTERM for itself: it stops listening, lets answers end, then calls the
-        app's lifespan, which closes the app, and then lets the signal end the process.
-        """
-        config = uvicorn.Config(
-            self.web_app,
-            host=self.hostname,
-            port=self.port,
-            http=bounded_http(HeadLimits(seconds=HOST_POOL_SECONDS)),
-            ws="none",
-            lifespan="on",
-            timeout_graceful_shutdown=max(1, round(_ending.answers_seconds)),
-            access_log=False,  # it would print query strings, and costs as much as the request
-            log_level="warning",
-            server_header=False,
-            timeout_keep_alive=HOST_POOL_SECONDS,
-        )
-        await uvicorn.Server(config).serve()
-
-
-@dataclass(slots=True)
-class _Ending:
-    """How a worker ends on SIGTERM; a process has one app, as in the runtime."""
-
-    answers_seconds: float
-    close: Callable[[], Awaitable[None]]
-
-
-_ending = _Ending(answers_seconds=15.0, close=partial(asyncio.sleep, 0))
-
-
-def before_exit(close: Callable[[], Awaitable[None]], *, answers_seconds: float) -> None:
-    """Have the worker call `close` on SIGTERM, after answers had that long to end."""
-    _ending.close, _ending.answers_seconds = close, answers_seconds
 
 
 async def live(
@@ -173,17 +40,6 @@ async def live(
         await send({"type": "lifespan.startup.complete"})
     await close()
     await send({"type": "lifespan.shutdown.complete"})
-
-
-def forget_invocation(invocation_id: str) -> None:
-    """Drop the runtime's reference to a finished request.
-
-    The attribute is private: a runtime without it is left alone, and a test fails when it changes.
-    """
-    coordinator: Any = getattr(sys.modules.get(COORDINATOR_MODULE), "http_coordinator", None)
-    references = getattr(coordinator, REFERENCES, None)
-    if isinstance(references, dict):
-        references.pop(invocation_id, None)
 
 
 def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:

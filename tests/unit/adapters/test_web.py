@@ -7,15 +7,8 @@ from typing import Any
 
 import pytest
 from starlette.requests import Request
-from starlette.responses import Response
 
-from meter.adapters.functions.web import (
-    GatewayResponse,
-    WebApp,
-    before_exit,
-    gateway_request,
-    response_of,
-)
+from meter.adapters.functions.web import GatewayResponse, gateway_request, response_of
 from meter.errors import TooLarge, UpstreamBroken
 from meter.gateway.http import Answer
 from meter.usage import Outcome, UsageSource
@@ -254,26 +247,6 @@ async def test_a_stream_that_is_cut_is_waited_for_until_it_is_counted() -> None:
         await task
 
 
-async def test_the_worker_closes_the_app_before_its_server_ends() -> None:
-    """uvicorn's lifespan: after the last answer, before SIGTERM ends the process."""
-    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
-    done: list[str] = []
-
-    async def receive() -> Message:
-        return next(messages)
-
-    async def send(message: Message) -> None:
-        done.append(str(message["type"]))
-
-    async def close() -> None:
-        done.append("closed")
-
-    before_exit(close, answers_seconds=1)
-    await WebApp()({"type": "lifespan"}, receive, send)
-
-    assert done == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
-
-
 async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
     """408: a caller must not hold a place by sending nothing."""
 
@@ -370,39 +343,3 @@ async def test_an_answer_whose_request_is_cancelled_gives_all_back() -> None:
         await task
 
     assert held.times_released == 1
-
-
-@pytest.mark.parametrize(
-    ("sent", "seen"),
-    [
-        ([b"host"], "host"),
-        ([b"callers", b"host"], "host"),
-        ([b"callers, host"], "host"),
-        ([b"a", b"b", b"host"], "host"),
-    ],
-)
-async def test_a_callers_invocation_id_gives_way_to_the_hosts(sent: list[bytes], seen: str) -> None:
-    """The last one is the host's; under another the runtime would wait for ever."""
-    met: list[list[str]] = []
-
-    async def endpoint(request: Request) -> Response:
-        met.append(request.headers.getlist("x-ms-invocation-id"))
-        return Response()
-
-    app, wire = WebApp(), Wire()
-    app.route(endpoint)
-    headers = [(b"x-ms-invocation-id", value) for value in sent]
-
-    await app({"type": "http", "method": "GET", "headers": headers}, wire.receive, wire.send)
-
-    assert met == [[seen]]
-
-
-async def test_a_request_without_an_invocation_is_refused() -> None:
-    """Nothing but the host calls this port."""
-    app, wire = WebApp(), Wire()
-    app.route(lambda request: pytest.fail("no invocation"))
-
-    await app({"type": "http", "method": "GET", "headers": []}, wire.receive, wire.send)
-
-    assert wire.sent[0]["status"] == 400

@@ -1,0 +1,125 @@
+"""Where a forwarded request and its invocation meet, each under a bounded wait.
+
+On Azure a call reaches the worker twice: as an HTTP request that the host's proxy forwards, and as an
+invocation over gRPC, both with one id. Either can come alone. A forward fails for a header that .NET
+refuses, a connection that closes, a caller that leaves; and a caller's own id names no invocation. The
+runtime lets both wait for ever: the caller hangs, and after `functionTimeout` the host restarts the
+worker, with every other call in it. Other languages' workers bound the wait; here it is bounded too.
+"""
+
+import asyncio
+import logging
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.requests import Request
+
+INVOCATION_WAIT_SECONDS = 10.0
+COORDINATOR_MODULE = "azure_functions_runtime.http_v2"
+COORDINATOR = "http_coordinator"
+TAKE, GIVE = "get_http_request_async", "set_http_response"
+
+log = logging.getLogger(__name__)
+
+
+class NoInvocation(Exception):
+    """The request's id names no invocation, or one that has a request already."""
+
+
+class RequestNeverCame(Exception):
+    """The host began an invocation, but did not forward its request."""
+
+
+@dataclass(slots=True)
+class _Call:
+    """A request in the worker's hands, from its arrival to its answer."""
+
+    request: Request
+    is_taken: bool
+    answer: asyncio.Future[object]
+
+
+class Rendezvous:
+    """Pairs requests with invocations by id. One event loop owns it."""
+
+    def __init__(self, wait_seconds: float = INVOCATION_WAIT_SECONDS) -> None:
+        self._wait_seconds = wait_seconds
+        self._calls: dict[str, _Call] = {}
+        self._invocations: dict[str, asyncio.Future[Request]] = {}
+
+    @property
+    def held(self) -> int:
+        """Requests and invocations that are not finished."""
+        return len(self._calls) + len(self._invocations)
+
+    async def answer(self, invocation_id: str, request: Request) -> object:
+        """What the invocation returned or raised. Raises NoInvocation."""
+        if invocation_id in self._calls:
+            raise NoInvocation("an invocation has one request")
+        loop = asyncio.get_running_loop()
+        invocation = self._invocations.get(invocation_id)
+        is_awaited = invocation is not None and not invocation.done()
+        call = _Call(request, is_taken=is_awaited, answer=loop.create_future())
+        self._calls[invocation_id] = call
+        timer = None
+        if invocation is not None and is_awaited:
+            invocation.set_result(request)
+        else:
+            timer = loop.call_later(self._wait_seconds, _give_up, call)
+        try:
+            return await call.answer
+        finally:
+            del self._calls[invocation_id]
+            if timer is not None:
+                timer.cancel()
+
+    async def take(self, invocation_id: str) -> Request:
+        """The invocation's request. Raises RequestNeverCame."""
+        call = self._calls.get(invocation_id)
+        if call is not None and not call.is_taken and not call.answer.done():
+            call.is_taken = True
+            return call.request
+        if call is not None or invocation_id in self._invocations:
+            raise RequestNeverCame(f"the request of {invocation_id} has been taken already")
+        request: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
+        self._invocations[invocation_id] = request
+        try:
+            async with asyncio.timeout(self._wait_seconds):
+                return await request
+        except TimeoutError:
+            # Written inside the invocation: the host drops the lines of any other.
+            log.error(
+                "request_never_came invocation_id=%s waited_seconds=%g",
+                invocation_id,
+                self._wait_seconds,
+            )
+            text = f"the host forwarded no request within {self._wait_seconds:g} s"
+            raise RequestNeverCame(text) from None
+        finally:
+            del self._invocations[invocation_id]
+
+    def give(self, invocation_id: str, result: object) -> None:
+        """Hand the invocation's result to its request, if that still waits."""
+        call = self._calls.get(invocation_id)
+        if call is not None and not call.answer.done():
+            call.answer.set_result(result)
+
+
+def _give_up(call: _Call) -> None:
+    if not call.is_taken and not call.answer.done():
+        call.answer.set_exception(NoInvocation("no invocation has this id"))
+
+
+def replace_coordinator(rendezvous: Rendezvous) -> bool:
+    """Have the runtime's invocations meet their requests here; False if its parts have changed.
+
+    The runtime's coordinator also keeps a reference to every request that it has ever seen.
+    """
+    coordinator: Any = getattr(sys.modules.get(COORDINATOR_MODULE), COORDINATOR, None)
+    if not all(callable(getattr(coordinator, name, None)) for name in (TAKE, GIVE)):
+        log.error("runtime_changed missing=%s.%s", COORDINATOR_MODULE, COORDINATOR)
+        return False
+    setattr(coordinator, TAKE, rendezvous.take)
+    setattr(coordinator, GIVE, rendezvous.give)
+    return True

@@ -1,0 +1,117 @@
+"""Requests and invocations meet by id, in either order, and neither waits for ever."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from starlette.requests import Request
+
+from meter.adapters.functions.rendezvous import NoInvocation, Rendezvous, RequestNeverCame
+
+WAIT = 0.02
+REQUEST_FIRST, INVOCATION_FIRST, NO_INVOCATION, NO_REQUEST, LATE = range(5)
+
+
+def request() -> Request:
+    return Request({"type": "http", "method": "GET", "path": "/", "headers": []})
+
+
+async def test_a_request_that_never_comes_fails_the_invocation(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """After the wait, with a line that names the invocation, and nothing held."""
+    meeting = Rendezvous(WAIT)
+
+    with caplog.at_level(logging.ERROR), pytest.raises(RequestNeverCame):
+        await meeting.take("one")
+    meeting.give("one", RequestNeverCame())  # the runtime hands the failure on
+
+    assert meeting.held == 0
+    assert caplog.messages == ["request_never_came invocation_id=one waited_seconds=0.02"]
+
+
+async def test_a_request_without_an_invocation_is_given_up() -> None:
+    """After the wait, and nothing held."""
+    meeting = Rendezvous(WAIT)
+
+    with pytest.raises(NoInvocation):
+        await meeting.answer("one", request())
+
+    assert meeting.held == 0
+
+
+async def test_an_invocation_may_take_longer_than_the_wait() -> None:
+    """The wait is for the two to meet, not for the answer."""
+    meeting = Rendezvous(WAIT)
+    answer = asyncio.create_task(meeting.answer("one", request()))
+    await meeting.take("one")
+
+    await asyncio.sleep(3 * WAIT)
+    meeting.give("one", "answer")
+
+    assert await answer == "answer"
+    assert meeting.held == 0
+
+
+async def test_an_invocation_of_a_request_that_left_ends_quietly() -> None:
+    """The server gave the request up; its invocation's result has nobody to go to."""
+    meeting = Rendezvous(WAIT)
+    answer = asyncio.create_task(meeting.answer("one", request()))
+    await meeting.take("one")
+    answer.cancel()
+    await asyncio.wait([answer])
+
+    meeting.give("one", "answer")
+
+    assert meeting.held == 0
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(REQUEST_FIRST, LATE), min_size=1, max_size=30))
+def test_every_order_ends_and_holds_nothing(ways: Sequence[int]) -> None:
+    """Whatever comes first, late or never: each pair meets, each single one ends, none is left."""
+    asyncio.run(_drive(ways))
+
+
+async def _drive(ways: Sequence[int]) -> None:
+    meeting = Rendezvous(WAIT)
+
+    async def arrive(name: str, sent: Request) -> object:
+        return await meeting.answer(name, sent)
+
+    async def invoke(name: str, sent: Request | None) -> str:
+        taken = await meeting.take(name)
+        assert taken is sent
+        meeting.give(name, name)
+        return name
+
+    async def one(number: int, way: int) -> None:
+        name, sent = str(number), request()
+        match way:
+            case 0:
+                steps = [arrive(name, sent), invoke(name, sent)]
+            case 1:
+                steps = [invoke(name, sent), arrive(name, sent)]
+            case 2:
+                steps = [arrive(name, sent)]
+            case 3:
+                steps = [invoke(name, None)]
+            case _:
+                steps = [arrive(name, sent), _after(2 * WAIT, invoke(name, sent))]
+        seen = await asyncio.gather(*steps, return_exceptions=True)
+        expected: dict[int, list[object]] = {0: [name, name], 1: [name, name]}
+        if way in expected:
+            assert seen == expected[way]
+        else:
+            assert all(isinstance(each, NoInvocation | RequestNeverCame) for each in seen)
+
+    await asyncio.gather(*(one(number, way) for number, way in enumerate(ways)))
+    assert meeting.held == 0
+
+
+async def _after(seconds: float, then: object) -> object:
+    await asyncio.sleep(seconds)
+    return await then  # type: ignore[misc]
