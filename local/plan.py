@@ -53,6 +53,7 @@ class Plan:
     state: Path
     ports: Mapping[str, int]
     hub_key: str
+    admin_key: str
     backend_key: str
     backends_file: Path | None
     environment: Mapping[str, str]
@@ -122,6 +123,7 @@ class Plan:
         settings = self.settings()
         return {
             "gateway_url": self.gateway_url,
+            "admin_key": self.admin_key,
             "issuer": settings["METER_ISSUERS"].split(",")[0],
             "audience": settings["METER_AUDIENCES"].split(",")[0],
             "storage_connection_string": settings["MeterStorage"],
@@ -208,6 +210,7 @@ def make_plan(
         state=state,
         ports=ports,
         hub_key=_kept_secret(state / "hub.key"),
+        admin_key=_kept_secret(state / "admin.key"),
         backend_key=_kept_secret(state / "backend.key"),
         backends_file=backends_file.resolve() if backends_file else None,
         environment=environment,

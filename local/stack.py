@@ -10,6 +10,7 @@ from pathlib import Path
 import aiohttp
 
 from local.child import Child, ChildFailed
+from local.functions.admin import KEY_VARIABLE
 from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
 from local.state import StateLock
 
@@ -159,7 +160,11 @@ class Stack:
         child = self._python(
             "gateway", "local.functions", "--app", str(REPOSITORY), "--dropped-log", str(dropped)
         )
-        child.environment = {**child.environment, **self.plan.settings()}
+        child.environment = {
+            **child.environment,
+            **self.plan.settings(),
+            KEY_VARIABLE: self.plan.admin_key,
+        }
         child.stop_seconds = GATEWAY_STOP_SECONDS
         return child
 

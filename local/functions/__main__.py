@@ -1,10 +1,15 @@
-"""`python -m local.functions --app DIR --port P`: one function app until SIGTERM."""
+"""`python -m local.functions --app DIR --port P`: one function app until SIGTERM.
+
+`LOCAL_ADMIN_KEY` in the environment is the key to the host's own addresses; without it they stay shut.
+"""
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 
+from local.functions.admin import KEY_VARIABLE
 from local.functions.host import run
 from local.functions.logs import log_of_the_host
 from local.functions.worker import AppFailed
@@ -21,7 +26,12 @@ def main() -> int:
     arguments = parser.parse_args()
     log_of_the_host()
     try:
-        run_app = run(arguments.app.resolve(), arguments.port, dropped_log=arguments.dropped_log)
+        run_app = run(
+            arguments.app.resolve(),
+            arguments.port,
+            admin_key=os.environ.pop(KEY_VARIABLE, ""),
+            dropped_log=arguments.dropped_log,
+        )
         asyncio.run(run_app)
     except AppFailed as exc:
         print(f"the function app cannot be loaded: {exc}", file=sys.stderr)

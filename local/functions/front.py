@@ -2,20 +2,20 @@
 
 As in the real host, the request is forwarded to the worker's own port under an invocation id, and
 the invocation is sent separately. When a caller disconnects, the host aborts the forward.
-`POST /admin/functions/NAME` runs any function once, as the real host's admin API does.
+The host's own addresses are answered in `admin.py`.
 """
 
 import asyncio
-import json
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
 
+from local.functions.admin import KEY_HEADER, Admin, AdminRequest, is_own
 from local.functions.messages import http_value
 from local.functions.worker import Function, Worker
 
@@ -30,19 +30,17 @@ _NOT_FORWARDED = _HOP_BY_HOP | {"expect", INVOCATION_HEADER}
 
 log = logging.getLogger(__name__)
 
-type RunByName = Callable[[str, object], Awaitable[bool]]
-
 
 class Front:
     """Serves HTTP triggers on a loopback port."""
 
-    def __init__(self, worker: Worker, route_prefix: str, run_by_name: RunByName) -> None:
+    def __init__(self, worker: Worker, route_prefix: str, admin: Admin) -> None:
         self._worker = worker
         self._routes = [
             (_pattern(route_prefix, function.trigger.get("route") or function.name), function)
             for function in worker.triggered_by("httpTrigger")
         ]
-        self._run_by_name = run_by_name
+        self._admin = admin
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.ServerRunner | None = None
         self._invocations: set[asyncio.Task[object]] = set()
@@ -83,24 +81,21 @@ class Front:
         if request.headers.get("expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # it is no part of the answer
-        path = request.raw_path.partition("?")[0]
-        if path.startswith("/admin/functions/") and request.method == "POST":
-            return await self._admin(request, path.removeprefix("/admin/functions/"))
+        path, _, query = request.raw_path.partition("?")
+        if is_own(unquote(path)):
+            asked = AdminRequest(
+                method=request.method,
+                path=unquote(path),
+                query=query,
+                key=request.headers.get(KEY_HEADER, ""),
+            )
+            return web.Response(status=await self._admin.status(asked, request.read))
         for pattern, function in self._routes:
             match = pattern.fullmatch(path)
             methods = {method.upper() for method in function.trigger.get("methods", ())}
             if match and (not methods or request.method in methods):
                 return await self._forward(request, function, match.groupdict())
         return web.Response(status=404)
-
-    async def _admin(self, request: web.BaseRequest, name: str) -> web.Response:
-        try:
-            document = json.loads(await request.read() or b"{}")
-        except ValueError:
-            return web.Response(status=400)
-        argument = document.get("input", "") if isinstance(document, dict) else ""
-        found = await self._run_by_name(name, argument)
-        return web.Response(status=202 if found else 404)
 
     async def _forward(
         self, request: web.BaseRequest, function: Function, params: dict[str, str]

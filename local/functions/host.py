@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from local.functions.admin import Admin
 from local.functions.front import Front
 from local.functions.hub_trigger import HubTrigger
 from local.functions.logs import WorkerLogs
@@ -29,9 +30,10 @@ log = logging.getLogger(__name__)
 class Host:
     """Runs one function app in this process."""
 
-    def __init__(self, app_dir: Path, dropped_log: Path | None) -> None:
+    def __init__(self, app_dir: Path, *, admin_key: str, dropped_log: Path | None) -> None:
         self._settings: Mapping[str, Any] = json.loads((app_dir / "host.json").read_text())
         self._logs = WorkerLogs(dropped_log)
+        self._admin = Admin(admin_key, self._run_by_name)
         self._worker = Worker(app_dir, self._logs)
         self._tasks: list[asyncio.Task[None]] = []
         self._standing: set[asyncio.Task[Any]] = set()
@@ -43,7 +45,7 @@ class Host:
         await self._worker.start()
         extensions = self._settings.get("extensions", {})
         prefix = extensions.get("http", {}).get("routePrefix", "api")
-        self._front = Front(self._worker, prefix, self._run_by_name)
+        self._front = Front(self._worker, prefix, self._admin)
         bound = await self._front.start(port, grace_seconds=GRACE_SECONDS)
         for function in self._worker.triggered_by("eventHubTrigger"):
             trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
@@ -78,9 +80,11 @@ class Host:
         return True
 
 
-async def run(app_dir: Path, port: int, *, dropped_log: Path | None = None) -> None:
+async def run(
+    app_dir: Path, port: int, *, admin_key: str = "", dropped_log: Path | None = None
+) -> None:
     """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls."""
-    host = Host(app_dir, dropped_log)
+    host = Host(app_dir, admin_key=admin_key, dropped_log=dropped_log)
     bound = await host.start(port)
     # Only once the worker has started: its HTTP server installs signal handlers of its own.
     workers_handler = signal.getsignal(signal.SIGTERM)

@@ -28,7 +28,7 @@ def test_stack_json_has_all_that_other_programs_need(stack: RunningStack) -> Non
     description = stack.description
 
     assert set(description) >= {
-        *("gateway_url", "issuer", "audience", "storage_connection_string"),
+        *("gateway_url", "admin_key", "issuer", "audience", "storage_connection_string"),
         *("event_hub_connection_string", "event_hub_name", "backends", "pids"),
     }
     assert {"gateway", "eventhubs", "azurite"} <= set(description["pids"])

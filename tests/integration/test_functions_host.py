@@ -15,6 +15,7 @@ from azure.eventhub import EventData, EventHubProducerClient
 
 from tests.support.running import REPOSITORY, RunningStack, eventually
 
+KEY = "the host's key"
 APP = """
 import os
 from pathlib import Path
@@ -110,6 +111,7 @@ def _host(
         env={
             **os.environ,
             "PROBE_FILE": str(app / "seen"),
+            "LOCAL_ADMIN_KEY": KEY,
             "EventHubConnection": hub,
             "AzureWebJobsStorage": stack.description["storage_connection_string"],
         },
@@ -167,10 +169,13 @@ def test_a_batch_of_a_killed_worker_comes_again(app: Path, stack: RunningStack) 
 
 def test_functions_run_by_route_and_by_the_admin_address(app: Path, stack: RunningStack) -> None:
     """Plain HTTP functions and `POST /admin/functions/NAME` work as in the real host."""
+    key = {"x-functions-key": KEY}
     with _hub(app) as hub, _host(app, stack, hub) as (_, url):
-        run = requests.post(f"{url}/admin/functions/tick", json={"input": ""}, timeout=10)
-        unknown = requests.post(f"{url}/admin/functions/none", json={}, timeout=10)
+        run = requests.post(f"{url}/admin/functions/tick", json={}, headers=key, timeout=10)
+        unknown = requests.post(f"{url}/admin/functions/none", json={}, headers=key, timeout=10)
+        shut = requests.post(f"{url}/admin/functions/tick", json={}, timeout=10)
         missing = requests.get(f"{url}/nothing/here", timeout=10)
 
-    assert (run.status_code, unknown.status_code, missing.status_code) == (202, 404, 404)
+    answers = (run, unknown, shut, missing)
+    assert [answer.status_code for answer in answers] == [202, 404, 401, 404]
     assert _seen(app) == ["tick"]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from local.functions.admin import Admin
 from local.functions.front import Front
 from local.functions.worker import Function, Invoked
 
@@ -38,7 +39,7 @@ class FakeWorker:
 
 
 async def _run_by_name(name: str, argument: object) -> bool:
-    return False
+    return name == "outbox"
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def serving() -> AsyncIterator[tuple[FakeWorker, int]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     worker.http_uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    front = Front(worker, "", _run_by_name)  # type: ignore[arg-type]  # as far as it is used
+    front = Front(worker, "", Admin("key", _run_by_name))  # type: ignore[arg-type]  # as far as it is used
     port = await front.start(0, grace_seconds=1)
     try:
         yield worker, port
@@ -58,11 +59,13 @@ async def serving() -> AsyncIterator[tuple[FakeWorker, int]]:
         await runner.cleanup()
 
 
-async def call(port: int, headers: bytes, body: bytes) -> bytes:
-    """The answer to a POST."""
+async def call(
+    port: int, headers: bytes, body: bytes, *, line: bytes = b"POST /openai/v1/responses"
+) -> bytes:
+    """The answer to a request on a connection of its own."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     length = b"content-length: %d\r\nconnection: close\r\n" % len(body)
-    writer.write(b"POST /openai/v1/responses HTTP/1.1\r\nhost: x\r\n" + length + headers)
+    writer.write(line + b" HTTP/1.1\r\nhost: x\r\n" + length + headers)
     writer.write(b"\r\n" + body)
     async with asyncio.timeout(10):
         answer = await reader.read()
@@ -105,3 +108,41 @@ async def test_a_callers_own_invocation_id_is_dropped(name: bytes) -> None:
         await call(port, name + b": callers\r\n", b"hi")
 
     assert [ids for _, ids, _ in worker.requests] == [worker.invoked]
+
+
+@pytest.mark.parametrize(
+    ("line", "headers", "status"),
+    [
+        (b"POST /admin/functions/outbox", b"", b"401"),
+        (b"POST /admin/functions/outbox", b"x-functions-key: other\r\n", b"401"),
+        (b"POST /admin/functions/outbox", b"x-functions-key: key\r\n", b"202"),
+        (b"POST /admin/functions/outbox?code=key", b"", b"202"),
+        (b"POST /Admin/%66unctions/outbox", b"", b"401"),
+        (b"POST /admin/functions/none", b"x-functions-key: key\r\n", b"404"),
+        (b"GET /admin/functions", b"", b"401"),
+        (b"GET /admin/host/status", b"", b"401"),
+        (b"GET /admin/host/keys", b"", b"401"),
+        (b"GET /admin/vfs/site", b"", b"401"),
+        (b"POST /runtime/webhooks/blobs", b"", b"401"),
+        (b"GET /admin/host/ping", b"", b"200"),
+    ],
+)
+async def test_the_hosts_own_addresses_need_its_key(
+    line: bytes, headers: bytes, status: bytes
+) -> None:
+    """They never reach a function; a ping alone is answered without a key."""
+    async with serving() as (worker, port):
+        answer = await call(port, headers, b"", line=line)
+
+    assert answer.split(b" ")[1] == status
+    assert worker.invoked == []
+
+
+@pytest.mark.parametrize("path", [b"/admin", b"/admin/x", b"/admin/warmup", b"/administrators"])
+async def test_other_addresses_are_the_functions(path: bytes) -> None:
+    """The host keeps no more for itself than it needs; a wrong key does no harm there."""
+    async with serving() as (worker, port):
+        answer = await call(port, b"x-functions-key: other\r\n", b"", line=b"GET " + path)
+
+    assert answer.split(b" ")[1] == b"200"
+    assert len(worker.invoked) == 1
