@@ -258,9 +258,9 @@ async def test_many_calls_of_all_kinds_leave_nothing_running(seed: int) -> None:
     made = Door(
         upstream,
         backends,
-        max_concurrent_calls=40,
-        subject_share_percent=60,
-        body_budget_bytes=20_000,
+        max_concurrent_calls=12,
+        subject_share_percent=40,
+        body_budget_bytes=60_000,
         first_keepalive_seconds=0.001,
         drains=Drains(DrainLimits(most=4, seconds=5, share_percent=50)),
     )
