@@ -26,10 +26,7 @@ configure_worker(
 
 
 @app.function_name("front_door")
-@app.route(
-    route="{*path}",
-    methods=["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"],
-)
+@app.route(route="{*path}")  # all methods: the gateway refuses others itself
 async def front_door(req: Request) -> Response:
     """Verify, balance, relay and meter an HTTP request."""
     return await _app.answer(req)

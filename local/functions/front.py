@@ -21,6 +21,8 @@ from local.functions.worker import Function, Worker
 
 IDLE_TIMEOUT_SECONDS = 240  # the real host's proxy times out after this much silence
 MAX_BODY_BYTES = 104_857_600
+# As much as the app accepts by any setting, so that it is the app that refuses.
+MAX_LINE_BYTES, MAX_HEADER_BYTES, MAX_HEADERS = 65_536, 1_048_576, 10_000
 INVOCATION_HEADER = "x-ms-invocation-id"
 _HOP_BY_HOP = frozenset(
     {"connection", "keep-alive", "transfer-encoding", "upgrade", "te", "trailer"}
@@ -52,15 +54,16 @@ class Front:
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None, sock_read=IDLE_TIMEOUT_SECONDS),
-            max_line_size=65_536,
-            max_field_size=65_536,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
         )
         server = web.Server(
             self._serve,
             access_log=None,
             auto_decompress=False,  # bodies are forwarded as they are, under their own length
-            max_line_size=65_536,
-            max_field_size=65_536,
+            max_line_size=MAX_LINE_BYTES,
+            max_field_size=MAX_HEADER_BYTES,
+            max_headers=MAX_HEADERS,
         )
         runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=grace_seconds)
         await runner.setup()

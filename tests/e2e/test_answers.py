@@ -50,6 +50,27 @@ def test_a_token_that_is_not_for_this_gateway_is_refused(
     assert cause in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", {"x-long": "a" * 70_000}, 431),
+        ("POST", {f"x-{number}": "a" for number in range(250)}, 431),
+        ("TRACE", {}, 405),
+        ("PROPFIND", {}, 405),
+    ],
+    ids=["long header", "many headers", "TRACE", "PROPFIND"],
+)
+def test_an_odd_head_is_refused_by_the_gateway(
+    stack: RunningStack, method: str, headers: dict[str, str], status: int
+) -> None:
+    """Nothing in front of it answers in its place, without the call's id."""
+    authorization = {"authorization": f"Bearer {stack.token('odd')}"}
+    answer = requests.request(method, stack.url + CHAT, headers=headers | authorization, timeout=20)
+
+    assert answer.status_code == status
+    assert {"x-meter-error", "x-meter-event-id"} <= {name.lower() for name in answer.headers}
+
+
 def test_a_rotated_key_is_accepted_without_a_restart(stack: RunningStack) -> None:
     """An unknown key id triggers a fetch of the key set, at most once per interval."""
     issuer = stack.description["issuer"]
