@@ -98,6 +98,12 @@ def _add_stack_options(up: argparse.ArgumentParser) -> None:
         default="worker",
         help="Functions host: the local one (worker, the default) or Azure Functions Core Tools",
     )
+    up.add_argument(
+        "--behind",
+        type=Path,
+        metavar="PATH",
+        help="put Microsoft's proxy, a yarp-front program, before the worker host",
+    )
 
 
 def _add_claims(token: argparse.ArgumentParser) -> None:
@@ -125,7 +131,8 @@ def _add_claims(token: argparse.ArgumentParser) -> None:
 
 async def _up(options: argparse.Namespace) -> int:
     plan = make_plan(options.state.resolve(), port=options.port, backends_file=options.backends)
-    stack = Stack(plan, host=options.host)
+    behind: Path | None = options.behind and options.behind.resolve()
+    stack = Stack(plan, host=options.host, behind=behind)
     stopping = stop_asked()
     starting = asyncio.create_task(_start(stack))
     stopped = asyncio.create_task(stopping.wait())

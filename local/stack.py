@@ -30,15 +30,18 @@ class Stack:
     """A running stack. `start` returns when all processes run; `stop` ends them.
 
     Without a host it has everything but the function app, for benchmarks that bring their own.
+    `behind` is Microsoft's proxy, for the worker host.
     """
 
-    def __init__(self, plan: Plan, *, host: str | None = "worker") -> None:
+    def __init__(
+        self, plan: Plan, *, host: str | None = "worker", behind: Path | None = None
+    ) -> None:
         self.plan = plan
         children = [self._azurite(), self._eventhubs(), self._issuer()]
         if plan.backends_file is None:
             children += [self._backend(name) for name in BACKEND_NAMES]
         self._infrastructure = children
-        self._apps = [] if host is None else [self._function_app(host)]
+        self._apps = [] if host is None else [self._function_app(host, behind)]
         self._running = AsyncExitStack()
         self._lock = StateLock(plan.state)
 
@@ -153,13 +156,14 @@ class Stack:
             self.plan.backend_key,
         )
 
-    def _function_app(self, host: str) -> Child:
+    def _function_app(self, host: str, behind: Path | None) -> Child:
         if host == "func":
             return self._core_tools()
         dropped = self.plan.state / "logs" / "gateway.dropped.log"
-        child = self._python(
-            "gateway", "local.functions", "--app", str(REPOSITORY), "--dropped-log", str(dropped)
-        )
+        options = ["--app", str(REPOSITORY), "--dropped-log", str(dropped)]
+        if behind is not None:
+            options += ["--behind", str(behind)]
+        child = self._python("gateway", "local.functions", *options)
         child.environment = {
             **child.environment,
             **self.plan.settings(),

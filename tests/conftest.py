@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.real_proxy import find_proxy
 from tests.support.running import RunningStack, run_stack
+
+SHORT_LIMITS = {
+    "METER_FIRST_BYTE_TIMEOUT_SECONDS": "2",
+    "METER_OUTBOX_INTERVAL_SECONDS": "2",
+    "METER_JWKS_REFRESH_SECONDS": "1",
+    "METER_EXPOSE_BACKEND": "true",
+}
 
 
 @pytest.fixture(scope="session")
@@ -15,11 +23,21 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     Tests tell their calls apart by subjects of their own and clear the faults that they set.
     """
     state: Path = tmp_path_factory.mktemp("stack")
-    settings = {
-        "METER_FIRST_BYTE_TIMEOUT_SECONDS": "2",
-        "METER_OUTBOX_INTERVAL_SECONDS": "2",
-        "METER_JWKS_REFRESH_SECONDS": "1",
-        "METER_EXPOSE_BACKEND": "true",
-    }
-    with run_stack(state, settings=settings) as running:
+    with run_stack(state, settings=SHORT_LIMITS) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def yarp_front() -> Path:
+    """Microsoft's proxy; the test is skipped where it is missing."""
+    return find_proxy()
+
+
+@pytest.fixture(scope="session")
+def proxied_stack(
+    tmp_path_factory: pytest.TempPathFactory, yarp_front: Path
+) -> Iterator[RunningStack]:
+    """The same stack behind Microsoft's proxy. To run a suite there, see `tests/support/real_proxy.py`."""
+    state: Path = tmp_path_factory.mktemp("proxied")
+    with run_stack(state, "--behind", str(yarp_front), settings=SHORT_LIMITS) as running:
         yield running

@@ -12,6 +12,7 @@ from pathlib import Path
 from local.functions.admin import KEY_VARIABLE
 from local.functions.host import run
 from local.functions.logs import log_of_the_host
+from local.functions.real_proxy import ProxyFailed
 from local.functions.worker import AppFailed
 
 
@@ -23,6 +24,11 @@ def main() -> int:
     parser.add_argument(
         "--dropped-log", type=Path, help="file for the log lines that the real host would drop"
     )
+    parser.add_argument(
+        "--behind",
+        type=Path,
+        help="Microsoft's proxy (yarp-front), to use instead of the imitation",
+    )
     arguments = parser.parse_args()
     log_of_the_host()
     try:
@@ -31,10 +37,14 @@ def main() -> int:
             arguments.port,
             admin_key=os.environ.pop(KEY_VARIABLE, ""),
             dropped_log=arguments.dropped_log,
+            behind=arguments.behind and arguments.behind.resolve(),
         )
         asyncio.run(run_app)
     except AppFailed as exc:
         print(f"the function app cannot be loaded: {exc}", file=sys.stderr)
+        return 1
+    except ProxyFailed as exc:
+        print(exc, file=sys.stderr)
         return 1
     except OSError as exc:
         print(f"port {arguments.port}: {exc.strerror}", file=sys.stderr)

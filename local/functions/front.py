@@ -5,9 +5,7 @@ the invocation is sent separately. When a caller disconnects, the host aborts th
 The host's own addresses are answered in `admin.py`.
 """
 
-import asyncio
 import logging
-import re
 import uuid
 from urllib.parse import unquote
 
@@ -16,8 +14,7 @@ from aiohttp import web
 from yarl import URL
 
 from local.functions.admin import KEY_HEADER, Admin, AdminRequest, is_own
-from local.functions.messages import http_value
-from local.functions.worker import Function, Worker
+from local.functions.invocations import HttpInvocations, Matched
 
 IDLE_TIMEOUT_SECONDS = 240  # the real host's proxy times out after this much silence
 MAX_BODY_BYTES = 104_857_600
@@ -36,16 +33,12 @@ log = logging.getLogger(__name__)
 class Front:
     """Serves HTTP triggers on a loopback port."""
 
-    def __init__(self, worker: Worker, route_prefix: str, admin: Admin) -> None:
-        self._worker = worker
-        self._routes = [
-            (_pattern(route_prefix, function.trigger.get("route") or function.name), function)
-            for function in worker.triggered_by("httpTrigger")
-        ]
+    def __init__(self, http_uri: str, invocations: HttpInvocations, admin: Admin) -> None:
+        self._http_uri = http_uri
+        self._invocations = invocations
         self._admin = admin
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.ServerRunner | None = None
-        self._invocations: set[asyncio.Task[object]] = set()
 
     async def start(self, port: int, *, grace_seconds: float) -> int:
         """Listen and return the port. On stop, calls have the grace time to end."""
@@ -77,8 +70,6 @@ class Front:
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
-        if self._invocations:
-            await asyncio.wait(self._invocations, timeout=5)
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("expect", "").lower() == "100-continue":
@@ -93,24 +84,15 @@ class Front:
                 key=request.headers.get(KEY_HEADER, ""),
             )
             return web.Response(status=await self._admin.status(asked, request.read))
-        for pattern, function in self._routes:
-            match = pattern.fullmatch(path)
-            methods = {method.upper() for method in function.trigger.get("methods", ())}
-            if match and (not methods or request.method in methods):
-                return await self._forward(request, function, match.groupdict())
-        return web.Response(status=404)
+        matched = self._invocations.match(request.method, path)
+        if matched is None:
+            return web.Response(status=404)
+        return await self._forward(request, matched)
 
-    async def _forward(
-        self, request: web.BaseRequest, function: Function, params: dict[str, str]
-    ) -> web.StreamResponse:
+    async def _forward(self, request: web.BaseRequest, matched: Matched) -> web.StreamResponse:
         assert self._session is not None, "started"
         invocation_id = str(uuid.uuid4())
-        argument = http_value(request.method, str(request.url), params)
-        invocation = asyncio.create_task(
-            self._worker.invoke(function, argument, invocation_id=invocation_id)
-        )
-        self._invocations.add(invocation)
-        invocation.add_done_callback(self._invocations.discard)
+        self._invocations.start(matched, request.method, str(request.url), invocation_id)
         headers = [
             (name, value)
             for name, value in request.headers.items()
@@ -122,7 +104,7 @@ class Front:
         try:
             async with self._session.request(
                 request.method,
-                URL(self._worker.http_uri + request.raw_path, encoded=True),
+                URL(self._http_uri + request.raw_path, encoded=True),
                 headers=headers,
                 data=request.content if request.can_read_body else None,
                 skip_auto_headers=("user-agent", "accept", "accept-encoding", "content-type"),
@@ -150,18 +132,3 @@ async def _relay(request: web.BaseRequest, response: aiohttp.ClientResponse) -> 
         return answer
     await answer.write_eof()
     return answer
-
-
-def _pattern(prefix: str, route: str) -> re.Pattern[str]:
-    """Match a route: `{name}` is one path segment and `{*name}` the rest, as in ASP.NET routing."""
-    path = "/" + "/".join(part for part in (prefix.strip("/"), route.strip("/")) if part)
-    pieces = re.split(r"(\{\*?\w+\})", path)
-    pattern = ""
-    for piece in pieces:
-        if piece.startswith("{*"):
-            pattern += f"(?P<{piece[2:-1]}>.*)"
-        elif piece.startswith("{"):
-            pattern += f"(?P<{piece[1:-1]}>[^/]+)"
-        else:
-            pattern += re.escape(piece)
-    return re.compile(pattern)

@@ -15,8 +15,10 @@ from typing import Any
 from local.functions.admin import Admin
 from local.functions.front import Front
 from local.functions.hub_trigger import HubTrigger
+from local.functions.invocations import HttpInvocations, timeout_seconds
 from local.functions.logs import WorkerLogs
 from local.functions.messages import TypedData, bytes_values, json_value
+from local.functions.real_proxy import RealProxy
 from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
 from local.serving import stop_asked
@@ -30,14 +32,18 @@ log = logging.getLogger(__name__)
 class Host:
     """Runs one function app in this process."""
 
-    def __init__(self, app_dir: Path, *, admin_key: str, dropped_log: Path | None) -> None:
+    def __init__(
+        self, app_dir: Path, *, admin_key: str, dropped_log: Path | None, behind: Path | None
+    ) -> None:
         self._settings: Mapping[str, Any] = json.loads((app_dir / "host.json").read_text())
         self._logs = WorkerLogs(dropped_log)
         self._admin = Admin(admin_key, self._run_by_name)
         self._worker = Worker(app_dir, self._logs)
         self._tasks: list[asyncio.Task[None]] = []
         self._standing: set[asyncio.Task[Any]] = set()
-        self._front: Front | None = None
+        self._behind = behind
+        self._invocations: HttpInvocations | None = None
+        self._front: Front | RealProxy | None = None
 
     async def start(self, port: int) -> int:
         """Start everything and return the HTTP port. Raises AppFailed."""
@@ -45,7 +51,13 @@ class Host:
         await self._worker.start()
         extensions = self._settings.get("extensions", {})
         prefix = extensions.get("http", {}).get("routePrefix", "api")
-        self._front = Front(self._worker, prefix, self._admin)
+        timeout = timeout_seconds(self._settings)
+        self._invocations = HttpInvocations(self._worker, prefix, timeout_seconds=timeout)
+        uri = self._worker.http_uri
+        if self._behind is None:
+            self._front = Front(uri, self._invocations, self._admin)
+        else:
+            self._front = RealProxy(self._behind, uri, self._invocations)
         bound = await self._front.start(port, grace_seconds=GRACE_SECONDS)
         for function in self._worker.triggered_by("eventHubTrigger"):
             trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
@@ -81,10 +93,18 @@ class Host:
 
 
 async def run(
-    app_dir: Path, port: int, *, admin_key: str = "", dropped_log: Path | None = None
+    app_dir: Path,
+    port: int,
+    *,
+    admin_key: str = "",
+    dropped_log: Path | None = None,
+    behind: Path | None = None,
 ) -> None:
-    """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls."""
-    host = Host(app_dir, admin_key=admin_key, dropped_log=dropped_log)
+    """Run the app until SIGTERM or SIGINT; prints `ready PORT` when it takes calls.
+
+    `behind` is Microsoft's proxy, a program that then takes the calls in place of the imitated one.
+    """
+    host = Host(app_dir, admin_key=admin_key, dropped_log=dropped_log, behind=behind)
     bound = await host.start(port)
     # Only once the worker has started: its HTTP server installs signal handlers of its own.
     workers_handler = signal.getsignal(signal.SIGTERM)

@@ -128,7 +128,7 @@ def run_stack(
         yield RunningStack(state, process)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=30)
+        process.communicate(timeout=70)
         log.close()
 
 

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from local.functions.admin import Admin
 from local.functions.front import Front
+from local.functions.invocations import HttpInvocations
 from local.functions.worker import Function, Invoked
 
 FUNCTION = Function(id="1", name="front_door", trigger={"route": "{*path}"}, retry=None)
@@ -50,7 +51,8 @@ async def serving() -> AsyncIterator[tuple[FakeWorker, int]]:
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     worker.http_uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    front = Front(worker, "", Admin("key", _run_by_name))  # type: ignore[arg-type]  # as far as it is used
+    invocations = HttpInvocations(worker, "", timeout_seconds=60)
+    front = Front(worker.http_uri, invocations, Admin("key", _run_by_name))
     port = await front.start(0, grace_seconds=1)
     try:
         yield worker, port
