@@ -4,14 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from azure.core.credentials_async import AsyncTokenCredential
+from azure.core.exceptions import AzureError
 from azure.data.tables.aio import TableServiceClient
 from azure.eventhub.aio import EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
 
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
+from meter.errors import PublishFailed
 
 # `EventHubSender` has its own retries. By default the SDK pauses even after its last try.
+HUB_SCOPE = "https://eventhubs.azure.net/.default"  # in all clouds
 PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor": 0}
 
 
@@ -34,6 +37,21 @@ def build_producer(settings: HubSettings) -> EventHubProducerClient:
         )
     address, identity = _address_and_identity(endpoint)
     return EventHubProducerClient(address, settings.name, identity, **PRODUCER_OPTIONS)
+
+
+async def check_sign_in(settings: HubSettings) -> None:
+    """Raise PublishFailed where no identity gives a token for the hub; the SDK does not say so."""
+    if settings.endpoint.connection_string is not None:
+        return
+    _, identity = _address_and_identity(settings.endpoint)
+    async with identity:
+        try:
+            await identity.get_token(HUB_SCOPE)
+        except AzureError as exc:
+            raise PublishFailed(
+                "not signed in to Azure: run `az login`, or set EventHubConnection; the role is "
+                "Azure Event Hubs Data Sender on the event hub"
+            ) from exc
 
 
 def _address_and_identity(endpoint: AzureEndpoint) -> tuple[str, AsyncTokenCredential]:

@@ -179,8 +179,10 @@ class AzureMonitor:
             try:
                 token = credential.get_token(f"{_SCOPES.get(self._url, self._url)}/.default")
             except AzureError as exc:
-                first_line = str(exc).partition("\n")[0]
-                raise MonitorUnavailable(f"no sign-in to Azure: {first_line}") from exc
+                raise MonitorUnavailable(
+                    "not signed in to Azure: run `az login`; the role is Monitoring Reader on the "
+                    f"accounts ({str(exc).partition('\n')[0][:MAX_QUOTED_CHARS]})"
+                ) from exc
             self._token, self._expires_at = token.token, float(token.expires_on)
         return self._token
 

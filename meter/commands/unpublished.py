@@ -13,6 +13,7 @@ from meter.terminal import printable, shown_document
 from meter.wiring.commands import open_sender
 
 MAX_SHOWN_CHARS = 200
+_REFUSED = ("AuthenticationError", "unauthorized-access")
 SENT_TOGETHER = 20  # of 32 KB at most each, below the hub's 1 MB
 
 
@@ -63,9 +64,18 @@ async def _publish(found: UnpublishedEvents) -> bool:
                 try:
                     await sender.send(subject, some)
                 except PublishFailed as exc:
-                    print(f"error: {printable(str(exc))}; repeat the command", file=sys.stderr)
+                    print(f"error: {printable(_reason(exc))}", file=sys.stderr)
                     return False
     return True
+
+
+def _reason(failure: PublishFailed) -> str:
+    text = str(failure)
+    if not any(word in text for word in _REFUSED):
+        return f"{text}; repeat the command"
+    return (
+        f"{text}; it refused the key, or the identity, whose role is Azure Event Hubs Data Sender"
+    )
 
 
 def _lines(files: Sequence[Path]) -> Iterator[str]:

@@ -47,12 +47,15 @@ async def open_store() -> AsyncIterator["TablesRowStore"]:
 
 @asynccontextmanager
 async def open_sender() -> AsyncIterator["EventHubSender"]:
-    """The hub that the environment names, closed at the end. Raises InvalidSettings."""
+    """The hub that the environment names, closed at the end. Raises InvalidSettings, PublishFailed."""
+    from meter.adapters.clients import check_sign_in
     from meter.config.environment import load_publish_settings
     from meter.wiring.metering import build_sender
 
+    hub = load_publish_settings(os.environ).hub
+    await check_sign_in(hub)
     # A command waits longer than a call does.
-    sender = build_sender(load_publish_settings(os.environ).hub, patience_seconds=30.0)
+    sender = build_sender(hub, patience_seconds=30.0)
     try:
         yield sender
     finally:

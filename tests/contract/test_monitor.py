@@ -416,7 +416,10 @@ def test_the_token_is_for_the_clouds_own_resource_manager(url: str, scope: str) 
     """As azure-mgmt-core has them; a token for another address is never requested."""
     credential = Credential(fails=True)
 
-    with pytest.raises(MonitorUnavailable, match=r"no sign-in to Azure: no account is signed in$"):
+    with pytest.raises(
+        MonitorUnavailable,
+        match=r"^not signed in to Azure: run `az login`; .*\(no account is signed in\)$",
+    ):
         AzureMonitor(url, credential).recorded(EAST, HOURS[0], HOURS[0])
     assert credential.scopes == [scope]
 

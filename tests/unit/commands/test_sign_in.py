@@ -28,16 +28,33 @@ ADJUST = ["adjust", "--subject", "s", "--call", "01a20983-494f-7586-86d9-4f0a7a0
 ADJUST += ["--reason", "r", "--prompt-tokens", "1"]
 
 
-def test_without_a_sign_in_it_says_what_to_do_in_one_line() -> None:
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (
+            ["report"],
+            "MeterStorage; the role is Storage Table Data Reader on the data account",
+        ),
+        (
+            ["unpublished", "--publish", os.devnull],
+            "EventHubConnection; the role is Azure Event Hubs Data Sender on the event hub",
+        ),
+    ],
+)
+def test_without_a_sign_in_it_says_what_to_do_in_one_line(words: list[str], text: str) -> None:
     """A process of its own, with an identity that is nobody's; no session stays open."""
-    environment = {name: value for name, value in os.environ.items() if "Storage" not in name}
+    ours = ("Storage", "EventHub", "METER_")
+    environment = {
+        name: value for name, value in os.environ.items() if not any(word in name for word in ours)
+    }
     environment |= {
         "MeterStorage__tableServiceUri": "https://contoso.table.core.windows.net",
+        "EventHubConnection__fullyQualifiedNamespace": "contoso.servicebus.windows.net",
         # One kind of identity, which has no settings: no network and no wait.
         "AZURE_TOKEN_CREDENTIALS": "EnvironmentCredential",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "meter", "report"],
+        [sys.executable, "-m", "meter", *words],
         env=environment,
         capture_output=True,
         text=True,
@@ -45,10 +62,7 @@ def test_without_a_sign_in_it_says_what_to_do_in_one_line() -> None:
     )
 
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == (
-        "error: not signed in to Azure: run `az login`, or set MeterStorage; the role is "
-        "Storage Table Data Reader on the data account\n"
-    )
+    assert done.stderr == f"error: not signed in to Azure: run `az login`, or set {text}\n"
 
 
 class NoIdentity:

@@ -3,11 +3,13 @@
 import io
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from meter.__main__ import main
+from meter.errors import PublishFailed
 from meter.publishing.loglines import log_lines
 from meter.usage import encode_event
 from tests.support.events import NOW, usage_event
@@ -62,6 +64,41 @@ def test_publishing_needs_the_settings_of_a_hub(
 
     assert status == 1
     assert "error: EventHubConnection is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        (
+            "AuthenticationError amqp:unauthorized-access",
+            "whose role is Azure Event Hubs Data Sender",
+        ),
+        ("ConnectError socket-error", "socket-error; repeat the command"),
+    ],
+)
+def test_a_hub_that_does_not_take_the_events_says_what_to_do(
+    reason: str,
+    shown: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Get the role, or repeat the command."""
+
+    class Refusing:
+        async def send(self, subject: str, events: Sequence[bytes]) -> None:
+            raise PublishFailed(f"the hub's partitions are not known: {reason}")
+
+        async def close(self) -> None: ...
+
+    (tmp_path / "log").write_text(LOG)
+    monkeypatch.setattr("meter.wiring.metering.build_sender", lambda *_, **_options: Refusing())
+    monkeypatch.setenv("EventHubConnection", "Endpoint=sb://hub/;SharedAccessKey=key")
+    monkeypatch.setenv("MeterStorage", "AccountName=a;AccountKey=a2V5")
+    status = main(["unpublished", str(tmp_path / "log"), "--publish"])
+
+    assert status == 1
+    assert shown in capsys.readouterr().err
 
 
 def test_a_file_that_is_not_there_is_an_error(
