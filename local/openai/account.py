@@ -118,7 +118,7 @@ class Account:
         if target is None or not (target.is_v1 or inquiry.api_version):
             return _refused(404, refusals.resource_not_found(), target)
         if isinstance(target, StoredTarget):
-            return self._rule_stored(target, inquiry)
+            return self._rule_stored(target, inquiry, stamp.created)
         if target.operation is Operation.MODELS:
             return self._rule_models()
         return self._rule_target(target, inquiry, stamp)
@@ -132,12 +132,12 @@ class Account:
             given = inquiry.headers.get("authorization", "").removeprefix("Bearer ")
         return hmac.compare_digest(given.encode(), self._key.encode())
 
-    def _rule_stored(self, target: StoredTarget, inquiry: Inquiry) -> Ruling:
+    def _rule_stored(self, target: StoredTarget, inquiry: Inquiry, now: int) -> Ruling:
         fault = self.faults.take(None, has_stream_options=False)
         answer = _strike(
             fault,
             target.operation,
-            lambda: self._responses.answer(target, inquiry.query, no_usage=fault.no_usage),
+            lambda: self._responses.answer(target, inquiry.query, now=now, no_usage=fault.no_usage),
         )
         is_streaming = target.operation is StoredOperation.GET and wants_events(inquiry.query)
         return Ruling(

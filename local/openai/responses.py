@@ -1,10 +1,12 @@
 """Builds a Responses answer: its JSON at every stage, its events, its input items.
 
 A word in the input decides how it ends: `INCOMPLETE` ends it as incomplete, `FAILSOON` as failed,
-anything else as completed. In all cases the usage is that of the whole answer. Events are named and
+anything else as completed. In all cases the usage is that of the whole answer. `RUNS12S` lets a
+background response run for 12 seconds, however long its stream takes. Events are named and
 numbered, the last one carries the usage, and no `[DONE]` follows.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -15,6 +17,7 @@ from local.openai.counting import answer_words, count_tokens, message_texts, usa
 
 _INCOMPLETE_WORD = "INCOMPLETE"
 _FAILED_WORD = "FAILSOON"
+_RUNNING_WORD = re.compile(r"\bRUNS([0-9]{1,4})S\b", re.ASCII)
 
 
 class Status(StrEnum):
@@ -49,6 +52,13 @@ class Response:
     def is_background(self) -> bool:
         """True when its caller asked for it to run in the background."""
         return self.call.body.get("background") is True
+
+    def is_running(self, now: int) -> bool:
+        """True while it works in the background, at a moment in Unix seconds."""
+        text = " ".join(message_texts(self.call.body.get("input")))
+        named = _RUNNING_WORD.search(text)
+        is_open = self.is_background and self.status is not Status.CANCELLED
+        return named is not None and is_open and now < self.stamp.created + int(named[1])
 
     @property
     def usage(self) -> JsonObject:

@@ -1,11 +1,12 @@
 """Stores the responses of an account, and answers calls by response id.
 
 They are kept in memory only, at most 10,000: the oldest is evicted first. A background response is
-queued until it is first fetched, and can be cancelled until then:
+queued until it is first fetched, and can be cancelled until then; so can one that still runs:
 
 | status | get | cancel | delete |
 |---|---|---|---|
 | queued | ends it: completed, incomplete or failed | cancelled | removed |
+| running (`RUNS12S`) | in progress; its events but the last | cancelled | removed |
 | ended, in the background | unchanged | unchanged | removed |
 | ended, not in the background | unchanged | 400 | removed |
 | cancelled | unchanged; 400 for its events | unchanged | removed |
@@ -67,20 +68,20 @@ class ResponseStore:
         return None if previous is None or str(previous) in self._by_id else str(previous)
 
     def answer(
-        self, target: StoredTarget, query: Mapping[str, str], *, no_usage: bool = False
+        self, target: StoredTarget, query: Mapping[str, str], *, now: int, no_usage: bool = False
     ) -> Answer:
-        """The answer to a call by response id; 404 when it is not stored here."""
+        """The answer to a call by response id; 404 when it is not stored here. `now` in Unix seconds."""
         response = self._by_id.get(target.response_id)
         if response is None:
             return refuse(404, refusals.response_not_found(target.response_id))
         match target.operation:
             case StoredOperation.GET:
-                return self._get(response, query, no_usage=no_usage)
+                return self._get(response, query, now=now, no_usage=no_usage)
             case StoredOperation.DELETE:
                 del self._by_id[response.id]
                 return _told({"id": response.id, "object": "response", "deleted": True})
             case StoredOperation.CANCEL:
-                return self._cancel(response)
+                return self._cancel(response, now)
             case StoredOperation.INPUT_ITEMS:
                 return _told(_page(input_items(response), query))
             case _:
@@ -91,7 +92,14 @@ class ResponseStore:
         if len(self._by_id) > self._most:
             del self._by_id[next(iter(self._by_id))]
 
-    def _get(self, response: Response, query: Mapping[str, str], *, no_usage: bool) -> Answer:
+    def _get(
+        self, response: Response, query: Mapping[str, str], *, now: int, no_usage: bool
+    ) -> Answer:
+        start = _number(query.get("starting_after"), otherwise=-1) + 1
+        if response.is_running(now):
+            if wants_events(query):
+                return event_stream(event_frames(response)[start:-1], None)
+            return _told(response_json(response, Status.IN_PROGRESS))
         if response.status is Status.QUEUED:
             response = replace(response, status=final_status(response.call))
             self._by_id[response.id] = response
@@ -100,12 +108,12 @@ class ResponseStore:
         if response.status is Status.CANCELLED:
             return refuse(400, refusals.not_streamable())
         frames = event_frames(response, no_usage=no_usage)
-        return event_stream(frames[_number(query.get("starting_after"), otherwise=-1) + 1 :], None)
+        return event_stream(frames[start:], None)
 
-    def _cancel(self, response: Response) -> Answer:
+    def _cancel(self, response: Response, now: int) -> Answer:
         if not response.is_background:
             return refuse(400, refusals.not_in_background())
-        if response.status is Status.QUEUED:
+        if response.status is Status.QUEUED or response.is_running(now):
             response = replace(response, status=Status.CANCELLED)
             self._by_id[response.id] = response
         return _told(response_json(response, response.status))

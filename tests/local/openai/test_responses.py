@@ -1,5 +1,6 @@
 """The stand-in stores responses as Azure does: fetched, cancelled, deleted and continued by id."""
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,9 @@ def test_the_oldest_response_is_evicted_first() -> None:
 
     statuses = [
         store.answer(
-            StoredTarget(operation=StoredOperation.GET, response_id=f"resp_{name}", is_v1=True), {}
+            StoredTarget(operation=StoredOperation.GET, response_id=f"resp_{name}", is_v1=True),
+            {},
+            now=1,
         ).status
         for name in ("a", "b", "c")
     ]
@@ -161,6 +164,29 @@ async def test_a_background_stream_is_a_normal_stream(bench: Bench) -> None:
     last = events[-1]
     assert last.type == "response.completed"
     assert (last.response.background, total_tokens(last.response)) == (True, TOTAL_TOKENS)
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+def test_a_background_response_runs_as_long_as_its_input_says(streaming: bool) -> None:
+    """Until then it shows no usage, and can be cancelled; then it ends as any other."""
+    store = ResponseStore()
+    body = {"input": "Think RUNS12S", "background": True, "stream": streaming}
+    for identity in ("a", "b"):
+        store.create(store_call(body), Stamp(identity=identity, created=100))
+
+    def seen(operation: StoredOperation, identity: str, now: int) -> tuple[str, bool]:
+        target = StoredTarget(operation=operation, response_id=f"resp_{identity}", is_v1=True)
+        shown = json.loads(b"".join(store.answer(target, {}, now=now).pieces))
+        return shown["status"], shown["usage"] is not None
+
+    assert [seen(StoredOperation.GET, "a", now) for now in (100, 111, 112)] == [
+        ("in_progress", False),
+        ("in_progress", False),
+        ("completed", True),
+    ]
+    assert seen(StoredOperation.CANCEL, "a", 113) == ("completed", True)
+    assert seen(StoredOperation.CANCEL, "b", 111) == ("cancelled", False)
+    assert seen(StoredOperation.GET, "b", 120) == ("cancelled", False)
 
 
 @BOTH_SHAPES
