@@ -267,6 +267,7 @@ async def _close(gateway: Gateway, seconds: float) -> None:
     gateway.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
     detached = gateway.front_door.detached
     await detached.finish(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)
+    await gateway.front_door.background.follow_ups.close()
     await gateway.sink.close(SINK_SHARE * seconds)
     await gateway.upstream.close()
     await gateway.credentials.close()

@@ -7,46 +7,120 @@ the response's id and creation alone: the ledger drops repeats, also those of ot
 | the call                                   | its own event         | the response's event       |
 |--------------------------------------------|-----------------------|----------------------------|
 | makes it; its stream shows the final usage | 0 tokens, `reported`  | published                  |
-| makes it; its stream ends before that      | 0 tokens, `missing`   | left to a later read       |
+| makes it; its stream ends before that      | 0 tokens, `missing`   | left to a later read or    |
+|                                            |                       | the follow-up              |
 | reads or cancels it; shows the final usage | 0 tokens, `reported`  | published, unless this     |
 |                                            |                       | instance has done so       |
+
+The instance that made it follows it up (`follow_ups.py`), so that nobody needs to read it.
 """
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from urllib.parse import urlencode
 
+from meter.errors import CallerError
 from meter.gateway.answer.usage import BackgroundResponse, Reading
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owners
+from meter.gateway.balance.forward import Forwarder
 from meter.gateway.detached import start_now
-from meter.gateway.request.route import is_deployment_name
-from meter.ports import UsageSink
+from meter.gateway.follow_ups import FollowUp, FollowUps
+from meter.gateway.request.body import JsonBody
+from meter.gateway.request.operations import Operation
+from meter.gateway.request.prepare import Payload
+from meter.gateway.request.route import Route, is_deployment_name, parse_route
+from meter.ports import Dice, UsageSink
 from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource, new_event_id
 
-RESPONSES = "responses"
 
+@dataclass(slots=True)
+class Background:
+    """The background responses of one instance, and who made which response."""
 
-def events_of(
-    event: UsageEvent,
-    reading: Reading,
-    owners: Owners,
-    *,
-    is_charged: bool,
-    backend: Backend | None,
-) -> tuple[UsageEvent, ...]:
-    """The events of a call: its own, and before it that of the background response it shows."""
-    response = reading.background
-    if response is None:
-        return (event,)
-    usage, public_name = reading.usage, _public_name(backend, reading.model)
-    is_known = response.is_over and usage is not None
-    if is_charged:
-        source = UsageSource.REPORTED if is_known else UsageSource.MISSING
-        event = replace(event, usage=NO_USAGE, usage_source=source, usage_raw=None)
-    if not is_known or usage in {None, NO_USAGE} or owners.has_counted(response.id):
-        return (event,)
-    return _response_event(event, reading, response, owners, public_name), event
+    forwarder: Forwarder
+    sink: UsageSink
+    dice: Dice
+    share_percent: int
+    owners: Owners = field(default_factory=Owners)
+    follow_ups: FollowUps = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.follow_ups = FollowUps(self.forwarder, self.dice, self.share_percent, self._settle)
+
+    def check_room(self, subject: str, route: Route, body: Payload) -> None:
+        """Raise Overloaded for a call that makes a response which could not be followed up."""
+        is_one = isinstance(body, JsonBody) and body.background is True
+        if is_one and route.operation is Operation.RESPONSES:
+            self.follow_ups.check_room(subject)
+
+    async def prepare(self, route: Route) -> None:
+        """Before a response is deleted, look whether it shows its usage."""
+        if route.operation is Operation.RESPONSES_DELETE and route.stored_id is not None:
+            await self.follow_ups.ask_now(route.stored_id)
+
+    def events_of(
+        self, event: UsageEvent, reading: Reading, route: Route, backend: Backend | None
+    ) -> tuple[UsageEvent, ...]:
+        """The events of a call: its own, and before it that of the background response it shows.
+
+        The one that makes a response whose usage is not shown begins its follow-up.
+        """
+        response, is_charged = reading.background, route.served.is_charged
+        if response is None:
+            return (event,)
+        usage, own = reading.usage, event
+        is_known = response.is_over and usage is not None
+        if is_charged:
+            source = UsageSource.REPORTED if is_known else UsageSource.MISSING
+            own = replace(event, usage=NO_USAGE, usage_source=source, usage_raw=None)
+        if is_known and usage != NO_USAGE:
+            self.follow_ups.stop(response.id)
+            if self.owners.has_counted(response.id):
+                return (own,)
+            return self._response_event(_with_usage_of(reading, event), response, backend), own
+        path = _path(route, response.id) if route.operation is Operation.RESPONSES else None
+        if backend is not None and path is not None:
+            self.follow_ups.start(
+                FollowUp(response=response, event=event, backend=backend, path=path)
+            )
+        return (own,)
+
+    async def _settle(self, follow_up: FollowUp, reading: Reading) -> None:
+        """Count a response by what was read, or by the estimate where that has no usage."""
+        event = follow_up.event
+        if reading.usage is not None:
+            event = _with_usage_of(reading, event)
+        response = reading.background or follow_up.response
+        if event.usage == NO_USAGE or self.owners.has_counted(response.id):
+            return
+        await self.sink.publish(self._response_event(event, response, follow_up.backend))
+
+    def _response_event(
+        self, event: UsageEvent, response: BackgroundResponse, backend: Backend | None
+    ) -> UsageEvent:
+        """The response's event, with the usage of `event`: it is charged to the subject that made it,
+        if remembered."""
+        owner = self.owners.of(response.id)
+        known = [event.deployment] if owner is None else [owner.deployment, event.deployment]
+        deployment = next((name for name in known if name != UNKNOWN_DEPLOYMENT), None)
+        digest = sha256(f"background response {response.id}".encode()).digest()
+        return replace(
+            event,
+            id=new_event_id(response.created_at, digest),
+            time=response.created_at,
+            started_at=response.created_at,
+            principal=event.principal if owner is None else owner.maker or event.principal,
+            operation=Operation.RESPONSES,
+            deployment=deployment or _public_name(backend, event.model) or UNKNOWN_DEPLOYMENT,
+            outcome=Outcome.FAILED if response.has_failed else Outcome.SERVED,
+            status=200,
+            attempts=(),
+            duration_ms=0,
+            time_to_first_byte_ms=None,
+            client_retry_count=0,
+        )
 
 
 async def publish_all(sink: UsageSink, events: tuple[UsageEvent, ...]) -> None:
@@ -57,6 +131,16 @@ async def publish_all(sink: UsageSink, events: tuple[UsageEvent, ...]) -> None:
     await asyncio.gather(*[start_now(sink.publish(event)) for event in events])
 
 
+def _with_usage_of(reading: Reading, event: UsageEvent) -> UsageEvent:
+    return replace(
+        event,
+        model=reading.model,
+        usage=reading.usage or NO_USAGE,
+        usage_source=UsageSource.REPORTED,
+        usage_raw=reading.usage_raw,
+    )
+
+
 def _public_name(backend: Backend | None, model: str | None) -> str | None:
     """The deployment that a response's `model` means: Azure writes its own name for it there."""
     if backend is None:
@@ -65,34 +149,11 @@ def _public_name(backend: Backend | None, model: str | None) -> str | None:
     return min(names, default=model if is_deployment_name(model) else None)
 
 
-def _response_event(
-    event: UsageEvent,
-    reading: Reading,
-    response: BackgroundResponse,
-    owners: Owners,
-    public_name: str | None,
-) -> UsageEvent:
-    """The response's event: it is charged to the subject that made it, if remembered."""
-    owner = owners.of(response.id)
-    known = [event.deployment] if owner is None else [owner.deployment, event.deployment]
-    deployment = next((name for name in known if name != UNKNOWN_DEPLOYMENT), public_name)
-    digest = sha256(f"background response {response.id}".encode()).digest()
-    return replace(
-        event,
-        id=new_event_id(response.created_at, digest),
-        time=response.created_at,
-        started_at=response.created_at,
-        principal=event.principal if owner is None else owner.maker or event.principal,
-        operation=RESPONSES,
-        deployment=deployment or UNKNOWN_DEPLOYMENT,
-        model=reading.model,
-        outcome=Outcome.FAILED if response.has_failed else Outcome.SERVED,
-        status=200,
-        usage=reading.usage or NO_USAGE,
-        usage_source=UsageSource.REPORTED,
-        usage_raw=reading.usage_raw,
-        attempts=(),
-        duration_ms=0,
-        time_to_first_byte_ms=None,
-        client_retry_count=0,
-    )
+def _path(route: Route, response_id: str) -> str | None:
+    """Where the response is read, in the manner of the address that made it."""
+    version = {} if route.api_version is None else {"api-version": route.api_version}
+    address = f"/openai/{'v1/' if route.v1 else ''}responses/{response_id}"
+    try:
+        return parse_route("GET", address, urlencode(version)).upstream_path("")
+    except CallerError:
+        return None  # an id that no caller could read either

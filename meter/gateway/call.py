@@ -1,7 +1,7 @@
 """One call, from its request to its single end, which makes the usage event."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -9,8 +9,8 @@ from meter.errors import CallerError
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.relay import Ending
 from meter.gateway.backend import Backend
-from meter.gateway.background import events_of, publish_all
-from meter.gateway.balance.affinity import Owners
+from meter.gateway.background import Background, publish_all
+from meter.gateway.balance.affinity import Owner
 from meter.gateway.balance.forward import Attempts, Candidates
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
 from meter.gateway.headers import IMAGE_DEPLOYMENT, downstream_headers, header, upstream_headers
@@ -40,7 +40,7 @@ class Call:
     headers: Headers
     candidates: Candidates
     reasoning: tuple[str, ...]
-    owners: Owners
+    background: Background
     sink: UsageSink
     clock: Clock
     holds: ExitStack
@@ -148,6 +148,23 @@ class Call:
             return (*self.reasoning, *reasoning_items(answer.body))
         return self.reasoning
 
+    def learn(self, answer: WholeAnswer | StreamedAnswer) -> WholeAnswer | StreamedAnswer:
+        """Remember which backend stores the response, and made the reasoning, of this answer.
+
+        Of the answer that is returned, reasoning is learned as it passes.
+        """
+        if answer.status >= 400:
+            return answer
+        owners, served = self.background.owners, self.route.served
+        maker = self.principal if served.is_charged else None
+        owner = Owner(answer.backend.name, self.deployment, maker)
+        owners.learn(self.response_id(answer), owner)
+        owners.learn_made(self.reasoning_in(answer), owner)
+        if served.has_reasoning and isinstance(answer, StreamedAnswer):
+            owner = Owner(answer.backend.name, self.deployment)
+            return replace(answer, chunks=owners.learn_from(answer.chunks, owner))
+        return answer
+
     def answer_headers(
         self, answer: WholeAnswer | StreamedAnswer, *, with_origin: bool = False
     ) -> Headers:
@@ -172,13 +189,8 @@ class Call:
 
     def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
         """The call's event, and that of the background response that it shows, if any."""
-        return events_of(
-            self._event(ending),
-            ending.reading,
-            self.owners,
-            is_charged=self.route.served.is_charged,
-            backend=self.attempts.last_backend,
-        )
+        backend = self.attempts.last_backend
+        return self.background.events_of(self._event(ending), ending.reading, self.route, backend)
 
     def _event(self, ending: Ending) -> UsageEvent:
         """The usage event.

@@ -14,7 +14,7 @@ from meter.errors import CallerError, KeysUnavailable
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.late import LATE_HEADERS, LateRelay, run_out
 from meter.gateway.answer.relay import Ending, Relays
-from meter.gateway.balance.affinity import Owner, Owners
+from meter.gateway.background import Background
 from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.call import Call
 from meter.gateway.detached import Detached, start_now
@@ -55,10 +55,10 @@ class FrontDoor:
     clock: Clock
     dice: Dice
     relays: Relays
+    background: Background
     first_keepalive_seconds: float
     source: str
     exposes_backend: bool = False
-    owners: Owners = field(default_factory=Owners)
     detached: Detached = field(default_factory=Detached)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
@@ -89,8 +89,9 @@ class FrontDoor:
             self.forwarder.pool.serving(route.deployment)  # before a byte of the body is taken
         with ExitStack() as holds:
             body = await read_body(route, self.admission.enter(principal, request, holds))
-            reasoning = reasoning_of(route, body)
-            owner = self.owners.of(response_id_of(route, body)) or self.owners.maker(reasoning)
+            self.background.check_room(principal.subject, route, body)
+            reasoning, owners = reasoning_of(route, body), self.background.owners
+            owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
             deployment = deployment_of(route, body, owner)
             call = Call(
                 event_id=event_id,
@@ -101,11 +102,13 @@ class FrontDoor:
                 body=body,
                 headers=request.headers,
                 candidates=replace(
-                    self._candidates(route, request.headers, deployment, owner),
+                    self._candidates(
+                        route, request.headers, deployment, owner.backend if owner else None
+                    ),
                     demand=demand_of(body, principal.subject),
                 ),
                 reasoning=reasoning,
-                owners=self.owners,
+                background=self.background,
                 sink=self.sink,
                 clock=self.clock,
                 holds=holds.pop_all(),
@@ -115,7 +118,7 @@ class FrontDoor:
         return await self._answer(call)
 
     def _candidates(
-        self, route: Route, headers: Headers, deployment: str, owner: Owner | None
+        self, route: Route, headers: Headers, deployment: str, owner: str | None
     ) -> Candidates:
         """The backends that may answer. Raises NotServed when none serves the deployment."""
         pool, is_by_id = self.forwarder.pool, route.served.is_by_id
@@ -126,7 +129,7 @@ class FrontDoor:
             load_key=f"/{route.operation}"
             if is_by_id
             else deployment,  # no deployment begins with /
-            owner=None if owner is None else owner.backend,
+            owner=owner,
         )
 
     async def _answer(self, call: Call) -> Answer | StreamingAnswer:
@@ -149,8 +152,9 @@ class FrontDoor:
         deadline = asyncio.get_running_loop().time() + self.relays.times.total_seconds
         try:
             async with asyncio.timeout_at(deadline):
+                await self.background.prepare(call.route)
                 call.answer = await self.forwarder.forward(call)
-            self._learn(call, call.answer)
+            call.answer = call.learn(call.answer)
             if isinstance(call.answer, WholeAnswer) or not call.answer.is_events:
                 call.drop_body()  # no backend will need it again, and no estimate
             if isinstance(call.answer, StreamedAnswer):
@@ -169,14 +173,6 @@ class FrontDoor:
                 if isinstance(call.answer, StreamedAnswer):
                     await call.answer.holds.aclose()
             raise
-
-    def _learn(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> None:
-        """Remember which backend stores the response, and made the reasoning, of this answer."""
-        if answer.status < 400:
-            maker = call.principal if call.route.served.is_charged else None
-            owner = Owner(answer.backend.name, call.deployment, maker)
-            self.owners.learn(call.response_id(answer), owner)
-            self.owners.learn_made(call.reasoning_in(answer), owner)
 
     async def _fail(self, call: Call, exc: CallerError) -> Answer:
         answer = error_answer(exc)
@@ -200,9 +196,6 @@ class FrontDoor:
         return Answer(status=answer.status, headers=headers, body=answer.body)
 
     def _relay(self, call: Call, answer: StreamedAnswer, deadline: float) -> StreamingAnswer:
-        if call.route.served.has_reasoning and answer.status < 400:
-            owner = Owner(answer.backend.name, call.deployment)
-            answer = replace(answer, chunks=self.owners.learn_from(answer.chunks, owner))
         relay = self.relays.relay(
             answer,
             deadline=deadline,

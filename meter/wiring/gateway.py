@@ -9,6 +9,7 @@ from meter.adapters.tokenizer import build_estimator
 from meter.adapters.upstream import AiohttpUpstream
 from meter.config.values import GatewaySettings, Settings
 from meter.gateway.answer.relay import Drains, Relays
+from meter.gateway.background import Background
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.jwks import KeyRing
@@ -44,19 +45,16 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     keys = KeyRing(
         DiscoveryKeySource(gateway.discovery_queries), clock, gateway.jwks_refresh_seconds
     )
+    pool = Pool(gateway.backends, clock, dice)
+    forwarder = Forwarder(pool, upstream, credentials, clock, gateway.forwarding)
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
-        forwarder=Forwarder(
-            pool=Pool(gateway.backends, clock, dice),
-            upstream=upstream,
-            credentials=credentials,
-            clock=clock,
-            limits=gateway.forwarding,
-        ),
+        forwarder=forwarder,
         sink=sink,
         clock=clock,
         dice=dice,
         relays=_relays(gateway),
+        background=Background(forwarder, sink, dice, gateway.drains.share_percent),
         first_keepalive_seconds=gateway.first_keepalive_seconds,
         source=gateway.source,
         exposes_backend=gateway.exposes_backend,

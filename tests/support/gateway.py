@@ -15,6 +15,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.relay import DrainLimits, Drains, Relays, RelayTimes
 from meter.gateway.backend import Backend
+from meter.gateway.background import Background
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.balance.forward import Forwarder
@@ -192,6 +193,17 @@ class Door:
 
     def __post_init__(self) -> None:
         self.pool = Pool(self.backends, self.clock, FixedDice())
+        forwarder = Forwarder(
+            pool=self.pool,
+            upstream=self.upstream,
+            credentials=self.credentials,
+            clock=self.clock,
+            limits=ForwardLimits(
+                first_byte_timeout_seconds=120,
+                attempts_timeout_seconds=220,
+                max_buffered_bytes=self.max_buffered_bytes,
+            ),
+        )
         self.front_door = FrontDoor(
             admission=Admission(
                 verifier=verifier(self.clock, self.keys, rules=self.rules),
@@ -203,17 +215,7 @@ class Door:
                 ),
                 new_spool=self.new_spool,
             ),
-            forwarder=Forwarder(
-                pool=self.pool,
-                upstream=self.upstream,
-                credentials=self.credentials,
-                clock=self.clock,
-                limits=ForwardLimits(
-                    first_byte_timeout_seconds=120,
-                    attempts_timeout_seconds=220,
-                    max_buffered_bytes=self.max_buffered_bytes,
-                ),
-            ),
+            forwarder=forwarder,
             sink=self.sink,
             clock=self.clock,
             dice=FixedDice(),
@@ -227,6 +229,7 @@ class Door:
                 estimator=Estimator(self.counter),
                 max_frame_bytes=self.max_frame_bytes,
             ),
+            background=Background(forwarder, self.sink, FixedDice(), self.subject_share_percent),
             first_keepalive_seconds=self.first_keepalive_seconds,
             source="/aoai-meter/test",
             exposes_backend=self.exposes_backend,

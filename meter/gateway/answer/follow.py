@@ -197,7 +197,7 @@ class StreamReader:
         kind = str(members.get("type", name))
         is_error = name == "error" or error_in_document(members) is not None
         self.has_error = self.has_error or is_error or kind == "response.failed"
-        if kind in _TERMINAL_TYPES:
+        if kind in _TERMINAL_TYPES or isinstance(members.get("response"), dict):
             self._note(members, kind)
 
 

@@ -255,8 +255,6 @@ class StreamRelay:
         A backend that states an error before it says anything has refused the call.
         """
         reader = self.reader
-        if reader.reading.background is not None:
-            return None  # it goes on, and shows its usage to a later read
         is_over = reader.is_complete or outcome is Outcome.SERVED
         is_refused = reader.has_error and reader.seen.is_empty
         if is_refused or not reader.reports_usage or (is_over and not self.is_estimable):

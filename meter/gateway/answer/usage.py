@@ -43,6 +43,7 @@ class BackgroundResponse:
     created_at: datetime
     is_over: bool
     has_failed: bool = False
+    is_cancelled: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,6 +175,7 @@ def _background(document: Mapping[str, object]) -> BackgroundResponse | None:
         created_at=created_at,
         is_over=status in _FINAL_STATUSES,
         has_failed=status == "failed",
+        is_cancelled=status == "cancelled",
     )
 
 

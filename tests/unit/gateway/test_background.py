@@ -19,6 +19,7 @@ from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource, encode_event
 from tests.fakes.gateway import FakeAnswer, FakeCaller, FakeUpstream, Part, json_answer
 from tests.fakes.gateway import stream_answer as streamed
 from tests.fakes.rows import MemoryRowStore
+from tests.support.background import BY_ID, CREATE, CREATED_AT, DELTA, USAGE, frame, response, whole
 from tests.support.events import message
 from tests.support.gateway import (
     NOW,
@@ -31,39 +32,6 @@ from tests.support.gateway import (
     token,
 )
 from tests.support.ledger import aggregator_on
-
-CREATED_AT = NOW - 7_200
-USAGE = {"input_tokens": 30, "output_tokens": 4, "total_tokens": 34}
-CREATE = b'{"model":"gpt","input":"hello","background":true,"stream":true}'
-BY_ID = f"{V1_RESPONSES_PATH}/resp_1"
-
-
-def response(status: str = "completed", **changes: object) -> dict[str, object]:
-    """A background response as Azure OpenAI shows it."""
-    usage = None if status in {"queued", "in_progress"} else USAGE
-    known: dict[str, object] = {
-        "id": "resp_1",
-        "object": "response",
-        "created_at": CREATED_AT,
-        "status": status,
-        "background": True,
-        "model": "gpt-own",
-        "usage": usage,
-    }
-    return known | changes
-
-
-def frame(kind: str, **changes: object) -> bytes:
-    shown = response("in_progress" if kind in {"created", "in_progress"} else kind, **changes)
-    data = json.dumps({"type": f"response.{kind}", "response": shown})
-    return f"event: response.{kind}\ndata: {data}\n\n".encode()
-
-
-DELTA = b'data: {"type":"response.output_text.delta","delta":"hi"}\n\n'
-
-
-def whole(status: str = "completed", **changes: object) -> FakeAnswer:
-    return json_answer(200, json.dumps(response(status, **changes)).encode())
 
 
 @dataclass

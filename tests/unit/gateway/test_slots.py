@@ -331,7 +331,7 @@ async def test_a_defect_right_after_a_stream_has_begun_gives_everything_back() -
             raise RuntimeError
 
     made = door(stream_answer(TEXT_FRAME, DONE_FRAME))
-    made.front_door.owners = Defective()
+    made.front_door.background.owners = Defective()
     answer = await made.call(STREAM_BODY)
 
     assert answer.status == 500
