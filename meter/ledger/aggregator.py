@@ -22,7 +22,7 @@ from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, d
 from meter.ledger.positions import HubPositions
 from meter.ledger.rows import SumRow
 from meter.ledger.showing import Showing
-from meter.ledger.subjects import SubjectWriter
+from meter.ledger.subjects import SubjectWriter, record_behind
 from meter.ledger.view import ViewWriter
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
@@ -125,7 +125,14 @@ class Aggregator:
 
         For commands: events that are `refused` were not counted, and are in no dead letter.
         """
-        counted = await self._commit(events, self.clock.now(), may_be_repeats=False)
+        now = self.clock.now()
+        # First, so that the sweep finds these sums if this process ends before they are shown.
+        hours: dict[str, Window] = {}
+        for event in events:
+            hour = window_of(event.time, Period.HOUR)
+            hours[event.subject] = min(hours.get(event.subject, hour), hour)
+        await record_behind(self.store, hours, now)
+        counted = await self._commit(events, now, may_be_repeats=False)
         await SubjectWriter(self.store).record(counted.calls)
         await ViewWriter(self.store).write(counted.sums)
         counted.raise_outage()

@@ -5,13 +5,14 @@ is throttled its rows wait here, in memory, and it alone is tried again, after 1
 on to a minute. A batch waits for the copies it began, but not longer than `PATIENCE_SECONDS`.
 
 What waits is lost when the process dies. Then the batch is delivered again if it was not finished,
-and its sums are read and shown; otherwise the sweep finds the sums by their subject's row. So a batch
-is finished once each of its sums is shown or its subject is in `Subjects`.
+and its sums are read and shown; otherwise the sweep shows them, because their subject's row says from
+which hour on its views are behind. So a batch is finished once each of its sums is shown or that is
+said, and rows that are too many for memory are dropped only then.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,13 +20,14 @@ from itertools import islice
 
 from meter.adjustment import Countable
 from meter.errors import RowsRefused, StorageUnavailable
+from meter.ledger.keys import SumKey
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SumRow
-from meter.ledger.subjects import SubjectWriter
+from meter.ledger.subjects import SubjectWriter, record_behind
 from meter.ledger.view import ViewWriter
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
-from meter.window import Window
+from meter.window import Period, Window, window_of
 
 PATIENCE_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
@@ -33,6 +35,7 @@ CADENCE_SECONDS = 5.0
 MAX_WAITING_ROWS = 50_000  # about 2 KB each
 MAX_KNOWN_SUBJECTS = 50_000
 SEEN_EVERY = timedelta(minutes=10)
+SAID_EVERY_SECONDS = 600.0  # far below `BELIEVED_AFTER`
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +103,14 @@ class Showing:
 
     store: RowStore
     clock: Clock
+    most_waiting: int = MAX_WAITING_ROWS
     _views: ViewWriter = field(init=False)
     _windows: dict[Window, _Partition[SumRow]] = field(default_factory=dict)
     _subjects: "_Partition[_Seen]" = field(init=False)
+    _behind: _Partition[Window] = field(init=False)
+    # Subjects whose row says that they are behind: from which hour on, and when it was written.
+    _said: OrderedDict[str, tuple[Window, float]] = field(default_factory=OrderedDict)
+    _unjudged: Counter[SumKey] = field(default_factory=Counter)
     _seen: OrderedDict[str, tuple[datetime, datetime]] = field(default_factory=OrderedDict)
     _trying: asyncio.Task[None] | None = None
 
@@ -114,25 +122,30 @@ class Showing:
             await writer.record(event for each in seen.values() for event in each)
 
         self._subjects = _Partition(name="Subjects", clock=self.clock, write=record, newer=_widest)
+        self._behind = _Partition(
+            name="Subjects", clock=self.clock, write=self._say_behind, newer=min
+        )
 
     async def show(self, sums: Iterable[SumRow], events: Iterable[Countable]) -> bool:
         """Show these sums and the callers of these events, or keep them to do so later.
 
         Gives whether all of it will be shown even if the process dies now: by the sweep.
         """
-        sums = list(sums)
-        for row in sums:
-            self._window(row.key.window).add(row.key.place.view_row_key, row)
-        adjusted: set[str] = set()
-        for event in events:
-            if not isinstance(event, UsageEvent):
-                adjusted.add(event.subject)  # the sweep looks for calls
-            elif self._is_news(event):
-                self._subjects.add(event.subject, (event, event))
+        sums, events = list(sums), list(events)
+        keys = [row.key for row in sums]
+        self._unjudged.update(keys)
+        try:
+            for row in sums:
+                self._window(row.key.window).add(row.key.place.view_row_key, row)
+            for event in events:
+                if isinstance(event, UsageEvent) and self._is_news(event):
+                    self._subjects.add(event.subject, (event, event))
+            await self._start(PATIENCE_SECONDS)
+            await self._admit([row for row in sums if self._waits(row)], events)
+        finally:
+            self._unjudged -= Counter(keys)
         self._drop_surplus()
-        await self._start(PATIENCE_SECONDS)
-        unknown = adjusted.union(self._subjects.waiting)
-        return not any(row.key.dimensions.subject in unknown and self._waits(row) for row in sums)
+        return self._is_safe({*_subjects_of(sums), *(event.subject for event in events)})
 
     async def settle(self) -> None:
         """Write all that waits, once, and wait for it. For the end of the process."""
@@ -145,8 +158,10 @@ class Showing:
         """How many rows wait for a view partition."""
         return sum(len(partition.waiting) for partition in self._windows.values())
 
-    def _partitions(self) -> "Sequence[_Partition[SumRow] | _Partition[_Seen]]":
-        return [*self._windows.values(), self._subjects]
+    def _partitions(
+        self,
+    ) -> "Sequence[_Partition[SumRow] | _Partition[_Seen] | _Partition[Window]]":
+        return [*self._windows.values(), self._subjects, self._behind]
 
     def _window(self, window: Window) -> _Partition[SumRow]:
         if window not in self._windows:
@@ -163,6 +178,39 @@ class Showing:
         partition = self._windows.get(row.key.window)
         return partition is not None and row.key.place.view_row_key in partition.waiting
 
+    async def _admit(self, waiting: Sequence[SumRow], events: Sequence[Countable]) -> None:
+        """Say of the subjects of these rows that they are behind, unless that is said already."""
+        hours: dict[str, Window] = {}
+        for event in events if waiting else ():
+            hour = window_of(event.time, Period.HOUR)
+            hours[event.subject] = min(hours.get(event.subject, hour), hour)
+        late = self.clock.monotonic() - SAID_EVERY_SECONDS
+        for row in waiting:
+            subject = row.key.dimensions.subject
+            hour = hours.get(subject) or window_of(row.key.window.start, Period.HOUR)
+            said = self._said.get(subject)
+            if said is None or hour < said[0] or said[1] <= late:
+                self._behind.add(subject, hour)
+        if self._behind.waiting and (task := self._behind.start() or self._behind.task):
+            await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
+            if task.done():
+                task.result()
+
+    async def _say_behind(self, hours: Mapping[str, Window]) -> None:
+        before = self.clock.monotonic()
+        await record_behind(self.store, hours, self.clock.now())
+        for subject, hour in hours.items():
+            self._said[subject] = hour, before
+            self._said.move_to_end(subject)
+        while len(self._said) > MAX_KNOWN_SUBJECTS:
+            self._said.popitem(last=False)
+
+    def _is_safe(self, subjects: set[str]) -> bool:
+        unsaid = subjects & self._behind.waiting.keys()
+        return not unsaid or unsaid.isdisjoint(
+            name for each in self._windows.values() for name in _subjects_of(each.waiting.values())
+        )
+
     def _is_news(self, event: UsageEvent) -> bool:
         """Whether the subject's row must be looked at: once in a process, and in ten minutes."""
         first, last = self._seen.get(event.subject, (event.time, event.time - SEEN_EVERY))
@@ -175,12 +223,21 @@ class Showing:
         return True
 
     def _drop_surplus(self) -> None:
-        """Leave the oldest windows' rows to the sweep when too many wait."""
+        """Leave rows to the sweep when too many wait, the oldest windows' first."""
         for window in sorted(self._windows):
-            if self.waiting_rows <= MAX_WAITING_ROWS:
+            if self.waiting_rows <= self.most_waiting:
                 return
-            rows = len(self._windows.pop(window).waiting)
-            log.error("views_left_to_sweep partition=%s rows=%d", window.name, rows)
+            waiting = self._windows[window].waiting
+            dropped = [key for key, row in waiting.items() if self._is_said(row)]
+            for key in dropped:
+                del waiting[key]
+            if dropped:
+                log.warning("views_left_to_sweep partition=%s rows=%d", window.name, len(dropped))
+
+    def _is_said(self, row: SumRow) -> bool:
+        """Whether the sweep will find the row."""
+        subject = row.key.dimensions.subject
+        return row.key not in self._unjudged and subject not in self._behind.waiting
 
     async def _start(self, seconds: float | None) -> None:
         started = [task for each in self._partitions() if (task := each.start())]
@@ -189,7 +246,8 @@ class Showing:
             for task in started:
                 if task.done():
                     task.result()
-        done = [w for w, each in self._windows.items() if not each.waiting and not each.failures]
+        now = self.clock.monotonic()
+        done = [w for w, each in self._windows.items() if not each.waiting and each.due_at <= now]
         for window in done:
             del self._windows[window]
         if any(each.waiting for each in self._partitions()) and (
@@ -204,6 +262,10 @@ class Showing:
 
 
 type _Seen = tuple[UsageEvent, UsageEvent]  # a subject's first and latest call
+
+
+def _subjects_of(sums: Iterable[SumRow]) -> Iterable[str]:
+    return (row.key.dimensions.subject for row in sums)
 
 
 def _highest(known: SumRow, row: SumRow) -> SumRow:

@@ -1,21 +1,31 @@
-"""Keeps one row per subject: claims of its tokens, first and last call, and operators' columns.
+"""Keeps one row per subject: claims of its tokens, first and last call, and what its views may miss.
 
 Table `Subjects`, partition `subject`, row key the escaped subject. Columns Subject, Tenant,
 ObjectId, ClientApp, FirstSeen and LastSeen are ours; DisplayName, Team and CostCentre, or any
 other, are the operators' and are never touched: rows are merged, not replaced.
+
+| column         | type     | meaning                                                             |
+|----------------|----------|---------------------------------------------------------------------|
+| ViewsBehindFrom | String   | hour from which on views may miss sums of the subject; empty: none |
+| ViewsBehindAt   | DateTime | when that was last said                                            |
+
+The sweep shows the subject's sums from that hour on, until all are shown. It believes so only when
+nobody has said otherwise for `BELIEVED_AFTER`: who counts a call in that time need not say it again.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import batched
 
 from meter.ledger.keys import escape
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ports import Row, RowStore
 from meter.usage import UsageEvent
+from meter.window import Period, Window, parse_window
 
 SUBJECTS_TABLE = "Subjects"
 SUBJECTS_PARTITION = "subject"
+BELIEVED_AFTER = timedelta(hours=3)  # hours, since the clocks of instances and of operators differ
 
 
 class SubjectWriter:
@@ -34,16 +44,47 @@ class SubjectWriter:
             await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, _changed)
 
 
-async def record_adjusted(store: RowStore, subject: str, at: datetime) -> None:
-    """Record that an adjustment of the subject is counted at that time. Raises StorageUnavailable."""
-
-    def build(moment: datetime, stored: Mapping[str, Row]) -> list[Row]:
-        before = stored.get(escape(subject))
-        columns = {"Subject": subject, "AdjustedAt": moment}
-        return [Row(key=escape(subject), columns=columns, etag=before.etag if before else None)]
-
+async def record_behind(store: RowStore, hours: Mapping[str, Window], at: datetime) -> None:
+    """Record from which hour on the views of each subject may miss sums. Raises StorageUnavailable."""
     rows = OptimisticRows(store=store, most_known=0)
-    await rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, [escape(subject)], at, build)
+    for some in batched(hours.items(), MAX_TRANSACTION_ROWS, strict=False):
+        part = {escape(subject): (subject, hour) for subject, hour in some}
+
+        def build(
+            part: Mapping[str, tuple[str, Window]], stored: Mapping[str, Row]
+        ) -> Sequence[Row]:
+            return [
+                _row_behind(key, subject, hour, at, stored.get(key))
+                for key, (subject, hour) in part.items()
+            ]
+
+        await rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, build)
+
+
+def none_behind(row: Row) -> Row:
+    """The change that says that the subject's views miss nothing, if the row is as it was read."""
+    return Row(key=row.key, columns={"ViewsBehindFrom": ""}, etag=row.etag)
+
+
+def hour_behind(columns: Mapping[str, object]) -> Window | None:
+    """The hour that the row says; None if it says none. Raises ValueError if it cannot be read."""
+    value = columns.get("ViewsBehindFrom")
+    if value is None or value == "":
+        return None
+    hour = parse_window(str(value))
+    if hour.period is not Period.HOUR:
+        raise ValueError(f"ViewsBehindFrom must be an hour, got {value!r}")
+    return hour
+
+
+def _row_behind(key: str, subject: str, hour: Window, at: datetime, stored: Row | None) -> Row:
+    columns: dict[str, object] = {"Subject": subject, "ViewsBehindAt": at}
+    try:
+        known = None if stored is None else hour_behind(stored.columns)
+        columns["ViewsBehindFrom"] = hour.name if known is None else min(known, hour).name
+    except ValueError:
+        pass  # which hour it was is not known: the sweep takes all
+    return Row(key=key, columns=columns, etag=None if stored is None else stored.etag)
 
 
 def _changed(events: Mapping[str, Sequence[UsageEvent]], stored: Mapping[str, Row]) -> list[Row]:

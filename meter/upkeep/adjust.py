@@ -22,7 +22,6 @@ from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message
 from meter.ledger.keys import call_row_key, escape, ledger_table
 from meter.ledger.markers import marker_row, read_marker
-from meter.ledger.subjects import record_adjusted
 from meter.ports import Row, RowStore, Tables
 from meter.upkeep.adjusted import BelowZero, Note, NotedCall, Notes, check_floor
 from meter.upkeep.standing import Standing, standing_months
@@ -133,9 +132,6 @@ class Adjuster:
         if note.content != planned.note.content:
             raise AdjustmentRefused(_other_content(note))
         adjustment = replace(planned.adjustment, time=note.time)
-        store, clock = self.aggregator.store, self.aggregator.clock
-        # First, so that the sweep looks at this subject if this process ends before the views.
-        await record_adjusted(store, adjustment.subject, clock.now())
         report = await self.aggregator.count([adjustment])
         for refusal in report.refused.values():
             await planned.call.remove(note.id)

@@ -47,6 +47,8 @@ def made_event(number: int) -> Countable:
     """The event of this number, the same on each call, spread over subjects, hours, months and kinds."""
     subject = "alice" if number % 3 else "b|ö"
     time = MONTH_END + timedelta(minutes=number % 4 * 17)
+    if number >= 40:  # a late backlog, beyond what the sweep looks at unasked
+        time -= timedelta(days=number - 36)
     if number % 8 == 7:
         usage = TokenUsage(prompt_tokens=-(2**33) - number, total_tokens=number)
         return adjustment(number, subject=subject, time=time, usage=usage)

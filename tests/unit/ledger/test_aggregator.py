@@ -12,6 +12,7 @@ from meter.ledger.aggregator import Aggregator, BatchReport
 from meter.ledger.commit import Committer
 from meter.ledger.decode import Message
 from meter.ports import Conflict, RowStore, Written
+from meter.upkeep.sweep import Sweep
 from meter.usage import encode_event
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
@@ -543,6 +544,38 @@ def damage(store: MemoryRowStore, row_key: str, **columns: object) -> None:
     store.tables["Ledger202611"]["alice", row_key] = replace(
         row, columns={**row.columns, **columns}
     )
+
+
+@pytest.mark.parametrize("late", [timedelta(hours=4), timedelta(days=30)])
+async def test_a_late_backlog_that_was_never_shown_is_swept_however_late(
+    store: MemoryRowStore, late: timedelta
+) -> None:
+    """Its views were throttled and the process died; no batch comes again, and nobody calls."""
+    views = {"UsageByHour", "UsageByDay", "UsageByMonth"}
+    backlog = [usage_event(n, subject=f"s{n}", time=NOW - late) for n in range(3)]
+    report = await aggregator_on(Failing(store, views)).handle([message(*backlog)])
+    week = NOW + timedelta(days=7)
+    await Sweep(store=store, tables=store, clock=Clock(week)).run()
+
+    assert report.new_calls == 3
+    assert month_calls(store) == {"s0": 1, "s1": 1, "s2": 1}
+    assert {row["ViewsBehindFrom"] for row in store.rows("Subjects").values()} == {""}
+
+
+async def test_a_batch_whose_sums_nothing_names_is_redelivered_to_the_same_process(
+    store: MemoryRowStore,
+) -> None:
+    """It remembers that it has counted the calls, and not that they are safe."""
+    failing = Failing(store, {"UsageByHour", "UsageByDay", "UsageByMonth", "Subjects"})
+    clock = Clock()
+    aggregator = aggregator_on(failing, clock)
+    outcomes = [await failed(aggregator, [message(usage_event(1))]) for _ in range(3)]
+    failing.tables.discard("Subjects")
+    clock.seconds += 60
+
+    assert outcomes == [True, True, True]
+    assert not await failed(aggregator, [message(usage_event(1))])
+    assert store.rows("Subjects")["alice"]["ViewsBehindFrom"] == "2026-11-23T07"
 
 
 @dataclass

@@ -11,7 +11,7 @@ from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.fold import Sums
 from meter.ledger.keys import Dimensions, SumKey
 from meter.ledger.rows import SumRow
-from meter.ledger.showing import LONGEST_WAIT_SECONDS, MAX_WAITING_ROWS, Showing
+from meter.ledger.showing import LONGEST_WAIT_SECONDS, Showing
 from meter.ports import Conflict, Row, Written
 from meter.usage import UsageEvent
 from meter.window import Window
@@ -215,13 +215,111 @@ def test_what_waits_is_shown_without_a_further_batch() -> None:
 
 
 async def test_too_much_is_left_to_the_sweep_oldest_window_first(
-    store: Store, showing: Showing, caplog: pytest.LogCaptureFixture
+    store: Store, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Memory is bounded; the ledger has everything."""
+    """Memory is bounded; the ledger has everything, and the sweep is told from which hour on."""
+    showing = Showing(store=store, clock=clock, most_waiting=1000)
     store.throttled = {"UsageByDay"}
     older, newer = Window("2026-11-22"), DAY
     await showing.show([total(1, older, f"s{n}") for n in range(100)], [])
-    await showing.show([total(1, newer, f"s{n}") for n in range(MAX_WAITING_ROWS - 50)], [])
+    await showing.show([total(1, newer, f"s{n}") for n in range(950)], [])
 
-    assert showing.waiting_rows == MAX_WAITING_ROWS - 50
+    assert showing.waiting_rows == 950
+    assert said(store)["s0"] == "2026-11-22T00"
     assert "views_left_to_sweep partition=2026-11-22 rows=100" in caplog.messages
+
+
+LATE = NOW - timedelta(days=5)  # far beyond the sweep's look back
+LATE_DAY = Window("2026-11-18")
+
+
+def said(store: Store) -> dict[str, object]:
+    """From which hour on the subjects' rows say that views are behind."""
+    return {key: row.get("ViewsBehindFrom") for key, row in store.rows("Subjects").items()}
+
+
+async def test_what_waits_is_named_by_its_hour_before_a_batch_is_finished(
+    store: Store, showing: Showing
+) -> None:
+    """The earliest hour of the calls; nothing is said of subjects that are shown."""
+    store.throttled = {"UsageByDay"}
+    events = [usage_event(1, time=LATE), usage_event(2), usage_event(3, subject="bob")]
+    hour = total(1, HOUR, "bob")
+
+    assert await showing.show([total(1), total(1, LATE_DAY), hour], events)
+    assert said(store) == {"alice": "2026-11-18T07", "bob": None}
+
+
+async def test_what_waits_is_said_once_in_ten_minutes(
+    store: Store, showing: Showing, clock: FakeClock
+) -> None:
+    """And at once of an earlier hour."""
+    store.throttled = {"UsageByDay"}
+    await showing.show([total(1)], [usage_event(1)])
+    before = store.asked.count("Subjects")
+    for number in range(2, 12):
+        clock.advance(50)
+        await showing.show([total(number)], [usage_event(number)])
+    assert store.asked.count("Subjects") == before
+    await showing.show([total(12, LATE_DAY)], [usage_event(12, time=LATE)])
+    clock.advance(600)
+    await showing.show([total(13)], [usage_event(13, time=NOW)])
+
+    assert said(store) == {"alice": "2026-11-18T07"}
+    assert store.rows("Subjects")["alice"]["ViewsBehindAt"] == clock.now()
+
+
+async def test_a_batch_that_could_not_be_finished_is_not_finished_by_its_repeat(
+    store: Store, showing: Showing, clock: FakeClock
+) -> None:
+    """A process gives its sums but once: what matters is what waits, not what the repeat brings."""
+    store.throttled = {"UsageByDay", "Subjects"}
+    first = await showing.show([total(1)], [usage_event(1)])
+    again = await showing.show([], [usage_event(1)])
+    other = await showing.show([], [usage_event(2, subject="bob")])
+    store.throttled = {"UsageByDay"}
+    clock.advance(60)
+    last = await showing.show([], [usage_event(1)])
+
+    assert (first, again, other, last) == (False, False, True, True)
+    assert said(store)["alice"] == "2026-11-23T07"
+
+
+async def test_what_is_shown_meanwhile_need_not_be_said(
+    store: Store, showing: Showing, clock: FakeClock
+) -> None:
+    """Subjects alone hold up nothing."""
+    store.throttled = {"UsageByDay", "Subjects"}
+    assert not await showing.show([total(1)], [usage_event(1)])
+    store.throttled = {"Subjects"}
+    clock.advance(60)
+
+    assert await showing.show([], [usage_event(1)])
+    assert shown(store) == [1]
+
+
+async def test_nothing_is_dropped_that_no_row_says(
+    store: Store, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its batch is not finished, so no further one adds to what waits."""
+    showing = Showing(store=store, clock=clock, most_waiting=1000)
+    store.throttled = {"UsageByDay", "Subjects"}
+    sums = [total(1, DAY, f"s{n}") for n in range(1009)]
+
+    assert not await showing.show(sums, [])
+    assert showing.waiting_rows == 1009
+    assert "views_left_to_sweep" not in caplog.text
+
+
+def test_batches_at_once_wait_for_what_is_being_said() -> None:
+    """None fails because another has begun to say it."""
+
+    async def run() -> list[bool]:
+        store = Store()
+        store.throttled = {"UsageByDay"}
+        showing = Showing(store=store, clock=FakeClock())
+        names = [f"s{n}" for n in range(5)]
+        batches = (showing.show([total(1, DAY, s)], [usage_event(1, subject=s)]) for s in names)
+        return await asyncio.gather(*batches)
+
+    assert in_virtual_time(run()) == [True] * 5

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from meter.errors import StorageUnavailable
+from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.commit import Committer
-from meter.ledger.subjects import SubjectWriter, record_adjusted
-from meter.ports import Row
+from meter.ledger.subjects import SubjectWriter, record_behind
+from meter.ports import Conflict, Row, Written
 from meter.upkeep.sweep import Sweep
 from meter.usage import UsageEvent
-from meter.window import Period, window_of
+from meter.window import Period, Window, window_of
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW, adjustment, usage_event
@@ -186,14 +186,151 @@ async def test_a_subject_whose_first_batch_died_at_its_commit_is_found(
     assert repaired == 3
 
 
-async def test_an_outage_fails_the_sweep(store: MemoryRowStore) -> None:
-    """The next run comes in ten minutes."""
+@pytest.mark.parametrize("operation", ["scan", "write", "names", "service_time"])
+async def test_an_outage_fails_the_sweep(store: MemoryRowStore, operation: str) -> None:
+    """The next run comes in ten minutes, and then all is shown."""
     await commit_only(store, usage_event(1, time=NOW - AGO))
-    store.plan("write", Fault.UNAVAILABLE)
+    store.plan(operation, Fault.UNAVAILABLE)
 
     with pytest.raises(StorageUnavailable):
         await sweep(store).run()
-    assert await sweep(store).run() == 3
+    await sweep(store).run()
+    assert shown(store) == {"2026-11-23T07": 1, "2026-11-23": 1, "2026-11": 1}
+
+
+class Throttled(Store):
+    """Some partitions answer every write, or every scan, with 503; one row is refused."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: set[str] = set()
+        self.scanned: set[str] = set()
+        self.poison = ""
+
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
+        if partition in self.written:
+            raise StorageUnavailable(f"{table}: ServerBusy 503")
+        if any(row.key.startswith(self.poison) for row in rows.get("insert", ()) if self.poison):
+            raise RowsRefused(f"{table}: InvalidInput 400")
+        return await Store.write(self, table, partition, **rows)
+
+    async def scan(self, table: str, **bounds: Any) -> AsyncIterator[tuple[str, Row]]:
+        if bounds["first_partition"] in self.scanned:
+            raise StorageUnavailable(f"{table}: ServerBusy 503")
+        async for each in Store.scan(self, table, **bounds):
+            yield each
+
+
+@pytest.mark.parametrize("window", ["2026-11-23T07", "2026-11-23", "2026-11"])
+async def test_a_throttled_view_partition_stops_no_other_and_is_not_forgotten(
+    window: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All other windows are shown; this one when it can be, days after its subject's last call."""
+    store = Throttled()
+    calls = [usage_event(n, subject=f"s{n}", time=NOW - AGO) for n in range(1, 20)]
+    old = usage_event(20, subject="s20", time=NOW - timedelta(hours=3))
+    await commit_only(store, old, *calls)
+    store.written = {window}
+    for hours in (0, 2, 4):
+        with pytest.raises(StorageUnavailable, match=r"^1 partitions, first: UsageBy"):
+            await sweep(store, NOW + timedelta(hours=hours)).run()
+    others = {"2026-11-23T04", "2026-11-23T07", "2026-11-23", "2026-11"} - {window}
+    assert shown(store).keys() == others
+    assert f"views_behind partition={window} rows=" in caplog.text
+    store.written = set()
+    await sweep(store, NOW + timedelta(days=3)).run()
+
+    assert shown(store).keys() == others | {window}
+    shown_rows = [place for table in VIEWS for place in store.tables[table]]
+    assert len(shown_rows) == 60
+
+
+async def test_a_subject_that_cannot_be_read_stops_no_other() -> None:
+    """It is looked at again, however long ago it called."""
+    store = Throttled()
+    await commit_only(store, *(usage_event(n, subject=f"s{n}", time=NOW - AGO) for n in range(20)))
+    store.scanned = {"s3"}
+    with pytest.raises(StorageUnavailable, match=r"^1 partitions, first: Ledger"):
+        await sweep(store).run()
+    assert len(store.rows("UsageByDay")) == 19
+    store.scanned = set()
+    assert await sweep(store, NOW + timedelta(days=1)).run() == 3
+
+
+async def test_a_refused_row_stops_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    """It is named; storage would not take it next time either."""
+    store = Throttled()
+    await commit_only(store, *(usage_event(n, subject=f"s{n}", time=NOW - AGO) for n in range(5)))
+    store.poison = "s3|"
+
+    assert await sweep(store).run() == 12
+    assert caplog.text.count("row_refused partition=2026-11-23 row=s3|") == 1
+
+
+async def test_what_a_row_says_is_behind_is_shown_and_believed_three_hours_later(
+    store: Store,
+) -> None:
+    """An aggregator that said so need not say it again with each batch."""
+    await commit_only(store, usage_event(1, time=NOW - timedelta(days=9)))
+    await record_behind(store, {"alice": Window("2026-11-14T07")}, NOW)
+    repaired = [await sweep(store, NOW + timedelta(hours=h)).run() for h in (0, 2.9)]
+    assert (repaired, store.rows("Subjects")["alice"]["ViewsBehindFrom"]) == (
+        [3, 0],
+        "2026-11-14T07",
+    )
+    await commit_only(store, usage_event(2, time=NOW - timedelta(days=9)))
+    await sweep(store, NOW + timedelta(hours=3)).run()
+
+    assert shown(store) == {"2026-11-14T07": 2, "2026-11-14": 2, "2026-11": 2}
+    assert store.rows("Subjects")["alice"]["ViewsBehindFrom"] == ""
+    store.calls.clear()
+    await sweep(store, NOW + timedelta(hours=4)).run()
+    assert store.calls["scan"] == 1
+
+
+async def test_what_is_said_while_the_sweep_reads_is_not_forgotten(store: Store) -> None:
+    """Only a row that nobody has changed since is believed."""
+    behind = {name: Window("2026-11-23T07") for name in ("alice", "bob")}
+    await commit_only(store, usage_event(1), usage_event(2, subject="bob"))
+    await record_behind(store, behind, NOW)
+    later = NOW + timedelta(hours=4)
+
+    async def say() -> None:
+        await record_behind(store, {"alice": Window("2026-11-23T09")}, later)
+
+    store.intrude(say)
+    await sweep(store, later).run()
+
+    said = {key: row["ViewsBehindFrom"] for key, row in store.rows("Subjects").items()}
+    assert said == {"alice": "2026-11-23T07", "bob": ""}
+
+
+@pytest.mark.parametrize("value", ["soon", 7, "2026-11"])
+async def test_a_subject_whose_hour_is_damaged_is_looked_at_whole(
+    store: Store, value: object
+) -> None:
+    """In every ledger that stands."""
+    october = datetime(2026, 10, 5, tzinfo=UTC)
+    await commit_only(store, usage_event(1, time=october), usage_event(2))
+    store.tamper("Subjects", "subject", "alice", ViewsBehindFrom=value)
+
+    await record_behind(store, {"alice": Window("2026-11-23T07")}, NOW)
+
+    assert store.rows("Subjects")["alice"]["ViewsBehindFrom"] == value
+    assert await sweep(store, NOW + timedelta(days=2)).run() == 6
+    assert store.rows("Subjects")["alice"]["ViewsBehindFrom"] == ""
+
+
+async def test_a_damaged_sum_keeps_its_subject_looked_at(store: Store) -> None:
+    """Once it is repaired it is shown without a rebuild."""
+    await commit_only(store, usage_event(1))
+    await record_behind(store, {"alice": Window("2026-11-23T07")}, NOW)
+    store.tamper(LEDGER, "alice", DAY_SUM, Calls="one")
+    later = NOW + timedelta(hours=4)
+    assert await sweep(store, later).run() == 2
+    store.tamper(LEDGER, "alice", DAY_SUM, Calls=1)
+
+    assert await sweep(store, later).run() == 1
 
 
 @pytest.mark.parametrize("hours_since_the_call", [0, 2, 5, 24 * 12])
@@ -223,7 +360,7 @@ async def test_an_adjustment_in_an_old_window_is_repaired(store: MemoryRowStore)
 async def adjust_only(store: MemoryRowStore, now: datetime, *, time: datetime) -> None:
     """What the command leaves that dies right after its commit."""
     store.time = now
-    await record_adjusted(store, "alice", now)
+    await record_behind(store, {"alice": window_of(time, Period.HOUR)}, now)
     month = window_of(time, Period.MONTH)
     await Committer(store).commit("alice", month, [adjustment(1, time=time)])
 
