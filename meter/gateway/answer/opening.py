@@ -118,7 +118,7 @@ async def read_opening(chunks: Chunks, first: bytes, *, clock: Clock) -> Opening
     chunk: bytes | None = first or await chunks.next()
     while chunk is not None and not reader.feed(chunk):
         try:
-            chunk = await chunks.next(reader.patience_seconds)
+            chunk = await chunks.next(reader.patience_seconds())
         except TimeoutError:
             return reader.opening
         except UpstreamBroken:
@@ -138,10 +138,16 @@ class _OpeningReader:
     clock: Clock
     started: float
     has_event: bool = False
-    patience_seconds: float | None = None
+    _settles_at: float | None = None
     _cutter: FrameCutter = field(default_factory=lambda: FrameCutter(MAX_OPENING_BYTES))
 
     def feed(self, chunk: bytes) -> bool:
+    def patience_seconds(self) -> float | None:
+        """How long to wait for the next bytes: a preamble is held for a moment in all."""
+        if self._settles_at is None:
+            return None
+        return max(0.0, self._settles_at - self.clock.monotonic())
+
         """Take the next bytes; whether the opening has ended."""
         self.opening.data += chunk
         for piece in self._cutter.feed(chunk):
@@ -149,7 +155,8 @@ class _OpeningReader:
             if is_over or (piece.kind is PieceKind.FRAME and self._ends_with(piece.data)):
                 self.has_event = True
                 return True
-        is_late = self.clock.monotonic() - self.started >= COMMENTS_SECONDS
+        now = self.clock.monotonic()
+        is_late = now >= (self._settles_at or self.started + COMMENTS_SECONDS)
         return is_late or len(self.opening.data) > MAX_OPENING_BYTES
 
     def end(self) -> None:
@@ -166,8 +173,8 @@ class _OpeningReader:
             self.has_event = True
             self.opening.begun_at = self.clock.monotonic()
         if error is not None and (self.opening.error is None or not error.is_empty):
+            self._settles_at = self.opening.begun_at + PREAMBLE_SECONDS
             self.opening.error = error
-        self.patience_seconds = PREAMBLE_SECONDS
         return kind is _Kind.OUTPUT or (error is not None and not error.is_empty)
 
 

@@ -125,6 +125,21 @@ async def test_a_preamble_is_held_for_a_moment_only() -> None:
 
 async def test_a_read_that_goes_on_ends_with_the_stream() -> None:
     """Nobody waits for it any more."""
+async def test_a_preamble_that_trickles_is_held_no_longer() -> None:
+    """The moment is one for all of it: each part of it could come just in time."""
+    clock = FakeClock()
+
+    async def trickle() -> AsyncIterator[bytes]:
+        yield CREATED
+        for _ in range(50):
+            clock.advance(0.3)
+            yield IN_PROGRESS
+
+    opening = await read_opening(Chunks(trickle()), b"", clock=clock)
+
+    assert bytes(opening.data) == CREATED + 4 * IN_PROGRESS
+
+
     _, chunks = await opened(CREATED, asyncio.Event(), OUTPUT)
     await chunks.close()
 
