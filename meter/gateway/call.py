@@ -63,8 +63,15 @@ class Call:
 
     @property
     def expects_events(self) -> bool:
-        """Whether the caller asked for an event stream; of a form only the backend knows."""
-        return self.is_kept_alive or "stream=true" in self.route.query.lower().split("&")
+        """Whether the caller asked for an event stream."""
+        words = self.route.query.lower().split("&")
+        is_asked = isinstance(self.body, FormBody) and self.body.asks_for_stream
+        return self.is_kept_alive or is_asked or "stream=true" in words
+
+    @property
+    def answers_in_text(self) -> bool:
+        """Whether the answer may be a text, which is then the caller's own words."""
+        return self.route.served.answers_in_text
 
     @property
     def must_ask_for_usage(self) -> bool:

@@ -44,6 +44,13 @@ _DISPOSITION = re.compile(
 _MODEL_NAME = re.compile(
     rb"""(?<![a-z])name[*0-9]*\s*=[\s"'\\]*model(?![a-z0-9_.\[\]-])""", re.IGNORECASE
 )
+# A hint of what the answer may be: nothing is refused for it. Bounded, so that no form is slow to
+# look through.
+_STREAM = re.compile(
+    rb"""name=["']?stream["']?(?=[; \t\r\n])[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,3}"""
+    rb"""\r?\n[ \t]{0,9}(?:[Tt]rue|TRUE|1)\b"""
+)
+_STREAM_PART_BYTES = 1_024
 _PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -55,7 +62,10 @@ def is_form(content_type: str | None) -> bool:
 
 @dataclass(slots=True)
 class FormBody:
-    """One form. `error` is why the caller's side of it failed, if it did."""
+    """One form. `error` is why the caller's side of it failed, if it did.
+
+    `asks_for_stream` says that a `stream` part of it that has arrived is true.
+    """
 
     source: RequestBody
     spool: Spool
@@ -63,6 +73,8 @@ class FormBody:
     turns: Turns = field(default_factory=Turns)
     fields: "_ModelField | None" = None
     error: CallerError | None = None
+    asks_for_stream: bool = False
+    _recent: bytes = b""
     _size: int = 0
     _is_ended: bool = False
     _is_closed: bool = False
@@ -141,6 +153,7 @@ class FormBody:
                 self._arrived = self._arrived or await self.source.next_part()
                 if self.fields is not None:
                     await self._parse(self.fields)
+                self._look_for_stream()
                 if not self._is_closed:
                     self.spool.append(self._arrived)
             except CallerError as exc:
@@ -149,6 +162,12 @@ class FormBody:
             self._size += len(self._arrived)
             self._is_ended = not self._arrived
             self._arrived, self._parsed = b"", 0
+
+    def _look_for_stream(self) -> None:
+        recent = self._recent + self._arrived
+        if b"stream" in recent:
+            self.asks_for_stream = self.asks_for_stream or _STREAM.search(recent) is not None
+        self._recent = recent[-_STREAM_PART_BYTES:]
 
     async def _parse(self, fields: "_ModelField") -> None:
         # Cancelled between two steps, it goes on from there.

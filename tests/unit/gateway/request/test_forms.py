@@ -543,3 +543,50 @@ async def test_a_form_is_known_however_its_type_is_written(kind: str) -> None:
     made = renaming(served())
 
     assert (await send(made, MODEL_LAST, kind=kind)).status == 200
+
+
+TRANSCRIPT = (
+    b'data: {"type":"transcript.text.delta","delta":"hi"}\n\n'
+    b'data: {"type":"transcript.text.done","text":"hi","usage":{"type":"tokens","input_tokens":3,'
+    b'"output_tokens":1,"total_tokens":4}}\n\n'
+)
+
+
+@pytest.mark.parametrize("path", [TRANSCRIPTION_PATH, V1_TRANSCRIPTION_PATH])
+@pytest.mark.parametrize("size", [1, 50, 100_000])
+@pytest.mark.parametrize("after", [[], [("language", b"en")]], ids=["last", "within"])
+async def test_a_stream_that_a_form_asks_for_is_one_without_a_type(
+    path: str, size: int, after: list[tuple[str, bytes]]
+) -> None:
+    """Wherever its `stream` part stands, and however the form arrives."""
+    body = form(("model", b"gpt"), ("file", FILE), ("stream", b"true"), *after)
+    made, caller = door(FakeAnswer(200, (), [TRANSCRIPT])), FakeCaller()
+
+    answer = await send(
+        made, *(body[at : at + size] for at in range(0, len(body), size)), path=path
+    )
+    assert isinstance(answer, StreamingAnswer)
+    await answer.relay.run(caller)
+
+    event = made.sink.events[0]
+    assert (event.streaming, event.usage.total_tokens, caller.received) == (True, 4, TRANSCRIPT)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [("file", FILE)],
+        [("stream", b"false"), ("file", FILE)],
+        [("streams", b"true"), ("file", b"name=stream true")],
+    ],
+)
+async def test_a_transcript_is_none_where_the_form_asks_for_none(
+    fields: list[tuple[str, bytes]],
+) -> None:
+    """It is the caller's own words, which must not choose what it is charged with."""
+    made = door(FakeAnswer(200, (), [TRANSCRIPT]))
+
+    answer = await send(made, form(*fields), path=TRANSCRIPTION_PATH)
+
+    assert isinstance(answer, Answer)
+    assert (answer.body, made.sink.events[0].usage.total_tokens) == (TRANSCRIPT, 0)
