@@ -38,6 +38,7 @@ _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
 _BACKGROUND = re.compile(rb'"background"[ \t]*:[ \t]*true')
 # One stream may hold several images, each closed by a frame of its own with its own usage.
 _IMAGE_TYPES = frozenset({"image_generation.completed", "image_edit.completed"})
+_PARTIAL_IMAGE_TYPES = frozenset({"image_generation.partial_image", "image_edit.partial_image"})
 _TERMINAL_TYPES = _IMAGE_TYPES | {
     "response.completed",
     "response.incomplete",
@@ -77,6 +78,7 @@ class StreamReader:
     _cutter: FrameCutter = field(init=False)
     _hid_last_frame: bool = False
     _closed_image: bool = False
+    _partial_usage: Mapping[str, object] | None = None  # the image's closing frame repeats it
     _oversize: MemberReader | None = None
     _oversize_head: bytes = b""
 
@@ -86,7 +88,8 @@ class StreamReader:
     @property
     def reading(self) -> Reading:
         """The usage and model so far."""
-        return Reading(usage_raw=self.usage_raw, model=self.model, background=self.background)
+        usage_raw = added_usage(self.usage_raw, self._partial_usage)
+        return Reading(usage_raw=usage_raw, model=self.model, background=self.background)
 
     @property
     def is_complete(self) -> bool:
@@ -171,8 +174,10 @@ class StreamReader:
         response = document.get("response")
         source = cast(Mapping[str, object], response) if isinstance(response, dict) else document
         reading = read_document(source)
-        if kind in _IMAGE_TYPES:
-            self._closed_image = True
+        if kind in _PARTIAL_IMAGE_TYPES:
+            self._partial_usage = later_usage(self._partial_usage, reading.usage_raw)
+        elif kind in _IMAGE_TYPES:
+            self._closed_image, self._partial_usage = True, None
             self.usage_raw = added_usage(self.usage_raw, reading.usage_raw)
         else:
             self.is_over = self.is_over or kind in _TERMINAL_TYPES
@@ -197,8 +202,7 @@ class StreamReader:
         kind = str(members.get("type", name))
         is_error = name == "error" or error_in_document(members) is not None
         self.has_error = self.has_error or is_error or kind == "response.failed"
-        if kind in _TERMINAL_TYPES or isinstance(members.get("response"), dict):
-            self._note(members, kind)
+        self._note(members, kind)
 
 
 @dataclass(slots=True)

@@ -281,6 +281,24 @@ def test_several_images_of_one_stream_add_up(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
+def test_the_usage_of_a_partial_image_counts_until_the_image_is_whole(kind: str) -> None:
+    """Its closing frame repeats it; where that never comes, the partial one's holds."""
+
+    def image(state: str) -> bytes:
+        document = {"type": f"{kind}.{state}", "b64_json": "A", "usage": IMAGE_USAGE}
+        return b"data: " + json.dumps(document).encode() + b"\n\n"
+
+    totals = []
+    reader = StreamReader()
+    for state in ("partial_image", "partial_image", "completed", "partial_image"):
+        reader.feed(image(state))
+        assert reader.reading.usage is not None
+        totals.append(reader.reading.usage.total_tokens)
+
+    assert totals == [30, 30, 30, 60]
+
+
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (0.01, 1), (2.0, 2), (2.5, 3)])
 def test_seconds_are_rounded_up(seconds: float, expected: int) -> None:
     """Begun seconds count as whole ones."""

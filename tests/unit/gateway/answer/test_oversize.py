@@ -112,6 +112,15 @@ def test_other_long_frames_close_nothing(kind: str) -> None:
     assert (reader.is_complete, reader.reading.usage_raw) == (False, None)
 
 
+@pytest.mark.parametrize("kind", [{}, {"type": None}, {"object": "chat.completion.chunk"}])
+def test_the_usage_of_a_long_frame_without_a_type_is_read(kind: dict[str, object]) -> None:
+    """Chat completions have none; `[DONE]` closes them."""
+    document = {**kind, "choices": [{"delta": {"content": "A" * 3 * MOST}}], "usage": USAGE}
+    reader, _ = read(b"data: " + json.dumps(document).encode() + b"\n\n")
+
+    assert (reader.is_complete, reader.reading.usage_raw) == (False, USAGE)
+
+
 def test_a_look_alike_in_a_long_closing_frame_is_not_read() -> None:
     """The caller's own tools are repeated there: it must not choose what it is charged with."""
     for frame in (
