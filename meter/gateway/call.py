@@ -147,7 +147,9 @@ class Call:
 
     async def read(self, answer: WholeAnswer) -> Ending:
         """The ending of a call whose answer is whole."""
-        return Ending.of_whole(await answer.read(may_be_text=self.route.served.answers_in_text))
+        reading = await answer.read(may_be_text=self.answers_in_text)
+        has_failed = answer.status < 400 and answer.error is not None
+        return Ending.of_whole(reading, has_failed=has_failed)
 
     def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:
         """The reasoning items that the answer's backend can read: those sent, and those it made."""

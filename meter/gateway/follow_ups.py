@@ -205,6 +205,7 @@ class _Question:
     attempts: Attempts = field(default_factory=Attempts)
     must_ask_for_usage: bool = False
     expects_events: bool = False
+    answers_in_text: bool = False
     is_kept_alive: bool = False
     body_error: CallerError | None = None
     event_id: UUID = field(init=False)

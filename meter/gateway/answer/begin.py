@@ -13,7 +13,6 @@ stream is one by its Content-Type or, where one was asked for, by how its body b
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -26,8 +25,9 @@ from meter.gateway.answer.encoding import (
     is_encoded,
     without_encoding,
 )
+from meter.gateway.answer.error_shapes import error_in_body, error_in_served
 from meter.gateway.answer.opening import Chunks, looks_like_events, read_opening
-from meter.gateway.answer.stated_error import StatedError, error_in_body
+from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import (
     NOTHING_READ,
     Reading,
@@ -46,31 +46,26 @@ ERROR_SECONDS = 0.5
 _EVENTS = "text/event-stream"
 _MEDIA = ("audio/", "image/", "video/")
 _BYTES = "application/octet-stream"
-_ERROR_ALONE = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WholeAnswer:
-    """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds)."""
+    """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds).
+
+    `error` is the one that it states; None where it is served, or is too long to be one.
+    """
 
     backend: Backend
     status: int
     headers: Headers
     body: bytes
     begun_at: float
+    error: StatedError | None = None
 
     @property
     def response_id(self) -> str | None:
         """The id of the response that it is, if any."""
         return read_response_id(self.body)
-
-    @property
-    def error(self) -> StatedError | None:
-        """The error that it states; None where it is served, or is too long to be one."""
-        is_error = self.status >= 400 or _ERROR_ALONE.match(self.body) is not None
-        if not is_error or len(self.body) > MAX_ERROR_BYTES:
-            return None
-        return error_in_body(self.content)
 
     @property
     def content(self) -> bytes:
@@ -130,20 +125,23 @@ async def begin_answer(
     clock: Clock,
     max_buffered_bytes: int,
     expects_events: bool = False,
+    may_be_text: bool = False,
 ) -> WholeAnswer | StreamedAnswer:
     """Wait for what the table says. Raises UpstreamBroken.
 
     A stream closes its answer itself; all other answers are the caller's of this function to close.
-    `expects_events` says that an event stream was asked for.
+    `expects_events` says that an event stream was asked for, `may_be_text` that the answer may be
+    a text, which is the caller's own words.
     """
     begun_at = clock.monotonic()
     is_events, is_bytes, may_be_events = _kind_of(answer)
+    is_text = may_be_text and _says_text(answer)
     chunks, headers, first = Chunks(answer.chunks()), answer.headers, b""
     encoding = header(headers, "content-encoding")
     if is_events and is_encoded(encoding):
         chunks = Chunks(decoded_parts(answer.chunks(), encoding))
         headers = without_encoding(headers)
-    elif not is_events and expects_events and may_be_events:
+    elif not is_events and may_be_events and expects_events and not is_text:
         first, is_events = await looks_like_events(chunks)
         headers = _as_events(headers) if is_events else headers
     if is_events:
@@ -152,13 +150,14 @@ async def begin_answer(
     beginning, is_whole = await _first_bytes(chunks, first, most=most)
     if not is_whole:
         return _streamed(backend, answer, chunks, beginning, begun_at)
-    return WholeAnswer(
+    whole = WholeAnswer(
         backend=backend,
         status=answer.status,
         headers=headers,
         body=beginning,
         begun_at=begun_at,
     )
+    return replace(whole, error=_error_of(whole, may_be_text=may_be_text))
 
 
 async def read_error(answer: UpstreamAnswer) -> StatedError | None:
@@ -171,6 +170,20 @@ async def read_error(answer: UpstreamAnswer) -> StatedError | None:
     except (TimeoutError, UpstreamBroken):
         return None
     return error_in_body(body) if is_whole else None
+
+
+def _error_of(answer: WholeAnswer, *, may_be_text: bool) -> StatedError | None:
+    if len(answer.body) > MAX_ERROR_BYTES:
+        return None
+    if answer.status >= 400:
+        return error_in_body(answer.content)
+    is_json_alone = not may_be_text or is_json(header(answer.headers, "content-type"))
+    return error_in_served(answer.content) if is_json_alone else None
+
+
+def _says_text(answer: UpstreamAnswer) -> bool:
+    kind = header(answer.headers, "content-type")
+    return bool(kind) and not is_json(kind)
 
 
 def _kind_of(answer: UpstreamAnswer) -> tuple[bool, bool, bool]:

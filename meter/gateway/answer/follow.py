@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
+from meter.gateway.answer.error_shapes import error_in_document, error_in_frame
 from meter.gateway.answer.members import MemberReader
 from meter.gateway.answer.seen import SeenContent, is_typed
 from meter.gateway.answer.sse import (
@@ -18,7 +19,6 @@ from meter.gateway.answer.sse import (
     event_name,
     frame_data,
 )
-from meter.gateway.answer.stated_error import error_in_document, error_in_frame
 from meter.gateway.answer.usage import (
     NOTHING_READ,
     BackgroundResponse,
@@ -148,14 +148,16 @@ class StreamReader:
                 pass
 
     def _is_hidden(self, frame: bytes) -> bool:
-        self.has_error = self.has_error or error_in_frame(frame) is not None
+        is_error = error_in_frame(frame, has_output=not self.seen.is_empty) is not None
+        self.has_error = self.has_error or is_error
         data = frame_data(frame)
         if data == b"[DONE]":
             self.is_over = True
             return False
         if self.model is None and (named := _MODEL.search(data)):
             self.model = named[1].decode(errors="replace")
-        self.seen.add(data)
+        if not is_error:  # its words are no output
+            self.seen.add(data)
         has_usage = _USAGE_KEY in data and (data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data)))
         is_ours = is_typed(data) and (
             any(kind in data for kind in _TERMINAL_WORDS) or _BACKGROUND.search(data) is not None
@@ -199,8 +201,8 @@ class StreamReader:
         assert self._oversize is not None  # fed before
         members, name = self._oversize.members, event_name(self._oversize_head)
         self._oversize, self._oversize_head = None, b""
-        kind = str(members.get("type", name))
-        is_error = name == "error" or error_in_document(members) is not None
+        kind = str(members.get("type") or name)
+        is_error = name == "error" or error_in_document(members, may_be_bare=False) is not None
         self.has_error = self.has_error or is_error or kind == "response.failed"
         self._note(members, kind)
 

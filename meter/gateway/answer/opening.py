@@ -6,7 +6,7 @@
 | `response.created`, `.queued`, `.in_progress`; a chat chunk  | a preamble: Azure sends it before  |
 | without choices, or with a role and nothing else             | an error, too; held for a moment   |
 | an error                                                     | the opening ends with this error   |
-| an error with usage                                          | output: it is charged              |
+| an error with output or usage                                | output: it is charged              |
 | an error that names nothing (`response.failed`, error null)  | the next event may name it         |
 | any other                                                    | output: the opening ends           |
 
@@ -22,8 +22,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from meter.errors import UpstreamBroken
+from meter.gateway.answer.error_shapes import error_in_frame, has_output
 from meter.gateway.answer.sse import FrameCutter, PieceKind, event_name, frame_data
-from meter.gateway.answer.stated_error import StatedError, error_in_frame
+from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import json_object
 from meter.ports import Clock
 
@@ -141,13 +142,13 @@ class _OpeningReader:
     _settles_at: float | None = None
     _cutter: FrameCutter = field(default_factory=lambda: FrameCutter(MAX_OPENING_BYTES))
 
-    def feed(self, chunk: bytes) -> bool:
     def patience_seconds(self) -> float | None:
         """How long to wait for the next bytes: a preamble is held for a moment in all."""
         if self._settles_at is None:
             return None
         return max(0.0, self._settles_at - self.clock.monotonic())
 
+    def feed(self, chunk: bytes) -> bool:
         """Take the next bytes; whether the opening has ended."""
         self.opening.data += chunk
         for piece in self._cutter.feed(chunk):
@@ -172,31 +173,25 @@ class _OpeningReader:
         if not self.has_event:
             self.has_event = True
             self.opening.begun_at = self.clock.monotonic()
-        if error is not None and (self.opening.error is None or not error.is_empty):
             self._settles_at = self.opening.begun_at + PREAMBLE_SECONDS
+        if error is not None and (self.opening.error is None or not error.is_empty):
             self.opening.error = error
         return kind is _Kind.OUTPUT or (error is not None and not error.is_empty)
 
 
 def _kind_of(frame: bytes) -> tuple[_Kind, StatedError | None]:
-    data, name = frame_data(frame), event_name(frame)
+    data, name, error = frame_data(frame), event_name(frame), error_in_frame(frame)
+    if error is not None:
+        is_charged = has_output(json_object(data) or {})
+        return (_Kind.OUTPUT, None) if is_charged else (_Kind.ERROR, error)
     if not data and not name:
         return _Kind.NO_EVENT, None
-    if (error := error_in_frame(frame)) is not None:
-        return (_Kind.OUTPUT, None) if _has_usage(data) else (_Kind.ERROR, error)
     is_preamble = (
         name in _PREAMBLE
         or _PREAMBLE_TYPE.search(data, 0, _TYPE_WITHIN) is not None
         or _is_chat_preamble(data)
     )
     return (_Kind.PREAMBLE if is_preamble else _Kind.OUTPUT), None
-
-
-def _has_usage(data: bytes) -> bool:
-    document = json_object(data) or {}
-    response = document.get("response")
-    members = response if isinstance(response, dict) else document
-    return bool(members.get("usage"))
 
 
 def _is_chat_preamble(data: bytes) -> bool:

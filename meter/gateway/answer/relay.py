@@ -42,12 +42,12 @@ class Ending:
     status: int | None = None
 
     @classmethod
-    def of_whole(cls, reading: Reading) -> "Ending":
-        """The ending of a call whose answer was buffered whole."""
+    def of_whole(cls, reading: Reading, *, has_failed: bool = False) -> "Ending":
+        """The ending of a call whose answer was buffered whole; with `has_failed` a 200 with an error."""
         usage = reading.usage
         source = UsageSource.MISSING if usage is None else UsageSource.REPORTED
-        served, usage = Outcome.SERVED, usage or NO_USAGE
-        return cls(outcome=served, reading=reading, usage=usage, usage_source=source)
+        outcome, usage = Outcome.FAILED if has_failed else Outcome.SERVED, usage or NO_USAGE
+        return cls(outcome=outcome, reading=reading, usage=usage, usage_source=source)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,13 +7,21 @@ the gateway added is asked again without it.
 import asyncio
 import math
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from meter.errors import UpstreamTimeout
-from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer, begin_answer, read_error
+from meter.gateway.answer.begin import (
+    MAX_ERROR_BYTES,
+    StreamedAnswer,
+    WholeAnswer,
+    begin_answer,
+    read_error,
+)
+from meter.gateway.answer.stated_error import StatedError, names_the_option
 from meter.gateway.backend import Backend
-from meter.gateway.balance.verdict import Failover, Fault, judge
+from meter.gateway.balance.verdict import Failover, judge
 from meter.ports import (
     BackendCredentials,
     Clock,
@@ -23,8 +31,6 @@ from meter.ports import (
     UpstreamRequest,
 )
 from meter.usage import Attempt
-
-_ADDED = (b"stream_options", b"include_usage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,7 @@ class Asking(Protocol):
     """What asking a backend needs of a call (`gateway/call.py`)."""
 
     attempts: Attempts
+    deployment: str
 
     @property
     def must_ask_for_usage(self) -> bool:
@@ -66,6 +73,10 @@ class Asking(Protocol):
     @property
     def expects_events(self) -> bool:
         """Whether the caller asked for an event stream."""
+
+    @property
+    def answers_in_text(self) -> bool:
+        """Whether the answer may be a text, which is then the caller's own words."""
 
     @property
     def is_kept_alive(self) -> bool:
@@ -98,7 +109,7 @@ class Exchange:
         """What the caller gets, or why the next backend is tried. Raises UpstreamError."""
         asks = self.call.must_ask_for_usage
         begun = await self._attempt(asks_for_usage=asks)
-        if asks and not isinstance(begun, Failover) and _refuses_what_was_added(begun):
+        if asks and _refuses_what_was_added(begun):
             # Old api-versions and `data_sources` do.
             if isinstance(begun, StreamedAnswer):
                 await begun.holds.aclose()
@@ -150,17 +161,24 @@ class Exchange:
         """The answer as far as it was received, and what comes of it."""
         now = self.clock.now()
         if (failover := judge(answer.status, answer.headers, now)) is not None:
-            if failover.fault is Fault.CREDENTIALS:
-                return None, failover
             error = await read_error(answer)
-            return None, judge(answer.status, answer.headers, now, error) or failover
+            failover = self._judge(answer.status, answer.headers, now, error) or failover
+            refuses = error is not None and error.refuses_an_option(answer.status)
+            return None, replace(failover, refuses_option=refuses)
         begun = await self._begun(answer)
         if begun.error is None or (
             isinstance(begun, WholeAnswer) and self.call.is_elsewhere(begun)
         ):
             return begun, begun
         status = begun.status if begun.status >= 400 else begun.error.likely_status
-        return begun, judge(status, answer.headers, now, begun.error) or begun
+        return begun, self._judge(status, answer.headers, now, begun.error) or begun
+
+    def _judge(
+        self, status: int, headers: Headers, now: datetime, error: StatedError | None
+    ) -> Failover | None:
+        name = self.call.deployment
+        own_name = self.backend.own_name(name) if self.backend.serves(name) else name
+        return judge(status, headers, now, error, own_name=own_name)
 
     async def _begun(self, answer: UpstreamAnswer) -> Begun:
         # A stream may think for long after its head, while its caller is kept alive.
@@ -173,6 +191,7 @@ class Exchange:
                     clock=self.clock,
                     max_buffered_bytes=self.limits.max_buffered_bytes,
                     expects_events=self.call.expects_events,
+                    may_be_text=self.call.answers_in_text,
                 )
         except TimeoutError as exc:
             raise UpstreamTimeout(self.backend.name) from exc
@@ -182,14 +201,15 @@ class Exchange:
         return max(0.0, min(self.limits.first_byte_timeout_seconds, left))
 
 
-def _refuses_what_was_added(begun: Begun) -> bool:
-    if isinstance(begun, StreamedAnswer):
-        is_named = begun.error is not None and any(
-            begun.error.mentions(name.decode()) for name in _ADDED
-        )
-        return is_named and begun.is_events
-    text = begun.content
-    return 400 <= begun.status < 500 and any(name in text for name in _ADDED)
+def _refuses_what_was_added(begun: Begun | Failover) -> bool:
+    if isinstance(begun, Failover):
+        return begun.refuses_option
+    if begun.error is not None:
+        status = begun.status if begun.status >= 400 else begun.error.likely_status
+        return begun.error.refuses_an_option(status)
+    if isinstance(begun, StreamedAnswer) or not 400 <= begun.status < 500:
+        return False
+    return names_the_option(begun.content[:MAX_ERROR_BYTES].decode(errors="replace"))
 
 
 def _without_secrets(failover: Failover, backend: Backend, credentials: Headers) -> Failover:

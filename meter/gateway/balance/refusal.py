@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from meter.errors import CallerError, Overloaded
 from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.balance.verdict import Failover, Fault, telling
+from meter.gateway.balance.waits import with_wait
 
 
 def refusal_after(failovers: Sequence[Failover], throttled: Overloaded | None) -> CallerError:
@@ -30,8 +31,8 @@ def _refusal_of(last: Failover) -> CallerError:
 def _words(error: StatedError, refusal: CallerError) -> Mapping[str, object]:
     """The members of the answer's `error`; a status or a wait that differs from ours is not told."""
     wait, message = refusal.retry_after_seconds, error.message
-    if wait is not None and error.wait_seconds is not None:
-        message = error.message_with_wait(math.ceil(wait))
+    if wait is not None and message is not None:
+        message = with_wait(message, math.ceil(wait))
     is_other_status = (error.code or "").isdecimal() and error.code != str(refusal.status)
     words: dict[str, object] = {
         "message": message,

@@ -144,6 +144,41 @@ async def test_a_failed_call_is_counted_as_failed() -> None:
     assert event.time_to_first_byte_ms is None
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"code":"content_filter","message":"x"}}',
+        b'{"code":"400","message":"x"}',
+        b'{"choices":[],"error":{"type":"invalid_request_error"}}',
+    ],
+)
+async def test_the_callers_mistake_in_an_answer_of_200_is_counted_as_failed(
+    body: bytes,
+) -> None:
+    """It is relayed as it is, and no tokens are charged."""
+    made = door(json_answer(200, body))
+
+    answer = await made.answer()
+    event = made.sink.events[0]
+
+    assert (answer.status, answer.body) == (200, body)
+    assert "total-tokens" not in dict(answer.headers)
+    assert (event.outcome, event.status) == (Outcome.FAILED, 200)
+    assert (event.usage.total_tokens, event.usage_source) == (0, UsageSource.MISSING)
+
+
+async def test_an_error_beside_usage_is_charged() -> None:
+    """Another backend would be paid once more."""
+    body = b'{"error":{"code":429},"usage":{"prompt_tokens":3,"total_tokens":3}}'
+    made = two_backends(json_answer(200, body), json_answer(200, SERVED))
+
+    answer = await made.answer()
+    event = made.sink.events[0]
+
+    assert (answer.body, made.upstream.order) == (body, ["a"])
+    assert (event.usage.total_tokens, event.usage_source) == (3, UsageSource.REPORTED)
+
+
 async def test_a_stream_is_counted_when_it_ends_and_not_before() -> None:
     """Its time is the call's end."""
     made = door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME))

@@ -136,6 +136,8 @@ async def test_what_the_caller_asked_for_does_not_matter(stream: bytes) -> None:
         b'data: {"error":{"code":"429","message":"x"}}\n\n',
         b"event: error\ndata: too many requests\n\n",
         b'data: {"statusCode":500,"message":"x"}\n\n',
+        b'data: {"error":{"innererror":{"text":"a b c","name":"d"}}}\n\n',
+        b'data: {"fault":{"faultstring":"x","text":"a b c"}}\n\n',
     ],
 )
 async def test_a_refused_stream_costs_nothing(error: bytes) -> None:
@@ -146,8 +148,9 @@ async def test_a_refused_stream_costs_nothing(error: bytes) -> None:
 
 
 async def test_an_error_after_content_leaves_the_content_spent() -> None:
-    """The tokens until then were made."""
-    error = b'data: {"error":{"code":"500","message":"x"}}\n\n'
+    """The tokens until then were made; the error's own words are none."""
+    inner = b'"innererror":{"text":"a b c d","name":"e f","content":"g h"}'
+    error = b'data: {"error":{"code":"500","message":"x",' + inner + b"}}\n\n"
 
     event = await counted(frame("a"), error, DONE_FRAME, counter=WordCounter())
 

@@ -77,8 +77,10 @@ async def test_an_error_before_any_output_is_found(before: list[bytes]) -> None:
         b"data: [DONE]\n\n",
         b"data: no json\n\n",
         b"event: ping\n\n",
+        b'data: {"choices":[{"delta":{"content":"x"},"error":{"code":429}}]}\n\n',
+        b'data: {"error":{"code":429},"usage":{"prompt_tokens":1}}\n\n',
     ],
-    ids=range(9),
+    ids=range(11),
 )
 async def test_an_error_after_output_is_the_streams(output: bytes) -> None:
     """The caller may have got it already."""
@@ -123,8 +125,6 @@ async def test_a_preamble_is_held_for_a_moment_only() -> None:
     assert (rest, opening.error, opening.begun_at) == ([CREATED, OUTPUT], None, clock.seconds)
 
 
-async def test_a_read_that_goes_on_ends_with_the_stream() -> None:
-    """Nobody waits for it any more."""
 async def test_a_preamble_that_trickles_is_held_no_longer() -> None:
     """The moment is one for all of it: each part of it could come just in time."""
     clock = FakeClock()
@@ -140,6 +140,8 @@ async def test_a_preamble_that_trickles_is_held_no_longer() -> None:
     assert bytes(opening.data) == CREATED + 4 * IN_PROGRESS
 
 
+async def test_a_read_that_goes_on_ends_with_the_stream() -> None:
+    """Nobody waits for it any more."""
     _, chunks = await opened(CREATED, asyncio.Event(), OUTPUT)
     await chunks.close()
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import re
 
 import pytest
 
@@ -24,6 +25,18 @@ NO_DEPLOYMENT = {
         400,
         b'{"type":"error","error":{"type":"invalid_request_error","code":null,"message":"Could not '
         b'find an existing deployment to match the model in the request."}}',
+    ),
+    "inner": json_answer(
+        400, b'{"error":{"code":"400","innererror":{"code":"DeploymentNotFound"}}}'
+    ),
+    "gone": json_answer(410, b'{"error":{"code":"DeploymentNotFound"}}'),
+    "text": FakeAnswer(
+        404,
+        (("content-type", "text/plain"),),
+        [b"The API deployment for this resource does not exist.\n"],
+    ),
+    "its own name": json_answer(
+        404, b'{"error":{"code":"model_not_found","message":"The model `gpt` does not exist"}}'
     ),
     "stream": stream_answer(b'data: {"error":{"code":"DeploymentNotFound"}}\n\n'),
 }
@@ -50,6 +63,28 @@ async def error(bench: Bench) -> tuple[int, dict[str, object], dict[str, str]]:
         (b'data: {"statusCode":503,"message":"x"}\n\n', Fault.ERROR, 503),
         (b'data: {"error":{"code":"invalid_api_key"}}\n\n', Fault.CREDENTIALS, 401),
         (b'data: {"type":"response.failed","response":{"error":null}}\n\n', Fault.ERROR, 500),
+        (b'data: {"error":429}\n\n', Fault.THROTTLED, 429),
+        (b'data: {"error":[{"code":429}]}\n\n', Fault.THROTTLED, 429),
+        (b'data: [{"error":{"code":"503"}}]\n\n', Fault.ERROR, 503),
+        (b'data: {"Error":{"Code":"TooManyRequests"}}\n\n', Fault.THROTTLED, 429),
+        (b'data: {"errors":[{"message":"rate limit"}]}\n\n', Fault.THROTTLED, 429),
+        (
+            b'data: {"fault":{"faultstring":"x","detail":{"errorcode":"a.ratelimit.B"}}}\n\n',
+            Fault.THROTTLED,
+            429,
+        ),
+        (b'data: {"type":"about:blank","title":"x","status":503}\n\n', Fault.ERROR, 503),
+        (b'data: {"detail":"busy"}\n\n', Fault.ERROR, 500),
+        (b'data: {"Message":"Access denied","statusCode":403}\n\n', Fault.CREDENTIALS, 403),
+        (b'data: {"object":"error","message":"x","code":429}\n\n', Fault.THROTTLED, 429),
+        (b'data: {"errorCode":"ServiceUnavailable"}\n\n', Fault.ERROR, 503),
+        (b'data: {"Exception":"x"}\n\n', Fault.ERROR, 500),
+        (b'data: {"choices":[{"error":{"code":429}}]}\n\n', Fault.THROTTLED, 429),
+        (b"event: Error\ndata: x\n\n", Fault.ERROR, 500),
+        (b'event: exception\ndata: {"code":429}\n\n', Fault.THROTTLED, 429),
+        (b"data: Too Many Requests\n\n", Fault.THROTTLED, 429),
+        (b'{"error":{"code":"429"}}\r\n\r\n', Fault.THROTTLED, 429),
+        (b'{"statusCode":503,"message":"x"}\n\n', Fault.ERROR, 503),
     ],
 )
 async def test_an_error_that_begins_a_stream_is_judged_by_the_status_it_names(
@@ -66,6 +101,44 @@ async def test_an_error_that_begins_a_stream_is_judged_by_the_status_it_names(
     assert [each.fault for each in bench.attempts.failovers] == [fault]
     assert failing.times_closed == 1
     assert not may_call(bench, "a")
+
+
+@pytest.mark.parametrize(
+    ("body", "fault", "status", "wait"),
+    [
+        (b'{"error":{"code":"429","message":"Retry after 7 seconds"}}', Fault.THROTTLED, 429, 7.0),
+        (b'{"id":"x","error":{"code":"429"}}', Fault.THROTTLED, 429, 10.0),
+        (b'{"statusCode":429,"message":"Try again in 20 seconds."}', Fault.THROTTLED, 429, 20.0),
+        (b'{"fault":{"faultstring":"x"}}', Fault.ERROR, 500, None),
+        (b'{"choices":[],"error":{"code":503}}', Fault.ERROR, 503, None),
+        (b'{"error":{"code":"401","message":"bad key"}}', Fault.CREDENTIALS, 401, 30.0),
+        (b'{"error":{"code":"DeploymentNotFound"}}', Fault.NO_DEPLOYMENT, 404, 60.0),
+    ],
+)
+async def test_a_whole_answer_that_is_an_error_is_judged_by_the_status_it_names(
+    body: bytes, fault: Fault, status: int, wait: float | None
+) -> None:
+    """Although its status is 200."""
+    bench = Bench(a=[json_answer(200, body)], b=[ok()])
+
+    answer = await bench.forward()
+
+    assert answer.backend.name == "b"
+    assert [each.status for each in bench.attempts.made] == [status, 200]
+    judged = bench.attempts.failovers[0]
+    assert (judged.fault, judged.wait_seconds) == (fault, wait)
+    assert not may_call(bench, "a")
+
+
+@pytest.mark.parametrize("kind", [(), (("content-type", "text/plain"),)])
+async def test_a_transcript_is_no_error_whatever_it_says(kind: tuple[tuple[str, str], ...]) -> None:
+    """It is the caller's own words."""
+    bench = Bench(a=[FakeAnswer(200, kind, [b'{"error":{"code":429}}'])], b=[ok()])
+
+    answer = await bench.forward(answers_in_text=True)
+
+    assert answer.backend.name == "a"
+    assert may_call(bench, "a")
 
 
 @pytest.mark.parametrize(
@@ -123,6 +196,48 @@ async def test_the_option_that_the_gateway_added_is_left_out_after_any_refusal(
     assert isinstance(answer, StreamedAnswer)
     assert (answer.asked_for_usage, answer.is_usage_refused) == (False, True)
     assert [each.status for each in bench.attempts.made] == [status, 200]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 408, 422, 429, 500, 503])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"error":{"message":"Unrecognized request argument supplied: stream_options"}}',
+        b'{"error":{"message":"StreamOptions is not supported","code":"x"}}',
+        b'{"statusCode":400,"message":"/stream_options/include_usage is unknown"}',
+        b'{"detail":[{"loc":["body","stream_options"],"msg":"extra fields not permitted"}]}',
+        b"stream_options is unknown",
+    ],
+    ids=range(5),
+)
+async def test_so_it_is_with_any_status_and_in_any_words(status: int, body: bytes) -> None:
+    """The backend does not cool down for the gateway's own mistake."""
+    bench = Bench(a=[json_answer(status, body), stream_answer(OUTPUT)], b=[])
+
+    answer = await bench.forward(asks=True)
+
+    assert isinstance(answer, StreamedAnswer)
+    assert (answer.backend.name, answer.is_usage_refused) == ("a", True)
+    assert [each.status for each in bench.attempts.made] == [status, 200]
+    assert (bench.attempts.failovers, may_call(bench, "a")) == ([], True)
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (400, b'{"error":{"message":"Unknown parameter: temperatur","param":"temperatur"}}'),
+        (422, b'{"detail":[{"loc":["body","x"],"msg":"extra fields not permitted"}]}'),
+        (400, b'{"error":{"message":"The stream was too long."}}'),
+    ],
+)
+async def test_the_callers_own_mistake_is_not_sent_twice(status: int, body: bytes) -> None:
+    """It names another member, or none."""
+    bench = Bench(a=[json_answer(status, body)], b=[])
+
+    answer = await bench.forward(asks=True)
+
+    assert answer.status == status
+    assert len(bench.attempts.made) == 1
 
 
 async def test_so_it_is_when_a_stream_begins_with_the_refusal() -> None:
@@ -259,11 +374,18 @@ async def test_a_code_that_is_another_status_is_not_told() -> None:
         json_answer(500, b'{"error":{"innererror":{"id":"/subscriptions/0a1b"},"code":"x"}}'),
         json_answer(401, b'{"error":{"message":"Access denied due to invalid key"}}'),
         json_answer(403, b'{"error":{"message":"PermissionDenied"}}'),
+        json_answer(401, b"Access denied due to invalid key"),
+        json_answer(403, b'{"detail":"no role for this key"}'),
+        json_answer(200, b'{"error":{"code":"401","message":"invalid key"}}'),
+        stream_answer(b"data: Unauthorized: key ends with 7\n\n"),
+        stream_answer(b'data: {"detail":"Access denied due to invalid subscription key"}\n\n'),
+        json_answer(200, b'{"error":"Incorrect API key provided: 7"}'),
+        json_answer(500, b"caf\xe9"),
         FakeAnswer(500, (), [b'{"error":{"message":"half', UpstreamUnreachable("a")]),
         FakeAnswer(500, (), [b'{"error":', asyncio.Event(), b'{"message":"late"}}']),
         FakeAnswer(500, (("content-encoding", "gzip"),), [b"no gzip"]),
     ],
-    ids=range(14),
+    ids=range(21),
 )
 async def test_odd_and_secret_words_are_not_told(answer: Scripted) -> None:
     """The gateway's own text is."""
@@ -285,6 +407,44 @@ async def test_a_flat_error_is_told_in_the_callers_shape() -> None:
         "Backend pool is down.",
         "ServiceUnavailable",
     )
+
+
+async def test_a_plain_text_is_told_too() -> None:
+    """Proxies state their errors so."""
+    busy = FakeAnswer(503, (("content-type", "text/plain"),), [b"The pool is\nempty.\n"])
+
+    status, told, _ = await error(Bench(a=[busy]))
+
+    assert (status, told["message"]) == (503, "The pool is empty.")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Please retry after 1 hour 20 minutes.",
+        "R\u00e9essayez dans 86400 secondes.",
+        "Bitte in 86400 Sekunden erneut",
+        "\u8bf7\u572886400\u79d2\u540e\u91cd\u8bd5",
+    ],
+)
+async def test_a_wait_in_any_language_says_what_the_headers_say(message: str) -> None:
+    """The gateway asks again sooner than the backend says."""
+    bench = Bench(a=[stated(429, message=message)])
+
+    status, told, headers = await error(bench)
+
+    assert status == 429
+    assert re.findall("[0-9]+", str(told["message"])) == [headers["retry-after"]]
+
+
+async def test_a_wait_of_a_header_may_have_a_unit() -> None:
+    """Some proxies write one."""
+    bench = Bench(a=[json_answer(429, b"{}", ("retry-after", "20s"))], b=[ok()])
+
+    await bench.forward()
+
+    assert bench.attempts.failovers[0].wait_seconds == 20.0
+    assert (may_call(bench, "a", after=19.0), may_call(bench, "a", after=20.0)) == (False, True)
 
 
 async def test_all_attempts_together_have_a_time_limit() -> None:
@@ -361,3 +521,11 @@ async def test_text_that_looks_like_a_stream_is_none_where_none_was_asked_for() 
     bench = Bench(a=[FakeAnswer(200, (), [OUTPUT])])
 
     assert isinstance(await bench.forward(), WholeAnswer)
+
+
+async def test_neither_is_a_text_that_says_that_it_is_one() -> None:
+    """A transcript, although a stream was asked for: some models do not stream."""
+    text = FakeAnswer(200, (("content-type", "text/plain"),), [OUTPUT])
+    bench = Bench(a=[text])
+
+    assert isinstance(await bench.forward(expects_events=True, answers_in_text=True), WholeAnswer)

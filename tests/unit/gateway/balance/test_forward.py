@@ -42,6 +42,7 @@ class FakeCall:
     candidates: Candidates
     must_ask_for_usage: bool = False
     expects_events: bool = False
+    answers_in_text: bool = False
     is_kept_alive: bool = False
     event_id: UUID = EVENT_ID
     deployment: str = "gpt"
@@ -77,7 +78,12 @@ class Bench:
         self.attempts_seconds = 220.0
 
     async def forward(
-        self, *, asks: bool = False, is_kept_alive: bool = False, expects_events: bool = False
+        self,
+        *,
+        asks: bool = False,
+        is_kept_alive: bool = False,
+        expects_events: bool = False,
+        answers_in_text: bool = False,
     ) -> WholeAnswer | StreamedAnswer:
         forwarder = Forwarder(
             pool=self.pool,
@@ -96,6 +102,7 @@ class Bench:
             candidates,
             must_ask_for_usage=asks,
             expects_events=expects_events,
+            answers_in_text=answers_in_text,
             is_kept_alive=is_kept_alive,
             attempts=self.attempts,
         )

@@ -146,6 +146,7 @@ class Request:
     attempts: Attempts = field(default_factory=Attempts)
     must_ask_for_usage: bool = False
     expects_events: bool = False
+    answers_in_text: bool = False
     is_kept_alive: bool = False
     event_id: UUID = EVENT_ID
     deployment: str = "gpt"
