@@ -45,6 +45,7 @@ from tests.support.gateway import (
 )
 
 RUNNING = "in_progress"
+ITS_ID = "01a206e1-efc0-7b01-a7ed-6a13a52d6fd7"  # as any instance derives it from resp_1 and its creation
 ESTIMATE = 13  # of what `left` shows before the caller leaves
 WORDS = b'data: {"type":"response.output_text.delta","delta":"%b"}\n\n' % (b"word" * 4)
 
@@ -70,6 +71,7 @@ class Account(FakeUpstream):
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
     ) -> FakeAnswer:
         self.requests.append(request)
+        self.patience.append(first_byte_timeout_seconds)
         if request.method == "POST" and "/responses/" not in request.url:
             return stream_answer(*self.stream)
         self.asked.append((request.method, asyncio.get_running_loop().time()))
@@ -309,6 +311,22 @@ def test_a_read_by_somebody_ends_the_follow_up() -> None:
     assert made.open == 0
 
 
+def test_a_response_that_was_counted_while_it_was_streamed_is_not_counted_again() -> None:
+    """Somebody read it by its id before its slow stream broke."""
+
+    async def scenario() -> Instance:
+        made = Instance()
+        await made.call("GET")
+        await made.make()
+        await asyncio.sleep(4_000)
+        return made
+
+    made = virtually(scenario)
+
+    assert [event.usage.total_tokens for event in made.its] == [34]
+    assert made.open == 0
+
+
 def test_a_cancellation_that_shows_the_usage_ends_it_too() -> None:
     """The cancelled response has used tokens."""
 
@@ -379,9 +397,9 @@ def test_trouble_delays_the_count_and_does_not_change_it(trouble: Callable[[], S
 
     made = virtually(scenario)
 
-    assert [(each.usage.total_tokens, each.usage_source) for each in made.its] == [
-        (34, UsageSource.REPORTED)
-    ]
+    (its,) = made.its
+    assert (its.usage.total_tokens, its.usage_source) == (34, UsageSource.REPORTED)
+    assert str(its.id) == ITS_ID
     assert (made.open, made.door.is_idle) == (0, True)
 
 
@@ -581,20 +599,23 @@ def test_at_most_a_few_are_asked_for_at_once() -> None:
 
 
 def test_a_backend_that_hangs_is_left_alone_and_holds_no_turn_for_long() -> None:
-    """It cools down, as for calls; callers' own reads of it are not held back."""
+    """It cools down for follow-ups; callers' own reads of it are not held back."""
 
-    async def scenario() -> Instance:
+    async def scenario() -> tuple[Instance, bool]:
         made = Instance()
         made.account.gate = asyncio.Event()
         await make_many(made, 40)
-        await asyncio.sleep(100)
-        return made
+        await asyncio.sleep(16)
+        reads = made.door.pool.target(made.door.backends[0], "/responses/get")
+        may_read = reads.may_call(NO_DEMAND, asyncio.get_running_loop().time())
+        await asyncio.sleep(84)
+        return made, may_read
 
-    made = virtually(scenario)
+    made, may_read = virtually(scenario)
 
     assert len(made.account.asked) <= 20
-    reads = made.door.pool.target(made.door.backends[0], "/responses/get")
-    assert reads.may_call(NO_DEMAND, float("inf"))
+    assert max(made.account.patience[40:]) == 10
+    assert may_read
 
 
 def test_a_backend_whose_reads_are_throttled_is_not_asked() -> None:
