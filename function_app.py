@@ -22,6 +22,7 @@ configure_worker(
     close=_app.close,
     answers_seconds=_app.answers_seconds(),
     invocation_wait_seconds=_app.invocation_wait_seconds(),
+    limits=_app.request_limits(),
 )
 
 

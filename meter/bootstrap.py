@@ -28,6 +28,7 @@ from meter.config.environment import (
     load_settings,
     load_storage_settings,
     log_level,
+    request_limits,
     shutdown_seconds,
 )
 from meter.config.values import PublishSettings
@@ -168,6 +169,10 @@ class App:
     def answers_seconds(self) -> float:
         """How long running answers may continue after the signal to stop."""
         return shutdown_seconds(self._environment()) * (1 - CLOSING_SHARE)
+
+    def request_limits(self) -> RequestLimits:
+        """The bounds on requests; the defaults where settings are invalid."""
+        return request_limits(self._environment())
 
     def invocation_wait_seconds(self) -> float:
         """How long a request and its invocation wait for each other."""

@@ -99,6 +99,12 @@ def invocation_wait_seconds(environment: Mapping[str, str]) -> float:
     return _invocation_wait_seconds(Reader(environment))
 
 
+def request_limits(environment: Mapping[str, str]) -> RequestLimits:
+    """The bounds on requests; the default for each that is invalid."""
+    reader = Reader(environment)
+    return _request_limits(reader, _body_limits(reader))
+
+
 def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
     reader = Reader(environment)
     settings = read(reader)
@@ -197,13 +203,16 @@ def _admission_limits(reader: Reader) -> AdmissionLimits:
             least=1_024,
             most=1_099_511_627_776,
         ),
-        bodies=BodyLimits(
-            max_form_bytes=whole(
-                "METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=MOST_BODY_BYTES
-            ),
-            max_json_bytes=whole(
-                "METER_MAX_JSON_BODY_BYTES", 16_777_216, least=1_024, most=MOST_BODY_BYTES
-            ),
+        bodies=_body_limits(reader),
+    )
+
+
+def _body_limits(reader: Reader) -> BodyLimits:
+    whole = reader.whole
+    return BodyLimits(
+        max_form_bytes=whole("METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=MOST_BODY_BYTES),
+        max_json_bytes=whole(
+            "METER_MAX_JSON_BODY_BYTES", 16_777_216, least=1_024, most=MOST_BODY_BYTES
         ),
     )
 
@@ -215,6 +224,7 @@ def _request_limits(reader: Reader, bodies: BodyLimits) -> RequestLimits:
         max_header_bytes=whole("METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576),
         max_body_bytes=max(bodies.max_form_bytes, bodies.max_json_bytes),
         read_timeout_seconds=reader.number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
+        max_refused_uploads=whole("METER_MAX_REFUSED_UPLOADS", 64, least=0, most=10_000),
     )
 
 

@@ -34,12 +34,17 @@ class RequestBody(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestLimits:
-    """Bounds on one request: its headers, its body, and the time in which the body must arrive."""
+    """Bounds on one request: its headers, its body, and the time in which the body must arrive.
+
+    As many refused requests at once as `max_refused_uploads` may go on sending their bodies, which are
+    dropped.
+    """
 
     max_headers: int
     max_header_bytes: int
     max_body_bytes: int
     read_timeout_seconds: float
+    max_refused_uploads: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -318,6 +318,7 @@ def request_limits(
     max_header_bytes: int = 65_536,
     max_body_bytes: int = 1_000_000,
     read_timeout_seconds: float = 5,
+    max_refused_uploads: int = 64,
 ) -> RequestLimits:
     """Bounds on a request that are far away but for those given."""
     return RequestLimits(
@@ -325,6 +326,7 @@ def request_limits(
         max_header_bytes=max_header_bytes,
         max_body_bytes=max_body_bytes,
         read_timeout_seconds=read_timeout_seconds,
+        max_refused_uploads=max_refused_uploads,
     )
 
 

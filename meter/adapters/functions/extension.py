@@ -21,7 +21,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from meter.adapters.clock import new_call_id
-from meter.adapters.functions.protocol import HeadLimits, bounded_http
+from meter.adapters.functions.protocol import bounded_http, connection_limits
 from meter.adapters.functions.rendezvous import (
     INVOCATION_WAIT_SECONDS,
     NoInvocation,
@@ -30,7 +30,7 @@ from meter.adapters.functions.rendezvous import (
 )
 from meter.adapters.functions.web import GatewayResponse, live
 from meter.errors import BadRequest
-from meter.gateway.http import INTERNAL_ERROR, error_answer, marked
+from meter.gateway.http import INTERNAL_ERROR, RequestLimits, error_answer, marked
 
 INVOCATION_HEADER = "x-ms-invocation-id"
 # The host keeps idle connections for up to 75 s, unused ones too. One that the worker closes just
@@ -135,7 +135,7 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
             self.web_app,
             host=self.hostname,
             port=self.port,
-            http=bounded_http(HeadLimits(seconds=HOST_POOL_SECONDS)),
+            http=bounded_http(connection_limits(_process.limits, seconds=HOST_POOL_SECONDS)),
             ws="none",
             lifespan="on",
             timeout_graceful_shutdown=max(1, round(_process.answers_seconds)),
@@ -154,6 +154,7 @@ class _Process:
     close: Callable[[], Awaitable[None]]
     answers_seconds: float
     invocation_wait_seconds: float
+    limits: RequestLimits | None = None
 
 
 _process = _Process(
@@ -168,11 +169,12 @@ def configure_worker(
     close: Callable[[], Awaitable[None]],
     answers_seconds: float,
     invocation_wait_seconds: float = INVOCATION_WAIT_SECONDS,
+    limits: RequestLimits | None = None,
 ) -> None:
     """Have the worker call `close` on SIGTERM, after answers had `answers_seconds` to end.
 
-    Requests and invocations wait `invocation_wait_seconds` for each other. Call it on import, before
-    the runtime starts its HTTP server.
+    Requests and invocations wait `invocation_wait_seconds` for each other; `limits` bound requests. Call
+    it on import, before the runtime starts its HTTP server.
     """
     _process.close, _process.answers_seconds = close, answers_seconds
-    _process.invocation_wait_seconds = invocation_wait_seconds
+    _process.invocation_wait_seconds, _process.limits = invocation_wait_seconds, limits

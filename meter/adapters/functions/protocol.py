@@ -5,6 +5,10 @@ long as it takes: a head of 60 MB, a header that never ends, trailers, connectio
 Here a head, and any stretch without a byte of body (trailers, chunk extensions), is bounded in bytes,
 fields and time, and a connection that is closed does not wait for a caller that does not read.
 
+Once a request is answered, the rest of its body is read on and dropped, within bounds: the Functions
+host hands an answer on only after the whole body, and closing at once would make a 500 of it there, and
+reset the connection elsewhere (RFC 9112 section 9.6).
+
 `asgi_app` puts the class into a running uvicorn by itself (`bound_server`), however that was started.
 """
 
@@ -12,7 +16,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn
@@ -24,20 +28,25 @@ from meter.errors import BadRequest, CallerError, TooLarge
 from meter.gateway.http import RequestLimits, error_answer, marked
 
 MAX_URL_BYTES = 8_192  # as Kestrel, which stands in front of a Functions worker
+HEAD_SECONDS = 30.0
+MAX_DROPPED_BYTES = 104_857_600  # likewise: the host passes no more
 FIELD_OVERHEAD_BYTES = 4
 WATCHES_PER_LIMIT = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeadLimits:
+class ConnectionLimits:
     """Bounds on a request's head: its fields, their bytes, and the seconds in which it must arrive.
 
-    The app's own bounds are at most as large: it answers what is between.
+    The app's own bounds are at most as large: it answers what is between. Behind an answer the rest of a
+    body may take `rest_seconds`, on at most `max_rests` connections at once.
     """
 
     max_headers: int = 10_000
     max_header_bytes: int = 1_048_576
-    seconds: float = 30.0
+    seconds: float = HEAD_SECONDS
+    rest_seconds: float = 60.0
+    max_rests: int = 64
 
     @property
     def max_bytes(self) -> int:
@@ -47,9 +56,10 @@ class HeadLimits:
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection. `limits` are the class's."""
+    """One connection. `limits` are the class's, and so is the set of connections that drop a rest."""
 
-    limits = HeadLimits()
+    limits = ConnectionLimits()
+    rests: ClassVar[set["BoundedHttp"]] = set()
 
     def __init__(self, *args: Any, **options: Any) -> None:  # uvicorn's own
         super().__init__(*args, **options)
@@ -62,6 +72,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._head_since: float | None = None
         self._is_in_message = False
         self._overdue_watches = 0
+        self._dropped_bytes = 0
+        self._rest_timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
@@ -74,6 +86,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Forget it."""
         if self._watch is not None:
             self._watch.cancel()
+        self._end_rest()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -122,10 +135,16 @@ class BoundedHttp(HttpToolsProtocol):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
         if self.parser.should_upgrade():
             self.cycle.keep_alive = False  # nothing is parsed on this connection any more
+        elif not self.cycle.keep_alive:
+            self.cycle.transport = cast(asyncio.Transport, _ClosedAfterTheBody(self))
 
     def on_body(self, body: bytes) -> None:
         """Bytes of the body."""
         self._has_progressed = True
+        if self._rest_timer is not None:
+            self._dropped_bytes += len(body)
+            if self._dropped_bytes > MAX_DROPPED_BYTES:
+                self.transport.close()
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -133,6 +152,20 @@ class BoundedHttp(HttpToolsProtocol):
         self._has_progressed = True
         self._is_in_message = False
         super().on_message_complete()
+        if self._rest_timer is not None:
+            self._end_rest()
+            self._keep_or_close()
+
+    def on_response_complete(self) -> None:
+        """The request is answered, in part or whole."""
+        super().on_response_complete()
+        if self._is_in_message and not self.transport.is_closing():
+            self._drop_rest()
+
+    def close_after_the_body(self) -> None:
+        """Close the connection; behind a whole answer only when the request has come to its end."""
+        if not (self._is_in_message and self.cycle.response_complete):
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, or what a callback refused."""
@@ -140,6 +173,33 @@ class BoundedHttp(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: uvicorn would log two lines for each handshake."""
+
+    def _drop_rest(self) -> None:
+        """Read on and drop the rest of a body whose request is answered."""
+        if len(self.rests) >= self.limits.max_rests:
+            self.transport.close()
+            return
+        self._unset_keepalive_if_required()
+        self.rests.add(self)
+        self._dropped_bytes = 0
+        self._rest_timer = self.loop.call_later(self.limits.rest_seconds, self.transport.close)
+
+    def _end_rest(self) -> None:
+        if self._rest_timer is not None:
+            self._rest_timer.cancel()
+            self._rest_timer = None
+            self.rests.discard(self)
+
+    def _keep_or_close(self) -> None:
+        """After a dropped rest: what uvicorn does after an answer."""
+        if self.transport.is_closing():
+            return
+        if self.cycle.keep_alive:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        else:
+            self.transport.close()
 
     def _fail(self, refusal: CallerError) -> None:
         """Stop the parser inside a callback; uvicorn then calls `send_400_response`."""
@@ -171,11 +231,10 @@ class BoundedHttp(HttpToolsProtocol):
         self._watch = self.loop.call_later(seconds, self._look)
 
     def _look(self) -> None:
-        """Break off what is overdue: a head, the rest of an answered request, a closing connection."""
+        """Break off what is overdue: a head, or a closing connection."""
         overdue = self._overdue_watches + 1
         is_closing = self.transport.is_closing() or self._is_refused
-        is_dropped = self._is_in_message and self._head_since is None and not self._is_answering
-        self._overdue_watches = overdue if is_closing or is_dropped else 0
+        self._overdue_watches = overdue if is_closing else 0
         if self._overdue_watches > WATCHES_PER_LIMIT:
             self.transport.abort()
             return
@@ -186,19 +245,40 @@ class BoundedHttp(HttpToolsProtocol):
         self._watch_later()
 
 
-def head_limits(limits: RequestLimits | None) -> HeadLimits:
-    """The bounds on heads that let through what the app's own bounds accept; None: whatever these are."""
+class _ClosedAfterTheBody:
+    """The transport of a request whose connection ends with it: closed when its body has come."""
+
+    def __init__(self, connection: BoundedHttp) -> None:
+        self._connection = connection
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
+
+    def close(self) -> None:
+        """Close it, at the latest when the body may take no longer."""
+        self._connection.close_after_the_body()
+
+
+def connection_limits(
+    limits: RequestLimits | None, *, seconds: float = HEAD_SECONDS
+) -> ConnectionLimits:
+    """The bounds that let through what the app's own bounds accept; None: whatever these are."""
     if limits is None:
-        return HeadLimits()
-    return HeadLimits(max_headers=limits.max_headers, max_header_bytes=limits.max_header_bytes)
+        return ConnectionLimits(seconds=seconds)
+    return ConnectionLimits(
+        max_headers=limits.max_headers,
+        max_header_bytes=limits.max_header_bytes,
+        seconds=seconds,
+        rest_seconds=limits.read_timeout_seconds,
+        max_rests=limits.max_refused_uploads,
+    )
 
 
-def bounded_http(limits: HeadLimits) -> type[BoundedHttp]:
+def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
     """The protocol class with these bounds."""
-    return type("BoundedHttp", (BoundedHttp,), {"limits": limits})
+    return type("BoundedHttp", (BoundedHttp,), {"limits": limits, "rests": set()})
 
 
-def bound_server(receive: Callable[..., object], limits: HeadLimits) -> None:
+def bound_server(receive: Callable[..., object], limits: ConnectionLimits) -> None:
     """Have the uvicorn that runs this app use the bounded protocol for connections from now on.
 
     `receive` is that of the app's lifespan, which uvicorn calls before it listens. A server that was

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from meter.adapters.functions.protocol import bound_server, head_limits
+from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
@@ -36,7 +36,7 @@ async def live(
     What `start` returns bounds the heads of requests, where the server is uvicorn.
     """
     while (await receive())["type"] == "lifespan.startup":
-        bound_server(receive, head_limits(start()))
+        bound_server(receive, connection_limits(start()))
         await send({"type": "lifespan.startup.complete"})
     await close()
     await send({"type": "lifespan.shutdown.complete"})

@@ -13,10 +13,17 @@ import pytest
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-from meter.adapters.functions.protocol import BoundedHttp, HeadLimits, bound_server, head_limits
+from meter.adapters.functions.protocol import (
+    BoundedHttp,
+    ConnectionLimits,
+    bound_server,
+    connection_limits,
+)
 from tests.support.gateway import request_limits
 
-LIMITS = HeadLimits(max_headers=20, max_header_bytes=4_096, seconds=0.4)
+LIMITS = ConnectionLimits(
+    max_headers=20, max_header_bytes=4_096, seconds=0.4, rest_seconds=0.4, max_rests=2
+)
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
 POST = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -209,28 +216,108 @@ async def test_an_answer_that_nobody_reads_does_not_keep_a_closed_connection() -
     assert app.bodies == [b""]
 
 
-async def test_a_request_that_goes_on_after_its_answer_is_broken_off() -> None:
-    """A refusal is answered before the body ends; what is sent then is dropped, for a while."""
+def rests_of(server: uvicorn.Server) -> set[BoundedHttp]:
+    """The connections on which the rest of a body is dropped."""
+    protocol = server.config.http_protocol_class
+    assert issubclass(protocol, BoundedHttp)
+    return protocol.rests
 
-    class Refusing(Served):
-        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "lifespan":
-                await super().__call__(scope, receive, send)
-                return
-            headers = [(b"content-length", b"0")]
-            await send({"type": "http.response.start", "status": 401, "headers": headers})
-            await send({"type": "http.response.body", "body": b""})
 
+class Refusing(Served):
+    """An app that refuses each request before it has read any of the body."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        self.scopes.append(scope)
+        headers = [(b"content-length", b"2")]
+        await send({"type": "http.response.start", "status": 401, "headers": headers})
+        await send({"type": "http.response.body", "body": b"no"})
+
+
+async def test_a_body_that_goes_on_behind_its_answer_is_dropped_for_so_long() -> None:
+    """Then the connection is closed, however steadily it is sent."""
     async with serving(Refusing()) as (connect, server):
         reader, writer = await connect()
         writer.write(POST)
-        answer = await reader.readuntil(b"\r\n\r\n")
+        answer = await reader.readuntil(b"no")
         async with asyncio.timeout(10):
             while server.server_state.connections:
                 writer.write(b"1\r\nx\r\n")
                 await asyncio.sleep(0.02)
 
     assert status_of(answer) == 401
+    assert not rests_of(server)
+
+
+@pytest.mark.parametrize("ending", [b"", b"connection: close\r\n"])
+@pytest.mark.parametrize("length", [1, 70_000, 5_000_000])
+async def test_a_refused_upload_is_read_to_its_end(length: int, ending: bytes) -> None:
+    """The answer is there although all of the body is sent first; the connection ends as it was asked to."""
+    head = b"POST / HTTP/1.1\r\nhost: x\r\n%bcontent-length: %d\r\n\r\n" % (ending, length)
+    async with serving(Refusing()) as (connect, server):
+        reader, writer = await connect()
+        writer.write(head)
+        for start in range(0, length, 50_000):
+            writer.write(b"x" * min(50_000, length - start))
+            await writer.drain()
+        first = await reader.readuntil(b"no")
+        if ending:
+            rest = await reader.read()
+        else:
+            writer.write(GET + b"\r\n")
+            rest = await reader.readuntil(b"no")
+        assert not rests_of(server)
+
+    assert status_of(first) == 401
+    assert rest == b"" if ending else status_of(rest) == 401
+
+
+async def test_only_so_many_refused_uploads_go_on_at_once() -> None:
+    """Further connections are closed; a place is free again when an upload has ended."""
+    async with serving(Refusing()) as (connect, _):
+        connections = [await connect() for _ in range(3)]
+        for reader, writer in connections:
+            writer.write(POST)
+            await reader.readuntil(b"no")
+        assert await connections[2][0].read() == b""
+
+        connections[0][1].write(b"0\r\n\r\n")
+        connections[0][1].write(GET + b"\r\n")
+        assert status_of(await connections[0][0].readuntil(b"no")) == 401
+        reader, writer = await connect()
+        writer.write(POST)
+        await reader.readuntil(b"no")
+        writer.write(b"0\r\n\r\n" + GET + b"\r\n")
+        assert status_of(await reader.readuntil(b"no")) == 401
+
+
+async def test_a_refused_upload_is_read_up_to_the_hosts_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The host passes no more, so what comes beyond it is no caller's of its."""
+    monkeypatch.setattr("meter.adapters.functions.protocol.MAX_DROPPED_BYTES", 100_000)
+    async with serving(Refusing()) as (connect, server):
+        reader, writer = await connect()
+        writer.write(POST)
+        await reader.readuntil(b"no")
+        writer.write(b"1000000\r\n" + b"x" * 200_000)
+        async with asyncio.timeout(0.2):
+            while server.server_state.connections:  # noqa: ASYNC110  # uvicorn's
+                await asyncio.sleep(0.01)
+
+
+async def test_a_connection_is_kept_no_longer_after_a_dropped_body() -> None:
+    """uvicorn's own time for idle connections applies from the body's end."""
+    async with serving(Refusing()) as (connect, server):
+        server.config.timeout_keep_alive = 1
+        reader, writer = await connect()
+        writer.write(POST)
+        await reader.readuntil(b"no")
+        writer.write(b"0\r\n\r\n")
+
+        assert await reader.read() == b""
 
 
 async def test_a_websocket_handshake_reaches_the_app_as_a_request() -> None:
@@ -297,8 +384,8 @@ async def test_another_server_is_left_alone() -> None:
 
 def test_the_bounds_let_through_what_the_app_accepts() -> None:
     """Its own limits decide within them; without settings they are the widest."""
-    own = head_limits(request_limits(max_headers=200, max_header_bytes=65_536))
+    own = connection_limits(request_limits(max_headers=200, max_header_bytes=65_536))
 
     assert own.max_headers == 200
     assert own.max_bytes > 65_536 + 200 * len(": \r\n")
-    assert head_limits(None) == HeadLimits()
+    assert connection_limits(None) == ConnectionLimits()

@@ -65,6 +65,7 @@ def test_what_is_not_set_has_its_default() -> None:
         max_header_bytes=65_536,
         max_body_bytes=33_554_432,
         read_timeout_seconds=60,
+        max_refused_uploads=64,
     )
     assert gateway.admission == AdmissionLimits(
         max_concurrent_calls=1000,
@@ -150,6 +151,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_MAX_BUFFERED_ANSWER_BYTES="80000",
             METER_TOTAL_TIMEOUT_SECONDS="11",
             METER_READ_TIMEOUT_SECONDS="12",
+            METER_MAX_REFUSED_UPLOADS="3",
             METER_MAX_CONCURRENT_CALLS="13",
             METER_MAX_HEADERS="24",
             METER_MAX_HEADER_BYTES="2048",
@@ -180,6 +182,7 @@ def test_all_that_is_set_is_used() -> None:
         max_header_bytes=2048,
         max_body_bytes=9000,
         read_timeout_seconds=12,
+        max_refused_uploads=3,
     )
     assert gateway.admission == AdmissionLimits(
         max_concurrent_calls=13,
