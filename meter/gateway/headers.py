@@ -10,6 +10,11 @@ from urllib.parse import quote
 
 from meter.ports import Headers
 
+# The head that .NET reads from a worker has at most 65,536 bytes, status line and framing included.
+MAX_ANSWER_BYTES = 61_440
+# The gateway's own headers are far below the difference.
+MAX_BACKEND_BYTES = MAX_ANSWER_BYTES - 2_048
+
 IMAGE_DEPLOYMENT = "x-ms-oai-image-generation-deployment"
 
 _UPSTREAM = frozenset(
@@ -65,6 +70,7 @@ _ORIGIN = frozenset(
     }
 )
 _ORIGIN_PREFIXES = ("azureml-model-",)
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 section 5.6.2
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 # What is sent as it is holds no `%`, and what is encoded always does: no two subjects look alike.
 _PLAIN_SUBJECT = re.compile(
@@ -91,20 +97,29 @@ def upstream_headers(caller: Headers, subject: str, credentials: Headers) -> Hea
 def downstream_headers(backend: Headers, *, with_origin: bool = False) -> Headers:
     """The headers of a backend's answer that the caller gets; the server sets the length.
 
-    `with_origin`: also those that name the backend's region and deployments.
+    `with_origin`: also those that name the backend's region and deployments. The largest are left out
+    where all together would be more than the Functions host passes on.
     """
     connection_named = _connection_named(backend)
-    return tuple(
+    kept = [
         (name, value)
         for name, value in backend
         if name not in connection_named
         and _is_sendable(value)
         and (
             name in _DOWNSTREAM
-            or name.startswith(_DOWNSTREAM_PREFIXES)
-            or (with_origin and (name in _ORIGIN or name.startswith(_ORIGIN_PREFIXES)))
+            or (name.startswith(_DOWNSTREAM_PREFIXES) and _TOKEN.fullmatch(name))
+            or (with_origin and _is_origin(name))
         )
-    )
+    ]
+    size = sum(map(_size, kept))
+    if size > MAX_BACKEND_BYTES:
+        for largest in sorted(kept, key=_size, reverse=True):
+            kept.remove(largest)
+            size -= _size(largest)
+            if size <= MAX_BACKEND_BYTES:
+                break
+    return tuple(kept)
 
 
 def subject_header(subject: str) -> str:
@@ -129,6 +144,16 @@ def _may_go_upstream(name: str, value: str) -> bool:
     if name in _REQUEST_IDS:
         return _REQUEST_ID.fullmatch(value) is not None
     return name in _UPSTREAM or name.startswith(_UPSTREAM_PREFIXES)
+
+
+def _is_origin(name: str) -> bool:
+    is_model = name.startswith(_ORIGIN_PREFIXES) and _TOKEN.fullmatch(name) is not None
+    return is_model or name in _ORIGIN
+
+
+def _size(header: tuple[str, str]) -> int:
+    """The bytes of a header's line."""
+    return len(header[0]) + len(header[1]) + len(": \r\n")
 
 
 def _is_sendable(value: str) -> bool:

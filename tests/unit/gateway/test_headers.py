@@ -5,11 +5,12 @@ from urllib.parse import unquote
 
 import pytest
 from hypothesis import example, given
-from hypothesis.strategies import characters
+from hypothesis.strategies import characters, integers, lists
 from hypothesis.strategies import text as texts
 
 from meter.errors import TooLarge
 from meter.gateway.headers import (
+    MAX_ANSWER_BYTES,
     downstream_headers,
     header,
     subject_header,
@@ -283,6 +284,42 @@ def test_where_an_answer_came_from_is_passed_on_only_when_that_is_exposed(name: 
 def test_no_other_header_of_a_backend_reaches_the_caller(name: str) -> None:
     """A backend can neither redirect callers, set cookies or CORS, nor speak for the gateway."""
     assert downstream_headers(((name, "1"),), with_origin=True) == ()
+
+
+@pytest.mark.parametrize(
+    "value", ["caf\u00e9", "\udcff", "a\x01", "a\tb", "\u20ac" * 9, "\x7f", "\x85"]
+)
+@pytest.mark.parametrize("name", ["x-request-id", "openai-x", "x-ms-region"])
+def test_a_value_that_the_host_cannot_send_is_left_out(name: str, value: str) -> None:
+    """One byte beyond printable ASCII makes an empty 500 of an answer that is charged already."""
+    answered = ((name, value), ("content-type", "text/plain"))
+
+    assert downstream_headers(answered, with_origin=True) == (("content-type", "text/plain"),)
+
+
+@pytest.mark.parametrize(
+    "name", ["openai-\u00e9", "openai-a b", "x-ratelimit-a:b", "azureml-model-\n"]
+)
+def test_a_name_that_is_no_token_is_left_out(name: str) -> None:
+    """Likewise."""
+    assert downstream_headers(((name, "1"),), with_origin=True) == ()
+
+
+@given(lists(integers(0, 70_000), max_size=12))
+def test_all_headers_together_stay_below_what_the_host_passes_on(lengths: list[int]) -> None:
+    """The largest go first; the others stay, in their order, and ours fit beside them."""
+    answered = tuple((f"openai-{number}", "x" * size) for number, size in enumerate(lengths))
+
+    kept = downstream_headers(answered)
+
+    sizes = [len(name) + len(value) + 4 for name, value in answered]
+    left_out = [size for pair, size in zip(answered, sizes, strict=True) if pair not in kept]
+    total = sum(sizes) - sum(left_out)
+    assert total <= MAX_ANSWER_BYTES - 2_048
+    assert list(kept) == [pair for pair in answered if pair in kept]
+    if left_out:
+        assert min(left_out) >= max((len(n) + len(v) + 4 for n, v in kept), default=0)
+        assert total + min(left_out) > MAX_ANSWER_BYTES - 2_048
 
 
 @pytest.mark.parametrize(
