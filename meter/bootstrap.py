@@ -121,6 +121,8 @@ class App:
         """The front door. Raises InvalidSettings."""
         if self._gateway is None:
             settings = load_settings(self._environment())
+            for warning in settings.warnings:
+                log.warning("setting_dangerous reason=%s", warning)
             self._gateway = build_gateway(settings, self._publisher_of(settings))
             # Connecting takes longer than most calls wait, so it begins before it is needed.
             self._warming = asyncio.create_task(_warm(self._gateway))

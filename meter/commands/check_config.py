@@ -18,7 +18,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(_options: argparse.Namespace) -> int:
-    gateway = current_settings().gateway
+    settings = current_settings()
+    gateway = settings.gateway
     count = len(gateway.backends)
     _say(f"settings are valid: {count} backend{'' if count == 1 else 's'}")
     for backend in sorted(gateway.backends, key=lambda b: (b.priority, b.name)):
@@ -38,6 +39,8 @@ def _run(_options: argparse.Namespace) -> int:
     _say(f"  of {_or(rules.allowed_apps, none='any client app')}")
     _say(f"  with {_or(needed, none='no role or scope: none is required')}")
     _say(f"billed by the claim {rules.subject_claim}")
+    for warning in settings.warnings:
+        _say(f"warning: {warning}")
     return 0
 
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from meter.config.addresses import read_hub_endpoint, read_table_endpoint, shown
 from meter.config.backends import named_key_settings, read_accounts, read_backends
 from meter.config.callers import read_discovery_queries, read_token_rules
-from meter.config.host import function_timeout_seconds
+from meter.config.host import function_timeout_seconds, proxy_warnings
 from meter.config.memory import visible_memory_bytes
 from meter.config.names import refuse_unknown
 from meter.config.reader import Reader
@@ -133,6 +133,7 @@ def _settings(reader: Reader) -> Settings:
         hub=publish.hub,
         storage=publish.storage,
         timeout_seconds=publish.timeout_seconds,
+        warnings=proxy_warnings(reader.environment),
     )
 
 
@@ -157,7 +158,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         max_frame_bytes=whole("METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600),
         requests=_request_limits(reader, admission.bodies),
         admission=admission,
-        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 200, least=0.1, most=220),
+        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 80, least=0.1, most=220),
         forwarding=_forward_limits(reader),
         times=RelayTimes(
             write_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),

@@ -1,7 +1,13 @@
-"""What the Functions host allows the app: its `functionTimeout`, after which it ends a call."""
+"""What the Functions host does with the app's calls and settings.
+
+Its `functionTimeout` ends a call. It reads the proxy variables among the app's settings, and then its own
+forwards to the worker, tokens and bodies included, go to that proxy (.NET's `HttpClient`, whose default
+proxy is theirs).
+"""
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from meter.config.reader import Reader
@@ -9,6 +15,8 @@ from meter.config.reader import Reader
 HOST_JSON = Path(__file__).parents[2] / "host.json"
 # Overrides host.json, as each of its values can be (Microsoft Learn, host.json reference).
 OVERRIDE = "AzureFunctionsJobHost__functionTimeout"
+_PROXIES = ("HTTP_PROXY", "ALL_PROXY")
+_WORKER = frozenset({"127.0.0.1", "localhost"})
 _TIME = re.compile(r"(?:(\d{1,3})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
 
 
@@ -20,6 +28,20 @@ def function_timeout_seconds(reader: Reader, host_json: Path = HOST_JSON) -> flo
         return float("inf")  # -1: no limit
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def proxy_warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """What is wrong where the host would send its forwards to a proxy; nothing where it would not."""
+    values = {name.upper(): (name, value) for name, value in environment.items() if value.strip()}
+    proxies = sorted(values[name][0] for name in _PROXIES if name in values)
+    excepted = values.get("NO_PROXY", ("", ""))[1].replace(",", " ").split()
+    if not proxies or _WORKER.issubset(excepted):
+        return ()
+    return (
+        f"{' and '.join(proxies)} would send the Functions host's own calls to the worker, tokens and "
+        "bodies included, to that proxy: set NO_PROXY=127.0.0.1,localhost beside it, and add what else "
+        "must not go there",
+    )
 
 
 def _in_file(host_json: Path) -> str:

@@ -93,6 +93,7 @@ class PublishSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(PublishSettings):
-    """All settings."""
+    """All settings. `warnings` are of such that are valid, and dangerous."""
 
     gateway: GatewaySettings
+    warnings: tuple[str, ...] = ()

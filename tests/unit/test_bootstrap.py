@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from meter.bootstrap import App
+from tests.unit.config.test_environment import REQUIRED
 
 
 def asked(method: str, path: str) -> Request:
@@ -73,6 +74,21 @@ async def test_every_answer_has_an_id_and_is_kept_by_no_cache(
     assert answer.status_code == status
     assert len(answer.headers["x-meter-event-id"]) == 36
     assert answer.headers["cache-control"] == "no-store"
+
+
+async def test_a_dangerous_setting_is_logged_and_serves(caplog: pytest.LogCaptureFixture) -> None:
+    """Once, when the front door is built; `/readyz` does not speak of it."""
+    hub = "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=a2V5;UseDevelopmentEmulator=true"
+    proxied = {"EventHubConnection": hub, "ALL_PROXY": "http://p.example"}
+    app = App(lambda: REQUIRED | proxied)
+    caplog.set_level(logging.WARNING, logger="meter")
+
+    for _ in range(2):
+        app.gateway()
+    await app.close()
+
+    [line] = [message for message in caplog.messages if message.startswith("setting_dangerous")]
+    assert "NO_PROXY=127.0.0.1,localhost" in line
 
 
 async def test_a_call_without_settings_is_found_in_the_log_by_its_id(

@@ -1,9 +1,18 @@
 """`check-config`: what valid settings amount to, and every problem of invalid ones."""
 
+import os
+
 import pytest
 
 from meter.__main__ import main
 from tests.unit.config.test_environment import REQUIRED
+
+
+@pytest.fixture(autouse=True)
+def _no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().endswith("_PROXY"):
+            monkeypatch.delenv(name)
 
 
 def run(settings: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> int:
@@ -64,3 +73,36 @@ def test_problems_are_listed_with_their_details(
         "(FileNotFoundError in '/no/file')\n"
         "error: METER_REQUIRED_ROLE is not a setting: did you mean METER_REQUIRED_ROLES?\n"
     )
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "All_Proxy"])
+@pytest.mark.parametrize("excepted", ["", "localhost", "127.0.0.1", "127.0.0.1.example,localhost"])
+def test_a_proxy_for_the_hosts_own_calls_is_warned_of(
+    proxy: str, excepted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The settings stay valid: an app may reach its backends through a proxy."""
+    code = run(REQUIRED | {proxy: "http://p.example:3128", "no_proxy": excepted}, monkeypatch)
+
+    shown = capsys.readouterr().out
+    assert code == 0
+    assert f"\nwarning: {proxy} would send the Functions host's own calls" in shown
+    assert "NO_PROXY=127.0.0.1,localhost" in shown
+    assert "p.example" not in shown, "it may hold a password"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"HTTPS_PROXY": "http://p.example:3128"},
+        {"HTTP_PROXY": " "},
+        {"HTTP_PROXY": "http://p.example", "NO_PROXY": "a.example, localhost ,127.0.0.1"},
+        {"all_proxy": "http://p.example", "no_proxy": "127.0.0.1,localhost"},
+    ],
+)
+def test_other_proxies_are_not_warned_of(
+    settings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The host calls its worker over plain HTTP, at an address that can be excepted."""
+    run(REQUIRED | settings, monkeypatch)
+
+    assert "warning" not in capsys.readouterr().out

@@ -73,7 +73,7 @@ def test_what_is_not_set_has_its_default() -> None:
         subject_share_percent=50,
         bodies=BodyLimits(max_form_bytes=33_554_432, max_json_bytes=16_777_216),
     )
-    assert gateway.first_keepalive_seconds == 200
+    assert gateway.first_keepalive_seconds == 80
     assert gateway.forwarding == ForwardLimits(
         first_byte_timeout_seconds=120,
         attempts_timeout_seconds=220,
