@@ -148,7 +148,9 @@ class Call:
     async def read(self, answer: WholeAnswer) -> Ending:
         """The ending of a call whose answer is whole."""
         reading = await answer.read(may_be_text=self.answers_in_text)
-        has_failed = answer.status < 400 and answer.error is not None
+        is_error = answer.status < 400 and answer.error is not None
+        # A read shows a response as it is stored, also a failed one.
+        has_failed = is_error or (reading.has_failed and self.route.served.is_charged)
         return Ending.of_whole(reading, has_failed=has_failed)
 
     def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:

@@ -69,24 +69,41 @@ _CONTENT = frozenset(
 _HOLDERS = ("error", "errors", "fault", "exception")
 _MESSAGES_OF = (
     *("message", "errormessage", "error_message", "exceptionmessage", "faultstring", "detail"),
-    *("msg", "error_description", "description", "title"),
+    *("msg", "error_msg", "errormsg", "error_description", "description", "title"),
 )
 _CODES_OF = ("code", "errorcode", "error_code")
 _STATUSES_OF = (
     *("statuscode", "status_code", "httpstatus", "http_status", "httpstatuscode", "status"),
     *_CODES_OF,
 )
+# Only an error has them.
+_TELLING = ("errorcode", "error_code", "exceptiontype", "exceptionmessage")
 _BARE = frozenset({"message", "errormessage", "error_message", "exceptionmessage", "detail"})
 # What may stand beside them in a document that is nothing but an error.
 _BESIDE = frozenset(
     (*_MESSAGES_OF, *_STATUSES_OF, "type", "instance", "object", "param", "path", "timestamp")
-) | frozenset({"activityid", "requestid", "request_id", "traceid", "trace_id", "correlationid"})
+) | frozenset(
+    {
+        "activityid",
+        "requestid",
+        "request_id",
+        "traceid",
+        "trace_id",
+        "correlationid",
+        "success",
+        "ok",
+    }
+)
 _BAD = re.compile(r"error|exception|fail|about:|/", re.IGNORECASE)  # RFC 9457: a type is a URI
 
-_STATUS_LINE = re.compile(r"(?:http[ /0-9.]*\s)?\s*([45][0-9]{2})\b", re.ASCII | re.IGNORECASE)
+_STATUS_LINE = re.compile(
+    r"\W*(?:error\W{1,3})?(?:http[ /0-9.]*\s)?\s*([45][0-9]{2})\b", re.ASCII | re.IGNORECASE
+)
+# As proxies word it, after `The service is` or the like.
 _STATUS_NAME = re.compile(
-    r"error\b|too many requests|rate limit|internal server error|bad gateway|gateway time-?out|"
-    r"(?:service )?(?:temporarily )?unavailable|unauthorized|forbidden|not found|bad request",
+    r"\W*(?:(?:[\w'-]{1,20} ){0,2}(?:too many requests|rate.?limit|throttl|quota|overload|busy|"
+    r"internal (?:server )?error|bad gateway|gateway time-?out|timed out|timeout|unavailable|"
+    r"upstream|unauthorized|forbidden|not found|bad request)|error\b|[a-z.]{0,40}exception\b)",
     re.IGNORECASE,
 )
 
@@ -105,8 +122,9 @@ def error_in_frame(frame: bytes, *, has_output: bool = False) -> StatedError | N
     if _is_ordinary(data):
         return None
     data = data.strip() or _unframed(frame)
-    if data[:1] in {b"{", b"["}:
-        return _error_in(decoded_json(data), may_be_bare=not has_output)
+    is_json = data[:1] in {b"{", b"["}
+    if is_json and (document := decoded_json(data)) is not None:
+        return _error_in(document, may_be_bare=not has_output)
     text = _text_in(data)
     is_status = _STATUS_LINE.match(text) or _STATUS_NAME.match(text)
     return _text_error(text) if is_status and not has_output else None
@@ -232,10 +250,11 @@ def _is_flat(members: Mapping[str, object], *, may_be_bare: bool) -> bool:
     kind = members.get("object")
     if kind is not None:
         return kind == "error"
-    if any(members.get(name) for name in ("errorcode", "error_code")):
+    if any(members.get(name) for name in _TELLING):
         return True
     numbers = [_number(members.get(name)) for name in _STATUSES_OF]
-    if any(number is not None and number < 400 for number in numbers):
+    is_good = members.get("success") is True or members.get("ok") is True
+    if is_good or any(number is not None and number < 400 for number in numbers):
         return False  # `{"code": 0, "message": "ok"}`
     statuses = (status_of_number(members.get(name)) for name in _STATUSES_OF)
     is_alone = members.keys() <= _BESIDE

@@ -25,6 +25,7 @@ _KEPT = frozenset(
         b"error",
         b"id",
         b"model",
+        b"object",
         b"status",
         b"type",
         b"usage",

@@ -19,7 +19,10 @@ _NO_LETTERS = re.compile(r"[^a-z]+")
 # The first that is part of a word decides: `invalid_api_key` before `invalid`.
 _WORDS = {
     429: ("toomanyrequests", "ratelimit", "quota", "throttl", "usagelimit", "limitreached"),
-    401: ("unauthorized", "authentication", "apikey", "permissiondenied"),
+    401: (
+        *("unauthorized", "authentication", "authorizationfailed", "apikey", "permissiondenied"),
+        *("invalidtoken", "expiredtoken", "invalidcredential", "subscriptionkey"),
+    ),
     403: ("forbidden", "accessdenied"),
     503: ("unavailable", "overload", "nocapacity"),
     504: ("gatewaytimeout",),
@@ -38,7 +41,8 @@ _MESSAGES = (
 )
 # How an error begins that is about the gateway's key. Anchored, as below.
 _CREDENTIALS = re.compile(
-    r"\W*(?:error[: ]+)?(?:access denied|unauthori[sz]ed|permission denied|authentication |"
+    r"\W*(?:error[: ]+)?(?:access denied|unauthori[sz]ed|permission denied|not authenticated|"
+    r"authentication |authorization (?:has been denied|failed|required)|"
     r"(?:incorrect|invalid|missing|expired) (?:api|subscription|access) ?(?:key|token)|"
     r"the principal lacks|principal does not have)",
     re.IGNORECASE,

@@ -48,11 +48,15 @@ class BackgroundResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """An answer's raw usage object and model, and the background response it is about, if any."""
+    """An answer's raw usage object and model, and the background response it is about, if any.
+
+    `has_failed`: it is a response that has failed.
+    """
 
     usage_raw: Mapping[str, object] | None = None
     model: str | None = None
     background: BackgroundResponse | None = None
+    has_failed: bool = False
 
     @property
     def usage(self) -> TokenUsage | None:
@@ -121,6 +125,7 @@ def read_document(document: Mapping[str, object]) -> Reading:
         usage_raw=raw,
         model=model_name(document.get("model")),
         background=_background(document),
+        has_failed=document.get("object") == "response" and document.get("status") == "failed",
     )
 
 

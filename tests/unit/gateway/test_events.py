@@ -34,6 +34,7 @@ from tests.support.gateway import (
     STREAM_BODY,
     TEXT_FRAME,
     USAGE_FRAME,
+    V1_RESPONSES_PATH,
     Door,
     backend,
     bearer,
@@ -165,6 +166,18 @@ async def test_the_callers_mistake_in_an_answer_of_200_is_counted_as_failed(
     assert "total-tokens" not in dict(answer.headers)
     assert (event.outcome, event.status) == (Outcome.FAILED, 200)
     assert (event.usage.total_tokens, event.usage_source) == (0, UsageSource.MISSING)
+
+
+async def test_a_response_that_has_failed_is_counted_as_failed() -> None:
+    """It is stored under its id, so it is relayed: whoever asks for it later gets the same."""
+    body = b'{"id":"resp_1","object":"response","status":"failed","error":{"code":"server_error"}}'
+    made = two_backends(json_answer(200, body), json_answer(200, SERVED))
+
+    answer = await made.call(path=V1_RESPONSES_PATH)
+    event = made.sink.events[0]
+
+    assert (answer.status, made.upstream.order) == (200, ["a"])
+    assert (event.outcome, event.usage_source) == (Outcome.FAILED, UsageSource.MISSING)
 
 
 async def test_an_error_beside_usage_is_charged() -> None:
