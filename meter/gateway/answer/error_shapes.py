@@ -54,7 +54,8 @@ _KNOWN_KIND = (
 )
 _KNOWN_TYPE = re.compile(rb'"type"[ \t]*:[ \t]*"' + _KNOWN_KIND)
 _KNOWN_FRAME = re.compile(
-    rb"(?:event: ?" + _KNOWN_KIND + rb'\r?\n)?data: ?\{[ \t]*"type"[ \t]*:[ \t]*"' + _KNOWN_KIND
+    rb"(?:event: ?" + _KNOWN_KIND + rb"\r?\n)?data: ?"
+    rb'(?:\[DONE\]|\{[ \t]*"type"[ \t]*:[ \t]*"' + _KNOWN_KIND + rb")"
 )
 _TYPE_WITHIN = 200
 # Members of known answers. Where one stands, only a member `error` makes an error.
@@ -113,7 +114,8 @@ def error_in_frame(frame: bytes, *, has_output: bool = False) -> StatedError | N
 
     After output a text or a lone message may be anything.
     """
-    if _KNOWN_FRAME.match(frame):
+    is_comment = frame[:1] == b":" and b"data" not in frame and b"event" not in frame
+    if is_comment or _KNOWN_FRAME.match(frame):
         return None
     name = event_name(frame).lower() if b"event:" in frame else ""
     data = frame_data(frame)
@@ -205,7 +207,7 @@ def _is_ordinary(data: bytes) -> bool:
     """Whether an event is one of the known kinds, without an error beside its content."""
     if b'"choices"' in data:
         return b'rror"' not in data
-    return data == b"[DONE]" or _KNOWN_TYPE.search(data, 0, _TYPE_WITHIN) is not None
+    return _KNOWN_TYPE.search(data, 0, _TYPE_WITHIN) is not None
 
 
 def _named_error(data: bytes) -> StatedError:
@@ -221,7 +223,7 @@ def _named_error(data: bytes) -> StatedError:
 
 def _unframed(frame: bytes) -> bytes:
     """The JSON that stands where an event should."""
-    text = b"" if frame[:1] == b":" else frame.removeprefix(b"\xef\xbb\xbf").strip()
+    text = frame.removeprefix(b"\xef\xbb\xbf").strip()
     return text if text[:1] in {b"{", b"["} else b""
 
 

@@ -77,7 +77,8 @@ def judge(
     if 200 <= status < 300 and error is None:
         return None  # nearly every answer
     wait = named_wait_seconds(headers, now, error)
-    said = error, _should_retry(headers)
+    is_secret = error is not None and error.status in {401, 403}
+    said = None if is_secret else error, _should_retry(headers)
     match status:
         case 429:
             wait = DEFAULT_THROTTLE_SECONDS if wait is None else wait

@@ -380,12 +380,14 @@ async def test_a_code_that_is_another_status_is_not_told() -> None:
         stream_answer(b"data: Unauthorized: key ends with 7\n\n"),
         stream_answer(b'data: {"detail":"Access denied due to invalid subscription key"}\n\n'),
         json_answer(200, b'{"error":"Incorrect API key provided: 7"}'),
+        json_answer(500, b'{"error":{"code":"PermissionDenied","message":"no role for 7"}}'),
+        json_answer(500, b"Unauthorized: the key 7 is unknown"),
         json_answer(500, b"caf\xe9"),
         FakeAnswer(500, (), [b'{"error":{"message":"half', UpstreamUnreachable("a")]),
         FakeAnswer(500, (), [b'{"error":', asyncio.Event(), b'{"message":"late"}}']),
         FakeAnswer(500, (("content-encoding", "gzip"),), [b"no gzip"]),
     ],
-    ids=range(21),
+    ids=range(23),
 )
 async def test_odd_and_secret_words_are_not_told(answer: Scripted) -> None:
     """The gateway's own text is."""
