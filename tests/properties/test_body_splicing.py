@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.gateway.request.body import DECISIVE, parse_body
-from meter.gateway.request.scan import Member, NotJson, long_members, short_members
+from meter.gateway.request.members import Member, NotJson, short_members
+from meter.gateway.request.scan import long_members
 
 SPACE = st.text(alphabet=" \t\n\r", max_size=3)
 NUMBERS = st.sampled_from(["0", "-0", "1e5", "1E-07", "1.10", "123456789012345678901234567890"])
@@ -99,10 +100,11 @@ def test_reading_a_body_keeps_its_bytes(
     assert {name: body.member(name) for name in document} == document
 
 
-def _scanned(raw: bytes, view_bytes: int) -> list[Member] | None:
+def _scanned(raw: bytes, view_bytes: int, *, most_taken: int = 200) -> list[Member] | None:
     found: list[Member] = []
+    steps = long_members(raw, DECISIVE, found.append, view_bytes=view_bytes, most_taken=most_taken)
     try:
-        for _ in long_members(raw, DECISIVE, found.append, view_bytes=view_bytes):
+        for _ in steps:
             pass
     except NotJson:
         return None
@@ -141,3 +143,27 @@ def test_a_long_body_is_read_like_a_short_one(
     raw = text.encode()
 
     assert _scanned(raw, view_bytes) == _parsed(raw)
+
+
+DISGUISED = st.sampled_from(
+    ['"MODEL"', r'"\u004dodel"', '"\u017ftream"', r'"\u017Ftream"', '"modelx"']
+)
+MANY = st.lists(
+    st.tuples(SPACE, st.one_of(SHORT_NAMES, DISGUISED), SPACE, st.one_of(VALUES, NESTED)),
+    max_size=20,
+).map(_object)
+
+
+@given(MANY, st.integers(0, 5), VIEWS)
+def test_of_many_members_those_that_decide_are_found(
+    text: str, most_taken: int, view_bytes: int
+) -> None:
+    """However they are spelt. Of the others the first ones: all together could be millions."""
+    raw = text.encode()
+    found, every = _scanned(raw, view_bytes, most_taken=most_taken), short_members(raw)
+
+    assert found is not None
+    decisive = [each for each in every if each.name.lower().replace("\u017f", "s") in DECISIVE]
+    assert [each for each in found if each in decisive] == decisive
+    assert found[:most_taken] == every[:most_taken]
+    assert all(each in decisive for each in found[most_taken:])

@@ -9,14 +9,14 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from meter.errors import BadRequest
-from meter.gateway.request.scan import (
+from meter.gateway.request.members import (
     MAX_SHORT_BYTES,
     Member,
     NotJson,
-    children,
-    long_members,
+    TooManyMembers,
     short_members,
 )
+from meter.gateway.request.scan import children, long_members
 
 MAX_OUTPUT_TOKENS = 10_000_000
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
@@ -115,13 +115,23 @@ def read_json(raw: bytes) -> Generator[None, None, JsonBody]:
     raw = raw.removeprefix(_BYTE_ORDER_MARK)
     spans = _Spans(DECISIVE)
     try:
-        if len(raw) > MAX_SHORT_BYTES:
-            yield from long_members(raw, DECISIVE, spans.add)
+        if (members := _few(raw)) is not None:
+            spans.add_all(members)
         else:
-            spans.add_all(short_members(raw))
+            yield from long_members(raw, DECISIVE, spans.add)
     except NotJson:
         raise BadRequest(_NOT_AN_OBJECT) from None
     return _body(raw, spans.found)
+
+
+def _few(raw: bytes) -> list[Member] | None:
+    """The members of an object that is short and has few; None for another one. Raises NotJson."""
+    if len(raw) > MAX_SHORT_BYTES:
+        return None
+    try:
+        return short_members(raw)
+    except TooManyMembers:
+        return None
 
 
 def with_usage_asked(body: JsonBody) -> dict[str, str]:
@@ -140,7 +150,9 @@ def _body(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> JsonBody:
         raise BadRequest("The request body's `stream` must be true or false.")
     options = values.get("stream_options")
     if options is not None and options[:1] == b"{":
-        _Spans(("include_usage",)).add_all(short_members(options))
+        if (members := _few(options)) is None:
+            raise BadRequest("The request body's `stream_options` has too many members.")
+        _Spans(("include_usage",)).add_all(members)
     previous = _value(values.get("previous_response_id"))
     return JsonBody(
         raw=raw,

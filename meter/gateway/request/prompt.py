@@ -12,7 +12,8 @@ from meter.gateway.answer.estimate import (
     prompt_texts,
 )
 from meter.gateway.request.body import JsonBody
-from meter.gateway.request.scan import MAX_SHORT_BYTES, Member, children
+from meter.gateway.request.members import MAX_SHORT_BYTES, Member
+from meter.gateway.request.scan import children
 
 
 def texts_of(body: JsonBody) -> list[PromptPart]:

@@ -1,35 +1,31 @@
-"""Finds the members of a JSON object in its bytes: at once where it is short, else in steps.
+"""Finds the members of a JSON object of any length in its bytes, in steps.
 
 `json.loads` of a hostile body of 31 MiB holds up all calls for seconds and takes thirty times its
-memory. A long body is scanned instead: expressions skip runs of shallow values, a stack of brackets
-the deep ones. A step takes some milliseconds, and all of them are linear in the body: no expression
-goes back, and none reads more than a window. Both ways accept the same texts: RFC 8259's, and `NaN`
-and `Infinity`, as `json.loads` does.
+memory. A body that is long, or has many members, is scanned instead: expressions skip runs of shallow
+values, a stack of brackets the deep ones. A step takes some milliseconds, and all of them are linear in
+the body: no expression goes back, and none reads more than a window. `members.py` accepts the same
+texts: RFC 8259's, and `NaN` and `Infinity`, as `json.loads` does.
 """
 
 import json
 import re
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in the module, not in typeshed
-from typing import NamedTuple
 
-MAX_SHORT_BYTES = 131_072
+from meter.gateway.request.members import MAX_REMEMBERED, Member, NotJson
+
 MAX_DEPTH = 9_950  # what `json.loads` takes, with some room
-MAX_REMEMBERED = 200  # members; no API has as many
 VIEW_BYTES = 32_768  # what one expression reads; a number has at most half as many digits
 _STEP_BYTES = 32_768
 _STEP_TOKENS = 1_000
 _TEXT_BYTES = 262_144  # of plain text, which is quick
+_TRIES_PER_VIEW = 16  # to read whole a container that may be too long for it
 
 _scan_once = json.JSONDecoder().scan_once  # type: ignore[attr-defined]  # as `scanstring`
-_OPENING = re.compile(r"[ \t\n\r]*+\{[ \t\n\r]*+\}?+")
-_NAMED = re.compile(r'"((?:[^"\\\x00-\x1f]++|\\.)*+)"[ \t\n\r]*+:[ \t\n\r]*+')
-_BEHIND = re.compile(r"[ \t\n\r]*+(?:,[ \t\n\r]*+|(\}))")
-
 _WS = rb"[ \t\n\r]*+"
 _PLAIN = rb'[^"\\\x00-\x1f]*+'
 _ESCAPE = rb'\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})'
@@ -69,72 +65,20 @@ _SPACE = b" \t\n\r"
 _CLOSING = {_OBJECT: ord("}"), _ARRAY: ord("]")}
 
 
-class NotJson(Exception):
-    """The text is not a JSON object."""
-
-
-class Member(NamedTuple):
-    """A member of an object: its decoded name, and where its value begins and ends."""
-
-    name: str
-    start: int
-    end: int
-
-
-def short_members(raw: bytes) -> list[Member]:
-    """The members of an object, in order. Raises NotJson. For up to `MAX_SHORT_BYTES`."""
-    try:
-        text = raw.decode()
-        found = _members_of(text)
-    except (ValueError, IndexError, StopIteration, RecursionError):
-        raise NotJson from None
-    return found if len(text) == len(raw) else list(_in_bytes(text, found))
-
-
-def _in_bytes(text: str, members: Iterable[Member]) -> Iterator[Member]:
-    at = byte = 0
-    for name, start, end in members:
-        starts_at = byte + len(text[at:start].encode())
-        at, byte = end, starts_at + len(text[start:end].encode())
-        yield Member(name, starts_at, byte)
-
-
-def _members_of(text: str) -> list[Member]:
-    found: list[Member] = []
-    opening = _OPENING.match(text)
-    at = -1 if opening is None else opening.end()
-    is_over = at > 0 and text[at - 1] == "}"
-    while not is_over:
-        named = _NAMED.match(text, at) if at > 0 else None
-        if named is None:
-            raise NotJson
-        name, starts_at = named[1], named.end()
-        if "\\" in name:
-            name, _ = scanstring(text, at + 1, True)
-        _, end = _scan_once(text, starts_at)
-        found.append(Member(name, starts_at, end))
-        behind = _BEHIND.match(text, end)
-        if behind is None:
-            raise NotJson
-        at, is_over = behind.end(), behind[1] == "}"
-    if text[at:].strip(" \t\n\r"):
-        raise NotJson
-    return found
-
-
 def long_members(
     raw: bytes,
     watched: tuple[str, ...],
     take: Callable[[Member], None],
     *,
     view_bytes: int = VIEW_BYTES,
+    most_taken: int = MAX_REMEMBERED,
 ) -> Generator[None]:
     """Give `take` the members of an object of any length, in steps. Raises NotJson.
 
-    Of more than `MAX_REMEMBERED` only those whose names are `watched`, in any case and spelling.
+    Of more than `most_taken` only those whose names are `watched`, in any case and spelling.
     """
     yield from _check_text(raw)
-    scan = _Scan(raw, MAX_REMEMBERED, _unwatched(watched), take, view_bytes=view_bytes)
+    scan = _Scan(raw, most_taken, _others(watched), take, view_bytes=view_bytes)
     while not scan.is_over:
         scan.step()
         if scan.kind == _ARRAY:
@@ -153,7 +97,7 @@ def children(raw: bytes, start: int) -> Iterator[Member]:
     The text must have been found to be JSON.
     """
     found: list[Member] = []
-    scan = _Scan(raw, len(raw), _MEMBERS_RUN, found.append, at=start)
+    scan = _Scan(raw, len(raw), _others(()), found.append, at=start)
     while not scan.is_over:
         scan.step()
         yield from found
@@ -180,11 +124,25 @@ _ITEMS_RUN = _run(_FLAT)
 _MEMBERS_RUN = _run(_NAME + _FLAT)
 
 
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """Expressions for members with other names than those watched, in any case and spelling."""
+
+    run: re.Pattern[bytes]
+    next: re.Pattern[str]  # as `_MEMBER_NEXT`
+    name: re.Pattern[bytes]
+
+
 @cache
-def _unwatched(watched: tuple[str, ...]) -> re.Pattern[bytes]:
-    """A run of members with other names."""
+def _others(watched: tuple[str, ...]) -> _Others:
     names = b"|".join(b"".join(map(_any_case, name)) for name in watched)
-    return _run(rb'(?!"(?:' + names + rb')")' + _NAME + _FLAT)
+    other = rb'(?!"(?:' + names + rb')")' if watched else b""
+    following = _WS + rb"," + _WS + other + _NAME + rb'(?=[\[{"])'
+    return _Others(
+        run=_run(other + _NAME + _FLAT),
+        next=re.compile(following.decode("latin-1")),
+        name=re.compile(other + rb'"'),
+    )
 
 
 def _any_case(letter: str) -> bytes:
@@ -217,12 +175,12 @@ class _Due(Enum):
 class _Scan:
     """A pass over one object or array, of the given kind, that begins at `at`.
 
-    `take` gets its members or items: beyond `most_taken`, those that are not `unwatched`.
+    `take` gets its members or items: beyond `most_taken`, those that are not of the `others`.
     """
 
     raw: bytes
     most_taken: int
-    unwatched: re.Pattern[bytes]
+    others: _Others
     take: Callable[[Member], None]
     at: int = 0
     view_bytes: int = VIEW_BYTES
@@ -280,7 +238,7 @@ class _Scan:
         if is_top and self.taken < self.most_taken:
             return
         run = _MEMBERS_RUN if self._open[-1] == _OBJECT else _ITEMS_RUN
-        run = self.unwatched if is_top else run
+        run = self.others.run if is_top else run
         match = run.match(self.raw, self.at, self.at + self.view_bytes)
         if match is not None and match.end() > self.at:
             self.at = match.end()
@@ -303,9 +261,10 @@ class _Scan:
             try:
                 _, end = _scan_once(text, self.at - starts_at)
             except (ValueError, StopIteration, RecursionError):
-                self._retry_at = self.at + self.view_bytes // 2 if is_container else self._retry_at
+                if is_container:
+                    self._retry_at = self.at + self.view_bytes // _TRIES_PER_VIEW
             else:
-                self.at = starts_at + (end if len(self._open) == 1 else self._run_on(text, end))
+                self.at = starts_at + (end if self._is_taken else self._run_on(text, end))
                 self._end_value()
                 return
         if is_container and len(self._open) < MAX_DEPTH:
@@ -318,6 +277,7 @@ class _Scan:
     def _run_on(self, text: str, end: int) -> int:
         """Where the last of the whole values that follow ends: nested ones would be slow singly."""
         between = _MEMBER_NEXT if self._open[-1] == _OBJECT else _ITEM_NEXT
+        between = self.others.next if len(self._open) == 1 else between
         try:
             while (behind := between.match(text, end)) is not None:
                 _, end = _scan_once(text, behind.end())
@@ -334,17 +294,26 @@ class _Scan:
 
     def _take_name(self) -> None:
         text, starts_at = self._view()
+        is_top = len(self._open) == 1
+        is_other = self.taken >= self.most_taken and self.others.name.match(self.raw, self.at)
         try:
             name, end = scanstring(text, self.at - starts_at + 1, True)
         except ValueError:
-            if len(self._open) == 1:
-                self._name = ""  # too long to matter
+            if is_top:
+                self._name = None if is_other else ""  # too long to matter
             self._begin_string(_Due.COLON)
             return
         end += starts_at
-        if len(self._open) == 1:
+        if is_top and is_other:
+            self._name = None
+        elif is_top:
             self._name = name if name.isascii() else json.loads(self.raw[self.at : end])
         self.at, self._due = end, _Due.COLON
+
+    @property
+    def _is_taken(self) -> bool:
+        """Whether `take` gets the value that stands here."""
+        return len(self._open) == 1 and self._name is not None
 
     def _view(self) -> tuple[str, int]:
         """The text around `at`, of which at least half follows it, and where it starts.

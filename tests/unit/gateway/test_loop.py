@@ -1,8 +1,9 @@
 """No body holds up other calls: between two turns of the event loop passes less than 100 ms."""
 
 import asyncio
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -25,6 +26,14 @@ from tests.support.gateway import (
 MOST_SECONDS = 0.1
 MIB = 1_048_576
 ARRIVING_BYTES = 262_144  # as much as a server hands over at once
+
+
+@pytest.fixture(autouse=True)
+def _without_the_suites_heap() -> Iterator[None]:
+    """A full collection of all that a test run has imported would be measured as a turn."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 class Swallowing(FakeUpstream):
@@ -77,6 +86,15 @@ JSON = {
     "deep objects": lambda: filled(MODEL + b"[", b'{"a":{"a":{"a":0}}},', b"0]}"),
     "keys": lambda: b'{"model":"gpt"' + b"".join(b',"k%d":0' % n for n in range(300_000)) + b"}",
     "escaped keys": lambda: filled(b'{"model":"gpt"', b',"\\u0061":0', b"}"),
+    "short keys": lambda: filled(b'{"model":"gpt"', b',"":0', b"}", 130_000),
+    "nested keys": lambda: (
+        b'{"model":"gpt"' + b"".join(b',"k%d":[[]]' % n for n in range(300_000)) + b"}"
+    ),
+    "foreign keys": lambda: filled(b'{"model":"gpt"', ',"\u00e9":[[]]'.encode(), b"}"),
+    "arrays longer than a view": lambda: filled(
+        MODEL + b"[", b"[%b0]," % (b"[[]]," * 6_600), b"0]}"
+    ),
+    "many options": lambda: filled(MODEL + b'0,"stream_options":{"a":0', b',"":0', b"}}", 60_000),
     "numbers": lambda: filled(MODEL + b"[", b"0,", b"0]}"),
     "long numbers": lambda: filled(MODEL + b"[", b"1" * 4_000 + b",", b"0]}"),
     "too long number": lambda: MODEL + b"1" * (3 * MIB) + b"}",
