@@ -9,8 +9,9 @@ from uuid import UUID
 from meter.adapters.clock import system_dice
 from meter.adjustment import Adjustment
 from meter.errors import StorageUnavailable
+from meter.ledger.adjusting.notes import moment_of
 from meter.terminal import printable
-from meter.upkeep.adjust import Adjuster, AdjustmentRefused, Planned, Wanted, moment_of
+from meter.upkeep.adjust import Adjuster, AdjustmentRefused, Planned, Wanted
 from meter.usage import COUNT_NAMES, TokenUsage, format_time, new_event_id
 from meter.wiring.commands import open_repairs
 

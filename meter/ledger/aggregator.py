@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from meter.adjustment import Countable
+from meter.adjustment import Adjustment, Countable
 from meter.errors import RowsRefused, StorageUnavailable
+from meter.ledger.adjusting.floor import Admitted, Floor
 from meter.ledger.commit import Committed, Committer, EventKey
 from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, decode
@@ -55,6 +56,7 @@ class _Counted:
     commits: list[Committed] = field(default_factory=list)
     events: list[Countable] = field(default_factory=list)
     outages: list[StorageUnavailable] = field(default_factory=list)
+    refused: dict[EventKey, Refusal] = field(default_factory=dict)
 
     @property
     def sums(self) -> list[SumRow]:
@@ -64,9 +66,15 @@ class _Counted:
     def calls(self) -> list[UsageEvent]:
         return [event for event in self.events if isinstance(event, UsageEvent)]
 
-    @property
-    def refused(self) -> dict[EventKey, Refusal]:
-        return {key: refusal for each in self.commits for key, refusal in each.refused.items()}
+    def add(self, committed: Committed, events: Sequence[Countable]) -> None:
+        self.commits.append(committed)
+        self.events += events
+        self.refused |= committed.refused
+
+    def missing(self, events: Sequence[Countable]) -> set[str]:
+        """The subjects of which some of these events must be delivered again."""
+        done = {(event.subject, event.id) for event in self.events}
+        return {event.subject for event in events if (event.subject, event.id) not in done}
 
     def report(self, letters: Sequence[DeadLetter] = ()) -> BatchReport:
         return BatchReport(
@@ -90,12 +98,14 @@ class Aggregator:
     clock: Clock
     retention: timedelta
     committer: Committer = field(init=False)
+    floor: Floor = field(init=False)
     showing: Showing = field(init=False)
     positions: HubPositions = field(init=False)
     _failing: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
 
     def __post_init__(self) -> None:
         self.committer = Committer(self.store)
+        self.floor = Floor(store=self.store, clock=self.clock, retention=self.retention)
         self.showing = Showing(store=self.store, clock=self.clock)
         self.positions = HubPositions(self.store, self.clock)
 
@@ -145,10 +155,49 @@ class Aggregator:
     async def _commit(
         self, events: Sequence[Countable], now: datetime, *, may_be_repeats: bool
     ) -> _Counted:
+        """Commit the calls, then the adjustments: of these calls, perhaps."""
+        counted = _Counted()
+        calls = [event for event in events if isinstance(event, UsageEvent)]
+        await self._commit_groups(calls, now, counted, may_be_repeats=may_be_repeats)
+        unique = {(e.subject, e.id): e for e in reversed(events) if isinstance(e, Adjustment)}
+        adjustments = list(unique.values())[::-1]
+        if adjustments:
+            late = counted.missing(calls)
+            try:
+                await self._commit_adjustments(
+                    [each for each in adjustments if each.subject not in late], now, counted
+                )
+            except StorageUnavailable as exc:
+                counted.outages.append(exc)
+        return counted
+
+    async def _commit_adjustments(
+        self, adjustments: Sequence[Adjustment], now: datetime, counted: _Counted
+    ) -> None:
+        found = await self.floor.admit(adjustments)
+        for each, result in found.items():
+            if isinstance(result, Refusal):
+                counted.refused[each.subject, each.id] = result
+        admitted = [each for each in found.values() if isinstance(each, Admitted)]
+        events = [each.adjustment for each in admitted]
+        await self._commit_groups(events, now, counted, may_be_repeats=True)
+        done = {(event.subject, event.id) for event in counted.events}
+        for result in admitted:
+            if (result.adjustment.subject, result.adjustment.id) in done:
+                await self.floor.settle(result)
+
+    async def _commit_groups(
+        self,
+        events: Sequence[Countable],
+        now: datetime,
+        counted: _Counted,
+        *,
+        may_be_repeats: bool,
+    ) -> None:
         groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
             groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
-        counted, trouble = _Counted(), _Trouble(self.clock)
+        trouble = _Trouble(self.clock)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
         async def commit(subject: str, month: Window, group: list[Countable]) -> None:
@@ -168,15 +217,13 @@ class Aggregator:
                     trouble.note(exc)
                     self._remember_failing(subject)
                 else:
-                    counted.commits.append(committed)
-                    counted.events += group
+                    counted.add(committed, group)
                     trouble.note(None)
                     self._failing.pop(subject, None)
 
         async with asyncio.TaskGroup() as tasks:
             for subject, month in sorted(groups, key=lambda place: place[0] in self._failing):
                 tasks.create_task(commit(subject, month, groups[subject, month]))
-        return counted
 
     def _remember_failing(self, subject: str) -> None:
         self._failing[subject] = None

@@ -49,6 +49,8 @@ class Reason(StrEnum):
     IN_THE_FUTURE = "in-the-future"
     MONTH_CLOSED = "month-closed"
     CANNOT_BE_STORED = "cannot-be-stored"
+    NO_CALL = "no-call"
+    BELOW_ZERO = "below-zero"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ command line means the same adjustment, however often it is run and whatever bec
 Its time is that of the first attempt, which the call's note keeps (`adjusted.py`).
 """
 
-import hashlib
 import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,12 +17,19 @@ from meter.adjustment import (
     encode_adjustment,
 )
 from meter.errors import TableMissing
+from meter.ledger.adjusting.notes import (
+    BelowZero,
+    Note,
+    NotedCall,
+    Notes,
+    check_floor,
+    content_of,
+)
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message
 from meter.ledger.keys import call_row_key, escape, ledger_table
 from meter.ledger.markers import marker_row, read_marker
 from meter.ports import Row, RowStore, Tables
-from meter.upkeep.adjusted import BelowZero, Note, NotedCall, Notes, check_floor
 from meter.upkeep.standing import Standing, standing_months
 from meter.usage import (
     NO_USAGE,
@@ -31,7 +37,6 @@ from meter.usage import (
     TokenUsage,
     format_time,
     is_writable,
-    new_event_id,
 )
 from meter.window import Period, Window, window_of
 
@@ -60,10 +65,7 @@ class Wanted:
     @property
     def content(self) -> UUID:
         """An id that is the same for the same adjustment; like any event id, a UUIDv7."""
-        counts = {name: count for name, count in self.usage.as_document().items() if count}
-        fields = [self.subject, str(self.call_id), self.reason.strip(), counts]
-        digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
-        return new_event_id(moment_of(self.call_id), digest)
+        return content_of(self.subject, self.call_id, self.reason, self.usage)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,13 +207,6 @@ async def find_marker(
         if key in found:
             return month, found[key]
     return None
-
-
-def moment_of(event_id: UUID) -> datetime:
-    """When the id was made (RFC 9562 section 5.7). Raises ValueError if it is not a UUIDv7."""
-    if event_id.version != 7:
-        raise ValueError(f"an event id is a UUIDv7, got {event_id}")
-    return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)
 
 
 def make_adjustment(call: CountedCall, wanted: Wanted, note: Note) -> Adjustment:

@@ -17,6 +17,7 @@ from operator import attrgetter
 
 from meter.adjustment import CountedAdjustment
 from meter.errors import LedgerMissing, TableMissing
+from meter.ledger.adjusting.notes import read_notes
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import (
     ADJUSTED_PREFIX,
@@ -34,7 +35,6 @@ from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SumRow, cleared_adjustments, key_columns, read_revision, sums_columns
 from meter.ledger.subjects import SUBJECTS_PARTITION, SUBJECTS_TABLE
 from meter.ports import Row, RowStore, Written
-from meter.upkeep.adjusted import read_notes
 from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_of, readable
 from meter.window import Period, Window, parse_window, window_of
 

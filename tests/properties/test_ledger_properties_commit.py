@@ -11,7 +11,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from meter.adjustment import Countable
+from meter.adjustment import Adjustment, Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.fold import Sums, fold
@@ -50,8 +50,9 @@ def made_event(number: int) -> Countable:
     if number >= 40:  # a late backlog, beyond what the sweep looks at unasked
         time -= timedelta(days=number - 36)
     if number % 8 == 7:
-        usage = TokenUsage(prompt_tokens=-(2**33) - number, total_tokens=number)
-        return adjustment(number, subject=subject, time=time, usage=usage)
+        usage = TokenUsage(prompt_tokens=-(2**31) - number, total_tokens=number)
+        call = made_event(number - 3).id
+        return adjustment(number, subject=subject, time=time, usage=usage, refers_to=call)
     return usage_event(
         number,
         subject=subject,
@@ -241,9 +242,20 @@ class Ledger(RuleBasedStateMachine):
         self.runner.close()
 
         assert self.unfinished == []
-        expected = expected_sums(self.events.values())
+        expected = expected_sums(filter(self.is_counted, self.events.values()))
         assert stored_sums(self.store, VIEWS) == expected
         assert stored_sums(self.store, ["Ledger202611", "Ledger202612"]) == expected
+
+    def is_counted(self, event: Countable) -> bool:
+        """All but adjustments that came before their call, which are dead letters then."""
+        key = event.subject.replace("b|ö", "b=7C=C3=B6"), f"c|{event.id}"
+        ledgers = (rows for name, rows in self.store.tables.items() if name.startswith("Ledger"))
+        if any(key in rows for rows in ledgers):
+            return True
+        assert isinstance(event, Adjustment)
+        bodies = [row["Body"] for row in self.store.rows("DeadLetters").values()]
+        assert any(str(event.id) in str(body) for body in bodies)
+        return False
 
     def change(self, table: str, partition: str, key: str, **columns: object) -> None:
         """Write a cell by hand."""
@@ -288,7 +300,7 @@ def stored_sums(store: MemoryRowStore, tables: Sequence[str]) -> dict[tuple[obje
     found = {}
     for table in tables:
         for (partition, key), row in store.tables.get(table, {}).items():
-            if not key.startswith("c|"):
+            if not key.startswith(("c|", "a|")):
                 name = partition if table in VIEWS else key.split("|")[1]
                 found[_names(row.columns, len(name))] = read_sums(row.columns)
     return found
@@ -327,7 +339,7 @@ def test_a_damaged_sum_that_only_a_repeat_needs_is_not_remembered() -> None:
         ("Ledger202612", "alice", "s|2026-12-01T00|gpt-4o|gpt-4o-2024-11-20|standard"),
     ]
     drawn = Drawn(*sums)
-    ledger.deliver(numbers=[0, 1], who=0)
+    ledger.deliver(numbers=[0, 1, 4, 28], who=0)
     ledger.deliver_onto_a_damaged_sum(data=drawn, numbers=[31], who=0)
     ledger.deliver_onto_a_damaged_sum(data=drawn, numbers=[7, 31], who=1)
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import timedelta
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.support.events import (
     usage_event,
 )
 from tests.support.ledger import aggregator_on
-from tests.support.rebuilding import LEDGER, Store, rebuild
+from tests.support.rebuilding import LEDGER, VIEW_ROW, Store, rebuild
 from tests.support.reports import query
 
 CHANGE = TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5)
@@ -50,12 +51,14 @@ async def test_an_adjustment_is_counted_once_in_columns_of_its_own(store: Store)
 
 async def test_sums_may_become_negative_and_pass_32_bits(store: Store) -> None:
     """An adjustment in another month than its call has nothing to be subtracted from there."""
-    large = TokenUsage(prompt_tokens=-(2**39), total_tokens=-(2**39))
+    large = TokenUsage(prompt_tokens=2**39, total_tokens=2**39)
+    october = NOW - timedelta(days=30)
+    calls = [usage_event(n, time=october, usage=large) for n in (1, 2)]
     await aggregator_on(store).handle(
-        [message(adjustment(1, usage=large), adjustment(2, usage=large))]
+        [message(*calls, *(adjustment(n, usage=negated(large)) for n in (1, 2)))]
     )
 
-    ((_, row),) = store.tables["UsageByMonth"].items()
+    row = store.tables["UsageByMonth"]["2026-11", VIEW_ROW]
     assert read_sums(row.columns).adjusted.total_tokens == -(2**40)
     assert read_sums(row.columns).calls == 0
 
@@ -70,9 +73,9 @@ async def test_rows_without_adjustments_have_no_columns_for_them(store: Store) -
 
 async def test_its_marker_says_what_it_adjusts_and_why(store: Store) -> None:
     """It shows why the adjustment was made."""
-    await aggregator_on(store).handle([message(adjustment(1))])
+    await aggregator_on(store).handle([message(usage_event(1), adjustment(1))])
 
-    ((_, row),) = [item for item in store.tables[LEDGER].items() if item[0][1].startswith("c|")]
+    row = store.tables[LEDGER]["alice", f"c|{adjustment(1).id}"]
     call = json.loads(str(row.columns["Call"]))
     assert (call["adjusts"], call["reason"]) == (str(event_id(1)), "the backend was billed twice")
     assert read_marker(row).usage == CHANGE
@@ -167,3 +170,7 @@ def test_an_adjustment_survives_its_way_over_the_hub() -> None:
 def _view_key(store: Store) -> str:
     ((_, key),) = store.tables["UsageByMonth"]
     return key
+
+
+def negated(usage: TokenUsage) -> TokenUsage:
+    return TokenUsage(**{name: -count for name, count in usage.as_document().items()})

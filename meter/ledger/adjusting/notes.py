@@ -10,16 +10,17 @@ noted as counted: what lowers the call holds from its first note on, what raises
 counted. Whatever is lost in between, the call never falls below zero, and the note says how to go on.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 from meter.ledger.keys import adjusted_row_key, escape, ledger_table
 from meter.ledger.optimistic import OptimisticRows
 from meter.ports import Row, RowStore
-from meter.usage import CountedCall, TokenUsage, format_time
+from meter.usage import CountedCall, TokenUsage, format_time, new_event_id
 from meter.window import Window
 
 MOST_NOTES = 60  # a string column holds 64 KiB
@@ -37,6 +38,25 @@ class Note:
 
 
 type Notes = tuple[Note, ...]
+
+
+def content_of(subject: str, call_id: UUID, reason: str, usage: TokenUsage) -> UUID:
+    """An id that is the same for the same adjustment; like any event id, a UUIDv7."""
+    counts = {name: count for name, count in usage.as_document().items() if count}
+    fields = [subject, str(call_id), reason.strip(), counts]
+    digest = hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
+    try:
+        moment = moment_of(call_id)
+    except ValueError:
+        moment = datetime(1970, 1, 1, tzinfo=UTC)  # a call of another producer
+    return new_event_id(moment, digest)
+
+
+def moment_of(event_id: UUID) -> datetime:
+    """When the id was made (RFC 9562 section 5.7). Raises ValueError if it is not a UUIDv7."""
+    if event_id.version != 7:
+        raise ValueError(f"an event id is a UUIDv7, got {event_id}")
+    return datetime.fromtimestamp((event_id.int >> 80) / 1000, tz=UTC)
 
 
 class BelowZero(ValueError):

@@ -1,0 +1,1 @@
+"""Adjustments of calls: noted beside the call, and none takes it below zero."""
