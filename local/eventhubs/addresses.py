@@ -55,33 +55,33 @@ def resolve(address: str, broker: Broker) -> Address | Refusal:
     try:
         path = urlsplit(address).path if "://" in address else address
     except ValueError:  # an invalid host, as in `amqps://[`
-        return _not_found(f"address {address!r}")
+        return not_found(address)
     parts = [unquote(part) for part in path.strip("/").split("/")]
     if parts[-1].casefold() in (CBS, MANAGEMENT) and len(parts) <= 2:
         return NodeAddress(name=parts[-1].casefold())
     hub = broker.hub(parts[0])
     if hub is None:
-        return _not_found(f"event hub {parts[0]!r}")
+        return not_found(parts[0])
     match _keywords(parts[1:]):
         case []:
             return SendAddress(hub=hub, partition=None)
         case ["partitions", partition_id]:
             partition = hub.partitions.get(partition_id)
             if partition is None:
-                return _not_found(f"partition {partition_id!r} of hub {hub.name!r}")
+                return no_partition(hub, partition_id)
             return SendAddress(hub=hub, partition=partition)
         case ["consumergroups", group, "partitions", partition_id]:
             return _resolve_receive(hub, group, partition_id)
         case _:
-            return _not_found(f"address {path!r}")
+            return not_found(path)
 
 
 def _resolve_receive(hub: Hub, group: str, partition_id: str) -> Address | Refusal:
     if not hub.has_group(group):
-        return _not_found(f"consumer group {group!r} of hub {hub.name!r}")
+        return not_found(f"{hub.name}:{group}")
     partition = hub.partitions.get(partition_id)
     if partition is None:
-        return _not_found(f"partition {partition_id!r} of hub {hub.name!r}")
+        return no_partition(hub, partition_id)
     return ReceiveAddress(group=group.casefold(), partition=partition)
 
 
@@ -90,5 +90,15 @@ def _keywords(parts: Sequence[str]) -> list[str]:
     return [part.casefold() if index % 2 == 0 else part for index, part in enumerate(parts)]
 
 
-def _not_found(what: str) -> Refusal:
-    return Refusal(Condition.NOT_FOUND, f"The messaging entity was not found: {what}.")
+def not_found(entity: str) -> Refusal:
+    """Return the refusal of a name; .NET's and Node's SDKs recognize it by its wording."""
+    return Refusal(Condition.NOT_FOUND, f"The messaging entity {entity!r} could not be found.")
+
+
+def no_partition(hub: Hub, partition_id: str) -> Refusal:
+    """Return the refusal of a partition that the hub does not have."""
+    return Refusal(
+        Condition.ARGUMENT_OUT_OF_RANGE,
+        f"Partition {partition_id!r} of hub {hub.name!r} is invalid:"
+        f" the hub has 0 to {len(hub.partitions) - 1}.",
+    )

@@ -28,6 +28,7 @@ HANDLE_MAX: Final = 255
 TRANSFER_OVERHEAD_BYTES: Final = 64
 
 _SYMBOL8: Final = 0xA3
+_SETTLED: Final = 1  # snd-settle-mode of every link on which this side sends
 _AMQP, _SASL = 0, 1
 
 
@@ -59,12 +60,18 @@ def begin_body(remote_channel: int, incoming_window: int, outgoing_window: int) 
     return _list(0x11, [UShort(remote_channel), *windows, UInt(HANDLE_MAX), *_nulls(3)])
 
 
-def attach_body(attach: Attach, offered_capabilities: Sequence[str]) -> bytes:
+def attach_body(
+    attach: Attach, offered_capabilities: Sequence[str] = (), *, refused: bool = False
+) -> bytes:
     """Return the answer to an attach: the other role, the same name, handle and addresses.
 
-    Source and target are echoed even when the link is refused next: the SDK treats an attach
-    without them as a broken link and ignores the detach that carries the reason.
+    This side's terminus of a refused link is null, which announces the detach with the reason (AMQP
+    part 2, section 2.6.3): .NET's SDK would take the link for open and report nothing. A sending
+    peer's settle mode is echoed: .NET's SDK goes by the answer, and one that denies `settled` makes
+    its requests collide.
     """
+    has_source = not (refused and attach.peer_receives)
+    has_target = not refused or attach.peer_receives
     offered = Array(_SYMBOL8, tuple(Symbol(name) for name in offered_capabilities))
     return _list(
         0x12,
@@ -72,10 +79,10 @@ def attach_body(attach: Attach, offered_capabilities: Sequence[str]) -> bytes:
             attach.name,
             UInt(attach.handle),
             not attach.peer_receives,
-            UByte(1 if attach.peer_receives else 0),  # deliveries go out settled
+            UByte(_SETTLED if attach.peer_receives else attach.sender_settle_mode),
             UByte(0),
-            attach.source,
-            attach.target,
+            attach.source if has_source else None,
+            attach.target if has_target else None,
             None,
             None,
             UInt(0) if attach.peer_receives else None,

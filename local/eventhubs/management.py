@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from local.eventhubs.addresses import no_partition, not_found
 from local.eventhubs.broker import Broker, Hub, Partition
 from local.eventhubs.codec import Array, CodecError, Int, Timestamp, Value
 from local.eventhubs.codec import decode as decode_value
@@ -96,28 +97,45 @@ def put_token(request: Request, tokens: TokenCheck) -> Answer:
     fault = tokens.find_fault(request.value)
     if fault is None:
         return Answer(status=202, description="Accepted")
-    return Answer(status=401, description=f"InvalidSignature: {fault}")
+    return _unauthorized(fault)
+
+
+def find_denial(request: Request, tokens: TokenCheck, *, is_granted: bool) -> Answer | None:
+    """Return 401 unless the request's own token is valid or, without one, access was granted.
+
+    .NET's SDK puts no token to `$cbs` for `$management`: each of its requests carries one.
+    """
+    token = request.text("security_token")
+    if token:
+        fault = tokens.find_fault(token)
+    else:
+        fault = None if is_granted else "put a token to $cbs, or send one as security_token"
+    return None if fault is None else _unauthorized(fault)
 
 
 def read_entity(request: Request, broker: Broker) -> Answer:
-    """Describe a hub or one of its partitions: 200, or 404 when it does not exist."""
+    """Describe a hub or one of its partitions: 200, or 404 or 400 when it does not exist."""
     if request.text("operation") != "READ":
         return Answer(status=400, description=f"unknown operation {request.text('operation')!r}")
     hub = broker.hub(request.text("name"))
     if hub is None:
-        return Answer(status=404, description=f"no event hub is named {request.text('name')!r}")
+        return Answer(status=404, description=not_found(request.text("name")).description)
     match request.text("type"):
         case "com.microsoft:eventhub":
             return Answer(status=200, description="OK", value=_describe_hub(hub))
         case "com.microsoft:partition":
             partition = hub.partitions.get(request.text("partition"))
             if partition is None:
-                missing = f"hub {hub.name!r} has no partition {request.text('partition')!r}"
-                return Answer(status=404, description=missing)
+                missing = no_partition(hub, request.text("partition"))
+                return Answer(status=400, description=missing.description)
             description = _describe_partition(hub, partition)
             return Answer(status=200, description="OK", value=description)
         case other:
             return Answer(status=400, description=f"unknown entity type {other!r}")
+
+
+def _unauthorized(fault: str) -> Answer:
+    return Answer(status=401, description=f"InvalidSignature: {fault}")
 
 
 def _describe_hub(hub: Hub) -> dict[Value, Value]:

@@ -21,6 +21,7 @@ from local.eventhubs.management import (
     Answer,
     Request,
     encode_answer,
+    find_denial,
     put_token,
     read_entity,
     read_request,
@@ -68,8 +69,7 @@ class Access:
         """Return the link an attach requests, or the reason for refusing it."""
         terminus = attach.source if attach.peer_receives else attach.target
         address = resolve(read_address(terminus), self._namespace.broker)
-        is_open_to_all = isinstance(address, NodeAddress) and address.name == CBS
-        if not (self.is_granted or is_open_to_all):
+        if not (self.is_granted or isinstance(address, NodeAddress)):  # nodes check each request
             return Refusal(Condition.UNAUTHORIZED, "put a token to $cbs before attaching links")
         match address, attach.peer_receives:
             case Refusal(), _:
@@ -122,7 +122,9 @@ class Access:
         return answer
 
     def _read_entity(self, request: Request) -> Answer:
-        return read_entity(request, self._namespace.broker)
+        tokens = self._namespace.tokens
+        denial = find_denial(request, tokens, is_granted=self.is_granted)
+        return denial or read_entity(request, self._namespace.broker)
 
 
 def _open_feed(attach: Attach, session: Session, address: ReceiveAddress) -> Link | Refusal:

@@ -11,11 +11,14 @@ from typing import Final
 from local.eventhubs.codec import Array, Described, Value
 from local.eventhubs.codec import decode as decode_value
 
+_MIXED: Final = 2  # the default of snd-settle-mode: settled or unsettled, per delivery
+
 
 class Condition(StrEnum):
     """The error conditions of AMQP and of Event Hubs."""
 
     ARGUMENT_ERROR = "com.microsoft:argument-error"
+    ARGUMENT_OUT_OF_RANGE = "com.microsoft:argument-out-of-range"
     CONNECTION_FORCED = "amqp:connection:forced"
     DECODE_ERROR = "amqp:decode-error"
     FRAMING_ERROR = "amqp:connection:framing-error"
@@ -71,6 +74,7 @@ class Attach:
     name: str
     handle: int
     peer_receives: bool
+    sender_settle_mode: int
     source: Value
     target: Value
     desired_capabilities: tuple[str, ...]
@@ -205,6 +209,7 @@ def _read_attach(fields: _Fields, _: bytes) -> Attach:
         name=fields.text(0),
         handle=fields.number(1),
         peer_receives=fields.flag(2),
+        sender_settle_mode=fields.number(3, _MIXED),
         source=fields.raw(5),
         target=fields.raw(6),
         desired_capabilities=fields.symbols(12),

@@ -9,7 +9,8 @@ from local.eventhubs.codec import Described, Value
 from local.eventhubs.log import PartitionLog
 
 _SELECTOR: Final = re.compile(
-    r"\s*amqp\.annotation\.x-opt-(offset|sequence-number|enqueued-time)\s*(>=|>)\s*'([^']*)'\s*"
+    r"\s*amqp\.annotation\.x-opt-(offset|sequence-number|enqueued-time)\s*(>=|>)\s*"
+    r"(?:'([^']*)'|([^\s']+))\s*"
 )
 _FILTER_FIELD: Final = 7  # of the source, AMQP part 3, section 3.5.3
 _WHOLE_NUMBER: Final = re.compile(r"-?\d{1,18}")
@@ -48,9 +49,10 @@ def read_position(source: Value) -> Position:
     if match is None:
         raise SelectorError(
             f"selector {text!r} must compare x-opt-offset, x-opt-sequence-number or"
-            " x-opt-enqueued-time with > or >= and a quoted value"
+            " x-opt-enqueued-time with > or >= and a value"
         )
-    field, operator, value = match.groups()
+    field, operator, quoted, bare = match.groups()  # .NET's SDK sends the value without quotes
+    value = bare if quoted is None else quoted
     return Position(field=Field(field), value=value, inclusive=operator == ">=")
 
 

@@ -166,12 +166,13 @@ class Session:
             raise ProtocolError(Condition.FRAMING_ERROR, f"handle {attach.handle} is too large")
         if attach.handle in self._links or attach.handle in self._detaching:
             raise ProtocolError(Condition.HANDLE_IN_USE, f"handle {attach.handle} is in use")
-        self._wire.send(self._channel, attach_body(attach, self._linker.offers(attach)))
         link = self._linker.connect(attach, self)
         if isinstance(link, Refusal):
             self._detaching.add(attach.handle)
+            self._wire.send(self._channel, attach_body(attach, refused=True))
             self._wire.send(self._channel, detach_body(attach.handle, link))
             return
+        self._wire.send(self._channel, attach_body(attach, self._linker.offers(attach)))
         self._links[attach.handle] = link
         link.start()
 

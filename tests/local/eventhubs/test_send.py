@@ -228,10 +228,10 @@ async def test_an_entra_token_is_accepted_unverified(served: Served, hub: str) -
 
 @side_by_side
 def test_an_unknown_hub_and_an_unknown_partition_fail_at_once(served: Served, hub: str) -> None:
-    """`amqp:not-found`, on the send link and from `$management`, and no waiting for a timeout."""
+    """404 for a hub and 400 for a partition, as in Azure, and no waiting for a timeout."""
     with served.producer("no-such-hub") as producer, pytest.raises(ConnectError, match="404"):
         producer.send_event(EventData("x"))
-    with served.producer(hub) as producer, pytest.raises(ConnectError, match="404"):
+    with served.producer(hub) as producer, pytest.raises(ConnectError, match="400"):
         producer.get_partition_properties("9")
 
 
