@@ -173,12 +173,13 @@ async def read_error(answer: UpstreamAnswer) -> StatedError | None:
 
 
 def _error_of(answer: WholeAnswer, *, may_be_text: bool) -> StatedError | None:
-    if len(answer.body) > MAX_ERROR_BYTES:
+    content = answer.content if len(answer.body) <= MAX_ERROR_BYTES else b""
+    if not content or len(content) > MAX_ERROR_BYTES:
         return None
     if answer.status >= 400:
-        return error_in_body(answer.content)
+        return error_in_body(content)
     is_json_alone = not may_be_text or is_json(header(answer.headers, "content-type"))
-    return error_in_served(answer.content) if is_json_alone else None
+    return error_in_served(content) if is_json_alone else None
 
 
 def _says_text(answer: UpstreamAnswer) -> bool:

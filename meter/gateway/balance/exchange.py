@@ -204,9 +204,11 @@ class Exchange:
 def _refuses_what_was_added(begun: Begun | Failover) -> bool:
     if isinstance(begun, Failover):
         return begun.refuses_option
+    status = begun.status
     if begun.error is not None:
-        status = begun.status if begun.status >= 400 else begun.error.likely_status
-        return begun.error.refuses_an_option(status)
+        status = status if status >= 400 else begun.error.likely_status
+        if begun.error.refuses_an_option(status):
+            return True
     if isinstance(begun, StreamedAnswer) or not 400 <= begun.status < 500:
         return False
     return names_the_option(begun.content[:MAX_ERROR_BYTES].decode(errors="replace"))

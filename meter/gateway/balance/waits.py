@@ -21,7 +21,8 @@ _RESETS = (
     "x-ratelimit-reset-tokens",
     "x-rate-limit-reset-tokens",
 )
-# English, French, German, Spanish, Portuguese, Italian, Dutch, Chinese, Japanese, Korean.
+# French, German, Spanish, Portuguese, Italian, Dutch, Swedish, Polish, Turkish, Russian, Chinese,
+# Japanese, Korean.
 _ENGLISH = {
     0.001: "milliseconds?|msecs?|ms",
     1.0: "seconds?|secs?|s",
@@ -31,10 +32,12 @@ _ENGLISH = {
 }
 _OTHERS = {
     0.001: "millisecondes?|millisekunden?|milisegundos?|毫秒|ミリ秒|밀리초",
-    1.0: "secondes?|sekunden?|sek|segundos?|second[io]|seconden|秒钟|秒鐘|秒間|秒|초",
-    60.0: "minuten?|minutos?|minut[io]|分钟|分鐘|分間|分|분",
-    3_600.0: "heures?|stunden?|std|horas?|or[ae]|uur|uren|小时|小時|時間|시간",
-    86_400.0: "jours?|tage?n?|d[ií]as?|giorn[io]|dag(?:en)?|天|日間",
+    1.0: "secondes?|sekunden?|sek|segundos?|second[io]|seconden|sekund(?:y|er)?|saniye|секунд[аыу]?|"
+    "秒钟|秒鐘|秒間|秒|초",
+    60.0: "minuten?|minutos?|minut(?:i|o|y|er)?|dakika|минут[аыу]?|分钟|分鐘|分間|分|분",
+    3_600.0: "heures?|stunden?|std|horas?|or[ae]|uur|uren|timm(?:e|ar)|godzin[ay]?|saat|час(?:а|ов)?|"
+    "小时|小時|時間|시간",
+    86_400.0: "jours?|tage?n?|d[ií]as?|giorn[io]|dag(?:en)?|dni|gün|дн(?:я|ей)|天|日間",
 }
 _UNITS = [
     (re.compile(f"(?:{names})", re.IGNORECASE), seconds, kind is _OTHERS)
@@ -43,7 +46,7 @@ _UNITS = [
 ]
 _NUMBER = r"[0-9]{1,9}(?:[, \u00a0\u202f'][0-9]{3}(?![0-9])){0,2}(?:\.[0-9]{1,9})?"
 _NAMES = "|".join(f"{_OTHERS[seconds]}|{_ENGLISH[seconds]}" for seconds in _ENGLISH)
-_END = "(?![a-zäöüéíóñ])"
+_END = "(?![a-zäöüéíóñа-я])"
 _PART = rf"{_NUMBER}[\s-]?(?:{_NAMES}){_END}"
 _WAIT_PART = re.compile(rf"({_NUMBER})[\s-]?({_NAMES}){_END}", re.IGNORECASE)
 # As API Management writes them, with days before.

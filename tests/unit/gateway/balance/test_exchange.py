@@ -207,8 +207,9 @@ async def test_the_option_that_the_gateway_added_is_left_out_after_any_refusal(
         b'{"statusCode":400,"message":"/stream_options/include_usage is unknown"}',
         b'{"detail":[{"loc":["body","stream_options"],"msg":"extra fields not permitted"}]}',
         b"stream_options is unknown",
+        b'{"detail":[{"loc":["body","x"],"msg":"y"},{"loc":["body","stream_options"],"msg":"z"}]}',
     ],
-    ids=range(5),
+    ids=range(6),
 )
 async def test_so_it_is_with_any_status_and_in_any_words(status: int, body: bytes) -> None:
     """The backend does not cool down for the gateway's own mistake."""
@@ -220,6 +221,15 @@ async def test_so_it_is_with_any_status_and_in_any_words(status: int, body: byte
     assert (answer.backend.name, answer.is_usage_refused) == ("a", True)
     assert [each.status for each in bench.attempts.made] == [status, 200]
     assert (bench.attempts.failovers, may_call(bench, "a")) == ([], True)
+
+
+async def test_so_it_is_where_another_member_of_a_refusal_names_it() -> None:
+    """Also in a shape that nobody knows."""
+    details = b'{"error":{"message":"x","details":[{"target":"stream_options"}]}}'
+    for body in (details, b'{"invalid":["stream_options"]}', b"<p>stream_options</p>"):
+        bench = Bench(a=[json_answer(400, body), stream_answer(OUTPUT)])
+
+        assert isinstance(await bench.forward(asks=True), StreamedAnswer)
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,8 @@ AZURE_429 = (
         ("Vuelva a intentarlo en 1 hora y 20 minutos.", 4800.0),
         ("Tente novamente em 30 segundos", 30.0),
         ("Riprova tra 2 ore", 7200.0),
+        ("\u0427\u0435\u0440\u0435\u0437 30 \u0441\u0435\u043a\u0443\u043d\u0434", 30.0),
+        ("Spr\u00f3buj ponownie za 2 minuty", 120.0),
         ("\u8bf7\u572886400\u79d2\u540e\u91cd\u8bd5\u3002", 86_400.0),
         (
             "86400 \u79d2\u5f8c\u306b\u518d\u8a66\u884c\u3057\u3066\u304f\u3060\u3055\u3044",
