@@ -5,6 +5,7 @@ Bodies are read within bounds. Whole answers are sent in parts, streams as they 
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -63,7 +64,7 @@ def response_of(
     """The response that sends the core's answer; a stream is relayed by a detached task."""
     if isinstance(answer, Answer):
         return GatewayResponse(answer, write_seconds=write_seconds)
-    return StreamedResponse(answer, detached)
+    return StreamedResponse(answer, detached, write_seconds=write_seconds)
 
 
 class GatewayResponse(Response):
@@ -107,10 +108,17 @@ class GatewayResponse(Response):
 
 
 class StreamedResponse(Response):
-    """Sends an answer as it is relayed. It is metered to its end when the caller leaves."""
+    """Sends an answer as it is relayed. It is metered to its end when the caller leaves.
 
-    def __init__(self, answer: StreamingAnswer, detached: Detached) -> None:
+    The relay bounds what a caller takes of the body; head and end have `write_seconds` here, since the
+    server first waits until the caller has taken what is before them, an earlier answer too.
+    """
+
+    def __init__(
+        self, answer: StreamingAnswer, detached: Detached, *, write_seconds: float = WRITE_SECONDS
+    ) -> None:
         self._relay = answer.relay
+        self._write_seconds = write_seconds
         self._detached = detached
         self.status_code = answer.status
         self.background = None
@@ -120,15 +128,11 @@ class StreamedResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI 3
         """Send it."""
         caller = _Caller(send)
+        head = {"type": "http.response.start", "status": self.status_code}
         try:
-            await send(
-                {
-                    "type": "http.response.start",
-                    "status": self.status_code,
-                    "headers": self.raw_headers,
-                }
-            )
-        except OSError:
+            async with asyncio.timeout(self._write_seconds):
+                await send({**head, "headers": self.raw_headers})
+        except (TimeoutError, OSError):
             caller.is_gone = True
         except BaseException:
             caller.is_gone = True
@@ -146,8 +150,10 @@ class StreamedResponse(Response):
             raise
         finally:
             watch.cancel()
-        if not caller.is_gone:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._write_seconds):
+                if not caller.is_gone:
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:

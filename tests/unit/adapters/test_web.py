@@ -343,3 +343,20 @@ async def test_an_answer_whose_request_is_cancelled_gives_all_back() -> None:
         await task
 
     assert held.times_released == 1
+
+
+@pytest.mark.parametrize("taken", [0, 1, 3])
+async def test_a_stream_that_is_not_taken_is_given_up(taken: int) -> None:
+    """Its head, behind an earlier answer that nobody reads; a frame; or its end. It is counted."""
+    made, wire = (
+        door(stream_answer(TEXT_FRAME, USAGE_FRAME, DONE_FRAME), write_seconds=0.01),
+        Slow(taken),
+    )
+    response = response_of(await made.stream(), made.front_door.detached, write_seconds=0.01)
+
+    async with asyncio.timeout(5):
+        await response({"type": "http"}, wire.receive, wire.send)
+    await made.front_door.detached.finish(5, cut_seconds=0)
+
+    assert [event.usage.total_tokens for event in made.sink.events] == [7]
+    assert (len(wire.sent), made.is_idle) == (taken, True)
