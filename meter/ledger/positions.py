@@ -68,8 +68,9 @@ class HubPositions:
             places.setdefault((message.hub, message.hub_partition), []).append(position)
         may_be_repeats = False
         for place, positions in places.items():
-            positions.sort(key=lambda each: each.number)
-            may_be_repeats |= await self._receive(place, positions)
+            for of_one_hub in _hubs(positions):
+                of_one_hub.sort(key=lambda each: each.number)
+                may_be_repeats |= await self._receive(place, of_one_hub)
         return may_be_repeats
 
     async def save(self) -> None:
@@ -149,6 +150,19 @@ class HubPositions:
             log.warning("hub_position_unread partition=%s reason=EnqueuedAt is %s", row.key, at)
             return None
         return position
+
+
+def _hubs(positions: Sequence[Position]) -> list[list[Position]]:
+    """The positions apart where the hub was made anew between two of them, which may be any two."""
+    by_time = sorted(positions, key=lambda each: each.enqueued_at)
+    earlier = iter(by_time)
+    before, highest = next(earlier), -1
+    for index, each in enumerate(by_time):
+        while before.enqueued_at < each.enqueued_at - RESTART_MARGIN:
+            highest, before = max(highest, before.number), next(earlier)
+        if each.number <= highest:
+            return [by_time[:index], *_hubs(by_time[index:])]
+    return [by_time]
 
 
 def _key(place: tuple[str, str]) -> str:

@@ -259,3 +259,26 @@ async def change(store: MemoryRowStore, **columns: object) -> None:
     etag = store.tables["HubPositions"]["hub", ROW].etag
     row = Row(key=ROW, columns=columns, etag=etag)
     await store.write("HubPositions", "hub", update=[row])
+
+
+@pytest.mark.parametrize("old", [[998, 999], [3], [0], [6, 7]])
+@pytest.mark.parametrize("shuffled", [False, True])
+async def test_a_hub_made_anew_in_the_middle_of_a_batch_is_no_gap(
+    store: MemoryRowStore, caplog: pytest.LogCaptureFixture, old: list[int], shuffled: bool
+) -> None:
+    """Its numbers begin again beside those of the hub before; what is missing of either is seen."""
+    anew = [
+        replace(m, enqueued_at=NOW + timedelta(hours=1, seconds=m.sequence_number))
+        for m in received(*range(5), 6, 7)
+    ]
+    batch = [*received(*old), *anew]
+    positions = at_the_hub(store)
+    await handled(positions, batch[::-1] if shuffled else batch)
+    await handled(positions, [replace(m, enqueued_at=LATER) for m in received(8)])
+    await handled(positions, anew)
+
+    assert caplog.messages == [
+        f"hub_restarted partition=3 last={old[-1]} first=0",
+        "hub_events_missing partition=3 first=5 last=5 count=1",
+    ]
+    assert store.rows("HubPositions")[ROW]["SequenceNumber"] == 8
