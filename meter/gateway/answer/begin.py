@@ -13,6 +13,7 @@ stream is one by its Content-Type or, where one was asked for, by how its body b
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
@@ -116,6 +117,24 @@ class StreamedAnswer:
     def response_id(self) -> str | None:
         """The id of the response that it is, if any."""
         return read_response_id(self.beginning)
+
+    def as_refusal(self, error: StatedError, status: int) -> WholeAnswer:
+        """The error that the stream begins with, as the answer it would be before the stream."""
+        members = {
+            "message": error.message,
+            "type": error.kind,
+            "param": error.param,
+            "code": error.code,
+        }
+        others = tuple(pair for pair in self.headers if pair[0].lower() != "content-type")
+        return WholeAnswer(
+            backend=self.backend,
+            status=status,
+            headers=(*others, ("content-type", "application/json")),
+            body=json.dumps({"error": members}).encode(),
+            begun_at=self.begun_at,
+            error=error,
+        )
 
 
 async def begin_answer(

@@ -171,7 +171,12 @@ class Exchange:
         ):
             return begun, begun
         status = begun.status if begun.status >= 400 else begun.error.likely_status
-        return begun, self._judge(status, answer.headers, now, begun.error) or begun
+        failover = self._judge(status, answer.headers, now, begun.error)
+        if failover is None and isinstance(begun, StreamedAnswer):
+            refusal = begun.as_refusal(begun.error, status)
+            if self.call.is_elsewhere(refusal):
+                return begun, refusal
+        return begun, failover or begun
 
     def _judge(
         self, status: int, headers: Headers, now: datetime, error: StatedError | None

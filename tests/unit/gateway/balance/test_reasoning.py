@@ -88,6 +88,34 @@ async def test_a_streamed_call_is_asked_of_the_next_too() -> None:
     assert to.upstream.order == ["a", "b"]
 
 
+REFUSING_EVENTS = [
+    b'event: error\ndata: {"type":"error","code":"invalid_encrypted_content","message":"no"}\n\n',
+    b'data: {"error":{"code":"invalid_encrypted_content","message":"no"}}\n\n',
+    b'data: {"type":"response.created","response":{}}\n\n'
+    b'data: {"type":"response.failed","response":{"status":"failed","error":'
+    b'{"code":"invalid_encrypted_content","message":"no"}}}\n\n',
+]
+
+
+@pytest.mark.parametrize("event", REFUSING_EVENTS, ids=["event", "error", "failed"])
+async def test_a_refusal_that_begins_a_stream_is_no_other(event: bytes) -> None:
+    """The next backend is asked; if none can read it, the caller gets the 400 it would be otherwise."""
+    to = door(a=[stream_answer(event)], b=[stream_answer(b'data: {"type":"response.created"}\n\n')])
+    alone = door(**{name: [stream_answer(event)] for name in "abc"})
+
+    answer = await ask(to, body(FIRST, stream=True))
+    refused = await ask(alone, body(FIRST, stream=True))
+
+    assert (answer.status, to.upstream.order) == (200, ["a", "b"])
+    assert isinstance(refused, Answer)
+    assert (refused.status, alone.upstream.order) == (400, ["a", "b", "c"])
+    assert json.loads(refused.body)["error"]["code"] == "invalid_encrypted_content"
+    assert [given.times_closed for given in alone.upstream.given] == [1, 1, 1]
+    assert [event.outcome for event in alone.sink.events] == ["refused"]
+    assert alone.is_idle
+    assert [alone.may_call(name) for name in "abc"] == [True, True, True]
+
+
 async def test_when_nobody_can_read_it_the_last_refusal_is_the_callers() -> None:
     """Unchanged: the caller may leave the reasoning out."""
     to = door(a=[no()], b=[no()], c=[no(REFUSALS[1])])
