@@ -97,6 +97,7 @@ _BESIDE = frozenset(
 )
 _BAD = re.compile(r"error|exception|fail|about:|/", re.IGNORECASE)  # RFC 9457: a type is a URI
 
+_FIELD = re.compile(rb"(?:data|event|id|retry)[ \t]*(?::|$)|:")
 _STATUS_LINE = re.compile(
     r"\W*(?:error\W{1,3})?(?:http[ /0-9.]*\s)?\s*([45][0-9]{2})\b", re.ASCII | re.IGNORECASE
 )
@@ -222,9 +223,9 @@ def _named_error(data: bytes) -> StatedError:
 
 
 def _unframed(frame: bytes) -> bytes:
-    """The JSON that stands where an event should."""
+    """What stands where an event should: JSON or text without a field."""
     text = frame.removeprefix(b"\xef\xbb\xbf").strip()
-    return text if text[:1] in {b"{", b"["} else b""
+    return b"" if _FIELD.match(text) else text
 
 
 def _error_in(document: object, *, may_be_bare: bool) -> StatedError | None:

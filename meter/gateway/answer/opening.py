@@ -164,7 +164,6 @@ class _OpeningReader:
         """The stream has ended, perhaps within a frame."""
         if rest := self._cutter.rest():
             self._ends_with(rest)
-            self.has_event = True
 
     def _ends_with(self, frame: bytes) -> bool:
         kind, error = _kind_of(frame)

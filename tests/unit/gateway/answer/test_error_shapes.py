@@ -127,6 +127,7 @@ FRAMES: list[tuple[str, bytes, int | None]] = [
     ("an exception's text", frame("System.TimeoutException: x"), 500),
     ("no data", b'{"error":{"code":"429","message":"x"}}', 429),
     ("no data, on several lines", b'\xef\xbb\xbf{\n  "statusCode": 429,\n  "message": "x"\n}', 429),
+    ("no data, as a text", b"429 Too Many Requests\n", 429),
     ("no data, in a list", b'[{"error":{"code":"503"}}]\n', 503),
 ]
 

@@ -99,7 +99,17 @@ async def test_an_error_that_says_nothing_is_one_all_the_same() -> None:
     assert opening.error.is_empty
 
 
-@pytest.mark.parametrize("parts", [[], [b": keep-alive\n\n"], [b"\n\n"]])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [],
+        [b": keep-alive\n\n"],
+        [b"\n\n"],
+        [b": keep"],
+        [b"<html>busy</html>"],
+        [b"<p>\n\n</p>\n\n"],
+    ],
+)
 async def test_a_stream_without_an_event_is_broken(parts: list[bytes]) -> None:
     """The next backend may do better."""
     with pytest.raises(UpstreamBroken):
