@@ -68,9 +68,15 @@ def make_query(
     The defaults are the current month and the window that holds `now`. Raises RangeError for a
     start after the end, and for an end inside a window: its row would show more than was asked for.
     """
+    is_last_alone = first is None and last is not None
     first = first or window_of(now, Period.MONTH)
     last = last or window_of(now, period)
-    check_order(first, last)
+    try:
+        check_order(first, last)
+    except RangeError as exc:
+        if is_last_alone:
+            raise RangeError("to", f"{exc}: give --from as well") from None
+        raise
     if window_of(first.start, period).start != first.start:
         whole = window_of(first.start, period)
         raise RangeError("from", _inside(first, whole))

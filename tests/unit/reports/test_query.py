@@ -62,6 +62,10 @@ def test_a_query_holds_all_of_the_periods_it_names(
             {"by": "day", "first": "2026-11-23", "last": "2026-11-22"},
             "the start 2026-11-23 is after the end 2026-11-22",
         ),
+        (
+            {"last": "2026-10"},
+            "the start 2026-11 is after the end 2026-10: give --from as well",
+        ),
     ],
 )
 def test_an_error_says_what_is_accepted(changes: dict[str, str], accepted: str) -> None:
