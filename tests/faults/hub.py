@@ -20,6 +20,7 @@ from meter.ledger.decode import Message
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-the-tests"
 WAIT_SECONDS = 20.0
+READ_SECONDS = 120.0  # takes 5 s on an idle machine, and over twice that beside busy processes
 _CONFIG = {
     "UserConfig": {
         "NamespaceConfig": [
@@ -127,7 +128,7 @@ async def read_hub(port: int) -> list[Message]:
             return []
         receiving = asyncio.create_task(consumer.receive_batch(take, starting_position="-1"))
         try:
-            async with asyncio.timeout(WAIT_SECONDS):
+            async with asyncio.timeout(READ_SECONDS):
                 await is_complete.wait()
         finally:
             receiving.cancel()
