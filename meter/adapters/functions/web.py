@@ -23,6 +23,7 @@ from meter.ports import Headers
 # As much as the server takes at once before it waits for the caller.
 PART_BYTES = 65_536
 WRITE_SECONDS = 60.0
+CUT_PAUSE_SECONDS = 0.05
 
 
 async def live(
@@ -143,6 +144,8 @@ class StreamedResponse(Response):
         try:
             await asyncio.shield(task)
         except AnswerCut:
+            # The host passes a cut on as a reset, which overtakes what was sent just before.
+            await asyncio.sleep(CUT_PAUSE_SECONDS)
             # Returning without a last body message makes the server break the connection off.
             return
         except asyncio.CancelledError:

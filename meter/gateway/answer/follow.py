@@ -28,7 +28,8 @@ from meter.gateway.answer.usage import (
     later_usage,
     read_document,
 )
-from meter.gateway.http import error_document, event_stream_error
+from meter.gateway.http import error_document
+from meter.gateway.stream_failure import StreamFailure
 
 _HEAD_BYTES = 512
 
@@ -48,9 +49,7 @@ _TERMINAL_TYPES = _IMAGE_TYPES | {
     "speech.audio.done",
 }
 _TERMINAL_WORDS = tuple(kind.encode() for kind in _TERMINAL_TYPES)
-_CUT_FRAME = event_stream_error(
-    error_document("The backend closed this answer before its end.", code="upstream_cut")
-)
+_CUT = error_document("The backend closed this answer before its end.", code="upstream_cut")
 
 
 @dataclass(slots=True)
@@ -74,9 +73,11 @@ class StreamReader:
     has_error: bool = False
     reports_usage: bool = True
     seen: SeenContent = field(default_factory=SeenContent)
+    failure: StreamFailure = field(default_factory=StreamFailure)
     _held: bytearray = field(default_factory=bytearray)
     _cutter: FrameCutter = field(init=False)
     _hid_last_frame: bool = False
+    _has_typed_end: bool = False
     _closed_image: bool = False
     _partial_usage: Mapping[str, object] | None = None  # the image's closing frame repeats it
     _oversize: MemberReader | None = None
@@ -95,6 +96,16 @@ class StreamReader:
     def is_complete(self) -> bool:
         """Whether the stream may end here: its closing frame has arrived."""
         return self.is_over or self._closed_image
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether the stream ends in an error that its API does not end streams with."""
+        return self.has_error and not self._has_typed_end
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether a clean end here would hide that the stream had more to say."""
+        return not self.is_complete and not self.has_error and self.failure.is_cut_short
 
     @property
     def takes_comments(self) -> bool:
@@ -133,7 +144,7 @@ class StreamReader:
 
     def cut_notice(self) -> bytes:
         """An error frame; a frame that was cut is ended first, so that a parser does not merge the two."""
-        return (b"" if self.takes_comments else b"\n\n") + _CUT_FRAME
+        return (b"" if self.takes_comments else b"\n\n") + self.failure.event(_CUT)
 
     def _read(self, piece: Piece) -> None:
         match piece.kind:
@@ -156,6 +167,8 @@ class StreamReader:
             return False
         if self.model is None and (named := _MODEL.search(data)):
             self.model = named[1].decode(errors="replace")
+        if data:
+            self.failure.note(data)
         if not is_error:  # its words are no output
             self.seen.add(data)
         has_usage = _USAGE_KEY in data and (data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data)))
@@ -182,7 +195,8 @@ class StreamReader:
             self._closed_image, self._partial_usage = True, None
             self.usage_raw = added_usage(self.usage_raw, reading.usage_raw)
         else:
-            self.is_over = self.is_over or kind in _TERMINAL_TYPES
+            self._has_typed_end = self._has_typed_end or kind in _TERMINAL_TYPES
+            self.is_over = self.is_over or self._has_typed_end
             self.usage_raw = later_usage(self.usage_raw, reading.usage_raw)
         if reading.usage_raw is not None:
             self.model = reading.model or self.model
@@ -219,6 +233,8 @@ class ByteReader:
     is_over: bool = False
     is_complete: bool = False
     has_error: bool = False
+    is_broken: bool = False
+    is_cut_short: bool = False
     takes_comments: bool = False
     seen: SeenContent = field(default_factory=SeenContent)
     _held: bytes = b""

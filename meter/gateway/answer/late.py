@@ -20,8 +20,8 @@ from meter.gateway.http import (
     CallerSink,
     StreamingAnswer,
     error_document,
-    event_stream_error,
 )
+from meter.gateway.stream_failure import StreamFailure
 from meter.ports import Headers
 
 LATE_HEADERS: Headers = (("content-type", "text/event-stream"),)
@@ -48,6 +48,7 @@ class LateRelay:
 
     answering: Answering
     times: RelayTimes
+    failure: StreamFailure
 
     async def run(self, sink: CallerSink) -> None:
         """Relay to the end. Raises AnswerCut when the connection must be broken off.
@@ -67,7 +68,7 @@ class LateRelay:
             return
         document = _document(answer)
         try:
-            await self._try_write(sink, event_stream_error(document))
+            await self._try_write(sink, self.failure.event(document))
         finally:
             await _give_up(answer)
         if document.get("error"):

@@ -3,8 +3,9 @@
 | event                          | the caller sees                    | outcome      | usage              |
 |--------------------------------|------------------------------------|--------------|--------------------|
 | the stream ends                | all of it                          | served       | reported           |
-| an error frame arrives         | all of it                          | failed       | as far as reported |
+| an error frame arrives         | all of it, then a cut              | failed       | as far as reported |
 | the backend cuts the stream    | an error frame, then a cut         | failed       | as far as known    |
+| it ends without closing frame  | an error frame, then a cut         | failed       | as far as known    |
 | the total timeout expires      | an error frame, then a cut         | failed       | as far as known    |
 | the caller leaves, drain       | nothing more                       | disconnected | reported           |
 | the caller leaves, cancel      | nothing more                       | disconnected | estimated          |
@@ -26,6 +27,7 @@ from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json
 from meter.gateway.headers import header
 from meter.gateway.http import CallerSink
 from meter.gateway.limits.quota import Quota
+from meter.gateway.stream_failure import StreamFailure
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
@@ -102,12 +104,13 @@ class Relays:
         prompt: PromptTexts,
         is_text: bool,
         subject: str,
+        failure: StreamFailure,
     ) -> "StreamRelay":
         """The relay of one answer."""
         return StreamRelay(
             chunks=answer.chunks,
             close=answer.holds.aclose,
-            reader=self._reader(answer),
+            reader=self._reader(answer, failure),
             shared=self,
             deadline=deadline,
             end=end,
@@ -116,10 +119,12 @@ class Relays:
             is_estimable=is_text or answer.is_usage_refused,
         )
 
-    def _reader(self, answer: StreamedAnswer) -> AnswerReader:
+    def _reader(self, answer: StreamedAnswer, failure: StreamFailure) -> AnswerReader:
         if answer.is_events:
             return StreamReader(
-                hides_usage=answer.asked_for_usage, max_frame_bytes=self.max_frame_bytes
+                hides_usage=answer.asked_for_usage,
+                max_frame_bytes=self.max_frame_bytes,
+                failure=failure,
             )
         return ByteReader(reports_usage=is_json(header(answer.headers, "content-type")))
 
@@ -164,8 +169,10 @@ class StreamRelay:
                 await self._finish(self._ended() if is_whole else Outcome.FAILED)
         if is_whole and (held := self.reader.take_held()):
             await self._wrote(sink, held)
-        if self._is_caller_gone or is_whole:
+        if self._is_caller_gone or (is_whole and not self.reader.is_broken):
             return
+        if is_whole:
+            raise AnswerCut  # an error before a clean end is silent in some SDKs
         notice = self.reader.cut_notice()
         if not notice or await self._wrote(sink, notice):
             raise AnswerCut
@@ -198,6 +205,10 @@ class StreamRelay:
             self.reader.take_rest()
             return False
         rest = self.reader.take_rest()
+        if self.reader.is_cut_short:
+            if rest:
+                await self._wrote(sink, rest)
+            return False
         await self._finish(self._ended())
         if rest:
             await self._wrote(sink, rest)

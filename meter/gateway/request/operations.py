@@ -80,6 +80,11 @@ class Served:
         return self.operation is Operation.RESPONSES
 
     @property
+    def streams_a_response(self) -> bool:
+        """Whether an event stream of it tells of one response, from its creation to its end."""
+        return self.operation in {Operation.RESPONSES, Operation.RESPONSES_GET}
+
+    @property
     def answers_in_text(self) -> bool:
         """Whether its answer may be text that is no JSON."""
         return self.operation in {Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS}

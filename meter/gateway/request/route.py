@@ -9,10 +9,12 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import parse_qsl
+from uuid import UUID
 
 from meter.errors import BadRequest, MethodNotAllowed
 from meter.gateway.request.operations import Operation, Place, Served, rows_of
 from meter.gateway.request.unserved import not_served
+from meter.gateway.stream_failure import StreamFailure
 
 MAX_CACHED_ROUTES = 2_048
 MAX_QUERY_CHARS = 2_048
@@ -38,6 +40,15 @@ class Route:
     def operation(self) -> Operation:
         """The operation."""
         return self.served.operation
+
+    def stream_failure(self, event_id: UUID) -> StreamFailure:
+        """How an event stream would say that it cannot be finished.
+
+        The call's id stands in for a response's where no backend has named one.
+        """
+        if self.served.streams_a_response:
+            return StreamFailure(response_id=f"resp_{event_id.hex}", has_ends=True)
+        return StreamFailure(has_ends=self.served.takes_stream_options)
 
     def upstream_path(self, deployment: str) -> str:
         """The path and query to send to a backend, with that backend's deployment name."""

@@ -37,6 +37,7 @@ from tests.support.gateway import (
 
 ASKED = b'{"model":"gpt","stream":true,"messages":[{"role":"user","content":"one two three"}]}'
 
+FINISH_FRAME = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}],"usage":null}\n\n'
 EMPTY_FRAME = b'data: {"choices":[{"delta":{"content":""}}]}\n\n'
 
 
@@ -107,7 +108,7 @@ async def test_what_was_reported_wins(ending: Part) -> None:
 
 
 @pytest.mark.parametrize("counter", [None, WordCounter()], ids=["none", "tokenizer"])
-@pytest.mark.parametrize("end", [[DONE_FRAME], []], ids=["closed", "ended"])
+@pytest.mark.parametrize("end", [[DONE_FRAME], [FINISH_FRAME]], ids=["closed", "ended"])
 async def test_a_whole_stream_of_text_without_usage_is_estimated(
     counter: TokenCounter | None, end: list[Part]
 ) -> None:

@@ -113,10 +113,11 @@ async def test_a_stream_without_usage_is_missing_not_invented() -> None:
 
 
 async def test_an_error_frame_is_relayed_and_the_call_failed() -> None:
-    """Row 2: all of it, and what had been reported until then."""
+    """Row 2: all of it, then a cut, and what had been reported until then."""
     answer, caller, ends = stream_answer(TEXT_FRAME, USAGE_FRAME, ERROR_FRAME), FakeCaller(), Ends()
 
-    await relay(answer, ends).run(caller)
+    with pytest.raises(AnswerCut):
+        await relay(answer, ends).run(caller)
 
     assert caller.received == TEXT_FRAME + USAGE_FRAME + ERROR_FRAME
     assert ends.counted == [(Outcome.FAILED, UsageSource.REPORTED, REPORTED)]
