@@ -23,7 +23,8 @@ from local.functions.timer import interval_seconds, run_timer, timer_value
 from local.functions.worker import Function, Worker
 from local.serving import stop_asked
 
-GRACE_SECONDS = 10.0
+# Calls have this long to end; then the real host is gone.
+GRACE_SECONDS = 30.0
 KILL_SECONDS = 40.0
 
 log = logging.getLogger(__name__)
@@ -40,7 +41,6 @@ class Host:
         self._admin = Admin(admin_key, self._run_by_name)
         self._worker = Worker(app_dir, self._logs)
         self._tasks: list[asyncio.Task[None]] = []
-        self._standing: set[asyncio.Task[Any]] = set()
         self._behind = behind
         self._invocations: HttpInvocations | None = None
         self._front: Front | RealProxy | None = None
@@ -58,28 +58,25 @@ class Host:
             self._front = Front(uri, self._invocations, self._admin)
         else:
             self._front = RealProxy(self._behind, uri, self._invocations)
-        bound = await self._front.start(port, grace_seconds=GRACE_SECONDS)
+        bound = await self._front.start(port)
         for function in self._worker.triggered_by("eventHubTrigger"):
             trigger = HubTrigger(self._worker, function, extensions.get("eventHubs", {}))
             self._tasks.append(asyncio.create_task(trigger.run()))
         for function in self._worker.triggered_by("timerTrigger"):
             timer = run_timer(self._worker, function, interval_seconds(function))
             self._tasks.append(asyncio.create_task(timer))
-        await asyncio.sleep(0)
-        # Tasks that run as long as the process, such as the worker's HTTP server.
-        self._standing = asyncio.all_tasks()
         return bound
 
     async def stop(self) -> None:
-        """Stop taking work; let running invocations end within the grace time."""
+        """Stop taking work; let calls and running invocations end within the grace time."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + GRACE_SECONDS
         if self._front is not None:
-            await self._front.stop()
+            await self._front.stop(grace_seconds=GRACE_SECONDS)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        rest = asyncio.all_tasks() - self._standing
-        if rest:
-            await asyncio.wait(rest, timeout=GRACE_SECONDS)
+        await self._worker.wait(max(0.0, end - loop.time()))
 
     async def _run_by_name(self, name: str, argument: object) -> bool:
         function = next((f for f in self._worker.functions if f.name == name), None)

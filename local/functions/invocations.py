@@ -47,13 +47,16 @@ class Matched:
 class HttpInvocations:
     """Starts invocations and keeps them until they end; a caller that leaves ends none."""
 
-    def __init__(self, worker: Invoker, route_prefix: str, *, timeout_seconds: float) -> None:
+    def __init__(
+        self, worker: Invoker, route_prefix: str, *, timeout_seconds: float | None
+    ) -> None:
         self._worker = worker
         self._routes = [
             (_pattern(route_prefix, function.trigger.get("route") or function.name), function)
             for function in worker.triggered_by("httpTrigger")
         ]
         self._timeout_seconds = timeout_seconds
+        self.limit_seconds = timeout_seconds and timeout_seconds + TIMEOUT_GRACE_SECONDS
         self._running: set[asyncio.Task[bool]] = set()
 
     def match(self, method: str, path: str) -> Matched | None:
@@ -75,20 +78,14 @@ class HttpInvocations:
         task.add_done_callback(self._running.discard)
         return task
 
-    async def wait(self, seconds: float) -> None:
-        """Give those that run some time to end."""
-        if self._running:
-            await asyncio.wait(self._running, timeout=seconds)
-
     async def _run(self, function: Function, argument: TypedData, invocation_id: str) -> bool:
         run = asyncio.ensure_future(
             self._worker.invoke(function, argument, invocation_id=invocation_id)
         )
-        limit = self._timeout_seconds + TIMEOUT_GRACE_SECONDS
-        await asyncio.wait({run}, timeout=limit)
+        await asyncio.wait({run}, timeout=self.limit_seconds)
         if not run.done():
             log.error(
-                "%s ran for over %g s: the real host restarts the worker now",
+                "%s ran for over %s s: the real host restarts the worker now",
                 function.name,
                 self._timeout_seconds,
             )
@@ -102,11 +99,11 @@ class HttpInvocations:
         return error is None
 
 
-def timeout_seconds(settings: Mapping[str, object]) -> float:
+def timeout_seconds(settings: Mapping[str, object]) -> float | None:
     """`functionTimeout` of host.json, `[days.]hours:minutes:seconds`; -1 means none."""
     text = str(settings.get("functionTimeout", DEFAULT_TIMEOUT))
     if text.startswith("-"):
-        return float("inf")
+        return None
     days, _, clock = text.rpartition(".") if text.find(".") < text.find(":") else ("", "", text)
     hours, minutes, seconds = (float(part) for part in clock.split(":"))
     return float(days or 0) * 86_400 + hours * 3_600 + minutes * 60 + seconds

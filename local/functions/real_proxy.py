@@ -34,11 +34,9 @@ class RealProxy:
         self._invocations = invocations
         self._endpoint: web.ServerRunner | None = None
         self._process: asyncio.subprocess.Process | None = None
-        self._grace_seconds = 0.0
 
-    async def start(self, port: int, *, grace_seconds: float) -> int:
+    async def start(self, port: int) -> int:
         """Listen and return the port. Raises ProxyFailed."""
-        self._grace_seconds = grace_seconds
         self._endpoint = web.ServerRunner(web.Server(self._invoke, access_log=None))
         await self._endpoint.setup()
         await web.TCPSite(self._endpoint, "127.0.0.1", 0, backlog=1024).start()
@@ -58,16 +56,16 @@ class RealProxy:
         except TimeoutError:
             line = b"nothing"
         if not line.startswith(b"ready "):
-            await self.stop()
+            await self.stop(grace_seconds=0)
             raise ProxyFailed(f"{self._path} printed: {line.decode(errors='replace').strip()}")
         return int(line.split()[1])
 
-    async def stop(self) -> None:
+    async def stop(self, *, grace_seconds: float) -> None:
         """Stop listening, let calls end within the grace time, then cut them."""
         if self._process is not None and self._process.returncode is None:
             self._process.send_signal(signal.SIGTERM)
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._process.wait(), self._grace_seconds)
+                await asyncio.wait_for(self._process.wait(), grace_seconds)
             with suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()

@@ -59,6 +59,7 @@ class Worker:
         self._logs = logs or WorkerLogs(None)
         self.http_uri = ""
         self.functions: tuple[Function, ...] = ()
+        self._running: set[asyncio.Task[Invoked]] = set()
 
     async def start(self) -> None:
         """Import and index the app and start the worker's HTTP server. Raises AppFailed."""
@@ -101,7 +102,15 @@ class Worker:
         """Run a function to its end, in a task of its own, as the worker does."""
         invocation_id = invocation_id or str(uuid.uuid4())
         run = self._run(function, argument, metadata or {}, invocation_id, retry_count)
-        return await asyncio.create_task(run)
+        task = asyncio.create_task(run)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return await task
+
+    async def wait(self, seconds: float) -> None:
+        """Give the invocations that run some time to end."""
+        if self._running:
+            await asyncio.wait(self._running, timeout=seconds)
 
     async def _run(
         self,

@@ -50,25 +50,29 @@ def test_a_token_that_is_not_for_this_gateway_is_refused(
     assert cause in answer.json()["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("method", "headers", "status"),
-    [
-        ("POST", {"x-long": "a" * 70_000}, 431),
-        ("POST", {f"x-{number}": "a" for number in range(250)}, 431),
-        ("TRACE", {}, 405),
-        ("PROPFIND", {}, 405),
-    ],
-    ids=["long header", "many headers", "TRACE", "PROPFIND"],
-)
-def test_an_odd_head_is_refused_by_the_gateway(
-    stack: RunningStack, method: str, headers: dict[str, str], status: int
-) -> None:
-    """Nothing in front of it answers in its place, without the call's id."""
+@pytest.mark.parametrize("method", ["TRACE", "PROPFIND"])
+def test_an_odd_method_is_refused_by_the_gateway(stack: RunningStack, method: str) -> None:
+    """The host does not answer in its place, without the call's id."""
     authorization = {"authorization": f"Bearer {stack.token('odd')}"}
-    answer = requests.request(method, stack.url + CHAT, headers=headers | authorization, timeout=20)
+    answer = requests.request(method, stack.url + CHAT, headers=authorization, timeout=20)
 
-    assert answer.status_code == status
+    assert answer.status_code == 405
     assert {"x-meter-error", "x-meter-event-id"} <= {name.lower() for name in answer.headers}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"x-long": "a" * 33_000}, {f"x-{number}": "a" for number in range(100)}],
+    ids=["long", "many"],
+)
+def test_large_headers_are_refused_by_the_host(
+    stack: RunningStack, headers: dict[str, str]
+) -> None:
+    """Its proxy takes 32 KiB or 100 of them; the gateway never sees such a request."""
+    answer = stack.post(CHAT, stack.token("large"), BODY, headers=headers)
+
+    assert (answer.status_code, answer.content) == (431, b"")
+    assert "x-meter-event-id" not in answer.headers
 
 
 def test_a_rotated_key_is_accepted_without_a_restart(stack: RunningStack) -> None:
@@ -177,15 +181,15 @@ def test_what_was_probably_meant_is_said_through_the_host(stack: RunningStack) -
         assert answer.headers["cache-control"] == "no-store"
 
 
-def test_a_callers_invocation_id_and_packed_body_harm_nobody(stack: RunningStack) -> None:
-    """Neither its own call, which is answered, nor the next one."""
+def test_a_callers_invocation_id_and_packed_body_harm_nobody_else(stack: RunningStack) -> None:
+    """The host hands the id on: its own call is refused in time, others are not harmed."""
     token = stack.token("odd")
 
     named = stack.post(CHAT, token, BODY, headers={"x-ms-invocation-id": "callers-own"})
     packed = stack.post(CHAT, token, BODY, headers={"content-encoding": "gzip"})
     after = stack.post(CHAT, token, BODY)
 
-    assert [each.status_code for each in (named, packed, after)] == [200, 415, 200]
+    assert [each.status_code for each in (named, packed, after)] == [400, 415, 200]
 
 
 def test_health_reports_a_working_stack(stack: RunningStack) -> None:

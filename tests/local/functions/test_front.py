@@ -53,11 +53,11 @@ async def serving() -> AsyncIterator[tuple[FakeWorker, int]]:
     worker.http_uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
     invocations = HttpInvocations(worker, "", timeout_seconds=60)
     front = Front(worker.http_uri, invocations, Admin("key", _run_by_name))
-    port = await front.start(0, grace_seconds=1)
+    port = await front.start(0)
     try:
         yield worker, port
     finally:
-        await front.stop()
+        await front.stop(grace_seconds=1)
         await runner.cleanup()
 
 
@@ -84,32 +84,6 @@ async def test_a_packed_body_is_forwarded_as_it_is() -> None:
     assert [answer.split(b" ")[1] for answer in (packed, after)] == [b"200", b"200"]
     assert [body for _, _, body in worker.requests] == [PACKED, b"next"]
     assert worker.requests[0][0]["content-encoding"] == "gzip"
-
-
-async def test_a_caller_that_waits_for_100_continue_gets_it() -> None:
-    """Before it sends its body (RFC 9110 section 10.1.1); the worker is not asked for another."""
-    async with serving() as (worker, port):
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        writer.write(b"POST /x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n")
-        writer.write(b"expect: 100-continue\r\n\r\n")
-        async with asyncio.timeout(10):
-            interim = await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"hi")
-            answer = await reader.readuntil(b"ok")
-        writer.close()
-
-    assert interim == b"HTTP/1.1 100 Continue\r\n\r\n"
-    assert answer.startswith(b"HTTP/1.1 200 ")
-    assert [body for _, _, body in worker.requests] == [b"hi"]
-
-
-@pytest.mark.parametrize("name", [b"x-ms-invocation-id", b"X-MS-Invocation-Id"])
-async def test_a_callers_own_invocation_id_is_dropped(name: bytes) -> None:
-    """As newer hosts overwrite it: the worker would wait for that invocation for ever."""
-    async with serving() as (worker, port):
-        await call(port, name + b": callers\r\n", b"hi")
-
-    assert [ids for _, ids, _ in worker.requests] == [worker.invoked]
 
 
 @pytest.mark.parametrize(
