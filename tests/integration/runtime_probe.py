@@ -5,7 +5,9 @@ A separate program, since the runtime can be started only once per process.
 
 - `met`: each call arrives as a request and an invocation, as the host sends them;
 - `unreplaced`: the same on the runtime's own coordinator;
-- `alone`: invocations without requests, three times as many as asked, beside calls of mode `met`.
+- `alone`: invocations without requests, three times as many as asked, beside calls of mode `met`;
+- `idle`: POSTs through Microsoft's proxy (`YARP_FRONT`), on connections that were idle for about as
+  long as uvicorn keeps them by itself.
 """
 
 import asyncio
@@ -18,12 +20,15 @@ import tracemalloc
 import uuid
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 from azure_functions_runtime.http_v2 import http_coordinator
 
+from local.functions.invocations import HttpInvocations
 from local.functions.messages import http_value
+from local.functions.real_proxy import RealProxy
 from local.functions.worker import Function, Invoked, Worker
 from meter.adapters.functions import extension
 from tests.support.running import REPOSITORY
@@ -33,6 +38,7 @@ ALONE_AT_ONCE = 500
 CALLS_BESIDE = 200
 WAIT_SECONDS = 1.0
 ROUNDS = 3
+IDLE_SECONDS, IDLE_AT_ONCE = 5.0, 300
 # The runtime's own memory of requests, by id.
 REFERENCES = "_context_references"
 
@@ -84,10 +90,13 @@ async def drive(mode: str, calls: int) -> Mapping[str, Any]:
         setattr(extension, "replace_coordinator", lambda rendezvous: False)  # noqa: B010
     worker = Worker(REPOSITORY)
     await worker.start()
-    async with aiohttp.ClientSession() as session:
+    unlimited = aiohttp.TCPConnector(limit=0, keepalive_timeout=60)
+    async with aiohttp.ClientSession(connector=unlimited) as session:
         driven = Driven(worker, session)
         if mode == "alone":
             return await _alone(driven, calls)
+        if mode == "idle":
+            return await _idle(worker, session, calls)
         await driven.met(calls)
         return {**_held(), "statuses": driven.statuses}
 
@@ -104,6 +113,35 @@ async def _alone(driven: Driven, calls: int) -> Mapping[str, Any]:
     tasks = len(asyncio.all_tasks() - before)
     seen = {"statuses": driven.statuses, "errors": driven.errors, "sizes": sizes, "tasks": tasks}
     return {**_held(), **seen}
+
+
+async def _idle(worker: Worker, session: aiohttp.ClientSession, calls: int) -> Mapping[str, Any]:
+    delivered: Counter[str] = Counter()
+    serve = extension.WebApp.__call__
+
+    async def counted(app: extension.WebApp, scope: Any, receive: Any, send: Any) -> None:
+        delivered[str(dict(scope["headers"]).get(b"x-number"))] += 1
+        await serve(app, scope, receive, send)
+
+    setattr(extension.WebApp, "__call__", counted)  # noqa: B010
+    invocations = HttpInvocations(worker, "", timeout_seconds=60)
+    proxy = RealProxy(Path(os.environ["YARP_FRONT"]), worker.http_uri, invocations)
+    url = f"http://127.0.0.1:{await proxy.start(0, grace_seconds=1)}/healthz"
+    statuses: Counter[int] = Counter()
+
+    async def post(number: int) -> None:
+        # Spread over some milliseconds around the moment at which uvicorn would close.
+        await asyncio.sleep(IDLE_SECONDS + (number % 21 - 10) / 1_000)
+        headers = {"x-number": str(number)}
+        async with session.post(url, data=b"x" * 600, headers=headers) as response:
+            await response.read()
+            statuses[response.status] += 1
+
+    for start in range(0, calls, IDLE_AT_ONCE):
+        await asyncio.gather(*map(post, range(start, min(calls, start + IDLE_AT_ONCE))))
+    await proxy.stop()
+    doubled = sum(count > 1 for count in delivered.values())
+    return {"statuses": statuses, "delivered": len(delivered), "doubled": doubled}
 
 
 def _held() -> Mapping[str, int]:

@@ -1,0 +1,160 @@
+"""Behind Microsoft's proxy: failures in a stream and refusals arrive, whatever the caller is sending."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from tests.support.running import RunningStack, new_subject
+
+CHAT = "/openai/v1/chat/completions"
+RESPONSES = "/openai/v1/responses"
+BODIES = {
+    CHAT: {"model": "gpt-4o", "stream": True, "messages": [{"role": "user", "content": "hi"}]},
+    RESPONSES: {"model": "gpt-4o", "stream": True, "input": "hi"},
+}
+CALLERS, AT_ONCE = 500, 25
+LARGE = 50_000_000
+
+
+@pytest.fixture(scope="module")
+def stack(proxied_stack: RunningStack) -> RunningStack:
+    """The stack behind the proxy."""
+    return proxied_stack
+
+
+@pytest.mark.parametrize(("path", "bytes_before"), [(CHAT, 700), (RESPONSES, 1_200)])
+def test_every_caller_hears_that_its_stream_failed(
+    stack: RunningStack, path: str, bytes_before: int
+) -> None:
+    """The error in its API's own form, then a broken connection: 500 of 500 get both."""
+    token = stack.token(new_subject("heard"))
+    stack.fault({"cut_after_bytes": bytes_before, "count": None})
+    try:
+        heard = asyncio.run(_listen(stack.url + path, token, path))
+    finally:
+        stack.clear_faults()
+
+    assert all(was_cut for _, was_cut in heard)
+    events = [json.loads(data.rstrip().rpartition(b"data: ")[2]) for data, _ in heard]
+    assert len(events) == CALLERS
+    if path == CHAT:
+        assert {event["error"]["code"] for event in events} == {"upstream_cut"}
+        return
+    assert {event["type"] for event in events} == {"response.failed"}
+    assert {event["response"]["error"]["code"] for event in events} == {"upstream_cut"}
+    assert all(event["response"]["id"].startswith("resp_") for event in events)
+    assert all(event["sequence_number"] > 0 for event in events)
+
+
+async def _listen(url: str, token: str, path: str) -> list[tuple[bytes, bool]]:
+    limit = asyncio.Semaphore(AT_ONCE)
+    headers = {"authorization": f"Bearer {token}"}
+
+    async def one(session: aiohttp.ClientSession) -> tuple[bytes, bool]:
+        received = b""
+        async with limit:
+            try:
+                async with session.post(url, json=BODIES[path], headers=headers) as answer:
+                    async for part in answer.content.iter_any():
+                        received += part
+            except aiohttp.ClientPayloadError:
+                return received, True
+        return received, False
+
+    async with aiohttp.ClientSession() as session:
+        return await asyncio.gather(*(one(session) for _ in range(CALLERS)))
+
+
+@pytest.mark.parametrize("kind", ["length", "chunked", "expect"])
+@pytest.mark.parametrize(
+    ("size", "pauses"), [(1_000, 0), (1_000, 4), (200_000, 4), (LARGE, 0), (LARGE, 4)]
+)
+def test_a_refusal_arrives_while_the_body_is_being_sent(
+    stack: RunningStack, kind: str, size: int, pauses: int
+) -> None:
+    """Whole, as JSON and under its own status: the proxy would make a 500 of a closed connection."""
+    refusals = {
+        401: (CHAT, "not-a-token"),
+        404: ("/openai/v1/nothing", stack.token(new_subject("refused"))),
+        413: (CHAT, stack.token(new_subject("refused"))),
+    }
+    wanted = [status for status in refusals if status != 413 or size == LARGE]
+    heard = asyncio.run(_upload(stack, [refusals[s] for s in wanted], kind, size, pauses))
+
+    assert [status for status, _ in heard] == wanted
+    for status, document in heard:
+        assert set(document["error"]) >= {"code", "message"}, status
+
+
+async def _upload(
+    stack: RunningStack, asked: list[tuple[str, str]], kind: str, size: int, pauses: int
+) -> list[tuple[int, Any]]:
+    length = {"content-length": str(size)} if kind != "chunked" else {}
+    tries = 5 * max(1, pauses)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for part in range(tries):
+            yield b"x" * (size // tries + (size % tries if part == 0 else 0))
+            if pauses:
+                await asyncio.sleep(0.1)
+
+    async def one(session: aiohttp.ClientSession, path: str, token: str) -> tuple[int, Any]:
+        headers = {"authorization": f"Bearer {token}", "content-type": "application/json", **length}
+        async with session.post(
+            stack.url + path, data=parts(), headers=headers, expect100=kind == "expect"
+        ) as answer:
+            return answer.status, await answer.json()
+
+    async with aiohttp.ClientSession() as session:
+        return list(await asyncio.gather(*[one(session, path, token) for path, token in asked]))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/openai/v1%2Fresponses",
+        "/openai/v1%252Fresponses",
+        "/openai/v1/responses/a%2Fb",
+        "/openai/v1/responses/a%252Fb",
+        "/openai/v1/responses/..%2f..%2fmodels",
+        "/openai/v1/responses/%252e%252e",
+        "/openai/v1/responses/%E9",
+        "//openai/v1/responses",
+        "/openai/v1//responses",
+        "/openai/deployments/gpt-4o%2F..%2Fx/chat/completions",
+    ],
+)
+def test_an_encoded_path_is_refused_as_the_host_rewrites_it(stack: RunningStack, path: str) -> None:
+    """`%2F` becomes `%252F` there; neither is decoded again."""
+    token = stack.token(new_subject("path"))
+    status, _ = asyncio.run(_raw(stack, f"GET {path} HTTP/1.1", f"authorization: Bearer {token}"))
+
+    assert status == 404
+
+
+@pytest.mark.parametrize("second", ["the same", "another", "none"])
+def test_two_credentials_are_refused_although_they_arrive_as_one(
+    stack: RunningStack, second: str
+) -> None:
+    """The host joins them: "Bearer a, Bearer b". One is let in."""
+    token = stack.token(new_subject("joined"))
+    others = {"the same": token, "another": stack.token(new_subject("joined"))}
+    sent = [f"authorization: Bearer {each}" for each in (token, others.get(second)) if each]
+
+    status, _ = asyncio.run(_raw(stack, "GET /openai/v1/models HTTP/1.1", *sent))
+
+    assert status == (200 if second == "none" else 401)
+
+
+async def _raw(stack: RunningStack, line: str, *headers: str) -> tuple[int, bytes]:
+    reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(stack.url).port)
+    lines = [line, "host: x", *headers, "connection: close", "", ""]
+    writer.write("\r\n".join(lines).encode())
+    answer = await reader.read()
+    writer.close()
+    return int(answer[9:12]), answer
