@@ -126,7 +126,7 @@ async def _idle(worker: Worker, session: aiohttp.ClientSession, calls: int) -> M
     setattr(extension.WebApp, "__call__", counted)  # noqa: B010
     invocations = HttpInvocations(worker, "", timeout_seconds=60)
     proxy = RealProxy(Path(os.environ["YARP_FRONT"]), worker.http_uri, invocations)
-    url = f"http://127.0.0.1:{await proxy.start(0, grace_seconds=1)}/healthz"
+    url = f"http://127.0.0.1:{await proxy.start(0)}/healthz"
     statuses: Counter[int] = Counter()
 
     async def post(number: int) -> None:
@@ -139,7 +139,7 @@ async def _idle(worker: Worker, session: aiohttp.ClientSession, calls: int) -> M
 
     for start in range(0, calls, IDLE_AT_ONCE):
         await asyncio.gather(*map(post, range(start, min(calls, start + IDLE_AT_ONCE))))
-    await proxy.stop()
+    await proxy.stop(grace_seconds=1)
     doubled = sum(count > 1 for count in delivered.values())
     return {"statuses": statuses, "delivered": len(delivered), "doubled": doubled}
 

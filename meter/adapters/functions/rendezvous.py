@@ -82,22 +82,29 @@ class Rendezvous:
             return call.request
         if call is not None or invocation_id in self._invocations:
             raise RequestNeverCame(f"the request of {invocation_id} has been taken already")
-        request: asyncio.Future[Request] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        request: asyncio.Future[Request] = loop.create_future()
         self._invocations[invocation_id] = request
+        # Cheaper than a timeout's context manager, which this is for every call.
+        timer = loop.call_later(self._wait_seconds, self._end_wait, request)
         try:
-            async with asyncio.timeout(self._wait_seconds):
-                return await request
-        except TimeoutError:
+            return await request
+        except RequestNeverCame:
             # Written inside the invocation: the host drops the lines of any other.
             log.error(
                 "request_never_came invocation_id=%s waited_seconds=%g",
                 invocation_id,
                 self._wait_seconds,
             )
-            text = f"the host forwarded no request within {self._wait_seconds:g} s"
-            raise RequestNeverCame(text) from None
+            raise
         finally:
+            timer.cancel()
             del self._invocations[invocation_id]
+
+    def _end_wait(self, request: asyncio.Future[Request]) -> None:
+        if not request.done():
+            text = f"the host forwarded no request within {self._wait_seconds:g} s"
+            request.set_exception(RequestNeverCame(text))
 
     def give(self, invocation_id: str, result: object) -> None:
         """Hand the invocation's result to its request, if that still waits."""
