@@ -6,8 +6,10 @@ The same tests as on the imitated host, on a stack of their own.
 import pytest
 
 from tests.e2e.test_answers import (  # noqa: F401  # collected here
+    test_a_callers_invocation_id_and_packed_body_harm_nobody_else,
     test_a_websocket_handshake_falls_back_at_once,
     test_answers_carry_the_event_id_and_the_total,
+    test_large_headers_are_refused_by_the_host,
     test_nobody_gets_in_without_a_valid_token,
     test_what_was_probably_meant_is_said_through_the_host,
 )

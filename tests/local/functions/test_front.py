@@ -4,6 +4,7 @@ import asyncio
 import gzip
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from aiohttp import web
 from local.functions.admin import Admin
 from local.functions.front import Front
 from local.functions.invocations import HttpInvocations
+from local.functions.real_proxy import ProxyFailed, RealProxy
 from local.functions.worker import Function, Invoked
 
 FUNCTION = Function(id="1", name="front_door", trigger={"route": "{*path}"}, retry=None)
@@ -122,3 +124,13 @@ async def test_other_addresses_are_the_functions(path: bytes) -> None:
 
     assert answer.split(b" ")[1] == b"200"
     assert len(worker.invoked) == 1
+
+
+@pytest.mark.parametrize("program", ["/bin/false", "/bin/echo"])
+async def test_a_program_that_is_no_proxy_is_reported(program: str) -> None:
+    """With what it printed, and nothing is left running."""
+    invocations = HttpInvocations(FakeWorker(), "", timeout_seconds=None)
+    proxy = RealProxy(Path(program), "http://127.0.0.1:1", invocations)
+
+    with pytest.raises(ProxyFailed, match=f"^{program} printed: "):
+        await proxy.start(0)
