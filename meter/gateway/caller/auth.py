@@ -183,9 +183,11 @@ def token_in(headers: Headers) -> str:
         scheme, _, token = authorization[0].strip().partition(" ")
         if scheme.lower() == "bearer" and token:
             return token.strip()
-    api_key = next((value for name, value in headers if name == "api-key"), "")
-    if api_key:
-        return api_key.strip()
+    api_keys = [value for name, value in headers if name == "api-key"]
+    if len(api_keys) > 1:
+        raise _refuse("several_api_key_headers")
+    if api_keys and api_keys[0]:
+        return api_keys[0].strip()
     raise Unauthenticated(MISSING_MESSAGE)
 
 

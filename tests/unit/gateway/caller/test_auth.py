@@ -235,6 +235,22 @@ def test_a_call_without_a_token_learns_where_it_goes(headers: tuple[tuple[str, s
     assert (refused.value.message, refused.value.reason) == (MISSING_MESSAGE, "")
 
 
+@pytest.mark.parametrize("name", ["authorization", "api-key"])
+@pytest.mark.parametrize("is_other", [False, True], ids=["equal", "another"])
+@pytest.mark.parametrize("is_joined", [False, True], ids=["as sent", "as the host joins them"])
+async def test_two_credentials_are_none(name: str, *, is_other: bool, is_joined: bool) -> None:
+    """Which of them was meant nobody can tell; equal ones are no exception."""
+    scheme = "Bearer " if name == "authorization" else ""
+    first = scheme + token()
+    second = scheme + token(payload=claims(sub="bob")) if is_other else first
+    headers = ((name, f"{first}, {second}"),) if is_joined else ((name, first), (name, second))
+
+    with pytest.raises(Unauthenticated) as refused:
+        await verifier(FakeClock()).verify(token_in(headers))
+
+    assert refused.value.reason
+
+
 async def test_the_longest_token_is_16_kib() -> None:
     """16,384 characters, not one more."""
     padded = [token(payload=claims(pad="x" * (11_700 + n))) for n in range(120)]

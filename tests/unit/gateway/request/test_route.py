@@ -1,7 +1,11 @@
 """A request line is one of the known forms or is refused."""
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import lists, sampled_from
 
+from local.functions.proxy.head import Refused, RequestHead
+from local.functions.proxy.rewrite import address
 from meter.errors import BadRequest, MethodNotAllowed, NotServed
 from meter.gateway.request.operations import TABLE, Operation, Served
 from meter.gateway.request.route import allowed_methods, is_deployment_name, parse_route
@@ -98,6 +102,46 @@ def test_every_other_path_is_not_found(path: str) -> None:
         parse_route("POST", path, "")
 
     assert refused.value.status == 404
+
+
+def as_the_host_sends_it(path: str) -> str:
+    """A path as the Functions host's proxy decodes it and encodes it anew."""
+    head = RequestHead(
+        method="GET",
+        target=path,
+        is_http_10=False,
+        headers=[("host", "x")],
+        length=None,
+        is_chunked=False,
+    )
+    return address(head).encoded
+
+
+@pytest.mark.parametrize("path", [path for path, _, _ in ACCEPTED])
+def test_the_host_changes_no_known_form(path: str) -> None:
+    """What is served arrives there as it was sent."""
+    assert as_the_host_sends_it(path) == path
+
+
+@pytest.mark.parametrize("path", [path for path in REFUSED if path.startswith("/")], ids=repr)
+def test_a_refused_path_is_refused_as_the_host_sends_it_too(path: str) -> None:
+    """Or is a known form by then, without anything that could be decoded once more."""
+    try:
+        sent = as_the_host_sends_it(path)
+        parse_route("POST", sent, "")
+    except (Refused, NotServed, MethodNotAllowed):
+        return
+    assert sent in {known for known, _, _ in ACCEPTED}
+
+
+@given(lists(sampled_from(["/", "%2F", "%2f", "%252F", "%25", "2F", "..", "a", "responses"])))
+def test_an_encoded_slash_is_none_in_either_form(parts: list[str]) -> None:
+    """`%2F` and `%252F` arrive alike, as `%252F`, and nothing is decoded a second time."""
+    path = "/openai/v1/" + "".join(parts)
+    for form in (path, as_the_host_sends_it(path)):
+        if "%" in form:
+            with pytest.raises(NotServed):
+                allowed_methods(form)
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH", "HEAD", "BREW", "post", ""])
