@@ -8,13 +8,24 @@ The connection is broken off behind it. An error before a clean end is silent in
 clean end without a closing frame in all of them.
 """
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from meter.gateway.answer.usage import json_object
 from meter.gateway.http import event_stream_error
 
+RESPONSE_ENDS = frozenset(
+    {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
+)
+# One stream may hold several images, each closed by a frame of its own with its own usage.
+IMAGE_ENDS = frozenset({"image_generation.completed", "image_edit.completed"})
+# The types of the events that close a stream.
+ENDS = RESPONSE_ENDS | IMAGE_ENDS | {"transcript.text.done", "speech.audio.done"}
+_FAMILIES = ("response.", "image_generation.", "image_edit.", "transcript.", "speech.")
 _KEPT = ("id", "object", "created_at", "model")
+_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"')
+_LATER_INDEX = re.compile(rb'"index"[ \t]*:[ \t]*[1-9]')
 
 
 @dataclass(slots=True)
@@ -22,29 +33,45 @@ class StreamFailure:
     """The failure of one stream, as far as its frames tell what it must say.
 
     `response_id` names a response of whose stream nothing was seen; None where the stream is none of
-    the Responses API. `has_ends` says that the API closes every stream that succeeds.
+    the Responses API. `has_choices` says that it is one of chat or completions.
     """
 
     response_id: str | None = None
-    has_ends: bool = False
+    has_choices: bool = False
     _first: bytes = b""
     _last: bytes = b""
     _before_last: bytes = b""
+    _choices: set[int] = field(default_factory=lambda: {0})
+    _finished: set[int] = field(default_factory=set)
 
     def note(self, data: bytes) -> None:
-        """Take a frame's data. It is parsed only if the stream fails."""
-        if not self._first:
+        """Take a frame's data. Most frames are parsed only if the stream fails."""
+        if not self._first and b'"response"' in data:
             self._first = data
         self._before_last, self._last = self._last, data
+        if self.has_choices and (_REASON.search(data) or _LATER_INDEX.search(data)):
+            self._note_choices(json_object(data) or {})
+
+    def _note_choices(self, document: Mapping[str, object]) -> None:
+        choices = document.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
+            index = choice.get("index", 0) if isinstance(choice, dict) else None
+            if isinstance(index, int):
+                self._choices.add(index)
+                if choice.get("finish_reason") is not None:
+                    self._finished.add(index)
 
     @property
     def is_cut_short(self) -> bool:
         """Whether a stream that ended cleanly, but without a closing frame, had more to say."""
-        if not self.has_ends or not self._last:
+        if not self._last:
             return False
-        return self.response_id is not None or not (
-            _ends_chat(self._last) or _ends_chat(self._before_last)
-        )
+        if self.has_choices:
+            is_counted = _is_usage(self._last) or _is_usage(self._before_last)
+            return not is_counted and not self._choices <= self._finished
+        kind = str((json_object(self._last) or {}).get("type"))
+        is_known = self.response_id is not None or kind.startswith(_FAMILIES)
+        return is_known and kind not in ENDS
 
     def event(self, document: Mapping[str, object]) -> bytes:
         """The event for an error document, `{"error": {...}}`."""
@@ -52,24 +79,20 @@ class StreamFailure:
             return event_stream_error(document)
         error = document.get("error")
         words = error if isinstance(error, dict) else {}
-        event = {
-            "type": "response.failed",
-            "sequence_number": self._next_number(),
-            "response": {
-                "id": self.response_id,
-                "object": "response",
-                **self._seen_response(),
-                "status": "failed",
-                "error": {
-                    "code": str(words.get("code") or "server_error"),
-                    "message": str(words.get("message") or "The response failed."),
-                },
-                "incomplete_details": None,
-                "output": [],
-                "usage": None,
+        response = {
+            "id": self.response_id,
+            "object": "response",
+            **self._seen_response(),
+            "status": "failed",
+            "error": {
+                "code": str(words.get("code") or "server_error"),
+                "message": str(words.get("message") or "The response failed."),
             },
+            "incomplete_details": None,
+            "output": [],
+            "usage": None,
         }
-        return b"event: response.failed\n" + event_stream_error(event)
+        return response_event("response.failed", self._next_number(), response)
 
     def _next_number(self) -> int:
         for data in (self._last, self._before_last):
@@ -85,11 +108,13 @@ class StreamFailure:
         return {name: response[name] for name in _KEPT if response.get(name) is not None}
 
 
-def _ends_chat(data: bytes) -> bool:
-    """Whether a frame of chat or completions says that the text has ended, or what it cost."""
+def response_event(kind: str, number: int, response: Mapping[str, object]) -> bytes:
+    """An event of the Responses API that tells of the whole response."""
+    event = {"type": kind, "sequence_number": number, "response": response}
+    return b"event: %b\n%b" % (kind.encode(), event_stream_error(event))
+
+
+def _is_usage(data: bytes) -> bool:
+    """Whether a frame of chat or completions only says what the whole text cost."""
     document = json_object(data) or {}
-    choices = document.get("choices")
-    has_reason = isinstance(choices, list) and any(
-        isinstance(choice, dict) and choice.get("finish_reason") is not None for choice in choices
-    )
-    return has_reason or document.get("usage") is not None
+    return document.get("usage") is not None and not document.get("choices")

@@ -3,6 +3,7 @@
 Only frames that can matter are parsed as JSON: usage, errors, the closing frame.
 """
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from meter.gateway.answer.usage import (
     read_document,
 )
 from meter.gateway.http import error_document
-from meter.gateway.stream_failure import StreamFailure
+from meter.gateway.stream_failure import ENDS, IMAGE_ENDS, StreamFailure
 
 _HEAD_BYTES = 512
 
@@ -37,18 +38,8 @@ _USAGE_KEY = b'"usage"'
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
 _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
 _BACKGROUND = re.compile(rb'"background"[ \t]*:[ \t]*true')
-# One stream may hold several images, each closed by a frame of its own with its own usage.
-_IMAGE_TYPES = frozenset({"image_generation.completed", "image_edit.completed"})
 _PARTIAL_IMAGE_TYPES = frozenset({"image_generation.partial_image", "image_edit.partial_image"})
-_TERMINAL_TYPES = _IMAGE_TYPES | {
-    "response.completed",
-    "response.incomplete",
-    "response.failed",
-    "response.cancelled",
-    "transcript.text.done",
-    "speech.audio.done",
-}
-_TERMINAL_WORDS = tuple(kind.encode() for kind in _TERMINAL_TYPES)
+_TERMINAL_WORDS = tuple(kind.encode() for kind in ENDS)
 _CUT = error_document("The backend closed this answer before its end.", code="upstream_cut")
 
 
@@ -80,6 +71,7 @@ class StreamReader:
     _has_typed_end: bool = False
     _closed_image: bool = False
     _partial_usage: Mapping[str, object] | None = None  # the image's closing frame repeats it
+    _ends_in_frame: bool = False  # in one too long to hold, of which a part has been relayed
     _oversize: MemberReader | None = None
     _oversize_head: bytes = b""
 
@@ -95,7 +87,7 @@ class StreamReader:
     @property
     def is_complete(self) -> bool:
         """Whether the stream may end here: its closing frame has arrived."""
-        return self.is_over or self._closed_image
+        return (self.is_over or self._closed_image) and not self._ends_in_frame
 
     @property
     def is_broken(self) -> bool:
@@ -105,7 +97,8 @@ class StreamReader:
     @property
     def is_cut_short(self) -> bool:
         """Whether a clean end here would hide that the stream had more to say."""
-        return not self.is_complete and not self.has_error and self.failure.is_cut_short
+        is_short = self._ends_in_frame or self.failure.is_cut_short
+        return is_short and not self.is_complete and not self.has_error
 
     @property
     def takes_comments(self) -> bool:
@@ -137,6 +130,8 @@ class StreamReader:
         is_hidden = False
         if was_oversize:
             self._note_oversize(rest)
+            assert self._oversize is not None  # fed just now
+            self._ends_in_frame = self._oversize.is_in_object
             self._read_oversize()
         elif rest:
             is_hidden = self._is_hidden(rest)
@@ -191,11 +186,11 @@ class StreamReader:
         reading = read_document(source)
         if kind in _PARTIAL_IMAGE_TYPES:
             self._partial_usage = later_usage(self._partial_usage, reading.usage_raw)
-        elif kind in _IMAGE_TYPES:
+        elif kind in IMAGE_ENDS:
             self._closed_image, self._partial_usage = True, None
             self.usage_raw = added_usage(self.usage_raw, reading.usage_raw)
         else:
-            self._has_typed_end = self._has_typed_end or kind in _TERMINAL_TYPES
+            self._has_typed_end = self._has_typed_end or kind in ENDS
             self.is_over = self.is_over or self._has_typed_end
             self.usage_raw = later_usage(self.usage_raw, reading.usage_raw)
         if reading.usage_raw is not None:
@@ -218,6 +213,7 @@ class StreamReader:
         kind = str(members.get("type") or name)
         is_error = name == "error" or error_in_document(members, may_be_bare=False) is not None
         self.has_error = self.has_error or is_error or kind == "response.failed"
+        self.failure.note(json.dumps(members).encode())
         self._note(members, kind)
 
 

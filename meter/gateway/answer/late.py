@@ -20,11 +20,15 @@ from meter.gateway.http import (
     CallerSink,
     StreamingAnswer,
     error_document,
+    event_stream_error,
 )
-from meter.gateway.stream_failure import StreamFailure
+from meter.gateway.stream_failure import RESPONSE_ENDS, StreamFailure, response_event
 from meter.ports import Headers
 
 LATE_HEADERS: Headers = (("content-type", "text/event-stream"),)
+DONE_FRAME = b"data: [DONE]\n\n"
+
+_NO_STREAM = error_document("The backend's answer was no event stream.", code="not_a_stream")
 
 type Answering = asyncio.Task[Answer | StreamingAnswer]
 
@@ -67,12 +71,26 @@ class LateRelay:
             await answer.relay.run(sink)
             return
         document = _document(answer)
+        ending = self._ending(document)
         try:
-            await self._try_write(sink, self.failure.event(document))
+            await self._try_write(sink, ending or self._error(document))
         finally:
             await _give_up(answer)
-        if document.get("error"):
+        if ending is None:
             raise AnswerCut
+
+    def _ending(self, document: Mapping[str, object]) -> bytes | None:
+        """A whole answer as the end of a stream; None for what ends none."""
+        if self.failure.response_id is not None:
+            kind = f"response.{document.get('status')}"
+            is_ended = document.get("object") == "response" and kind in RESPONSE_ENDS
+            return response_event(kind, 0, document) if is_ended else None
+        if document.get("error"):
+            return None
+        return event_stream_error(document) + (DONE_FRAME if self.failure.has_choices else b"")
+
+    def _error(self, document: Mapping[str, object]) -> bytes:
+        return self.failure.event(document if document.get("error") else _NO_STREAM)
 
     async def _try_write(self, sink: CallerSink, data: bytes) -> CallerSink:
         """The sink to write to from now on."""
@@ -117,7 +135,7 @@ def _document(answer: Answer | StreamingAnswer) -> Mapping[str, object]:
     """The event for an answer that is no event stream; SDKs raise on an `error` only."""
     document = json_object(answer.body) if isinstance(answer, Answer) else None
     if document is None:
-        return error_document("The backend's answer was no event stream.", code="not_a_stream")
+        return _NO_STREAM
     if answer.status < 400 or document.get("error"):
         return document
     return error_document(

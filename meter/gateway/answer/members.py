@@ -26,6 +26,7 @@ _KEPT = frozenset(
         b"id",
         b"model",
         b"object",
+        b"sequence_number",
         b"status",
         b"type",
         b"usage",
@@ -63,6 +64,11 @@ class MemberReader:
     _name: bytes | None = None  # of the member whose value is being read
     _value_at: int = 0
     _value_level: int = 0
+
+    @property
+    def is_in_object(self) -> bool:
+        """Whether the object has not come to its end."""
+        return self._level > 0
 
     def feed(self, data: bytes) -> None:
         """Take the next bytes of the text."""

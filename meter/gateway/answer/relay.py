@@ -206,8 +206,6 @@ class StreamRelay:
             return False
         rest = self.reader.take_rest()
         if self.reader.is_cut_short:
-            if rest:
-                await self._wrote(sink, rest)
             return False
         await self._finish(self._ended())
         if rest:

@@ -44,11 +44,11 @@ class Route:
     def stream_failure(self, event_id: UUID) -> StreamFailure:
         """How an event stream would say that it cannot be finished.
 
-        The call's id stands in for a response's where no backend has named one.
+        The call's id stands in for that of a new response which no backend has named.
         """
         if self.served.streams_a_response:
-            return StreamFailure(response_id=f"resp_{event_id.hex}", has_ends=True)
-        return StreamFailure(has_ends=self.served.takes_stream_options)
+            return StreamFailure(response_id=self.stored_id or f"resp_{event_id.hex}")
+        return StreamFailure(has_choices=self.served.takes_stream_options)
 
     def upstream_path(self, deployment: str) -> str:
         """The path and query to send to a backend, with that backend's deployment name."""

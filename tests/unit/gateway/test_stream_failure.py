@@ -95,7 +95,7 @@ async def test_a_responses_stream_fails_with_its_own_event() -> None:
 
 def test_a_response_of_which_nothing_was_seen_has_the_id_it_is_given() -> None:
     """And the first number."""
-    frame = StreamFailure(response_id="resp_0", has_ends=True).event(ERROR)
+    frame = StreamFailure(response_id="resp_0").event(ERROR)
 
     _, event = last_event(b"\n\n" + frame)
     assert event["sequence_number"] == 0
@@ -108,7 +108,7 @@ def test_a_response_of_which_nothing_was_seen_has_the_id_it_is_given() -> None:
 )
 def test_odd_frames_do_not_hinder_it(data: bytes) -> None:
     """Whatever the backend sent."""
-    failure = StreamFailure(response_id="resp_0", has_ends=True)
+    failure = StreamFailure(response_id="resp_0")
     failure.note(data)
 
     _, event = last_event(b"\n\n" + failure.event({"error": "odd"}))
@@ -176,3 +176,182 @@ async def test_a_text_that_has_ended_may_lack_the_closing_frame(parts: list[byte
         False,
     )
     assert made.sink.events[0].outcome is Outcome.SERVED
+
+
+def choice_frame(index: int, reason: str | None = None, **members: object) -> bytes:
+    choice = {"index": index, "delta": {"content": "a"}, "finish_reason": reason, **members}
+    return b"data: %b\n\n" % json.dumps({"choices": [choice]}).encode()
+
+
+FILTERED = choice_frame(0, content_filter_offsets={"check_offset": 1})
+COUNTED = b'data: {"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":1}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_whole"),
+    [
+        ([choice_frame(0), choice_frame(0, "stop"), *[FILTERED] * 3], True),
+        (
+            [choice_frame(0), choice_frame(1), choice_frame(1, "stop"), choice_frame(0, "stop")],
+            True,
+        ),
+        ([choice_frame(0), choice_frame(1), choice_frame(0, "stop")], False),
+        ([choice_frame(0), choice_frame(1), choice_frame(1, "stop")], False),
+        ([COUNTED, COUNTED], False),
+        ([choice_frame(0, "stop"), choice_frame(1, "stop"), choice_frame(2)], False),
+    ],
+    ids=["filtered later", "two", "one of two", "the other", "counted each time", "one of three"],
+)
+async def test_a_text_has_ended_when_each_choice_has(parts: list[bytes], is_whole: bool) -> None:
+    """Content filters may comment on one afterwards; counts in a frame with text say nothing."""
+    received, is_cut, _ = await relayed(*parts, is_response=False)
+
+    assert (is_cut, b"upstream_cut" in received) == (not is_whole, not is_whole)
+
+
+@pytest.mark.parametrize("is_response", [False, True])
+@pytest.mark.parametrize("left_out", [1, 2, 9, 30])
+async def test_the_error_stands_alone_behind_a_frame_that_was_cut(
+    is_response: bool, left_out: int
+) -> None:
+    """A parser would join the two, and see neither. No client takes an event without its blank line."""
+    frame = DELTA if is_response else TEXT_FRAME
+    received, is_cut, _ = await relayed(
+        *([CREATED] if is_response else []), frame, frame[:-left_out], is_response=is_response
+    )
+
+    *_, event = received.rstrip(b"\n").split(b"\n\n")
+    data = event.split(b"\n")[-1].removeprefix(b"data: ")
+    assert is_cut
+    assert event.startswith(b"event: response.failed\n" if is_response else b'data: {"error": {')
+    assert json.loads(data)
+
+
+@pytest.mark.parametrize(
+    "kind", ["response.completed", "response.incomplete", "response.cancelled"]
+)
+async def test_an_event_may_name_its_type_last(kind: str) -> None:
+    """As serializers do that sort names; without usage, too."""
+    data = {"response": {"id": "resp_1", "output": ["x" * 300]}, "type": kind}
+    end = b"data: %b\n\n" % json.dumps(data).encode()
+
+    received, is_cut, _ = await relayed(CREATED, DELTA, end, is_response=True)
+
+    assert (received, is_cut) == (CREATED + DELTA + end, False)
+
+
+async def test_a_response_that_is_read_again_has_the_id_that_is_read() -> None:
+    """Also where its first events are left out (`starting_after`)."""
+    made = door(stream_answer(DELTA))
+    answer = await made.call(
+        method="GET", path="/openai/v1/responses/resp_7", query="stream=true", body=b""
+    )
+    assert isinstance(answer, StreamingAnswer)
+    caller = FakeCaller()
+
+    with pytest.raises(AnswerCut):
+        await answer.relay.run(caller)
+
+    assert last_event(caller.received)[1]["response"]["id"] == "resp_7"
+
+
+async def test_the_response_may_be_named_after_another_event() -> None:
+    """The first event that holds one tells its id."""
+    ping = b'data: {"type":"keepalive","sequence_number":0}\n\n'
+
+    received, _, _ = await relayed(ping, CREATED, DELTA, is_response=True)
+
+    assert last_event(received)[1]["response"]["id"] == "resp_1"
+
+
+LONG = "x" * 5_000_000
+LONG_CREATED = responses_frame(
+    "response.created", 0, response={"id": "resp_1", "model": "gpt-5", "instructions": LONG}
+)
+LONG_TEXT = responses_frame("response.output_text.done", 42, text=LONG)
+LONG_END = responses_frame("response.completed", 43, response={"id": "resp_1", "output": [LONG]})
+
+
+@pytest.mark.parametrize(
+    ("parts", "number"),
+    [
+        ([LONG_CREATED, DELTA], 42),
+        ([CREATED, DELTA, LONG_TEXT], 43),
+        ([CREATED, LONG_TEXT[:-200]], 43),
+        ([CREATED, LONG_TEXT, LONG_END[:-200]], 44),
+        ([LONG_CREATED], 1),
+    ],
+    ids=["first", "last", "cut within", "cut within the end", "alone"],
+)
+@pytest.mark.parametrize("ending", [[], [UpstreamBroken("x")]], ids=["clean", "broken"])
+async def test_frames_too_long_to_hold_tell_what_a_failure_says(
+    parts: list[bytes], number: int, ending: list[Part]
+) -> None:
+    """The response's id, the next number, and that the stream is not at its end."""
+    received, is_cut, made = await relayed(*parts, *ending, is_response=True)
+
+    name, event = last_event(received)
+    assert is_cut
+    assert name == "event: response.failed"
+    assert event["sequence_number"] in {number, number - 1}
+    assert event["response"]["id"] == "resp_1"
+    assert made.sink.events[0].outcome is Outcome.FAILED
+
+
+async def test_a_closing_frame_too_long_to_hold_ends_the_stream() -> None:
+    """Cleanly."""
+    received, is_cut, made = await relayed(CREATED, LONG_END, is_response=True)
+
+    assert (received, is_cut) == (CREATED + LONG_END, False)
+    assert made.sink.events[0].outcome is Outcome.SERVED
+
+
+def typed(kind: str, **members: object) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"type": kind, **members}).encode()
+
+
+PARTIAL = typed("image_generation.partial_image", b64_json="AA")
+IMAGE = typed("image_generation.completed", b64_json="AA", usage={"input_tokens": 1})
+WORD = typed("transcript.text.delta", delta="a")
+SEGMENT = typed("transcript.text.segment", text="a")
+TRANSCRIPT = typed("transcript.text.done", text="a")
+SPEECH = typed("speech.audio.delta", audio="AA")
+
+
+@pytest.mark.parametrize(
+    ("parts", "is_whole"),
+    [
+        ([PARTIAL], False),
+        ([PARTIAL, IMAGE], True),
+        ([PARTIAL, IMAGE, PARTIAL], False),
+        ([PARTIAL, IMAGE, PARTIAL, IMAGE, DONE_FRAME], True),
+        ([WORD], False),
+        ([SEGMENT], False),
+        ([WORD, SEGMENT, TRANSCRIPT], True),
+        ([WORD, typed("transcript.text.done", logprobs=["x" * 300])], True),
+        ([SPEECH], False),
+        ([SPEECH, typed("speech.audio.done")], True),
+        ([typed("a.kind.of.tomorrow")], True),
+        ([b"data: words\n\n"], True),
+    ],
+    ids=range(12),
+)
+async def test_streams_of_images_and_sound_end_by_their_own_events(
+    parts: list[bytes], is_whole: bool
+) -> None:
+    """Of an unknown kind of stream nothing is said."""
+    made = door(stream_answer(*parts))
+    answer = await made.call(
+        b'{"model":"gpt","prompt":"x","stream":true}',
+        path="/openai/deployments/gpt/images/generations",
+    )
+    assert isinstance(answer, StreamingAnswer)
+    caller = FakeCaller()
+
+    if is_whole:
+        await answer.relay.run(caller)
+        assert caller.received == b"".join(parts)
+    else:
+        with pytest.raises(AnswerCut):
+            await answer.relay.run(caller)
+        assert b'data: {"error": {' in caller.received

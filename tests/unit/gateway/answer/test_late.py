@@ -17,6 +17,7 @@ from tests.fakes.gateway import (
     stream_answer,
 )
 from tests.support.gateway import (
+    CHAT_PATH,
     DONE_FRAME,
     SERVED,
     STREAM_BODY,
@@ -29,6 +30,7 @@ from tests.support.gateway import (
 )
 
 COMMENT = b": keep-alive\n\n"
+RESPONSES_PATH = "/openai/v1/responses"
 
 
 def held(*answers: FakeAnswer | Exception, **parts: object) -> Door:
@@ -43,16 +45,16 @@ def open_gate(made: Door) -> None:
     made.upstream.gate.set()
 
 
-async def begun(made: Door) -> StreamingAnswer:
+async def begun(made: Door, *, path: str = CHAT_PATH) -> StreamingAnswer:
     """The answer that is begun while its backend is still silent."""
-    answer = await made.call(STREAM_BODY)
+    answer = await made.call(STREAM_BODY, path=path)
     assert isinstance(answer, StreamingAnswer)
     return answer
 
 
-async def relayed(made: Door, caller: FakeCaller) -> None:
+async def relayed(made: Door, caller: FakeCaller, *, path: str = CHAT_PATH) -> None:
     """Comments until the first one has come, then the backend's answer."""
-    answer = await begun(made)
+    answer = await begun(made, path=path)
     relaying = asyncio.create_task(answer.relay.run(caller))
     await caller.is_written_to.wait()
     open_gate(made)
@@ -173,13 +175,66 @@ async def test_a_late_error_is_one_error_frame_and_a_cut(
 
 
 async def test_a_whole_answer_comes_late_as_one_event() -> None:
-    """A backend that does not stream has answered all the same."""
+    """A backend that does not stream has answered all the same; the stream ends as its API ends them."""
     made, caller = held(json_answer(200, SERVED)), FakeCaller()
 
     await relayed(made, caller)
 
-    assert json.loads(after_comments(caller).removeprefix(b"data: ")) == json.loads(SERVED)
+    event, end, _ = after_comments(caller).split(b"\n\n")
+    assert json.loads(event.removeprefix(b"data: ")) == json.loads(SERVED)
+    assert end == b"data: [DONE]"
     assert made.sink.events[0].usage.total_tokens == 46
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete", "failed", "cancelled"])
+async def test_a_whole_response_comes_late_as_its_closing_event(status: str) -> None:
+    """It says of itself how it has ended."""
+    error = {"code": "server_error", "message": "x"} if status == "failed" else None
+    response = {"id": "resp_1", "object": "response", "status": status, "error": error}
+    made, caller = held(json_answer(200, json.dumps(response).encode())), FakeCaller()
+
+    await relayed(made, caller, path=RESPONSES_PATH)
+
+    name, data = after_comments(caller).rstrip(b"\n").split(b"\n")
+    assert name == b"event: response.%b" % status.encode()
+    assert json.loads(data.removeprefix(b"data: ")) == {
+        "type": f"response.{status}",
+        "sequence_number": 0,
+        "response": response,
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [
+        (json_answer(400, REFUSAL), "content_filter"),
+        (json_answer(404, b'{"statusCode":404,"message":"no"}'), "404"),
+        (
+            json_answer(200, b'{"id":"resp_1","object":"response","status":"queued"}'),
+            "not_a_stream",
+        ),
+        (json_answer(200, b"{}"), "not_a_stream"),
+        (json_answer(500, b"{}"), "BadGateway"),
+        (stream_answer(UpstreamBroken("a")), "BadGateway"),
+        (UpstreamTimeout("a"), "GatewayTimeout"),
+    ],
+    ids=str,
+)
+async def test_a_late_error_of_a_response_is_its_failed_event_and_a_cut(
+    answer: FakeAnswer | Exception, code: str
+) -> None:
+    """In the API's own form, whatever the backend said."""
+    made, caller = held(answer), FakeCaller()
+
+    with pytest.raises(AnswerCut):
+        await relayed(made, caller, path=RESPONSES_PATH)
+
+    name, data = after_comments(caller).rstrip(b"\n").split(b"\n")
+    event = json.loads(data.removeprefix(b"data: "))
+    assert name == b"event: response.failed"
+    assert (event["type"], event["sequence_number"]) == ("response.failed", 0)
+    assert event["response"]["error"]["code"] == code
+    assert (len(made.sink.events), made.is_idle) == (1, True)
 
 
 async def test_a_late_stream_that_is_cut_is_cut() -> None:
