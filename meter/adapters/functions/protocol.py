@@ -103,7 +103,8 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.close() if self._is_refused else self._refuse(_TOO_LARGE)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """A request begins, perhaps in the same bytes as the last one ended."""
+        self._unset_keepalive_if_required()
         super().on_message_begin()
         self._fields = 0
         self._is_in_message = True
@@ -159,12 +160,12 @@ class BoundedHttp(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """The request is answered, in part or whole."""
         super().on_response_complete()
-        if self._is_in_message and not self.transport.is_closing():
+        if self._has_rest and not self.transport.is_closing():
             self._drop_rest()
 
     def close_after_the_body(self) -> None:
         """Close the connection; behind a whole answer only when the request has come to its end."""
-        if not (self._is_in_message and self.cycle.response_complete):
+        if not self._has_rest:
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
@@ -220,6 +221,11 @@ class BoundedHttp(HttpToolsProtocol):
             self.transport.write_eof()
         else:
             self.transport.close()
+
+    @property
+    def _has_rest(self) -> bool:
+        """Whether the body of a request that is answered still comes, and not the next request."""
+        return self._is_in_message and self._head_since is None and not self._is_answering
 
     @property
     def _is_answering(self) -> bool:

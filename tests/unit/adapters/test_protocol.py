@@ -320,6 +320,56 @@ async def test_a_connection_is_kept_no_longer_after_a_dropped_body() -> None:
         assert await reader.read() == b""
 
 
+class Reading(Served):
+    """An app that answers the first request at once, and then each body slowly: when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            await self.go_on.wait()
+        await super().__call__(scope, receive, send)
+
+
+@pytest.mark.parametrize("cut_at", [5, len(POST), len(POST) + 3])
+async def test_a_request_behind_another_is_no_refused_upload(cut_at: int) -> None:
+    """Its head or body is still coming when the first is answered, and takes its own time."""
+    app, upload = Reading(), POST + b"1\r\nx\r\n0\r\n\r\n"
+    async with serving(app) as (connect, server):
+        reader, writer = await connect()
+        writer.write(GET + b"\r\n" + upload[:cut_at])
+        await reader.readuntil(b"ok")
+        assert not rests_of(server)
+        if cut_at >= len(POST):
+            await asyncio.sleep(2 * LIMITS.rest_seconds)
+        app.go_on.set()
+        writer.write(upload[cut_at:])
+
+        assert status_of(await reader.readuntil(b"ok")) == 200
+    assert app.bodies == [b"", b"x"]
+
+
+async def test_a_request_behind_a_dropped_body_is_not_timed_as_idle() -> None:
+    """Although it comes in the same bytes as that body's end."""
+
+    class Late(Refusing):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and scope["method"] == "GET":
+                await asyncio.sleep(1.2)
+            await super().__call__(scope, receive, send)
+
+    async with serving(Late()) as (connect, server):
+        server.config.timeout_keep_alive = 1
+        reader, writer = await connect()
+        writer.write(POST)
+        await reader.readuntil(b"no")
+        writer.write(b"0\r\n\r\n" + GET + b"\r\n")
+
+        assert status_of(await reader.readuntil(b"no")) == 401
+
+
 async def test_a_websocket_handshake_reaches_the_app_as_a_request() -> None:
     """Which answers 426; nothing after it is parsed, so the connection ends."""
     app = Served()
