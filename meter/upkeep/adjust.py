@@ -124,6 +124,9 @@ class Adjuster:
         AdjustmentRefused and StorageUnavailable; after the latter it must be planned again.
         """
         if planned.is_counted:
+            if planned.note.is_counted:
+                # A repeat, which shows its sums: an earlier attempt may have ended before that.
+                await self.aggregator.count([planned.adjustment])
             return planned.adjustment, False
         try:
             note = await planned.call.note(planned.note)

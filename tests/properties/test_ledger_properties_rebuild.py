@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meter.adjustment import Countable
+from meter.adjustment import Adjustment, Countable
 from meter.errors import StorageUnavailable
 from meter.upkeep.differences import LEDGER_KINDS
 from meter.window import Window
@@ -65,7 +65,7 @@ def tamper(store: Store, step: Tamper) -> None:
         (table, *place)
         for table in step.tables
         for place in sorted(store.tables.get(table, {}))
-        if not place[1].startswith("c|")
+        if not place[1].startswith(("c|", "a|"))
     ]
     if not places:
         return
@@ -116,10 +116,17 @@ def counted(store: Store) -> list[Countable]:
     return [event for event in map(made_event, range(41)) if f"c|{event.id}" in ids]
 
 
+def is_letter(store: Store, event: Countable) -> bool:
+    """Whether it is an adjustment that was kept as a dead letter, its call not being counted."""
+    letters = store.tables.get("DeadLetters", {}).values()
+    bodies = [str(value) for row in letters for value in row.columns.values()]
+    return isinstance(event, Adjustment) and any(str(event.id) in body for body in bodies)
+
+
 def sums(store: Store, tables: Sequence[str]) -> dict[Any, Any]:
     found = stored_sums(store, tables)
     assert len(found) == sum(
-        not key.startswith("c|") for name in tables for _, key in store.tables.get(name, {})
+        not key.startswith(("c|", "a|")) for name in tables for _, key in store.tables.get(name, {})
     )
     return found
 
@@ -158,7 +165,9 @@ async def test_after_a_rebuild_the_views_are_the_ledger(
     found, also_safe = await asyncio.gather(rebuild_all(store), play(store, more))
     in_markers = counted(store)
 
-    assert {event.id for event in [*safe, *also_safe]} <= {event.id for event in in_markers}
+    kept = {event.id for event in in_markers}
+    lost = [event for event in [*safe, *also_safe] if event.id not in kept]
+    assert all(is_letter(store, event) for event in lost)
     assert sums(store, LEDGERS) == sums(store, VIEWS) == expected_sums(in_markers)
     assert not any(each.summary.found.keys() & LEDGER_KINDS for each in found)
     for each in await rebuild_all(store):
