@@ -24,6 +24,8 @@ from tests.support.gateway import (
 )
 
 MOST_SECONDS = 0.1
+# A slow turn is slow each time; what the machine does beside it is not.
+MEASURED = 2
 MIB = 1_048_576
 ARRIVING_BYTES = 262_144  # as much as a server hands over at once
 
@@ -59,6 +61,16 @@ async def longest_turn(work: asyncio.Task[Answer]) -> float:
         await asyncio.sleep(0)
         now = time.thread_time()
         longest, last = max(longest, now - last), now
+    return longest
+
+
+async def longest_turn_of(body: bytes, path: str) -> float:
+    """The longest turn while a body is read and sent on; that it is answered, and leaves nothing."""
+    made = swallowing(json_answer(200, SERVED))
+    work = asyncio.create_task(post(made, body, path))
+    longest = await longest_turn(work)
+    assert work.result().status in {200, 400}
+    assert made.is_idle
     return longest
 
 
@@ -114,14 +126,9 @@ JSON = {
 @pytest.mark.parametrize("body", JSON.values(), ids=list(JSON))
 async def test_no_json_body_holds_up_the_loop(body: Callable[[], bytes]) -> None:
     """It is read in steps, also where it is hostile, and sent on in pieces."""
-    made = swallowing(json_answer(200, SERVED))
-    work = asyncio.create_task(post(made, body(), V1_RESPONSES_PATH))
-
-    longest = await longest_turn(work)
+    longest = min([await longest_turn_of(body(), V1_RESPONSES_PATH) for _ in range(MEASURED)])
 
     assert longest < MOST_SECONDS
-    assert work.result().status in {200, 400}
-    assert made.is_idle
 
 
 FIELD = b'Content-Disposition: form-data; name="a"'
@@ -142,14 +149,9 @@ FORMS = {
 @pytest.mark.parametrize("body", FORMS.values(), ids=list(FORMS))
 async def test_no_form_holds_up_the_loop(body: Callable[[], bytes]) -> None:
     """Its `model` is looked for in steps."""
-    made = swallowing(json_answer(200, SERVED))
-    work = asyncio.create_task(post(made, body(), V1_TRANSCRIPTION_PATH))
-
-    longest = await longest_turn(work)
+    longest = min([await longest_turn_of(body(), V1_TRANSCRIPTION_PATH) for _ in range(MEASURED)])
 
     assert longest < MOST_SECONDS
-    assert work.result().status in {200, 400}
-    assert made.is_idle
 
 
 async def test_many_hostile_bodies_hold_up_the_loop_no_longer() -> None:
