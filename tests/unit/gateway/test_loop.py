@@ -24,8 +24,6 @@ from tests.support.gateway import (
 )
 
 MOST_SECONDS = 0.1
-# A slow turn is slow each time; what the machine does beside it is not.
-MEASURED = 2
 MIB = 1_048_576
 ARRIVING_BYTES = 262_144  # as much as a server hands over at once
 
@@ -62,6 +60,12 @@ async def longest_turn(work: asyncio.Task[Answer]) -> float:
         now = time.thread_time()
         longest, last = max(longest, now - last), now
     return longest
+
+
+async def assert_no_long_turn(body: bytes, path: str) -> None:
+    """No turn is too long; a slow one is slow again, what the machine does beside it is not."""
+    if await longest_turn_of(body, path) >= MOST_SECONDS:
+        assert await longest_turn_of(body, path) < MOST_SECONDS
 
 
 async def longest_turn_of(body: bytes, path: str) -> float:
@@ -126,9 +130,7 @@ JSON = {
 @pytest.mark.parametrize("body", JSON.values(), ids=list(JSON))
 async def test_no_json_body_holds_up_the_loop(body: Callable[[], bytes]) -> None:
     """It is read in steps, also where it is hostile, and sent on in pieces."""
-    longest = min([await longest_turn_of(body(), V1_RESPONSES_PATH) for _ in range(MEASURED)])
-
-    assert longest < MOST_SECONDS
+    await assert_no_long_turn(body(), V1_RESPONSES_PATH)
 
 
 FIELD = b'Content-Disposition: form-data; name="a"'
@@ -149,9 +151,7 @@ FORMS = {
 @pytest.mark.parametrize("body", FORMS.values(), ids=list(FORMS))
 async def test_no_form_holds_up_the_loop(body: Callable[[], bytes]) -> None:
     """Its `model` is looked for in steps."""
-    longest = min([await longest_turn_of(body(), V1_TRANSCRIPTION_PATH) for _ in range(MEASURED)])
-
-    assert longest < MOST_SECONDS
+    await assert_no_long_turn(body(), V1_TRANSCRIPTION_PATH)
 
 
 async def test_many_hostile_bodies_hold_up_the_loop_no_longer() -> None:
