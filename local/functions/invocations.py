@@ -90,6 +90,8 @@ class HttpInvocations:
                 self._timeout_seconds,
             )
             return False
+        if run.cancelled():
+            return False  # the worker ends
         try:
             error = run.result().error
         except Exception as exc:  # the runtime itself failed

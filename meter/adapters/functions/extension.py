@@ -18,7 +18,7 @@ from azurefunctions.extensions.base import WebApp as BaseWebApp
 from azurefunctions.extensions.base import WebServer as BaseWebServer
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from meter.adapters.clock import new_call_id
 from meter.adapters.functions.protocol import bounded_http, connection_limits
@@ -30,6 +30,7 @@ from meter.adapters.functions.rendezvous import (
 )
 from meter.adapters.functions.web import GatewayResponse, live
 from meter.errors import BadRequest
+from meter.gateway.detached import Detached
 from meter.gateway.http import INTERNAL_ERROR, RequestLimits, error_answer, marked
 
 INVOCATION_HEADER = "x-ms-invocation-id"
@@ -73,8 +74,9 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
     """The worker's HTTP side: one endpoint, which waits for the invocation's response."""
 
     def __init__(self) -> None:
-        self._rendezvous = Rendezvous(_process.invocation_wait_seconds)
+        self._rendezvous = Rendezvous(self._end_lost, _process.invocation_wait_seconds)
         self._endpoint: Endpoint | None = None
+        self._lost = Detached()
 
     def route(self, func: Endpoint) -> None:
         """Take the runtime's catch-all endpoint; it serves only if the runtime's parts have changed."""
@@ -92,7 +94,7 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the process's life (ASGI 3)."""
         if scope["type"] == "lifespan":
-            await live(receive, send, close=_process.close)
+            await live(receive, send, close=self._close)
             return
         request = Request(scope, receive)
         if self._endpoint is not None:
@@ -100,6 +102,17 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
         else:
             response = await self._answer(request)
         await response(scope, receive, send)
+
+    async def _close(self) -> None:
+        await (
+            self._rendezvous.end_cancelled()
+        )  # the app closes behind the calls that they hand over
+        await _process.close()
+
+    def _end_lost(self, result: object) -> None:
+        """Send a response to nobody: it ends its call, and with that counts it."""
+        if isinstance(result, Response):
+            self._lost.start(result({"type": "http"}, _leave, _refuse))
 
     async def _answer(self, request: Request) -> Response:
         ids = request.headers.getlist(INVOCATION_HEADER)
@@ -116,6 +129,14 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
         event_id = new_call_id()
         log.error("invocation_failed event_id=%s", event_id, exc_info=_raised(result))
         return GatewayResponse(marked(error_answer(INTERNAL_ERROR), event_id))
+
+
+async def _leave() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _refuse(message: Message) -> None:
+    raise OSError(f"nobody takes this {message['type']}")
 
 
 def _raised(result: object) -> BaseException | None:

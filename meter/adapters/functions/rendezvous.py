@@ -10,12 +10,14 @@ worker, with every other call in it. Other languages' workers bound the wait; he
 import asyncio
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
 
 INVOCATION_WAIT_SECONDS = 10.0
+CANCEL_SECONDS = 1.0
 COORDINATOR_MODULE = "azure_functions_runtime.http_v2"
 COORDINATOR = "http_coordinator"
 TAKE, GIVE = "get_http_request_async", "set_http_response"
@@ -38,15 +40,21 @@ class _Call:
     request: Request
     is_taken: bool
     answer: asyncio.Future[object]
+    invocation: asyncio.Task[object] | None = None
 
 
 class Rendezvous:
-    """Pairs requests with invocations by id. One event loop owns it."""
+    """Pairs requests with invocations by id. One event loop owns it.
 
-    def __init__(self, wait_seconds: float = INVOCATION_WAIT_SECONDS) -> None:
+    `take_lost` gets what an invocation returned for a request that the server has given up.
+    """
+
+    def __init__(self, take_lost: Callable[[object], None], wait_seconds: float) -> None:
+        self._take_lost = take_lost
         self._wait_seconds = wait_seconds
         self._calls: dict[str, _Call] = {}
         self._invocations: dict[str, asyncio.Future[Request]] = {}
+        self._cancelled: set[asyncio.Task[object]] = set()
 
     @property
     def held(self) -> int:
@@ -54,7 +62,10 @@ class Rendezvous:
         return len(self._calls) + len(self._invocations)
 
     async def answer(self, invocation_id: str, request: Request) -> object:
-        """What the invocation returned or raised. Raises NoInvocation."""
+        """What the invocation returned or raised. Raises NoInvocation.
+
+        When this is cancelled, the invocation is.
+        """
         if invocation_id in self._calls:
             raise NoInvocation("an invocation has one request")
         loop = asyncio.get_running_loop()
@@ -69,6 +80,9 @@ class Rendezvous:
             timer = loop.call_later(self._wait_seconds, _give_up, call)
         try:
             return await call.answer
+        except asyncio.CancelledError:
+            self._abandon(call)
+            raise
         finally:
             del self._calls[invocation_id]
             if timer is not None:
@@ -78,7 +92,7 @@ class Rendezvous:
         """The invocation's request. Raises RequestNeverCame."""
         call = self._calls.get(invocation_id)
         if call is not None and not call.is_taken and not call.answer.done():
-            call.is_taken = True
+            call.is_taken, call.invocation = True, asyncio.current_task()
             return call.request
         if call is not None or invocation_id in self._invocations:
             raise RequestNeverCame(f"the request of {invocation_id} has been taken already")
@@ -88,7 +102,10 @@ class Rendezvous:
         # Cheaper than a timeout's context manager, which this is for every call.
         timer = loop.call_later(self._wait_seconds, self._end_wait, request)
         try:
-            return await request
+            taken = await request
+            if (call := self._calls.get(invocation_id)) is not None:
+                call.invocation = asyncio.current_task()
+            return taken
         except RequestNeverCame:
             # Written inside the invocation: the host drops the lines of any other.
             log.error(
@@ -108,9 +125,28 @@ class Rendezvous:
 
     def give(self, invocation_id: str, result: object) -> None:
         """Hand the invocation's result to its request, if that still waits."""
+        if isinstance(result, RequestNeverCame):
+            return  # a request under this id is another invocation's
         call = self._calls.get(invocation_id)
         if call is not None and not call.answer.done():
             call.answer.set_result(result)
+        else:
+            self._take_lost(result)
+
+    async def end_cancelled(self) -> None:
+        """Wait for the invocations that were cancelled."""
+        if self._cancelled:
+            await asyncio.wait(self._cancelled, timeout=CANCEL_SECONDS)
+
+    def _abandon(self, call: _Call) -> None:
+        """End what works for a request that the server has given up."""
+        if call.answer.done() and not call.answer.cancelled():
+            if call.answer.exception() is None:
+                self._take_lost(call.answer.result())
+        elif call.invocation is not None:
+            self._cancelled.add(call.invocation)
+            call.invocation.add_done_callback(self._cancelled.discard)
+            call.invocation.cancel()
 
 
 def _give_up(call: _Call) -> None:

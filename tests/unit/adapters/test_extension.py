@@ -12,6 +12,10 @@ from starlette.responses import Response
 
 from meter.adapters.functions.extension import WebApp, configure_worker
 from meter.adapters.functions.rendezvous import COORDINATOR_MODULE
+from meter.adapters.functions.web import response_of
+from meter.errors import CallerGone
+from meter.gateway.detached import Detached
+from meter.gateway.http import Answer, CallerSink, StreamingAnswer
 
 type Message = MutableMapping[str, Any]
 
@@ -117,6 +121,66 @@ async def test_a_failed_invocation_is_an_internal_error(
     assert status == 500
     assert b"InternalServerError" in body
     assert b"broken" not in body
+
+
+async def test_a_response_whose_request_was_given_up_ends_its_call(
+    app: WebApp, runtime: Runtime
+) -> None:
+    """A whole one gives back its place; a stream is relayed to nobody, which counts it."""
+    ended: list[str] = []
+    gone = asyncio.create_task(_ask(app, b"one"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+
+    class Stream:
+        async def run(self, sink: CallerSink) -> None:
+            with pytest.raises(CallerGone):
+                await sink.write(b"x")
+            ended.append("stream")
+
+    whole = Answer(status=200, headers=(), body=b"x", release=lambda: ended.append("whole"))
+    streaming = StreamingAnswer(status=200, headers=(), relay=Stream())
+    runtime.set_http_response("one", response_of(whole, Detached()))
+    runtime.set_http_response("one", response_of(streaming, Detached()))
+
+    assert ended == ["whole", "stream"]
+
+
+async def test_the_app_closes_behind_the_invocations_that_are_cancelled(
+    app: WebApp, runtime: Runtime
+) -> None:
+    """The server stops: it gives up its requests, then closes the app, which must know of their calls."""
+    done: list[str] = []
+
+    async def close() -> None:
+        done.append("closed")
+
+    async def invoke() -> None:
+        await runtime.get_http_request_async("one")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            done.append("handed over")
+
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        pass
+
+    configure_worker(close=close, answers_seconds=1)
+    asked, invocation = asyncio.create_task(_ask(app, b"one")), asyncio.create_task(invoke())
+    await asyncio.sleep(0.01)
+    asked.cancel()
+    await asyncio.wait([asked])
+    await app({"type": "lifespan"}, receive, send)
+
+    assert invocation.cancelled()
+    assert done == ["handed over", "closed"]
 
 
 async def test_a_runtime_of_another_shape_still_serves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,10 @@ WAIT = 0.02
 REQUEST_FIRST, INVOCATION_FIRST, NO_INVOCATION, NO_REQUEST, LATE = range(5)
 
 
+def _ignore(result: object) -> None:
+    pass
+
+
 def request() -> Request:
     return Request({"type": "http", "method": "GET", "path": "/", "headers": []})
 
@@ -23,7 +27,7 @@ async def test_a_request_that_never_comes_fails_the_invocation(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """After the wait, with a line that names the invocation, and nothing held."""
-    meeting = Rendezvous(WAIT)
+    meeting = Rendezvous(_ignore, WAIT)
 
     with caplog.at_level(logging.ERROR), pytest.raises(RequestNeverCame):
         await meeting.take("one")
@@ -35,7 +39,7 @@ async def test_a_request_that_never_comes_fails_the_invocation(
 
 async def test_a_request_without_an_invocation_is_given_up() -> None:
     """After the wait, and nothing held."""
-    meeting = Rendezvous(WAIT)
+    meeting = Rendezvous(_ignore, WAIT)
 
     with pytest.raises(NoInvocation):
         await meeting.answer("one", request())
@@ -45,7 +49,7 @@ async def test_a_request_without_an_invocation_is_given_up() -> None:
 
 async def test_an_invocation_may_take_longer_than_the_wait() -> None:
     """The wait is for the two to meet, not for the answer."""
-    meeting = Rendezvous(WAIT)
+    meeting = Rendezvous(_ignore, WAIT)
     answer = asyncio.create_task(meeting.answer("one", request()))
     await meeting.take("one")
 
@@ -56,17 +60,67 @@ async def test_an_invocation_may_take_longer_than_the_wait() -> None:
     assert meeting.held == 0
 
 
-async def test_an_invocation_of_a_request_that_left_ends_quietly() -> None:
-    """The server gave the request up; its invocation's result has nobody to go to."""
-    meeting = Rendezvous(WAIT)
-    answer = asyncio.create_task(meeting.answer("one", request()))
-    await meeting.take("one")
+@pytest.mark.parametrize("comes_first", ["request", "invocation"])
+async def test_an_invocation_ends_with_its_request(comes_first: str) -> None:
+    """The server gives up its requests when it stops; what works for them is told so at once."""
+    meeting = Rendezvous(_ignore, WAIT)
+    ended: list[str] = []
+
+    async def invoke() -> None:
+        await meeting.take("one")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(WAIT)
+            ended.append("one")
+
+    if comes_first == "request":
+        answer = asyncio.create_task(meeting.answer("one", request()))
+        await asyncio.sleep(0)
+        invocation = asyncio.create_task(invoke())
+    else:
+        invocation = asyncio.create_task(invoke())
+        await asyncio.sleep(0)
+        answer = asyncio.create_task(meeting.answer("one", request()))
+    await asyncio.sleep(WAIT / 2)
     answer.cancel()
     await asyncio.wait([answer])
+    await meeting.end_cancelled()
 
+    assert ended == ["one"]
+    assert (invocation.cancelled(), meeting.held) == (True, 0)
+
+
+async def test_a_result_that_nobody_waits_for_is_not_dropped() -> None:
+    """It may hold a call that is not counted yet: it goes to whoever ends it."""
+    lost: list[object] = []
+    meeting = Rendezvous(lost.append, WAIT)
+    answer = asyncio.create_task(meeting.answer("one", request()))
+    await asyncio.sleep(0)
+    await asyncio.create_task(meeting.take("one"))
+    meeting.give("one", "first")
+    answer.cancel()  # before it has taken its result
+    await asyncio.wait([answer])
+    meeting.give("one", "second")
+
+    assert answer.cancelled()
+    assert lost == ["first", "second"]
+    assert meeting.held == 0
+
+
+async def test_an_invocation_that_comes_twice_does_not_take_the_answer_of_the_first() -> None:
+    """It fails by itself; the runtime hands its failure on under the same id."""
+    meeting = Rendezvous(_ignore, WAIT)
+    answer = asyncio.create_task(meeting.answer("one", request()))
+    await asyncio.sleep(0)
+    await meeting.take("one")
+
+    with pytest.raises(RequestNeverCame) as raised:
+        await meeting.take("one")
+    meeting.give("one", raised.value)
     meeting.give("one", "answer")
 
-    assert meeting.held == 0
+    assert await answer == "answer"
 
 
 @settings(max_examples=30, deadline=None)
@@ -77,7 +131,7 @@ def test_every_order_ends_and_holds_nothing(ways: Sequence[int]) -> None:
 
 
 async def _drive(ways: Sequence[int]) -> None:
-    meeting = Rendezvous(WAIT)
+    meeting = Rendezvous(_ignore, WAIT)
 
     async def arrive(name: str, sent: Request) -> object:
         return await meeting.answer(name, sent)
