@@ -32,10 +32,15 @@ def function_timeout_seconds(reader: Reader, host_json: Path = HOST_JSON) -> flo
 
 def proxy_warnings(environment: Mapping[str, str]) -> tuple[str, ...]:
     """What is wrong where the host would send its forwards to a proxy; nothing where it would not."""
-    values = {name.upper(): (name, value) for name, value in environment.items() if value.strip()}
-    proxies = sorted(values[name][0] for name in _PROXIES if name in values)
-    excepted = values.get("NO_PROXY", ("", ""))[1].replace(",", " ").split()
-    if not proxies or _WORKER.issubset(excepted):
+    given = {name: value for name, value in environment.items() if value.strip()}
+    proxies = sorted({name.upper(): name for name in given if name.upper() in _PROXIES}.values())
+    # As .NET reads them: only commas separate, case is ignored, and `*` is no pattern.
+    excepted = [
+        {host.strip().lower() for host in value.split(",")}
+        for name, value in given.items()
+        if name.upper() == "NO_PROXY"
+    ]
+    if not proxies or (excepted and all(map(_WORKER.issubset, excepted))):
         return ()
     return (
         f"{' and '.join(proxies)} would send the Functions host's own calls to the worker, tokens and "

@@ -76,7 +76,10 @@ def test_problems_are_listed_with_their_details(
 
 
 @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "All_Proxy"])
-@pytest.mark.parametrize("excepted", ["", "localhost", "127.0.0.1", "127.0.0.1.example,localhost"])
+@pytest.mark.parametrize(
+    "excepted",
+    ["", "localhost", "127.0.0.1", "127.0.0.1.example,localhost", "127.0.0.1 localhost", "*"],
+)
 def test_a_proxy_for_the_hosts_own_calls_is_warned_of(
     proxy: str, excepted: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,6 +93,17 @@ def test_a_proxy_for_the_hosts_own_calls_is_warned_of(
     assert "p.example" not in shown, "it may hold a password"
 
 
+def test_each_spelling_of_the_exceptions_must_have_the_worker(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """.NET reads `no_proxy` before `NO_PROXY`, and no other then."""
+    proxies = {"HTTP_PROXY": "http://p.example", "NO_PROXY": "127.0.0.1,localhost", "no_proxy": "a"}
+
+    run(REQUIRED | proxies, monkeypatch)
+
+    assert "\nwarning: HTTP_PROXY would send" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "settings",
     [
@@ -97,6 +111,7 @@ def test_a_proxy_for_the_hosts_own_calls_is_warned_of(
         {"HTTP_PROXY": " "},
         {"HTTP_PROXY": "http://p.example", "NO_PROXY": "a.example, localhost ,127.0.0.1"},
         {"all_proxy": "http://p.example", "no_proxy": "127.0.0.1,localhost"},
+        {"HTTP_PROXY": "http://p.example", "NO_PROXY": "LocalHost,127.0.0.1,"},
     ],
 )
 def test_other_proxies_are_not_warned_of(
