@@ -213,8 +213,11 @@ class BoundedHttp(HttpToolsProtocol):
         """
         self._is_refused = True
         self._bytes_without_body = 0
-        if self._is_answering and (self.cycle.response_started or self._head_since is not None):
-            self.transport.close()  # between the parts of an answer there is no room for another
+        is_answered = self._is_answering and (
+            self.cycle.response_started or self._head_since is not None
+        )
+        if is_answered or self._has_rest:
+            self.transport.close()  # there is no room for another answer
             return
         self.transport.write(_response(refusal))
         if self.transport.can_write_eof():

@@ -6,7 +6,7 @@ import json
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -306,6 +306,22 @@ async def test_a_refused_upload_is_read_up_to_the_hosts_limit(
         async with asyncio.timeout(0.2):
             while server.server_state.connections:  # noqa: ASYNC110  # uvicorn's
                 await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"zz\r\n", b"0\r\na: " + b"x" * 100_000], ids=["chunk", "trailer"]
+)
+async def test_what_is_wrong_in_a_dropped_body_gets_no_second_answer(wrong: bytes) -> None:
+    """It would be taken for the answer to the next request: the connection is closed."""
+    async with serving(Refusing()) as (connect, server):
+        reader, writer = await connect()
+        writer.write(POST)
+        await reader.readuntil(b"no")
+        writer.write(wrong)
+
+        with suppress(ConnectionResetError):  # it has been answered
+            assert await reader.read() == b""
+        assert not rests_of(server)
 
 
 async def test_a_connection_is_kept_no_longer_after_a_dropped_body() -> None:
