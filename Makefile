@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 OPENAI1 := $(VENV)/openai1
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test soak check bench up format lock clean
+.PHONY: setup demo test test-running test-code soak check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -39,8 +39,16 @@ demo:
 	@$(MAKE) --no-print-directory -j2 setup
 	@$(PY) -m local demo
 
+# Two halves side by side: one mostly waits for processes, the other mostly computes.
 test: setup $(OPENAI1)/.installed
-	$(PY) -m pytest
+	@echo "testing: about 12 minutes on two cores; each half shows its results when it is done"
+	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j2 test-running test-code
+
+test-running:
+	$(PY) -m pytest tests/e2e tests/integration tests/faults
+
+test-code:
+	$(PY) -m pytest --ignore=tests/e2e --ignore=tests/integration --ignore=tests/faults
 
 soak: setup
 	$(PY) -m tests.faults.soak --seconds 600
