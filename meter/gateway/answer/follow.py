@@ -40,7 +40,10 @@ _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
 _BACKGROUND = re.compile(rb'"background"[ \t]*:[ \t]*true')
 _PARTIAL_IMAGE_TYPES = frozenset({"image_generation.partial_image", "image_edit.partial_image"})
 _TERMINAL_WORDS = tuple(kind.encode() for kind in ENDS)
-_CUT = error_document("The backend closed this answer before its end.", code="upstream_cut")
+_CUT = error_document(
+    "The answer was broken off: the backend closed it, or the call took too long.",
+    code="upstream_cut",
+)
 
 
 @dataclass(slots=True)

@@ -83,7 +83,7 @@ async def test_a_responses_stream_fails_with_its_own_event() -> None:
             "status": "failed",
             "error": {
                 "code": "upstream_cut",
-                "message": "The backend closed this answer before its end.",
+                "message": "The answer was broken off: the backend closed it, or the call took too long.",
             },
             "incomplete_details": None,
             "output": [],
