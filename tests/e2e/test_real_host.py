@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
-from tests.support.running import RunningStack, new_subject
+from tests.support.running import RunningStack, new_subject, run_stack
 
 CHAT = "/openai/v1/chat/completions"
 RESPONSES = "/openai/v1/responses"
@@ -90,6 +91,63 @@ def test_a_refusal_arrives_while_the_body_is_being_sent(
     assert [status for status, _ in heard] == wanted
     for status, document in heard:
         assert set(document["error"]) >= {"code", "message"}, status
+
+
+@pytest.fixture(scope="module")
+def full_stack(
+    tmp_path_factory: pytest.TempPathFactory, yarp_front: Path
+) -> Iterator[RunningStack]:
+    """A stack behind the proxy with places for two calls, one for each subject, and a needed role."""
+    settings = {
+        "METER_MAX_CONCURRENT_CALLS": "2",
+        "METER_SUBJECT_SHARE_PERCENT": "50",
+        "METER_REQUIRED_ROLES": "Meter.Call",
+        "METER_ON_DISCONNECT": "cancel",
+    }
+    state = tmp_path_factory.mktemp("full")
+    with run_stack(state, "--behind", str(yarp_front), settings=settings) as running:
+        yield running
+
+
+def test_refusals_for_want_of_a_role_or_a_place_arrive_too(full_stack: RunningStack) -> None:
+    """403, 429 for a subject that has its share, and 503 for any when all places are taken."""
+    heard = asyncio.run(_upload_to_full(full_stack))
+
+    assert [status for status, _ in heard] == [403, 429] * 4 + [503] * 4
+    assert all(set(document["error"]) >= {"code", "message"} for _, document in heard)
+
+
+async def _upload_to_full(stack: RunningStack) -> list[tuple[int, Any]]:
+    """Uploads of several kinds while one call takes a place, then while two do."""
+    one, two, three = (stack.token(new_subject("place"), "--role", "Meter.Call") for _ in range(3))
+    without_role = stack.token(new_subject("no-role"))
+    kinds = [
+        ("length", 1_000, 4),
+        ("chunked", LARGE, 0),
+        ("chunked", LARGE, 4),
+        ("expect", LARGE, 0),
+    ]
+    stack.fault({"chunk_delay_ms": 1_000, "count": None})
+    async with aiohttp.ClientSession() as session:
+
+        async def hold(token: str) -> None:
+            headers = {"authorization": f"Bearer {token}"}
+            async with session.post(stack.url + CHAT, json=BODIES[CHAT], headers=headers) as answer:
+                await answer.read()
+
+        heard = []
+        holding = [asyncio.create_task(hold(one))]
+        await asyncio.sleep(1)
+        for kind in kinds:
+            heard += await _upload(stack, [(CHAT, without_role), (CHAT, one)], *kind)
+        holding.append(asyncio.create_task(hold(two)))
+        await asyncio.sleep(1)
+        for kind in kinds:
+            heard += await _upload(stack, [(CHAT, three)], *kind)
+        for task in holding:
+            task.cancel()
+        await asyncio.wait(holding)
+    return heard
 
 
 async def _upload(
