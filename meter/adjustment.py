@@ -7,16 +7,17 @@ columns of its own.
 from dataclasses import dataclass
 from uuid import UUID
 
-from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_envelope
+from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_envelope, usage_document
 
 ADJUSTMENT_TYPE = "aoai.meter.adjustment.v1"
 MAX_REASON_CHARS = 500
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedAdjustment(CountedUsage):
-    """What is counted of an adjustment: signed counts."""
+    """What is counted of an adjustment: signed counts, under the dimensions of its call."""
 
-    __slots__ = ()
+    client_app: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,8 @@ class Adjustment(CountedAdjustment):
 
 type Countable = UsageEvent | Adjustment
 """What arrives to be counted."""
-type Counted = CountedCall | CountedAdjustment
-"""What is counted of it, and read back from its marker."""
+type Counted = UsageEvent | CountedCall | CountedAdjustment
+"""What is counted of it; its marker gives the latter two back."""
 
 
 def encode_adjustment(adjustment: Adjustment) -> bytes:
@@ -41,10 +42,13 @@ def encode_adjustment(adjustment: Adjustment) -> bytes:
     data = {
         "refers_to": str(adjustment.refers_to),
         "reason": adjustment.reason,
+        "client_app": adjustment.client_app,
         "deployment": adjustment.deployment,
         "model": adjustment.model,
+        "backend": adjustment.backend,
         "tier": adjustment.tier,
-        "usage": adjustment.usage.as_document(),
+        "context": adjustment.context,
+        "usage": usage_document(adjustment.usage),
     }
     each = adjustment
     return encode_envelope(ADJUSTMENT_TYPE, each.source, each.id, each.subject, each.time, data)

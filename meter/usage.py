@@ -5,15 +5,19 @@ product share this module and nothing else. Its wire form is CloudEvents 1.0 JSO
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from operator import attrgetter
+from unicodedata import category
 from uuid import UUID
 
 EVENT_TYPE = "aoai.meter.usage.v1"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
 MAX_SUBJECT_CHARS = 255
+MAX_NAME_CHARS = 128
+MAX_TOOLS = 8
 MAX_EVENT_BYTES = 32_768
 
 # With these settings `json.dumps` would build a new encoder on every call.
@@ -38,18 +42,30 @@ class Outcome(StrEnum):
 
 
 class Tier(StrEnum):
-    """How a backend's capacity is bought."""
+    """How Azure bills a call. A backend or a deployment has one of the first two."""
 
     PROVISIONED = "provisioned"
     STANDARD = "standard"
+    PRIORITY = "priority"
+    FLEX = "flex"
+
+
+class Context(StrEnum):
+    """Whether Azure bills a call on its long-context meters, which it does wholly or not at all."""
+
+    SHORT = "short"
+    LONG = "long"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
-    """Token counts of one call or of a sum of calls; those of an adjustment may be negative.
+    """What was used by one call or a sum of calls; counts of an adjustment may be negative.
 
-    Cached tokens are part of the prompt and reasoning tokens part of the completion: both are
-    shares, never to be added to the total. `seconds` is audio length, rounded up.
+    All tokens but the first three are shares, never to be added to the total: cached, cache write,
+    `audio_prompt` and `image_prompt` tokens are part of the prompt, reasoning, `audio_completion` and
+    `image_completion` tokens of the completion. `audio_cached` and `image_cached` tokens are part of
+    the cached ones; `audio_tokens` and `image_tokens` are those of both directions. `seconds` is
+    audio length, rounded up. `images` and `characters` are counted where the answer tells no tokens.
 
     The fields are the only list of the counts: events, markers and stored columns derive from it.
     """
@@ -58,37 +74,68 @@ class TokenUsage:
     completion_tokens: int = 0
     total_tokens: int = 0
     cached_tokens: int = 0
+    cache_write_tokens: int = 0
     reasoning_tokens: int = 0
     audio_tokens: int = 0
+    audio_prompt_tokens: int = 0
+    audio_cached_tokens: int = 0
+    audio_completion_tokens: int = 0
     image_tokens: int = 0
+    image_prompt_tokens: int = 0
+    image_cached_tokens: int = 0
+    image_completion_tokens: int = 0
     seconds: int = 0
+    images: int = 0
+    characters: int = 0
+    web_search_calls: int = 0
+    file_search_calls: int = 0
+    code_interpreter_calls: int = 0
 
     def __add__(self, other: "TokenUsage") -> "TokenUsage":
-        added = {name: getattr(self, name) + getattr(other, name) for name in COUNT_NAMES}
-        return TokenUsage(**added)
+        return total_usage((self, other))
 
     def as_document(self) -> dict[str, int]:
         """All counts by name, zeros included; `TokenUsage(**document)` reads them back."""
-        return {name: getattr(self, name) for name in COUNT_NAMES}
+        return dict(zip(COUNT_NAMES, counts_of(self), strict=True))
+
+    def nonzero(self) -> dict[str, int]:
+        """The counts that are not 0, by name; `TokenUsage(**document)` reads them back."""
+        return {name: n for name, n in zip(COUNT_NAMES, counts_of(self), strict=True) if n}
 
 
 COUNT_NAMES = tuple(each.name for each in fields(TokenUsage))
+counts_of: "Callable[[TokenUsage], tuple[int, ...]]" = attrgetter(*COUNT_NAMES)
+"""The counts in the order of COUNT_NAMES."""
 # Mandatory in an event's `usage`. A reader takes any other count as 0 where it is absent.
 MANDATORY_COUNTS = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"}
 )
+_ZEROS = {name: 0 for name in COUNT_NAMES if name in MANDATORY_COUNTS}
 NO_USAGE = TokenUsage()
+
+
+def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
+    """All of them added up, count by count."""
+    used = [usage for usage in usages if usage is not NO_USAGE]
+    if len(used) < 2:
+        return used[0] if used else NO_USAGE
+    totals = map(sum, zip(*map(counts_of, used), strict=True))
+    return TokenUsage(**dict(zip(COUNT_NAMES, totals, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The verified caller: the billed subject and further claims of the token."""
+    """The verified caller: the billed subject and further claims of the token.
+
+    `name` is what people call it, from the claims that METER_NAME_CLAIMS names: personal data.
+    """
 
     subject: str
     issuer: str
     tenant: str | None = None
     object_id: str | None = None
     client_app: str | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,34 +148,58 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolUsage:
+    """Tokens of another model that served a call as a tool, under the names of its deployment."""
+
+    deployment: str
+    model: str | None
+    usage: TokenUsage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CountedUsage:
     """Counts and their dimensions. `time` decides the window in which they count."""
 
     time: datetime
     deployment: str
     model: str | None
+    backend: str | None
     tier: Tier
+    context: Context = Context.SHORT
     usage: TokenUsage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CountedCall(CountedUsage):
-    """What is counted of a call; its time is the call's end."""
+class CallUsage(CountedUsage):
+    """What is counted of a call; its time is the call's end.
 
+    `region` and `deployment_type` are those of the deployment that served it, where they are known.
+    """
+
+    region: str | None = None
+    deployment_type: str | None = None
     outcome: Outcome
     usage_source: UsageSource
+    tool_usage: tuple[ToolUsage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent(CountedCall):
-    """One call that reached a backend."""
+class CountedCall(CallUsage):
+    """A call as it was counted, read back from the ledger."""
+
+    client_app: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UsageEvent(CallUsage):
+    """One call that reached a backend. `service_tier` is the answer's own word for its tier."""
 
     id: UUID
     source: str
     principal: Principal
     operation: str
     api_version: str | None
-    backend: str | None
+    service_tier: str | None = None
     spilled_from: str | None = None
     status: int
     streaming: bool
@@ -138,6 +209,11 @@ class UsageEvent(CountedCall):
     duration_ms: int
     time_to_first_byte_ms: int | None = None
     client_retry_count: int = 0
+
+    @property
+    def client_app(self) -> str | None:
+        """The application whose token it was."""
+        return self.principal.client_app
 
     @property
     def subject(self) -> str:
@@ -159,7 +235,7 @@ def new_event_id(at: datetime, entropy: bytes) -> UUID:
 
 
 def encode_event(event: UsageEvent) -> bytes:
-    """Write one event as CloudEvents 1.0 JSON, UTF-8, every field present.
+    """Write one event as CloudEvents 1.0 JSON, UTF-8: every field, and the counts that are not 0.
 
     `usage_raw` is the backend's own text. The event is sent without it if it is nested too deeply,
     is not valid as JSON in UTF-8, or makes the event longer than MAX_EVENT_BYTES.
@@ -195,6 +271,26 @@ def encode_batch(encoded_events: Iterable[bytes]) -> bytes:
     return b"[" + b",".join(encoded_events) + b"]"
 
 
+def clean_name(value: object) -> str | None:
+    """A name for people to read: one line of visible characters, `MAX_NAME_CHARS` at most.
+
+    Control, format (also those that change the direction of text), private and unassigned characters
+    are left out, and lone surrogates. None where nothing is left, or it is no text.
+    """
+    if not isinstance(value, str):
+        return None
+    kept = value[: 8 * MAX_NAME_CHARS]
+    if not (kept.isascii() and kept.isprintable()):
+        spaced = " ".join(kept.split())
+        kept = "".join(char for char in spaced if not category(char).startswith("C"))
+    return kept.strip()[:MAX_NAME_CHARS].strip() or None
+
+
+def usage_document(usage: TokenUsage) -> dict[str, int]:
+    """The counts as an event has them: the mandatory ones, and those of the others that are not 0."""
+    return _ZEROS | usage.nonzero()
+
+
 def is_writable(text: str) -> bool:
     """Whether UTF-8 can encode the text: JSON strings can hold lone surrogates, which it cannot."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
@@ -219,18 +315,27 @@ def _data(event: UsageEvent) -> dict[str, object]:
             "tenant": principal.tenant,
             "object_id": principal.object_id,
             "client_app": principal.client_app,
+            "name": principal.name,
         },
         "operation": event.operation,
         "deployment": event.deployment,
         "model": event.model,
         "api_version": event.api_version,
         "backend": event.backend,
+        "region": event.region,
+        "deployment_type": event.deployment_type,
         "tier": event.tier,
+        "service_tier": event.service_tier,
+        "context": event.context,
         "spilled_from": event.spilled_from,
         "outcome": event.outcome,
         "status": event.status,
         "streaming": event.streaming,
-        "usage": event.usage.as_document(),
+        "usage": usage_document(event.usage),
+        "tool_usage": [
+            {"deployment": t.deployment, "model": t.model, "usage": usage_document(t.usage)}
+            for t in event.tool_usage
+        ],
         "usage_source": event.usage_source,
         "usage_raw": event.usage_raw,
         "attempts": [

@@ -17,20 +17,24 @@ from meter.usage import (
     COUNT_NAMES,
     EVENT_TYPE,
     MANDATORY_COUNTS,
+    MAX_NAME_CHARS,
     MAX_SUBJECT_CHARS,
+    MAX_TOOLS,
     Attempt,
+    Context,
     Outcome,
     Principal,
     Tier,
     TokenUsage,
+    ToolUsage,
     UsageEvent,
     UsageSource,
+    clean_name,
     is_writable,
 )
 
 MAX_AHEAD = timedelta(minutes=5)
 MAX_TOKENS = 10**12
-MAX_NAME_CHARS = 128
 MAX_DIGITS = 20
 FIRST_YEAR = 2000
 # A message with more refused values is one letter: half a million `0` must not be as many rows.
@@ -167,9 +171,12 @@ def _read_adjustment(fields: "_Fields") -> Adjustment:
         subject=fields.text("subject", most=MAX_SUBJECT_CHARS),
         refers_to=data.uuid("refers_to"),
         reason=data.text("reason", most=MAX_REASON_CHARS),
+        client_app=data.optional_text("client_app"),
         deployment=data.text("deployment"),
         model=data.optional_text("model"),
+        backend=data.optional_text("backend"),
         tier=data.choice("tier", Tier),
+        context=data.choice("context", Context, absent=Context.SHORT),
         usage=_usage(data.part("usage"), least=-MAX_TOKENS),
     )
 
@@ -188,18 +195,24 @@ def _read_usage_event(fields: "_Fields") -> UsageEvent:
             tenant=principal.optional_text("tenant"),
             object_id=principal.optional_text("object_id"),
             client_app=principal.optional_text("client_app"),
+            name=principal.label("name"),
         ),
         operation=data.text("operation"),
         deployment=data.text("deployment"),
         model=data.optional_text("model"),
         api_version=data.optional_text("api_version"),
         backend=data.optional_text("backend"),
+        region=data.label("region"),
+        deployment_type=data.label("deployment_type"),
         tier=data.choice("tier", Tier),
+        service_tier=data.label("service_tier"),
+        context=data.choice("context", Context, absent=Context.SHORT),
         spilled_from=data.optional_text("spilled_from"),
         outcome=data.choice("outcome", Outcome),
         status=data.count("status"),
         streaming=data.flag("streaming"),
         usage=_usage(data.part("usage")),
+        tool_usage=_tools(data),
         usage_source=data.choice("usage_source", UsageSource),
         usage_raw=data.optional_object("usage_raw"),
         attempts=tuple(_attempt(attempt) for attempt in data.parts("attempts")),
@@ -214,6 +227,21 @@ def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
     present = MANDATORY_COUNTS | usage.members.keys()
     return TokenUsage(
         **{name: usage.count(name, least=least) for name in COUNT_NAMES if name in present}
+    )
+
+
+def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
+    """Usage of other models; that of one deployment and model is one."""
+    found: dict[tuple[str, str | None], TokenUsage] = {}
+    for tool in data.parts("tool_usage") if data.has("tool_usage") else ():
+        names = tool.text("deployment"), tool.optional_text("model")
+        usage = _usage(tool.part("usage"))
+        found[names] = found[names] + usage if names in found else usage
+    if len(found) > MAX_TOOLS:
+        raise data.refused("tool_usage", f"must be of {MAX_TOOLS} deployments at most")
+    return tuple(
+        ToolUsage(deployment=deployment, model=model, usage=usage)
+        for (deployment, model), usage in found.items()
     )
 
 
@@ -298,12 +326,12 @@ class _Fields:
 
     def exactly(self, name: str, value: object) -> None:
         if self.members.get(name) != value:
-            raise self._refused(name, f"must be {value!r}")
+            raise self.refused(name, f"must be {value!r}")
 
     def text(self, name: str, *, most: int = MAX_NAME_CHARS) -> str:
         value = self.members.get(name)
         if not isinstance(value, str) or not 0 < len(value) <= most or not is_writable(value):
-            raise self._refused(name, f"must be a text of 1 to {most} characters")
+            raise self.refused(name, f"must be a text of 1 to {most} characters")
         return value
 
     def optional_text(self, name: str) -> str | None:
@@ -312,7 +340,7 @@ class _Fields:
     def count(self, name: str, *, least: int = 0) -> int:
         value = self.members.get(name)
         if type(value) is not int or not least <= value <= MAX_TOKENS:
-            raise self._refused(name, f"must be a whole number from {least} to {MAX_TOKENS}")
+            raise self.refused(name, f"must be a whole number from {least} to {MAX_TOKENS}")
         return value
 
     def optional_count(self, name: str) -> int | None:
@@ -321,14 +349,23 @@ class _Fields:
     def flag(self, name: str) -> bool:
         value = self.members.get(name)
         if not isinstance(value, bool):
-            raise self._refused(name, "must be true or false")
+            raise self.refused(name, "must be true or false")
         return value
 
-    def choice[E: StrEnum](self, name: str, kind: type[E]) -> E:
+    def label(self, name: str) -> str | None:
+        """A text that only says more of the call: cut rather than refused, None if it is no text."""
+        return clean_name(self.members.get(name))
+
+    def has(self, name: str) -> bool:
+        return self.members.get(name) is not None
+
+    def choice[E: StrEnum](self, name: str, kind: type[E], *, absent: E | None = None) -> E:
+        if absent is not None and not self.has(name):
+            return absent
         try:
             return kind(str(self.members.get(name)))
         except ValueError:
-            raise self._refused(name, f"must be one of {', '.join(kind)}") from None
+            raise self.refused(name, f"must be one of {', '.join(kind)}") from None
 
     def moment(self, name: str) -> datetime:
         try:
@@ -337,18 +374,18 @@ class _Fields:
                 raise ValueError(value)
             return value.astimezone(UTC)
         except (ValueError, OverflowError) as exc:
-            raise self._refused(name, "must be an RFC 3339 time with its offset") from exc
+            raise self.refused(name, "must be an RFC 3339 time with its offset") from exc
 
     def uuid(self, name: str) -> UUID:
         try:
             return UUID(self.text(name))
         except ValueError:
-            raise self._refused(name, "must be a UUID") from None
+            raise self.refused(name, "must be a UUID") from None
 
     def part(self, name: str) -> "_Fields":
         value = self.members.get(name)
         if not isinstance(value, dict):
-            raise self._refused(name, "must be an object")
+            raise self.refused(name, "must be an object")
         return _Fields(value, f"{self.path}{name}.")
 
     def optional_object(self, name: str) -> Mapping[str, object] | None:
@@ -357,9 +394,9 @@ class _Fields:
     def parts(self, name: str) -> list["_Fields"]:
         value = self.members.get(name)
         if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self._refused(name, "must be a list of objects")
+            raise self.refused(name, "must be a list of objects")
         return [_Fields(item, f"{self.path}{name}[{i}].") for i, item in enumerate(value)]
 
-    def _refused(self, name: str, rule: str) -> _Rejected:
+    def refused(self, name: str, rule: str) -> _Rejected:
         shown = repr(self.members.get(name))[:100]
         return _Rejected(Reason.INVALID_FIELD, f"{self.path}{name} {rule}, got {shown}")

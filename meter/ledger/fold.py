@@ -1,15 +1,20 @@
 """Adds up calls; the result does not depend on their order or grouping."""
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
 from meter.adjustment import Counted, CountedAdjustment
 from meter.ledger.keys import Dimensions, SumKey
-from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
-from meter.window import windows_of
+from meter.usage import NO_USAGE, Context, Outcome, Tier, TokenUsage, UsageSource, total_usage
+from meter.window import Window, windows_of
 
-UNKNOWN_MODEL = "unknown"
+UNKNOWN = "unknown"
+
+type Place = tuple[str, str]
+"""A region and a deployment type, empty where they are not known."""
+NO_PLACE: Place = ("", "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +22,7 @@ class Sums:
     """The counts under one key.
 
     Adjustments are apart, so that the metered counts stay visible; `adjusted` may be negative.
+    `place` is that of the latest call: the same for all of a backend's deployment, until that moves.
     """
 
     calls: int = 0
@@ -26,28 +32,40 @@ class Sums:
     tokens: TokenUsage = NO_USAGE
     first_call_at: datetime | None = None
     last_call_at: datetime | None = None
+    place: Place = NO_PLACE
     adjustments: int = 0
     adjusted: TokenUsage = NO_USAGE
 
     def __add__(self, other: "Sums") -> "Sums":
-        return Sums(
-            calls=self.calls + other.calls,
-            failed_calls=self.failed_calls + other.failed_calls,
-            estimated_calls=self.estimated_calls + other.estimated_calls,
-            missing_calls=self.missing_calls + other.missing_calls,
-            tokens=self.tokens + other.tokens,
-            first_call_at=min(
-                filter(None, (self.first_call_at, other.first_call_at)), default=None
-            ),
-            last_call_at=max(filter(None, (self.last_call_at, other.last_call_at)), default=None),
-            adjustments=self.adjustments + other.adjustments,
-            # Adjustments are rare, and this runs for every call.
-            adjusted=self.adjusted + other.adjusted if other.adjustments else self.adjusted,
-        )
+        return total_sums((self, other))
+
+
+def total_sums(parts: Iterable[Sums]) -> Sums:
+    """All of them added up."""
+    parts = list(parts)
+    if len(parts) == 1:
+        return parts[0]
+    times = [each.first_call_at for each in parts if each.first_call_at is not None]
+    latest = [(each.last_call_at, each.place) for each in parts if each.last_call_at is not None]
+    last_call_at, place = max(
+        latest, default=(None, max((e.place for e in parts), default=NO_PLACE))
+    )
+    return Sums(
+        calls=sum(each.calls for each in parts),
+        failed_calls=sum(each.failed_calls for each in parts),
+        estimated_calls=sum(each.estimated_calls for each in parts),
+        missing_calls=sum(each.missing_calls for each in parts),
+        tokens=total_usage([each.tokens for each in parts]),
+        first_call_at=min(times, default=None),
+        last_call_at=last_call_at,
+        place=place,
+        adjustments=sum(each.adjustments for each in parts),
+        adjusted=total_usage([each.adjusted for each in parts if each.adjustments]),
+    )
 
 
 def sums_of(call: Counted) -> Sums:
-    """The counts of one call or one adjustment."""
+    """The counts of one call, without those of its tools, or of one adjustment."""
     if isinstance(call, CountedAdjustment):
         return Sums(adjustments=1, adjusted=call.usage)
     return Sums(
@@ -58,31 +76,65 @@ def sums_of(call: Counted) -> Sums:
         tokens=call.usage,
         first_call_at=call.time,
         last_call_at=call.time,
+        place=_place_of(call),
     )
 
 
-def sum_keys_of(subject: str, call: Counted) -> tuple[SumKey, SumKey, SumKey]:
-    """The three sums the call counts in: its hour, its day, its month."""
-    hour, day, month = windows_of(call.time)
-    dimensions = Dimensions(
-        subject=subject,
-        deployment=call.deployment,
-        model=call.model or UNKNOWN_MODEL,
-        tier=str(call.tier),
+def dimensions_of(subject: str, call: Counted) -> Dimensions:
+    """What the call, or the adjustment of a call, counts under."""
+    return Dimensions(
+        subject,
+        call.client_app or UNKNOWN,
+        call.deployment,
+        call.model or UNKNOWN,
+        call.backend or UNKNOWN,
+        str(call.tier),
+        str(call.context),
     )
-    return SumKey(hour, dimensions), SumKey(day, dimensions), SumKey(month, dimensions)
+
+
+def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:
+    """What is counted of a call, by dimensions: the call, and the tokens of other models for it.
+
+    A tool's model is bought by the token, whatever tier the call has, and has no long context.
+    """
+    dimensions = dimensions_of(subject, call)
+    yield dimensions, sums_of(call)
+    for tool in () if isinstance(call, CountedAdjustment) else call.tool_usage:
+        own = dimensions._replace(
+            deployment=tool.deployment,
+            model=tool.model or UNKNOWN,
+            tier=str(Tier.STANDARD),
+            context=str(Context.SHORT),
+        )
+        yield own, Sums(tokens=tool.usage, place=_place_of(call))
+
+
+def sum_keys_of(subject: str, call: Counted) -> list[SumKey]:
+    """The sums the call counts in: its hour, its day, its month; and those of its tools."""
+    windows = windows_of(call.time)
+    parts = parts_of(subject, call)
+    return [SumKey(window, dimensions) for dimensions, _ in parts for window in windows]
 
 
 def fold(subject: str, calls: Iterable[Counted]) -> dict[SumKey, Sums]:
     """The sums of one subject's calls. A call that is given twice counts twice."""
-    hours: dict[SumKey, tuple[tuple[SumKey, SumKey, SumKey], Sums]] = {}
+    windows: dict[Window, tuple[Window, ...]] = {}
+    hours: defaultdict[SumKey, list[Sums]] = defaultdict(list)
     for call in calls:
-        keys, counted = sum_keys_of(subject, call), sums_of(call)
-        known = hours.get(keys[0])
-        hours[keys[0]] = keys, counted if known is None else known[1] + counted
-    sums: dict[SumKey, Sums] = {}
-    for keys, counted in hours.values():
-        for key in keys:
-            total = sums.get(key)
-            sums[key] = counted if total is None else total + counted
-    return sums
+        three = windows_of(call.time)
+        windows[three[0]] = three
+        for dimensions, sums in parts_of(subject, call):
+            hours[SumKey(three[0], dimensions)].append(sums)
+    found: defaultdict[SumKey, list[Sums]] = defaultdict(list)
+    for key, parts in hours.items():
+        total = total_sums(parts)
+        for window in windows[key.window]:
+            found[SumKey(window, key.dimensions)].append(total)
+    return {key: total_sums(parts) for key, parts in found.items()}
+
+
+def _place_of(call: Counted) -> Place:
+    if isinstance(call, CountedAdjustment):
+        return NO_PLACE
+    return call.region or "", call.deployment_type or ""

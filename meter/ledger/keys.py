@@ -9,14 +9,14 @@ the row's own column holds the text.
 
 import hashlib
 import re
-from dataclasses import dataclass, fields
-from operator import attrgetter
+from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from meter.window import Window
 
-MAX_COMPONENT_CHARS = 160  # three of them, a tier and separators make the longest key
-_PREFIX_CHARS = 90
+MAX_COMPONENT_CHARS = 90  # five of them, a tier, a context and a window make the longest key
+_PREFIX_CHARS = 24
 _HASH_MARK = "=~"
 _UNSAFE = re.compile(r"[^A-Za-z0-9\-._@:]")
 _ESCAPED = re.compile(r"((?:=[0-9A-F]{2})+)")
@@ -31,22 +31,26 @@ LEDGER_PREFIX = "Ledger"
 FIRST_KEY, LAST_KEY = "", "~"  # no escaped text sorts before or after them
 
 
-@dataclass(frozen=True, slots=True, order=True, kw_only=True)
-class Dimensions:
-    """What sums are split by. Row keys and stored columns have the order of these fields."""
+class Dimensions(NamedTuple):
+    """What sums are split by. Row keys and stored columns have the order of these fields.
+
+    They are what Azure prices by and what people charge by: what is not among them cannot be told
+    apart later.
+    """
 
     subject: str
+    client_app: str
     deployment: str
     model: str
+    backend: str
     tier: str
+    context: str
 
 
-DIMENSION_NAMES = tuple(each.name for each in fields(Dimensions))
-_values = attrgetter(*DIMENSION_NAMES)
+DIMENSION_NAMES = Dimensions._fields
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class SumKey:
+class SumKey(NamedTuple):
     """What one sum is of."""
 
     window: Window
@@ -55,7 +59,7 @@ class SumKey:
     @property
     def place(self) -> "SumPlace":
         """Where the sum is stored."""
-        partition, *names = map(escape, _values(self.dimensions))
+        partition, *names = map(escape, self.dimensions)
         return SumPlace(partition, self.window.name, tuple(names))
 
 

@@ -11,34 +11,56 @@ It holds no prompt and no completion.
 """
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
 
-from meter.adjustment import Adjustment, Countable, Counted, CountedAdjustment
+from meter.adjustment import Adjustment, Countable, CountedAdjustment
 from meter.ledger.keys import call_row_key
 from meter.ports import Row
-from meter.usage import CountedCall, Outcome, Tier, TokenUsage, UsageSource
+from meter.usage import (
+    Context,
+    CountedCall,
+    Outcome,
+    Tier,
+    TokenUsage,
+    ToolUsage,
+    UsageSource,
+)
+
+# With these settings `json.dumps` would build a new encoder on every call.
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def read_marker(row: Row) -> Counted:
+def read_marker(row: Row) -> CountedCall | CountedAdjustment:
     """The counts of a marker. Raises ValueError if the row is not as the app writes it."""
     try:
         time, call = row.columns["At"], json.loads(str(row.columns["Call"]))
         if not isinstance(time, datetime):
             raise TypeError(f"At is {time!r}")
-        usage = TokenUsage(**{name: int(count) for name, count in call["usage"].items()})
-        deployment, model, tier = call["deployment"], call["model"], Tier(call["tier"])
+        names = {
+            "time": time,
+            "client_app": call["app"],
+            "deployment": call["deployment"],
+            "model": call["model"],
+            "backend": call["backend"],
+            "tier": Tier(call["tier"]),
+            "context": Context(call["context"]),
+            "usage": _usage(call["usage"]),
+        }
         if "adjusts" in call:
-            return CountedAdjustment(
-                time=time, deployment=deployment, model=model, tier=tier, usage=usage
-            )
+            return CountedAdjustment(**names)
         return CountedCall(
-            time=time,
-            deployment=deployment,
-            model=model,
-            tier=tier,
+            **names,
+            region=call["region"],
+            deployment_type=call["deployment_type"],
             outcome=Outcome(call["outcome"]),
-            usage=usage,
             usage_source=UsageSource(call["source"]),
+            tool_usage=tuple(
+                ToolUsage(
+                    deployment=tool["deployment"], model=tool["model"], usage=_usage(tool["usage"])
+                )
+                for tool in call.get("tools", ())
+            ),
         )
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise ValueError(f"{row.key} cannot be read: {exc!r}") from exc
@@ -47,23 +69,37 @@ def read_marker(row: Row) -> Counted:
 def marker_row(event: Countable) -> Row:
     """The row that marks this call or adjustment as counted."""
     call = {
+        "app": event.client_app,
         "deployment": event.deployment,
         "model": event.model,
+        "backend": event.backend,
         "tier": event.tier,
+        "context": event.context,
         **_details(event),
-        "usage": {name: count for name, count in event.usage.as_document().items() if count},
+        "usage": event.usage.nonzero(),
     }
-    text = json.dumps(call, ensure_ascii=False, separators=(",", ":"))
+    text = _JSON.encode(call)
     return Row(key=call_row_key(event.id), columns={"At": event.time, "Call": text})
 
 
 def _details(event: Countable) -> dict[str, object]:
     if isinstance(event, Adjustment):
         return {"adjusts": str(event.refers_to), "reason": event.reason}
-    return {
-        "backend": event.backend,
+    details: dict[str, object] = {
+        "region": event.region,
+        "deployment_type": event.deployment_type,
         "operation": event.operation,
         "outcome": event.outcome,
         "status": event.status,
         "source": event.usage_source,
     }
+    if event.tool_usage:
+        details["tools"] = [
+            {"deployment": tool.deployment, "model": tool.model, "usage": tool.usage.nonzero()}
+            for tool in event.tool_usage
+        ]
+    return details
+
+
+def _usage(counts: Mapping[str, object]) -> TokenUsage:
+    return TokenUsage(**{name: int(str(count)) for name, count in counts.items()})

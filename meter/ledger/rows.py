@@ -2,17 +2,16 @@
 
 | column                                  | type     | meaning                                       |
 |-----------------------------------------|----------|-----------------------------------------------|
-| Subject, Deployment, Model, Tier        | String   | the dimensions, unescaped                     |
+| Subject, ClientApp, Deployment, Model, Backend, Tier, Context | String | the dimensions, unescaped |
+| Region, DeploymentType                  | String   | of the latest call; empty where not known     |
 | WindowStart                             | DateTime | first moment of the hour, day or month, UTC   |
 | Calls                                   | Int64    | every counted call                            |
 | FailedCalls                             | Int64    | of them, refused or failed                    |
 | EstimatedCalls, MissingCalls            | Int64    | of them, with estimated or unknown tokens     |
-| PromptTokens, CompletionTokens, TotalTokens | Int64 | token sums                                   |
-| CachedTokens, ReasoningTokens, AudioTokens, ImageTokens | Int64 | shares of the above               |
-| Seconds                                 | Int64    | audio seconds                                 |
+| PromptTokens, ... CodeInterpreterCalls  | Int64    | one column for each count of `TokenUsage`     |
 | FirstCallAt, LastCallAt                 | DateTime | ends of the first and the last call           |
 | Adjustments                             | Int64    | adjustments; absent where there were none     |
-| AdjustedPromptTokens, ... AdjustedSeconds | Int64  | their signed counts, one for each count above |
+| AdjustedPromptTokens, ...               | Int64    | their signed counts, one for each count above |
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
@@ -41,6 +40,7 @@ def _column(field_name: str) -> str:
 
 
 _DIMENSION_COLUMNS = {name: _column(name) for name in DIMENSION_NAMES}
+_PLACE_COLUMNS = ("Region", "DeploymentType")
 _CALL_COLUMNS = {
     name: _column(name) for name in ("calls", "failed_calls", "estimated_calls", "missing_calls")
 }
@@ -55,6 +55,7 @@ SUM_COLUMNS = frozenset(
         "LastCallAt",
         "Revision",
         *_DIMENSION_COLUMNS.values(),
+        *_PLACE_COLUMNS,
         *_CALL_COLUMNS.values(),
         *_TOKEN_COLUMNS.values(),
         *ADJUSTMENT_COLUMNS,
@@ -143,6 +144,7 @@ def sums_columns(sums: Sums) -> dict[str, object]:
     }
     for name, column in _TOKEN_COLUMNS.items():
         columns[column] = getattr(sums.tokens, name)
+    columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
     columns["Adjustments"] = sums.adjustments
     for name, column in _ADJUSTED_COLUMNS.items():
         columns[column] = getattr(sums.adjusted, name)
@@ -159,6 +161,7 @@ def read_sums(columns: Mapping[str, object], at: Place = _UNNAMED) -> Sums:
     return Sums(
         **calls,
         tokens=TokenUsage(**_ints(columns, _TOKEN_COLUMNS, at)),
+        place=_place(columns),
         adjustments=_int(columns, "Adjustments", at),
         # Absent from most rows, and this runs for every row.
         adjusted=TokenUsage(**_ints(columns, _ADJUSTED_COLUMNS, at))
@@ -208,6 +211,11 @@ def _int(columns: Mapping[str, object], name: str, at: Place) -> int:
     if type(value) is not int:
         raise _damaged(f"a whole number is expected, got {value!r:.60}", name, at)
     return value
+
+
+def _place(columns: Mapping[str, object]) -> tuple[str, str]:
+    region, deployment_type = (str(columns.get(name, "")) for name in _PLACE_COLUMNS)
+    return region, deployment_type
 
 
 def _moment(columns: Mapping[str, object], name: str, at: Place) -> datetime | None:

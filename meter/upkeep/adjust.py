@@ -226,9 +226,12 @@ def make_adjustment(call: CountedCall, wanted: Wanted, note: Note) -> Adjustment
         subject=wanted.subject,
         refers_to=wanted.call_id,
         reason=reason,
+        client_app=call.client_app,
         deployment=call.deployment,
         model=call.model,
+        backend=call.backend,
         tier=call.tier,
+        context=call.context,
         usage=wanted.usage,
     )
 

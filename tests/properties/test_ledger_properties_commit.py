@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -289,7 +289,7 @@ def expected_sums(events: Iterable[Countable]) -> dict[tuple[object, ...], Sums]
     for event in events:
         by_subject.setdefault(event.subject, []).append(event)
     return {
-        (key.window.start, len(key.window.name), *astuple(key.dimensions)): sums
+        (key.window.start, len(key.window.name), *key.dimensions): sums
         for subject, own in by_subject.items()
         for key, sums in fold(subject, own).items()
     }

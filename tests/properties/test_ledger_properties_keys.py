@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from meter.ledger.keys import (
     MAX_COMPONENT_CHARS,
-    Dimensions,
     SumKey,
     call_row_key,
     escape,
@@ -20,6 +19,7 @@ from meter.ledger.keys import (
 )
 from meter.window import Window, windows_of
 from tests.support.events import texts
+from tests.support.ledger import dimensions
 
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LONG_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=60, max_size=255)
@@ -88,10 +88,10 @@ def test_the_sums_since_an_hour_are_one_range_of_row_keys(
     hour, *_ = windows_of(since)
     first, last = sums_since(hour, month)
     deployment, model = names
-    dimensions = Dimensions(subject="s", deployment=deployment, model=model, tier="standard")
+    own = dimensions(subject="s", deployment=deployment, model=model, tier="standard")
 
     for window in windows_of(moment):
-        key = SumKey(window, dimensions).place.row_key
+        key = SumKey(window, own).place.row_key
         assert (first <= key <= last) == (window.end > hour.start)
 
 

@@ -92,8 +92,10 @@ def adjustment(number: int = 1, *, subject: str = "alice", **changes: Any) -> Ad
         subject=subject,
         refers_to=event_id(number),
         reason="the backend was billed twice",
+        client_app=EVENT.client_app,
         deployment=EVENT.deployment,
         model=EVENT.model,
+        backend=EVENT.backend,
         tier=EVENT.tier,
         usage=TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5),
     )

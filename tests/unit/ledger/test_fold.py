@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 
 from meter.ledger.fold import Sums, fold, sums_of
-from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.keys import SumKey
 from meter.usage import Outcome, Tier, TokenUsage, UsageSource
 from meter.window import Window
 from tests.support.events import NOW, usage_event
+from tests.support.ledger import dimensions
 
-NAMES = Dimensions(subject="alice", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard")
+NAMES = dimensions(subject="alice", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard")
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from uuid import UUID
 import pytest
 
 from meter.ledger.keys import (
-    Dimensions,
     LetterKey,
     SumKey,
     call_row_key,
@@ -19,8 +18,9 @@ from meter.ledger.keys import (
     unescape,
 )
 from meter.window import Window
+from tests.support.ledger import dimensions
 
-NAMES = Dimensions(subject="a|b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard")
+NAMES = dimensions(subject="a|b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard")
 PLACE = SumKey(Window("2026-11-23"), NAMES).place
 
 
@@ -113,7 +113,7 @@ def test_each_month_has_its_own_ledger() -> None:
 def test_the_longest_keys_stay_below_what_the_service_takes() -> None:
     """A row key has at most 512 characters; names of any kind and length must be countable."""
     longest = "/" * 53
-    names = Dimensions(subject=longest, deployment=longest, model=longest, tier="provisioned")
+    names = dimensions(subject=longest, deployment=longest, model=longest, tier="provisioned")
     place = SumKey(Window("2026-11-23T07"), names).place
     lengths = len(place.row_key), len(place.view_row_key)
 

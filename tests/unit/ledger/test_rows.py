@@ -7,14 +7,15 @@ import pytest
 
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
-from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow, check_range, read_sum_row, read_sums, sum_row
 from meter.ports import Row
 from meter.window import Window
+from tests.support.ledger import dimensions
 
 KEY = SumKey(
     Window("2026-11-23T07"),
-    Dimensions(subject="a/b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard"),
+    dimensions(subject="a/b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard"),
 )
 ROW_KEY = "s|2026-11-23T07|gpt-4o|gpt-4o-2024-11-20|standard"
 

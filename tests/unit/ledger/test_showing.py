@@ -9,7 +9,7 @@ import pytest
 
 from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.showing import LONGEST_WAIT_SECONDS, Showing
 from meter.ports import Conflict, Row, Written
@@ -19,6 +19,7 @@ from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
 from tests.fakes.virtual_time import VirtualTimeLoop
 from tests.support.events import NOW, usage_event
+from tests.support.ledger import dimensions
 
 HOUR, DAY = Window("2026-11-23T07"), Window("2026-11-23")
 
@@ -62,8 +63,8 @@ def showing(store: Store, clock: FakeClock) -> Showing:
 
 
 def total(revision: int, window: Window = DAY, subject: str = "alice") -> SumRow:
-    dimensions = Dimensions(subject=subject, deployment="d", model="m", tier="standard")
-    return SumRow(key=SumKey(window, dimensions), sums=Sums(calls=revision), revision=revision)
+    names = dimensions(subject=subject, deployment="d", model="m", tier="standard")
+    return SumRow(key=SumKey(window, names), sums=Sums(calls=revision), revision=revision)
 
 
 def shown(store: Store, table: str = "UsageByDay") -> list[object]:

@@ -6,11 +6,12 @@ import pytest
 
 from meter.errors import StorageUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
+from tests.support.ledger import dimensions
 
 HOUR, DAY, MONTH = Window("2026-11-23T07"), Window("2026-11-23"), Window("2026-11")
 ROW = "alice|gpt-4o|m|standard"
@@ -27,8 +28,8 @@ def views(store: MemoryRowStore) -> ViewWriter:
 
 
 def total(calls: int, revision: int, *, window: Window = DAY, subject: str = "alice") -> SumRow:
-    dimensions = Dimensions(subject=subject, deployment="gpt-4o", model="m", tier="standard")
-    key = SumKey(window, dimensions)
+    names = dimensions(subject=subject, deployment="gpt-4o", model="m", tier="standard")
+    key = SumKey(window, names)
     return SumRow(key=key, sums=Sums(calls=calls), revision=revision)
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from meter.errors import MonitorUnavailable
 from meter.ledger.fold import Sums
-from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.reports.reconcile import (
@@ -26,6 +26,7 @@ from meter.reports.reconcile import (
 from meter.usage import TokenUsage
 from meter.window import Window, parse_window
 from tests.fakes.rows import MemoryRowStore
+from tests.support.ledger import dimensions
 from tests.support.reconcile import EAST, EIGHT, SEVEN, WEST, own, served, tally, terms
 
 NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
@@ -152,7 +153,7 @@ async def test_counted_usage_is_added_up_over_subjects_models_and_tiers() -> Non
         SumRow(
             key=SumKey(
                 Window(hour),
-                Dimensions(subject=subject, deployment=name, model=model, tier="standard"),
+                dimensions(subject=subject, deployment=name, model=model, tier="standard"),
             ),
             sums=sums,
             revision=1,
