@@ -16,7 +16,6 @@ import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from zlib import crc32
 
 from azure.eventhub import EventData
 from azure.eventhub.aio import EventHubProducerClient
@@ -24,6 +23,7 @@ from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import ClientClosedError, EventHubError
 
 from meter.adapters.partition_key import keys_by_partition
+from meter.bucket import hub_partition_of
 from meter.errors import PublishFailed
 from meter.ports import MAX_SEND_BYTES, Clock, Dice
 from meter.publishing.circuit import backoff
@@ -138,7 +138,7 @@ class EventHubSender:
         """Return when the hub has acknowledged the events. Raises PublishFailed."""
         until = self._clock.monotonic() + self._patience_seconds
         await self._warm_until(until)
-        key = self._keys[crc32(subject.encode()) % len(self._keys)]
+        key = self._keys[hub_partition_of(subject, len(self._keys))]
         acknowledged = asyncio.get_running_loop().create_future()
         lane = self._lanes.setdefault(key, _Lane())
         lane.waiting.append(_Waiting(events=events, until=until, acknowledged=acknowledged))

@@ -2,14 +2,14 @@
 
 `decode -> fold -> commit -> show -> dead letters`. An event is in the ledger or in `DeadLetters` when
 the batch is finished; the views follow (`showing.py`). Any other error fails the whole batch: it is
-delivered again, and events that are already counted are skipped. What fails for one subject or one
-table does not keep the others from being counted: each subject is tried once per delivery, those that
-failed before come last, and only an outage of all ends it early.
+delivered again, and events that are already counted are skipped. What fails for one bucket or one
+table does not keep the others from being counted: each is tried once per delivery, those that failed
+before come last, with their transactions split, and only an outage of all ends it early.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -20,21 +20,19 @@ from meter.ledger.adjusting.floor import Admitted, Floor
 from meter.ledger.commit import Committed, Committer, EventKey
 from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, decode
+from meter.ledger.keys import ledger_partition
+from meter.ledger.marks import Marks
 from meter.ledger.positions import HubPositions
-from meter.ledger.rows import SumRow
 from meter.ledger.showing import Showing
-from meter.ledger.subjects import SubjectWriter, record_behind
-from meter.ledger.view import ViewWriter
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
 from meter.window import Period, Window, window_of
 
 MAX_CONCURRENT_COMMITS = 8
 # Throttled partitions must not keep the others from being counted; an outage of all must not be asked
-# about for as long as a batch has subjects. It is one if so many fail, and none succeeds for so long.
+# about for as long as a batch has buckets. It is one if so many fail, and none succeeds for so long.
 MAX_OUTAGES = 8
 OUTAGE_SECONDS = 10.0
-MAX_FAILING_SUBJECTS = 10_000
 
 log = logging.getLogger(__name__)
 
@@ -51,34 +49,29 @@ class BatchReport:
 
 @dataclass(slots=True)
 class _Counted:
-    """What became of a batch's events; those of `events` need not be delivered again."""
+    """What became of a batch's events."""
 
     commits: list[Committed] = field(default_factory=list)
-    events: list[Countable] = field(default_factory=list)
-    outages: list[StorageUnavailable] = field(default_factory=list)
+    other_outages: list[StorageUnavailable] = field(default_factory=list)
     refused: dict[EventKey, Refusal] = field(default_factory=dict)
 
     @property
-    def sums(self) -> list[SumRow]:
-        return [row for each in self.commits for row in each.sums]
+    def lost(self) -> set[EventKey]:
+        """The events that must be delivered again."""
+        return {key for each in self.commits for key in each.failed}
 
     @property
-    def calls(self) -> list[UsageEvent]:
-        return [event for event in self.events if isinstance(event, UsageEvent)]
+    def outages(self) -> list[StorageUnavailable]:
+        failed = (failure for each in self.commits for failure in each.failed.values())
+        return [*failed, *self.other_outages]
 
-    def add(self, committed: Committed, events: Sequence[Countable]) -> None:
+    def add(self, committed: Committed) -> None:
         self.commits.append(committed)
-        self.events += events
         self.refused |= committed.refused
-
-    def missing(self, events: Sequence[Countable]) -> set[str]:
-        """The subjects of which some of these events must be delivered again."""
-        done = {(event.subject, event.id) for event in self.events}
-        return {event.subject for event in events if (event.subject, event.id) not in done}
 
     def report(self, letters: Sequence[DeadLetter] = ()) -> BatchReport:
         return BatchReport(
-            new_calls=sum(each.new_calls for each in self.commits),
+            new_calls=sum(len(each.new) for each in self.commits),
             repeated_calls=sum(each.repeated_calls for each in self.commits),
             dead_letters=len(letters),
             refused=self.refused,
@@ -92,21 +85,23 @@ class _Counted:
 
 @dataclass(slots=True, kw_only=True)
 class Aggregator:
-    """Counts batches. One event loop owns it."""
+    """Counts batches. One event loop owns it. `writer` is an id that no other process has."""
 
     store: RowStore
     clock: Clock
     retention: timedelta
+    writer: str
     committer: Committer = field(init=False)
     floor: Floor = field(init=False)
     showing: Showing = field(init=False)
     positions: HubPositions = field(init=False)
-    _failing: OrderedDict[str, None] = field(init=False, default_factory=OrderedDict)
+    _failing: set[tuple[str, Window]] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
-        self.committer = Committer(self.store)
+        marks = Marks(self.store, self.clock, self.writer)
+        self.showing = Showing(store=self.store, clock=self.clock, marks=marks)
+        self.committer = Committer(self.store, marks, self.showing.add)
         self.floor = Floor(store=self.store, clock=self.clock, retention=self.retention)
-        self.showing = Showing(store=self.store, clock=self.clock)
         self.positions = HubPositions(self.store, self.clock)
 
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
@@ -116,13 +111,11 @@ class Aggregator:
         enqueued = (m.enqueued_at for m in messages if m.enqueued_at is not None)
         now = max([self.clock.now(), *enqueued])
         counted = await self._commit(decoded.events, now, may_be_repeats=may_be_repeats)
-        is_safe = await self.showing.show(counted.sums, counted.events)
+        await self.showing.keep_up()
         letters = [*decoded.dead_letters, *decoded.letters_of(counted.refused)]
         await keep(self.store, letters, may_be_stored=may_be_repeats)
         _log(letters)
         counted.raise_outage()
-        if not is_safe:
-            raise StorageUnavailable("neither the views nor Subjects take the batch's rows")
         await self.positions.save()
         return counted.report(letters)
 
@@ -135,16 +128,8 @@ class Aggregator:
 
         For commands: events that are `refused` were not counted, and are in no dead letter.
         """
-        now = self.clock.now()
-        # First, so that the sweep finds these sums if this process ends before they are shown.
-        hours: dict[str, Window] = {}
-        for event in events:
-            hour = window_of(event.time, Period.HOUR)
-            hours[event.subject] = min(hours.get(event.subject, hour), hour)
-        await record_behind(self.store, hours, now)
-        counted = await self._commit(events, now, may_be_repeats=False)
-        await SubjectWriter(self.store).record(counted.calls)
-        await ViewWriter(self.store).write(counted.sums)
+        counted = await self._commit(events, self.clock.now(), may_be_repeats=False)
+        await self.showing.settle()
         counted.raise_outage()
         return counted.report()
 
@@ -162,13 +147,17 @@ class Aggregator:
         unique = {(e.subject, e.id): e for e in reversed(events) if isinstance(e, Adjustment)}
         adjustments = list(unique.values())[::-1]
         if adjustments:
-            late = counted.missing(calls)
+            late = {subject for subject, _ in counted.lost}
             try:
                 await self._commit_adjustments(
                     [each for each in adjustments if each.subject not in late], now, counted
                 )
             except StorageUnavailable as exc:
-                counted.outages.append(exc)
+                counted.other_outages.append(exc)
+        lost, refused = counted.lost, counted.refused
+        self.showing.note(
+            call for call in calls if (call.subject, call.id) not in lost | refused.keys()
+        )
         return counted
 
     async def _commit_adjustments(
@@ -181,9 +170,9 @@ class Aggregator:
         admitted = [each for each in found.values() if isinstance(each, Admitted)]
         events = [each.adjustment for each in admitted]
         await self._commit_groups(events, now, counted, may_be_repeats=True)
-        done = {(event.subject, event.id) for event in counted.events}
+        lost = counted.lost
         for result in admitted:
-            if (result.adjustment.subject, result.adjustment.id) in done:
+            if (result.adjustment.subject, result.adjustment.id) not in lost:
                 await self.floor.settle(result)
 
     async def _commit_groups(
@@ -196,39 +185,36 @@ class Aggregator:
     ) -> None:
         groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
-            groups[event.subject, window_of(event.time, Period.MONTH)].append(event)
+            place = ledger_partition(event.subject), window_of(event.time, Period.MONTH)
+            groups[place].append(event)
         trouble = _Trouble(self.clock)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
-        async def commit(subject: str, month: Window, group: list[Countable]) -> None:
+        async def commit(place: tuple[str, Window], group: list[Countable]) -> None:
             async with limit:
                 if trouble.is_outage_of_all():
+                    failed = {(each.subject, each.id): trouble.outage for each in group}
+                    counted.add(Committed(failed=failed))
                     return
-                try:
-                    committed = await self.committer.commit(
-                        subject,
-                        month,
-                        group,
-                        has_ended=month.end <= now,
-                        may_be_repeats=may_be_repeats,
-                    )
-                except StorageUnavailable as exc:
-                    counted.outages.append(exc)
-                    trouble.note(exc)
-                    self._remember_failing(subject)
+                committed = await self.committer.commit(
+                    *place,
+                    group,
+                    has_ended=place[1].end <= now,
+                    may_be_repeats=may_be_repeats,
+                    splits=place in self._failing,
+                    gives_up=trouble.is_outage_of_all,
+                )
+                counted.add(committed)
+                failure = next(iter(committed.failed.values()), None)
+                trouble.note(failure)
+                if failure is None:
+                    self._failing.discard(place)
                 else:
-                    counted.add(committed, group)
-                    trouble.note(None)
-                    self._failing.pop(subject, None)
+                    self._failing.add(place)
 
         async with asyncio.TaskGroup() as tasks:
-            for subject, month in sorted(groups, key=lambda place: place[0] in self._failing):
-                tasks.create_task(commit(subject, month, groups[subject, month]))
-
-    def _remember_failing(self, subject: str) -> None:
-        self._failing[subject] = None
-        if len(self._failing) > MAX_FAILING_SUBJECTS:
-            self._failing.popitem(last=False)
+            for place in sorted(groups, key=lambda place: place in self._failing):
+                tasks.create_task(commit(place, groups[place]))
 
 
 class _Trouble:
@@ -238,16 +224,17 @@ class _Trouble:
         self._clock = clock
         self._failures = 0
         self._answered_at = clock.monotonic()
+        self.outage = StorageUnavailable("storage does not answer")
 
     def note(self, failure: StorageUnavailable | None) -> None:
         """Note the end of a commit; rows that are refused are an answer, too."""
         if failure is None or isinstance(failure, RowsRefused):
             self._failures, self._answered_at = 0, self._clock.monotonic()
         else:
-            self._failures += 1
+            self._failures, self.outage = self._failures + 1, failure
 
     def is_outage_of_all(self) -> bool:
-        """Whether to try no further subject in this delivery."""
+        """Whether to try no further bucket in this delivery."""
         seconds = self._clock.monotonic() - self._answered_at
         return self._failures >= MAX_OUTAGES and seconds >= OUTAGE_SECONDS
 

@@ -1,11 +1,12 @@
 """Counts each call once: its marker row and the sums it adds to are one transaction.
 
-The ledger of a month is one table, a subject's share of it one partition:
+The ledger of a month is one table, a bucket of subjects one partition (`meter/bucket.py`):
 
-| row key                               | columns                  | written                         |
-|---------------------------------------|--------------------------|---------------------------------|
-| `c|` event id                         | see `markers.py`         | insert: fails if it exists      |
-| `s|` window `|` deployment `|` model `|` tier | see `rows.py`    | insert, or update if unchanged  |
+| row key                                  | columns                  | written                         |
+|------------------------------------------|--------------------------|---------------------------------|
+| `c|` event id `|` subject                | see `markers.py`         | insert: fails if it exists      |
+| `s|` window `|` dimensions               | see `rows.py`            | insert, or update if unchanged  |
+| `v|` writer                              | see `marks.py`           | with each transaction           |
 
 Table Storage applies an entity-group transaction whole or not at all. So a repeated event fails the
 transaction because its marker is there, a concurrent writer because the sum has another etag, and
@@ -14,33 +15,34 @@ counted; the others are added to the sums as they are then. When it is unknown w
 was applied, the batch fails and is delivered again: then the markers decide. Where a redelivery is
 likely the markers are asked first, which is one query and no transaction.
 
-Some events can never be counted: those of a month whose ledger was dropped, since its markers are
-gone, and those that a damaged sum, an overflow or the service itself refuses. They are given back
-with the reason; the other events of the subject are counted.
+A transaction holds calls of many subjects. If one of its rows makes it fail, it is split until the
+culprit stands alone. Some events can never be counted: those of a month whose ledger was dropped,
+since its markers are gone, and those that a damaged sum, an overflow or the service itself refuses.
+They are given back with the reason; all others are counted.
 """
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import partial
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from meter.adjustment import Countable
-from meter.errors import LedgerDamaged, RowsRefused, TableMissing
+from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable, TableMissing
 from meter.ledger.decode import Reason, Refusal
-from meter.ledger.fold import fold, sum_keys_of
-from meter.ledger.keys import SumKey, call_row_key, escape, ledger_table
+from meter.ledger.fold import Entry, add_up, entries_of, keys_of
+from meter.ledger.keys import SumKey, call_row_key, call_row_range, ledger_table, view_range
 from meter.ledger.markers import marker_row
-from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
-from meter.ledger.rows import SumRow, check_range, next_revision, sum_row
+from meter.ledger.marks import Marks, Place
+from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
+from meter.ledger.rows import SumRow, check_range, next_revision
+from meter.ledger.sums import Known, KnownSums
 from meter.ledger.view import VIEW_TABLES
-from meter.ports import Row, RowStore
+from meter.ports import Conflict, Row, RowStore
 from meter.window import Period, Window
 
-RANGE_GAP_SECONDS = 60
-MAX_OWN_CALLS = 50_000  # 100 to 200 bytes each
+RANGE_GAP_SECONDS = 5
 # A refusal may be a passing fault of the service or of something before it; not so often in a row.
 MAX_REFUSALS = 5
 
@@ -49,85 +51,109 @@ log = logging.getLogger(__name__)
 type EventKey = tuple[str, UUID]  # subject and id: ids are unique per subject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Committed:
-    """The result of a commit: the sums to show, how many events were new, and which can never be.
+    """What became of some events of a bucket.
 
-    A repeat gives no sum if this process counted it, and gave its sums to be shown, before.
+    Those that `failed` must be delivered again; those that are `refused` can never be counted.
     """
 
-    sums: tuple[SumRow, ...]
-    new_calls: int
-    repeated_calls: int
-    refused: Mapping[EventKey, Refusal] = field(default_factory=dict)
+    new: set[EventKey] = field(default_factory=set)
+    repeated_calls: int = 0
+    refused: dict[EventKey, Refusal] = field(default_factory=dict)
+    failed: dict[EventKey, StorageUnavailable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An event and what it adds."""
+
+    event: Countable
+    entries: Sequence[Entry]
+
+    @property
+    def key(self) -> EventKey:
+        return self.event.subject, self.event.id
+
+    @property
+    def row_key(self) -> str:
+        return call_row_key(self.event.id, self.event.subject)
 
 
 @dataclass(slots=True, kw_only=True)
 class _Share:
-    """One subject's events of one month, and what has become of them."""
+    """A bucket's events of one month, and what has become of them."""
 
-    subject: str
     month: Window
-    table: str
-    partition: str
+    place: Place
     creates_table: bool
-    sums: dict[SumKey, SumRow] = field(default_factory=dict)
-    new_calls: int = 0
-    done: list[Countable] = field(default_factory=list)
-    refused: dict[EventKey, Refusal] = field(default_factory=dict)
+    splits: bool
+    gives_up: Callable[[], bool]
+    result: Committed = field(default_factory=Committed)
 
-    def refuse(self, events: Sequence[Countable], reason: Reason, detail: str) -> None:
-        self.refused |= {(event.subject, event.id): Refusal(reason, detail) for event in events}
+    def refuse(self, items: Sequence[_Item], reason: Reason, detail: str) -> None:
+        self.result.refused |= {item.key: Refusal(reason, detail) for item in items}
+
+    def fail(self, items: Sequence[_Item], failure: StorageUnavailable) -> None:
+        self.result.failed |= {item.key: failure for item in items}
+
+
+class _Contended(StorageUnavailable):
+    """Conflicts did not end."""
 
 
 class Committer:
-    """Writes the ledger."""
+    """Writes the ledger. `on_commit` gets the sums of each transaction as soon as it is applied."""
 
-    def __init__(self, store: RowStore) -> None:
+    def __init__(
+        self, store: RowStore, marks: Marks, on_commit: Callable[[Sequence[SumRow]], None]
+    ) -> None:
         self._store = store
-        self._sums = OptimisticRows(store=store)
-        # Calls that this process found counted, and whose sums it has given to be shown.
-        self._own: OrderedDict[EventKey, None] = OrderedDict()
+        self._marks = marks
+        self._on_commit = on_commit
+        self._sums = KnownSums(store)
         self._refusals: Counter[tuple[str, Window]] = Counter()
 
     async def commit(
         self,
-        subject: str,
+        partition: str,
         month: Window,
         events: Sequence[Countable],
         *,
         has_ended: bool = False,
         may_be_repeats: bool = False,
+        splits: bool = False,
+        gives_up: Callable[[], bool] = lambda: False,
     ) -> Committed:
-        """Count one subject's calls of one month. Raises StorageUnavailable.
+        """Count events of one ledger partition and one month. Storage that fails is in the result.
 
-        The table of a month that `has_ended` may have been dropped, and is not begun again then.
+        The table of a month that `has_ended` may have been dropped, and is not begun again then. With
+        `splits`, a transaction that storage does not answer is split, too, until it `gives_up`.
         """
         share = _Share(
-            subject=subject,
             month=month,
-            table=ledger_table(month),
-            partition=escape(subject),
+            place=(ledger_table(month), partition),
             creates_table=not has_ended,
+            splits=splits,
+            gives_up=gives_up,
         )
-        unique = list({event.id: event for event in reversed(events)}.values())[::-1]
-        for chunk in _chunks(subject, unique):
-            asks_first = may_be_repeats or any((subject, e.id) in self._own for e in chunk)
-            await self._count(share, chunk, asks_first=asks_first)
-        # Only now: after a failure nobody is given the sums of the chunks before it.
-        self._remember(subject, share.done)
-        if not share.refused:
-            self._refusals.pop((subject, month), None)
-        refused = sum((subject, event.id) in share.refused for event in events)
-        return Committed(
-            sums=tuple(share.sums.values()),
-            new_calls=share.new_calls,
-            repeated_calls=len(events) - refused - share.new_calls,
-            refused=share.refused,
-        )
+        unique = {(event.subject, event.id): event for event in reversed(events)}
+        items = [_Item(e, entries_of(e.subject, e)) for e in reversed(unique.values())]
+        items.sort(key=lambda item: item.entries[0][1])  # calls of one sum share a transaction
+        async with self._marks.lock(share.place):
+            for chunk in _chunks(items):
+                if share.result.failed and not splits:
+                    share.fail(chunk, next(iter(share.result.failed.values())))
+                else:
+                    await self._count(share, chunk, asks_first=may_be_repeats)
+        result = share.result
+        lost = result.refused.keys() | result.failed.keys()
+        counted = sum((event.subject, event.id) not in lost for event in events)
+        result.repeated_calls = counted - len(result.new - lost)
+        return result
 
-    async def _count(self, share: _Share, chunk: Sequence[Countable], *, asks_first: bool) -> None:
-        """Commit a chunk, less its events that can never be counted."""
+    async def _count(self, share: _Share, chunk: Sequence[_Item], *, asks_first: bool) -> None:
+        """Commit a chunk, less its events that can never be counted, or not now."""
         seems_dropped = False
         while chunk:
             try:
@@ -136,125 +162,159 @@ class Committer:
             except LedgerDamaged as exc:
                 # Every turn leaves out all events of one more row, so the turns end. Calls that are
                 # counted stay in, and are not added again: their sums may not be shown yet.
-                hit = _adding_to(exc.row, share.subject, await self._uncounted(share, chunk))
-                chunk = [event for event in chunk if event not in hit]
+                uncounted = await self._uncounted(share, chunk)
+                hit = {item.key for item in uncounted if _adds_to(exc.row, item)}
+                share.refuse(
+                    [item for item in chunk if item.key in hit], Reason.CANNOT_BE_STORED, str(exc)
+                )
+                chunk = [item for item in chunk if item.key not in hit]
                 asks_first = True
-                share.refuse(hit, Reason.CANNOT_BE_STORED, str(exc))
             except TableMissing:
                 if await self._was_dropped(share.month):
                     if not seems_dropped:  # or it was begun, and shown, just now
                         seems_dropped = True
                         continue
-                    detail = f"{share.table} was dropped, and what it had counted is not known"
+                    detail = f"{share.place[0]} was dropped, and what it had counted is not known"
                     share.refuse(chunk, Reason.MONTH_CLOSED, detail)
                     return
                 share.creates_table = True
-            except RowsRefused as exc:
-                await self._after_refusal(share, chunk, exc)
+            except StorageUnavailable as exc:
+                await self._after_failure(share, chunk, exc)
                 return
 
-    async def _after_refusal(
-        self, share: _Share, chunk: Sequence[Countable], refusal: RowsRefused
+    async def _after_failure(
+        self, share: _Share, chunk: Sequence[_Item], failure: StorageUnavailable
     ) -> None:
-        """Fail some deliveries; then count the events one by one, less those that are refused."""
-        place = share.subject, share.month
+        """Count the halves; of a single event, say that it must be delivered again, or never."""
+        is_ours = isinstance(failure, RowsRefused | _Contended)
+        if len(chunk) > 1 and (is_ours or (share.splits and not share.gives_up())):
+            middle = len(chunk) // 2
+            for half in (chunk[:middle], chunk[middle:]):
+                await self._count(share, half, asks_first=True)
+            return
+        if not isinstance(failure, RowsRefused):
+            share.fail(chunk, failure)
+            return
+        (item,) = chunk
+        place = item.event.subject, share.month
+        self._refusals[place] += 1
         if self._refusals[place] < MAX_REFUSALS:
-            self._refusals[place] += 1
-            if self._refusals[place] < MAX_REFUSALS:
-                raise refusal
-        if len(chunk) > 1:
-            for event in chunk:
-                await self._count(share, [event], asks_first=True)
-        elif await self._uncounted(share, chunk):
-            share.refuse(chunk, Reason.CANNOT_BE_STORED, f"{share.partition}: {refusal}")
+            share.fail(chunk, failure)
         else:
-            await self._count(share, chunk, asks_first=True)
+            share.refuse(chunk, Reason.CANNOT_BE_STORED, f"{share.place[1]}: {failure}")
 
     async def _commit_chunk(
-        self, share: _Share, chunk: Sequence[Countable], *, asks_first: bool
+        self, share: _Share, chunk: Sequence[_Item], *, asks_first: bool
     ) -> None:
-        new = shown = chunk
-        if asks_first:
-            new = await self._uncounted(share, chunk)
-            is_new = {event.id for event in new}
-            # Who counted the others may have died before showing them.
-            shown = [e for e in chunk if e.id in is_new or (share.subject, e.id) not in self._own]
-        unique = dict.fromkeys(key for event in shown for key in sum_keys_of(share.subject, event))
-        keys = {key.place.row_key: key for key in unique}
-        if len(new) < len(shown):
-            self._sums.forget(share.table, share.partition, keys)
-        changed = await self._sums.change(
-            share.table,
-            share.partition,
-            list(keys),
-            new,
-            partial(_rows, share.subject),
-            # Before the sums are read again, so these are never older than the markers.
-            after_conflict=partial(self._uncounted, share),
-            creates_table=share.creates_table,
-        )
-        share.new_calls += len(changed.items)
-        share.done += chunk
-        for row_key, row in changed.stored.items():
-            try:
-                share.sums[keys[row_key]] = sum_row(keys[row_key], row.columns)
-            except LedgerDamaged as exc:  # a repeat's: the other sums are still to be shown
-                self._sums.forget(share.table, share.partition, [row_key])  # it may be repaired
-                log.error("sum_damaged table=%s reason=%s", share.table, exc)
+        new = chunk
+        for _ in range(MAX_CONFLICTS):
+            if asks_first:
+                # Before the sums are read, so these are never older than the markers.
+                new = await self._uncounted(share, chunk)
+            if not new:
+                break
+            keys = keys_of(entry for item in new for entry in item.entries)
+            known = self._sums.remembered(share.place, keys)
+            if asks_first:
+                known |= await self._sums.read(share.place, [k for k in keys if k not in known])
+            if await self._write(share, new, known):
+                for item in new:
+                    share.result.new.add(item.key)
+                    self._refusals.pop((item.event.subject, share.month), None)
+                break
+            asks_first = True
+        else:
+            raise _Contended(
+                f"{share.place[0]}: {MAX_CONFLICTS} conflicts in a row in one partition"
+            )
+        if len(new) < len(chunk):
+            done = {item.key for item in new}
+            await self._show_repeats(share, [item for item in chunk if item.key not in done])
 
-    def _remember(self, subject: str, events: Sequence[Countable]) -> None:
-        self._own.update(((subject, event.id), None) for event in events)
-        while len(self._own) > MAX_OWN_CALLS:
-            self._own.popitem(last=False)
+    async def _write(
+        self, share: _Share, new: Sequence[_Item], known: Mapping[SumKey, Known]
+    ) -> bool:
+        """Apply one transaction; whether it was, or met a conflict."""
+        sums = _sums_after(new, known)
+        rows = [_ledger_row(row, known.get(row.key)) for row in sums]
+        markers = [marker_row(item.event) for item in new]
+        mark = self._marks.row(share.place, (row.key for row in sums))
+        written = [*rows, mark]
+        try:
+            result = await self._store.write(
+                *share.place,
+                insert=[*markers, *(row for row in written if row.etag is None)],
+                update=[row for row in written if row.etag is not None],
+                creates_table=share.creates_table,
+            )
+        except StorageUnavailable as exc:
+            self._sums.forget(share.place, (row.key for row in sums))
+            if not isinstance(exc, RowsRefused):  # it may have been applied
+                self._marks.leave(share.place)
+            raise
+        if isinstance(result, Conflict):
+            self._sums.forget(share.place, (row.key for row in sums))
+            await self._marks.refresh(share.place)
+            return False
+        self._marks.written(share.place, result.etags[mark.key])
+        self._sums.put(share.place, {row.key.row_key: row for row in sums}, result.etags)
+        self._on_commit(sums)
+        return True
 
-    async def _uncounted(self, share: _Share, events: Sequence[Countable]) -> list[Countable]:
-        ranges = _ranges([event.id for event in events])
+    async def _show_repeats(self, share: _Share, items: Sequence[_Item]) -> None:
+        """Who counted them may have died before showing them; its mark is taken up only later."""
+        keys = list(keys_of(entry for item in items for entry in item.entries))
+        self._sums.forget(share.place, keys)
+        try:
+            found = await self._sums.read(share.place, keys)
+        except LedgerDamaged:
+            found = {}
+            for key in keys:  # the other sums are still to be shown
+                try:
+                    found |= await self._sums.read(share.place, [key])
+                except LedgerDamaged as exc:
+                    log.error("sum_damaged table=%s reason=%s", share.place[0], exc)
+        self._on_commit([each.row for each in found.values()])
+
+    async def _uncounted(self, share: _Share, items: Sequence[_Item]) -> list[_Item]:
+        ranges = _ranges([item.event.id for item in items])
         found = await asyncio.gather(
             *(
-                self._store.keys_between(
-                    share.table, share.partition, call_row_key(first), call_row_key(last)
-                )
+                self._store.keys_between(*share.place, *call_row_range(first, last))
                 for first, last in ranges
             )
         )
         counted = set[str]().union(*found)
-        return [event for event in events if call_row_key(event.id) not in counted]
+        return [item for item in items if item.row_key not in counted]
 
     async def _was_dropped(self, month: Window) -> bool:
         """Whether the month's ledger had calls: their view rows outlive it."""
+        first, last = view_range(month, month)
         rows = self._store.scan(
-            VIEW_TABLES[Period.MONTH],
-            first_partition=month.name,
-            last_partition=month.name,
-            columns=(),
+            VIEW_TABLES[Period.MONTH], first_partition=first, last_partition=last, columns=()
         )
         async for _ in rows:
             return True
         return False
 
 
-def _chunks(subject: str, events: Sequence[Countable]) -> Iterator[list[Countable]]:
-    """Split the events so that the markers and sums of a chunk fit into one transaction."""
-    chunk: list[Countable] = []
+def _chunks(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+    """Split the events so that the rows of a chunk fit into one transaction, with a mark."""
+    chunk: list[_Item] = []
     keys: set[SumKey] = set()
-    for event in events:
-        wider = keys.union(sum_keys_of(subject, event))
-        if chunk and len(chunk) + 1 + len(wider) > MAX_TRANSACTION_ROWS:
+    for item in items:
+        own = keys_of(item.entries)
+        if chunk and len(chunk) + 2 + len(keys | own) > MAX_TRANSACTION_ROWS:
             yield chunk
-            chunk, wider = [], set(sum_keys_of(subject, event))
-        chunk.append(event)
-        keys = wider
+            chunk, keys = [], set()
+        chunk.append(item)
+        keys |= own
     if chunk:
         yield chunk
 
 
-def _adding_to(row_key: str, subject: str, events: Sequence[Countable]) -> list[Countable]:
-    """The events that add to that sum."""
-    return [
-        event
-        for event in events
-        if row_key in {key.place.row_key for key in sum_keys_of(subject, event)}
-    ]
+def _adds_to(row_key: str, item: _Item) -> bool:
+    return any(key.row_key == row_key for key in keys_of(item.entries))
 
 
 def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
@@ -272,15 +332,20 @@ def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
     return ranges
 
 
-def _rows(subject: str, events: Sequence[Countable], stored: Mapping[str, Row]) -> list[Row]:
-    """The markers of these events and the sums they add to; nothing where all were repeats."""
-    rows = [marker_row(event) for event in events]
-    for key, added in fold(subject, events).items():
-        row_key = key.place.row_key
-        before = stored.get(row_key, Row(key=row_key, columns={}))
-        known = sum_row(key, before.columns)
-        row = SumRow(key=key, sums=known.sums + added, revision=next_revision(known))
-        columns = row.columns()
-        check_range(key, columns)
-        rows.append(replace(before, columns=columns))
+def _sums_after(items: Sequence[_Item], known: Mapping[SumKey, Known]) -> list[SumRow]:
+    """The sums as they are once these events are added. Raises LedgerDamaged for an overflow."""
+    rows = []
+    for key, added in add_up(entry for item in items for entry in item.entries).items():
+        before = known.get(key)
+        if before is None:
+            rows.append(SumRow(key=key, sums=added, revision=1))
+        else:
+            sums = before.row.sums + added
+            rows.append(SumRow(key=key, sums=sums, revision=next_revision(before.row)))
     return rows
+
+
+def _ledger_row(row: SumRow, before: Known | None) -> Row:
+    columns = row.ledger_columns()
+    check_range(row.key, columns)
+    return Row(key=row.key.row_key, columns=columns, etag=None if before is None else before.etag)

@@ -110,28 +110,37 @@ def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:
         yield own, Sums(tokens=tool.usage, place=_place_of(call))
 
 
-def sum_keys_of(subject: str, call: Counted) -> list[SumKey]:
-    """The sums the call counts in: its hour, its day, its month; and those of its tools."""
+type Entry = tuple[tuple[Window, ...], Dimensions, Sums]
+"""What is added to the sums of these windows, under these dimensions."""
+
+
+def entries_of(subject: str, call: Counted) -> list[Entry]:
+    """What a call, or an adjustment, adds: to its hour, its day and its month."""
     windows = windows_of(call.time)
-    parts = parts_of(subject, call)
-    return [SumKey(window, dimensions) for dimensions, _ in parts for window in windows]
+    return [(windows, dimensions, sums) for dimensions, sums in parts_of(subject, call)]
+
+
+def keys_of(entries: Iterable[Entry]) -> set[SumKey]:
+    """The sums that these are added to."""
+    return {SumKey(window, dimensions) for windows, dimensions, _ in entries for window in windows}
+
+
+def add_up(entries: Iterable[Entry]) -> dict[SumKey, Sums]:
+    """The sums of these entries. One that is given twice counts twice."""
+    hours: defaultdict[tuple[tuple[Window, ...], Dimensions], list[Sums]] = defaultdict(list)
+    for windows, dimensions, sums in entries:
+        hours[windows, dimensions].append(sums)
+    found: defaultdict[SumKey, list[Sums]] = defaultdict(list)
+    for (windows, dimensions), parts in hours.items():
+        total = total_sums(parts)
+        for window in windows:
+            found[SumKey(window, dimensions)].append(total)
+    return {key: total_sums(parts) for key, parts in found.items()}
 
 
 def fold(subject: str, calls: Iterable[Counted]) -> dict[SumKey, Sums]:
     """The sums of one subject's calls. A call that is given twice counts twice."""
-    windows: dict[Window, tuple[Window, ...]] = {}
-    hours: defaultdict[SumKey, list[Sums]] = defaultdict(list)
-    for call in calls:
-        three = windows_of(call.time)
-        windows[three[0]] = three
-        for dimensions, sums in parts_of(subject, call):
-            hours[SumKey(three[0], dimensions)].append(sums)
-    found: defaultdict[SumKey, list[Sums]] = defaultdict(list)
-    for key, parts in hours.items():
-        total = total_sums(parts)
-        for window in windows[key.window]:
-            found[SumKey(window, key.dimensions)].append(total)
-    return {key: total_sums(parts) for key, parts in found.items()}
+    return add_up(entry for call in calls for entry in entries_of(subject, call))
 
 
 def _place_of(call: Counted) -> Place:

@@ -10,9 +10,11 @@ the row's own column holds the text.
 import hashlib
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from meter.bucket import BUCKETS, bucket_of
 from meter.window import Window
 
 MAX_COMPONENT_CHARS = 90  # five of them, a tier, a context and a window make the longest key
@@ -28,6 +30,8 @@ ADJUSTED_PREFIX = "a|"
 CALL_PREFIX = "c|"
 SUM_PREFIX = "s|"
 LEDGER_PREFIX = "Ledger"
+MARK_PREFIX = "v|"
+SHARD_MARK = "~"
 FIRST_KEY, LAST_KEY = "", "~"  # no escaped text sorts before or after them
 
 
@@ -59,45 +63,85 @@ class SumKey(NamedTuple):
     @property
     def place(self) -> "SumPlace":
         """Where the sum is stored."""
-        partition, *names = map(escape, self.dimensions)
-        return SumPlace(partition, self.window.name, tuple(names))
+        subject = self.dimensions.subject
+        return SumPlace(ledger_partition(subject), self.window.name, _name_of(self.dimensions))
+
+    @property
+    def row_key(self) -> str:
+        """The sum's row key in the ledger."""
+        return f"{SUM_PREFIX}{self.window.name}|{_name_of(self.dimensions)}"
+
+    @property
+    def view_row_key(self) -> str:
+        """The row key in a view table."""
+        return _name_of(self.dimensions)
 
 
-@dataclass(frozen=True, slots=True)
-class SumPlace:
+class SumPlace(NamedTuple):
     """Where a sum and the view row that shows it are stored.
 
-    `partition` is the subject and `names` are the other dimensions, all escaped: where one is only
-    a hash there is no way back to the `SumKey`.
+    `partition` is the ledger's, which is the subject's bucket. `name` are the dimensions, escaped:
+    where one is only a hash there is no way back to the `SumKey`.
     """
 
     partition: str
     window: str
-    names: tuple[str, ...]
+    name: str
 
     @property
     def row_key(self) -> str:
-        """The sum's row key in the ledger, whose partition is the subject."""
-        return f"{SUM_PREFIX}{self.window}|{'|'.join(self.names)}"
+        """The sum's row key in the ledger."""
+        return f"{SUM_PREFIX}{self.window}|{self.name}"
 
     @property
     def view_row_key(self) -> str:
-        """The row key in a view table, whose partition is the window."""
-        return f"{self.partition}|{'|'.join(self.names)}"
+        """The row key in a view table."""
+        return self.name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The escaped dimensions, the subject first."""
+        return tuple(self.name.split("|"))
+
+
+def ledger_partition(subject: str) -> str:
+    """The ledger partition of a subject: its bucket, `00` to `63`."""
+    return LEDGER_PARTITIONS[bucket_of(subject)]
+
+
+LEDGER_PARTITIONS = tuple(f"{bucket:02}" for bucket in range(BUCKETS))
 
 
 def parse_sum_key(partition: str, row_key: str) -> SumPlace:
     """Read the place of a ledger's sum. Raises ValueError for a row of another kind."""
-    prefix, *parts = row_key.split("|")
-    if f"{prefix}|" != SUM_PREFIX or len(parts) != len(DIMENSION_NAMES):
+    prefix, window, name = [*row_key.split("|", 2), "", ""][:3]
+    if f"{prefix}|" != SUM_PREFIX or name.count("|") != len(DIMENSION_NAMES) - 1:
         raise ValueError(f"{row_key} is neither a marker nor a sum")
-    return SumPlace(partition, parts[0], tuple(parts[1:]))
+    return SumPlace(partition, window, name)
 
 
-def parse_view_key(window: str, row_key: str) -> SumPlace:
-    """Read the place of the sum that a view row shows; no sum is stored there if others wrote it."""
-    partition, _, names = row_key.partition("|")
-    return SumPlace(partition, window, tuple(names.split("|")))
+def view_partition(window: Window, shard: int | None) -> str:
+    """The partition of a window's view rows, or of a shard of them (`2026-11~03`)."""
+    return window.name if shard is None else f"{window.name}{SHARD_MARK}{shard:02}"
+
+
+def view_window(partition: str) -> str:
+    """The name of the window whose rows a view partition holds."""
+    return partition.partition(SHARD_MARK)[0]
+
+
+def view_range(first: Window, last: Window) -> tuple[str, str]:
+    """The first and the last view partition of these windows, shards included."""
+    return first.name, f"{last.name}{SHARD_MARK}{LAST_KEY}"
+
+
+def subject_key(row_key: str) -> str:
+    """The escaped subject in the row key of a marker, a note, a sum or a view row."""
+    match row_key[:2]:
+        case "c|" | "a|" | "s|":
+            return row_key.split("|", 3)[2]
+        case _:
+            return row_key.partition("|")[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,25 +206,47 @@ def ledger_month(table: str) -> Window | None:
     return Window(f"{match[1]}-{match[2]}") if match else None
 
 
-def call_row_key(event_id: UUID) -> str:
-    """The row key that marks a call as counted."""
-    return f"{CALL_PREFIX}{event_id}"
+def call_row_key(event_id: UUID, subject: str) -> str:
+    """The row key that marks a subject's call as counted. Ids sort by time, so the rows do."""
+    return f"{CALL_PREFIX}{event_id}|{escape(subject)}"
 
 
-def adjusted_row_key(event_id: UUID) -> str:
+def adjusted_row_key(event_id: UUID, subject: str) -> str:
     """The row key of what a call was adjusted by."""
-    return f"{ADJUSTED_PREFIX}{event_id}"
+    return f"{ADJUSTED_PREFIX}{event_id}|{escape(subject)}"
 
 
-def sums_since(hour: Window, month: Window) -> tuple[str, str]:
-    """The first and last row key of the month's sums that end after the hour's start.
+def call_row_range(first: UUID, last: UUID) -> tuple[str, str]:
+    """The first and the last row key of the markers of ids from `first` to `last`."""
+    return f"{CALL_PREFIX}{first}", f"{CALL_PREFIX}{last}|{LAST_KEY}"
 
-    These sums are one range: a day's row sorts after its hours' rows, a month's row after its days'.
-    An hour before the month selects the whole month.
+
+def sums_of_window(window: Window) -> tuple[str, str]:
+    """The first and the last row key of the window's sums in a ledger partition."""
+    return f"{SUM_PREFIX}{window.name}|", f"{SUM_PREFIX}{window.name}|{LAST_KEY}"
+
+
+def sums_since(window: Window, month: Window) -> tuple[str, str]:
+    """The first and last row key of the month's sums from that window on, in the order of keys.
+
+    An hour sorts before its day, and a day before its month. So the sums from an hour on are those of
+    all windows that end after the hour's start.
     """
-    return f"{SUM_PREFIX}{max(hour.name, month.name)}", f"{SUM_PREFIX}{month.name}|{LAST_KEY}"
+    first = max(f"{window.name}|", month.name)
+    return f"{SUM_PREFIX}{first}", f"{SUM_PREFIX}{month.name}|{LAST_KEY}"
 
 
+def earlier(one: Window, other: Window) -> Window:
+    """The one from which on sums are in a range that has those of both."""
+    return min(one, other, key=lambda window: f"{window.name}|")
+
+
+@lru_cache(maxsize=32_768)
+def _name_of(dimensions: Dimensions) -> str:
+    return "|".join(map(escape, dimensions))
+
+
+@lru_cache(maxsize=32_768)
 def escape(text: str) -> str:
     """The text as a key component. Two texts never share one, short of a SHA-256 collision."""
     escaped = _UNSAFE.sub(_hexadecimal, text)

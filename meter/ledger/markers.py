@@ -2,8 +2,9 @@
 
 | row key       | column | type     | meaning                                                      |
 |---------------|--------|----------|--------------------------------------------------------------|
-| `c|` event id | At     | DateTime | the call's end                                               |
+| `c|` event id `|` subject | At | DateTime | the call's end                                    |
 |               | Call   | String   | JSON, see `marker_row`; `usage` omits zeros                     |
+|               | Subject | String  | only where the row key has but its hash                         |
 
 An adjustment's marker is the same, with `adjusts` (the call's id) and `reason` in its JSON.
 
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from meter.adjustment import Adjustment, Countable, CountedAdjustment
-from meter.ledger.keys import call_row_key
+from meter.ledger.keys import call_row_key, escape, subject_key, unescape
 from meter.ports import Row
 from meter.usage import (
     Context,
@@ -78,8 +79,16 @@ def marker_row(event: Countable) -> Row:
         **_details(event),
         "usage": event.usage.nonzero(),
     }
-    text = _JSON.encode(call)
-    return Row(key=call_row_key(event.id), columns={"At": event.time, "Call": text})
+    columns: dict[str, object] = {"At": event.time, "Call": _JSON.encode(call)}
+    if unescape(escape(event.subject)) is None:
+        columns["Subject"] = event.subject
+    return Row(key=call_row_key(event.id, event.subject), columns=columns)
+
+
+def subject_of(row: Row) -> str:
+    """The subject of a marker's call; its key component where only a hash of it is left."""
+    key = subject_key(row.key)
+    return unescape(key) or str(row.columns.get("Subject", key))
 
 
 def _details(event: Countable) -> dict[str, object]:

@@ -1,21 +1,29 @@
-"""Changes rows that have other writers: read, build, write if unchanged, retry after a conflict.
+"""Changes rows that have other writers: build, write if unchanged, read and retry after a conflict.
 
 Rows that were read or written last are remembered, so in a steady stream a change costs one
 transaction and no read. Every write is conditional on the etag: an outdated memory costs a conflict,
 never a wrong row. Where memory says that there is nothing to write, no etag is checked: storage is
 asked before a row is skipped (`asks_before_skipping`), since repairs may have changed it.
+
+With `expects_new`, rows that are not remembered are taken for new at first; the insert proves it.
 """
 
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from meter.errors import MeterError, StorageUnavailable
+from meter.ledger.memory import Memory
 from meter.ports import Conflict, Row, RowStore
 
 MAX_TRANSACTION_ROWS = 100  # the limit of 4 MiB is out of reach: our rows are under 4 KB each
 MAX_CONFLICTS = 10
-MAX_KNOWN_ROWS = 20_000  # 1 to 2 KB each
+MAX_KNOWN_BYTES = 48 * 1024 * 1024
+# Objects in CPython 3.13: of a row with its etag, and of a column with its value.
+_ROW_BYTES, _COLUMN_BYTES = 450, 60
+# With more rows of a partition to read, the whole partition is read instead, once.
+ROWS_BY_RANGE = 20
+
+type _Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +35,10 @@ class Changed[T]:
     stored: Mapping[str, Row]
 
 
+def _size(key: _Key, row: Row) -> int:
+    return _ROW_BYTES + len(key[2]) + _COLUMN_BYTES * len(row.columns)
+
+
 @dataclass(slots=True, kw_only=True)
 class OptimisticRows:
     """Changes rows of one kind. `remembers` names the columns that builders read; None means all."""
@@ -34,8 +46,13 @@ class OptimisticRows:
     store: RowStore
     remembers: frozenset[str] | None = None
     asks_before_skipping: bool = False
-    most_known: int = MAX_KNOWN_ROWS
-    _known: OrderedDict[tuple[str, str, str], Row] = field(default_factory=OrderedDict)
+    expects_new: bool = False
+    most_bytes: int = MAX_KNOWN_BYTES
+    _known: Memory[_Key, Row] = field(init=False)
+    _learned: set[tuple[str, str]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._known = Memory(self.most_bytes, _size)
 
     async def change[T](
         self,
@@ -65,8 +82,19 @@ class OptimisticRows:
 
     def forget(self, table: str, partition: str, keys: Iterable[str]) -> None:
         """Read these rows from storage next time."""
-        for key in keys:
-            self._known.pop((table, partition, key), None)
+        self._known.drop_all((table, partition, key) for key in keys)
+
+    async def learn(self, table: str, partition: str) -> None:
+        """Read a partition and remember its rows, as far as there is room. Raises StorageUnavailable."""
+        self._learned.add((table, partition))
+        rows = self.store.scan(
+            table,
+            first_partition=partition,
+            last_partition=partition,
+            columns=None if self.remembers is None else sorted(self.remembers),
+        )
+        async for _, row in rows:
+            self._remember(table, partition, [row])
 
     async def _change[T](
         self,
@@ -78,27 +106,42 @@ class OptimisticRows:
         after_conflict: Callable[[T], Awaitable[T]] | None,
         creates_table: bool,
     ) -> Changed[T]:
+        expects_new = self.expects_new
         for _ in range(MAX_CONFLICTS):
-            known = {key for key in keys if (table, partition, key) in self._known}
-            stored = await self._stored(table, partition, keys)
+            known = self._remembered(table, partition, keys)
+            stored = known if expects_new else await self._stored(table, partition, keys, known)
             rows = build(items, stored)
-            if self.asks_before_skipping and (unsure := known - {row.key for row in rows}):
+            if self.asks_before_skipping and (unsure := known.keys() - {row.key for row in rows}):
                 self.forget(table, partition, unsure)
-                stored = await self._stored(table, partition, keys)
+                stored = await self._stored(table, partition, keys, {})
                 rows = build(items, stored)
             written: Mapping[str, Row] | None = {}
             if rows:
                 written = await self._write(table, partition, keys, rows, creates_table)
             if written is not None:
                 return Changed(items=items, written=rows, stored={**stored, **written})
+            expects_new = False
             if after_conflict is not None:
                 items = await after_conflict(items)
         raise StorageUnavailable(f"{table}: {MAX_CONFLICTS} conflicts in a row in one partition")
 
-    async def _stored(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
-        known = self._known
-        stored = {k: known[table, partition, k] for k in keys if (table, partition, k) in known}
+    def _remembered(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
+        found = ((key, self._known.get((table, partition, key))) for key in keys)
+        return {key: row for key, row in found if row is not None}
+
+    async def _stored(
+        self, table: str, partition: str, keys: Sequence[str], known: Mapping[str, Row]
+    ) -> dict[str, Row]:
+        stored = {**known} or self._remembered(table, partition, keys)
         unknown = [key for key in keys if key not in stored]
+        if (
+            self.expects_new
+            and len(unknown) >= ROWS_BY_RANGE
+            and (table, partition) not in self._learned
+        ):
+            await self.learn(table, partition)
+            stored = self._remembered(table, partition, keys)
+            unknown = []  # rows that did not fit cost a conflict
         if unknown:
             found = await self.store.read(table, partition, unknown)
             self._remember(table, partition, found.values())
@@ -128,10 +171,7 @@ class OptimisticRows:
 
     def _remember(self, table: str, partition: str, rows: Iterable[Row]) -> None:
         for row in rows:
-            self._known[table, partition, row.key] = self._reduced(row)
-            self._known.move_to_end((table, partition, row.key))
-        while len(self._known) > self.most_known:
-            self._known.popitem(last=False)
+            self._known.put((table, partition, row.key), self._reduced(row))
 
     def _reduced(self, row: Row) -> Row:
         if self.remembers is None:

@@ -1,4 +1,4 @@
-"""The stored columns of a sum, the same in the ledger and in the views.
+"""The stored columns of a sum. A view row has all of them, a ledger row no counts of 0.
 
 | column                                  | type     | meaning                                       |
 |-----------------------------------------|----------|-----------------------------------------------|
@@ -15,9 +15,11 @@
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
+from operator import attrgetter
 from typing import NamedTuple
 
 from meter.errors import LedgerDamaged
@@ -31,7 +33,7 @@ from meter.ledger.keys import (
     parse_sum_key,
 )
 from meter.ports import INT64, Row
-from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
+from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage, counts_of
 from meter.window import Window
 
 
@@ -63,6 +65,10 @@ SUM_COLUMNS = frozenset(
 )
 
 
+_COUNT_COLUMNS = (*_CALL_COLUMNS.values(), *_TOKEN_COLUMNS.values())
+_ZEROS: dict[str, object] = dict.fromkeys(_COUNT_COLUMNS, 0)
+_calls_of: Callable[[Sums], tuple[int, ...]] = attrgetter(*_CALL_COLUMNS)
+
 MOST_REPAIRS = 10_000  # revisions of a sum that added nothing to it
 
 
@@ -85,12 +91,36 @@ class SumRow:
     sums: Sums
     revision: int
 
-    def columns(self) -> Mapping[str, object]:
-        """The row's columns. Most rows have no adjustments, and then no columns of them."""
-        columns = key_columns(self.key) | sums_columns(self.sums) | {"Revision": self.revision}
-        if self.sums.adjustments:
-            return columns
-        return {name: value for name, value in columns.items() if name not in ADJUSTMENT_COLUMNS}
+    def columns(self) -> dict[str, object]:
+        """The columns of its view row. Most rows have no adjustments, and then no columns of them."""
+        sums = self.sums
+        columns = key_columns(self.key)
+        columns |= zip(_CALL_COLUMNS.values(), _calls_of(sums), strict=True)
+        columns |= zip(_TOKEN_COLUMNS.values(), counts_of(sums.tokens), strict=True)
+        columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
+        self._add_rest(columns)
+        return columns
+
+    def ledger_columns(self) -> dict[str, object]:
+        """The columns of its ledger row: no counts of 0, which grow only, so none is there before."""
+        sums = self.sums
+        columns = key_columns(self.key)
+        counts = zip(_COUNT_COLUMNS, (*_calls_of(sums), *counts_of(sums.tokens)), strict=True)
+        columns |= ((name, count) for name, count in counts if count)
+        columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
+        self._add_rest(columns)
+        return columns
+
+    def _add_rest(self, columns: dict[str, object]) -> None:
+        sums = self.sums
+        if sums.first_call_at is not None:
+            columns["FirstCallAt"] = sums.first_call_at
+        if sums.last_call_at is not None:
+            columns["LastCallAt"] = sums.last_call_at
+        if sums.adjustments:
+            columns["Adjustments"] = sums.adjustments
+            columns |= zip(_ADJUSTED_COLUMNS.values(), counts_of(sums.adjusted), strict=True)
+        columns["Revision"] = self.revision
 
 
 def cleared_adjustments(
@@ -109,9 +139,7 @@ def read_sum_row(partition: str, row: Row) -> SumRow:
         name: _text(row.columns.get(column), column, at)
         for name, column in _DIMENSION_COLUMNS.items()
     }
-    for (name, column), part in zip(
-        _DIMENSION_COLUMNS.items(), (partition, *place.names), strict=True
-    ):
+    for (name, column), part in zip(_DIMENSION_COLUMNS.items(), place.names, strict=True):
         if escape(names[name]) != part:  # or it would be shown as another's sum
             raise _damaged(f"the row's key says {part}, got {names[name]!r:.60}", column, at)
     return sum_row(SumKey(window, Dimensions(**names)), row.columns)
@@ -133,26 +161,28 @@ def _place_of(key: SumKey) -> Place:
 
 def key_columns(key: SumKey) -> dict[str, object]:
     """The dimensions and the window as columns."""
-    names = {column: getattr(key.dimensions, name) for name, column in _DIMENSION_COLUMNS.items()}
-    return {**names, "WindowStart": key.window.start}
+    columns: dict[str, object] = dict(zip(_DIMENSION_COLUMNS.values(), key.dimensions, strict=True))
+    columns["WindowStart"] = _start_of(key.window)
+    return columns
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:
-    """The counts as columns."""
-    columns: dict[str, object] = {
-        column: getattr(sums, name) for name, column in _CALL_COLUMNS.items()
-    }
-    for name, column in _TOKEN_COLUMNS.items():
-        columns[column] = getattr(sums.tokens, name)
+    """The counts as columns, with zeros."""
+    columns: dict[str, object] = dict(zip(_CALL_COLUMNS.values(), _calls_of(sums), strict=True))
+    columns |= zip(_TOKEN_COLUMNS.values(), counts_of(sums.tokens), strict=True)
     columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
     columns["Adjustments"] = sums.adjustments
-    for name, column in _ADJUSTED_COLUMNS.items():
-        columns[column] = getattr(sums.adjusted, name)
+    columns |= zip(_ADJUSTED_COLUMNS.values(), counts_of(sums.adjusted), strict=True)
     if sums.first_call_at is not None:
         columns["FirstCallAt"] = sums.first_call_at
     if sums.last_call_at is not None:
         columns["LastCallAt"] = sums.last_call_at
     return columns
+
+
+def with_zeros(columns: Mapping[str, object]) -> dict[str, object]:
+    """The columns of a ledger row as its view row has them."""
+    return {**_ZEROS, **columns}
 
 
 def read_sums(columns: Mapping[str, object], at: Place = _UNNAMED) -> Sums:
@@ -196,6 +226,11 @@ def check_range(key: SumKey, columns: Mapping[str, object]) -> None:
     for column, value in columns.items():
         if type(value) is int and value not in INT64:
             raise _damaged(f"{value} is beyond 64 bits", column, _place_of(key))
+
+
+@lru_cache(maxsize=4_096)
+def _start_of(window: Window) -> datetime:
+    return window.start
 
 
 def _ledger_of(window: Window) -> str:

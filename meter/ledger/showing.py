@@ -1,61 +1,65 @@
 """Copies committed sums to the views, and callers to `Subjects`, without holding up the ledger.
 
-The views of a window are one partition, shared by all subjects; so is `Subjects`. While one of them
-is throttled its rows wait here, in memory, and it alone is tried again, after 1 s, 2 s, 4 s and so
-on to a minute. A batch waits for the copies it began, but not longer than `PATIENCE_SECONDS`.
+Sums that are committed wait here, the newest state of each, and are written together every few
+seconds: a sum that changes a thousand times meanwhile is copied once. The first batch after a pause
+is copied at once, and a batch waits a little for the copies that it begins. While the views of a
+window are throttled their rows wait on, and they alone are tried again, after 1 s, 2 s, 4 s and so on
+to a minute.
 
-What waits is lost when the process dies. Then the batch is delivered again if it was not finished,
-and its sums are read and shown; otherwise the sweep shows them, because their subject's row says from
-which hour on its views are behind. So a batch is finished once each of its sums is shown or that is
-said, and rows that are too many for memory are dropped only then.
+What waits is lost when the process dies: its marks in the ledger have the sweep show it
+(`marks.py`). So rows that are too many for memory can be left to the sweep, too.
 """
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 
 from meter.adjustment import Countable
 from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.keys import SumKey
-from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
+from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow
-from meter.ledger.subjects import SubjectWriter, record_behind
+from meter.ledger.shards import Shards
+from meter.ledger.subjects import SEEN_EVERY, Seen, SubjectWriter, seen_in
 from meter.ledger.view import ViewWriter
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
-from meter.window import Period, Window, window_of
+from meter.window import Window
 
+CADENCE_SECONDS = 5.0
 PATIENCE_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
-CADENCE_SECONDS = 5.0
-MAX_WAITING_ROWS = 50_000  # about 2 KB each
+# About 1 KB each; most are remembered for the ledger anyway.
+MAX_WAITING_ROWS = 50_000
+ROWS_AT_ONCE = 1_000
 MAX_KNOWN_SUBJECTS = 50_000
-SEEN_EVERY = timedelta(minutes=10)
-SAID_EVERY_SECONDS = 600.0  # far below `BELIEVED_AFTER`
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
-class _Partition[T]:
-    """The rows that wait for one partition; a newer row replaces an older one of its key."""
+class _Queue[K, T]:
+    """Rows that wait to be written together; a newer row replaces an older one of its key."""
 
     name: str
     clock: Clock
-    write: Callable[[Mapping[str, T]], Awaitable[object]]
+    write: Callable[[Sequence[T]], Awaitable[object]]
     newer: Callable[[T, T], T]
-    waiting: dict[str, T] = field(default_factory=dict)
+    written: Callable[[K], None]
+    waiting: dict[K, T] = field(default_factory=dict)
     failures: int = 0
     due_at: float = 0.0
     task: asyncio.Task[None] | None = None
 
-    def add(self, key: str, row: T) -> None:
+    def add(self, key: K, row: T) -> bool:
+        """Keep the row; gives whether none of its key waited."""
         known = self.waiting.get(key)
         self.waiting[key] = row if known is None else self.newer(known, row)
+        return known is None
 
     def start(self) -> asyncio.Task[None] | None:
         """Begin to write what waits, unless that is under way or too early after a failure."""
@@ -67,12 +71,18 @@ class _Partition[T]:
 
     async def _run(self) -> None:
         try:
-            while self.waiting:
-                some = dict(islice(self.waiting.items(), MAX_TRANSACTION_ROWS))
-                await self._write(some)
+            # What is added meanwhile waits for the next time, or its end might never come.
+            left = list(self.waiting)
+            while left:
+                some = {
+                    key: self.waiting[key] for key in left[:ROWS_AT_ONCE] if key in self.waiting
+                }
+                await self._write(list(some.values()))
                 for key, row in some.items():
                     if self.waiting.get(key) is row:
                         del self.waiting[key]
+                        self.written(key)
+                del left[:ROWS_AT_ONCE]
             self.failures = 0
         except StorageUnavailable as exc:
             self.failures += 1
@@ -86,15 +96,18 @@ class _Partition[T]:
                 exc,
             )
 
-    async def _write(self, rows: Mapping[str, T]) -> None:
+    async def _write(self, rows: Sequence[T]) -> None:
         try:
             await self.write(rows)
         except RowsRefused as exc:
-            if len(rows) > 1:
-                for key, row in rows.items():
-                    await self._write({key: row})
-            else:  # it would hold up the others for ever
-                log.error("row_refused partition=%s row=%s reason=%s", self.name, *rows, exc)
+            if len(rows) == 1:  # it would hold up the others for ever
+                log.error(
+                    "row_refused partition=%s row=%s reason=%s", self.name, _name(rows[0]), exc
+                )
+                return
+            middle = len(rows) // 2
+            await self._write(rows[:middle])
+            await self._write(rows[middle:])
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,113 +116,77 @@ class Showing:
 
     store: RowStore
     clock: Clock
+    marks: Marks
     most_waiting: int = MAX_WAITING_ROWS
     _views: ViewWriter = field(init=False)
-    _windows: dict[Window, _Partition[SumRow]] = field(default_factory=dict)
-    _subjects: "_Partition[_Seen]" = field(init=False)
-    _behind: _Partition[Window] = field(init=False)
-    # Subjects whose row says that they are behind: from which hour on, and when it was written.
-    _said: OrderedDict[str, tuple[Window, float]] = field(default_factory=OrderedDict)
-    _unjudged: Counter[SumKey] = field(default_factory=Counter)
+    _windows: dict[Window, _Queue[SumKey, SumRow]] = field(default_factory=dict)
+    _subjects: _Queue[str, Seen] = field(init=False)
     _seen: OrderedDict[str, tuple[datetime, datetime]] = field(default_factory=OrderedDict)
+    _begun_at: float | None = None
     _trying: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self._views = ViewWriter(self.store)
-        writer = SubjectWriter(self.store)
-
-        async def record(seen: Mapping[str, _Seen]) -> None:
-            await writer.record(event for each in seen.values() for event in each)
-
-        self._subjects = _Partition(name="Subjects", clock=self.clock, write=record, newer=_widest)
-        self._behind = _Partition(
-            name="Subjects", clock=self.clock, write=self._say_behind, newer=min
+        self._views = ViewWriter(self.store, Shards(self.store, self.clock))
+        self._subjects = _Queue(
+            name="Subjects",
+            clock=self.clock,
+            write=SubjectWriter(self.store).record,
+            newer=Seen.__add__,
+            written=lambda _: None,
         )
 
-    async def show(self, sums: Iterable[SumRow], events: Iterable[Countable]) -> bool:
-        """Show these sums and the callers of these events, or keep them to do so later.
+    def add(self, sums: Iterable[SumRow]) -> None:
+        """Keep committed sums until they are shown."""
+        for row in sums:
+            if self._window(row.key.window).add(row.key, row):
+                self.marks.add(row.key)
 
-        Gives whether all of it will be shown even if the process dies now: by the sweep.
-        """
-        sums, events = list(sums), list(events)
-        keys = [row.key for row in sums]
-        self._unjudged.update(keys)
-        try:
-            for row in sums:
-                self._window(row.key.window).add(row.key.place.view_row_key, row)
-            for event in events:
-                if isinstance(event, UsageEvent) and self._is_news(event):
-                    self._subjects.add(event.subject, (event, event))
+    def note(self, events: Iterable[Countable]) -> None:
+        """Keep the callers of these events until they are recorded."""
+        for event in events:
+            if isinstance(event, UsageEvent) and self._is_news(event):
+                self._subjects.add(event.subject, seen_in(event))
+
+    async def keep_up(self) -> None:
+        """Write what waits, if that was not begun in the last seconds, and wait for it a little."""
+        if self._is_due():
             await self._start(PATIENCE_SECONDS)
-            await self._admit([row for row in sums if self._waits(row)], events)
-        finally:
-            self._unjudged -= Counter(keys)
+        self._keep_trying()
         self._drop_surplus()
-        return self._is_safe({*_subjects_of(sums), *(event.subject for event in events)})
 
     async def settle(self) -> None:
-        """Write all that waits, once, and wait for it. For the end of the process."""
-        for partition in self._partitions():
-            partition.due_at = 0.0
+        """Write all that waits, once, wait for it, and remove the marks. For the end of the process."""
+        under_way = [queue.task for queue in self._queues() if queue.task is not None]
+        if under_way:
+            await asyncio.wait(under_way)
+        for queue in self._queues():
+            queue.due_at = 0.0
         await self._start(None)
+        await self.marks.clear(even_recent=True)
 
     @property
     def waiting_rows(self) -> int:
         """How many rows wait for a view partition."""
-        return sum(len(partition.waiting) for partition in self._windows.values())
+        return sum(len(queue.waiting) for queue in self._windows.values())
 
-    def _partitions(
-        self,
-    ) -> "Sequence[_Partition[SumRow] | _Partition[_Seen] | _Partition[Window]]":
-        return [*self._windows.values(), self._subjects, self._behind]
+    def _queues(self) -> "Sequence[_Queue[SumKey, SumRow] | _Queue[str, Seen]]":
+        return [*self._windows.values(), self._subjects]
 
-    def _window(self, window: Window) -> _Partition[SumRow]:
+    def _window(self, window: Window) -> _Queue[SumKey, SumRow]:
         if window not in self._windows:
-
-            async def write(rows: Mapping[str, SumRow]) -> None:
-                await self._views.write(rows.values())
-
-            self._windows[window] = _Partition(
-                name=window.name, clock=self.clock, write=write, newer=_highest
+            self._windows[window] = _Queue(
+                name=window.name,
+                clock=self.clock,
+                write=self._views.write,
+                newer=_highest,
+                written=self.marks.discard,
             )
         return self._windows[window]
 
-    def _waits(self, row: SumRow) -> bool:
-        partition = self._windows.get(row.key.window)
-        return partition is not None and row.key.place.view_row_key in partition.waiting
-
-    async def _admit(self, waiting: Sequence[SumRow], events: Sequence[Countable]) -> None:
-        """Say of the subjects of these rows that they are behind, unless that is said already."""
-        hours: dict[str, Window] = {}
-        for event in events if waiting else ():
-            hour = window_of(event.time, Period.HOUR)
-            hours[event.subject] = min(hours.get(event.subject, hour), hour)
-        late = self.clock.monotonic() - SAID_EVERY_SECONDS
-        for row in waiting:
-            subject = row.key.dimensions.subject
-            hour = hours.get(subject) or window_of(row.key.window.start, Period.HOUR)
-            said = self._said.get(subject)
-            if said is None or hour < said[0] or said[1] <= late:
-                self._behind.add(subject, hour)
-        if self._behind.waiting and (task := self._behind.start() or self._behind.task):
-            await asyncio.wait({task}, timeout=PATIENCE_SECONDS)
-            if task.done():
-                task.result()
-
-    async def _say_behind(self, hours: Mapping[str, Window]) -> None:
-        before = self.clock.monotonic()
-        await record_behind(self.store, hours, self.clock.now())
-        for subject, hour in hours.items():
-            self._said[subject] = hour, before
-            self._said.move_to_end(subject)
-        while len(self._said) > MAX_KNOWN_SUBJECTS:
-            self._said.popitem(last=False)
-
-    def _is_safe(self, subjects: set[str]) -> bool:
-        unsaid = subjects & self._behind.waiting.keys()
-        return not unsaid or unsaid.isdisjoint(
-            name for each in self._windows.values() for name in _subjects_of(each.waiting.values())
-        )
+    def _is_due(self) -> bool:
+        is_full = 2 * self.waiting_rows >= self.most_waiting
+        now = self.clock.monotonic()
+        return is_full or self._begun_at is None or now >= self._begun_at + CADENCE_SECONDS
 
     def _is_news(self, event: UsageEvent) -> bool:
         """Whether the subject's row must be looked at: once in a process, and in ten minutes."""
@@ -225,22 +202,20 @@ class Showing:
     def _drop_surplus(self) -> None:
         """Leave rows to the sweep when too many wait, the oldest windows' first."""
         for window in sorted(self._windows):
-            if self.waiting_rows <= self.most_waiting:
+            surplus = self.waiting_rows - self.most_waiting
+            if surplus <= 0:
                 return
             waiting = self._windows[window].waiting
-            dropped = [key for key, row in waiting.items() if self._is_said(row)]
+            dropped = list(islice(waiting, surplus))
             for key in dropped:
                 del waiting[key]
+                self.marks.left(key)
             if dropped:
                 log.warning("views_left_to_sweep partition=%s rows=%d", window.name, len(dropped))
 
-    def _is_said(self, row: SumRow) -> bool:
-        """Whether the sweep will find the row."""
-        subject = row.key.dimensions.subject
-        return row.key not in self._unjudged and subject not in self._behind.waiting
-
     async def _start(self, seconds: float | None) -> None:
-        started = [task for each in self._partitions() if (task := each.start())]
+        self._begun_at = self.clock.monotonic()
+        started = [task for each in self._queues() if (task := each.start())]
         if started:
             await asyncio.wait(started, timeout=seconds)
             for task in started:
@@ -250,32 +225,23 @@ class Showing:
         done = [w for w, each in self._windows.items() if not each.waiting and each.due_at <= now]
         for window in done:
             del self._windows[window]
-        if any(each.waiting for each in self._partitions()) and (
-            self._trying is None or self._trying.done()
-        ):
-            self._trying = asyncio.create_task(self._keep_trying())
 
-    async def _keep_trying(self) -> None:
-        while any(each.waiting for each in self._partitions()):
+    def _keep_trying(self) -> None:
+        is_idle = self._trying is None or self._trying.done()
+        if is_idle and any(each.waiting for each in self._queues()):
+            self._trying = asyncio.create_task(self._try_on())
+
+    async def _try_on(self) -> None:
+        while any(each.waiting for each in self._queues()):
             await asyncio.sleep(CADENCE_SECONDS)
-            await self._start(None)
+            if self._is_due():
+                await self._start(None)
+            await self.marks.clear()
 
 
-type _Seen = tuple[UsageEvent, UsageEvent]  # a subject's first and latest call
-
-
-def _subjects_of(sums: Iterable[SumRow]) -> Iterable[str]:
-    return (row.key.dimensions.subject for row in sums)
+def _name(row: object) -> str:
+    return row.key.view_row_key if isinstance(row, SumRow) else str(getattr(row, "subject", ""))
 
 
 def _highest(known: SumRow, row: SumRow) -> SumRow:
     return row if row.revision >= known.revision else known
-
-
-def _widest(known: _Seen, seen: _Seen) -> _Seen:
-    first, last = min(known[0], seen[0], key=_time), max(known[1], seen[1], key=_time)
-    return first, last
-
-
-def _time(event: UsageEvent) -> datetime:
-    return event.time

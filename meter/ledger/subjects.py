@@ -1,100 +1,81 @@
-"""Keeps one row per subject: claims of its tokens, first and last call, and what its views may miss.
+"""Keeps one row per subject: claims of its tokens, and its first and last call.
 
-Table `Subjects`, partition `subject`, row key the escaped subject. Columns Subject, Tenant,
+Table `Subjects`, partition `subject`, row key the escaped subject. Columns Subject, Name, Tenant,
 ObjectId, ClientApp, FirstSeen and LastSeen are ours; DisplayName, Team and CostCentre, or any
 other, are the operators' and are never touched: rows are merged, not replaced.
 
-| column         | type     | meaning                                                             |
-|----------------|----------|---------------------------------------------------------------------|
-| ViewsBehindFrom | String   | hour from which on views may miss sums of the subject; empty: none |
-| ViewsBehindAt   | DateTime | when that was last said                                            |
-
-The sweep shows the subject's sums from that hour on, until all are shown. It believes so only when
-nobody has said otherwise for `BELIEVED_AFTER`: who counts a call in that time need not say it again.
+A row is looked at when its subject calls, at most every `SEEN_EVERY`. What a crash loses of it comes
+back with the next call; the sweep adds subjects that are missing.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import batched
 
 from meter.ledger.keys import escape
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
 from meter.ports import Row, RowStore
-from meter.usage import UsageEvent
-from meter.window import Period, Window, parse_window
+from meter.usage import Principal, UsageEvent
 
 SUBJECTS_TABLE = "Subjects"
 SUBJECTS_PARTITION = "subject"
-BELIEVED_AFTER = timedelta(hours=3)  # hours, since the clocks of instances and of operators differ
+SEEN_EVERY = timedelta(minutes=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A subject with the first and the last of some of its calls, and the claims of the latter.
+
+    `principal` is None where only the sums of these calls are known.
+    """
+
+    subject: str
+    first: datetime
+    last: datetime
+    principal: Principal | None = None
+
+    def __add__(self, other: "Seen") -> "Seen":
+        latest = max((self, other), key=lambda seen: (seen.principal is not None, seen.last))
+        return Seen(
+            subject=self.subject,
+            first=min(self.first, other.first),
+            last=max(self.last, other.last),
+            principal=latest.principal,
+        )
+
+
+def seen_in(event: UsageEvent) -> Seen:
+    """What a call shows of its subject."""
+    return Seen(subject=event.subject, first=event.time, last=event.time, principal=event.principal)
 
 
 class SubjectWriter:
     """Writes the Subjects table."""
 
     def __init__(self, store: RowStore) -> None:
-        self._rows = OptimisticRows(store=store, remembers=frozenset({"FirstSeen", "LastSeen"}))
+        self._rows = OptimisticRows(
+            store=store, remembers=frozenset({"FirstSeen", "LastSeen"}), expects_new=True
+        )
 
-    async def record(self, events: Iterable[UsageEvent]) -> None:
-        """Record the subjects of these calls; repeats change nothing. Raises StorageUnavailable."""
-        by_key: dict[str, list[UsageEvent]] = {}
-        for event in events:
-            by_key.setdefault(escape(event.subject), []).append(event)
+    async def record(self, seen: Iterable[Seen]) -> None:
+        """Record these subjects; repeats change nothing. Raises StorageUnavailable."""
+        by_key: dict[str, Seen] = {}
+        for each in seen:
+            key = escape(each.subject)
+            by_key[key] = by_key[key] + each if key in by_key else each
         for some in batched(by_key.items(), MAX_TRANSACTION_ROWS, strict=False):
             part = dict(some)
             await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, _changed)
 
 
-async def record_behind(store: RowStore, hours: Mapping[str, Window], at: datetime) -> None:
-    """Record from which hour on the views of each subject may miss sums. Raises StorageUnavailable."""
-    rows = OptimisticRows(store=store, most_known=0)
-    for some in batched(hours.items(), MAX_TRANSACTION_ROWS, strict=False):
-        part = {escape(subject): (subject, hour) for subject, hour in some}
-
-        def build(
-            part: Mapping[str, tuple[str, Window]], stored: Mapping[str, Row]
-        ) -> Sequence[Row]:
-            return [
-                _row_behind(key, subject, hour, at, stored.get(key))
-                for key, (subject, hour) in part.items()
-            ]
-
-        await rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, build)
-
-
-def none_behind(row: Row) -> Row:
-    """The change that says that the subject's views miss nothing, if the row is as it was read."""
-    return Row(key=row.key, columns={"ViewsBehindFrom": ""}, etag=row.etag)
-
-
-def hour_behind(columns: Mapping[str, object]) -> Window | None:
-    """The hour that the row says; None if it says none. Raises ValueError if it cannot be read."""
-    value = columns.get("ViewsBehindFrom")
-    if value is None or value == "":
-        return None
-    hour = parse_window(str(value))
-    if hour.period is not Period.HOUR:
-        raise ValueError(f"ViewsBehindFrom must be an hour, got {value!r}")
-    return hour
-
-
-def _row_behind(key: str, subject: str, hour: Window, at: datetime, stored: Row | None) -> Row:
-    columns: dict[str, object] = {"Subject": subject, "ViewsBehindAt": at}
-    try:
-        known = None if stored is None else hour_behind(stored.columns)
-        columns["ViewsBehindFrom"] = hour.name if known is None else min(known, hour).name
-    except ValueError:
-        pass  # which hour it was is not known: the sweep takes all
-    return Row(key=key, columns=columns, etag=None if stored is None else stored.etag)
-
-
-def _changed(events: Mapping[str, Sequence[UsageEvent]], stored: Mapping[str, Row]) -> list[Row]:
-    rows = (_row(key, own, stored.get(key)) for key, own in events.items())
+def _changed(seen: Mapping[str, Seen], stored: Mapping[str, Row]) -> list[Row]:
+    rows = (_row(key, each, stored.get(key)) for key, each in seen.items())
     return [row for row in rows if row is not None]
 
 
-def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | None:
-    latest = max(events, key=lambda event: event.time)
-    first, last = min(event.time for event in events), latest.time
+def _row(key: str, seen: Seen, stored: Row | None) -> Row | None:
+    first, last = seen.first, seen.last
     before = {} if stored is None else stored.columns
     first_seen, last_seen = before.get("FirstSeen"), before.get("LastSeen")
     if isinstance(first_seen, datetime):
@@ -103,11 +84,11 @@ def _row(key: str, events: Sequence[UsageEvent], stored: Row | None) -> Row | No
         last = max(last, last_seen)
     if first == first_seen and last == last_seen:
         return None
-    principal = latest.principal
-    columns: dict[str, object] = {"FirstSeen": first, "LastSeen": last}
-    if latest.time == last:  # an older call must not restore older claims
+    columns: dict[str, object] = {"Subject": seen.subject, "FirstSeen": first, "LastSeen": last}
+    principal = seen.principal
+    if principal is not None and seen.last == last:  # an older call must not restore older claims
         columns |= {
-            "Subject": principal.subject,
+            "Name": principal.name or "",
             "Tenant": principal.tenant or "",
             "ObjectId": principal.object_id or "",
             "ClientApp": principal.client_app or "",

@@ -2,9 +2,11 @@
 
 | table        | partition       | row key                                | columns                  |
 |--------------|-----------------|----------------------------------------|--------------------------|
-| UsageByHour  | `2026-11-23T07` | subject `|` deployment `|` model `|` tier | see `rows.py`         |
+| UsageByHour  | `2026-11-23T07` | the dimensions, joined by `|`          | see `rows.py`            |
 | UsageByDay   | `2026-11-23`    | the same                               | the same                 |
 | UsageByMonth | `2026-11`       | the same                               | the same                 |
+
+Where a window has many rows, its partitions are `2026-11~00`, `2026-11~01` and so on (`shards.py`).
 
 View rows are replaced, never added to. Each carries the revision of its ledger row and only a higher
 revision replaces it, so a late or repeated copy changes nothing and no total ever goes back. What
@@ -12,12 +14,14 @@ this process remembers of a view row may be used to write it, never to skip it: 
 given the sum and its view another revision. When a copy is made is `showing.py`'s matter.
 """
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import batched
 
-from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, OptimisticRows
+from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, ROWS_BY_RANGE, OptimisticRows
 from meter.ledger.rows import SumRow, read_revision
+from meter.ledger.shards import Shards
 from meter.ports import Row, RowStore
 from meter.window import Period, Window
 
@@ -27,23 +31,49 @@ VIEW_TABLES = {Period.HOUR: "UsageByHour", Period.DAY: "UsageByDay", Period.MONT
 class ViewWriter:
     """Writes the views."""
 
-    def __init__(self, store: RowStore) -> None:
+    def __init__(self, store: RowStore, shards: Shards) -> None:
+        self._shards = shards
         self._rows = OptimisticRows(
-            store=store, remembers=frozenset({"Revision"}), asks_before_skipping=True
+            store=store,
+            remembers=frozenset({"Revision"}),
+            asks_before_skipping=True,
+            expects_new=True,
         )
+        self._added: defaultdict[Window, int] = defaultdict(int)
 
     async def write(self, rows: Iterable[SumRow]) -> int:
         """Copy the sums to their views; gives the number of rows written. Raises StorageUnavailable."""
-        by_window: defaultdict[Window, dict[str, SumRow]] = defaultdict(dict)
+        await self._shards.read()
+        places: defaultdict[tuple[Window, str], dict[str, SumRow]] = defaultdict(dict)
         for row in rows:
-            by_window[row.key.window][row.key.place.view_row_key] = row
+            place = row.key.window, self._shards.partition_of(row.key)
+            places[place][row.key.view_row_key] = row
+        written = await asyncio.gather(*(self._write(*at, of) for at, of in places.items()))
+        for window in {window for window, _ in places}:
+            await self._shards.note_rows(window, self._added[window])
+        return sum(written)
+
+    async def learn(self, rows: Iterable[SumRow]) -> None:
+        """Read the view rows of these sums by partition where they are many, before they are written.
+
+        For a process that has not written them itself. Raises StorageUnavailable.
+        """
+        await self._shards.read()
+        counts: defaultdict[tuple[Window, str], int] = defaultdict(int)
+        for row in rows:
+            counts[row.key.window, self._shards.partition_of(row.key)] += 1
+        for (window, partition), count in counts.items():
+            if count >= ROWS_BY_RANGE:
+                await self._rows.learn(VIEW_TABLES[window.period], partition)
+
+    async def _write(self, window: Window, partition: str, rows: Mapping[str, SumRow]) -> int:
         written = 0
-        for window, of_window in by_window.items():
-            for some in batched(of_window.items(), MAX_TRANSACTION_ROWS, strict=False):
-                part = dict(some)
-                table = VIEW_TABLES[window.period]
-                changed = await self._rows.change(table, window.name, list(part), part, _newer)
-                written += len(changed.written)
+        for some in batched(rows.items(), MAX_TRANSACTION_ROWS, strict=False):
+            part = dict(some)
+            table = VIEW_TABLES[window.period]
+            changed = await self._rows.change(table, partition, list(part), part, _newer)
+            written += len(changed.written)
+            self._added[window] += sum(row.etag is None for row in changed.written)
         return written
 
 

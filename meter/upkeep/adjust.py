@@ -27,7 +27,7 @@ from meter.ledger.adjusting.notes import (
 )
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message
-from meter.ledger.keys import call_row_key, escape, ledger_table
+from meter.ledger.keys import call_row_key, ledger_partition, ledger_table
 from meter.ledger.markers import marker_row, read_marker
 from meter.ports import Row, RowStore, Tables
 from meter.upkeep.standing import Standing, standing_months
@@ -204,9 +204,9 @@ async def find_marker(
     An id holds the call's start, but the call counts in the month of its end, as the clock of its
     instance shows it, and an adjustment in any month.
     """
-    key = call_row_key(event_id)
+    key = call_row_key(event_id, subject)
     for month in await standing_months(tables):
-        found = await store.read(ledger_table(month), escape(subject), [key])
+        found = await store.read(ledger_table(month), ledger_partition(subject), [key])
         if key in found:
             return month, found[key]
     return None

@@ -7,7 +7,7 @@ outlive the ledger, so a month with views and without a ledger was dropped.
 from dataclasses import dataclass
 from datetime import datetime
 
-from meter.ledger.keys import LEDGER_PREFIX, ledger_month, ledger_table
+from meter.ledger.keys import LEDGER_PREFIX, ledger_month, ledger_table, view_range
 from meter.ledger.view import VIEW_TABLES
 from meter.ports import RowStore, Tables
 from meter.window import Period, Window
@@ -30,11 +30,9 @@ class Standing:
         """Why nothing can be counted in the month; None if it can. Raises StorageUnavailable."""
         if month.end > now or month in await standing_months(self.tables):
             return None
+        first, last = view_range(month, month)
         shown = self.store.scan(
-            VIEW_TABLES[Period.MONTH],
-            first_partition=month.name,
-            last_partition=month.name,
-            columns=(),
+            VIEW_TABLES[Period.MONTH], first_partition=first, last_partition=last, columns=()
         )
         async for _ in shown:
             return (

@@ -1,10 +1,9 @@
-"""Shows sums that the views miss: after a crash, or because they were throttled for long.
+"""Shows sums that the views miss: those of processes that died, or could not write them for long.
 
-Every few minutes the sums of the last hours of the subjects that called in that time are written to
-the views, and those of the subjects whose rows say that they are behind (`ledger/subjects.py`), from
-the hour that they say. View rows that are up to date stay as they are. What cannot be shown now, for
-one view partition or one subject, keeps nothing else from being shown, and is noted in the subject's
-row for the next runs.
+Every few minutes the marks in the ledgers are read (`ledger/marks.py`). Where one was not written for
+`ABANDONED_AFTER`, the sums of its ledger partition from its window on are written to the views, and
+their subjects to `Subjects`; then the mark is removed. View rows that are up to date stay as they
+are. What cannot be shown now keeps nothing else from being shown, and its mark stays for the next run.
 """
 
 import asyncio
@@ -12,57 +11,51 @@ import logging
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from itertools import batched
+from datetime import datetime
 
-from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable
-from meter.ledger.keys import ledger_table, sums_since, unescape
-from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
-from meter.ledger.rows import SumRow, read_sum_row
-from meter.ledger.subjects import (
-    BELIEVED_AFTER,
-    SUBJECTS_PARTITION,
-    SUBJECTS_TABLE,
-    hour_behind,
-    none_behind,
-    record_behind,
+from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable, TableMissing
+from meter.ledger.keys import (
+    LAST_KEY,
+    LEDGER_PARTITIONS,
+    MARK_PREFIX,
+    earlier,
+    ledger_table,
+    sums_since,
 )
+from meter.ledger.marks import ABANDONED_AFTER, Place, window_of_mark
+from meter.ledger.rows import SumRow, read_sum_row
+from meter.ledger.shards import Shards
+from meter.ledger.subjects import Seen, SubjectWriter
 from meter.ledger.view import ViewWriter
-from meter.ports import Clock, Conflict, Row, RowStore, Tables
+from meter.ports import Clock, Row, RowStore, Tables
 from meter.upkeep.standing import standing_months
-from meter.window import Period, Window, window_of
+from meter.window import Window
 
-LOOK_BACK = timedelta(hours=3)
-# A sum that still grows is written with its next call; the sweep skips it.
-QUIET = timedelta(minutes=2)
-SUBJECTS_AT_ONCE = 16
+PLACES_AT_ONCE = 16
 WINDOWS_AT_ONCE = 8
-SUMS_AT_ONCE = 500
+SUMS_AT_ONCE = 5_000
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Sought:
-    """A subject to look at, by its row: from which hour on, and whether its row says that."""
+class _Abandoned:
+    """A ledger partition with abandoned marks, and the window from which on it is looked at."""
 
-    row: Row
-    hour: Window
-    is_behind: bool
+    place: Place
+    month: Window
+    first: Window
+    marks: Sequence[Row]
 
 
 @dataclass(slots=True, kw_only=True)
 class _Run:
-    """One run of the sweep: its moment, and what it could not do."""
+    """One run of the sweep, and what it could not do."""
 
-    now: datetime
-    quiet_since: datetime
-    months: Sequence[Window]
     views: ViewWriter
+    subjects: SubjectWriter
     repaired: int = 0
-    failed_windows: dict[Window, StorageUnavailable] = field(default_factory=dict)
-    failed_subjects: dict[str, StorageUnavailable] = field(default_factory=dict)
-    damaged_subjects: set[str] = field(default_factory=set)
+    failures: dict[str, StorageUnavailable] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,156 +71,158 @@ class Sweep:
 
         Raises StorageUnavailable once all is shown that can be shown now, if anything cannot.
         """
+        # A new one, since rows that an older one remembers may be gone.
         run = _Run(
-            now=self.clock.now(),
-            quiet_since=await self.tables.service_time() - QUIET,
-            months=await standing_months(self.tables),
-            # A new one, since rows that an older one remembers may be gone.
-            views=ViewWriter(self.store),
+            views=ViewWriter(self.store, Shards(self.store, self.clock)),
+            subjects=SubjectWriter(self.store),
         )
-        sought: list[_Sought] = []
+        before = await self.tables.service_time() - ABANDONED_AFTER
+        read: list[_Abandoned] = []
         sums: list[SumRow] = []
-        async for some in self._subjects(run):
-            sought += some
-            for found in await asyncio.gather(*(self._sums(run, each) for each in some)):
-                sums += found
+        for abandoned in await self._abandoned(run, before):
+            try:
+                sums += await self._sums(abandoned)
+            except StorageUnavailable as exc:
+                run.failures[" ".join(abandoned.place)] = exc
+                continue
+            read.append(abandoned)
             if len(sums) >= SUMS_AT_ONCE:
-                await self._show(run, sought, sums)
-                sought, sums = [], []
-        await self._show(run, sought, sums)
+                await self._show(run, read, sums)
+                read, sums = [], []
+        await self._show(run, read, sums)
         if run.repaired:
             log.warning("views_repaired rows=%d", run.repaired)
-        failures = [*run.failed_windows.values(), *run.failed_subjects.values()]
-        if failures:
-            raise StorageUnavailable(f"{len(failures)} partitions, first: {failures[0]}")
+        if run.failures:
+            first = next(iter(run.failures.values()))
+            raise StorageUnavailable(f"{len(run.failures)} partitions, first: {first}")
         return run.repaired
 
-    async def _subjects(self, run: _Run) -> AsyncIterator[list[_Sought]]:
-        """The subjects to look at, some at once."""
-        rows = self.store.scan(
-            SUBJECTS_TABLE, first_partition=SUBJECTS_PARTITION, last_partition=SUBJECTS_PARTITION
-        )
-        some: list[_Sought] = []
-        async for _, row in rows:
-            if (sought := _sought(row, run.now - LOOK_BACK)) is not None:
-                some.append(sought)
-            if len(some) == SUBJECTS_AT_ONCE:
-                yield some
-                some = []
-        if some:
-            yield some
+    async def _abandoned(self, run: _Run, before: datetime) -> list[_Abandoned]:
+        limit = asyncio.Semaphore(PLACES_AT_ONCE)
 
-    async def _sums(self, run: _Run, sought: _Sought) -> list[SumRow]:
-        """The subject's sums from the hour on, without those that still grow unless it is behind."""
-        partition = sought.row.key
-        found: list[SumRow] = []
-        try:
-            async for table, row in self._rows(run, sought):
-                still_grows = row.written_at is not None and row.written_at > run.quiet_since
-                if still_grows and not sought.is_behind:
-                    continue
+        async def look(month: Window, partition: str) -> _Abandoned | None:
+            place = ledger_table(month), partition
+            async with limit:
                 try:
-                    found.append(read_sum_row(partition, row))
-                except (LedgerDamaged, ValueError) as exc:
-                    run.damaged_subjects.add(partition)
-                    log.error("sum_damaged table=%s reason=%s", table, exc)
-        except StorageUnavailable as exc:
-            run.failed_subjects[partition] = exc
+                    marks = [row async for row in self._marks(place)]
+                except StorageUnavailable as exc:
+                    run.failures[" ".join(place)] = exc
+                    return None
+            old = [row for row in marks if row.written_at is None or row.written_at <= before]
+            if not old:
+                return None
+            first = window_of_mark(old[0], month)
+            for row in old[1:]:
+                first = earlier(first, window_of_mark(row, month))
+            return _Abandoned(place=place, month=month, first=first, marks=old)
+
+        months = await standing_months(self.tables)
+        looks = (look(month, partition) for month in months for partition in LEDGER_PARTITIONS)
+        return [found for found in await asyncio.gather(*looks) if found is not None]
+
+    async def _marks(self, place: Place) -> AsyncIterator[Row]:
+        table, partition = place
+        rows = self.store.scan(
+            table,
+            first_partition=partition,
+            last_partition=partition,
+            first_key=MARK_PREFIX,
+            last_key=MARK_PREFIX + LAST_KEY,
+        )
+        async for _, row in rows:
+            yield row
+
+    async def _sums(self, abandoned: _Abandoned) -> list[SumRow]:
+        table, partition = abandoned.place
+        first, last = sums_since(abandoned.first, abandoned.month)
+        found: list[SumRow] = []
+        rows = self.store.scan(
+            table,
+            first_partition=partition,
+            last_partition=partition,
+            first_key=first,
+            last_key=last,
+        )
+        async for _, row in rows:
+            try:
+                found.append(read_sum_row(partition, row))
+            except (LedgerDamaged, ValueError) as exc:
+                log.error("sum_damaged table=%s reason=%s", table, exc)
         return found
 
-    async def _rows(self, run: _Run, sought: _Sought) -> AsyncIterator[tuple[str, Row]]:
-        for month in run.months:
-            if month.name < sought.hour.name[:7]:
-                continue
-            table = ledger_table(month)
-            first, last = sums_since(sought.hour, month)
-            rows = self.store.scan(
-                table,
-                first_partition=sought.row.key,
-                last_partition=sought.row.key,
-                first_key=first,
-                last_key=last,
-            )
-            async for _, row in rows:
-                yield table, row
-
-    async def _show(self, run: _Run, sought: Sequence[_Sought], sums: Iterable[SumRow]) -> None:
-        """Show these subjects' sums, and note in their rows whether all are shown."""
+    async def _show(self, run: _Run, read: Sequence[_Abandoned], sums: Sequence[SumRow]) -> None:
+        """Show these sums, and remove the marks of partitions of which all are shown."""
         by_window: defaultdict[Window, list[SumRow]] = defaultdict(list)
         for row in sums:
             by_window[row.key.window].append(row)
         limit = asyncio.Semaphore(WINDOWS_AT_ONCE)
+        failed: set[Window] = set()
 
         async def show(window: Window) -> None:
             async with limit:
-                await self._show_window(run, window, by_window[window])
+                if not await self._show_window(run, window, by_window[window]):
+                    failed.add(window)
 
         await asyncio.gather(*map(show, by_window))
-        behind = {
-            row.key.place.partition for each in run.failed_windows for row in by_window[each]
-        } | run.failed_subjects.keys()
-        await self._note(run, sought, behind)
+        behind = {row.key.place.partition for window in failed for row in by_window[window]}
+        is_recorded = await self._record(run, sums)
+        for each in read if is_recorded else ():
+            if each.place[1] not in behind:
+                await self._remove(run, each)
 
-    async def _show_window(self, run: _Run, window: Window, sums: Sequence[SumRow]) -> None:
-        if window in run.failed_windows:
-            return  # once in a run is enough
+    async def _show_window(self, run: _Run, window: Window, sums: Sequence[SumRow]) -> bool:
+        """Whether all is shown that can ever be."""
+        if window.name in run.failures:
+            return False  # once in a run is enough
         try:
+            await run.views.learn(sums)
             written = await run.views.write(sums)
             run.repaired += written  # apart, since the others add to it meanwhile
+            return True
         except RowsRefused as exc:
             if len(sums) == 1:
-                name = sums[0].key.place.view_row_key
+                name = sums[0].key.view_row_key
                 log.error("row_refused partition=%s row=%s reason=%s", window.name, name, exc)
-            else:  # it would keep the others from being shown
-                for row in sums:
-                    await self._show_window(run, window, [row])
+                return True
+            middle = len(sums) // 2  # it would keep the others from being shown
+            one = await self._show_window(run, window, sums[:middle])
+            return await self._show_window(run, window, sums[middle:]) and one
         except StorageUnavailable as exc:
-            run.failed_windows[window] = exc
+            run.failures[window.name] = exc
             log.warning(
                 "views_behind partition=%s rows=%d seconds=600 reason=%s",
                 window.name,
                 len(sums),
                 exc,
             )
+            return False
 
-    async def _note(self, run: _Run, sought: Sequence[_Sought], behind: set[str]) -> None:
-        """Record who is behind, and of whom nobody has said so for long that they no longer are."""
-        late: dict[str, Window] = {}
-        shown: list[Row] = []
-        for each in sought:
-            key = each.row.key
-            if key in behind and not each.is_behind:
-                name = each.row.columns.get("Subject")
-                late[name if isinstance(name, str) else unescape(key) or key] = each.hour
-            elif each.is_behind and key not in behind | run.damaged_subjects:
-                said_at = each.row.columns.get("ViewsBehindAt")
-                if not isinstance(said_at, datetime) or said_at <= run.now - BELIEVED_AFTER:
-                    shown.append(none_behind(each.row))
+    async def _record(self, run: _Run, sums: Iterable[SumRow]) -> bool:
+        """Add the subjects that are missing; whether that was possible."""
+        seen = (
+            Seen(
+                subject=row.key.dimensions.subject,
+                first=row.sums.first_call_at,
+                last=row.sums.last_call_at,
+            )
+            for row in sums
+            if row.sums.first_call_at is not None and row.sums.last_call_at is not None
+        )
         try:
-            await record_behind(self.store, late, run.now)
-            for some in batched(shown, MAX_TRANSACTION_ROWS, strict=False):
-                await self._clear(some)
+            await run.subjects.record(seen)
+        except RowsRefused as exc:
+            log.error("row_refused partition=Subjects row= reason=%s", exc)
         except StorageUnavailable as exc:
-            run.failed_subjects[SUBJECTS_TABLE] = exc
+            run.failures["Subjects"] = exc
+            return False
+        return True
 
-    async def _clear(self, rows: Sequence[Row]) -> None:
-        """Of rows that were changed meanwhile somebody else has said something: they stay."""
-        result = await self.store.write(SUBJECTS_TABLE, SUBJECTS_PARTITION, update=rows)
-        if isinstance(result, Conflict) and len(rows) > 1:
-            for row in rows:
-                await self._clear([row])
-
-
-def _sought(row: Row, since: datetime) -> _Sought | None:
-    """What to look at for that subject; None if nothing. A damaged cell does not keep it out."""
-    last_seen = row.columns.get("LastSeen")
-    is_recent = last_seen is not None and (
-        not isinstance(last_seen, datetime) or last_seen >= since
-    )
-    try:
-        behind = hour_behind(row.columns)
-    except ValueError:
-        behind = Window("2000-01-01T00")
-    hours = [window_of(since, Period.HOUR)] if is_recent else []
-    hours += [behind] if behind is not None else []
-    return _Sought(row=row, hour=min(hours), is_behind=behind is not None) if hours else None
+    async def _remove(self, run: _Run, abandoned: _Abandoned) -> None:
+        """A mark that was written meanwhile stays: its process is alive."""
+        for row in abandoned.marks:
+            try:
+                await self.store.write(*abandoned.place, delete=[row], creates_table=False)
+            except TableMissing:
+                return
+            except StorageUnavailable as exc:
+                run.failures[" ".join(abandoned.place)] = exc

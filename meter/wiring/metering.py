@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import uuid4
 
 from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
@@ -60,5 +61,7 @@ def build_sink(publisher: Publisher, settings: Settings) -> PublishingSink:
 def build_aggregator(
     store: RowStore, retention: timedelta, *, clock: Clock | None = None
 ) -> Aggregator:
-    """Build an aggregator on a store."""
-    return Aggregator(store=store, clock=clock or SystemClock(), retention=retention)
+    """Build an aggregator on a store, one for a process."""
+    return Aggregator(
+        store=store, clock=clock or SystemClock(), retention=retention, writer=uuid4().hex[:16]
+    )

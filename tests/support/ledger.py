@@ -15,6 +15,7 @@ def aggregator_on(store: RowStore, now: datetime = NOW) -> Aggregator:
         store=store,
         clock=FakeClock(moment=now),
         retention=RETENTION,
+        writer="one",
     )
 
 

@@ -15,7 +15,7 @@ from meter.adjustment import Adjustment, CountedAdjustment
 from meter.errors import TableMissing
 from meter.ledger.adjusting.notes import BelowZero, Note, NotedCall, content_of, moment_of
 from meter.ledger.decode import MAX_AHEAD, Reason, Refusal
-from meter.ledger.keys import call_row_key, escape, ledger_table
+from meter.ledger.keys import call_row_key, ledger_partition, ledger_table
 from meter.ledger.markers import marker_row, read_marker
 from meter.ports import Clock, Row, RowStore
 from meter.usage import CountedCall
@@ -88,11 +88,12 @@ class Floor:
 
     async def _marker(self, adjustment: Adjustment) -> Row | None:
         table = ledger_table(window_of(adjustment.time, Period.MONTH))
-        key = call_row_key(adjustment.id)
-        return (await self.store.read(table, escape(adjustment.subject), [key])).get(key)
+        key = call_row_key(adjustment.id, adjustment.subject)
+        return (await self.store.read(table, ledger_partition(adjustment.subject), [key])).get(key)
 
     async def _call(self, adjustment: Adjustment) -> NotedCall | Refusal:
-        key, partition = call_row_key(adjustment.refers_to), escape(adjustment.subject)
+        key = call_row_key(adjustment.refers_to, adjustment.subject)
+        partition = ledger_partition(adjustment.subject)
         for month in self._months(adjustment):
             found = await self.store.read(ledger_table(month), partition, [key])
             if key in found:

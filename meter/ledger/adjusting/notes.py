@@ -2,7 +2,7 @@
 
 | row key           | column      | type   | meaning                                              |
 |-------------------|-------------|--------|------------------------------------------------------|
-| `a|` call's id    | Adjustments | String | JSON list of `id`, `content`, `time`, `usage`, `counted` |
+| `a|` call's id `|` subject | Adjustments | String | JSON list: id, content, time, usage, counted |
 
 It stands beside the call's marker. An adjustment may count in another month, so in another table,
 where no transaction reaches both. Therefore an adjustment is noted here first, then counted, then
@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from uuid import UUID
 
-from meter.ledger.keys import adjusted_row_key, escape, ledger_table
+from meter.ledger.keys import adjusted_row_key, ledger_partition, ledger_table
 from meter.ledger.optimistic import OptimisticRows
 from meter.ports import Row, RowStore
 from meter.usage import CountedCall, TokenUsage, format_time, new_event_id
@@ -75,12 +75,14 @@ class NotedCall:
     _rows: OptimisticRows = field(init=False)
 
     def __post_init__(self) -> None:
-        self._rows = OptimisticRows(store=self.store, most_known=0)
+        self._rows = OptimisticRows(store=self.store, most_bytes=0)
 
     async def read(self) -> Notes:
         """The call's notes. Raises StorageUnavailable, ValueError if they cannot be read."""
-        key = adjusted_row_key(self.call_id)
-        found = await self.store.read(ledger_table(self.month), escape(self.subject), [key])
+        key = adjusted_row_key(self.call_id, self.subject)
+        found = await self.store.read(
+            ledger_table(self.month), ledger_partition(self.subject), [key]
+        )
         return read_notes(found.get(key))
 
     async def note(self, wanted: Note) -> Note:
@@ -116,7 +118,7 @@ class NotedCall:
         )
 
     async def _change(self, change: Callable[[Notes], Notes]) -> Notes:
-        key = adjusted_row_key(self.call_id)
+        key = adjusted_row_key(self.call_id, self.subject)
         latest: Notes = ()
 
         def build(_: None, stored: Mapping[str, Row]) -> Sequence[Row]:
@@ -129,7 +131,7 @@ class NotedCall:
             etag = stored[key].etag if key in stored else None
             return [Row(key=key, columns=columns, etag=etag)]
 
-        table, partition = ledger_table(self.month), escape(self.subject)
+        table, partition = ledger_table(self.month), ledger_partition(self.subject)
         await self._rows.change(table, partition, [key], None, build, creates_table=False)
         return latest
 

@@ -1,0 +1,51 @@
+"""What a process remembers of rows, the least recently used forgotten first, bounded in bytes."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+
+class Memory[K, V]:
+    """Values by key, of at most `most_bytes` by the estimate of `size_of`."""
+
+    def __init__(self, most_bytes: int, size_of: Callable[[K, V], int]) -> None:
+        self._most_bytes = most_bytes
+        self._size_of = size_of
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @property
+    def bytes(self) -> int:
+        """The estimated size of all that is remembered."""
+        return self._bytes
+
+    def get(self, key: K) -> V | None:
+        """The value; None if it is not remembered."""
+        value = self._values.get(key)
+        if value is not None:
+            self._values.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Remember the value, in place of an earlier one of its key."""
+        self.drop(key)
+        if self._most_bytes <= 0:
+            return
+        self._values[key] = value
+        self._bytes += self._size_of(key, value)
+        while self._bytes > self._most_bytes:
+            oldest, dropped = self._values.popitem(last=False)
+            self._bytes -= self._size_of(oldest, dropped)
+
+    def drop(self, key: K) -> None:
+        """Forget the value, if it is remembered."""
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._bytes -= self._size_of(key, value)
+
+    def drop_all(self, keys: Iterable[K]) -> None:
+        """Forget these values."""
+        for key in keys:
+            self.drop(key)

@@ -1,0 +1,116 @@
+"""The sums of the ledger as this process knows them: remembered, else read.
+
+A sum that is not remembered is taken for new, which costs nothing where it is: the insert proves it.
+Where it is not, the transaction fails as a whole, and the sums are read: one by one where they are
+few, by window where they are many. What is remembered may be outdated: every write is conditional.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import NamedTuple
+
+from meter.errors import LedgerDamaged
+from meter.ledger.keys import SumKey, sums_of_window
+from meter.ledger.marks import Place
+from meter.ledger.memory import Memory
+from meter.ledger.rows import SumRow, read_sum_row, sum_row
+from meter.ports import Row, RowStore
+from meter.window import Window
+
+MAX_KNOWN_BYTES = 96 * 1024 * 1024
+# An entry's objects in CPython 3.13, without the text of its key; most of its counts are 0.
+_ENTRY_BYTES = 900
+# Fewer sums of a window are read one by one, in parallel.
+SUMS_BY_RANGE = 8
+
+
+class Known(NamedTuple):
+    """A stored sum, and the etag of its row."""
+
+    etag: str
+    row: SumRow
+
+
+type _Key = tuple[Place, str]
+
+
+class KnownSums:
+    """Reads sums and remembers them."""
+
+    def __init__(self, store: RowStore, most_bytes: int = MAX_KNOWN_BYTES) -> None:
+        self._store = store
+        self._known: Memory[_Key, Known] = Memory(most_bytes, _size)
+
+    def remembered(self, place: Place, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
+        """Those of the sums that are remembered."""
+        found = ((key, self._known.get((place, key.row_key))) for key in keys)
+        return {key: known for key, known in found if known is not None}
+
+    async def read(self, place: Place, keys: Sequence[SumKey]) -> dict[SumKey, Known]:
+        """Those of the sums that are stored, as they are now. Raises StorageUnavailable, LedgerDamaged."""
+        by_window: defaultdict[Window, list[SumKey]] = defaultdict(list)
+        for key in keys:
+            by_window[key.window].append(key)
+        reads = (self._read_window(place, window, of) for window, of in by_window.items())
+        found: dict[SumKey, Known] = {}
+        for part in await asyncio.gather(*reads):
+            found |= part
+        return found
+
+    def put(self, place: Place, rows: Mapping[str, SumRow], etags: Mapping[str, str]) -> None:
+        """Remember sums that were written, by row key."""
+        for row_key, row in rows.items():
+            self._known.put((place, row_key), Known(etags[row_key], row))
+
+    def forget(self, place: Place, keys: Iterable[SumKey]) -> None:
+        """Do not trust what is remembered of these sums."""
+        self._known.drop_all((place, key.row_key) for key in keys)
+
+    async def _read_window(
+        self, place: Place, window: Window, keys: Sequence[SumKey]
+    ) -> dict[SumKey, Known]:
+        table, partition = place
+        by_row_key = {key.row_key: key for key in keys}
+        if len(keys) < SUMS_BY_RANGE:
+            stored = await self._store.read(table, partition, list(by_row_key))
+        else:
+            stored = await self._read_range(place, window, by_row_key.keys())
+        found = {}
+        for row_key, row in stored.items():
+            key = by_row_key[row_key]
+            found[key] = self._remember(place, row, sum_row(key, row.columns))
+        return found
+
+    async def _read_range(
+        self, place: Place, window: Window, wanted: Collection[str]
+    ) -> dict[str, Row]:
+        """The wanted rows; the others of the window are remembered, since they are wanted next."""
+        table, partition = place
+        first, last = sums_of_window(window)
+        rows = self._store.scan(
+            table,
+            first_partition=partition,
+            last_partition=partition,
+            first_key=first,
+            last_key=last,
+        )
+        found: dict[str, Row] = {}
+        async for _, row in rows:
+            if row.key in wanted:
+                found[row.key] = row
+            else:
+                with suppress(LedgerDamaged, ValueError):  # told when it is wanted
+                    self._remember(place, row, read_sum_row(partition, row))
+        return found
+
+    def _remember(self, place: Place, row: Row, value: SumRow) -> Known:
+        assert row.etag is not None, "a stored row has an etag"
+        known = Known(row.etag, value)
+        self._known.put((place, row.key), known)
+        return known
+
+
+def _size(key: _Key, _: Known) -> int:
+    return _ENTRY_BYTES + len(key[1])
