@@ -206,7 +206,7 @@ class Committer:
     async def _commit_chunk(
         self, share: _Share, chunk: Sequence[_Item], *, asks_first: bool
     ) -> None:
-        new = chunk
+        new, has_conflicts = chunk, False
         for _ in range(MAX_CONFLICTS):
             if asks_first:
                 # Before the sums are read, so these are never older than the markers.
@@ -215,14 +215,14 @@ class Committer:
                 break
             keys = keys_of(entry for item in new for entry in item.entries)
             known = self._sums.remembered(share.place, keys)
-            if asks_first:
+            if has_conflicts:
                 known |= await self._sums.read(share.place, [k for k in keys if k not in known])
             if await self._write(share, new, known):
                 for item in new:
                     share.result.new.add(item.key)
                     self._refusals.pop((item.event.subject, share.month), None)
                 break
-            asks_first = True
+            asks_first = has_conflicts = True
         else:
             raise _Contended(
                 f"{share.place[0]}: {MAX_CONFLICTS} conflicts in a row in one partition"

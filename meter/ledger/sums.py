@@ -42,6 +42,7 @@ class KnownSums:
     def __init__(self, store: RowStore, most_bytes: int = MAX_KNOWN_BYTES) -> None:
         self._store = store
         self._known: Memory[_Key, Known] = Memory(most_bytes, _size)
+        self._read_whole: set[tuple[Place, Window]] = set()
 
     def remembered(self, place: Place, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
         """Those of the sums that are remembered."""
@@ -73,7 +74,7 @@ class KnownSums:
     ) -> dict[SumKey, Known]:
         table, partition = place
         by_row_key = {key.row_key: key for key in keys}
-        if len(keys) < SUMS_BY_RANGE:
+        if len(keys) < SUMS_BY_RANGE or (place, window) in self._read_whole:
             stored = await self._store.read(table, partition, list(by_row_key))
         else:
             stored = await self._read_range(place, window, by_row_key.keys())
@@ -87,6 +88,7 @@ class KnownSums:
         self, place: Place, window: Window, wanted: Collection[str]
     ) -> dict[str, Row]:
         """The wanted rows; the others of the window are remembered, since they are wanted next."""
+        self._read_whole.add((place, window))
         table, partition = place
         first, last = sums_of_window(window)
         rows = self._store.scan(
