@@ -69,7 +69,11 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error(f"argument --from: {exc}")
     settings = current_reconcile_settings()
     backends = [
-        BackendNames(backend=each.name, resource_id=each.resource_id, deployments=each.deployments)
+        BackendNames(
+            backend=each.name,
+            resource_id=each.resource_id,
+            deployments={name: each.own_name(name) for name in each.deployments},
+        )
         for each in settings.backends
     ]
     counted = asyncio.run(_read_counted(terms.query))

@@ -2,13 +2,14 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from meter.config.addresses import account_url_problem, shown
+from meter.config.deployments import FactsReader, read_deployments
 from meter.config.reader import Reader
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
-from meter.gateway.request.route import is_deployment_name
 from meter.usage import Tier
 
 SETTING = "METER_BACKENDS"
@@ -94,7 +95,7 @@ class _Document:
             self._problem("is the path of a file that cannot be read", reason)
             return []
         try:
-            document = json.loads(text)
+            document = json.loads(text, object_pairs_hook=self._object)
         except (ValueError, RecursionError) as exc:
             self._problem("is not valid JSON", f"{str(exc)[:200]}{self.place}")
             return []
@@ -109,6 +110,15 @@ class _Document:
         self._problem('must be {"backends": [...]} with at least one backend', self.place.strip())
         return []
 
+    def _object(self, members: list[tuple[str, object]]) -> dict[str, object]:
+        """An object of the document. Of equal keys JSON would keep the last without a word."""
+        found = dict(members)
+        if len(found) < len(members):
+            counts = Counter(key for key, _ in members)
+            twice = ", ".join(repr(key)[:100] for key, count in counts.items() if count > 1)
+            self._problem("has a key twice in one object", f"{twice}{self.place}")
+        return found
+
     def _problem(self, text: str, detail: str = "") -> None:
         self._reader.problem(SETTING, text, detail)
 
@@ -119,7 +129,8 @@ class _BackendReader:
     _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
     _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
     _KEYS = frozenset(
-        {"name", "url", "priority", "weight", "tier", "auth", "deployments", "resource_id"}
+        {"name", "url", "priority", "weight", "tier", "region", "deployment_type"}
+        | {"auth", "deployments", "resource_id"}
     )
     _RESOURCE_ID = re.compile(
         r"/subscriptions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -141,13 +152,19 @@ class _BackendReader:
             self._problem("needs a name of 1-64 letters, digits and ._- for each backend")
         if unknown := sorted(self._entry.keys() - self._KEYS):
             self._problem(f"accepts {', '.join(sorted(self._KEYS))}; got {', '.join(unknown)}")
+        facts = FactsReader(self._entry, self._problem)
+        tier, deployment_type = facts.tier() or Tier.STANDARD, facts.deployment_type()
         return Backend(
             name=self._name,
             url=self._url(),
             priority=self._whole("priority", 1, 1_000),
             weight=self._whole("weight", 1, 100),
-            tier=self._tier(),
-            deployments=self._deployments(),
+            tier=tier,
+            region=facts.region(),
+            deployment_type=deployment_type,
+            deployments=read_deployments(
+                self._entry.get("deployments"), tier, deployment_type, self._deployment_problem
+            ),
             resource_id=self._resource_id(),
         )
 
@@ -200,6 +217,10 @@ class _BackendReader:
         given = f", got {given}" if given else ""
         self._reader.problem(SETTING, text, f"backend {self._name!r}{self._place}{given}")
 
+    def _deployment_problem(self, text: str, names: str) -> None:
+        of = f", deployment {names}" if names else ""
+        self._reader.problem(SETTING, text, f"backend {self._name!r}{of}{self._place}")
+
     def _url(self) -> str:
         url = self._entry.get("url")
         text = url if isinstance(url, str) else ""
@@ -217,26 +238,6 @@ class _BackendReader:
             return value
         self._problem(f'{key} must be 1-{most}, got {value!r}; for example "{key}": {default}')
         return default
-
-    def _tier(self) -> Tier:
-        value = self._entry.get("tier", Tier.STANDARD.value)
-        try:
-            return Tier(str(value))
-        except ValueError:
-            self._problem(f"tier must be one of {', '.join(Tier)}, got {value!r}")
-            return Tier.STANDARD
-
-    def _deployments(self) -> Mapping[str, str]:
-        value = self._entry.get("deployments")
-        if isinstance(value, dict) and value:
-            names = [*value.keys(), *value.values()]
-            if all(is_deployment_name(name) for name in names):
-                return value
-        self._problem(
-            "needs deployments for each backend: an object from public names to the backend's own, "
-            'of 1-64 letters, digits and ._-; for example {"gpt-4o": "gpt-4o-eu"}'
-        )
-        return {}
 
     def _resource_id(self) -> str | None:
         value = self._entry.get("resource_id")

@@ -226,8 +226,10 @@ class Call:
             model=ending.reading.model,
             api_version=self.route.api_version,
             backend=backend.name if backend else None,
-            tier=_tier(backend, headers),
-            spilled_from=_spilled_from(self.attempts, headers) if is_charged else None,
+            tier=_tier(backend, self.deployment, headers),
+            spilled_from=_spilled_from(self.attempts, self.deployment, headers)
+            if is_charged
+            else None,
             outcome=Outcome.REFUSED if is_refused else ending.outcome,
             status=status,
             streaming=self.is_streaming,
@@ -251,21 +253,22 @@ def _retry_count(headers: Headers) -> int:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
 
 
-def _spilled_from(attempts: Attempts, headers: Headers) -> str | None:
+def _spilled_from(attempts: Attempts, deployment: str, headers: Headers) -> str | None:
     """What the call spilled over from: Azure's provisioned deployment, or our provisioned backend."""
     native = _native_spillover(headers)
     preferred, used = attempts.preferred_provisioned, attempts.last_backend
     if native is not None or preferred is None or used is None:
         return native
-    has_spilled = used.tier is Tier.STANDARD and preferred.priority < used.priority
+    is_standard = used.tier_of(deployment) is Tier.STANDARD
+    has_spilled = is_standard and preferred.priority < used.priority
     return preferred.name if has_spilled else None
 
 
-def _tier(backend: Backend | None, headers: Headers) -> Tier:
+def _tier(backend: Backend | None, deployment: str, headers: Headers) -> Tier:
     """The tier the call is billed at: Azure bills its own spillover at the standard rate."""
     if backend is None or _native_spillover(headers) is not None:
         return Tier.STANDARD
-    return backend.tier
+    return backend.tier_of(deployment)
 
 
 def _native_spillover(headers: Headers) -> str | None:

@@ -14,7 +14,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.relay import DrainLimits, Drains, Relays, RelayTimes
-from meter.gateway.backend import Backend
+from meter.gateway.backend import Backend, Deployment
 from meter.gateway.background import Background
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.exchange import ForwardLimits
@@ -153,7 +153,7 @@ def backend(name: str = "a", *, priority: int = 1, weight: int = 1, own: str = "
         priority=priority,
         weight=weight,
         tier=Tier.PROVISIONED if priority == 1 else Tier.STANDARD,
-        deployments={"gpt": own},
+        deployments={"gpt": Deployment(own)},
     )
 
 

@@ -84,7 +84,9 @@ class Forwarder:
         backends, owner = call.candidates.backends, call.candidates.owner
         if owner is None:
             # Calls should go there first: from it they spill over.
-            provisioned = [each for each in backends if each.tier is Tier.PROVISIONED]
+            provisioned = [
+                each for each in backends if each.tier_of(call.deployment) is Tier.PROVISIONED
+            ]
             call.attempts.preferred_provisioned = min(
                 provisioned, key=lambda each: each.priority, default=None
             )

@@ -16,7 +16,7 @@ from meter.config.memory import visible_memory_bytes
 from meter.config.values import Durability
 from meter.errors import InvalidSettings
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
-from meter.gateway.backend import ApiKey, Backend, ManagedIdentity
+from meter.gateway.backend import ApiKey, Backend, Deployment, ManagedIdentity
 from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
@@ -115,7 +115,7 @@ def test_a_backend_has_its_defaults() -> None:
             priority=1,
             weight=1,
             tier=Tier.STANDARD,
-            deployments={"gpt": "gpt-own"},
+            deployments={"gpt": Deployment("gpt-own")},
         ),
     )
     assert gateway.auth == {"eu": ManagedIdentity()}
@@ -255,7 +255,7 @@ def test_a_backend_is_read_whole() -> None:
             priority=2,
             weight=70,
             tier=Tier.PROVISIONED,
-            deployments={"gpt": "own", "embed": "embed"},
+            deployments={"gpt": Deployment("own"), "embed": Deployment("embed")},
         ),
     )
     assert gateway.auth == {"ptu": ApiKey("backend-secret")}
@@ -401,7 +401,8 @@ def test_plain_http_is_accepted_on_loopback(host: str) -> None:
         ),
         (
             {"wieght": 5},
-            "accepts auth, deployments, name, priority, resource_id, tier, url, weight; got wieght",
+            "accepts auth, deployment_type, deployments, name, priority, region, resource_id, tier, "
+            "url, weight; got wieght",
         ),
     ],
     ids=str,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meter.gateway.backend import Backend
+from meter.gateway.backend import Backend, Deployment
 from meter.gateway.http import Answer
 from meter.gateway.request.operations import NOT_SERVED
 from tests.fakes.gateway import FakeUpstream, json_answer
@@ -14,7 +14,11 @@ MODEL = {"id": "gpt", "object": "model", "created": 0, "owned_by": "azure-openai
 
 
 def two_models() -> Door:
-    both = Backend(name="b", url="https://b.example", deployments={"gpt": "g", "embed": "e"})
+    both = Backend(
+        name="b",
+        url="https://b.example",
+        deployments={"gpt": Deployment("g"), "embed": Deployment("e")},
+    )
     return Door(FakeUpstream({}), [backend("a", own="gpt-eu"), both])
 
 

@@ -8,7 +8,7 @@ from random import Random
 
 import pytest
 
-from meter.gateway.backend import Backend
+from meter.gateway.backend import Backend, Deployment
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.pool import Lease, Pool, Target
 from meter.gateway.balance.verdict import Failover, Fault
@@ -22,7 +22,12 @@ CALLS_PER_SECOND = 50.0
 
 def _backends(*weights: int) -> list[Backend]:
     return [
-        Backend(name=f"b{i}", url="https://b", weight=weight, deployments={DEPLOYMENT: "own"})
+        Backend(
+            name=f"b{i}",
+            url="https://b",
+            weight=weight,
+            deployments={DEPLOYMENT: Deployment("own")},
+        )
         for i, weight in enumerate(weights)
     ]
 

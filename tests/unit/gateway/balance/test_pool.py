@@ -6,7 +6,7 @@ from collections.abc import Collection
 import pytest
 
 from meter.errors import NotServed
-from meter.gateway.backend import Backend
+from meter.gateway.backend import Backend, Deployment
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.pool import Pool
 from meter.gateway.balance.verdict import Failover, Fault
@@ -55,7 +55,7 @@ def test_a_deployment_that_no_backend_serves_is_not_found() -> None:
 
 def test_only_backends_that_serve_the_deployment_are_tried() -> None:
     """By public name."""
-    other = Backend(name="b", url="https://b.example", deployments={"other": "gpt"})
+    other = Backend(name="b", url="https://b.example", deployments={"other": Deployment("gpt")})
 
     assert [b.name for b in pool(backend("a"), other).serving("gpt")] == ["a"]
 

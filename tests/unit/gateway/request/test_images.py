@@ -2,7 +2,7 @@
 
 import pytest
 
-from meter.gateway.backend import Backend
+from meter.gateway.backend import Backend, Deployment
 from meter.gateway.headers import header
 from tests.fakes.gateway import FakeAnswer, FakeUpstream, json_answer
 from tests.support.gateway import (
@@ -23,7 +23,8 @@ BODY = b'{"model":"gpt","input":"draw","tools":[{"type":"image_generation"}]}'
 def drawing(name: str, **images: str) -> Backend:
     """A backend of `gpt` and of these image deployments, under its own names."""
     names = {public.replace("_", "-"): own for public, own in images.items()}
-    return Backend(name=name, url=f"https://{name}.example", deployments={"gpt": "gpt"} | names)
+    own = {public: Deployment(own) for public, own in ({"gpt": "gpt"} | names).items()}
+    return Backend(name=name, url=f"https://{name}.example", deployments=own)
 
 
 def made(*backends: Backend) -> Door:
