@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from meter.config.reader import Reader
 from meter.gateway.address import is_allowed_url
-from meter.gateway.caller.auth import TokenRules
+from meter.gateway.caller.auth import DEFAULT_NAME_CLAIMS, TokenRules
 
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
@@ -28,6 +28,7 @@ _ENTRA_FORMS = {
     "login-us.microsoftonline.com": (_V1, _V2_US),
     "login.chinacloudapi.cn": (_V1_CHINA, _V2_CHINA),
 }
+_NAME_CLAIMS = "METER_NAME_CLAIMS"
 _CLAIM = frozenset(" ,;")  # not in a claim's name
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _APP_QUERY = re.compile(rf"appid={_ID.pattern}", re.ASCII | re.IGNORECASE)
@@ -44,6 +45,7 @@ def read_token_rules(reader: Reader) -> TokenRules:
         required_roles=reader.names("METER_REQUIRED_ROLES"),
         required_scopes=reader.names("METER_REQUIRED_SCOPES"),
         subject_claim=reader.text("METER_SUBJECT_CLAIM", "sub"),
+        name_claims=_name_claims(reader),
     )
     if not rules.issuers:
         reader.problem("METER_ISSUERS", "is not set: name the token issuers, comma-separated")
@@ -57,8 +59,13 @@ def read_token_rules(reader: Reader) -> TokenRules:
             "METER_AUDIENCES",
             "has a scope: name the audience alone, without /.default, for example api://APP-ID",
         )
-    if not rules.subject_claim.isprintable() or not _CLAIM.isdisjoint(rules.subject_claim):
+    if not _is_claim(rules.subject_claim):
         reader.problem("METER_SUBJECT_CLAIM", "must be one claim's name, for example oid")
+    if not all(map(_is_claim, rules.name_claims)):
+        reader.problem(
+            _NAME_CLAIMS,
+            "must be claims' names separated by commas, for example name,upn; empty: none",
+        )
     _check_algorithms(reader, rules)
     _check_ids(reader, rules)
     return rules
@@ -77,6 +84,17 @@ def read_discovery_queries(reader: Reader) -> dict[str, frozenset[str]]:
                 f"got {query!r}",
             )
     return {issuer: frozenset(found) for issuer, found in queries.items()}
+
+
+def _name_claims(reader: Reader) -> tuple[str, ...]:
+    """The claims with a caller's name. Unlike other settings, this one is switched off by being empty."""
+    found = reader.ordered_names(_NAME_CLAIMS, ",".join(DEFAULT_NAME_CLAIMS))
+    is_empty = not reader.environment.get(_NAME_CLAIMS, "unset").strip()
+    return () if is_empty else found
+
+
+def _is_claim(name: str) -> bool:
+    return name.isprintable() and _CLAIM.isdisjoint(name)
 
 
 def _issuers(reader: Reader) -> list[tuple[str, str]]:

@@ -45,12 +45,16 @@ class Reader:
             self.problems.append(Problem(setting, text, detail))
 
     def names(self, name: str, default: str = "") -> frozenset[str]:
-        """A comma-separated list."""
+        """A comma-separated list of which the order does not matter."""
+        return frozenset(self.ordered_names(name, default))
+
+    def ordered_names(self, name: str, default: str = "") -> tuple[str, ...]:
+        """A comma-separated list, each name once, in the order in which they stand."""
         text = self.text(name, default)
         if text.startswith(("[", "'", '"')):
             self.problem(name, "must be names separated by commas, without brackets and quotes")
         parts = (part.strip() for part in text.split(","))
-        return frozenset(part for part in parts if part)
+        return tuple(dict.fromkeys(part for part in parts if part))
 
     def number(self, name: str, default: float, *, least: float, most: float) -> float:
         """A number within bounds."""

@@ -13,7 +13,7 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from meter.ports import Clock, Dice, Hub, Outbox
@@ -195,7 +195,11 @@ class PublishingSink:
 
 
 def _log_in_full(event: UsageEvent) -> None:
-    """The last resort: the log is then the only record of this call."""
+    """The last resort: the log is then the only record of this call.
+
+    It is in full but for the caller's name: logs have no names.
+    """
+    event = replace(event, principal=replace(event.principal, name=None))
     try:
         text = encode_event(event).decode()
     except Exception:  # an event that cannot be encoded is still readable as text

@@ -22,7 +22,7 @@ from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
 from meter.ports import Clock, Headers
 from meter.terminal import printable
-from meter.usage import MAX_SUBJECT_CHARS, Principal, is_writable
+from meter.usage import MAX_SUBJECT_CHARS, Principal, clean_name, is_writable
 
 MAX_TOKEN_CHARS = 16_384
 LEEWAY_SECONDS = 60
@@ -38,6 +38,8 @@ NOT_COMPACT_MESSAGE = (
     "Unauthorized. The credential is no access token (a JWT); API keys are not accepted."
 )
 MAX_SHOWN_CHARS = 200
+# Of applications, then of people, the most readable first: not each kind of token has each claim.
+DEFAULT_NAME_CLAIMS = ("app_displayname", "preferred_username", "upn", "unique_name", "email")
 
 _FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"})
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
@@ -48,7 +50,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRules:
-    """The rules for access. An empty allow-list or requirement means no such rule."""
+    """The rules for access. An empty allow-list or requirement means no such rule.
+
+    The first of `name_claims` that has a name is what people call the caller.
+    """
 
     issuers: frozenset[str]
     audiences: frozenset[str]
@@ -58,6 +63,7 @@ class TokenRules:
     required_roles: frozenset[str] = frozenset()
     required_scopes: frozenset[str] = frozenset()
     subject_claim: str = "sub"
+    name_claims: tuple[str, ...] = DEFAULT_NAME_CLAIMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +155,12 @@ class TokenVerifier:
             tenant=_text(claims.get("tid")),
             object_id=_text(claims.get("oid")),
             client_app=_text(claims.get("azp")) or _text(claims.get("appid")),
+            name=self._name(claims),
         )
+
+    def _name(self, claims: Mapping[str, object]) -> str | None:
+        names = (clean_name(claims.get(claim)) for claim in self.rules.name_claims)
+        return next(filter(None, names), None)
 
     def _authorize(self, claims: Mapping[str, object], principal: Principal) -> None:
         rules = self.rules

@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -363,6 +364,21 @@ async def test_unforeseen_faults_leave_the_event_in_the_log(
     await sink.publish(usage_event(1))
 
     assert logged(caplog) == [usage_event(1)]
+
+
+@pytest.mark.parametrize("model", ["gpt", "\ud800"])
+async def test_an_event_is_logged_without_its_callers_name(
+    model: str, hub: FakeHub, outbox: FakeOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The last resort is for counting, which needs no name; hub and outbox have it."""
+    event = usage_event(1, model=model)
+    event = replace(event, principal=replace(event.principal, name="Ada Wong"))
+    hub.refuse()
+    outbox.is_down = True
+    await sink_on(hub, outbox).publish(event)
+
+    assert str(event.id) in caplog.text
+    assert "Ada Wong" not in caplog.text
 
 
 async def test_an_event_that_cannot_be_written_is_logged_as_it_is(
