@@ -156,6 +156,9 @@ def _gateway(reader: Reader) -> GatewaySettings:
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),
         shutdown_seconds=_shutdown_seconds(reader),
         max_frame_bytes=whole("METER_MAX_FRAME_BYTES", 4_194_304, least=65_536, most=104_857_600),
+        long_context_tokens=whole(
+            "METER_LONG_CONTEXT_TOKENS", 272_000, least=1, most=1_000_000_000_000
+        ),
         requests=_request_limits(reader, admission.bodies),
         admission=admission,
         first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 80, least=0.1, most=220),

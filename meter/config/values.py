@@ -49,6 +49,7 @@ class GatewaySettings:
     idle_timeout_seconds: float
     shutdown_seconds: float
     max_frame_bytes: int
+    long_context_tokens: int
     requests: RequestLimits
     admission: AdmissionLimits
     first_keepalive_seconds: float

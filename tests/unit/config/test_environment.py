@@ -58,6 +58,7 @@ def test_what_is_not_set_has_its_default() -> None:
         issuers=frozenset({"https://login.example/t/v2.0"}),
         audiences=frozenset({"api://meter"}),
         algorithms=frozenset({"RS256"}),
+        name_claims=("app_displayname", "preferred_username", "upn", "unique_name", "email"),
         subject_claim="sub",
     )
     assert gateway.requests == RequestLimits(
@@ -87,6 +88,7 @@ def test_what_is_not_set_has_its_default() -> None:
     assert gateway.drains == DrainLimits(most=100, seconds=300, share_percent=50)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (5, 600)
     assert (settings.timeout_seconds, gateway.shutdown_seconds) == (1, 25)
+    assert gateway.long_context_tokens == 272_000
     assert (gateway.max_frame_bytes, gateway.durability) == (4_194_304, Durability.ACKNOWLEDGED)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (30, False)
     assert gateway.source == "/aoai-meter/local"
@@ -132,6 +134,8 @@ def test_all_that_is_set_is_used() -> None:
             METER_REQUIRED_ROLES="Meter.Call",
             METER_REQUIRED_SCOPES="call",
             METER_SUBJECT_CLAIM="oid",
+            METER_NAME_CLAIMS="name, upn,,name",
+            METER_LONG_CONTEXT_TOKENS="128000",
             METER_ALGORITHMS="RS256,ES256",
             METER_DURABILITY="background",
             METER_ON_DISCONNECT="cancel",
@@ -176,7 +180,9 @@ def test_all_that_is_set_is_used() -> None:
         required_roles=frozenset({"Meter.Call"}),
         required_scopes=frozenset({"call"}),
         subject_claim="oid",
+        name_claims=("name", "upn"),
     )
+    assert gateway.long_context_tokens == 128_000
     assert gateway.requests == RequestLimits(
         max_headers=24,
         max_header_bytes=2048,
@@ -208,6 +214,12 @@ def test_all_that_is_set_is_used() -> None:
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
     assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
     assert settings.storage.retention == timedelta(days=30)
+
+
+@pytest.mark.parametrize("text", ["", "  ", ",", " , "])
+def test_names_are_switched_off_by_an_empty_setting(text: str) -> None:
+    """`,` where a platform drops settings that are empty."""
+    assert load_settings(environment(METER_NAME_CLAIMS=text)).gateway.rules.name_claims == ()
 
 
 def test_the_outbox_timer_needs_the_hub_and_the_storage_only() -> None:
@@ -293,6 +305,7 @@ def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
         ("METER_IDLE_TIMEOUT_SECONDS", "inf", "must be a number from 1 to 1800, got 'inf'"),
         ("METER_PUBLISH_TIMEOUT_SECONDS", "1s", "must be a number from 0.05 to 30, got '1s'"),
         ("METER_DRAIN_SECONDS", "-1", "must be a number from 1 to 1800, got '-1'"),
+        ("METER_LONG_CONTEXT_TOKENS", "0", "must be a number from 1 to 1000000000000, got '0'"),
         ("METER_MAX_DRAINS", "many", "must be a number from 0 to 10000, got 'many'"),
         ("METER_MAX_BODY_BYTES", "1", "must be a number from 1024 to 103809024, got '1'"),
         ("METER_JWKS_REFRESH_SECONDS", "0", "must be a number from 1 to 86400, got '0'"),
@@ -476,11 +489,19 @@ def test_a_password_in_an_issuers_address_is_not_shown() -> None:
     [
         {"METER_ALGORITHMS": ","},
         {"METER_MAX_DRAINS": "1.5"},
+        {"METER_LONG_CONTEXT_TOKENS": "1.5"},
         backends(BACKEND | {"deployments": {"..": ".."}}),
         backends(BACKEND | {"url": "https://eu.x:99999"}),
         backends(BACKEND | {"url": "https://eu .x"}),
     ],
-    ids=["no algorithm", "half a drain", "dotted deployment", "port", "space in host"],
+    ids=[
+        "no algorithm",
+        "half a drain",
+        "half a token",
+        "dotted deployment",
+        "port",
+        "space in host",
+    ],
 )
 def test_what_cannot_work_is_told_at_start(change: dict[str, str]) -> None:
     """Each would fail every call, or be changed silently."""
