@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Iterable
 
+from meter.gateway.backend import Backend
 from meter.terminal import printable
 from meter.wiring.commands import current_settings
 
@@ -23,9 +24,10 @@ def _run(_options: argparse.Namespace) -> int:
     count = len(gateway.backends)
     _say(f"settings are valid: {count} backend{'' if count == 1 else 's'}")
     for backend in sorted(gateway.backends, key=lambda b: (b.priority, b.name)):
+        facts = _list(backend.tier, backend.deployment_type, backend.region)
         _say(
-            f"  {backend.name}: priority {backend.priority}, weight {backend.weight}, "
-            f"{backend.tier}; serves {', '.join(sorted(backend.deployments))}"
+            f"  {backend.name}: priority {backend.priority}, weight {backend.weight}, {facts}; "
+            f"serves {', '.join(_served(backend))}"
         )
     rules = gateway.rules
     needed = [
@@ -38,10 +40,22 @@ def _run(_options: argparse.Namespace) -> int:
     _say(f"  of {_or(rules.allowed_tenants, none='any tenant of these issuers')}")
     _say(f"  of {_or(rules.allowed_apps, none='any client app')}")
     _say(f"  with {_or(needed, none='no role or scope: none is required')}")
+    _say(f"named by {_list(*rules.name_claims) or 'no claim: names are not recorded'}")
     _say(f"billed by the claim {rules.subject_claim}")
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     return 0
+
+
+def _served(backend: Backend) -> Iterable[str]:
+    """The public names; those whose deployments have facts of their own, with them."""
+    for name, deployment in sorted(backend.deployments.items()):
+        facts = _list(deployment.model, deployment.tier, deployment.deployment_type)
+        yield f"{name} ({facts})" if facts else name
+
+
+def _list(*names: str | None) -> str:
+    return ", ".join(filter(None, names))
 
 
 def _or(names: Iterable[str], *, none: str = "") -> str:

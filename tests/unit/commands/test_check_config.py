@@ -5,7 +5,7 @@ import os
 import pytest
 
 from meter.__main__ import main
-from tests.unit.config.test_environment import REQUIRED
+from tests.unit.config.test_environment import BACKEND, REQUIRED, backends
 
 
 @pytest.fixture(autouse=True)
@@ -37,8 +37,30 @@ def test_valid_settings_are_summed_up(
         "  of any tenant of these issuers\n"
         "  of any client app\n"
         "  with no role or scope: none is required\n"
+        "named by app_displayname, preferred_username, upn, unique_name, email\n"
         "billed by the claim sub\n"
     )
+
+
+def test_what_calls_are_priced_by_is_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A deployment's own facts stand behind its name; the backend's hold for the others."""
+    whisper = {"name": "w", "model": "whisper-001", "tier": "standard"}
+    backend = BACKEND | {
+        "tier": "provisioned",
+        "region": "Sweden Central",
+        "deployment_type": "data-zone",
+        "deployments": {"whisper": whisper, "gpt": "gpt-own"},
+    }
+    run(backends(backend) | {"METER_NAME_CLAIMS": ","}, monkeypatch)
+
+    shown = capsys.readouterr().out
+    assert (
+        "  eu: priority 1, weight 1, provisioned, data-zone, swedencentral; "
+        "serves gpt, whisper (whisper-001, standard)\n"
+    ) in shown
+    assert "\nnamed by no claim: names are not recorded\nbilled by " in shown
 
 
 def test_rules_are_listed(
