@@ -23,7 +23,13 @@ type backendType = {
   @description('How Azure bills the deployments of this backend.')
   tier: 'provisioned' | 'standard'
 
-  @description('Deployment names that callers use, each with its name on this backend.')
+  @description('Azure region of the account, e.g. swedencentral.')
+  region: string?
+
+  @description('Where Azure may process the calls; a deployment can have its own.')
+  deployment_type: ('global' | 'data-zone' | 'regional')?
+
+  @description('Deployment names that callers use, each with its name on this backend, or { name, model, tier, deployment_type }.')
   deployments: object
 
   @description('How the app authenticates to the backend. Default: { "kind": "managed-identity" }.')
@@ -91,8 +97,18 @@ param requiredRoles string[] = []
 @description('Scopes; a caller needs one of them (METER_REQUIRED_SCOPES). Empty: none needed.')
 param requiredScopes string[] = []
 
-@description('Token claim that identifies the metered subject (METER_SUBJECT_CLAIM).')
+@description('Token claim that identifies the metered subject (METER_SUBJECT_CLAIM): sub, or oid. Choose before the first call.')
+@minLength(1)
 param subjectClaim string = 'sub'
+
+@description('Token claims with the caller\'s name, of which the first with text is recorded (METER_NAME_CLAIMS). Names are personal data; empty: none.')
+param nameClaims string[] = [
+  'app_displayname'
+  'preferred_username'
+  'upn'
+  'unique_name'
+  'email'
+]
 
 // -- behaviour --
 
@@ -113,6 +129,10 @@ param durability string = 'acknowledged'
   'cancel'
 ])
 param onDisconnect string = 'drain'
+
+@description('Prompt tokens above which a call is of context long (METER_LONG_CONTEXT_TOKENS).')
+@minValue(1)
+param longContextTokens int = 272000
 
 @description('Days the ledger is kept (METER_RETENTION_DAYS). Duplicate events are detected within them, so they must exceed the 7 days for which the hub keeps events.')
 @minValue(8)
@@ -210,6 +230,8 @@ var backendEntries = [
     priority: backend.priority
     weight: backend.weight
     tier: backend.tier
+    region: backend.?region
+    deployment_type: backend.?deployment_type
     auth: backend.?auth ?? { kind: 'managed-identity' }
     deployments: backend.deployments
     resource_id: empty(backend.?accountName)
@@ -238,6 +260,8 @@ var meterSettings = union(
     METER_AUDIENCES: join(audiences, ',')
     METER_ALLOWED_TENANTS: join(allowedTenants, ',')
     METER_SUBJECT_CLAIM: subjectClaim
+    METER_NAME_CLAIMS: empty(nameClaims) ? ',' : join(nameClaims, ',') // an empty setting may be lost on the way
+    METER_LONG_CONTEXT_TOKENS: string(longContextTokens)
     METER_BACKENDS: string({ backends: backendEntries })
     METER_DURABILITY: durability
     METER_ON_DISCONNECT: onDisconnect

@@ -74,6 +74,8 @@ METER_SETTINGS = {
     "METER_REQUIRED_ROLES",
     "METER_REQUIRED_SCOPES",
     "METER_SUBJECT_CLAIM",
+    "METER_NAME_CLAIMS",
+    "METER_LONG_CONTEXT_TOKENS",
     "METER_BACKENDS",
     "METER_DURABILITY",
     "METER_ON_DISCONNECT",
@@ -109,6 +111,7 @@ PLATFORM_SETTINGS = {
 }
 
 BACKEND_KEYS = {"name", "url", "priority", "weight", "tier", "auth", "deployments"}
+PRICING_KEYS = {"region", "deployment_type"}
 ACCOUNT_KEYS = {"accountName", "accountResourceGroup", "accountSubscriptionId"}
 
 GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -331,7 +334,7 @@ def test_the_backends_setting_has_the_documented_shape() -> None:
     entry = _block("main.bicep", "var backendEntries")
     keys = set(re.findall(r"^    (\w+): ", entry, re.MULTILINE))
 
-    assert keys == BACKEND_KEYS | {"resource_id"}
+    assert keys == BACKEND_KEYS | PRICING_KEYS | {"resource_id"}
     assert "auth: backend.?auth ?? { kind: 'managed-identity' }" in entry
     assert "METER_BACKENDS: string({ backends: backendEntries })" in TEMPLATES["main.bicep"]
 
@@ -493,7 +496,7 @@ def test_the_example_backends_have_only_known_keys() -> None:
     backends = json.loads(PARAMETER_FILE)["parameters"]["backends"]["value"]
     typed = set(re.findall(r"^  (\w+): ", _block("main.bicep", "type backendType"), re.MULTILINE))
 
-    assert typed == BACKEND_KEYS | ACCOUNT_KEYS
+    assert typed == BACKEND_KEYS | PRICING_KEYS | ACCOUNT_KEYS
     assert all(BACKEND_KEYS - {"auth"} <= set(backend) <= typed for backend in backends)
     assert all(backend["url"].startswith("https://") for backend in backends)
 
