@@ -1,6 +1,6 @@
 """The columns of a usage report, from which every writer takes names, headings and values.
 
-The counts of `TokenUsage` name their own columns: a new kind of token needs no line here.
+The counts of `TokenUsage` name their own columns: a new kind needs no line here.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,12 @@ def _label(place: int, name: str) -> Column:
         texts = (row.label, *row.names)
         return texts[place] if place < len(texts) else ""
 
-    return Column(name=name, heading=name, get=get, is_text=True)
+    return Column(name=name, heading=_heading(name), get=get, is_text=True)
+
+
+def _heading(name: str) -> str:
+    words = name.removesuffix("_tokens").removesuffix("_calls").replace("_", " ")
+    return words.replace(" completion", " compl.")
 
 
 def _count(name: str, heading: str, path: str) -> Column:
@@ -68,8 +73,12 @@ def _count(name: str, heading: str, path: str) -> Column:
     return Column(name=name, heading=heading, get=get, is_optional=is_optional)
 
 
-def _tokens(name: str) -> Column:
-    return _count(name, name.removesuffix("_tokens").replace("_", " "), f"tokens.{name}")
+def _used(name: str) -> Column:
+    return _count(name, _heading(name), f"tokens.{name}")
+
+
+def _adjusted(name: str) -> Column:
+    return _count(f"adjusted_{name}", _heading(f"adj. {name}"), f"adjusted.{name}")
 
 
 def _moment(name: str) -> Column:
@@ -83,13 +92,11 @@ def _moment(name: str) -> Column:
 _SUMS = (
     _count("calls", "calls", "calls"),
     _count("failed_calls", "failed", "failed_calls"),
-    *map(_tokens, COUNT_NAMES),
+    *map(_used, COUNT_NAMES),
     _count("estimated_calls", "estimated", "estimated_calls"),
     _count("missing_calls", "missing", "missing_calls"),
     _count("adjustments", "adjustments", "adjustments"),
-    _count("adjusted_prompt_tokens", "adj. prompt", "adjusted.prompt_tokens"),
-    _count("adjusted_completion_tokens", "adj. compl.", "adjusted.completion_tokens"),
-    _count("adjusted_total_tokens", "adj. total", "adjusted.total_tokens"),
+    *map(_adjusted, COUNT_NAMES),
     _moment("first_call_at"),
     _moment("last_call_at"),
 )

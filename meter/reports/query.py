@@ -14,14 +14,17 @@ class Grouping(StrEnum):
     """A dimension by which rows are grouped, beside their window."""
 
     SUBJECT = "subject"
+    CLIENT_APP = "client_app"
     DEPLOYMENT = "deployment"
     MODEL = "model"
+    BACKEND = "backend"
     TIER = "tier"
+    CONTEXT = "context"
 
     @property
     def column(self) -> str:
         """The dimension's column in the view tables."""
-        return self.capitalize()
+        return "".join(part.capitalize() for part in self.split("_"))
 
 
 class RangeError(ValueError):

@@ -3,7 +3,7 @@
 import io
 
 from meter.ledger.fold import Sums
-from meter.ledger.keys import Dimensions, SumKey
+from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow
@@ -14,6 +14,7 @@ from meter.usage import TokenUsage
 from meter.window import Period, Window, parse_window
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
+from tests.support.ledger import dimensions
 
 
 def query(
@@ -29,12 +30,18 @@ def query(
     )
 
 
-def row(window: str, subject: str = "alice", *, calls: int = 1, **names: str) -> SumRow:
-    """A sum of calls with 1,000 prompt tokens per call."""
-    named = {"deployment": "gpt-4o", "model": "m", "tier": "standard", **names}
-    usage = TokenUsage(prompt_tokens=1_000 * calls, total_tokens=1_000 * calls)
+def row(
+    window: str,
+    subject: str = "alice",
+    *,
+    calls: int = 1,
+    usage: TokenUsage | None = None,
+    **names: str,
+) -> SumRow:
+    """A sum of calls with 1,000 prompt tokens per call, unless there is a `usage`."""
+    usage = usage or TokenUsage(prompt_tokens=1_000 * calls, total_tokens=1_000 * calls)
     sums = Sums(calls=calls, tokens=usage, first_call_at=NOW, last_call_at=NOW)
-    key = SumKey(Window(window), Dimensions(subject=subject, **named))
+    key = SumKey(Window(window), dimensions(subject=subject, **names))
     return SumRow(key=key, sums=sums, revision=1)
 
 

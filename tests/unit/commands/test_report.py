@@ -21,7 +21,7 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
         (["report", "--format", "pdf"], "csv"),
         (
             ["report", "--group", "team"],
-            "--group: a group is one of subject, deployment, model, tier",
+            "one of subject, client_app, deployment, model, backend, tier, context; got 'team'",
         ),
         (["report", "--group", "tier,tier"], "twice"),
         (["report", "--from", "yesterday"], "YYYY-MM-DD"),

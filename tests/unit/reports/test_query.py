@@ -4,6 +4,9 @@ import re
 
 import pytest
 
+from meter.ledger.keys import DIMENSION_NAMES
+from meter.ledger.rows import SUM_COLUMNS
+from meter.reports.query import Grouping
 from tests.support.reports import query
 
 
@@ -29,6 +32,13 @@ def test_a_query_holds_all_of_the_periods_it_names(
     assert (found.first.name, found.last.name) == expected
 
 
+def test_every_dimension_of_the_sums_is_a_grouping() -> None:
+    """In the dimensions' own order, each by the column that the tables have for it."""
+    assert tuple(Grouping) == DIMENSION_NAMES
+    assert {each.column for each in Grouping} < SUM_COLUMNS
+    assert Grouping.CLIENT_APP.column == "ClientApp"
+
+
 @pytest.mark.parametrize(
     ("changes", "accepted"),
     [
@@ -40,7 +50,10 @@ def test_a_query_holds_all_of_the_periods_it_names(
             {"last": "2026-11-31"},
             "YYYY-MM-DD or YYYY-MM-DDTHH in UTC from 2000 on, got '2026-11-31'",
         ),
-        ({"groups": "team"}, "a group is one of subject, deployment, model, tier; got 'team'"),
+        (
+            {"groups": "team"},
+            "one of subject, client_app, deployment, model, backend, tier, context; got 'team'",
+        ),
         ({"groups": "tier,model,tier"}, "twice in 'tier,model,tier'"),
         (
             {"by": "month", "first": "2026-11-01", "last": "2026-11-02"},

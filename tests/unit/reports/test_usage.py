@@ -39,6 +39,8 @@ async def test_rows_have_the_order_of_window_and_names(store: MemoryRowStore) ->
     [
         ("", [()]),
         ("tier", [("provisioned",), ("standard",)]),
+        ("backend,client_app", [("east", "app"), ("west", "app"), ("west", "batch")]),
+        ("context", [("long",), ("short",)]),
         ("tier, subject", [("provisioned", "bob"), ("standard", "alice"), ("standard", "bob")]),
     ],
 )
@@ -49,8 +51,8 @@ async def test_rows_are_added_up_per_group(
     rows = [
         row("2026-11", "alice"),
         row("2026-11", "bob"),
-        row("2026-11", "bob", model="n"),
-        row("2026-11", "bob", tier="provisioned", calls=4),
+        row("2026-11", "bob", model="n", backend="west", context="long"),
+        row("2026-11", "bob", tier="provisioned", backend="west", client_app="batch", calls=4),
     ]
     found = await usage_of(store, query(groups=groups), *rows)
 

@@ -14,6 +14,7 @@ from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow, usage_columns
 from meter.reports.usage import Report, usage_report
 from meter.reports.write.report import Format, write_report
+from meter.usage import TokenUsage
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
 from tests.support.reports import query, row, text_of
@@ -38,6 +39,31 @@ async def test_a_table_is_aligned_grouped_and_ends_with_its_total(store: MemoryR
         "-------  -------------  -----  ---------  ----------  ---------\n"
         "total                   1,235  1,235,000           0  1,235,000\n"
     )
+
+
+async def test_a_table_has_a_column_for_each_kind_that_was_used(store: MemoryRowStore) -> None:
+    """One line per row, however many kinds: headings are short, and kinds without use have no column."""
+    usage = TokenUsage(
+        prompt_tokens=9,
+        completion_tokens=1,
+        total_tokens=10,
+        audio_tokens=5,
+        audio_prompt_tokens=4,
+        audio_completion_tokens=1,
+        code_interpreter_calls=2,
+    )
+    used = row("2026-11", "alice", usage=usage)
+    text = await text_of(store, Format.TABLE, query(), used, row("2026-11", "bob"))
+
+    _, head, _, alice, bob, *_ = text.splitlines()
+    assert head.partition("total  ")[2].split("  ") == [
+        "audio",
+        "audio prompt",
+        "audio compl.",
+        "code interpreter",
+    ]
+    assert alice.split()[-4:] == ["5", "4", "1", "2"]
+    assert bob.split()[-4:] == ["0", "0", "0", "0"]
 
 
 async def test_a_table_without_calls_says_so(store: MemoryRowStore) -> None:
@@ -76,12 +102,18 @@ async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> 
         store, Format.CSV, query(groups="subject,tier"), row("2026-11", calls=1234)
     )
 
+    kinds = (
+        '"prompt_tokens","completion_tokens","total_tokens","cached_tokens","cache_write_tokens",'
+        '"reasoning_tokens","audio_tokens","audio_prompt_tokens","audio_cached_tokens",'
+        '"audio_completion_tokens","image_tokens","image_prompt_tokens","image_cached_tokens",'
+        '"image_completion_tokens","seconds","images","characters","web_search_calls",'
+        '"file_search_calls","code_interpreter_calls"'
+    )
+    adjusted = kinds.replace(',"', ',"adjusted_').replace('"', '"adjusted_', 1)
     assert text == (
-        '"month","subject","tier","calls","failed_calls","prompt_tokens","completion_tokens",'
-        '"total_tokens","cached_tokens","reasoning_tokens","audio_tokens","image_tokens","seconds",'
-        '"estimated_calls","missing_calls","adjustments","adjusted_prompt_tokens",'
-        '"adjusted_completion_tokens","adjusted_total_tokens","first_call_at","last_call_at"\n'
-        '"2026-11","alice","standard",1234,0,1234000,0,1234000,0,0,0,0,0,0,0,0,0,0,0,'
+        f'"month","subject","tier","calls","failed_calls",{kinds},"estimated_calls",'
+        f'"missing_calls","adjustments",{adjusted},"first_call_at","last_call_at"\n'
+        f'"2026-11","alice","standard",1234,0,1234000,0,1234000{",0" * 17},0,0,0{",0" * 20},'
         '"2026-11-23T07:30:00.000000Z","2026-11-23T07:30:00.000000Z"\n'
     )
 
