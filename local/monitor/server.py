@@ -14,7 +14,13 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from local.monitor.metrics import Refused, answer, parse_request
+from local.monitor.metrics import (
+    DIMENSIONS,
+    EARLIER_DIMENSIONS,
+    Refused,
+    answer,
+    parse_request,
+)
 from local.monitor.numbers import read_numbers
 from local.openai.answers import Answer, encode
 from local.openai.call import JsonObject, parse_body
@@ -40,14 +46,18 @@ _REFUSALS = {
 class StandInMonitor:
     """The metrics of some accounts, by resource id.
 
-    With a `token`, requests must carry it as bearer token.
+    With a `token`, requests must carry it as bearer token. With `has_splits` off, the metrics lack the
+    dimensions that Azure added later.
     """
 
-    def __init__(self, sources: Mapping[str, str], *, token: str | None = None) -> None:
+    def __init__(
+        self, sources: Mapping[str, str], *, token: str | None = None, has_splits: bool = True
+    ) -> None:
         self.faults = FaultQueue()
         self.requests: list[JsonObject] = []
         self._sources = {resource_id.lower(): source for resource_id, source in sources.items()}
         self._token = token
+        self._dimensions = DIMENSIONS if has_splits else EARLIER_DIMENSIONS
         self._runner: web.AppRunner | None = None
 
     async def start(self, port: int = 0) -> int:
@@ -103,7 +113,7 @@ class StandInMonitor:
                 raise Refused(
                     404, "ResourceNotFound", f"The Resource '{resource_id}' was not found."
                 )
-            asked = parse_request(query, datetime.now(UTC))
+            asked = parse_request(query, datetime.now(UTC), self._dimensions)
             body = answer(asked, await read_numbers(source), resource_id)
         except Refused as refused:
             return Answer(status=refused.status, pieces=(encode(refused.body),))

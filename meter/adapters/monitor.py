@@ -1,11 +1,16 @@
 """Reads what Azure Monitor recorded for an AOAI account: tokens and calls by deployment and hour.
 
-One GET per account and week, with `requests`, since there is no event loop. Sources:
+Up to four GETs per account and week, with `requests`, since there is no event loop. Sources:
 
 - The request, its `top` (10 unless given) and the answer's shape: azure-mgmt-monitor 7.0.0, `metrics.list`.
 - Metric and dimension names: learn.microsoft.com/azure/azure-monitor/reference/supported-metrics/
   microsoft-cognitiveservices-accounts-metrics. `TokenTransaction` ("processed inference tokens") is prompt
   plus generated tokens, not calls; calls are `AzureOpenAIRequests`, refused and throttled ones included.
+- Tokens and calls are split by `ServiceTierResponse` (default, priority, flex: what is billed, unlike
+  `ServiceTierRequest`), calls also by `IsSpillover`: the same page. In July 2026 it had no such split of
+  tokens, so an account may lack it. A metric without the dimension is refused: 400 and "does not support
+  requested dimension combination", learn.microsoft.com/azure/azure-monitor/metrics/migrate-to-batch-api.
+- `and` joins dimensions in a filter, `or` the values of one: azure-mgmt-monitor 7.0.0, `metrics.list`.
 - The case of names is ignored, and dimension names are mostly in lower case; no data is an empty series;
   429 or 529 when throttled: learn.microsoft.com/azure/azure-monitor/metrics/rest-api-walkthrough.
 - A longer range is silently answered with its last 30 days only, so ranges are cut and the answer's own
@@ -15,8 +20,8 @@ One GET per account and week, with `requests`, since there is no event loop. Sou
 
 import json
 import time
-from collections import defaultdict
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -29,17 +34,22 @@ from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
 from meter.adapters.monitor_answer import (
-    DIMENSION,
     FIELDS,
     INTERVAL,
     MAX_QUOTED_CHARS,
     MAX_SERIES,
+    REQUESTED_TIERS,
+    SPILLED,
+    SUMS,
+    TIERS,
     Document,
+    Point,
+    Question,
     points,
 )
 from meter.errors import MonitorUnavailable
 from meter.gateway.address import is_loopback
-from meter.reports.reconcile import Hours, OwnDeployment, Tally
+from meter.reports.tally import OwnDeployment, Recorded, Tally
 from meter.terminal import printable
 from meter.window import Period, Window, window_of
 
@@ -76,6 +86,14 @@ class _Later:
     after_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A failure that does not pass."""
+
+    status: int
+    message: str
+
+
 def open_monitor(url: str) -> "closing[AzureMonitor]":
     """The metrics API with the identity that is signed in to Azure; on loopback without sign-in."""
     is_local = is_loopback(urlsplit(url).hostname or "")
@@ -106,27 +124,77 @@ class AzureMonitor:
         """Close the connections."""
         self._session.close()
 
-    def recorded(self, resource_id: str, first: Window, last: Window) -> dict[OwnDeployment, Hours]:
-        """Each own deployment's hours from `first` to `last`, both included. Raises MonitorUnavailable."""
-        found: defaultdict[OwnDeployment, defaultdict[Window, Tally]]
-        found = defaultdict(lambda: defaultdict(Tally))
+    def recorded(
+        self, resource_id: str, first: Window, last: Window
+    ) -> dict[OwnDeployment, Recorded]:
+        """Each own deployment's usage from `first` to `last`, both included. Raises MonitorUnavailable."""
+        hours: defaultdict[OwnDeployment, defaultdict[Window, Tally]]
+        hours = defaultdict(lambda: defaultdict(Tally))
+        for point in self._points(SUMS, resource_id, first, last) or ():
+            own, tally = (
+                OwnDeployment(resource_id, point.deployment),
+                {FIELDS[point.metric]: point.number},
+            )
+            hours[own][window_of(point.moment, Period.HOUR)] += Tally(**tally)
+        tiers, spilled = None, None
+        if hours:
+            tiers = self._split(TIERS, resource_id, first, last)
+            if tiers is None:
+                tiers = self._split(REQUESTED_TIERS, resource_id, first, last)
+            spilled = self._split(SPILLED, resource_id, first, last)
+        return {
+            own: Recorded(
+                hours=each,
+                tiers=None if tiers is None else tiers.get(own),
+                spilled_calls=None if spilled is None else _yes(spilled.get(own, {})),
+            )
+            for own, each in hours.items()
+        }
+
+    def _split(
+        self, question: Question, resource_id: str, first: Window, last: Window
+    ) -> dict[OwnDeployment, dict[str, int]] | None:
+        """The sums by deployment and the split's value; None where the account has no such split."""
+        found = self._points(question, resource_id, first, last)
+        if found is None:
+            return None
+        sums: defaultdict[OwnDeployment, Counter[str]] = defaultdict(Counter)
+        for point in found:
+            if point.number:
+                sums[OwnDeployment(resource_id, point.deployment)][point.value] += point.number
+        return {own: dict(each) for own, each in sums.items()}
+
+    def _points(
+        self, question: Question, resource_id: str, first: Window, last: Window
+    ) -> list[Point] | None:
+        """The numbers of the whole range; None where a split is refused or cannot be used."""
+        found: list[Point] = []
         start = first.start
         while start < last.end:
             end = min(start + LONGEST_RANGE, last.end)
-            for name, moment, tally in points(self._query(resource_id, start, end), start, end):
-                found[OwnDeployment(resource_id, name)][window_of(moment, Period.HOUR)] += tally
+            document = self._query(question, resource_id, start, end)
+            if document is None:
+                return None
+            try:
+                found += points(document, question, start, end)
+            except MonitorUnavailable:
+                if not question.split:
+                    raise
+                return None
             start = end
-        return dict(found)
+        return found
 
-    def _query(self, resource_id: str, start: datetime, end: datetime) -> Document:
+    def _query(
+        self, question: Question, resource_id: str, start: datetime, end: datetime
+    ) -> Document | None:
         parameters = {
             "api-version": API_VERSION,
-            "metricnames": ",".join(FIELDS),
+            "metricnames": ",".join(question.metrics),
             "timespan": f"{_text(start)}/{_text(end)}",
             "interval": INTERVAL,
             "aggregation": "Total",
             "top": MAX_SERIES,
-            "$filter": f"{DIMENSION} eq '*'",
+            "$filter": question.filter,
         }
         path = f"{quote(resource_id)}/providers/Microsoft.Insights/metrics"
         url = f"{self._url}{path}?{urlencode(parameters, quote_via=quote)}"
@@ -134,6 +202,10 @@ class AzureMonitor:
         backoff = iter(BACKOFF_SECONDS)
         while isinstance(answer := self._try(url, account), _Later):
             self._wait(answer, next(backoff, None), account)
+        if isinstance(answer, _Refused):
+            if question.split and answer.status == 400:
+                return None
+            raise MonitorUnavailable(answer.message)
         return answer
 
     def _wait(self, later: _Later, backoff: float | None, account: str) -> None:
@@ -145,7 +217,7 @@ class AzureMonitor:
             raise MonitorUnavailable(f"{said}; it asks to wait {seconds:.0f} s")
         self._sleep(seconds)
 
-    def _try(self, url: str, account: str) -> Document | _Later:
+    def _try(self, url: str, account: str) -> Document | _Later | _Refused:
         bounds = self._bounds
         try:
             with self._session.get(
@@ -163,10 +235,8 @@ class AzureMonitor:
             return _parsed(body, account)
         if status in RETRIED:
             return _Later(f"{status} {_said(body)}".strip(), _retry_after(response))
-        raise MonitorUnavailable(
-            f"Azure Monitor, account {account}: {status} {_said(body)}".rstrip()
-            + _HINTS.get(status, "")
-        )
+        said = f"Azure Monitor, account {account}: {status} {_said(body)}".rstrip()
+        return _Refused(status, said + _HINTS.get(status, ""))
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         # Passed as `auth`, because a .netrc file of the machine would replace a plain header.
@@ -185,6 +255,11 @@ class AzureMonitor:
                 ) from exc
             self._token, self._expires_at = token.token, float(token.expires_on)
         return self._token
+
+
+def _yes(calls: Mapping[str, int]) -> int:
+    """The calls of which a flag is set. The reference does not name its values; charts show 1."""
+    return sum(number for value, number in calls.items() if value in {"1", "true", "yes"})
 
 
 def _text(moment: datetime) -> str:

@@ -1,15 +1,19 @@
-"""Reads an answer of the metrics API: numbers by own deployment, hour and metric.
+"""What is asked of the metrics API, and how an answer is read: numbers by deployment, hour and metric.
 
 `{"timespan", "interval", "value": [{"name", "errorCode", "timeseries": [{"metadatavalues": [{"name",
 "value"}], "data": [{"timeStamp", "total"}]}]}]}`; sources in `monitor.py`.
+
+The numbers that are judged are asked for without further dimensions: an account's metrics may lack
+those, and what was recorded without a value might be left out of a split.
 """
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from meter.errors import MonitorUnavailable
-from meter.reports.reconcile import Tally
 from meter.terminal import printable
 
 DIMENSION = "ModelDeploymentName"
@@ -27,23 +31,59 @@ FIELDS: Mapping[str, str] = {
 type Document = Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """Metrics by deployment. With a `split`, also by that dimension, which not all accounts have."""
+
+    metrics: tuple[str, ...]
+    split: str = ""
+    only: str = ""
+
+    @property
+    def filter(self) -> str:
+        """The query's `$filter`."""
+        split = f"{self.split} eq '*'" if self.split else ""
+        return " and ".join(filter(None, (f"{DIMENSION} eq '*'", split, self.only)))
+
+
+SUMS = Question(metrics=tuple(FIELDS))
+# The answer's tier is billed. An account may have the request's alone, which differs for calls that
+# Azure downgrades.
+TIERS = Question(metrics=("TokenTransaction",), split="ServiceTierResponse")
+REQUESTED_TIERS = Question(metrics=("TokenTransaction",), split="ServiceTierRequest")
+# Calls alone are split by it, and a throttled one is recorded beside the one that was served.
+SPILLED = Question(
+    metrics=("AzureOpenAIRequests",), split="IsSpillover", only="StatusCode eq '200'"
+)
+
+
+class Point(NamedTuple):
+    """A number of one hour; `value` is that of the split's dimension."""
+
+    metric: str
+    deployment: str
+    value: str
+    moment: datetime
+    number: int
+
+
 def points(
-    document: Document, start: datetime, end: datetime
-) -> Iterator[tuple[str, datetime, Tally]]:
-    """The numbers from `start` to before `end`, as (own name, moment, tally).
+    document: Document, question: Question, start: datetime, end: datetime
+) -> Iterator[Point]:
+    """The numbers from `start` to before `end`.
 
     Raises MonitorUnavailable if the answer has another shape, covers less, or may be cut.
     """
     try:
         _check_range(document, start, end)
         metrics = {_name(metric): metric for metric in _list(document["value"])}
-        for key, name in FIELDS.items():
+        for key in question.metrics:
             metric = metrics[key.lower()]
             if metric.get("errorCode", "Success") != "Success":
                 raise ValueError(f"{key}: {metric.get('errorMessage') or metric['errorCode']}")
-            for deployment, moment, number in _series(_list(metric["timeseries"])):
-                if start <= moment < end:
-                    yield deployment, moment, Tally(**{name: number})
+            for point in _series(key, _list(metric["timeseries"]), question.split):
+                if start <= point.moment < end:
+                    yield point
     except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as exc:
         raise MonitorUnavailable(
             f"Azure Monitor's answer cannot be used: {printable(str(exc), most=MAX_QUOTED_CHARS)}"
@@ -58,14 +98,16 @@ def _check_range(document: Document, start: datetime, end: datetime) -> None:
         raise ValueError(f"its interval is {document['interval']}")
 
 
-def _series(series: list[Document]) -> Iterator[tuple[str, datetime, int]]:
+def _series(metric: str, series: list[Document], split: str) -> Iterator[Point]:
     if len(series) >= MAX_SERIES:
         raise ValueError(f"{MAX_SERIES} deployments or more")
     for each in series:
-        values = {_name(value): value["value"] for value in _list(each["metadatavalues"])}
+        values = {_name(value): str(value["value"]) for value in _list(each["metadatavalues"])}
         deployment = values[DIMENSION.lower()]
+        value = values[split.lower()].lower() if split else ""
         for point in _list(each["data"]):
-            yield str(deployment), _moment(str(point["timeStamp"])), _number(point.get("total"))
+            moment, number = _moment(str(point["timeStamp"])), _number(point.get("total"))
+            yield Point(metric, deployment, value, moment, number)
 
 
 def _name(named: Document) -> str:

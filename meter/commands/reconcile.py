@@ -8,19 +8,15 @@ from fractions import Fraction
 from functools import partial
 
 from meter.commands.options import add_format, add_range, reader
+from meter.gateway.backend import Backend
+from meter.reports.matching import BackendNames
 from meter.reports.query import Query
-from meter.reports.reconcile import (
-    BackendNames,
-    Hours,
-    OwnDeployment,
-    make_terms,
-    parse_names,
-    parse_tolerance,
-    read_counted,
-    reconcile,
-)
+from meter.reports.reconcile import read_counted, reconcile
+from meter.reports.tally import CountedUnder, Hours, OwnDeployment, Recorded
+from meter.reports.terms import make_terms, parse_names, parse_tolerance
 from meter.reports.write.reconciliation import FORMATS, write_reconciliation
 from meter.reports.write.report import Format
+from meter.usage import Tier
 from meter.wiring.commands import current_reconcile_settings, open_monitor, open_store
 
 
@@ -28,9 +24,9 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add the command's arguments."""
     command = commands.add_parser(
         "reconcile",
-        description="Compares the counted tokens of each deployment with those that Azure Monitor "
-        "recorded. Exit code 0: all are within the tolerance; 1: at least one is not, or nothing "
-        "could be compared; 2: invalid arguments.",
+        description="Compares the counted tokens of each deployment on each account with those "
+        "that Azure Monitor recorded. Exit code 0: all are within the tolerance; 1: at least one "
+        "is not, or nothing could be compared; 2: invalid arguments.",
     )
     add_range(
         command,
@@ -42,7 +38,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=reader(parse_tolerance),
         default=Fraction(1, 200),
         metavar="PERCENT",
-        help="largest accepted difference per deployment, in percent of Azure's tokens "
+        help="largest accepted difference of a deployment, in percent of Azure's tokens "
         "(default: 0.5%%)",
     )
     command.add_argument(
@@ -68,14 +64,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     except ValueError as exc:
         parser.error(f"argument --from: {exc}")
     settings = current_reconcile_settings()
-    backends = [
-        BackendNames(
-            backend=each.name,
-            resource_id=each.resource_id,
-            deployments={name: each.own_name(name) for name in each.deployments},
-        )
-        for each in settings.backends
-    ]
+    backends = [_names_of(each) for each in settings.backends]
     counted = asyncio.run(_read_counted(terms.query))
     recorded = _read_recorded(settings.monitor_url, backends, terms.query)
     found = reconcile(terms, backends, counted=counted, recorded=recorded)
@@ -83,17 +72,28 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     return 0 if found.agrees else 1
 
 
-async def _read_counted(query: Query) -> dict[str, Hours]:
+def _names_of(backend: Backend) -> BackendNames:
+    return BackendNames(
+        backend=backend.name,
+        resource_id=backend.resource_id,
+        deployments={name: backend.own_name(name) for name in backend.deployments},
+        provisioned=frozenset(
+            name for name in backend.deployments if backend.tier_of(name) is Tier.PROVISIONED
+        ),
+    )
+
+
+async def _read_counted(query: Query) -> dict[CountedUnder, Hours]:
     async with open_store() as store:
         return await read_counted(store, query)
 
 
 def _read_recorded(
     monitor_url: str, backends: Sequence[BackendNames], query: Query
-) -> dict[OwnDeployment, Hours]:
+) -> dict[OwnDeployment, Recorded]:
     # Backends may share an account, whose id ignores case: it is queried once.
     accounts = {each.resource_id.lower() for each in backends if each.resource_id}
-    recorded: dict[OwnDeployment, Hours] = {}
+    recorded: dict[OwnDeployment, Recorded] = {}
     with open_monitor(monitor_url) as monitor:
         for account in sorted(accounts):
             recorded |= monitor.recorded(account, query.first, query.last)

@@ -18,7 +18,7 @@ from local.openai.faults import Fault
 from meter.adapters.monitor import AzureMonitor, Bounds
 from meter.adapters.monitor_answer import MAX_SERIES
 from meter.errors import MonitorUnavailable
-from meter.reports.reconcile import Hours, OwnDeployment, Tally
+from meter.reports.tally import OwnDeployment, Recorded, Tally
 from meter.window import Period, Window, window_of
 from tests.support.reconcile import EAST, own, tally
 
@@ -27,7 +27,7 @@ FIRST = window_of(datetime.now(UTC) - timedelta(days=2), Period.DAY)
 HOURS = [Window(f"{FIRST.name}T{hour:02}") for hour in range(24)]
 BOUNDS = Bounds(connect_seconds=1, silence_seconds=0.3, total_seconds=0.6, document_bytes=1_000_000)
 
-type Recorded = dict[OwnDeployment, Hours]
+type Found = dict[OwnDeployment, Recorded]
 
 
 class Credential:
@@ -67,7 +67,7 @@ class Meeting:
 
     async def ask(
         self, first: Window = HOURS[0], last: Window = HOURS[-1], account: str = EAST
-    ) -> Recorded:
+    ) -> Found:
         """Read with the adapter, which blocks, in a thread of its own."""
         return await asyncio.to_thread(self.monitor.recorded, account, first, last)
 
@@ -89,15 +89,19 @@ async def meeting(tmp_path: Path) -> AsyncIterator[Meeting]:
     await stand_in.stop()
 
 
-def entry(prompt: int, completion: int = 0, calls: int = 1) -> dict[str, int]:
-    return {"prompt_tokens": prompt, "completion_tokens": completion, "calls": calls}
+def entry(prompt: int, completion: int = 0, calls: int = 1, **more: object) -> dict[str, object]:
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "calls": calls, **more}
 
 
-def busy(found: Recorded) -> dict[OwnDeployment, dict[Window, Tally]]:
+def queries(stand_in: StandInMonitor) -> list[dict[str, str]]:
+    return [request["query"] for request in stand_in.requests if isinstance(request["query"], dict)]
+
+
+def busy(found: Found) -> dict[OwnDeployment, dict[Window, Tally]]:
     """Without the hours without usage, which Azure also lists."""
     return {
-        name: {window: each for window, each in hours.items() if each != Tally()}
-        for name, hours in found.items()
+        name: {window: each for window, each in recorded.hours.items() if each != Tally()}
+        for name, recorded in found.items()
     }
 
 
@@ -155,8 +159,9 @@ async def test_a_long_range_is_requested_in_pieces_that_azure_answers_whole(
     meeting.record({"a": {window_of(day, Period.HOUR).name: entry(1) for day in days}})
     found = await meeting.ask(window_of(days[-1], Period.HOUR), HOURS[-1])
 
-    assert sum(each.prompt_tokens for each in found[own("a")].values()) == 80
-    assert len(meeting.stand_in.requests) == 12
+    assert sum(each.prompt_tokens for each in found[own("a")].hours.values()) == 80
+    asked = [each["metricnames"] for each in queries(meeting.stand_in)]
+    assert [asked.count(each) for each in dict.fromkeys(asked)] == [12, 12, 12]
 
 
 async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
@@ -174,6 +179,102 @@ async def test_a_request_is_what_azure_documents(meeting: Meeting) -> None:
         "top": "1000",
         "$filter": "ModelDeploymentName eq '*'",
     }
+
+
+async def test_tokens_are_split_by_the_tier_of_the_answer(meeting: Meeting) -> None:
+    """Azure bills by it; a call that asked for priority may have been answered at default."""
+    meeting.record(
+        {
+            "a": {
+                HOURS[0].name: [
+                    entry(10, 5),
+                    entry(1, service_tier="priority"),
+                    entry(2, service_tier="default", requested_tier="priority"),
+                ],
+                HOURS[1].name: entry(4, service_tier="Priority"),
+            },
+            "b": {HOURS[0].name: entry(8)},
+        }
+    )
+    found = await meeting.ask()
+
+    assert found[own("a")].tiers == {"default": 17, "priority": 5}
+    assert found[own("b")].tiers == {"default": 8}
+
+
+async def test_spilled_calls_are_those_that_were_served(meeting: Meeting) -> None:
+    """A throttled call is recorded beside the served one."""
+    meeting.record(
+        {
+            "ptu": {HOURS[0].name: [entry(9), entry(0, calls=3, is_spillover=True, status=429)]},
+            "spill": {HOURS[0].name: [entry(9, calls=3, is_spillover=True), entry(1)]},
+        }
+    )
+    found = await meeting.ask()
+
+    assert {name.name: each.spilled_calls for name, each in found.items()} == {"ptu": 0, "spill": 3}
+
+
+async def test_splits_are_asked_for_as_azure_documents(meeting: Meeting) -> None:
+    """Each with its dimension, of the metrics that have it; the sums are asked for without."""
+    meeting.record({"a": {HOURS[0].name: entry(1)}})
+    await meeting.ask()
+
+    deployments = "ModelDeploymentName eq '*'"
+    asked = queries(meeting.stand_in)
+    assert [(each["metricnames"], each["$filter"]) for each in asked[1:]] == [
+        ("TokenTransaction", f"{deployments} and ServiceTierResponse eq '*'"),
+        (
+            "AzureOpenAIRequests",
+            f"{deployments} and IsSpillover eq '*' and StatusCode eq '200'",
+        ),
+    ]
+    assert asked[0]["$filter"] == deployments
+
+
+async def test_an_account_without_splits_is_read_without(tmp_path: Path) -> None:
+    """Azure refuses the dimension; the sums are there all the same, and it is asked once only."""
+    numbers = tmp_path / "numbers.json"
+    stand_in = StandInMonitor({EAST: str(numbers)}, has_splits=False)
+    meeting = Meeting(stand_in, await stand_in.start(), numbers)
+    meeting.record({"a": {HOURS[0].name: entry(1, service_tier="priority", is_spillover=True)}})
+    earliest = window_of(FIRST.start - timedelta(days=20), Period.HOUR)
+    found = await meeting.ask(earliest)
+    meeting.monitor.close()
+    await stand_in.stop()
+
+    assert found[own("a")].tiers is None
+    assert found[own("a")].spilled_calls is None
+    assert busy(found) == {own("a"): {HOURS[0]: tally(1, 0, 1)}}
+    asked = [each["metricnames"] for each in queries(stand_in)]
+    assert asked[3:] == ["TokenTransaction", "TokenTransaction", "AzureOpenAIRequests"]
+
+
+async def test_a_split_that_cannot_be_used_is_left_out(meeting: Meeting) -> None:
+    """It is only shown: what is judged is not lost for it. Here the answer lacks its dimension."""
+    undivided = _with_point("TokenTransaction", total=7)
+    meeting.fail(Fault(body=undivided, count=3), Fault(body=_answer(value=[])))
+    found = await meeting.ask()
+
+    assert len(meeting.stand_in.requests) == 4
+    assert found[own("a")].hours[HOURS[0]] == Tally(total_tokens=7)
+    assert (found[own("a")].tiers, found[own("a")].spilled_calls) == (None, None)
+
+
+async def test_a_deployment_that_is_not_split_has_no_tiers(meeting: Meeting) -> None:
+    """Azure splits the tokens of some models only: nothing is compared with a 0 that is none."""
+    meeting.fail(Fault(body=_with_point("TokenTransaction", total=7)), Fault(body=_answer()))
+    found = await meeting.ask()
+
+    assert found[own("a")].tiers is None
+
+
+async def test_a_split_that_is_not_answered_fails_as_the_sums_do(meeting: Meeting) -> None:
+    """Whether the account has it is not known then."""
+    meeting.record({"a": {HOURS[0].name: entry(1)}})
+    meeting.fail(Fault(body=_with_point(total=7)), Fault(status=403))
+
+    assert "403 AuthorizationFailed" in await meeting.refusal()
 
 
 async def test_without_a_credential_there_is_no_sign_in(meeting: Meeting) -> None:
@@ -307,16 +408,17 @@ def _answer(**changes: object) -> dict[str, Any]:
     return {**whole, **changes}
 
 
-def _with_series(series: object) -> dict[str, Any]:
+def _with_series(series: object, metric: str = "ProcessedPromptTokens") -> dict[str, Any]:
     whole = _answer()
-    whole["value"][0]["timeseries"] = series
+    (found,) = [each for each in whole["value"] if each["name"]["value"] == metric]
+    found["timeseries"] = series
     return whole
 
 
-def _with_point(**point: object) -> dict[str, Any]:
+def _with_point(metric: str = "ProcessedPromptTokens", **point: object) -> dict[str, Any]:
     name = {"name": {"value": "modeldeploymentname"}, "value": "a"}
     whole = {"timeStamp": f"{HOURS[0].name}:00:00Z", **point}
-    return _with_series([{"metadatavalues": [name], "data": [whole]}])
+    return _with_series([{"metadatavalues": [name], "data": [whole]}], metric)
 
 
 @pytest.mark.parametrize(
@@ -371,13 +473,13 @@ async def test_a_total_beyond_all_numbers_is_refused(meeting: Meeting, text: str
     ("point", "tokens"), [({}, 0), ({"total": None}, 0), ({"total": 12.0}, 12), ({"total": 7}, 7)]
 )
 async def test_a_total_may_be_a_decimal_or_left_out(
-    meeting: Meeting, point: dict[str, object], tokens: int
+    meeting: Meeting, point: dict[str, Any], tokens: int
 ) -> None:
     """Azure writes decimals, and omits the total of an hour without data."""
     meeting.fail(Fault(body=_with_point(**point)))
     found = await meeting.ask()
 
-    assert found[own("a")][HOURS[0]] == Tally(prompt_tokens=tokens)
+    assert found[own("a")].hours[HOURS[0]] == Tally(prompt_tokens=tokens)
 
 
 async def test_a_number_from_outside_of_the_range_is_left_out(meeting: Meeting) -> None:

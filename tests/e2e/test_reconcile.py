@@ -101,6 +101,12 @@ def metered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Metered
         loop.close()
 
 
+def azure_name(line: dict[str, Any]) -> str:
+    """The account and the deployment of a line."""
+    (own,) = line["azure"]
+    return f"{own['resource_id'].rpartition('/')[2]}/{own['deployment']}"
+
+
 def differences(line: dict[str, Any]) -> tuple[int, int, int, int]:
     """Prompt, completion and total tokens, and calls of a line."""
     names = ("prompt_tokens", "completion_tokens", "total_tokens", "calls")
@@ -133,20 +139,24 @@ def test_reconciliation_names_exactly_the_tokens_of_a_direct_call(
     tolerant_code, _ = metered.reconcile(capsys, "--tolerance", "90", "--ignore", "SPARE")
 
     assert (first_code, first["verdict"]) == (0, "AGREES within 0.5%: difference 0 tokens (0.00%)")
-    assert [line["standing"] for line in first["deployments"]] == ["agrees", "agrees"]
+    assert [line["standing"] for line in first["deployments"]] == ["agrees"] * 3
     assert first["total"]["calls"] == {"counted": 5, "azure": 5, "difference": 0, "percent": 0.0}
-    chat, spare, embeddings = second["deployments"]
+    lines = {(azure_name(line), line["standing"]): line for line in second["deployments"]}
+    west, spare = lines["west/chat", "differs"], lines["east/spare", "not ours"]
+    east, embeddings = lines["east/chat", "agrees"], lines["west/embed", "agrees"]
     assert [(usage["prompt_tokens"], usage["completion_tokens"]) for usage in directly] == [
         (7, 12),
         (7, 12),
     ]
     assert second_code == 1
-    assert (chat["deployments"], chat["standing"]) == (["gpt-4o"], "differs")
-    assert differences(chat) == (-7, -12, -19, -1)
-    assert (spare["azure"][0]["deployment"], spare["standing"]) == ("spare", "not ours")
-    assert differences(spare) == (-7, -12, -19, -1)
-    assert (embeddings["deployments"], embeddings["standing"]) == (["embeddings"], "agrees")
+    assert (west["deployments"], east["deployments"]) == (["gpt-4o"], ["gpt-4o"])
+    assert differences(west) == differences(spare) == (-7, -12, -19, -1)
+    assert differences(east) == (0, 0, 0, 0)
+    assert east["calls"]["counted"] + west["calls"]["counted"] == 4
+    assert embeddings["deployments"] == ["embeddings"]
+    assert embeddings["tiers"]["standard"]["difference"] == 0
     assert tolerant_code == 0
-    # Two accounts, three backends, three runs; and no sign-in on loopback.
-    assert len(metered.monitor.requests) == 6
+    # The sums of two accounts, with three backends, in three runs; and no sign-in on loopback.
+    asked = [str(request["query"]) for request in metered.monitor.requests]
+    assert sum("ProcessedPromptTokens" in query for query in asked) == 6
     assert {request["authorization"] for request in metered.monitor.requests} == {None}

@@ -1,12 +1,15 @@
 """Builders for reconciliations: tallies, terms, accounts and backends."""
 
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
 from hypothesis import strategies as st
 
-from meter.reports.query import Grouping, Query
-from meter.reports.reconcile import BackendNames, OwnDeployment, Tally, Terms
+from meter.reports.matching import BackendNames
+from meter.reports.query import Query
+from meter.reports.tally import CountedUnder, Hours, OwnDeployment, Recorded, Tally
+from meter.reports.terms import GROUPS, Terms
 from meter.window import Window
 
 _SUBSCRIPTION = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/rg"
@@ -32,7 +35,7 @@ def terms(tolerance: str = "0", **changes: Any) -> Terms:
     query = Query(
         first=Window("2026-11-22T00"),
         last=Window("2026-11-22T23"),
-        groups=(Grouping.DEPLOYMENT,),
+        groups=GROUPS,
     )
     return Terms(**{"query": query, "tolerance": Fraction(tolerance), **changes})
 
@@ -41,6 +44,29 @@ def served(backend: str, resource_id: str | None = EAST, **deployments: str) -> 
     """A backend's deployments, as public=own; underscores stand for hyphens."""
     names = {name.replace("_", "-"): own for name, own in deployments.items()}
     return BackendNames(backend=backend, resource_id=resource_id, deployments=names)
+
+
+def provisioned(backend: str, resource_id: str | None = EAST, **deployments: str) -> BackendNames:
+    """The same, of a backend whose deployments are billed by capacity."""
+    names = served(backend, resource_id, **deployments)
+    return replace(names, provisioned=frozenset(names.deployments))
+
+
+def under(backend: str, deployment: str, tier: str = "standard") -> CountedUnder:
+    """What usage is counted under."""
+    return CountedUnder(backend, deployment, tier)
+
+
+def at_seven(prompt: int = 0, completion: int = 0, calls: int = 0, **more: int) -> Hours:
+    """Usage of one hour."""
+    return {SEVEN: tally(prompt, completion, calls, **more)}
+
+
+def azure(
+    hours: Hours, tiers: dict[str, int] | None = None, spilled: int | None = None
+) -> Recorded:
+    """What Azure recorded, split where something is given."""
+    return Recorded(hours=hours, tiers=tiers, spilled_calls=spilled)
 
 
 def own(name: str, resource_id: str = EAST) -> OwnDeployment:

@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator
 from typing import TextIO
 
-from meter.reports.reconcile import JUDGED_TOKENS, Line, Pair, Reconciliation, Standing
+from meter.reports.reconcile import Line, Reconciliation, Standing
+from meter.reports.tally import JUDGED_TOKENS, Pair
 from meter.reports.write.report import Format, document_text
 from meter.terminal import aligned, cut, printable, shown_document
 from meter.window import Window
@@ -12,6 +13,7 @@ FORMATS = (Format.TABLE, Format.JSON)
 MOST_HOURS = 10
 _MOST_NAMES = 3
 _LONGEST_LABEL = 32
+_SHORTEST_ACCOUNT = 8
 
 
 def write_reconciliation(found: Reconciliation, form: Format, out: TextIO) -> None:
@@ -30,7 +32,7 @@ def write_reconciliation(found: Reconciliation, form: Format, out: TextIO) -> No
 def verdict(found: Reconciliation) -> str:
     """The verdict in one line."""
     if not found.judged:
-        return "NOTHING COMPARED: no deployment is served by known accounts alone"
+        return "NOTHING COMPARED: no deployment of an account with a resource_id"
     size = f"difference {_signed(found.total.difference('total_tokens'))} tokens"
     if found.total.recorded.total_tokens:
         size += f" ({_percent(found.total, 'total_tokens')})"
@@ -80,6 +82,11 @@ def _line_rows(line: Line) -> Iterator[_Cells]:
         yield _row("  prompt", pair, "prompt_tokens", "")
         yield _row("  completion", pair, "completion_tokens", "")
         yield _row("  calls", pair, "calls", _uncertain(pair))
+    if line.tiers is not None and len(line.tiers) > 1:
+        for tier, tokens in line.tiers.items():
+            yield _row(f"  {tier}", tokens, "total_tokens", "")
+    if line.spilled is not None and line.spilled != Pair():
+        yield _row("  spilled calls", line.spilled, "calls", "")
 
 
 def _hour_row(line: Line, window: Window, pair: Pair) -> _Cells:
@@ -131,7 +138,12 @@ def _tolerance(found: Reconciliation) -> str:
 
 
 def _shortened(label: str) -> str:
-    return cut(printable(label), _LONGEST_LABEL)
+    """The label, with the account's name rather than the deployment's shortened."""
+    text = printable(label)
+    account, _, name = text.rpartition("/")
+    if account and len(text) > _LONGEST_LABEL:
+        text = f"{cut(account, max(_SHORTEST_ACCOUNT, _LONGEST_LABEL - len(name) - 1))}/{name}"
+    return cut(text, _LONGEST_LABEL)
 
 
 def _document(found: Reconciliation) -> dict[str, object]:
@@ -152,10 +164,13 @@ def _line_json(line: Line, found: Reconciliation) -> dict[str, object]:
     return {
         "deployments": list(line.names),
         "azure": [{"resource_id": own.resource_id, "deployment": own.name} for own in line.own],
+        "backend": line.backend or None,
         "standing": line.standing,
         "reason": line.reason,
         "is_beyond_tolerance": line in found.beyond,
         **_numbers(line.sums),
+        "tiers": _tiers_json(line),
+        "spilled_calls": None if line.spilled is None else _number(line.spilled, "calls"),
         "differing_hours": [
             {"hour": window.name, **_numbers(pair)} for _, window, pair in _differing_hours([line])
         ],
@@ -163,14 +178,23 @@ def _line_json(line: Line, found: Reconciliation) -> dict[str, object]:
 
 
 def _numbers(pair: Pair) -> dict[str, object]:
-    numbers = {
-        name: {
-            "counted": getattr(pair.counted, name),
-            "azure": getattr(pair.recorded, name),
-            "difference": pair.difference(name),
-            "percent": _share(pair, name),
-        }
-        for name in (*JUDGED_TOKENS, "calls")
-    }
+    numbers: dict[str, object]
+    numbers = {name: _number(pair, name) for name in (*JUDGED_TOKENS, "calls")}
     uncertain = {name: getattr(pair.counted, name) for name in ("estimated_calls", "missing_calls")}
     return numbers | uncertain
+
+
+def _number(pair: Pair, name: str) -> dict[str, object]:
+    return {
+        "counted": getattr(pair.counted, name),
+        "azure": getattr(pair.recorded, name),
+        "difference": pair.difference(name),
+        "percent": _share(pair, name),
+    }
+
+
+def _tiers_json(line: Line) -> dict[str, object] | None:
+    """Total tokens by tier; None where Azure does not split them."""
+    if line.tiers is None:
+        return None
+    return {str(tier): _number(pair, "total_tokens") for tier, pair in line.tiers.items()}

@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from local.monitor.numbers import numbers_of_calls
+from local.monitor.numbers import Key, numbers_of_calls
 from local.monitor.server import StandInMonitor
 from local.openai.server import StandIn
 from meter.window import Period, window_of
@@ -110,6 +110,40 @@ async def test_a_filter_takes_names_and_or(client: Client) -> None:
     assert await client.names(**{"$filter": both}) == ["d01", "d02"]
 
 
+async def test_a_series_is_made_for_each_combination_of_values(
+    tmp_path: Path, session: aiohttp.ClientSession
+) -> None:
+    """`and` joins dimensions, `or` the values of one; a metric has only some of the dimensions."""
+    entries = [
+        {"calls": 1, "prompt_tokens": 5},
+        {"calls": 2, "service_tier": "priority", "requested_tier": "priority"},
+        {"calls": 4, "is_spillover": True},
+        {"calls": 8, "status": 429},
+    ]
+    (tmp_path / "east.json").write_text(json.dumps({"spill-and-x": {f"{DAY.name}T01": entries}}))
+    stand_in = StandInMonitor({EAST: str(tmp_path / "east.json")})
+    client = Client(await stand_in.start(), session)
+    changes = {
+        "metricnames": "AzureOpenAIRequests",
+        "$filter": "ModelDeploymentName eq 'spill-and-x' and StatusCode eq '200' or StatusCode eq '201' "
+        "and isspillover eq '*' and ServiceTierResponse eq '*'",
+    }
+    _, body = await client.get(changes=changes)
+    await stand_in.stop()
+
+    series = body["value"][0]["timeseries"]
+    names = ["modeldeploymentname", "statuscode", "isspillover", "servicetierresponse"]
+    assert [value["name"]["value"] for value in series[0]["metadatavalues"]] == names
+    assert {
+        tuple(value["value"] for value in each["metadatavalues"]): each["data"][1]["total"]
+        for each in series
+    } == {
+        ("spill-and-x", "200", "False", "default"): 1.0,
+        ("spill-and-x", "200", "False", "priority"): 2.0,
+        ("spill-and-x", "200", "True", "default"): 4.0,
+    }
+
+
 async def test_without_a_filter_all_deployments_are_one_series(client: Client) -> None:
     """The series is a total, without dimension values."""
     _, body = await client.get(changes={"$filter": None})
@@ -141,7 +175,13 @@ async def test_of_a_range_over_30_days_only_the_last_30_are_answered(client: Cli
         ({"timespan": "yesterday"}, "Invalid timespan"),
         ({"timespan": f"{DAY.name}T03:00:00Z/{DAY.name}T03:00:00Z"}, "start time"),
         ({"timespan": "2020-01-01T00:00:00Z/2020-01-02T00:00:00Z"}, "93.00:00:00"),
-        ({"$filter": "ModelName eq '*'"}, "Invalid filter"),
+        ({"$filter": "everything"}, "Invalid filter"),
+        ({"$filter": "ModelDeploymentName eq 'a' or StatusCode eq '200'"}, "Invalid filter"),
+        (
+            {"$filter": "ModelDeploymentName eq '*' and IsSpillover eq '*'"},
+            "TokenTransaction does not support requested dimension combination: "
+            "modeldeploymentname,isspillover, supported ones are: ModelDeploymentName,",
+        ),
         ({"top": "0"}, "TopN"),
         ({"top": "2147483648"}, "TopN"),
     ],
@@ -207,11 +247,32 @@ async def test_an_accounts_record_adds_up_by_deployment_and_hour() -> None:
     numbers = numbers_of_calls(calls)
 
     assert numbers == {
-        ("a", "2026-11-22T07", "ProcessedPromptTokens"): 20,
-        ("a", "2026-11-22T07", "GeneratedTokens"): 9,
-        ("a", "2026-11-22T07", "TokenTransaction"): 29,
-        ("a", "2026-11-22T07", "AzureOpenAIRequests"): 4,
+        Key("2026-11-22T07", "ProcessedPromptTokens", "a"): 20,
+        Key("2026-11-22T07", "GeneratedTokens", "a"): 9,
+        Key("2026-11-22T07", "TokenTransaction", "a"): 29,
+        Key("2026-11-22T07", "AzureOpenAIRequests", "a"): 4,
     }
+
+
+async def test_an_accounts_record_keeps_tiers_spillover_and_tools_apart() -> None:
+    """By the names that the record has for them."""
+    call = {
+        "deployment": "a",
+        "at": "2026-11-22T07:00:00.000+00:00",
+        "usage": {"prompt_tokens": 10, "completion_tokens": 5},
+        "status": 200,
+        "service_tier": "default",
+        "requested_tier": "priority",
+        "spilled_from": "ptu",
+        "tools": [{"deployment": "image", "counts": {"completion_tokens": 7}}],
+    }
+    numbers = {key: number for key, number in numbers_of_calls([call]).items() if number}
+
+    spilled = Key("2026-11-22T07", "TokenTransaction", "a", "default", "priority", "True", "200")
+    assert numbers[spilled] == 15
+    assert numbers[spilled._replace(metric="AzureOpenAIRequests")] == 1
+    assert numbers[Key("2026-11-22T07", "TokenTransaction", "image")] == 7
+    assert len(numbers) == 6
 
 
 async def test_the_command_serves_what_a_stand_in_account_recorded(

@@ -1,48 +1,32 @@
-"""The comparison with Azure Monitor: its range, which names it compares, and its verdict."""
-
-from datetime import UTC, datetime
-from fractions import Fraction
+"""The comparison with Azure Monitor: what is compared, what is shown beside it, and the verdict."""
 
 import pytest
 
-from meter.errors import MonitorUnavailable
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
 from meter.ledger.view import ViewWriter
-from meter.reports.reconcile import (
-    Line,
-    OwnDeployment,
-    Pair,
-    Reconciliation,
-    Standing,
-    Tally,
-    make_terms,
-    parse_names,
-    parse_tolerance,
-    read_counted,
-    reconcile,
-)
-from meter.usage import TokenUsage
-from meter.window import Window, parse_window
+from meter.reports.reconcile import Line, Reconciliation, Standing, read_counted, reconcile
+from meter.reports.tally import OwnDeployment, Pair, Tally
+from meter.reports.terms import parse_names
+from meter.usage import Tier, TokenUsage
+from meter.window import Window
 from tests.fakes.rows import MemoryRowStore
 from tests.support.ledger import dimensions
-from tests.support.reconcile import EAST, EIGHT, SEVEN, WEST, own, served, tally, terms
-
-NOON = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
-
-
-def range_of(
-    first: str | None = None, last: str | None = None, now: datetime = NOON
-) -> tuple[str, str, tuple[str, ...]]:
-    found = make_terms(
-        first=parse_window(first) if first else None,
-        last=parse_window(last) if last else None,
-        tolerance=Fraction(1, 200),
-        ignored=frozenset(),
-        now=now,
-    )
-    return found.query.first.name, found.query.last.name, found.notes
+from tests.support.reconcile import (
+    EAST,
+    EIGHT,
+    SEVEN,
+    WEST,
+    at_seven,
+    azure,
+    own,
+    provisioned,
+    served,
+    tally,
+    terms,
+    under,
+)
 
 
 def line_of(found: Reconciliation, label: str) -> Line:
@@ -54,87 +38,16 @@ def standings(found: Reconciliation) -> dict[str, str]:
     return {line.label: str(line.standing) for line in found.lines}
 
 
-@pytest.mark.parametrize(
-    ("first", "last", "expected"),
-    [
-        (None, None, ("2026-11-22T00", "2026-11-22T23")),
-        ("2026-11-20", None, ("2026-11-20T00", "2026-11-23T10")),
-        (None, "2026-11-20", ("2026-11-20T00", "2026-11-20T23")),
-        ("2026-11-21T05", "2026-11-21T05", ("2026-11-21T05", "2026-11-21T05")),
-        ("2026-10", "2026-10", ("2026-10-01T00", "2026-10-31T23")),
-    ],
-)
-def test_a_range_holds_all_of_the_windows_it_names(
-    first: str | None, last: str | None, expected: tuple[str, str]
-) -> None:
-    """Yesterday by default; whole days and months; nothing is cut that is complete."""
-    assert range_of(first, last) == (*expected, ())
+def tokens_by_tier(line: Line) -> dict[str, tuple[int, int]]:
+    assert line.tiers is not None
+    return {
+        str(tier): (pair.counted.total_tokens, pair.recorded.total_tokens)
+        for tier, pair in line.tiers.items()
+    }
 
 
-def test_a_range_that_reaches_into_the_last_hour_is_cut_and_says_so() -> None:
-    """At 12:20 the hour from 11 to 12 may still lack metrics; the one before has settled."""
-    first, last, notes = range_of("2026-11-23", "2026-11-23")
-
-    assert (first, last) == ("2026-11-23T00", "2026-11-23T10")
-    assert notes == ("hours from 2026-11-23T11 on are left out: they are not complete yet",)
-
-
-def test_a_range_beyond_the_retention_of_metrics_is_cut_and_says_so() -> None:
-    """93 days before 23 November, 12:20, is 22 August, 12:20: the next whole hour is the first."""
-    first, last, notes = range_of("2026-08", "2026-08")
-
-    assert (first, last) == ("2026-08-22T13", "2026-08-31T23")
-    assert notes == ("hours before 2026-08-22T13 are left out: metrics are kept for 93 days",)
-
-
-@pytest.mark.parametrize(
-    ("first", "last"),
-    [("2026-11-23T12", None), ("2026-11-24", "2026-11-25"), (None, "2026-12"), (None, "2026-07")],
-)
-def test_a_range_without_complete_hours_is_refused_with_those_there_are(
-    first: str | None, last: str | None
-) -> None:
-    """Too new or too old: the range is valid, but nothing can be compared."""
-    with pytest.raises(MonitorUnavailable, match="from 2026-08-22T13 to 2026-11-23T10 only"):
-        range_of(first, last)
-
-
-@pytest.mark.parametrize(
-    ("words", "accepted"),
-    [
-        ({"first": "yesterday"}, "YYYY-MM-DD"),
-        ({"last": "2026-02-30"}, "YYYY-MM-DD"),
-        (
-            {"first": "2026-11-22", "last": "2026-11-21"},
-            "the start 2026-11-22 is after the end 2026-11-21",
-        ),
-    ],
-)
-def test_a_range_that_is_none_is_refused_with_what_is_accepted(
-    words: dict[str, str], accepted: str
-) -> None:
-    """The message alone is enough to correct the range; it names no flag of a command."""
-    with pytest.raises(ValueError, match=accepted):
-        range_of(words.get("first"), words.get("last"))
-
-
-@pytest.mark.parametrize("text", ["half", "-1%", "101", "1/0"])
-def test_a_tolerance_that_is_none_is_refused_with_what_is_accepted(text: str) -> None:
-    """The message alone is enough to correct the tolerance."""
-    with pytest.raises(ValueError, match=f"percentage from 0 to 100, like 0.5%; got '{text}'"):
-        parse_tolerance(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "share"), [("0.5%", "1/200"), ("0.5", "1/200"), (" 2 % ", "1/50"), ("0", "0")]
-)
-def test_a_tolerance_is_a_percentage_with_or_without_its_sign(text: str, share: str) -> None:
-    """It is exact, so that a difference at the edge is judged alike everywhere."""
-    assert parse_tolerance(text) == Fraction(share)
-
-
-async def test_counted_usage_is_added_up_over_subjects_models_and_tiers() -> None:
-    """By public name and hour, within the range only."""
+async def test_counted_usage_is_added_up_over_subjects_models_and_contexts() -> None:
+    """By backend, public name, tier and hour, within the range only."""
     store = MemoryRowStore()
     sums = Sums(
         calls=3,
@@ -143,28 +56,24 @@ async def test_counted_usage_is_added_up_over_subjects_models_and_tiers() -> Non
         tokens=TokenUsage(prompt_tokens=10, completion_tokens=5, total_tokens=15),
     )
     keys = [
-        ("alice", "2026-11-22T07", "gpt-4o", "m"),
-        ("bob", "2026-11-22T07", "gpt-4o", "n"),
-        ("bob", "2026-11-22T08", "gpt-4o", "n"),
-        ("bob", "2026-11-23T00", "gpt-4o", "n"),
-        ("bob", "2026-11-22T08", "gpt-4o-mini", "n"),
+        ("2026-11-22T07", {"subject": "alice", "client_app": "a"}),
+        ("2026-11-22T07", {"subject": "bob", "model": "n", "context": "long"}),
+        ("2026-11-22T08", {"subject": "bob", "tier": "priority"}),
+        ("2026-11-22T08", {"subject": "bob", "backend": "west"}),
+        ("2026-11-22T08", {"subject": "bob", "deployment": "mini"}),
+        ("2026-11-23T00", {"subject": "bob"}),
     ]
     await ViewWriter(store).write(
-        SumRow(
-            key=SumKey(
-                Window(hour),
-                dimensions(subject=subject, deployment=name, model=model, tier="standard"),
-            ),
-            sums=sums,
-            revision=1,
-        )
-        for subject, hour, name, model in keys
+        SumRow(key=SumKey(Window(hour), dimensions(**names)), sums=sums, revision=1)
+        for hour, names in keys
     )
     one = tally(10, 5, 3, estimated_calls=2, missing_calls=1)
 
     assert await read_counted(store, terms().query) == {
-        "gpt-4o": {SEVEN: one + one, EIGHT: one},
-        "gpt-4o-mini": {EIGHT: one},
+        under("east", "gpt-4o"): {SEVEN: one + one},
+        under("east", "gpt-4o", "priority"): {EIGHT: one},
+        under("west", "gpt-4o"): {EIGHT: one},
+        under("east", "mini"): {EIGHT: one},
     }
 
 
@@ -173,58 +82,48 @@ def test_a_deployment_is_compared_under_azures_own_name_in_any_case() -> None:
     found = reconcile(
         terms(),
         [served("east", gpt_4o="gpt-4o-ptu")],
-        counted={"gpt-4o": {SEVEN: tally(10, 5, 1)}},
-        recorded={OwnDeployment(EAST.upper(), "GPT-4o-PTU"): {SEVEN: tally(10, 5, 1)}},
+        counted={under("east", "gpt-4o"): at_seven(10, 5, 1)},
+        recorded={OwnDeployment(EAST.upper(), "GPT-4o-PTU"): azure(at_seven(10, 5, 1))},
     )
 
-    assert standings(found) == {"gpt-4o": "agrees"}
+    assert standings(found) == {"east/gpt-4o-ptu": "agrees"}
+    assert found.lines[0].names == ("gpt-4o",)
     assert found.agrees
 
 
-def test_a_public_name_on_two_accounts_is_compared_with_both_together() -> None:
-    """The view does not distinguish backends."""
+def test_a_public_name_on_two_accounts_is_compared_with_each() -> None:
+    """What one account lacks is not hidden by what another has too much."""
     found = reconcile(
         terms(),
         [served("east", EAST, gpt_4o="a"), served("west", WEST, gpt_4o="b")],
-        counted={"gpt-4o": {SEVEN: tally(30)}},
-        recorded={own("a", EAST): {SEVEN: tally(10)}, own("b", WEST): {SEVEN: tally(20)}},
+        counted={under("east", "gpt-4o"): at_seven(10), under("west", "gpt-4o"): at_seven(20)},
+        recorded={own("a", EAST): azure(at_seven(11)), own("b", WEST): azure(at_seven(19))},
     )
 
-    assert standings(found) == {"gpt-4o": "agrees"}
-    assert found.lines[0].own == (own("a", EAST), own("b", WEST))
+    assert standings(found) == {"east/a": "differs", "west/b": "differs"}
+    assert [line.sums.difference("total_tokens") for line in found.lines] == [-1, 1]
 
 
-def test_public_names_that_share_an_own_deployment_are_one_line() -> None:
-    """Azure cannot distinguish them, nor those that another shared deployment connects to them."""
+def test_a_deployment_is_one_line_whatever_leads_to_it() -> None:
+    """Azure distinguishes neither the public names nor the backends of an account."""
     found = reconcile(
         terms(),
         [
-            served("east", EAST, fast="a", small="b", lone="c"),
-            served("west", WEST, fast="x", cheap="y"),
-            served("east-2", EAST, small="a", cheap="b"),
+            served("east", EAST, fast="a", small="a", lone="c"),
+            served("east-2", EAST.upper(), cheap="A"),
         ],
         counted={
-            "fast": {SEVEN: tally(1)},
-            "small": {SEVEN: tally(2)},
-            "cheap": {SEVEN: tally(4)},
-            "lone": {SEVEN: tally(8)},
+            under("east", "fast"): at_seven(1),
+            under("east", "small"): at_seven(2),
+            under("east", "small", "priority"): at_seven(4),
+            under("east-2", "cheap"): at_seven(8),
+            under("east", "lone"): at_seven(16),
         },
-        recorded={own("a"): {SEVEN: tally(7)}, own("c"): {SEVEN: tally(8)}},
+        recorded={own("a"): azure(at_seven(15)), own("c"): azure(at_seven(16))},
     )
 
-    assert standings(found) == {"cheap, fast, small": "agrees", "lone": "agrees"}
-
-
-def test_the_same_own_name_on_two_accounts_is_two_deployments() -> None:
-    """Only an account and a name together identify a deployment."""
-    found = reconcile(
-        terms(),
-        [served("east", EAST, one="gpt"), served("west", WEST, two="gpt")],
-        counted={"one": {SEVEN: tally(10)}, "two": {SEVEN: tally(10)}},
-        recorded={own("gpt", EAST): {SEVEN: tally(20)}},
-    )
-
-    assert standings(found) == {"one": "differs", "two": "differs"}
+    assert standings(found) == {"east/a": "agrees", "east/c": "agrees"}
+    assert line_of(found, "east/a").names == ("cheap", "fast", "small")
 
 
 def test_a_deployment_that_no_backend_names_is_not_ours_and_fails_the_verdict() -> None:
@@ -232,14 +131,14 @@ def test_a_deployment_that_no_backend_names_is_not_ours_and_fails_the_verdict() 
     found = reconcile(
         terms("1/10"),
         [served("east", gpt_4o="gpt-4o")],
-        counted={"gpt-4o": {SEVEN: tally(1_000_000)}},
+        counted={under("east", "gpt-4o"): at_seven(1_000_000)},
         recorded={
-            own("gpt-4o"): {SEVEN: tally(1_000_000)},
-            own("stranger"): {SEVEN: tally(3, 4, 1)},
+            own("gpt-4o"): azure(at_seven(1_000_000)),
+            own("stranger"): azure(at_seven(3, 4, 1)),
         },
     )
 
-    assert standings(found) == {"east/stranger": "not ours", "gpt-4o": "agrees"}
+    assert standings(found) == {"east/stranger": "not ours", "east/gpt-4o": "agrees"}
     assert not found.agrees
     assert found.total.difference("total_tokens") == -7
 
@@ -250,10 +149,10 @@ def test_an_ignored_deployment_is_shown_and_not_judged() -> None:
         terms(ignored=parse_names("x, Stranger")),
         [served("east", gpt_4o="gpt-4o")],
         counted={},
-        recorded={own("Stranger"): {SEVEN: tally(3, 4, 1)}},
+        recorded={own("Stranger"): azure(at_seven(3, 4, 1))},
     )
 
-    assert standings(found) == {"gpt-4o": "agrees", "east/stranger": "ignored"}
+    assert standings(found) == {"east/gpt-4o": "agrees", "east/stranger": "ignored"}
     assert found.agrees
     assert found.total.recorded == Tally()
 
@@ -264,49 +163,115 @@ def test_a_deployment_of_others_without_tokens_is_left_out() -> None:
         terms(),
         [served("east", a="a")],
         counted={},
-        recorded={own("x"): {SEVEN: tally(calls=9)}},
+        recorded={own("x"): azure(at_seven(calls=9))},
     )
 
-    assert standings(found) == {"a": "agrees"}
+    assert standings(found) == {"east/a": "agrees"}
 
 
-def test_a_deployment_that_was_partly_called_elsewhere_is_not_compared() -> None:
-    """A backend without a resource id may have served any part of it: no difference is invented."""
+@pytest.mark.parametrize(
+    ("backend", "reason"),
+    [
+        ("edge", "no resource_id for backend edge"),
+        ("gone", "no backend gone is configured now"),
+        ("unknown", "no backend is known"),
+    ],
+)
+def test_only_usage_of_an_account_that_is_not_known_is_not_compared(
+    backend: str, reason: str
+) -> None:
+    """The rest of the deployment's usage is: its backend is known."""
     found = reconcile(
         terms(),
-        [
-            served("east", EAST, gpt_4o="gpt-4o", other="gpt-4o", mini="mini"),
-            served("edge", None, gpt_4o="gpt-4o"),
-        ],
-        counted={"gpt-4o": {SEVEN: tally(10)}, "mini": {SEVEN: tally(5)}},
-        recorded={own("gpt-4o"): {SEVEN: tally(3)}, own("mini"): {SEVEN: tally(5)}},
+        [served("east", gpt_4o="gpt-4o"), served("edge", None)],
+        counted={under("east", "gpt-4o"): at_seven(10), under(backend, "gpt-4o"): at_seven(5)},
+        recorded={own("gpt-4o"): azure(at_seven(10))},
     )
 
-    line = line_of(found, "gpt-4o, other")
-    assert (line.standing, line.reason) == (
-        Standing.NOT_COMPARABLE,
-        "no resource_id for backend edge",
-    )
-    assert line.sums == Pair(counted=tally(10), recorded=tally(3))
+    assert standings(found) == {
+        "east/gpt-4o": "agrees",
+        f"gpt-4o at {backend}": "not comparable",
+    }
+    line = line_of(found, f"gpt-4o at {backend}")
+    assert (line.backend, line.names, line.reason) == (backend, ("gpt-4o",), reason)
+    assert line.sums == Pair(counted=tally(5))
     assert found.agrees
+    assert found.total.counted == tally(10)
 
 
-def test_a_deployment_that_no_backend_serves_any_more_is_not_compared() -> None:
+def test_a_name_that_the_backend_serves_no_longer_is_not_compared() -> None:
     """The settings are today's, the range may be older."""
+    old = {under("east", "old"): at_seven(10)}
+    found = reconcile(terms(), [served("east", new="new")], counted=old, recorded={})
+
+    assert line_of(found, "old at east").reason == "backend east serves no old now"
+    assert line_of(found, "old at east").standing is Standing.NOT_COMPARABLE
+
+
+def test_a_tools_deployment_is_compared_under_its_own_name() -> None:
+    """A response's images are counted under the image deployment, which callers need not know."""
     found = reconcile(
-        terms(), [served("east", new="new")], counted={"old": {SEVEN: tally(10)}}, recorded={}
+        terms(),
+        [served("east", gpt_5="gpt-5")],
+        counted={under("east", "gpt-5"): at_seven(10), under("east", "gpt-image-1"): at_seven(7)},
+        recorded={own("gpt-5"): azure(at_seven(10)), own("GPT-image-1"): azure(at_seven(7))},
     )
 
-    assert line_of(found, "old").reason == "no backend serves old now"
-    assert line_of(found, "old").standing is Standing.NOT_COMPARABLE
+    assert standings(found) == {"east/gpt-5": "agrees", "east/gpt-image-1": "agrees"}
 
 
 def test_nothing_compared_is_no_agreement() -> None:
     """A check that checked nothing must not look like one that found nothing."""
     found = reconcile(terms(), [served("edge", None, a="a")], counted={}, recorded={})
 
+    assert standings(found) == {"a at edge": "not comparable"}
     assert not found.agrees
     assert found.beyond == ()
+
+
+def test_tiers_are_shown_side_by_side_where_azure_splits_them() -> None:
+    """Azure says default for standard; a tier that only one side has is shown with its 0."""
+    found = reconcile(
+        terms(),
+        [served("east", gpt="gpt")],
+        counted={
+            under("east", "gpt"): at_seven(10),
+            under("east", "gpt", "priority"): at_seven(20),
+        },
+        recorded={
+            own("gpt"): azure(at_seven(30), {"default": 12, "priority": 15, "flex": 2, "": 1})
+        },
+    )
+
+    (line,) = found.lines
+    assert tokens_by_tier(line) == {"standard": (10, 13), "priority": (20, 15), "flex": (0, 2)}
+    assert list(line.tiers or ()) == [Tier.STANDARD, Tier.PRIORITY, Tier.FLEX]
+    assert found.agrees
+
+
+def test_a_provisioned_deployments_default_tier_is_provisioned() -> None:
+    """Azure has no word for it: the deployment's kind decides."""
+    found = reconcile(
+        terms(),
+        [provisioned("east", gpt="ptu")],
+        counted={under("east", "gpt", "provisioned"): at_seven(10)},
+        recorded={own("ptu"): azure(at_seven(10), {"default": 10})},
+    )
+
+    assert tokens_by_tier(found.lines[0]) == {"provisioned": (10, 10)}
+
+
+def test_without_a_split_no_tiers_are_shown() -> None:
+    """Not every account has it; what is judged is the same."""
+    found = reconcile(
+        terms(),
+        [served("east", gpt="gpt")],
+        counted={under("east", "gpt", "flex"): at_seven(10)},
+        recorded={own("gpt"): azure(at_seven(10))},
+    )
+
+    assert (found.lines[0].tiers, found.lines[0].spilled) == (None, None)
+    assert found.agrees
 
 
 @pytest.mark.parametrize(
@@ -329,8 +294,8 @@ def test_each_kind_of_token_is_judged_by_itself(
     found = reconcile(
         terms(tolerance),
         [served("east", gpt="gpt")],
-        counted={"gpt": {SEVEN: counted}},
-        recorded={own("gpt"): {SEVEN: tally(1000, 200)}},
+        counted={under("east", "gpt"): {SEVEN: counted}},
+        recorded={own("gpt"): azure(at_seven(1000, 200))},
     )
 
     assert found.agrees is agrees
@@ -341,8 +306,8 @@ def test_hours_that_differ_at_their_edges_do_not_fail_the_verdict() -> None:
     found = reconcile(
         terms(),
         [served("east", gpt="gpt")],
-        counted={"gpt": {EIGHT: tally(10, 5, 1)}},
-        recorded={own("gpt"): {SEVEN: tally(10, 5, 1)}},
+        counted={under("east", "gpt"): {EIGHT: tally(10, 5, 1)}},
+        recorded={own("gpt"): azure(at_seven(10, 5, 1))},
     )
 
     (line,) = found.lines
@@ -355,8 +320,8 @@ def test_calls_are_a_hint_and_not_judged() -> None:
     found = reconcile(
         terms(),
         [served("east", gpt="gpt")],
-        counted={"gpt": {SEVEN: tally(10, 5, 1)}},
-        recorded={own("gpt"): {SEVEN: tally(10, 5, 90)}},
+        counted={under("east", "gpt"): at_seven(10, 5, 1)},
+        recorded={own("gpt"): azure(at_seven(10, 5, 90))},
     )
 
     assert found.agrees
@@ -367,16 +332,25 @@ def test_the_largest_difference_comes_first() -> None:
     found = reconcile(
         terms(),
         [served("east", a="a", b="b", c="c"), served("edge", None, d="d")],
-        counted={"b": {SEVEN: tally(5)}, "c": {SEVEN: tally(50)}},
-        recorded={own("z"): {SEVEN: tally(1000)}},
+        counted={under("east", "b"): at_seven(5), under("east", "c"): at_seven(50)},
+        recorded={own("z"): azure(at_seven(1000))},
     )
 
-    assert [line.label for line in found.lines] == ["c", "b", "east/z", "a", "d"]
+    assert [line.label for line in found.lines] == [
+        "east/c",
+        "east/b",
+        "east/z",
+        "east/a",
+        "d at edge",
+    ]
 
 
 def test_calls_that_cost_nothing_make_no_line() -> None:
     """Stored responses are counted under `unknown` if their deployment is not known."""
-    free = {"unknown": {SEVEN: tally(calls=3)}}
+    free = dict.fromkeys(
+        [under("east", "unknown"), under("gone", "gpt"), under("unknown", "gpt")],
+        at_seven(calls=3),
+    )
     found = reconcile(terms(), [served("east", gpt="gpt")], counted=free, recorded={})
 
     assert [line.names for line in found.lines] == [("gpt",)]
