@@ -2,14 +2,15 @@
 
 Callers use public names; Azure records each account's own names. Usage of a backend is recorded on
 the backend's account. What a provisioned deployment counted at another tier spilled over in Azure:
-it is recorded under a standard deployment of the same account, which the answers to callers name,
-but the sums do not. It is
+it is recorded under a standard deployment of the same account, which the sums do not name.
 
-1. one that served spilled calls, by the metrics where they are split by `IsSpillover`;
-2. of these, or where there is no such split, one that a standard backend has under the same name;
-3. else the provisioned deployment itself.
+| Azure's calls are split by `IsSpillover`    | compared with                                   |
+|---------------------------------------------|-------------------------------------------------|
+| yes: some deployments served spilled calls  | of these the same public name's, else all       |
+| yes: none did                               | the provisioned deployment itself               |
+| no                                          | the same, with the same public name's beside it |
 
-Where that leaves several, they are compared as one. All usage is matched once, as is each deployment.
+Where that is several, they are compared as one. All usage is matched once, as is each deployment.
 https://learn.microsoft.com/azure/foundry/openai/how-to/spillover-traffic-management
 """
 
@@ -154,7 +155,7 @@ def _served_by(
     beside = {own for own in recorded if own.resource_id == origin.resource_id}
     alike = {own for own in alike if own.resource_id == origin.resource_id}
     if all(recorded[own].spilled_calls is None for own in beside):
-        return alike or {origin}
+        return alike | {origin}
     servers = {own for own in beside if recorded[own].spilled_calls}
     return (servers & alike) or servers or {origin}
 

@@ -20,13 +20,15 @@ PRICE = Decimal("1234.50")
 
 
 def test_every_count_of_a_call_has_a_column() -> None:
-    """A new kind of token is reported without a line of its own."""
+    """A new kind is reported without a line of its own, and so are its adjustments."""
     columns = {column.name: column for column in usage_columns(query())}
     numbers = TokenUsage(**{each.name: n for n, each in enumerate(fields(TokenUsage), 1)})
-    row = UsageRow(sums=Sums(tokens=numbers))
+    adjusted = TokenUsage(**{each.name: -n for n, each in enumerate(fields(TokenUsage), 1)})
+    row = UsageRow(sums=Sums(tokens=numbers, adjustments=1, adjusted=adjusted))
 
     for each in fields(TokenUsage):
         assert columns[each.name].get(row) == getattr(numbers, each.name)
+        assert columns[f"adjusted_{each.name}"].get(row) == getattr(adjusted, each.name)
 
 
 def test_a_total_has_no_window_and_no_names() -> None:
