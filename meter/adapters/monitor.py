@@ -60,6 +60,7 @@ BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)
 MOST_WAIT_SECONDS = 60.0
 RENEW_BEFORE_SECONDS = 300
 _READ_BYTES = 65_536
+_SET, _NOT_SET = {"true", "1", "yes"}, {"false", "0", "no", "", "none", "null", "__empty"}
 _HINTS = {
     401: ". Sign in again (az login), to the accounts' tenant",
     403: ". Reading metrics needs the role Monitoring Reader on the account",
@@ -131,22 +132,20 @@ class AzureMonitor:
         hours: defaultdict[OwnDeployment, defaultdict[Window, Tally]]
         hours = defaultdict(lambda: defaultdict(Tally))
         for point in self._points(SUMS, resource_id, first, last) or ():
-            own, tally = (
-                OwnDeployment(resource_id, point.deployment),
-                {FIELDS[point.metric]: point.number},
-            )
-            hours[own][window_of(point.moment, Period.HOUR)] += Tally(**tally)
+            found = hours[OwnDeployment(resource_id, point.deployment)]
+            tally = Tally(**{FIELDS[point.metric]: point.number})
+            found[window_of(point.moment, Period.HOUR)] += tally
         tiers, spilled = None, None
         if hours:
             tiers = self._split(TIERS, resource_id, first, last)
             if tiers is None:
                 tiers = self._split(REQUESTED_TIERS, resource_id, first, last)
-            spilled = self._split(SPILLED, resource_id, first, last)
+            spilled = _spilled(self._split(SPILLED, resource_id, first, last))
         return {
             own: Recorded(
                 hours=each,
                 tiers=None if tiers is None else tiers.get(own),
-                spilled_calls=None if spilled is None else _yes(spilled.get(own, {})),
+                spilled_calls=None if spilled is None else spilled[own],
             )
             for own, each in hours.items()
         }
@@ -257,9 +256,16 @@ class AzureMonitor:
         return self._token
 
 
-def _yes(calls: Mapping[str, int]) -> int:
-    """The calls of which a flag is set. The reference does not name its values; charts show 1."""
-    return sum(number for value, number in calls.items() if value in {"1", "true", "yes"})
+def _spilled(
+    split: Mapping[OwnDeployment, Mapping[str, int]] | None,
+) -> Counter[OwnDeployment] | None:
+    """The calls with the flag; None where it has values of another kind, since no page names them."""
+    calls = Counter[OwnDeployment]()
+    for own, each in (split or {}).items():
+        if not each.keys() <= _SET | _NOT_SET:
+            return None
+        calls[own] += sum(number for value, number in each.items() if value in _SET)
+    return None if split is None else calls
 
 
 def _text(moment: datetime) -> str:

@@ -215,6 +215,23 @@ async def test_spilled_calls_are_those_that_were_served(meeting: Meeting) -> Non
     assert {name.name: each.spilled_calls for name, each in found.items()} == {"ptu": 0, "spill": 3}
 
 
+@pytest.mark.parametrize(
+    ("value", "calls"), [("True", 3), ("1", 3), ("False", 0), ("__Empty", 0), ("Partly", None)]
+)
+async def test_a_flag_of_unknown_values_is_no_split(
+    meeting: Meeting, value: str, calls: int | None
+) -> None:
+    """Microsoft names no values: taking an unknown one for no would hide spilled calls."""
+    point = {"timeStamp": f"{HOURS[0].name}:00:00Z", "total": 3}
+    names = {"modeldeploymentname": "a", "isspillover": value}
+    values = [{"name": {"value": name}, "value": each} for name, each in names.items()]
+    flagged = _with_series([{"metadatavalues": values, "data": [point]}], "AzureOpenAIRequests")
+    meeting.fail(Fault(body=_with_point(total=7), count=2), Fault(body=flagged))
+    found = await meeting.ask()
+
+    assert found[own("a")].spilled_calls == calls
+
+
 async def test_splits_are_asked_for_as_azure_documents(meeting: Meeting) -> None:
     """Each with its dimension, of the metrics that have it; the sums are asked for without."""
     meeting.record({"a": {HOURS[0].name: entry(1)}})
