@@ -144,6 +144,8 @@ class Plan:
             "gpt-4o-transcribe",
             "whisper",
             "tts",
+            "dall-e-3",
+            "tts-hd",
         )
         return {
             "name": name,

@@ -9,7 +9,7 @@ up.
 import hmac
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from local.openai import refusals
@@ -23,7 +23,9 @@ from local.openai.answers import (
     models_answer,
     refuse,
 )
+from local.openai.asked import read_asked
 from local.openai.audio import speech_answer, transcript_answer
+from local.openai.billing import requested_tier
 from local.openai.call import (
     RESPONSE_OPERATIONS,
     Call,
@@ -37,6 +39,7 @@ from local.openai.call import (
     parse_body,
     parse_target,
 )
+from local.openai.counting import texts_of
 from local.openai.families import can_do
 from local.openai.faults import NO_FAULT, Fault, FaultQueue
 from local.openai.form import Form, is_form
@@ -60,6 +63,7 @@ _MANDATORY: Mapping[Operation, tuple[tuple[str, ...], ...]] = {
 }
 _TAKING_FORMS = frozenset({Operation.IMAGE_EDITS, Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS})
 _TAKING_JSON = frozenset(Operation) - {Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS}
+_IMAGE_DEPLOYMENT = "x-ms-oai-image-generation-deployment"
 _BODILESS = (204, 304)  # RFC 9110 section 6.4.1: a body would be read as the next answer
 
 _API_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(-preview)?|preview|latest|v1", re.ASCII)
@@ -99,6 +103,7 @@ class Ruling:
     deployment: str | None = None
     model: str | None = None
     is_streaming: bool = False
+    requested_tier: str | None = None
 
 
 class Account:
@@ -164,6 +169,7 @@ class Account:
             model=model,
             body=body,
             uploads=uploads,
+            image_deployment=inquiry.headers.get(_IMAGE_DEPLOYMENT),
         )
         return self._rule_call(call, stamp)
 
@@ -172,7 +178,9 @@ class Account:
         answer = _refuse_body(call) or self._refuse_previous(call)
         if answer is None:
             fault = self.faults.take(call.deployment, has_stream_options=call.has_stream_options)
-            answer = _strike(fault, call.operation, lambda: self._good_answer(call, stamp, fault))
+            asked = read_asked((*texts_of(call.operation, call.body), fault.asks))
+            asking = replace(call, asked=asked)
+            answer = _strike(fault, call.operation, lambda: self._good_answer(asking, stamp, fault))
         return Ruling(
             answer=answer,
             fault=fault,
@@ -180,6 +188,7 @@ class Account:
             deployment=call.deployment,
             model=call.model,
             is_streaming=call.is_streaming,
+            requested_tier=requested_tier(call),
         )
 
     def _refuse_previous(self, call: Call) -> Answer | None:

@@ -8,8 +8,9 @@ import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from local.openai.billing import Bill, told_tier
 from local.openai.call import Call, JsonObject, Operation
-from local.openai.counting import Count, answer_words, count_tokens, inputs_of, usage_json
+from local.openai.counting import Count, answer_words, bill_of, count_tokens, inputs_of
 
 FINGERPRINT = "fp_b705f0c291"
 JSON_TYPE = "application/json"
@@ -28,7 +29,7 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """A complete answer before its delivery; `usage` is what the account bills.
+    """A complete answer before its delivery, and what the account bills for it.
 
     A stream is written piece by piece, without a content length.
     """
@@ -38,7 +39,7 @@ class Answer:
     content_type: str = JSON_TYPE
     is_stream: bool = False
     is_gzipped: bool = False
-    usage: JsonObject | None = None
+    bill: Bill | None = None
 
 
 def encode(value: object) -> bytes:
@@ -46,14 +47,14 @@ def encode(value: object) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def event_stream(pieces: Iterable[bytes], usage: JsonObject | None) -> Answer:
+def event_stream(pieces: Iterable[bytes], bill: Bill | None) -> Answer:
     """A stream of server-sent events, one piece per frame."""
     return Answer(
         status=200,
         pieces=tuple(pieces),
         content_type=EVENT_STREAM_TYPE,
         is_stream=True,
-        usage=usage,
+        bill=bill,
     )
 
 
@@ -86,22 +87,25 @@ def refuse(status: int, error: JsonObject) -> Answer:
 
 def completion_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
     """The JSON answer to a chat or a completion; `no_usage` omits the usage from the body only."""
-    count = count_tokens(call.operation, call.body)
-    return json_answer(
-        _completion(call, count, stamp), usage_json(call.operation, count), no_usage=no_usage
-    )
+    count = count_tokens(call)
+    return json_answer(_completion(call, count, stamp), bill_of(call, count), no_usage=no_usage)
 
 
 def embeddings_answer(call: Call, *, no_usage: bool = False) -> Answer:
     """One vector per input, which depends on its text alone."""
-    usage = usage_json(call.operation, count_tokens(call.operation, call.body))
-    return json_answer(_embeddings(call), usage, no_usage=no_usage)
+    return json_answer(_embeddings(call), bill_of(call, count_tokens(call)), no_usage=no_usage)
 
 
-def json_answer(content: JsonObject, usage: JsonObject | None, *, no_usage: bool) -> Answer:
+def json_answer(content: JsonObject, bill: Bill, *, no_usage: bool) -> Answer:
     """A JSON answer with its usage, unless there is none or a fault hides it."""
-    shown = {} if usage is None or no_usage else {"usage": usage}
-    return Answer(status=200, pieces=(encode(content | shown),), usage=usage)
+    return Answer(
+        status=200, pieces=(encode(content | shown_usage(bill, no_usage=no_usage)),), bill=bill
+    )
+
+
+def shown_usage(bill: Bill, *, no_usage: bool) -> JsonObject:
+    """The `usage` member of an answer."""
+    return {} if bill.usage is None or no_usage else {"usage": bill.usage}
 
 
 def models_answer(deployments: Mapping[str, str]) -> Answer:
@@ -151,6 +155,7 @@ def _completion(call: Call, count: Count, stamp: Stamp) -> JsonObject:
         "object": "chat.completion" if is_chat else "text_completion",
         "prompt_filter_results": prompt_filter_results(),
         "system_fingerprint": FINGERPRINT,
+        **(told_tier(call) if is_chat else {}),
     }
 
 

@@ -9,16 +9,16 @@ import base64
 import hashlib
 from collections.abc import Iterator
 
-from local.openai.answers import Answer, data_frame, event_stream, json_answer
+from local.openai.answers import Answer, data_frame, event_stream, json_answer, shown_usage
 from local.openai.call import Call, JsonObject, Operation
 from local.openai.counting import answer_words
 from local.openai.families import Family, family_of
 from local.openai.media import (
     count_speech,
     count_transcript,
-    speech_usage,
-    transcript_usage,
-    whisper_usage,
+    spoken_bill,
+    streamed_speech_bill,
+    transcript_bill,
 )
 
 _TEXT_FORMATS = frozenset({"text", "srt", "vtt"})
@@ -38,56 +38,62 @@ def transcript_answer(call: Call, *, no_usage: bool = False) -> Answer:
     count = count_transcript(call)
     words = answer_words(count.output_tokens)
     text = "".join(words)
-    is_whisper = family_of(call.model) is Family.WHISPER
-    usage = whisper_usage(count) if is_whisper else transcript_usage(count)
-    if call.is_streaming and not is_whisper:
-        events = _transcript_events(words, None if no_usage else usage)
-        return event_stream((data_frame(event) for event in events), usage)
+    bill = transcript_bill(call, count)
+    if call.is_streaming and family_of(call.model) is not Family.WHISPER:
+        events = _transcript_events(words, shown_usage(bill, no_usage=no_usage))
+        return event_stream((data_frame(event) for event in events), bill)
     answer_format = call.body.get("response_format")
     if answer_format in _TEXT_FORMATS:
         return Answer(
             status=200,
             pieces=(f"{text}\n".encode(),),
             content_type="text/plain; charset=utf-8",
-            usage=usage,
+            bill=bill,
         )
     content: JsonObject = {"text": text}
     if answer_format == "verbose_json":
         task = "translate" if call.operation is Operation.TRANSLATIONS else "transcribe"
-        content |= {"task": task, "language": "english", "duration": count.seconds, "segments": []}
-    return json_answer(content, usage, no_usage=no_usage)
+        content |= {
+            "task": task,
+            "language": "english",
+            "duration": _duration(call, count.seconds),
+            "segments": [],
+        }
+    return json_answer(content, bill, no_usage=no_usage)
 
 
 def speech_answer(call: Call, *, no_usage: bool = False) -> Answer:
     """The speech for the text that a call sent."""
     count = count_speech(call)
-    usage = speech_usage(count)
     chunks = _audio(str(call.body.get("input")), count.chunks)
-    if call.is_streaming:
-        events = _speech_events(chunks, None if no_usage else usage)
-        return event_stream((data_frame(event) for event in events), usage)
+    if call.is_streaming and family_of(call.model) is Family.VOICE:
+        bill = streamed_speech_bill(call, count)
+        events = _speech_events(chunks, shown_usage(bill, no_usage=no_usage))
+        return event_stream((data_frame(event) for event in events), bill)
     audio_format = str(call.body.get("response_format"))
     return Answer(
         status=200,
         pieces=tuple(chunks),
         content_type=_AUDIO_TYPES.get(audio_format, _USUAL_AUDIO_TYPE),
         is_stream=True,
-        usage=usage,
+        bill=spoken_bill(call, count),
     )
 
 
-def _transcript_events(words: list[str], usage: JsonObject | None) -> Iterator[JsonObject]:
+def _transcript_events(words: list[str], usage: JsonObject) -> Iterator[JsonObject]:
     for word in words:
         yield {"type": "transcript.text.delta", "delta": word}
-    told: JsonObject = {} if usage is None else {"usage": usage}
-    yield {"type": "transcript.text.done", "text": "".join(words), **told}
+    yield {"type": "transcript.text.done", "text": "".join(words), **usage}
 
 
-def _speech_events(chunks: list[bytes], usage: JsonObject | None) -> Iterator[JsonObject]:
+def _speech_events(chunks: list[bytes], usage: JsonObject) -> Iterator[JsonObject]:
     for chunk in chunks:
         yield {"type": "speech.audio.delta", "audio": base64.b64encode(chunk).decode()}
-    told: JsonObject = {} if usage is None else {"usage": usage}
-    yield {"type": "speech.audio.done", **told}
+    yield {"type": "speech.audio.done", **usage}
+
+
+def _duration(call: Call, seconds: int) -> object:
+    return call.asked.values.get("seconds", seconds)
 
 
 def _audio(text: str, chunks: int) -> list[bytes]:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from local.openai.asked import NOTHING_ASKED, Asked
+
 type JsonObject = dict[str, object]
 
 _ON_DEPLOYMENTS = (
@@ -84,13 +86,18 @@ class Upload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """An accepted call: its deployment exists and its body is a JSON object or a form."""
+    """An accepted call: its deployment exists and its body is a JSON object or a form.
+
+    `image_deployment` is that of the image tool, which Azure takes from a header.
+    """
 
     operation: Operation
     deployment: str
     model: str
     body: JsonObject
     uploads: tuple[Upload, ...] = ()
+    image_deployment: str | None = None
+    asked: Asked = NOTHING_ASKED
 
     @property
     def is_streaming(self) -> bool:

@@ -25,14 +25,27 @@ words of `prompt` as text and 10 per second as audio; output tokens are `5 + inp
 a word of the answer. Whisper's answers are the same, but it bills the seconds.
 
 Speech: input tokens are the words of `input` and `instructions`. The audio has 2 chunks plus one per
-word of `input`, each of 2,048 bytes and 10 output tokens.
+word of `input`, each of 2,048 bytes and 10 output tokens. `tts` models bill characters instead, and
+tell nothing.
+
+A text can ask for other counts, a tier and hosted tools: see `asked.py`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-from local.openai.call import RESPONSE_OPERATIONS, JsonObject, Operation
+from local.openai.billing import (
+    CHAT,
+    EMBEDDINGS,
+    RESPONSES,
+    Bill,
+    Shape,
+    make_bill,
+    served_tier,
+    told_tier,
+)
+from local.openai.call import RESPONSE_OPERATIONS, Call, Operation
 
 _TOKENS_PER_MESSAGE = 3
 _CACHED_SHARE = 4
@@ -54,12 +67,14 @@ class Count:
     is_limited: bool
 
 
-def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
+def count_tokens(call: Call) -> Count:
     """Counts one call by the rule of this module."""
-    texts = list(_texts(operation, body))
+    operation, body = call.operation, call.body
+    texts = list(texts_of(operation, body))
     prompt_tokens = word_count(texts)
     if operation is Operation.CHAT or operation in RESPONSE_OPERATIONS:
         prompt_tokens += _TOKENS_PER_MESSAGE * len(texts)
+    prompt_tokens = call.asked.number("prompt_tokens", prompt_tokens)
     is_generating = operation is not Operation.EMBEDDINGS
     limit = next((value for name in _LIMITS if (value := positive(body.get(name)))), None)
     per_choice = (limit or 5 + prompt_tokens % 11) if is_generating else 0
@@ -80,7 +95,7 @@ def count_tokens(operation: Operation, body: Mapping[str, object]) -> Count:
 
 def prompt_words(operation: Operation, body: Mapping[str, object]) -> int:
     """The words of all the caller's input to the model."""
-    return word_count(_texts(operation, body))
+    return word_count(texts_of(operation, body))
 
 
 def word_count(texts: Iterable[str]) -> int:
@@ -105,64 +120,22 @@ def inputs_of(value: object) -> list[str]:
     return [text for item in value for text in inputs_of(item)]
 
 
-def usage_json(operation: Operation, count: Count) -> JsonObject:
-    """The `usage` object in the shape of the operation's API."""
-    total_tokens = count.prompt_tokens + count.completion_tokens
-    match operation:
-        case Operation.EMBEDDINGS | Operation.MODELS:
-            return {"prompt_tokens": count.prompt_tokens, "total_tokens": total_tokens}
-        case Operation.RESPONSES | Operation.COMPACT | Operation.INPUT_TOKENS:
-            return {
-                "input_tokens": count.prompt_tokens,
-                "input_tokens_details": {
-                    "cache_write_tokens": 0,
-                    "cached_tokens": count.cached_tokens,
-                },
-                "output_tokens": count.completion_tokens,
-                "output_tokens_details": {"reasoning_tokens": count.reasoning_tokens},
-                "total_tokens": total_tokens,
-            }
+def bill_of(call: Call, count: Count) -> Bill:
+    """The bill of a chat, a completion, embeddings or a response."""
+    match call.operation:
         case Operation.CHAT | Operation.COMPLETIONS:
-            return {
-                "completion_tokens": count.completion_tokens,
-                "completion_tokens_details": {
-                    "accepted_prediction_tokens": 0,
-                    "audio_tokens": 0,
-                    "reasoning_tokens": count.reasoning_tokens,
-                    "rejected_prediction_tokens": 0,
-                },
-                "prompt_tokens": count.prompt_tokens,
-                "prompt_tokens_details": {"audio_tokens": 0, "cached_tokens": count.cached_tokens},
-                "total_tokens": total_tokens,
-            }
-        case (
-            Operation.IMAGE_GENERATIONS
-            | Operation.IMAGE_EDITS
-            | Operation.TRANSCRIPTIONS
-            | Operation.TRANSLATIONS
-            | Operation.SPEECH
-        ):
-            raise ValueError(f"{operation} has a usage of its own")
+            extra = {"audio_prompt_tokens": 0, "audio_completion_tokens": 0}
+            return _bill(call, CHAT, count, extra, told_tier(call).get("service_tier"))
+        case Operation.RESPONSES | Operation.COMPACT:
+            return _bill(call, RESPONSES, count, {"cache_write_tokens": 0}, served_tier(call))
+        case Operation.EMBEDDINGS:
+            return make_bill(EMBEDDINGS, {"prompt_tokens": count.prompt_tokens}, call.asked)
         case _:
-            assert_never(operation)
+            raise ValueError(f"{call.operation} has a bill of its own, or none")
 
 
-def message_texts(messages: object) -> Iterator[str]:
-    """The text of each message; a text alone is one message."""
-    if isinstance(messages, str):
-        yield messages
-    elif isinstance(messages, list):
-        for message in messages:
-            yield _content_text(message.get("content") if isinstance(message, dict) else None)
-
-
-def positive(value: object) -> int | None:
-    """The value if it is an integer above 0."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return value if is_count and isinstance(value, int) else None
-
-
-def _texts(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
+def texts_of(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
+    """The texts of all the caller's input to the model."""
     match operation:
         case Operation.CHAT:
             yield from message_texts(body.get("messages"))
@@ -188,6 +161,21 @@ def _texts(operation: Operation, body: Mapping[str, object]) -> Iterator[str]:
             assert_never(operation)
 
 
+def message_texts(messages: object) -> Iterator[str]:
+    """The text of each message; a text alone is one message."""
+    if isinstance(messages, str):
+        yield messages
+    elif isinstance(messages, list):
+        for message in messages:
+            yield _content_text(message.get("content") if isinstance(message, dict) else None)
+
+
+def positive(value: object) -> int | None:
+    """The value if it is an integer above 0."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return value if is_count and isinstance(value, int) else None
+
+
 def _content_text(content: object) -> str:
     if isinstance(content, str):
         return content
@@ -200,3 +188,16 @@ def _has_effort(body: Mapping[str, object]) -> bool:
     reasoning = body.get("reasoning")
     effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
     return bool(body.get("reasoning_effort") or effort)
+
+
+def _bill(
+    call: Call, shape: Shape, count: Count, extra: Mapping[str, int], service_tier: object
+) -> Bill:
+    rule = {
+        "prompt_tokens": count.prompt_tokens,
+        "completion_tokens": count.completion_tokens,
+        "cached_tokens": count.cached_tokens,
+        "reasoning_tokens": count.reasoning_tokens,
+        **extra,
+    }
+    return make_bill(shape, rule, call.asked, service_tier=service_tier)

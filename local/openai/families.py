@@ -16,6 +16,7 @@ class Family(StrEnum):
     TRANSCRIBER = "transcriber"
     WHISPER = "whisper"
     VOICE = "voice"
+    TTS = "tts"
 
 
 # The first part that a name contains decides: gpt-4o-transcribe is not a text model.
@@ -25,7 +26,8 @@ _BY_PART = (
     ("dall-e", Family.DALL_E),
     ("transcribe", Family.TRANSCRIBER),
     ("whisper", Family.WHISPER),
-    ("tts", Family.VOICE),
+    ("mini-tts", Family.VOICE),
+    ("tts", Family.TTS),
 )
 _IMAGES = frozenset({Operation.IMAGE_GENERATIONS, Operation.IMAGE_EDITS})
 _HEARING = frozenset({Operation.TRANSCRIPTIONS, Operation.TRANSLATIONS})
@@ -37,6 +39,7 @@ _OPERATIONS: Mapping[Family, frozenset[Operation]] = {
     Family.TRANSCRIBER: _HEARING,
     Family.WHISPER: _HEARING,
     Family.VOICE: frozenset({Operation.SPEECH}),
+    Family.TTS: frozenset({Operation.SPEECH}),
 }
 
 

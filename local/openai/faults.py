@@ -16,6 +16,7 @@ A fault is a JSON object; every key is optional:
 | `split_bytes` | the body is written in pieces of this size, regardless of frames |
 | `gzip` | the body, whole or streamed, is gzip-encoded, whatever the caller accepts |
 | `no_usage` | the answer has no usage (the record still does) |
+| `asks` | words that are read as if the call's text had them (local/openai/asked.py) |
 | `async_filter` | streams carry an asynchronous content filter's chunk |
 | `reject_stream_options` | strikes only calls with `stream_options`, with a 400 |
 
@@ -45,6 +46,7 @@ class Fault:
     split_bytes: int | None = None
     gzip: bool = False
     no_usage: bool = False
+    asks: str = ""
     async_filter: bool = False
     reject_stream_options: bool = False
 
@@ -120,6 +122,8 @@ def _problem(name: str, value: object) -> str | None:
             expected, is_right = "an object", value is None or isinstance(value, dict)
         case "deployment":
             expected, is_right = "a name or null", value is None or isinstance(value, str)
+        case "asks":
+            expected, is_right = "a text", isinstance(value, str)
         case "body":
             return None
         case _:

@@ -9,10 +9,18 @@ import base64
 import hashlib
 from collections.abc import Iterator
 
-from local.openai.answers import Answer, Stamp, event_frame, event_stream, json_answer
+from local.openai.answers import (
+    Answer,
+    Stamp,
+    event_frame,
+    event_stream,
+    json_answer,
+    shown_usage,
+)
+from local.openai.billing import Bill
 from local.openai.call import Call, JsonObject, Operation
 from local.openai.families import Family, family_of
-from local.openai.media import ImageCount, count_images, image_usage
+from local.openai.media import ImageCount, count_images, image_bill
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -22,13 +30,13 @@ def image_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
     if family_of(call.model) is Family.DALL_E:
         return _dall_e_answer(call, stamp)
     count = count_images(call, is_streamed=call.is_streaming)
-    usage = image_usage(count)
+    bill = image_bill(call, count)
     if call.is_streaming:
-        events = _events(call, count, stamp, None if no_usage else usage)
-        return event_stream((event_frame(event) for event in events), usage)
+        events = _events(call, count, stamp, shown_usage(bill, no_usage=no_usage))
+        return event_stream((event_frame(event) for event in events), bill)
     images = [{"b64_json": _image(call, index, count.image_bytes)} for index in range(count.images)]
     content = {"created": stamp.created, **_look(call), "data": images}
-    return json_answer(content, usage, no_usage=no_usage)
+    return json_answer(content, bill, no_usage=no_usage)
 
 
 def _dall_e_answer(call: Call, stamp: Stamp) -> Answer:
@@ -40,12 +48,11 @@ def _dall_e_answer(call: Call, stamp: Stamp) -> Answer:
         else {"url": f"https://images.example/{stamp.identity}/{index}.png"}
         for index in range(count.images)
     ]
-    return json_answer({"created": stamp.created, "data": images}, None, no_usage=True)
+    bill = Bill(counts={"images": count.images})
+    return json_answer({"created": stamp.created, "data": images}, bill, no_usage=True)
 
 
-def _events(
-    call: Call, count: ImageCount, stamp: Stamp, usage: JsonObject | None
-) -> Iterator[JsonObject]:
+def _events(call: Call, count: ImageCount, stamp: Stamp, usage: JsonObject) -> Iterator[JsonObject]:
     is_edit = call.operation is Operation.IMAGE_EDITS
     prefix = "image_edit" if is_edit else "image_generation"
     common = {"created_at": stamp.created, **_look(call)}
@@ -56,12 +63,11 @@ def _events(
             "partial_image_index": index,
             "b64_json": _image(call, index, count.partial_bytes),
         }
-    told: JsonObject = {} if usage is None else {"usage": usage}
     yield {
         "type": f"{prefix}.completed",
         **common,
         "b64_json": _image(call, 0, count.image_bytes),
-        **told,
+        **usage,
     }
 
 

@@ -1,10 +1,12 @@
 """Counts images and audio by the rule in counting.py."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from local.openai.call import Call, JsonObject
+from local.openai.billing import DURATION, IMAGES, SPEECH, TRANSCRIPT, Bill, make_bill
+from local.openai.call import Call
 from local.openai.counting import inputs_of, positive, prompt_words, word_count
+from local.openai.families import Family, family_of
 
 _TOKENS_AN_UPLOADED_IMAGE = 200
 _IMAGE_TOKENS = {"low": 272, "high": 4160}
@@ -91,45 +93,43 @@ def count_speech(call: Call) -> SpeechCount:
     )
 
 
-def image_usage(count: ImageCount) -> JsonObject:
-    """The `usage` object of a gpt-image model."""
-    return {
-        **_totals(count.text_tokens + count.uploaded_tokens, count.output_tokens),
-        "input_tokens_details": {
-            "image_tokens": count.uploaded_tokens,
-            "text_tokens": count.text_tokens,
-        },
+def image_bill(call: Call, count: ImageCount) -> Bill:
+    """The bill of a gpt-image model; all output is image, unless the call asked for a split."""
+    rule = {
+        "prompt_tokens": count.text_tokens + count.uploaded_tokens,
+        "image_prompt_tokens": count.uploaded_tokens,
+        "completion_tokens": count.output_tokens,
     }
+    return make_bill(IMAGES, rule, call.asked, output_kind="image_completion_tokens")
 
 
-def transcript_usage(count: TranscriptCount) -> JsonObject:
-    """The `usage` object of a transcription model that bills tokens."""
-    return {
-        "type": "tokens",
-        **_totals(count.text_tokens + count.audio_tokens, count.output_tokens),
-        "input_token_details": {
-            "audio_tokens": count.audio_tokens,
-            "text_tokens": count.text_tokens,
-        },
+def transcript_bill(call: Call, count: TranscriptCount) -> Bill:
+    """The bill of a transcription: in seconds with Whisper, or when the call asked for seconds."""
+    if family_of(call.model) is Family.WHISPER or "seconds" in call.asked.values:
+        return _typed("duration", make_bill(DURATION, {"seconds": count.seconds}, call.asked))
+    rule = {
+        "prompt_tokens": count.text_tokens + count.audio_tokens,
+        "audio_prompt_tokens": count.audio_tokens,
+        "completion_tokens": count.output_tokens,
     }
+    return _typed("tokens", make_bill(TRANSCRIPT, rule, call.asked))
 
 
-def whisper_usage(count: TranscriptCount) -> JsonObject:
-    """The `usage` object of a transcription model that bills seconds."""
-    return {"type": "duration", "seconds": count.seconds}
+def streamed_speech_bill(call: Call, count: SpeechCount) -> Bill:
+    """The bill of speech as events; all output is audio."""
+    rule = {"prompt_tokens": count.input_tokens, "completion_tokens": count.output_tokens}
+    return make_bill(SPEECH, rule, call.asked, output_kind="audio_completion_tokens")
 
 
-def speech_usage(count: SpeechCount) -> JsonObject:
-    """The `usage` object of a speech model."""
-    return _totals(count.input_tokens, count.output_tokens)
+def spoken_bill(call: Call, count: SpeechCount) -> Bill:
+    """The bill of speech as bytes, of which only the request tells something: its characters."""
+    has_tokens = family_of(call.model) is Family.VOICE
+    usage = streamed_speech_bill(call, count).usage if has_tokens else None
+    return Bill(usage=usage, counts={"characters": len(str(call.body.get("input")))})
 
 
-def _totals(input_tokens: int, output_tokens: int) -> JsonObject:
-    return {
-        "input_tokens": input_tokens,
-        "output_tokens": output_tokens,
-        "total_tokens": input_tokens + output_tokens,
-    }
+def _typed(kind: str, bill: Bill) -> Bill:
+    return replace(bill, usage={"type": kind, **(bill.usage or {})})
 
 
 def _partial_images(body: Mapping[str, object]) -> int:

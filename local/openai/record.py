@@ -6,8 +6,8 @@ second line with the same id corrects the first: the last line of an id counts.
 """
 
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from local.openai.call import JsonObject
@@ -17,7 +17,12 @@ from local.openai.call import JsonObject
 class CallRecord:
     """One call; `id` is the answer's x-request-id, `status` is None without an answer.
 
-    `usage` is what the account computed, also for a caller that disconnected before receiving it.
+    `usage` is what the account computed, also for a caller that disconnected before receiving it, in
+    the form that the answer tells it; `counts` is what is billed, by the names of the usage event,
+    without the zeros. `tools` has the `deployment`, `model` and `counts` of image tools. Of speech as
+    bytes and of DALL-E's images, which tell no tokens, `counts` has the characters and the images.
+    `requested_tier` is the body's word, `service_tier` the answer's; `spilled_from` is the deployment of
+    which a fault's headers say that its traffic came here.
     `request_headers` are names without values, so the record holds no secret.
     """
 
@@ -34,6 +39,11 @@ class CallRecord:
     api_version: str | None
     request_headers: tuple[str, ...]
     body_sha256: str
+    counts: Mapping[str, int] = field(default_factory=dict)
+    requested_tier: str | None = None
+    service_tier: object = None
+    spilled_from: str | None = None
+    tools: tuple[JsonObject, ...] = ()
 
 
 class CallLog:
@@ -77,4 +87,5 @@ def _read(path: Path) -> Iterator[CallRecord]:
     for line in whole.splitlines():
         content = json.loads(line)
         content["request_headers"] = tuple(content["request_headers"])
+        content["tools"] = tuple(content.get("tools", ()))
         yield CallRecord(**content)

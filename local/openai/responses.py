@@ -8,12 +8,14 @@ numbered, the last one carries the usage, and no `[DONE]` follows.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from local.openai.answers import Answer, Stamp, encode, event_frame
+from local.openai.billing import Bill, requested_tier, served_tier
 from local.openai.call import Call, JsonObject
-from local.openai.counting import answer_words, count_tokens, message_texts, usage_json
+from local.openai.counting import answer_words, bill_of, count_tokens, message_texts
+from local.openai.tools import tool_bills, tool_counts, tool_events, tool_items, tool_usage
 
 _INCOMPLETE_WORD = "INCOMPLETE"
 _FAILED_WORD = "FAILSOON"
@@ -61,15 +63,21 @@ class Response:
         return named is not None and is_open and now < self.stamp.created + int(named[1])
 
     @property
-    def usage(self) -> JsonObject:
+    def bill(self) -> Bill:
         """What the account bills for it, however it ends."""
-        return usage_json(self.call.operation, count_tokens(self.call.operation, self.call.body))
+        bill = bill_of(self.call, count_tokens(self.call))
+        counts = {**bill.counts, **tool_counts(self.call)}
+        return replace(bill, counts=counts, tools=tool_bills(self.call))
 
     @property
     def words(self) -> list[str]:
         """The words of its answer."""
-        count = count_tokens(self.call.operation, self.call.body)
-        return answer_words(count.words_per_choice)
+        return answer_words(count_tokens(self.call).words_per_choice)
+
+    @property
+    def tools(self) -> list[JsonObject]:
+        """The items of hosted tools, which precede the message."""
+        return tool_items(self.call, self.stamp)
 
 
 def final_status(call: Call) -> Status:
@@ -81,11 +89,12 @@ def final_status(call: Call) -> Status:
 
 
 def response_json(response: Response, status: Status, *, no_usage: bool = False) -> JsonObject:
-    """The response's JSON at a stage: text once there is some, usage at the end."""
-    body = response.call.body
+    """The response's JSON at a stage: text once there is some; tools and usage at the end."""
+    call, body = response.call, response.call.body
     failure = {"code": "server_error", "message": "The model failed to generate a response."}
     is_cut_short = status is Status.INCOMPLETE
-    has_usage = status in _WITH_USAGE and not no_usage
+    has_ended = status in _WITH_USAGE
+    message = [_message(response, status)] if status in _WITH_TEXT else []
     return {
         "id": response.id,
         "object": "response",
@@ -96,22 +105,24 @@ def response_json(response: Response, status: Status, *, no_usage: bool = False)
         "incomplete_details": {"reason": "max_output_tokens"} if is_cut_short else None,
         "instructions": body.get("instructions"),
         "metadata": {},
-        "model": response.call.model,
-        "output": [_message(response, status)] if status in _WITH_TEXT else [],
+        "model": call.model,
+        "output": response.tools + message if has_ended else [],
         "parallel_tool_calls": True,
         "previous_response_id": body.get("previous_response_id"),
-        "store": is_stored(response.call),
+        "service_tier": served_tier(call) if has_ended else requested_tier(call) or "auto",
+        "store": is_stored(call),
         "temperature": 1.0,
         "tool_choice": "auto",
-        "tools": [],
+        "tools": body.get("tools") if isinstance(body.get("tools"), list) else [],
         "top_p": 1.0,
-        "usage": response.usage if has_usage else None,
+        "usage": response.bill.usage if has_ended and not no_usage else None,
+        **(tool_usage(call) if has_ended and not no_usage else {}),
     }
 
 
 def compaction_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> Answer:
     """What stands for a conversation from now on; it bills like a response, and is not stored."""
-    usage = usage_json(call.operation, count_tokens(call.operation, call.body))
+    bill = bill_of(call, count_tokens(call))
     item = {
         "id": f"cmp_{stamp.identity}",
         "type": "compaction",
@@ -122,14 +133,14 @@ def compaction_answer(call: Call, stamp: Stamp, *, no_usage: bool = False) -> An
         "object": "response.compaction",
         "created_at": stamp.created,
         "output": [item],
-        "usage": None if no_usage else usage,
+        "usage": None if no_usage else bill.usage,
     }
-    return Answer(status=200, pieces=(encode(document),), usage=usage)
+    return Answer(status=200, pieces=(encode(document),), bill=bill)
 
 
 def input_tokens_answer(call: Call) -> Answer:
     """How many tokens the input would be; it bills nothing."""
-    count = count_tokens(call.operation, call.body)
+    count = count_tokens(call)
     document: JsonObject = {"object": "response.input_tokens", "input_tokens": count.prompt_tokens}
     return Answer(status=200, pieces=(encode(document),))
 
@@ -169,13 +180,16 @@ def _events(response: Response, *, no_usage: bool) -> Iterator[JsonObject]:
     started = response_json(response, Status.IN_PROGRESS)
     yield {"type": "response.created", "response": started}
     yield {"type": "response.in_progress", "response": started}
-    yield from _message_events(response)
+    tools = response.tools
+    for index, item in enumerate(tools):
+        yield from tool_events(item, index)
+    yield from _message_events(response, len(tools))
     ended = response_json(response, response.status, no_usage=no_usage)
     yield {"type": f"response.{response.status}", "response": ended}
 
 
-def _message_events(response: Response) -> Iterator[JsonObject]:
-    item: JsonObject = {"output_index": 0}
+def _message_events(response: Response, output_index: int) -> Iterator[JsonObject]:
+    item: JsonObject = {"output_index": output_index}
     message = _message(response, Status.IN_PROGRESS)
     yield item | {"type": "response.output_item.added", "item": message}
     part = item | {"item_id": message["id"], "content_index": 0}

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import uuid
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -35,6 +35,8 @@ DEFAULT_DEPLOYMENTS: Mapping[str, str] = {
     "gpt-4o-transcribe": "gpt-4o-transcribe-2025-03-20",
     "whisper": "whisper-001",
     "tts": "gpt-4o-mini-tts-2025-03-20",
+    "dall-e-3": "dall-e-3",
+    "tts-hd": "tts-hd",
 }
 _HOST = "127.0.0.1"
 _SHUTDOWN_SECONDS = 0.2
@@ -139,6 +141,7 @@ async def _read_inquiry(request: web.Request) -> Inquiry:
 
 
 def _record(inquiry: Inquiry, ruling: Ruling, request_id: str, now: datetime) -> CallRecord:
+    bill = ruling.answer.bill if ruling.answer else None
     return CallRecord(
         id=request_id,
         at=now.isoformat(timespec="milliseconds"),
@@ -148,7 +151,12 @@ def _record(inquiry: Inquiry, ruling: Ruling, request_id: str, now: datetime) ->
         status=ruling.answer.status if ruling.answer else None,
         streaming=ruling.is_streaming,
         completed=False,
-        usage=ruling.answer.usage if ruling.answer else None,
+        usage=bill.usage if bill else None,
+        counts=bill.counts if bill else {},
+        requested_tier=ruling.requested_tier,
+        service_tier=bill.service_tier if bill else None,
+        spilled_from=ruling.fault.headers.get("x-ms-spillover-from-deployment"),
+        tools=tuple(asdict(tool) for tool in bill.tools) if bill else (),
         caller_subject=inquiry.headers.get("caller-subject"),
         api_version=inquiry.api_version,
         request_headers=tuple(sorted(inquiry.headers)),

@@ -58,9 +58,9 @@ class ResponseStore:
         if is_stored(call):
             self._keep(response)
         if call.is_streaming:
-            return event_stream(event_frames(response, no_usage=no_usage), response.usage)
+            return event_stream(event_frames(response, no_usage=no_usage), response.bill)
         content = response_json(response, response.status, no_usage=no_usage)
-        return Answer(status=200, pieces=(encode(content),), usage=response.usage)
+        return Answer(status=200, pieces=(encode(content),), bill=response.bill)
 
     def missing_previous(self, call: Call) -> str | None:
         """The id of a call's previous response, if that is not stored here."""

@@ -18,8 +18,9 @@ from local.openai.answers import (
     finish_reason,
     prompt_filter_results,
 )
+from local.openai.billing import told_tier
 from local.openai.call import Call, JsonObject, Operation
-from local.openai.counting import Count, answer_words, count_tokens, usage_json
+from local.openai.counting import Count, answer_words, bill_of, count_tokens
 
 _DONE = b"data: [DONE]\n\n"
 
@@ -28,10 +29,10 @@ def streamed_completion(
     call: Call, stamp: Stamp, *, no_usage: bool = False, with_async_filter: bool = False
 ) -> Answer:
     """The event stream that answers a chat or a completion."""
-    count = count_tokens(call.operation, call.body)
-    usage = usage_json(call.operation, count)
+    count = count_tokens(call)
+    bill = bill_of(call, count)
     chunks = _chunks(call, count, stamp, with_async_filter=with_async_filter)
-    return event_stream(_frames(call, stamp, chunks, None if no_usage else usage), usage)
+    return event_stream(_frames(call, stamp, chunks, None if no_usage else bill.usage), bill)
 
 
 def _frames(
@@ -103,4 +104,5 @@ def _envelope(call: Call, stamp: Stamp) -> JsonObject:
         "model": call.model,
         "object": "chat.completion.chunk" if is_chat else "text_completion",
         "system_fingerprint": FINGERPRINT,
+        **(told_tier(call) if is_chat else {}),
     }

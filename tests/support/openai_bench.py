@@ -14,7 +14,6 @@ from local.openai.server import DEFAULT_DEPLOYMENTS, StandIn
 
 KEY = "a-key-for-tests"
 API_VERSION = "2024-10-21"
-DEPLOYMENTS = {**DEFAULT_DEPLOYMENTS, "dall-e-3": "dall-e-3"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +66,7 @@ class Bench:
 @asynccontextmanager
 async def open_bench(record: Path) -> AsyncIterator[Bench]:
     """A running stand-in that keeps its record in a file, with its clients."""
-    server = StandIn("eu-test", DEPLOYMENTS, key=KEY, record=record)
+    server = StandIn("eu-test", DEFAULT_DEPLOYMENTS, key=KEY, record=record)
     url = f"http://127.0.0.1:{await server.start()}"
     try:
         async with (
