@@ -2,7 +2,7 @@
 
 Three subjects call chat, embeddings and Responses, streamed and not, while one backend throttles
 and one caller disconnects in the middle of its answer. The report must then equal the backends' own
-record, subject by subject and token by token.
+record, subject by subject and count by count.
 
 It waits for facts, not for a time: until each call is in the tables. What is late is in the outbox,
 and the demo says so. Settings in the caller's shell do not reach it.
@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ STILL_SECONDS = 60.0
 OUTBOX_SECONDS = 2.0
 API_VERSION = "2024-10-21"
 
-type Totals = Mapping[tuple[str, str], tuple[int, int, int, int]]
+type Totals = Mapping[tuple[str, str], Counter[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,24 +264,16 @@ def _total(rows: Sequence[UsageRow]) -> UsageRow:
 
 
 def _counted(rows: Sequence[UsageRow]) -> Totals:
-    totals: dict[tuple[str, str], tuple[int, int, int, int]] = {}
+    totals: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for row in rows:
         subject, deployment = row.names
-        tokens = row.sums.tokens
-        before = totals.get((subject, deployment), (0, 0, 0, 0))
-        counted = (
-            row.sums.calls,
-            tokens.prompt_tokens,
-            tokens.completion_tokens,
-            tokens.total_tokens,
-        )
-        totals[subject, deployment] = _added(before, counted)
+        totals[subject, deployment].update(calls=row.sums.calls, **row.sums.tokens.nonzero())
     return totals
 
 
 async def _recorded(plan: Plan) -> Totals:
     """The backends' record of the calls they served."""
-    totals: dict[tuple[str, str], tuple[int, int, int, int]] = {}
+    totals: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     async with aiohttp.ClientSession() as session:
         for name in _BACKENDS:
             async with session.get(f"http://127.0.0.1:{plan.ports[name]}/_calls") as response:
@@ -288,17 +281,5 @@ async def _recorded(plan: Plan) -> Totals:
             for call in calls:
                 if call["status"] == 200:
                     key = call["caller_subject"], call["deployment"]
-                    totals[key] = _added(totals.get(key, (0, 0, 0, 0)), _tokens(call["usage"]))
+                    totals[key].update(calls=1, **call["counts"])
     return totals
-
-
-def _tokens(usage: Mapping[str, int]) -> tuple[int, int, int, int]:
-    prompt = usage.get("prompt_tokens", usage.get("input_tokens", 0))
-    completion = usage.get("completion_tokens", usage.get("output_tokens", 0))
-    return 1, prompt, completion, usage["total_tokens"]
-
-
-def _added(
-    left: tuple[int, int, int, int], right: tuple[int, int, int, int]
-) -> tuple[int, int, int, int]:
-    return left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] + right[3]
