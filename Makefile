@@ -51,6 +51,7 @@ test-code:
 	$(PY) -m pytest --ignore=tests/e2e --ignore=tests/integration --ignore=tests/faults
 
 soak: setup
+	$(PY) -m tests.faults.schedules --seconds 120
 	$(PY) -m tests.faults.soak --seconds 600
 
 check: setup

@@ -13,7 +13,7 @@ What waits is lost when the process dies: its marks in the ledger have the sweep
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import islice
@@ -50,6 +50,7 @@ class _Queue[K, T]:
     write: Callable[[Sequence[T]], Awaitable[object]]
     newer: Callable[[T, T], T]
     written: Callable[[K], None]
+    left: Callable[[K], None]
     waiting: dict[K, T] = field(default_factory=dict)
     failures: int = 0
     due_at: float = 0.0
@@ -77,7 +78,7 @@ class _Queue[K, T]:
                 some = {
                     key: self.waiting[key] for key in left[:ROWS_AT_ONCE] if key in self.waiting
                 }
-                await self._write(list(some.values()))
+                await self._write(some)
                 for key, row in some.items():
                     if self.waiting.get(key) is row:
                         del self.waiting[key]
@@ -96,18 +97,24 @@ class _Queue[K, T]:
                 exc,
             )
 
-    async def _write(self, rows: Sequence[T]) -> None:
+    async def _write(self, rows: Mapping[K, T]) -> None:
         try:
-            await self.write(rows)
+            await self.write(list(rows.values()))
         except RowsRefused as exc:
-            if len(rows) == 1:  # it would hold up the others for ever
+            keys = list(rows)
+            if len(keys) == 1:  # it would hold up the others for ever
+                if self.waiting.pop(keys[0], None) is not None:
+                    self.left(keys[0])
                 log.error(
-                    "row_refused partition=%s row=%s reason=%s", self.name, _name(rows[0]), exc
+                    "row_refused partition=%s row=%s reason=%s",
+                    self.name,
+                    _name(rows[keys[0]]),
+                    exc,
                 )
                 return
-            middle = len(rows) // 2
-            await self._write(rows[:middle])
-            await self._write(rows[middle:])
+            middle = len(keys) // 2
+            for half in (keys[:middle], keys[middle:]):
+                await self._write({key: rows[key] for key in half})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -132,7 +139,8 @@ class Showing:
             clock=self.clock,
             write=SubjectWriter(self.store).record,
             newer=Seen.__add__,
-            written=lambda _: None,
+            written=_nothing,
+            left=_nothing,
         )
 
     def add(self, sums: Iterable[SumRow]) -> None:
@@ -156,13 +164,17 @@ class Showing:
 
     async def settle(self) -> None:
         """Write all that waits, once, wait for it, and remove the marks. For the end of the process."""
-        under_way = [queue.task for queue in self._queues() if queue.task is not None]
-        if under_way:
+        if under_way := [queue.task for queue in self._queues() if queue.task is not None]:
             await asyncio.wait(under_way)
         for queue in self._queues():
             queue.due_at = 0.0
         await self._start(None)
         await self.marks.clear(even_recent=True)
+
+    def tasks(self) -> list[asyncio.Task[None]]:
+        """What goes on in the background."""
+        tasks = [self._trying, *(queue.task for queue in self._queues())]
+        return [task for task in tasks if task is not None and not task.done()]
 
     @property
     def waiting_rows(self) -> int:
@@ -180,6 +192,7 @@ class Showing:
                 write=self._views.write,
                 newer=_highest,
                 written=self.marks.discard,
+                left=self.marks.left,
             )
         return self._windows[window]
 
@@ -237,6 +250,10 @@ class Showing:
             if self._is_due():
                 await self._start(None)
             await self.marks.clear()
+
+
+def _nothing(_key: str) -> None:
+    """A subject that was not recorded is with its next call."""
 
 
 def _name(row: object) -> str:

@@ -171,7 +171,7 @@ class Sweep:
                 await self._remove(run, each)
 
     async def _show_window(self, run: _Run, window: Window, sums: Sequence[SumRow]) -> bool:
-        """Whether all is shown that can ever be."""
+        """Whether all is shown."""
         if window.name in run.failures:
             return False  # once in a run is enough
         try:
@@ -183,7 +183,7 @@ class Sweep:
             if len(sums) == 1:
                 name = sums[0].key.view_row_key
                 log.error("row_refused partition=%s row=%s reason=%s", window.name, name, exc)
-                return True
+                return False
             middle = len(sums) // 2  # it would keep the others from being shown
             one = await self._show_window(run, window, sums[:middle])
             return await self._show_window(run, window, sums[middle:]) and one
