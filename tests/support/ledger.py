@@ -1,9 +1,11 @@
 """Builders of the ledger's parts on a store, as the app wires them."""
 
+from collections.abc import Iterator
 from datetime import datetime
+from itertools import count, islice
 
 from meter.ledger.aggregator import Aggregator
-from meter.ledger.keys import Dimensions
+from meter.ledger.keys import Dimensions, ledger_partition
 from meter.ports import RowStore
 from tests.fakes.gateway import FakeClock
 from tests.support.events import NOW, RETENTION
@@ -15,8 +17,36 @@ def aggregator_on(store: RowStore, now: datetime = NOW) -> Aggregator:
         store=store,
         clock=FakeClock(moment=now),
         retention=RETENTION,
-        writer="one",
+        writer=new_writer(),
     )
+
+
+_WRITERS = count(1)
+
+
+def new_writer() -> str:
+    """The id of a process, which no other has."""
+    return f"writer-{next(_WRITERS)}"
+
+
+def subjects_of_own_buckets(number: int) -> list[str]:
+    """Subjects that share no ledger partition; there are 64."""
+    by_bucket: dict[str, str] = {}
+    for name in _names():
+        by_bucket.setdefault(ledger_partition(name), name)
+        if len(by_bucket) == number:
+            return list(by_bucket.values())
+    raise AssertionError("names do not end")
+
+
+def subjects_of_one_bucket(number: int) -> list[str]:
+    """Subjects whose ledger partition is alice's."""
+    partition = ledger_partition("alice")
+    return list(islice((name for name in _names() if ledger_partition(name) == partition), number))
+
+
+def _names() -> Iterator[str]:
+    return (f"s{number}" for number in count())
 
 
 def dimensions(**names: str) -> Dimensions:

@@ -11,6 +11,9 @@ from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ledger.aggregator import Aggregator, BatchReport
 from meter.ledger.commit import Committer
 from meter.ledger.decode import Message
+from meter.ledger.keys import LEDGER_PARTITIONS, ledger_partition, subject_key
+from meter.ledger.marks import ABANDONED_AFTER, Marks
+from meter.ledger.showing import CADENCE_SECONDS
 from meter.ports import Conflict, RowStore, Written
 from meter.upkeep.sweep import Sweep
 from meter.usage import encode_event
@@ -25,6 +28,10 @@ from tests.support.events import (
     raw_message,
     usage_event,
 )
+from tests.support.ledger import new_writer, subjects_of_one_bucket, subjects_of_own_buckets
+
+NAMES = "alice|app|gpt-4o|gpt-4o-2024-11-20|east|standard|short"
+ALICES = ledger_partition("alice")
 
 
 @dataclass
@@ -88,6 +95,7 @@ def aggregator_on(store: RowStore, clock: Clock | None = None) -> Aggregator:
         store=store,
         clock=clock or Clock(),
         retention=RETENTION,
+        writer=new_writer(),
     )
 
 
@@ -187,9 +195,8 @@ async def test_an_outage_at_any_write_loses_nothing_and_the_redelivery_counts_on
 async def test_a_crash_between_ledger_and_view_is_repaired_by_the_redelivery(
     store: MemoryRowStore, aggregator: Aggregator
 ) -> None:
-    """The repeat counts nothing and copies the sums it belongs to."""
+    """The repeat counts nothing and copies the sums it belongs to, which waited for their moment."""
     await aggregator.handle([message(usage_event(1))])
-    store.plan("write", Fault.NOTHING, *[Fault.UNAVAILABLE] * 3)
     await aggregator.handle([message(usage_event(2))])
     before = month_calls(store)
     report = await aggregator_on(store).handle([message(usage_event(2))])
@@ -277,24 +284,44 @@ async def test_dead_letters_do_not_delay_good_events(store: MemoryRowStore) -> N
     assert month_calls(store) == {"alice": 1}
 
 
-async def test_one_throttled_subject_does_not_keep_the_others_from_being_counted(
+async def test_one_throttled_bucket_does_not_keep_the_others_from_being_counted(
     store: MemoryRowStore,
 ) -> None:
-    """A ledger partition is a subject; the batch comes again for the one that failed."""
-    failing = Failing(store, partitions={"alice"})
+    """A ledger partition is a bucket of subjects; the batch comes again for the one that failed."""
+    failing = Failing(store, partitions={ALICES})
     events = [usage_event(n, subject=name) for n, name in enumerate(["alice", "bob", "carol"])]
     aggregator = aggregator_on(failing)
     has_failed = await failed(aggregator, [message(*events)])
+    before = month_calls(store)
     failing.partitions = set()
     report = await aggregator.handle([message(*events)])
+    await aggregator.showing.settle()
 
-    assert has_failed
+    assert (has_failed, before) == (True, {"bob": 1, "carol": 1})
     assert report == BatchReport(new_calls=1, repeated_calls=2)
     assert month_calls(store) == {"alice": 1, "bob": 1, "carol": 1}
 
 
-async def test_an_outage_is_not_asked_about_once_per_subject(store: MemoryRowStore) -> None:
-    """A few failures tell it; a thousand requests more would only feed a throttled service."""
+async def test_one_failing_subject_keeps_its_bucket_from_being_counted_for_one_delivery_only(
+    store: MemoryRowStore,
+) -> None:
+    """A bucket fails as one; at the next delivery it is split until the culprit stands alone."""
+    names = subjects_of_one_bucket(30)
+    failing = Failing(store, subjects={names[17]})
+    batch = [message(*(usage_event(n, subject=name) for n, name in enumerate(names)))]
+    aggregator = aggregator_on(failing)
+    outcomes = [await failed(aggregator, batch)]
+    at_first = failing.refused
+    outcomes.append(await failed(aggregator, batch))
+    await aggregator.showing.settle()
+
+    assert (outcomes, at_first) == ([True, True], 1)
+    assert failing.refused - at_first <= 6  # of 30, 15, 8, 4, 2 and 1 events
+    assert month_calls(store) == {name: 1 for name in names if name != names[17]}
+
+
+async def test_an_outage_is_not_asked_about_once_per_bucket(store: MemoryRowStore) -> None:
+    """A few failures tell it; as many requests as buckets would only feed a throttled service."""
     clock = Clock()
     failing = Failing(store, {"Ledger202611"}, clock=clock)
     events = [usage_event(n, subject=f"s{n}") for n in range(200)]
@@ -304,33 +331,51 @@ async def test_an_outage_is_not_asked_about_once_per_subject(store: MemoryRowSto
     assert failing.refused <= 18
 
 
-@pytest.mark.parametrize("failing_subjects", [8, 9, 100])
-async def test_no_number_of_throttled_subjects_keeps_the_others_from_being_counted(
-    store: MemoryRowStore, failing_subjects: int
+@pytest.mark.parametrize("buckets", [1, 2, 20])
+async def test_an_outage_is_not_asked_about_once_per_event_of_a_redelivery(
+    store: MemoryRowStore, buckets: int
+) -> None:
+    """Splitting finds a culprit among others that are answered; in an outage there are none."""
+    clock = Clock()
+    failing = Failing(store, {"Ledger202611"}, clock=clock)
+    names = subjects_of_own_buckets(buckets)
+    events = [usage_event(n, subject=names[n % buckets]) for n in range(500)]
+    aggregator = aggregator_on(failing, clock)
+    await failed(aggregator, [message(*events)])
+    failing.refused = 0
+
+    assert await failed(aggregator, [message(*events)])
+    assert failing.refused <= 18
+
+
+@pytest.mark.parametrize("failing_buckets", [8, 9, len(LEDGER_PARTITIONS) - 1])
+async def test_no_number_of_throttled_buckets_keeps_the_others_from_being_counted(
+    store: MemoryRowStore, failing_buckets: int
 ) -> None:
     """Each is tried once per delivery, wherever it is in the batch."""
-    names = {f"s{n}" for n in range(failing_subjects)}
-    failing = Failing(store, partitions=names)
-    events = [usage_event(n, subject=f"s{n}") for n in range(failing_subjects + 1)]
+    *names, other = subjects_of_own_buckets(failing_buckets + 1)
+    failing = Failing(store, subjects=set(names))
+    events = [usage_event(n, subject=name) for n, name in enumerate([*names, other])]
 
     assert await failed(aggregator_on(failing), [message(*events)])
-    assert failing.refused == failing_subjects
-    assert month_calls(store) == {f"s{failing_subjects}": 1}
+    assert failing.refused == failing_buckets
+    assert month_calls(store) == {other: 1}
 
 
-async def test_subjects_that_take_long_to_fail_come_last_in_the_next_delivery(
+async def test_buckets_that_take_long_to_fail_come_last_in_the_next_delivery(
     store: MemoryRowStore,
 ) -> None:
     """A batch of which none was counted for ten seconds ends; then the others are first."""
     clock = Clock()
-    failing = Failing(store, partitions={f"s{n}" for n in range(20)}, clock=clock)
-    batch = [message(*(usage_event(n, subject=f"s{n}") for n in range(40)))]
+    names = subjects_of_own_buckets(40)
+    failing = Failing(store, subjects=set(names[:20]), clock=clock)
+    batch = [message(*(usage_event(n, subject=name) for n, name in enumerate(names)))]
     aggregator = aggregator_on(failing, clock)
 
     assert await failed(aggregator, batch)
     assert month_calls(store) == {}
     assert await failed(aggregator, batch)
-    assert len(month_calls(store)) == 20
+    assert set(month_calls(store)) == set(names[20:])
 
 
 async def test_a_late_event_of_a_dropped_month_is_a_dead_letter(
@@ -398,7 +443,7 @@ async def test_a_damaged_sum_parks_its_own_events_only(
     """The cell is named; the subject's other deployment and other subjects are counted and shown."""
     aggregator = aggregator_on(store)
     await aggregator.handle([message(usage_event(1), usage_event(2, subject="bob"))])
-    damage(store, "s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard", TotalTokens="15")
+    damage(store, f"s|2026-11-23|{NAMES}", TotalTokens="15")
     events = [
         usage_event(1),
         usage_event(3),
@@ -412,7 +457,7 @@ async def test_a_damaged_sum_parks_its_own_events_only(
     (letter,) = store.rows("DeadLetters").values()
     assert letter["Reason"] == "cannot-be-stored"
     assert str(letter["Detail"]).startswith(
-        "Ledger202611, partition alice, row s|2026-11-23|gpt-4o|gpt-4o-2024-11-20|standard, "
+        f"Ledger202611, partition {ALICES}, row s|2026-11-23|{NAMES}, "
         "column TotalTokens: a whole number is expected, got '15'"
     )
     assert caplog.messages[-1] == "events_dead_lettered count=1"
@@ -422,7 +467,7 @@ async def test_a_repaired_sum_takes_events_again(store: MemoryRowStore) -> None:
     """Also in the process that met the damage: it is not remembered."""
     aggregator = aggregator_on(store)
     await aggregator.handle([message(usage_event(1))])
-    place = ("alice", "s|2026-11|gpt-4o|gpt-4o-2024-11-20|standard")
+    place = (ALICES, f"s|2026-11|{NAMES}")
     sound = store.tables["Ledger202611"][place]
     damage(store, place[1], Calls="x")
     parked = await aggregator_on(store).handle([message(usage_event(2))])
@@ -437,7 +482,7 @@ async def test_a_sum_that_would_overflow_parks_the_event(store: MemoryRowStore) 
     """2^63 tokens do not fit into a column; the sum stays as it is."""
     aggregator = aggregator_on(store)
     await aggregator.handle([message(usage_event(1))])
-    row = "s|2026-11|gpt-4o|gpt-4o-2024-11-20|standard"
+    row = f"s|2026-11|{NAMES}"
     damage(store, row, TotalTokens=2**63 - 16)
     one = await aggregator_on(store).handle([message(usage_event(2))])
     two = await aggregator_on(store).handle([message(usage_event(3), sequence_number=2)])
@@ -506,25 +551,53 @@ async def test_a_throttled_view_costs_a_few_requests_and_holds_up_nothing(
 
 
 async def test_neither_views_nor_subjects_fails_the_batch(store: MemoryRowStore) -> None:
-    """Nobody would find the sums again if the process died now; the ledger has them all the same."""
-    tables = {"UsageByHour", "Subjects"}
-    failing = Failing(store, tables)
-    aggregator = aggregator_on(failing)
-    has_failed = await failed(aggregator, [message(usage_event(1))])
-    failing.tables = set()
+    """The mark in the ledger says from which hour on sums may not be shown, if the process dies now."""
+    failing = Failing(store, {"UsageByHour", "UsageByDay", "UsageByMonth", "Subjects"})
+    report = await aggregator_on(failing).handle([message(usage_event(1))])
+
+    assert report == BatchReport(new_calls=1, repeated_calls=0)
+    assert [row["From"] for row in marks(store)] == ["2026-11-23T07"]
+
+
+async def test_a_repeat_shows_what_a_process_that_died_did_not(store: MemoryRowStore) -> None:
+    """Whoever gets it reads the sums that it belongs to, and copies them."""
+    await aggregator_on(Failing(store, {"UsageByHour"})).handle([message(usage_event(1))])
     report = await aggregator_on(store).handle([message(usage_event(1))])
 
-    assert has_failed
     assert report.repeated_calls == 1
     assert len(store.tables["UsageByHour"]) == 1
 
 
-async def test_a_command_shows_what_it_counts_before_it_returns(store: MemoryRowStore) -> None:
-    """Its process ends then."""
-    failing = Failing(store, {"UsageByDay"})
+async def test_what_follows_within_the_cadence_is_copied_once(store: MemoryRowStore) -> None:
+    """The first batch is shown at once, later ones together when the seconds have passed."""
+    clock = Clock()
+    aggregator = aggregator_on(store, clock)
+    for number in range(1, 6):
+        await aggregator.handle([message(usage_event(number), sequence_number=number)])
+    at_first = month_calls(store)
+    clock.seconds += CADENCE_SECONDS
+    await aggregator.handle([message(usage_event(6), sequence_number=6)])
 
-    with pytest.raises(StorageUnavailable):
-        await aggregator_on(failing).count([usage_event(1)])
+    assert (at_first, month_calls(store)) == ({"alice": 1}, {"alice": 6})
+    assert sum(each.table == "UsageByMonth" for each in store.transactions) == 2
+
+
+async def test_a_command_shows_what_it_counts_before_it_returns(store: MemoryRowStore) -> None:
+    """Its process ends then, and leaves no mark."""
+    await aggregator_on(store).count([usage_event(1)])
+
+    assert month_calls(store) == {"alice": 1}
+    assert marks(store) == []
+
+
+async def test_a_command_that_cannot_show_what_it_counts_leaves_it_to_the_sweep(
+    store: MemoryRowStore,
+) -> None:
+    """Its events are counted: it must not say that they are not."""
+    report = await aggregator_on(Failing(store, {"UsageByDay"})).count([usage_event(1)])
+
+    assert report == BatchReport(new_calls=1, repeated_calls=0)
+    assert len(marks(store)) == 1
 
 
 async def test_closing_shows_what_waits(store: MemoryRowStore) -> None:
@@ -538,12 +611,15 @@ async def test_closing_shows_what_waits(store: MemoryRowStore) -> None:
     assert month_calls(store) == {"alice": 1}
 
 
+def marks(store: MemoryRowStore) -> list[Any]:
+    """The ledger's marks."""
+    return [row for key, row in store.rows("Ledger202611").items() if key.startswith("v|")]
+
+
 def damage(store: MemoryRowStore, row_key: str, **columns: object) -> None:
     """Change a sum of alice by hand."""
-    row = store.tables["Ledger202611"]["alice", row_key]
-    store.tables["Ledger202611"]["alice", row_key] = replace(
-        row, columns={**row.columns, **columns}
-    )
+    row = store.tables["Ledger202611"][ALICES, row_key]
+    store.tables["Ledger202611"][ALICES, row_key] = replace(row, columns={**row.columns, **columns})
 
 
 @pytest.mark.parametrize("late", [timedelta(hours=4), timedelta(days=30)])
@@ -555,36 +631,23 @@ async def test_a_late_backlog_that_was_never_shown_is_swept_however_late(
     backlog = [usage_event(n, subject=f"s{n}", time=NOW - late) for n in range(3)]
     report = await aggregator_on(Failing(store, views)).handle([message(*backlog)])
     week = NOW + timedelta(days=7)
+    store.time += ABANDONED_AFTER + timedelta(seconds=1)
     await Sweep(store=store, tables=store, clock=Clock(week)).run()
 
     assert report.new_calls == 3
     assert month_calls(store) == {"s0": 1, "s1": 1, "s2": 1}
-    assert {row["ViewsBehindFrom"] for row in store.rows("Subjects").values()} == {""}
-
-
-async def test_a_batch_whose_sums_nothing_names_is_redelivered_to_the_same_process(
-    store: MemoryRowStore,
-) -> None:
-    """It remembers that it has counted the calls, and not that they are safe."""
-    failing = Failing(store, {"UsageByHour", "UsageByDay", "UsageByMonth", "Subjects"})
-    clock = Clock()
-    aggregator = aggregator_on(failing, clock)
-    outcomes = [await failed(aggregator, [message(usage_event(1))]) for _ in range(3)]
-    failing.tables.discard("Subjects")
-    clock.seconds += 60
-
-    assert outcomes == [True, True, True]
-    assert not await failed(aggregator, [message(usage_event(1))])
-    assert store.rows("Subjects")["alice"]["ViewsBehindFrom"] == "2026-11-23T07"
+    assert sorted(store.rows("Subjects")) == ["s0", "s1", "s2"]
+    assert marks(store) == []
 
 
 @dataclass
 class Failing:
-    """A store of which some tables, or some ledger partitions, answer every write with 503."""
+    """A store of which some tables, partitions or ledger rows of subjects answer a write with 503."""
 
     store: MemoryRowStore
     tables: set[str] = field(default_factory=set)
     partitions: set[str] = field(default_factory=set)
+    subjects: set[str] = field(default_factory=set)
     refuses: str = ""
     refused: int = 0
     clock: Clock | None = None
@@ -593,24 +656,31 @@ class Failing:
         return getattr(self.store, name)
 
     async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
-        if table in self.tables or partition in self.partitions:
+        is_hit = table.startswith("Ledger") and any(
+            subject_key(row.key) in self.subjects for row in rows.get("insert", ())
+        )
+        if table in self.tables or partition in self.partitions or is_hit:
             self.refused += 1
             if self.clock is not None:
                 self.clock.seconds += 1
             raise StorageUnavailable(f"{table}: ServerBusy 503")
-        if self.refuses and any(self.refuses in row.key for row in rows["insert"]):
+        if self.refuses and any(self.refuses in row.key for row in rows.get("insert", ())):
             raise RowsRefused(f"{table}: InvalidInput 400")
         return await self.store.write(table, partition, **rows)
 
 
 async def test_a_subject_half_counted_is_shown_whole_after_the_redelivery() -> None:
-    """The sums of the first transaction are not forgotten when the second one fails."""
+    """The sums of the first transaction are not forgotten when the second one fails.
+
+    It has 39 calls: their markers, 60 sums and the mark are 100 rows.
+    """
     store = LedgerFailing(at=2)
-    aggregator = Aggregator(store=store, clock=Clock(), retention=RETENTION)
+    aggregator = aggregator_on(store)
     batch = [message(*(usage_event(n, deployment=f"d{n // 2}") for n in range(120)))]
     with pytest.raises(StorageUnavailable):
         await aggregator.handle(batch)
-    assert await aggregator.handle(batch) == BatchReport(new_calls=80, repeated_calls=40)
+    assert await aggregator.handle(batch) == BatchReport(new_calls=81, repeated_calls=39)
+    await aggregator.showing.settle()
     for view in ("UsageByHour", "UsageByDay", "UsageByMonth"):
         assert sum(int(str(row["Calls"])) for row in store.rows(view).values()) == 120
 
@@ -621,14 +691,15 @@ async def test_a_damaged_sum_of_a_repeat_keeps_no_other_sum_from_being_shown(
 ) -> None:
     """The repeats were counted by a process that died before it showed them."""
     batch = [usage_event(n, deployment=f"d{n}") for n in (1, 2)]
-    await Committer(store).commit("alice", Window("2026-11"), batch)
-    place = "alice", "s|2026-11-23|d1|gpt-4o-2024-11-20|standard"
+    dead = Committer(store, Marks(store, Clock(), new_writer()), lambda _: None)
+    await dead.commit(ALICES, Window("2026-11"), batch)
+    place = ALICES, "s|2026-11-23|alice|app|d1|gpt-4o-2024-11-20|east|standard|short"
     damaged = store.tables["Ledger202611"][place]
     store.tables["Ledger202611"][place] = replace(
         damaged, columns={**damaged.columns, "Calls": "1"}
     )
     batch.append(usage_event(3, deployment=f"d{late}"))
-    aggregator = Aggregator(store=store, clock=Clock(), retention=RETENTION)
+    aggregator = aggregator_on(store)
     report = await aggregator.handle([message(*batch)])
     is_sound = late == 3
     assert (report.new_calls, report.dead_letters) == (int(is_sound), int(not is_sound))
@@ -643,26 +714,22 @@ async def test_a_damaged_revision_leaves_no_view_behind(
     store: MemoryRowStore, revision: object
 ) -> None:
     """A sum that began anew at 1 would be behind its view for as many writes as it had."""
-    row_key = "s|2026-11|gpt-4o|gpt-4o-2024-11-20|standard"
+    row_key = f"s|2026-11|{NAMES}"
     for number in range(1, 6):
-        await Aggregator(store=store, clock=Clock(), retention=RETENTION).count(
-            [usage_event(number)]
-        )
+        await aggregator_on(store).count([usage_event(number)])
     for number in range(6, 9):
-        before = store.tables["Ledger202611"]["alice", row_key]
+        before = store.tables["Ledger202611"][ALICES, row_key]
         columns = {**before.columns, "Revision": revision}
-        store.tables["Ledger202611"]["alice", row_key] = replace(before, columns=columns)
-        await Aggregator(store=store, clock=Clock(), retention=RETENTION).count(
-            [usage_event(number)]
-        )
+        store.tables["Ledger202611"][ALICES, row_key] = replace(before, columns=columns)
+        await aggregator_on(store).count([usage_event(number)])
         assert [row["Calls"] for row in store.rows("UsageByMonth").values()] == [number]
 
 
 async def test_a_ledger_that_another_began_just_now_was_not_dropped(store: MemoryRowStore) -> None:
     """Its view row appears between the refused write and the look at the views."""
     late = datetime(2026, 12, 1, 0, 1, tzinfo=NOW.tzinfo)
-    other = Aggregator(store=store, clock=Clock(late), retention=RETENTION)
+    other = aggregator_on(store, Clock(late))
     mine = BegunByAnother(tables=store.tables, other=other)
-    aggregator = Aggregator(store=mine, clock=Clock(late), retention=RETENTION)
+    aggregator = aggregator_on(mine, Clock(late))
     report = await aggregator.handle([message(usage_event(1))])
     assert (report.new_calls, report.dead_letters) == (1, 0)
