@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from meter.adjustment import Adjustment, Countable
-from meter.errors import RowsRefused, StorageUnavailable
+from meter.errors import StorageUnavailable
 from meter.ledger.adjusting.floor import Admitted, Floor
-from meter.ledger.commit import Committed, Committer, EventKey
+from meter.ledger.commit import Committed, Committer, EventKey, Trouble
 from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, decode
 from meter.ledger.keys import ledger_partition
@@ -29,10 +29,6 @@ from meter.usage import UsageEvent
 from meter.window import Period, Window, window_of
 
 MAX_CONCURRENT_COMMITS = 8
-# Throttled partitions must not keep the others from being counted; an outage of all must not be asked
-# about for as long as a batch has buckets. It is one if so many fail, and none succeeds for so long.
-MAX_OUTAGES = 8
-OUTAGE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -187,7 +183,7 @@ class Aggregator:
         for event in events:
             place = ledger_partition(event.subject), window_of(event.time, Period.MONTH)
             groups[place].append(event)
-        trouble = _Trouble(self.clock)
+        trouble = Trouble(self.clock)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
         async def commit(place: tuple[str, Window], group: list[Countable]) -> None:
@@ -202,41 +198,17 @@ class Aggregator:
                     has_ended=place[1].end <= now,
                     may_be_repeats=may_be_repeats,
                     splits=place in self._failing,
-                    gives_up=trouble.is_outage_of_all,
+                    trouble=trouble,
                 )
                 counted.add(committed)
-                failure = next(iter(committed.failed.values()), None)
-                trouble.note(failure)
-                if failure is None:
-                    self._failing.discard(place)
-                else:
+                if committed.failed:
                     self._failing.add(place)
+                else:
+                    self._failing.discard(place)
 
         async with asyncio.TaskGroup() as tasks:
             for place in sorted(groups, key=lambda place: place in self._failing):
                 tasks.create_task(commit(place, groups[place]))
-
-
-class _Trouble:
-    """Tells some failing partitions from an outage of all."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._failures = 0
-        self._answered_at = clock.monotonic()
-        self.outage = StorageUnavailable("storage does not answer")
-
-    def note(self, failure: StorageUnavailable | None) -> None:
-        """Note the end of a commit; rows that are refused are an answer, too."""
-        if failure is None or isinstance(failure, RowsRefused):
-            self._failures, self._answered_at = 0, self._clock.monotonic()
-        else:
-            self._failures, self.outage = self._failures + 1, failure
-
-    def is_outage_of_all(self) -> bool:
-        """Whether to try no further bucket in this delivery."""
-        seconds = self._clock.monotonic() - self._answered_at
-        return self._failures >= MAX_OUTAGES and seconds >= OUTAGE_SECONDS
 
 
 def _log(letters: Sequence[DeadLetter]) -> None:

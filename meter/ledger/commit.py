@@ -39,12 +39,16 @@ from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SumRow, check_range, next_revision
 from meter.ledger.sums import Known, KnownSums
 from meter.ledger.view import VIEW_TABLES
-from meter.ports import Conflict, Row, RowStore
+from meter.ports import Clock, Conflict, Row, RowStore
 from meter.window import Period, Window
 
 RANGE_GAP_SECONDS = 5
 # A refusal may be a passing fault of the service or of something before it; not so often in a row.
 MAX_REFUSALS = 5
+# Throttled rows must not keep the others from being counted; an outage of all must not be asked about
+# for as long as a batch has events. It is one if so many transactions fail, and none succeeds for so long.
+MAX_OUTAGES = 8
+OUTAGE_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +84,28 @@ class _Item:
         return call_row_key(self.event.id, self.event.subject)
 
 
+class Trouble:
+    """Tells some failing rows or partitions from an outage of all. One batch owns it."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._answered_at = clock.monotonic()
+        self.outage = StorageUnavailable("storage does not answer")
+
+    def note(self, failure: StorageUnavailable | None) -> None:
+        """Note the end of a transaction; refused rows and conflicts are an answer, too."""
+        if failure is None or isinstance(failure, RowsRefused | _Contended):
+            self._failures, self._answered_at = 0, self._clock.monotonic()
+        else:
+            self._failures, self.outage = self._failures + 1, failure
+
+    def is_outage_of_all(self) -> bool:
+        """Whether to try nothing more in this delivery."""
+        seconds = self._clock.monotonic() - self._answered_at
+        return self._failures >= MAX_OUTAGES and seconds >= OUTAGE_SECONDS
+
+
 @dataclass(slots=True, kw_only=True)
 class _Share:
     """A bucket's events of one month, and what has become of them."""
@@ -88,7 +114,7 @@ class _Share:
     place: Place
     creates_table: bool
     splits: bool
-    gives_up: Callable[[], bool]
+    trouble: Trouble
     result: Committed = field(default_factory=Committed)
 
     def refuse(self, items: Sequence[_Item], reason: Reason, detail: str) -> None:
@@ -123,19 +149,20 @@ class Committer:
         has_ended: bool = False,
         may_be_repeats: bool = False,
         splits: bool = False,
-        gives_up: Callable[[], bool] = lambda: False,
+        trouble: Trouble | None = None,
     ) -> Committed:
         """Count events of one ledger partition and one month. Storage that fails is in the result.
 
         The table of a month that `has_ended` may have been dropped, and is not begun again then. With
-        `splits`, a transaction that storage does not answer is split, too, until it `gives_up`.
+        `splits`, a transaction that storage does not answer is split, too, but in an outage of all.
+        `trouble` is that of the whole batch.
         """
         share = _Share(
             month=month,
             place=(ledger_table(month), partition),
             creates_table=not has_ended,
             splits=splits,
-            gives_up=gives_up,
+            trouble=trouble or Trouble(self._marks.clock),
         )
         unique = {(event.subject, event.id): event for event in reversed(events)}
         items = [_Item(e, entries_of(e.subject, e)) for e in reversed(unique.values())]
@@ -154,10 +181,14 @@ class Committer:
 
     async def _count(self, share: _Share, chunk: Sequence[_Item], *, asks_first: bool) -> None:
         """Commit a chunk, less its events that can never be counted, or not now."""
+        if share.trouble.is_outage_of_all():
+            share.fail(chunk, share.trouble.outage)
+            return
         seems_dropped = False
         while chunk:
             try:
                 await self._commit_chunk(share, chunk, asks_first=asks_first)
+                share.trouble.note(None)
                 return
             except LedgerDamaged as exc:
                 # Every turn leaves out all events of one more row, so the turns end. Calls that are
@@ -186,8 +217,9 @@ class Committer:
         self, share: _Share, chunk: Sequence[_Item], failure: StorageUnavailable
     ) -> None:
         """Count the halves; of a single event, say that it must be delivered again, or never."""
+        share.trouble.note(failure)
         is_ours = isinstance(failure, RowsRefused | _Contended)
-        if len(chunk) > 1 and (is_ours or (share.splits and not share.gives_up())):
+        if len(chunk) > 1 and (is_ours or share.splits):
             middle = len(chunk) // 2
             for half in (chunk[:middle], chunk[middle:]):
                 await self._count(share, half, asks_first=True)
