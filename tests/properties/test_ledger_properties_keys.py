@@ -8,9 +8,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.ledger.keys import (
+    MARK_PREFIX,
     MAX_COMPONENT_CHARS,
     SumKey,
     call_row_key,
+    call_row_range,
     escape,
     ledger_month,
     ledger_table,
@@ -24,7 +26,7 @@ from tests.support.ledger import dimensions
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 LONG_TEXT = st.text(st.characters(exclude_categories=["Cs"]), min_size=60, max_size=255)
 LEGAL = re.compile(r"[A-Za-z0-9\-._@:=~]*")
-HASH_FORM = re.compile(r"(?:[A-Za-z0-9\-._@:]|=[0-9A-F]{2}){29,90}=~[0-9a-f]{64}")
+HASH_FORM = re.compile(r"(?:[A-Za-z0-9\-._@:]|=[0-9A-F]{2}){7,24}=~[0-9a-f]{64}")
 
 
 @given(ANY_TEXT | LONG_TEXT)
@@ -95,12 +97,32 @@ def test_the_sums_since_an_hour_are_one_range_of_row_keys(
         assert (first <= key <= last) == (window.end > hour.start)
 
 
-@given(event_id=st.uuids(), month=MOMENTS.map(lambda moment: windows_of(moment)[2]))
-def test_a_marker_is_in_no_range_of_sums(event_id: UUID, month: Window) -> None:
-    """Markers sort before all sums."""
+@given(
+    event_id=st.uuids(),
+    subject=texts(255),
+    month=MOMENTS.map(lambda moment: windows_of(moment)[2]),
+)
+def test_a_marker_and_a_mark_are_in_no_range_of_sums(
+    event_id: UUID, subject: str, month: Window
+) -> None:
+    """Markers sort before all sums, and marks of writers after them."""
     first, last = sums_since(month, month)
 
-    assert not first <= call_row_key(event_id) <= last
+    assert call_row_key(event_id, subject) < first
+    assert last < f"{MARK_PREFIX}writer.0"
+
+
+@given(first=st.uuids(), second=st.uuids(), event_id=st.uuids(), subject=texts(255))
+def test_a_range_of_ids_has_the_markers_of_these_ids_of_any_subject(
+    first: UUID, second: UUID, event_id: UUID, subject: str
+) -> None:
+    """Both ends included."""
+    first, second = sorted((first, second))
+    start, end = call_row_range(first, second)
+    ids = {first: True, second: True, event_id: first <= event_id <= second}
+
+    for each, is_inside in ids.items():
+        assert (start <= call_row_key(each, subject) <= end) == is_inside
 
 
 @given(moment=st.datetimes(datetime(2000, 1, 1), datetime(2999, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001  # hypothesis wants naive bounds

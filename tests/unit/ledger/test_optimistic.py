@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.ledger.optimistic import OptimisticRows
+from meter.ledger.optimistic import ROWS_BY_RANGE, OptimisticRows
 from meter.ports import Row
 from tests.fakes.rows import Fault, MemoryRowStore
 
 T, P = "Table", "partition"
+ONE_ROW_BYTES = 450 + 60 + 1  # as they are estimated: a row, its column N, a key of one letter
 
 
 @pytest.fixture
@@ -49,9 +50,9 @@ async def test_what_was_written_last_need_not_be_read(store: MemoryRowStore) -> 
     assert numbers(store) == {"a": 4, "b": 4}
 
 
-async def test_memory_is_bounded_in_rows_not_in_partitions(store: MemoryRowStore) -> None:
-    """The row that was written longest ago is forgotten first, and read again."""
-    rows = OptimisticRows(store=store, most_known=3)
+async def test_memory_is_bounded_in_bytes_not_in_partitions(store: MemoryRowStore) -> None:
+    """The row that was used longest ago is forgotten first, and read again."""
+    rows = OptimisticRows(store=store, most_bytes=3 * ONE_ROW_BYTES)
     for partition, key in (("p", "a"), ("p", "b"), ("q", "a"), ("q", "b")):
         await rows.change(T, partition, [key], [key], adding_one)
     store.calls.clear()
@@ -65,9 +66,12 @@ async def test_memory_is_bounded_in_rows_not_in_partitions(store: MemoryRowStore
     assert {row.columns["N"] for row in store.tables[T].values()} == {2}
 
 
-async def test_a_change_of_more_rows_than_are_remembered_is_right(store: MemoryRowStore) -> None:
+@pytest.mark.parametrize("most_bytes", [0, ONE_ROW_BYTES])
+async def test_a_change_of_more_rows_than_are_remembered_is_right(
+    store: MemoryRowStore, most_bytes: int
+) -> None:
     """A bound that is too small costs reads."""
-    rows = OptimisticRows(store=store, most_known=1)
+    rows = OptimisticRows(store=store, most_bytes=most_bytes)
     for _ in range(2):
         await add_one(rows, "a", "b", "c")
 
@@ -75,13 +79,48 @@ async def test_a_change_of_more_rows_than_are_remembered_is_right(store: MemoryR
 
 
 async def test_only_rows_under_the_given_keys_are_remembered(store: MemoryRowStore) -> None:
-    """Markers are written with the sums and never looked at again."""
+    """What is written beside them and never looked at again takes no room."""
     rows = OptimisticRows(store=store)
     changed = await rows.change(T, P, ["a"], ["a", "marker"], adding_one)
 
     assert [row.key for row in changed.written] == ["a", "marker"]
     assert set(changed.stored) == {"a"}
-    assert [key for *_, key in rows._known] == ["a"]
+    assert len(rows._known) == 1
+
+
+async def test_rows_that_are_expected_to_be_new_are_not_read_first(store: MemoryRowStore) -> None:
+    """The insert proves that they are; where one is not, it costs a conflict, and they are read."""
+    await add_one(OptimisticRows(store=store), "a")
+    store.calls.clear()
+    rows = OptimisticRows(store=store, expects_new=True)
+    await add_one(rows, "b")
+    new = dict(store.calls)
+    await add_one(rows, "a", "c")
+
+    assert new == {"write": 1}
+    assert dict(store.calls) == {"write": 3, "read": 1}
+    assert numbers(store) == {"a": 2, "b": 1, "c": 1}
+
+
+@pytest.mark.parametrize(
+    ("known", "reads"),
+    [
+        (ROWS_BY_RANGE - 1, {"write": 2, "read": 1}),
+        (ROWS_BY_RANGE, {"write": 2, "scan": 1}),
+    ],
+)
+async def test_many_rows_that_were_not_new_are_read_in_one_query(
+    store: MemoryRowStore, known: int, reads: dict[str, int]
+) -> None:
+    """As a process does that takes over a partition: with the conflict it learns the whole of it."""
+    keys = [f"k{number}" for number in range(known)]
+    await add_one(OptimisticRows(store=store), *keys, "neighbour")
+    store.calls.clear()
+    rows = OptimisticRows(store=store, expects_new=True)
+    await add_one(rows, *keys)
+
+    assert dict(store.calls) == reads
+    assert set(numbers(store).values()) == {1, 2}
 
 
 async def test_only_the_columns_that_matter_are_remembered(store: MemoryRowStore) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey
+from meter.ledger.keys import SumKey, ledger_partition
 from meter.ledger.rows import SumRow, check_range, read_sum_row, read_sums, sum_row
 from meter.ports import Row
 from meter.window import Window
@@ -17,7 +17,8 @@ KEY = SumKey(
     Window("2026-11-23T07"),
     dimensions(subject="a/b", deployment="gpt-4o", model="gpt-4o-2024-11-20", tier="standard"),
 )
-ROW_KEY = "s|2026-11-23T07|gpt-4o|gpt-4o-2024-11-20|standard"
+BUCKET = ledger_partition("a/b")
+ROW_KEY = "s|2026-11-23T07|a=2Fb|app|gpt-4o|gpt-4o-2024-11-20|east|standard|short"
 
 
 def columns(**changes: object) -> dict[str, Any]:
@@ -41,16 +42,16 @@ def test_a_damaged_cell_is_named(column: str, value: object) -> None:
         sum_row(KEY, columns(**{column: value}))
 
     damage = found.value
-    assert (damage.table, damage.partition, damage.row) == ("Ledger202611", "a=2Fb", ROW_KEY)
+    assert (damage.table, damage.partition, damage.row) == ("Ledger202611", BUCKET, ROW_KEY)
     assert damage.column == column
-    assert "Ledger202611, partition a=2Fb, row s|2026-11-23T07|" in str(damage)
+    assert f"Ledger202611, partition {BUCKET}, row s|2026-11-23T07|" in str(damage)
     assert repr(value) in str(damage)
 
 
 def test_a_sum_without_its_names_is_damaged() -> None:
     """The sweep reads sums by their rows: names of another type cannot be shown."""
     with pytest.raises(LedgerDamaged) as found:
-        read_sum_row("a=2Fb", Row(key=ROW_KEY, columns=columns(Model=7)))
+        read_sum_row(BUCKET, Row(key=ROW_KEY, columns=columns(Model=7)))
 
     assert found.value.column == "Model"
 
