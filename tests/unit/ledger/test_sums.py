@@ -1,0 +1,80 @@
+"""Known sums: few are read one by one, many by window, and what is damaged is told when it is wanted."""
+
+import pytest
+
+from meter.errors import LedgerDamaged
+from meter.ledger.fold import Sums
+from meter.ledger.keys import SumKey, ledger_partition
+from meter.ledger.rows import SumRow
+from meter.ledger.sums import SUMS_BY_RANGE, KnownSums
+from meter.ports import Row
+from meter.window import Window
+from tests.fakes.rows import MemoryRowStore
+from tests.support.ledger import dimensions
+
+HOUR = Window("2026-11-23T07")
+PLACE = ("Ledger202611", ledger_partition("alice"))
+
+
+def key(number: int, window: Window = HOUR) -> SumKey:
+    return SumKey(window, dimensions(deployment=f"d{number:02}"))
+
+
+async def stored(count: int) -> MemoryRowStore:
+    store = MemoryRowStore()
+    rows = [SumRow(key=key(n), sums=Sums(calls=n + 1), revision=1) for n in range(count)]
+    columns = [Row(key=row.key.row_key, columns=row.ledger_columns()) for row in rows]
+    await store.write(*PLACE, insert=columns)
+    store.calls.clear()
+    return store
+
+
+async def test_few_sums_are_read_one_by_one() -> None:
+    """Others of the window stay unread."""
+    store = await stored(20)
+    sums = KnownSums(store)
+    found = await sums.read(PLACE, [key(1), key(3), key(99)])
+
+    assert {k.dimensions.deployment: v.row.sums.calls for k, v in found.items()} == {
+        "d01": 2,
+        "d03": 4,
+    }
+    assert store.calls["scan"] == 0
+    assert not sums.remembered(PLACE, [key(2)])
+
+
+async def test_many_sums_are_read_with_their_window_once() -> None:
+    """The others are wanted next, so they are remembered; a second time is one by one."""
+    store = await stored(30)
+    sums = KnownSums(store)
+    some = [key(n) for n in range(SUMS_BY_RANGE)]
+    found = await sums.read(PLACE, some)
+    assert len(found) == SUMS_BY_RANGE
+    assert len(sums.remembered(PLACE, map(key, range(30)))) == 30
+    await sums.read(PLACE, some)
+
+    assert (store.calls["scan"], store.calls["read"]) == (1, 1)
+
+
+async def test_a_damaged_sum_is_told_when_it_is_wanted_only() -> None:
+    """It must not keep the others of its window from being counted."""
+    store = await stored(30)
+    damaged = store.tables[PLACE[0]][PLACE[1], key(20).row_key]
+    store.tables[PLACE[0]][PLACE[1], key(20).row_key] = Row(
+        key=damaged.key, columns={**damaged.columns, "Calls": "many"}, etag=damaged.etag
+    )
+    sums = KnownSums(store)
+    found = await sums.read(PLACE, [key(n) for n in range(SUMS_BY_RANGE)])
+    assert len(found) == SUMS_BY_RANGE
+
+    with pytest.raises(LedgerDamaged, match="many"):
+        await sums.read(PLACE, [key(20)])
+
+
+async def test_a_forgotten_sum_is_not_remembered() -> None:
+    """After a conflict it may be another."""
+    sums = KnownSums(await stored(3))
+    await sums.read(PLACE, [key(1)])
+    sums.forget(PLACE, [key(1)])
+
+    assert not sums.remembered(PLACE, [key(1)])
