@@ -7,6 +7,7 @@ writes views reads the table again before that time has passed.
 """
 
 from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -22,33 +23,56 @@ READ_AGAIN_SECONDS = 600.0
 ROWS_A_SHARD = 5_000
 
 
+@dataclass(frozen=True, slots=True)
+class Splits:
+    """The split of each window: by period, from which window on it is in how many partitions."""
+
+    counts: Mapping[Period, Sequence[tuple[str, int]]] = field(default_factory=dict)
+
+    def count(self, window: Window) -> int:
+        """The number of partitions of the window's view rows."""
+        of_period = self.counts.get(window.period, ())
+        place = bisect_right(of_period, (window.name, BUCKETS))
+        return of_period[place - 1][1] if place else 1
+
+    def partitions_of(self, window: Window) -> list[str]:
+        """All view partitions of a window."""
+        count = self.count(window)
+        if count == 1:
+            return [view_partition(window, None)]
+        return [view_partition(window, shard) for shard in range(count)]
+
+
+async def read_splits(store: RowStore) -> Splits:
+    """The splits as they are stored. Raises StorageUnavailable."""
+    counts: dict[Period, list[tuple[str, int]]] = {}
+    rows = store.scan(SHARDS_TABLE, first_partition=FIRST_KEY, last_partition=LAST_KEY)
+    async for period, row in rows:
+        count = row.columns.get("Count")
+        if period in tuple(Period) and type(count) is int and 1 < count <= BUCKETS:
+            counts.setdefault(Period(period), []).append((row.key, count))
+    return Splits(counts)
+
+
 @dataclass(slots=True)
 class Shards:
-    """The split of each window, as it was read last. One event loop owns it."""
+    """The splits as they were read last. One event loop owns it."""
 
     store: RowStore
     clock: Clock
-    _counts: dict[Period, list[tuple[str, int]]] = field(default_factory=dict)
+    _splits: Splits = field(default_factory=Splits)
     _read_at: float | None = None
 
     async def read(self) -> None:
         """Read the table, unless that was done just now. Raises StorageUnavailable."""
         now = self.clock.monotonic()
-        if self._read_at is not None and now < self._read_at + READ_AGAIN_SECONDS:
-            return
-        counts: dict[Period, list[tuple[str, int]]] = {}
-        rows = self.store.scan(SHARDS_TABLE, first_partition=FIRST_KEY, last_partition=LAST_KEY)
-        async for period, row in rows:
-            count = row.columns.get("Count")
-            if period in tuple(Period) and type(count) is int and 1 < count <= BUCKETS:
-                counts.setdefault(Period(period), []).append((row.key, count))
-        self._counts, self._read_at = counts, now
+        if self._read_at is None or now >= self._read_at + READ_AGAIN_SECONDS:
+            self._splits = await read_splits(self.store)
+            self._read_at = now
 
     def count(self, window: Window) -> int:
         """The number of partitions of the window's view rows."""
-        of_period = self._counts.get(window.period, [])
-        place = bisect_right(of_period, (window.name, BUCKETS))
-        return of_period[place - 1][1] if place else 1
+        return self._splits.count(window)
 
     def partition_of(self, key: SumKey) -> str:
         """The view partition of a sum."""
@@ -58,10 +82,7 @@ class Shards:
 
     def partitions_of(self, window: Window) -> list[str]:
         """All view partitions of a window."""
-        count = self.count(window)
-        if count == 1:
-            return [view_partition(window, None)]
-        return [view_partition(window, shard) for shard in range(count)]
+        return self._splits.partitions_of(window)
 
     async def note_rows(self, window: Window, rows: int) -> None:
         """Split later windows of that length further if this one has too many rows.

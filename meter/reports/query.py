@@ -1,6 +1,6 @@
 """What a report is about: a range of windows of one period, and what its rows are grouped by."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -47,6 +47,13 @@ class Query:
     def period(self) -> Period:
         """The length of the windows."""
         return self.first.period
+
+    def windows(self) -> Iterator[Window]:
+        """The windows, in order."""
+        window = self.first
+        while window <= self.last:
+            yield window
+            window = window_of(window.end, self.period)
 
 
 def query_between(

@@ -6,6 +6,8 @@ from itertools import count, islice
 
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.keys import Dimensions, ledger_partition
+from meter.ledger.shards import Shards
+from meter.ledger.view import ViewWriter
 from meter.ports import RowStore
 from tests.fakes.gateway import FakeClock
 from tests.support.events import NOW, RETENTION
@@ -61,3 +63,8 @@ def dimensions(**names: str) -> Dimensions:
         "context": "short",
     }
     return Dimensions(**{**usual, **names})
+
+
+def views_on(store: RowStore) -> ViewWriter:
+    """A writer of views, newly started."""
+    return ViewWriter(store, Shards(store, FakeClock(moment=NOW)))

@@ -5,7 +5,6 @@ import io
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
-from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow
 from meter.reports.query import Query, make_query, parse_groups
 from meter.reports.usage import read_usage, usage_report
@@ -14,7 +13,7 @@ from meter.usage import TokenUsage
 from meter.window import Period, Window, parse_window
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
-from tests.support.ledger import dimensions
+from tests.support.ledger import dimensions, views_on
 
 
 def query(
@@ -47,7 +46,7 @@ def row(
 
 async def usage_of(store: MemoryRowStore, wanted: Query, *rows: SumRow) -> list[UsageRow]:
     """The rows of a report on these stored rows."""
-    await ViewWriter(store).write(rows)
+    await views_on(store).write(rows)
     return [each async for each in read_usage(store, wanted)]
 
 
@@ -55,7 +54,7 @@ async def text_of(
     store: MemoryRowStore, form: Format, wanted: Query | None = None, *rows: SumRow
 ) -> str:
     """The report on these stored rows as text."""
-    await ViewWriter(store).write(rows)
+    await views_on(store).write(rows)
     out = io.StringIO()
     await write_report(usage_report(store, wanted or query()), form, out)
     return out.getvalue()

@@ -5,14 +5,13 @@ import pytest
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
-from meter.ledger.view import ViewWriter
 from meter.reports.reconcile import Line, Reconciliation, Standing, read_counted, reconcile
 from meter.reports.tally import OwnDeployment, Pair, Tally
 from meter.reports.terms import parse_names
 from meter.usage import Tier, TokenUsage
 from meter.window import Window
 from tests.fakes.rows import MemoryRowStore
-from tests.support.ledger import dimensions
+from tests.support.ledger import dimensions, views_on
 from tests.support.reconcile import (
     EAST,
     EIGHT,
@@ -63,7 +62,7 @@ async def test_counted_usage_is_added_up_over_subjects_models_and_contexts() -> 
         ("2026-11-22T08", {"subject": "bob", "deployment": "mini"}),
         ("2026-11-23T00", {"subject": "bob"}),
     ]
-    await ViewWriter(store).write(
+    await views_on(store).write(
         SumRow(key=SumKey(Window(hour), dimensions(**names)), sums=sums, revision=1)
         for hour, names in keys
     )

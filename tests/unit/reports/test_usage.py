@@ -8,12 +8,12 @@ import pytest
 
 from meter.ledger.fold import Sums
 from meter.ledger.rows import SumRow
-from meter.ledger.view import ViewWriter
 from meter.ports import Row
 from meter.reports.columns import UsageRow
 from meter.reports.usage import read_usage
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
+from tests.support.ledger import views_on
 from tests.support.reports import query, row, usage_of
 
 
@@ -91,7 +91,7 @@ async def test_first_and_last_call_span_all_that_a_row_adds_up(store: MemoryRowS
 
 async def test_a_row_is_ready_before_the_next_window_but_one_is_read(store: MemoryRowStore) -> None:
     """So no more than the groups of one window are held in memory."""
-    await ViewWriter(store).write(row(f"2026-11-{day:02}") for day in range(1, 21))
+    await views_on(store).write(row(f"2026-11-{day:02}") for day in range(1, 21))
     scanned: list[str] = []
 
     class Watched(MemoryRowStore):

@@ -10,13 +10,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.ledger.view import ViewWriter
 from meter.reports.columns import UsageRow, usage_columns
 from meter.reports.usage import Report, usage_report
 from meter.reports.write.report import Format, write_report
 from meter.usage import TokenUsage
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
+from tests.support.ledger import views_on
 from tests.support.reports import query, row, text_of
 
 
@@ -223,7 +223,7 @@ async def test_a_table_begins_with_its_range(
 ) -> None:
     """The first and the last day or hour that it shows, and when it was made."""
     window = {"month": "2026-11", "day": "2026-11-02", "hour": "2026-11-23T02"}[by]
-    await ViewWriter(store).write([row(window)])
+    await views_on(store).write([row(window)])
     out = io.StringIO()
     report = usage_report(store, query(by, first, last), as_of=NOW)
     await write_report(report, Format.TABLE, out)
