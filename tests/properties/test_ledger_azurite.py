@@ -17,11 +17,11 @@ from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer
 from meter.ledger.fold import Sums, fold
 from meter.ledger.rows import read_sums
+from meter.ledger.view import ViewWriter
 from meter.usage import TokenUsage, UsageEvent
 from meter.window import Window
 from tests.contract.test_row_store import running_azurite
 from tests.support.events import usage_event
-from tests.support.ledger import views_on
 
 END = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 MONTH = Window("2026-11")
@@ -98,7 +98,7 @@ def new_store(connection_string: str, **options: object) -> TablesRowStore:
 
 async def count(store: TablesRowStore, subject: str, batch: list[UsageEvent]) -> None:
     counted = await Committer(store).commit(subject, MONTH, batch)
-    await views_on(store).write(counted.sums)
+    await ViewWriter(store).write(counted.sums)
 
 
 async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Sums]:

@@ -14,7 +14,7 @@ from meter.window import Window
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW
-from tests.support.ledger import dimensions, views_on
+from tests.support.ledger import dimensions
 
 HOUR, DAY, MONTH = Window("2026-11-23T07"), Window("2026-11-23"), Window("2026-11")
 NAMES = "app|gpt-4o|m|east|standard|short"
