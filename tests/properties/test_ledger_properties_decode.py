@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.ledger.decode import decode, read_event
-from meter.usage import UsageEvent, encode_batch, encode_event
+from meter.usage import COUNT_NAMES, UsageEvent, encode_batch, encode_event
 from tests.support.events import (
     EVENT,
     NOW,
@@ -26,7 +26,7 @@ ANY_JSON = st.recursive(
 PATHS = [
     *((name,) for name in document()),
     *(("data", name) for name in document()["data"]),
-    *(("data", "usage", name) for name in document()["data"]["usage"]),
+    *(("data", "usage", name) for name in COUNT_NAMES),
     *(("data", "principal", name) for name in document()["data"]["principal"]),
 ]
 

@@ -14,13 +14,17 @@ from hypothesis import strategies as st
 from meter.adjustment import Adjustment, Countable, encode_adjustment
 from meter.ledger.decode import Message
 from meter.usage import (
+    MAX_TOOLS,
     Attempt,
+    Context,
     Outcome,
     Principal,
     Tier,
     TokenUsage,
+    ToolUsage,
     UsageEvent,
     UsageSource,
+    clean_name,
     encode_batch,
     encode_event,
     new_event_id,
@@ -138,6 +142,8 @@ def usage_events() -> st.SearchStrategy[UsageEvent]:
     moments = st.datetimes(datetime(2000, 1, 2), datetime(2100, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001  # hypothesis requires naive bounds
     counts, names = st.integers(0, 10**12), texts(128)
     wide_names = st.none() | texts(255)
+    labels = st.none() | texts(128).map(clean_name)
+    tools = st.builds(ToolUsage, deployment=names, model=wide_names, usage=token_usages())
     return st.builds(
         UsageEvent,
         id=st.uuids(),
@@ -150,18 +156,26 @@ def usage_events() -> st.SearchStrategy[UsageEvent]:
             tenant=wide_names,
             object_id=wide_names,
             client_app=wide_names,
+            name=labels,
         ),
         operation=names,
         deployment=names,
         model=wide_names,
         api_version=wide_names,
         backend=wide_names,
+        region=labels,
+        deployment_type=labels,
         tier=st.sampled_from(Tier),
+        service_tier=labels,
+        context=st.sampled_from(Context),
         spilled_from=wide_names,
         outcome=st.sampled_from(Outcome),
         status=counts,
         streaming=st.booleans(),
         usage=token_usages(),
+        tool_usage=st.lists(
+            tools, max_size=MAX_TOOLS, unique_by=lambda tool: (tool.deployment, tool.model)
+        ).map(tuple),
         usage_source=st.sampled_from(UsageSource),
         usage_raw=st.none()
         | st.dictionaries(texts(20), counts | texts(20) | st.none(), max_size=5),

@@ -15,8 +15,10 @@ from meter.usage import (
     Principal,
     Tier,
     TokenUsage,
+    ToolUsage,
     UsageEvent,
     UsageSource,
+    clean_name,
     encode_batch,
     encode_event,
     format_time,
@@ -52,7 +54,7 @@ def event(subject: str = "alice") -> UsageEvent:
 
 
 def test_every_field_is_present_when_it_has_no_value() -> None:
-    """null or 0, as the contract lists them."""
+    """null, 0 or empty, as the contract lists them; of the counts, those that are mandatory."""
     assert json.loads(encode_event(event())) == {
         "specversion": "1.0",
         "type": "aoai.meter.usage.v1",
@@ -67,13 +69,18 @@ def test_every_field_is_present_when_it_has_no_value() -> None:
                 "tenant": None,
                 "object_id": None,
                 "client_app": None,
+                "name": None,
             },
             "operation": "embeddings",
             "deployment": "embed",
             "model": None,
             "api_version": None,
             "backend": None,
+            "region": None,
+            "deployment_type": None,
             "tier": "standard",
+            "service_tier": None,
+            "context": "short",
             "spilled_from": None,
             "outcome": "failed",
             "status": 504,
@@ -84,10 +91,8 @@ def test_every_field_is_present_when_it_has_no_value() -> None:
                 "total_tokens": 0,
                 "cached_tokens": 0,
                 "reasoning_tokens": 0,
-                "audio_tokens": 0,
-                "image_tokens": 0,
-                "seconds": 0,
             },
+            "tool_usage": [],
             "usage_source": "missing",
             "usage_raw": None,
             "attempts": [{"backend": "a", "status": None, "duration_ms": 12}],
@@ -97,6 +102,53 @@ def test_every_field_is_present_when_it_has_no_value() -> None:
             "client_retry_count": 0,
         },
     }
+
+
+def test_counts_that_are_not_0_are_sent_whatever_they_are_of() -> None:
+    """Of the call, and of another model that served it as a tool."""
+    usage = TokenUsage(total_tokens=7, cache_write_tokens=2, web_search_calls=3)
+    tool = ToolUsage(deployment="images", model=None, usage=TokenUsage(image_tokens=4))
+
+    data = json.loads(encode_event(replace(event(), usage=usage, tool_usage=(tool,))))["data"]
+
+    mandatory = {
+        "prompt_tokens": 0,
+        "completion_tokens": 0,
+        "total_tokens": 0,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+    }
+    assert data["usage"] == {
+        **mandatory,
+        "total_tokens": 7,
+        "cache_write_tokens": 2,
+        "web_search_calls": 3,
+    }
+    assert data["tool_usage"] == [
+        {"deployment": "images", "model": None, "usage": {**mandatory, "image_tokens": 4}}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [
+        ("Ada Wong", "Ada Wong"),
+        ("  Ada\t\n Wong ", "Ada Wong"),
+        ("\u202eAda\u200b\x00", "Ada"),
+        ("Ad\ud800a", "Ada"),
+        ("Zo\u00eb", "Zo\u00eb"),
+        ("x" * 129, "x" * 128),
+        ("x" * 127 + " y", "x" * 127),
+        ("", None),
+        (" \u200b ", None),
+        (None, None),
+        (7, None),
+        (["Ada"], None),
+    ],
+)
+def test_a_name_is_one_line_of_visible_characters(value: object, name: str | None) -> None:
+    """People read it in reports; what would mislead or break them is left out."""
+    assert clean_name(value) == name
 
 
 @given(st.text(min_size=1, max_size=255))

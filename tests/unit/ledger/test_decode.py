@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from meter.ledger.decode import Decoded, Message, Reason, Refusal, decode
-from meter.usage import encode_event
+from meter.usage import COUNT_NAMES, TokenUsage, ToolUsage, UsageEvent, encode_event
 from tests.support.events import (
     EVENT,
     NOW,
@@ -55,7 +55,7 @@ def test_unknown_fields_are_ignored() -> None:
     newer = document(dataschema="https://x", traceparent="00-1")
     newer["data"]["surprise"] = {"deep": [1]}
     newer["data"]["usage"]["video_tokens"] = 1
-    newer["data"]["principal"]["name"] = "x"
+    newer["data"]["principal"]["shoe_size"] = 42
     newer["data"]["attempts"][0]["region"] = "eu"
     found = decoded(json_message([newer]))
 
@@ -111,7 +111,12 @@ def test_every_member_of_the_envelope_but_the_content_type_is_needed(name: str) 
 
 
 OPTIONAL = {
+    "context",
+    "deployment_type",
     "model",
+    "region",
+    "service_tier",
+    "tool_usage",
     "api_version",
     "backend",
     "spilled_from",
@@ -122,10 +127,110 @@ OPTIONAL = {
 
 @pytest.mark.parametrize("name", sorted(document()["data"]))
 def test_every_member_of_data_that_has_always_a_value_is_needed(name: str) -> None:
-    """Only members that may be null may be absent."""
+    """Only members that may be null may be absent, and those that older front doors do not send."""
     found = decoded(json_message(document_with_data(**{name: ...})))
 
     assert reasons(found) == ([] if name in OPTIONAL else [Reason.INVALID_FIELD])
+
+
+@pytest.mark.parametrize("name", ["context", "tool_usage"])
+def test_what_older_front_doors_do_not_send_has_the_value_that_it_had_then(name: str) -> None:
+    """Absent or null: a call of short context, without tools."""
+    absent = document_with_data(**{name: ...})
+    null = document_with_data(**{name: None})
+    found = decoded(json_message([absent, null]))
+
+    assert found.events == (EVENT, EVENT)
+
+
+def tool(deployment: str = "images", model: str | None = "m", **counts: int) -> dict[str, Any]:
+    usage = {**document()["data"]["usage"], "prompt_tokens": 0, "completion_tokens": 0}
+    return {
+        "deployment": deployment,
+        "model": model,
+        "usage": {**usage, "total_tokens": 0, **counts},
+    }
+
+
+def test_tools_of_one_deployment_and_model_are_one() -> None:
+    """Added up, in the order in which they first came; another model is another one."""
+    tools = [
+        tool(image_tokens=1),
+        tool("other", total_tokens=5),
+        tool(image_tokens=2),
+        tool(model=None, seconds=1),
+    ]
+    found = decoded(json_message(document_with_data(tool_usage=tools)))
+
+    (event,) = found.events
+    assert isinstance(event, UsageEvent)
+    assert event.tool_usage == (
+        ToolUsage(deployment="images", model="m", usage=TokenUsage(image_tokens=3)),
+        ToolUsage(deployment="other", model="m", usage=TokenUsage(total_tokens=5)),
+        ToolUsage(deployment="images", model=None, usage=TokenUsage(seconds=1)),
+    )
+
+
+@pytest.mark.parametrize(("different", "refused"), [(8, False), (9, True), (1, False)])
+def test_a_call_has_tools_of_eight_deployments_at_most(different: int, refused: bool) -> None:
+    """Its rows must fit into one transaction, whatever the number of entries."""
+    tools = [tool(f"d{number % different}") for number in range(50 if different < 9 else 9)]
+    found = decoded(json_message(document_with_data(tool_usage=tools)))
+
+    assert reasons(found) == ([Reason.INVALID_FIELD] if refused else [])
+    assert all(
+        letter.detail.startswith("data.tool_usage must be of 8 deployments at most")
+        for letter in found.dead_letters
+    )
+
+
+@pytest.mark.parametrize(
+    ("tools", "path"),
+    [
+        ({}, "data.tool_usage"),
+        ([7], "data.tool_usage"),
+        ([tool(), tool(deployment="")], "data.tool_usage[1].deployment"),
+        ([tool(image_tokens=-1)], "data.tool_usage[0].usage.image_tokens"),
+        ([{"deployment": "d", "model": None}], "data.tool_usage[0].usage"),
+    ],
+    ids=str,
+)
+def test_a_refusal_names_the_path_inside_a_tool(tools: object, path: str) -> None:
+    """Its tokens are charged like those of the call."""
+    found = decoded(json_message(document_with_data(tool_usage=tools)))
+
+    assert reasons(found) == [Reason.INVALID_FIELD]
+    assert found.dead_letters[0].detail.startswith(f"{path} must be ")
+
+
+@pytest.mark.parametrize("name", ["region", "deployment_type", "service_tier"])
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("x" * 300, "x" * 128), ("\u202e\x00", None), (7, None), ([], None), ("turbo\n", "turbo")],
+    ids=str,
+)
+def test_what_only_says_more_of_a_call_is_cut_and_never_refused(
+    name: str, value: object, read: str | None
+) -> None:
+    """No count depends on it."""
+    found = decoded(json_message(document_with_data(**{name: value})))
+
+    assert [getattr(event, name) for event in found.events] == [read]
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("  Ada\u200b Wong ", "Ada Wong"), ("y" * 300, "y" * 128), (7, None)],
+    ids=str,
+)
+def test_a_callers_name_is_cut_and_never_refused(value: object, read: str | None) -> None:
+    """It is for people to read."""
+    principal = {**document()["data"]["principal"], "name": value}
+    found = decoded(json_message(document_with_data(principal=principal)))
+
+    (event,) = found.events
+    assert isinstance(event, UsageEvent)
+    assert event.principal.name == read
 
 
 MANDATORY_COUNTS = {
@@ -137,7 +242,7 @@ MANDATORY_COUNTS = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(document()["data"]["usage"]))
+@pytest.mark.parametrize("name", COUNT_NAMES)
 def test_a_count_that_is_absent_is_0_unless_it_is_mandatory(name: str) -> None:
     """Counts that are added to the contract later are absent from older events."""
     usage = {key: value for key, value in document()["data"]["usage"].items() if key != name}
@@ -208,6 +313,7 @@ def test_a_refusal_names_the_member_of_the_envelope(members: dict[str, Any], pat
     ("members", "path"),
     [
         ({"tier": "gold"}, "data.tier"),
+        ({"context": "endless"}, "data.context"),
         ({"outcome": None}, "data.outcome"),
         ({"usage_source": "guessed"}, "data.usage_source"),
         ({"streaming": 1}, "data.streaming"),
