@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import cast
-from zlib import crc32
 
 import pytest
 from azure.eventhub.aio import EventHubProducerClient
@@ -20,6 +19,7 @@ from azure.eventhub.exceptions import (
 
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.partition_key import choose_partition, keys_by_partition
+from meter.bucket import bucket_of, hub_partition_of
 from meter.errors import PublishFailed
 from meter.ledger.decode import decode
 from meter.usage import BATCH_CONTENT_TYPE, encode_event
@@ -289,7 +289,22 @@ async def test_a_partition_that_is_stuck_does_not_hold_up_the_others(
 
 
 def _partition_of_alice() -> int:
-    return choose_partition(keys_by_partition(4)[crc32(b"alice") % 4], 4)
+    return choose_partition(keys_by_partition(4)[hub_partition_of("alice", 4)], 4)
+
+
+async def test_the_subjects_of_a_bucket_share_a_hub_partition(
+    producer: FakeProducer, sender: EventHubSender
+) -> None:
+    """So a batch of one hub partition meets few ledger partitions, and transactions share them."""
+    names = [f"s{number}" for number in range(200)]
+    await asyncio.gather(*(sender.send(name, [f'"{name}"'.encode()]) for name in names))
+    met = [
+        {bucket_of(name) for message in sent for name in json.loads(message.body_as_str())}
+        for sent in producer.sent.values()
+    ]
+
+    assert len(met) == producer.partitions
+    assert sum(map(len, met)) == len({bucket_of(name) for name in names})
 
 
 async def test_a_hub_that_cannot_be_reached_is_connected_to_later() -> None:
