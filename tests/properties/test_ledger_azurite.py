@@ -16,15 +16,21 @@ from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.errors import StorageUnavailable
 from meter.ledger.commit import Committer
 from meter.ledger.fold import Sums, fold
-from meter.ledger.rows import read_sums
+from meter.ledger.keys import ledger_partition
+from meter.ledger.marks import Marks
+from meter.ledger.rows import SumRow, read_sums
+from meter.ledger.shards import Shards
 from meter.ledger.view import ViewWriter
 from meter.usage import TokenUsage, UsageEvent
 from meter.window import Window
 from tests.contract.test_row_store import running_azurite
+from tests.fakes.gateway import FakeClock
 from tests.support.events import usage_event
+from tests.support.ledger import new_writer
 
 END = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 MONTH = Window("2026-11")
+DIMENSION_COLUMNS = ("ClientApp", "Deployment", "Model", "Backend", "Tier", "Context")
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
 
 
@@ -97,8 +103,14 @@ def new_store(connection_string: str, **options: object) -> TablesRowStore:
 
 
 async def count(store: TablesRowStore, subject: str, batch: list[UsageEvent]) -> None:
-    counted = await Committer(store).commit(subject, MONTH, batch)
-    await ViewWriter(store).write(counted.sums)
+    clock = FakeClock()
+    sums: list[SumRow] = []
+    committer = Committer(store, Marks(store, clock, new_writer()), sums.extend)
+    counted = await committer.commit(ledger_partition(subject), MONTH, batch)
+    latest = {row.key: row for row in sorted(sums, key=lambda row: row.revision)}
+    await ViewWriter(store, Shards(store, clock)).write(latest.values())
+    for failure in counted.failed.values():
+        raise failure
 
 
 async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Sums]:
@@ -106,16 +118,15 @@ async def shown(store: TablesRowStore, subject: str) -> dict[tuple[str, ...], Su
     for table in VIEWS:
         async for window, row in store.scan(table, first_partition="", last_partition="~"):
             if row.columns["Subject"] == subject:
-                names = (str(row.columns[name]) for name in ("Deployment", "Model", "Tier"))
+                names = (str(row.columns[name]) for name in DIMENSION_COLUMNS)
                 found[window, *names] = read_sums(row.columns)
     return found
 
 
 def expected(events: list[UsageEvent]) -> dict[tuple[str, ...], Sums]:
     return {
-        (key.window.name, names.deployment, names.model, names.tier): sums
+        (key.window.name, *key.dimensions[1:]): sums
         for key, sums in fold("s", {event.id: event for event in events}.values()).items()
-        for names in [key.dimensions]
     }
 
 

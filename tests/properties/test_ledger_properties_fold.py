@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from meter.ledger.fold import Sums, fold, sums_of
 from meter.ledger.keys import SumKey
-from meter.usage import Outcome, UsageEvent, UsageSource
+from meter.usage import Context, Outcome, ToolUsage, UsageEvent, UsageSource, total_usage
 from tests.support.events import NOW, token_usages, usage_event
 
 EVENTS = st.lists(
@@ -22,6 +22,17 @@ EVENTS = st.lists(
         outcome=st.sampled_from(Outcome),
         usage_source=st.sampled_from(UsageSource),
         usage=token_usages(),
+        backend=st.sampled_from([None, "east"]),
+        context=st.sampled_from(Context),
+        tool_usage=st.lists(
+            st.builds(
+                ToolUsage,
+                deployment=st.sampled_from(["a", "i"]),
+                model=st.none(),
+                usage=token_usages(),
+            ),
+            max_size=2,
+        ).map(tuple),
     ),
     max_size=12,
 )
@@ -56,10 +67,16 @@ def test_the_grouping_of_events_does_not_matter(events: list[UsageEvent], cuts: 
 
 @given(EVENTS)
 def test_every_length_of_window_holds_every_call(events: list[UsageEvent]) -> None:
-    """Hours, days and months add up to the same."""
+    """Hours, days and months add up to the same: the calls, and the tokens of their tools."""
     sums = fold("alice", events)
     whole = sum((sums_of(event) for event in events), Sums())
+    tools = total_usage([tool.usage for event in events for tool in event.tool_usage])
 
     for length in (13, 10, 7):
         of_length = (value for key, value in sums.items() if len(key.window.name) == length)
-        assert sum(of_length, Sums()) == whole
+        total = sum(of_length, Sums())
+        assert (total.calls, total.tokens) == (whole.calls, whole.tokens + tools)
+        assert (total.first_call_at, total.last_call_at) == (
+            whole.first_call_at,
+            whole.last_call_at,
+        )

@@ -12,20 +12,20 @@ import pytest
 from meter.adjustment import Adjustment
 from meter.errors import StorageUnavailable
 from meter.ledger.adjusting.notes import BelowZero, read_notes
+from meter.ledger.keys import adjusted_row_key, ledger_partition
 from meter.upkeep.adjust import Adjuster, Wanted
 from meter.upkeep.replay import Replay, read_letters
-from meter.usage import TokenUsage
-from tests.fakes.rows import Fault
+from meter.usage import Context, Tier, TokenUsage
+from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW, adjustment, event_id, message, usage_event
-from tests.support.ledger import aggregator_on
-from tests.support.rebuilding import LEDGER, Store
+from tests.support.ledger import aggregator_on, subjects_of_one_bucket
 
 CALL = usage_event(1, usage=TokenUsage(prompt_tokens=10, total_tokens=10))
 
 
 @pytest.fixture
-def store() -> Store:
-    return Store()
+def store() -> MemoryRowStore:
+    return MemoryRowStore()
 
 
 def lowered(number: int, by: int, **changes: Any) -> Adjustment:
@@ -35,7 +35,7 @@ def lowered(number: int, by: int, **changes: Any) -> Adjustment:
     return replace(made, **changes)
 
 
-def adjusted(store: Store) -> int:
+def adjusted(store: MemoryRowStore) -> int:
     """By how much all sums of months say that calls were adjusted."""
     rows = [
         row
@@ -47,11 +47,11 @@ def adjusted(store: Store) -> int:
     return sum(int(str(row.get("AdjustedPromptTokens", 0))) for row in rows)
 
 
-def letters(store: Store) -> list[Mapping[str, object]]:
+def letters(store: MemoryRowStore) -> list[Mapping[str, object]]:
     return list(store.rows("DeadLetters").values())
 
 
-async def test_the_hub_takes_no_call_below_zero(store: Store) -> None:
+async def test_the_hub_takes_no_call_below_zero(store: MemoryRowStore) -> None:
     """What still fits is counted; the other is a dead letter that says why."""
     aggregator = aggregator_on(store)
     batch = [message(CALL, lowered(1, 6), lowered(2, 6), lowered(3, 4))]
@@ -67,7 +67,9 @@ async def test_the_hub_takes_no_call_below_zero(store: Store) -> None:
 
 
 @pytest.mark.parametrize("days", [0, 40])
-async def test_the_call_may_have_counted_in_an_earlier_month(store: Store, days: int) -> None:
+async def test_the_call_may_have_counted_in_an_earlier_month(
+    store: MemoryRowStore, days: int
+) -> None:
     """No transaction reaches both ledgers; the note beside the call decides."""
     time = NOW - timedelta(days=days)
     call = usage_event(1, id=CALL.id, time=time, usage=CALL.usage)
@@ -83,7 +85,7 @@ async def test_the_call_may_have_counted_in_an_earlier_month(store: Store, days:
     "refers_to", [event_id(9), uuid4(), UUID(int=2**128 - 1), UUID(int=0x7 << 76), event_id(501)]
 )
 async def test_an_adjustment_of_no_counted_call_is_a_dead_letter(
-    store: Store, refers_to: UUID
+    store: MemoryRowStore, refers_to: UUID
 ) -> None:
     """Nothing can be taken from it; once the call is counted, a replay counts the adjustment."""
     aggregator = aggregator_on(store)
@@ -93,7 +95,7 @@ async def test_an_adjustment_of_no_counted_call_is_a_dead_letter(
     assert [letter["Reason"] for letter in letters(store)] == ["no-call"]
 
 
-async def test_a_replay_takes_no_call_below_zero(store: Store) -> None:
+async def test_a_replay_takes_no_call_below_zero(store: MemoryRowStore) -> None:
     """It counts what fits by now, and keeps the letters of the others."""
     aggregator = aggregator_on(store)
     await aggregator.handle([message(lowered(1, 6), lowered(2, 6))])
@@ -105,7 +107,7 @@ async def test_a_replay_takes_no_call_below_zero(store: Store) -> None:
     assert adjusted(store) == -6
 
 
-async def test_operators_and_producers_share_the_floor(store: Store) -> None:
+async def test_operators_and_producers_share_the_floor(store: MemoryRowStore) -> None:
     """Either order; equal counts and reason are one adjustment, whoever made it."""
     aggregator = aggregator_on(store)
     adjuster = Adjuster(aggregator=aggregator, tables=store)
@@ -127,7 +129,7 @@ async def test_operators_and_producers_share_the_floor(store: Store) -> None:
 @pytest.mark.parametrize("operation", ["read", "write", "keys_between"])
 @pytest.mark.parametrize("before", range(9))
 async def test_a_fault_at_any_request_counts_each_once_in_the_end(
-    store: Store, fault: Fault, operation: str, before: int
+    store: MemoryRowStore, fault: Fault, operation: str, before: int
 ) -> None:
     """A call that could not be counted yet makes no dead letter of its adjustment."""
     batch = [message(CALL, lowered(1, 6), lowered(2, 4))]
@@ -139,12 +141,13 @@ async def test_a_fault_at_any_request_counts_each_once_in_the_end(
     await aggregator_on(store).handle(batch)
 
     assert (adjusted(store), letters(store)) == (-10, [])
-    notes = read_notes(store.tables[LEDGER]["alice", f"a|{CALL.id}"])
+    place = ledger_partition("alice"), adjusted_row_key(CALL.id, "alice")
+    notes = read_notes(store.tables["Ledger202611"][place])
     assert [note.is_counted for note in notes] == [True, True]
     assert (await aggregator_on(store).handle(batch)).new_calls == 0
 
 
-async def test_a_repeat_whose_call_was_dropped_is_a_repeat(store: Store) -> None:
+async def test_a_repeat_whose_call_was_dropped_is_a_repeat(store: MemoryRowStore) -> None:
     """Not a dead letter: it is counted."""
     october = usage_event(1, id=CALL.id, time=NOW - timedelta(days=40), usage=CALL.usage)
     aggregator = aggregator_on(store)
@@ -155,3 +158,32 @@ async def test_a_repeat_whose_call_was_dropped_is_a_repeat(store: Store) -> None
 
     assert (report.new_calls, report.repeated_calls, report.dead_letters) == (0, 1, 0)
     assert letters(store) == []
+
+
+async def test_an_adjustment_counts_where_its_call_does(store: MemoryRowStore) -> None:
+    """Under all dimensions of the call, whatever its producer knows of them."""
+    call = usage_event(
+        1, usage=CALL.usage, tier=Tier.PRIORITY, context=Context.LONG, deployment="d1", backend="w"
+    )
+    vague = lowered(1, 4, client_app=None, deployment="?", model=None, backend=None)
+    await aggregator_on(store).handle([message(call, vague)])
+
+    (row,) = store.rows("UsageByMonth").values()
+    names = ("ClientApp", "Deployment", "Model", "Backend", "Tier", "Context")
+    assert tuple(row[name] for name in names) == (
+        *("app", "d1", "gpt-4o-2024-11-20", "w"),
+        *("priority", "long"),
+    )
+    assert (row["PromptTokens"], row["AdjustedPromptTokens"]) == (10, -4)
+
+
+async def test_the_floor_is_each_subjects_own(store: MemoryRowStore) -> None:
+    """An id names a call of one subject; others of its bucket may have the same."""
+    names = subjects_of_one_bucket(2)
+    calls = [usage_event(1, subject=name, usage=CALL.usage) for name in names]
+    first, second = names
+    await aggregator_on(store).handle(
+        [message(*calls, lowered(1, 10, subject=first), lowered(2, 10, subject=second))]
+    )
+
+    assert (adjusted(store), letters(store)) == (-20, [])
