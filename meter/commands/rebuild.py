@@ -2,15 +2,22 @@
 
 import argparse
 import asyncio
+import re
 import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TextIO
 
-from meter.commands.options import window_of_periods
-from meter.errors import LedgerMissing
+from meter.bucket import BUCKETS
+from meter.commands.options import reader, window_of_periods
+from meter.errors import LedgerMissing, StorageUnavailable
+from meter.ledger.keys import LEDGER_PARTITIONS
+from meter.ports import Clock
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
-from meter.upkeep.rebuild import Rebuild, Summary
-from meter.usage import format_time
+from meter.upkeep.rebuild import Progress, Rebuild, Summary
+from meter.usage import format_time, is_writable
 from meter.window import Period, Window
 from meter.wiring.commands import open_repairs
 
@@ -21,6 +28,7 @@ _DONE = {
     Kind.DIFFERENT: "overwritten",
     Kind.SURPLUS: "removed",
 }
+_BUCKETS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?", re.ASCII)
 _CAUSES = "the month had no calls, or its ledger was dropped after its retention"
 
 
@@ -40,6 +48,16 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="YYYY-MM",
         help="the month to check (UTC)",
     )
+    part = parser.add_mutually_exclusive_group()
+    part.add_argument(
+        "--buckets",
+        type=reader(_partitions),
+        default=LEDGER_PARTITIONS,
+        metavar="FIRST-LAST",
+        help=f"only these of the ledger's {BUCKETS} partitions, 0-{BUCKETS - 1}: to resume, or to "
+        "share a month among processes",
+    )
+    part.add_argument("--subject", type=reader(_subject), help="only this subject's rows")
     parser.add_argument(
         "--dry-run", action="store_true", help="report what would change, without writing"
     )
@@ -59,27 +77,122 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _run(options: argparse.Namespace) -> int:
     month: Window = options.month
+    progress = _ProgressLine(options.clock, sys.stderr)
     try:
-        summary = asyncio.run(_rebuild(month, options))
+        summary = asyncio.run(_rebuild(month, options, progress.show))
     except LedgerMissing as exc:
         print(f"error: {exc}: {_CAUSES}. Its views stay as they are.", file=sys.stderr)
+        return 1
+    except StorageUnavailable:
+        progress.clear()
+        _say_how_to_resume(options, progress.latest)
+        raise
+    except KeyboardInterrupt:
+        progress.clear()
+        _say_how_to_resume(options, progress.latest)
+        return 130
+    progress.clear()
+    if options.subject is not None and not summary.subjects and not summary.found:
+        name = printable(options.subject, most=300)
+        print(f"error: {month.name} has no calls of subject {name}", file=sys.stderr)
         return 1
     for line in _conclusion(month, summary, is_dry_run=options.dry_run):
         print(line)
     return 0 if summary.is_sound else 1
 
 
-async def _rebuild(month: Window, options: argparse.Namespace) -> Summary:
+async def _rebuild(
+    month: Window, options: argparse.Namespace, show: Callable[[Progress], None]
+) -> Summary:
     async with open_repairs(options.clock) as (store, _):
         rebuild = Rebuild(
             store=store,
             tables=store,
+            clock=options.clock,
             month=month,
+            partitions=options.buckets,
+            subject=options.subject,
             is_dry_run=options.dry_run,
             repairs_ledger=options.repair_ledger,
             prunes=options.prune,
         )
-        return await rebuild.run(_report)
+        return await rebuild.run(_report, show)
+
+
+@dataclass(slots=True)
+class _ProgressLine:
+    """Says now and then how far a rebuild has come: on a terminal in one line that is overwritten."""
+
+    clock: Clock
+    out: TextIO
+    latest: Progress | None = None
+    _started: float = field(init=False)
+    _said: float = field(init=False)
+    _width: int = 0
+
+    def __post_init__(self) -> None:
+        self._started = self._said = self.clock.monotonic()
+
+    def show(self, progress: Progress) -> None:
+        """Note the progress, and say it if it was not said just now."""
+        self.latest = progress
+        now = self.clock.monotonic()
+        if now < self._said + (2.0 if self.out.isatty() else 60.0):
+            return
+        self._said = now
+        text = _progress(progress, now - self._started)
+        if self.out.isatty():
+            print(f"\r{text:{self._width}}", end="", file=self.out, flush=True)
+            self._width = len(text)
+        else:
+            print(text, file=self.out, flush=True)
+
+    def clear(self) -> None:
+        """Make room for other lines."""
+        if self._width:
+            print(f"\r{'':{self._width}}\r", end="", file=self.out, flush=True)
+
+
+def _progress(progress: Progress, seconds: float) -> str:
+    done, count = progress.checked, len(progress.partitions)
+    text = f"{done} of {count} partitions, {progress.calls:,} calls, "
+    text += f"{progress.calls / seconds:,.0f} calls/s"
+    if 0 < done < count:
+        text += f", about {_duration(seconds / done * (count - done))} left"
+    elif done == count:
+        text += ", comparing the views"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def _say_how_to_resume(options: argparse.Namespace, progress: Progress | None) -> None:
+    if options.subject is None and progress is not None and progress.finished:
+        left = progress.partitions[progress.finished :]
+        if left:
+            print(
+                f"interrupted: resume with --buckets {int(left[0])}-{int(left[-1])}",
+                file=sys.stderr,
+            )
+            return
+    print("interrupted: start again, repairs so far stay", file=sys.stderr)
+
+
+def _partitions(text: str) -> Sequence[str]:
+    """Ledger partitions as `FIRST-LAST`, or just one."""
+    match = _BUCKETS.fullmatch(text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
+    if not first <= last < BUCKETS:
+        raise ValueError(f"takes FIRST-LAST from 0 to {BUCKETS - 1}, got {text!r}")
+    return LEDGER_PARTITIONS[first : last + 1]
+
+
+def _subject(text: str) -> str:
+    if not text or not is_writable(text):
+        raise ValueError(f"takes the subject of a token, got {text!r}")
+    return text
 
 
 def _report(difference: Difference) -> None:

@@ -125,16 +125,20 @@ def keys_of(entries: Iterable[Entry]) -> set[SumKey]:
     return {SumKey(window, dimensions) for windows, dimensions, _ in entries for window in windows}
 
 
-def add_up(entries: Iterable[Entry]) -> dict[SumKey, Sums]:
-    """The sums of these entries. One that is given twice counts twice."""
+def compacted(entries: Iterable[Entry]) -> list[Entry]:
+    """The same in fewer entries: one for each hour and dimensions."""
     hours: defaultdict[tuple[tuple[Window, ...], Dimensions], list[Sums]] = defaultdict(list)
     for windows, dimensions, sums in entries:
         hours[windows, dimensions].append(sums)
+    return [(*place, total_sums(parts)) for place, parts in hours.items()]
+
+
+def add_up(entries: Iterable[Entry]) -> dict[SumKey, Sums]:
+    """The sums of these entries. One that is given twice counts twice."""
     found: defaultdict[SumKey, list[Sums]] = defaultdict(list)
-    for (windows, dimensions), parts in hours.items():
-        total = total_sums(parts)
+    for windows, dimensions, sums in compacted(entries):
         for window in windows:
-            found[SumKey(window, dimensions)].append(total)
+            found[SumKey(window, dimensions)].append(sums)
     return {key: total_sums(parts) for key, parts in found.items()}
 
 

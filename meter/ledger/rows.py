@@ -42,7 +42,7 @@ def _column(field_name: str) -> str:
 
 
 _DIMENSION_COLUMNS = {name: _column(name) for name in DIMENSION_NAMES}
-_PLACE_COLUMNS = ("Region", "DeploymentType")
+PLACE_COLUMNS = ("Region", "DeploymentType")
 _CALL_COLUMNS = {
     name: _column(name) for name in ("calls", "failed_calls", "estimated_calls", "missing_calls")
 }
@@ -57,7 +57,7 @@ SUM_COLUMNS = frozenset(
         "LastCallAt",
         "Revision",
         *_DIMENSION_COLUMNS.values(),
-        *_PLACE_COLUMNS,
+        *PLACE_COLUMNS,
         *_CALL_COLUMNS.values(),
         *_TOKEN_COLUMNS.values(),
         *ADJUSTMENT_COLUMNS,
@@ -66,6 +66,7 @@ SUM_COLUMNS = frozenset(
 
 
 _COUNT_COLUMNS = (*_CALL_COLUMNS.values(), *_TOKEN_COLUMNS.values())
+COUNT_COLUMNS = ADJUSTMENT_COLUMNS | set(_COUNT_COLUMNS)
 _ZEROS: dict[str, object] = dict.fromkeys(_COUNT_COLUMNS, 0)
 _calls_of: Callable[[Sums], tuple[int, ...]] = attrgetter(*_CALL_COLUMNS)
 
@@ -97,7 +98,7 @@ class SumRow:
         columns = key_columns(self.key)
         columns |= zip(_CALL_COLUMNS.values(), _calls_of(sums), strict=True)
         columns |= zip(_TOKEN_COLUMNS.values(), counts_of(sums.tokens), strict=True)
-        columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
+        columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
         self._add_rest(columns)
         return columns
 
@@ -107,7 +108,7 @@ class SumRow:
         columns = key_columns(self.key)
         counts = zip(_COUNT_COLUMNS, (*_calls_of(sums), *counts_of(sums.tokens)), strict=True)
         columns |= ((name, count) for name, count in counts if count)
-        columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
+        columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
         self._add_rest(columns)
         return columns
 
@@ -123,11 +124,9 @@ class SumRow:
         columns["Revision"] = self.revision
 
 
-def cleared_adjustments(
-    found: Mapping[str, object], right: Mapping[str, object]
-) -> dict[str, object]:
-    """Zeros for the adjustment columns of a row that should have none."""
-    return {name: 0 for name in ADJUSTMENT_COLUMNS if name in found and name not in right}
+def cleared_counts(found: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:
+    """Zeros for the counts of a row that should have none."""
+    return {name: 0 for name in found if name in COUNT_COLUMNS and name not in right}
 
 
 def read_sum_row(partition: str, row: Row) -> SumRow:
@@ -170,7 +169,7 @@ def sums_columns(sums: Sums) -> dict[str, object]:
     """The counts as columns, with zeros."""
     columns: dict[str, object] = dict(zip(_CALL_COLUMNS.values(), _calls_of(sums), strict=True))
     columns |= zip(_TOKEN_COLUMNS.values(), counts_of(sums.tokens), strict=True)
-    columns |= zip(_PLACE_COLUMNS, sums.place, strict=True)
+    columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
     columns["Adjustments"] = sums.adjustments
     columns |= zip(_ADJUSTED_COLUMNS.values(), counts_of(sums.adjusted), strict=True)
     if sums.first_call_at is not None:
@@ -249,7 +248,7 @@ def _int(columns: Mapping[str, object], name: str, at: Place) -> int:
 
 
 def _place(columns: Mapping[str, object]) -> tuple[str, str]:
-    region, deployment_type = (str(columns.get(name, "")) for name in _PLACE_COLUMNS)
+    region, deployment_type = (str(columns.get(name, "")) for name in PLACE_COLUMNS)
     return region, deployment_type
 
 

@@ -42,6 +42,7 @@ class Difference:
 
     kind: Kind
     subject: str
+    """For a row that names none, its ledger partition."""
     window: str = ""
     names: tuple[str, ...] = ()
     columns: tuple[WrongColumn, ...] = ()
@@ -61,9 +62,9 @@ def difference_of(
     """A difference in the row of a sum, or in the view row that shows it."""
     return Difference(
         kind=kind,
-        subject=readable(place.partition),
+        subject=readable(place.names[0]),
         window=place.window,
-        names=tuple(map(readable, place.names)),
+        names=tuple(map(readable, place.names[1:])),
         columns=columns,
         is_repaired=is_repaired,
     )

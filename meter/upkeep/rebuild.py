@@ -1,19 +1,29 @@
 """Rebuilds a month: checks the ledger against its markers and makes the views equal to the ledger.
 
-The ledger is read once, one subject after the other; only one subject's sums are in memory.
+Ledger partitions are checked some at a time, since reads wait for the network. After each group of
+them the views are compared with their sums: a view partition has rows of all, and is read once for
+a group. A rebuild that was interrupted goes on with the first group that was not finished.
 """
 
+import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import batched
 
 from meter.errors import LedgerMissing
-from meter.ledger.keys import ledger_table
-from meter.ports import RowStore, Tables
-from meter.upkeep.audit import Audit, read_shares
+from meter.ledger.keys import LEDGER_PARTITIONS, escape, ledger_partition, ledger_table
+from meter.ledger.shards import Shards
+from meter.ports import Clock, RowStore, Tables
+from meter.upkeep.audit import Audit, Audited
+from meter.upkeep.comparison import Comparison
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
-from meter.upkeep.restore import ViewRestorer
+from meter.upkeep.restore import ViewRepair
 from meter.window import Window
+
+GROUP = 16
+# A partition's sums are in memory while it is checked.
+PARTITIONS_AT_ONCE = 4
 
 
 @dataclass(slots=True, kw_only=True)
@@ -34,9 +44,21 @@ class Summary:
         return self.found == self.repaired and not LEDGER_KINDS & self.found.keys()
 
 
+@dataclass(slots=True, kw_only=True)
+class Progress:
+    """How far a rebuild has come: `checked` of `partitions`, `finished` with their views."""
+
+    partitions: Sequence[str]
+    calls: int = 0
+    checked: int = 0
+    finished: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rebuild:
-    """Rebuilds one month; a dry run writes nothing.
+    """Rebuilds one month, or some ledger partitions of it; a dry run writes nothing.
+
+    With a `subject`, only its markers, sums and view rows are looked at.
 
     A view row with more calls than the ledger may be all that is left of them: a ledger can be an
     older copy, or begun anew. Unless it `prunes`, no view row is removed and none gets fewer calls.
@@ -44,13 +66,20 @@ class Rebuild:
 
     store: RowStore
     tables: Tables
+    clock: Clock
     month: Window
+    partitions: Sequence[str] = LEDGER_PARTITIONS
+    subject: str | None = None
     is_dry_run: bool = False
     repairs_ledger: bool = False
     prunes: bool = False
 
-    async def run(self, report: Callable[[Difference], None]) -> Summary:
-        """Check and repair; `report` gets each difference as it is found.
+    async def run(
+        self,
+        report: Callable[[Difference], None],
+        show: Callable[[Progress], None] = lambda _: None,
+    ) -> Summary:
+        """Check and repair; `report` gets each difference, and `show` often how far it is.
 
         Raises LedgerMissing when there is nothing to rebuild from, and StorageUnavailable.
         """
@@ -65,24 +94,65 @@ class Rebuild:
             summary.kept += difference.is_kept
             report(difference)
 
-        repairs = self.repairs_ledger and not self.is_dry_run
-        audit = Audit(store=self.store, month=self.month, repairs=repairs)
-        restorer = ViewRestorer(
-            store=self.store,
-            tables=self.tables,
-            month=self.month,
-            is_dry_run=self.is_dry_run,
-            keeps=not self.prunes,
-        )
-        async for read in read_shares(self.store, self.month):
-            audited = await audit.check(read)
-            share = audited.share
-            summary.subjects += 1
-            summary.calls += share.calls
-            summary.sums += len(share.sums)
-            shown = await restorer.restore(share.partition, share.sums, damaged=audited.damaged)
-            for difference in (*audited.differences, *shown):
+        one = None if self.subject is None else [ledger_partition(self.subject)]
+        progress = Progress(partitions=one or self.partitions)
+        shards = Shards(self.store, self.clock)
+        for group in batched(progress.partitions, GROUP, strict=False):
+            comparison = self._comparison(shards)
+            for some in batched(group, PARTITIONS_AT_ONCE, strict=False):
+                for audited in await self._check(some, progress, show):
+                    share = audited.share
+                    summary.subjects += len(share.subjects)
+                    summary.calls += share.calls
+                    summary.sums += len(share.sums)
+                    comparison.add(audited)
+                    for difference in audited.differences:
+                        note(difference)
+            async for difference in comparison.run():
                 note(difference)
-        async for difference in restorer.prune():
-            note(difference)
+                show(progress)
+            progress.finished += len(group)
+            show(progress)
         return summary
+
+    async def _check(
+        self, partitions: Sequence[str], progress: Progress, show: Callable[[Progress], None]
+    ) -> list[Audited]:
+        audit = Audit(
+            store=self.store,
+            month=self.month,
+            repairs=self.repairs_ledger and not self.is_dry_run,
+            only=None if self.subject is None else {escape(self.subject)},
+        )
+
+        def count(calls: int) -> None:
+            progress.calls += calls
+            show(progress)
+
+        async def check(partition: str) -> Audited:
+            audited = await audit.check(partition, count)
+            progress.checked += 1
+            return audited
+
+        tasks = [asyncio.create_task(check(partition)) for partition in partitions]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _comparison(self, shards: Shards) -> Comparison:
+        return Comparison(
+            store=self.store,
+            shards=shards,
+            month=self.month,
+            repair=ViewRepair(
+                store=self.store,
+                tables=self.tables,
+                month=self.month,
+                is_dry_run=self.is_dry_run,
+                keeps=not self.prunes,
+            ),
+            subject=None if self.subject is None else escape(self.subject),
+        )

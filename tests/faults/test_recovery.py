@@ -11,6 +11,7 @@ from azure.data.tables import TableServiceClient
 from azure.eventhub import EventData, EventHubProducerClient
 
 from local.plan import HUB_NAME
+from meter.adapters.clock import SystemClock
 from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import UsageEvent, encode_event
 from meter.window import Window
@@ -75,7 +76,12 @@ async def rebuild(path: StoragePath) -> Summary:
     async with path.aggregator() as aggregator:
         store = aggregator.store
         tables = store
-        rebuilding = Rebuild(store=store, tables=tables, month=MONTH)  # type: ignore[arg-type]  # the adapter is both
+        rebuilding = Rebuild(
+            store=store,
+            tables=tables,  # type: ignore[arg-type]  # the adapter is both
+            clock=SystemClock(),
+            month=MONTH,
+        )
         return await rebuilding.run(lambda _: None)
 
 

@@ -4,20 +4,26 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from meter.ledger.keys import ledger_partition
 from meter.ports import Row
 from meter.upkeep.differences import Difference, Kind
 from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import UsageEvent
 from meter.window import Window
+from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW, usage_event
 from tests.support.ledger import aggregator_on
 
 MONTH = Window("2026-11")
 LEDGER = "Ledger202611"
-NAMES = "gpt-4o|gpt-4o-2024-11-20|standard"
-DAY_SUM, MONTH_SUM = f"s|2026-11-23|{NAMES}", f"s|2026-11|{NAMES}"
+NAMES = "app|gpt-4o|gpt-4o-2024-11-20|east|standard|short"
 VIEW_ROW = f"alice|{NAMES}"
+ALICE, BOB = ledger_partition("alice"), ledger_partition("b|ö")
+BOBS_ROW = f"b=7C=C3=B6|{NAMES}"
+HOUR_SUM, DAY_SUM, MONTH_SUM = (
+    f"s|{window}|{VIEW_ROW}" for window in ("2026-11-23T07", "2026-11-23", "2026-11")
+)
 
 type State = dict[str, dict[tuple[str, str], Row]]
 
@@ -71,11 +77,19 @@ async def count(store: Store, *events: UsageEvent) -> None:
     await aggregator_on(store, NOW + timedelta(hours=1)).count(events)
 
 
-async def rebuild(store: Store, month: Window = MONTH, **options: bool) -> Found:
+def neighbour_of(subject: str) -> str:
+    """Another subject in the same ledger partition."""
+    names = (f"{subject}{number}" for number in range(10_000))
+    return next(name for name in names if ledger_partition(name) == ledger_partition(subject))
+
+
+async def rebuild(store: Store, month: Window = MONTH, **options: Any) -> Found:
     """Rebuild a month, and prune it unless told otherwise."""
     found = Found(Summary())
     options.setdefault("prunes", True)
-    rebuilding = Rebuild(store=store, tables=store, month=month, **options)
+    rebuilding = Rebuild(
+        store=store, tables=store, clock=FakeClock(moment=NOW), month=month, **options
+    )
     found.summary = await rebuilding.run(found.differences.append)
     return found
 

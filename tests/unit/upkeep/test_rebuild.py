@@ -14,6 +14,10 @@ from tests.fakes.rows import Fault
 from tests.support.events import NOW, usage_event
 from tests.support.ledger import aggregator_on
 from tests.support.rebuilding import (
+    ALICE,
+    BOBS_ROW,
+    DAY_SUM,
+    HOUR_SUM,
     LEDGER,
     NAMES,
     VIEW_ROW,
@@ -124,13 +128,13 @@ async def test_a_repair_never_lowers_a_revision(store: Store, revision: int, exp
     await rebuild(store)
 
     assert store.view()["Revision"] == expected
-    assert store.rows(LEDGER, "alice")[f"s|2026-11-23|{NAMES}"]["Revision"] == expected
+    assert store.rows(LEDGER, ALICE)[DAY_SUM]["Revision"] == expected
 
 
 async def test_an_aggregator_at_work_shows_its_calls_after_a_repaired_ledger(store: Store) -> None:
     """Its sum was deleted and made again; the aggregator remembers the view's old revision."""
     aggregator = await after(store, 20)
-    store.remove(LEDGER, "alice", f"s|2026-11-23|{NAMES}")
+    store.remove(LEDGER, ALICE, DAY_SUM)
     await rebuild(store, repairs_ledger=True)
     for number in range(50, 55):
         await aggregator.count([usage_event(number)])
@@ -219,8 +223,7 @@ async def test_any_view_row_with_more_calls_than_the_ledger_stays(
     """Whatever the other views show; what is missing is still written."""
     store.put(table, partition, f"mallory|{NAMES}", Calls=1)
     store.tamper(table, partition, VIEW_ROW, Calls=9)
-    bob = f"b=7C=C3=B6|{NAMES}"
-    store.remove(table, partition, bob)
+    store.remove(table, partition, BOBS_ROW)
     found = await rebuild(store, prunes=False)
 
     assert {(d.kind, d.is_repaired, d.is_kept) for d in found.differences} == {
@@ -315,7 +318,7 @@ async def test_a_dry_run_reports_everything_and_writes_nothing(store: Store) -> 
     store.remove("UsageByMonth", "2026-11", VIEW_ROW)
     store.tamper("UsageByDay", "2026-11-23", VIEW_ROW, Calls=9)
     store.put("UsageByHour", "2026-11-01T00", VIEW_ROW, Calls=1)
-    store.tamper(LEDGER, "alice", f"s|2026-11-23T07|{NAMES}", Calls=7)
+    store.tamper(LEDGER, ALICE, HOUR_SUM, Calls=7)
     before = state(store)
     found = await rebuild(store, is_dry_run=True, repairs_ledger=True)
 
@@ -342,6 +345,7 @@ async def test_an_outage_ends_the_rebuild_and_the_next_one_goes_on(
     """What was repaired stays repaired."""
     before = state(store)
     store.remove("UsageByDay", "2026-11-23", VIEW_ROW)
+    store.put("UsageByDay", "2026-11-23", f"mallory|{NAMES}", Calls=1)
     store.plan(operation, Fault.UNAVAILABLE)
     with pytest.raises(StorageUnavailable):
         await rebuild(store)

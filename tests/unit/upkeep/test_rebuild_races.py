@@ -6,12 +6,15 @@ from datetime import timedelta
 import pytest
 
 from meter.errors import LedgerMissing
+from meter.ledger.keys import parse_sum_key
 from meter.upkeep.differences import Kind
 from meter.upkeep.rebuild import Summary
-from meter.upkeep.restore import ViewRestorer
+from meter.upkeep.restore import ViewRepair
+from meter.window import Period
 from tests.support.events import NOW, usage_event
 from tests.support.ledger import aggregator_on
 from tests.support.rebuilding import (
+    ALICE,
     DAY_SUM,
     LEDGER,
     MONTH,
@@ -71,7 +74,7 @@ async def test_damage_is_found_beside_a_working_aggregator(store: Store) -> None
     """A sum that moves must lie between two states of it; far from both it is wrong."""
     store.page_rows = 2
     await keep_counting(store, 10, 30)
-    store.tamper(LEDGER, "alice", MONTH_SUM, TotalTokens=10**6)
+    store.tamper(LEDGER, ALICE, MONTH_SUM, TotalTokens=10**6)
     found, _ = await asyncio.gather(rebuild(store), keep_counting(store, 100, 60))
 
     (wrong,) = [d for d in found.differences if d.kind is Kind.WRONG_SUM]
@@ -105,7 +108,7 @@ async def test_what_is_reported_as_repaired_is_right_whatever_was_counted_meanwh
     store.page_rows = page_rows
     await keep_counting(store, 10, 30)
     for key in (DAY_SUM, MONTH_SUM):
-        store.tamper(LEDGER, "alice", key, Calls=7)
+        store.tamper(LEDGER, ALICE, key, Calls=7)
     found, _ = await asyncio.gather(
         rebuild(store, repairs_ledger=True), keep_counting(store, 100, 25)
     )
@@ -117,14 +120,14 @@ async def test_what_is_reported_as_repaired_is_right_whatever_was_counted_meanwh
 
 async def test_damage_of_a_sum_that_moves_is_repaired_without_losing_a_call(store: Store) -> None:
     """The sum is written as it was read: after a call in between it is checked again."""
-    store.tamper(LEDGER, "alice", MONTH_SUM, Calls=7)
+    store.tamper(LEDGER, ALICE, MONTH_SUM, Calls=7)
     rival = aggregator_on(store, NOW + timedelta(hours=1))
     store.intrude(lambda: rival.count([usage_event(50)]))
     found = await rebuild(store, repairs_ledger=True)
     after = await rebuild(store)
 
     assert found.kinds[0] is Kind.WRONG_SUM
-    assert store.rows(LEDGER, "alice")[MONTH_SUM]["Calls"] == 3
+    assert store.rows(LEDGER, ALICE)[MONTH_SUM]["Calls"] == 3
     assert after.differences == []
 
 
@@ -154,15 +157,11 @@ async def test_a_copy_that_a_tampered_row_kept_back_is_shown_once_the_row_is_rep
 
 async def test_a_view_that_is_ahead_of_what_was_read_is_not_taken_back(store: Store) -> None:
     """The ledger moved since: it is read again before the view is checked."""
-    sums = {
-        key: row
-        for (partition, key), row in store.tables[LEDGER].items()
-        if partition == "alice" and key.startswith("s|")
-    }
+    place = parse_sum_key(ALICE, DAY_SUM)
+    sums = {place: store.tables[LEDGER][ALICE, DAY_SUM]}
     await count(store, usage_event(50))
     views = state(store)
-    restorer = ViewRestorer(store=store, tables=store, month=MONTH, is_dry_run=False)
-    found = await restorer.restore("alice", sums, damaged=())
+    found = await repair_on(store).restore("2026-11-23", [place], sums)
 
     assert found == []
     assert state(store) == views
@@ -181,8 +180,8 @@ async def test_a_surplus_row_that_becomes_right_meanwhile_is_kept(store: Store) 
 
 async def test_a_ledger_that_is_dropped_meanwhile_is_not_made_again(store: Store) -> None:
     """Neither by the repair of a sum nor by raising a revision."""
-    store.tamper(LEDGER, "alice", MONTH_SUM, Calls=7)
-    store.remove(LEDGER, "alice", DAY_SUM)
+    store.tamper(LEDGER, ALICE, MONTH_SUM, Calls=7)
+    store.remove(LEDGER, ALICE, DAY_SUM)
     store.intrude(lambda: store.drop(LEDGER))
     with pytest.raises(LedgerMissing, match="Ledger202611 was dropped just now"):
         await rebuild(store, repairs_ledger=True)
@@ -195,8 +194,13 @@ async def test_a_ledger_that_is_dropped_meanwhile_costs_no_view(store: Store) ->
     views = state(store)
     del views[LEDGER]
     await store.drop(LEDGER)
-    restorer = ViewRestorer(store=store, tables=store, month=MONTH, is_dry_run=False)
+    row = store.tables["UsageByDay"]["2026-11-23", VIEW_ROW]
+    rows = {VIEW_ROW: (row, [parse_sum_key(ALICE, DAY_SUM)])}
 
     with pytest.raises(LedgerMissing, match="Ledger202611 was dropped just now"):
-        _ = [difference async for difference in restorer.prune()]
+        await repair_on(store).remove(Period.DAY, "2026-11-23", rows)
     assert state(store) == views
+
+
+def repair_on(store: Store) -> ViewRepair:
+    return ViewRepair(store=store, tables=store, month=MONTH, is_dry_run=False, keeps=False)
