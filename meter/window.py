@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 
 
 class Period(StrEnum):
@@ -28,7 +29,7 @@ class Window:
     @property
     def start(self) -> datetime:
         """The window's first moment."""
-        return datetime.strptime(self.name, _FORMATS[self.period]).replace(tzinfo=UTC)
+        return _start_of(self.name)
 
     @property
     def end(self) -> datetime:
@@ -46,6 +47,12 @@ class Window:
 _FORMATS = {Period.HOUR: "%Y-%m-%dT%H", Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m"}
 _PERIOD_BY_NAME_LENGTH = {13: Period.HOUR, 10: Period.DAY, 7: Period.MONTH}
 _NAME = re.compile(r"[2-9]\d{3}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
+
+
+@lru_cache(maxsize=4_096)
+def _start_of(name: str) -> datetime:
+    form = _FORMATS[_PERIOD_BY_NAME_LENGTH[len(name)]]
+    return datetime.strptime(name, form).replace(tzinfo=UTC)
 
 
 def window_of(moment: datetime, period: Period) -> Window:

@@ -18,7 +18,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -161,7 +160,7 @@ def _place_of(key: SumKey) -> Place:
 def key_columns(key: SumKey) -> dict[str, object]:
     """The dimensions and the window as columns."""
     columns: dict[str, object] = dict(zip(_DIMENSION_COLUMNS.values(), key.dimensions, strict=True))
-    columns["WindowStart"] = _start_of(key.window)
+    columns["WindowStart"] = key.window.start
     return columns
 
 
@@ -225,11 +224,6 @@ def check_range(key: SumKey, columns: Mapping[str, object]) -> None:
     for column, value in columns.items():
         if type(value) is int and value not in INT64:
             raise _damaged(f"{value} is beyond 64 bits", column, _place_of(key))
-
-
-@lru_cache(maxsize=4_096)
-def _start_of(window: Window) -> datetime:
-    return window.start
 
 
 def _ledger_of(window: Window) -> str:

@@ -12,7 +12,12 @@ from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow
-from meter.ledger.showing import CADENCE_SECONDS, LONGEST_WAIT_SECONDS, Showing
+from meter.ledger.showing import (
+    CADENCE_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    MAX_WAITING_ROWS,
+    Showing,
+)
 from meter.ports import Conflict, Row, Written
 from meter.usage import UsageEvent
 from meter.window import Window
@@ -63,8 +68,9 @@ def showing(store: Store, clock: FakeClock) -> Showing:
     return showing_on(store, clock)
 
 
-def showing_on(store: Store, clock: FakeClock, **settings: int) -> Showing:
-    return Showing(store=store, clock=clock, marks=Marks(store, clock, "w"), **settings)
+def showing_on(store: Store, clock: FakeClock, most_waiting: int = MAX_WAITING_ROWS) -> Showing:
+    marks = Marks(store, clock, "w")
+    return Showing(store=store, clock=clock, marks=marks, most_waiting=most_waiting)
 
 
 async def show(showing: Showing, sums: Iterable[SumRow], events: Iterable[UsageEvent] = ()) -> None:
