@@ -15,6 +15,14 @@ from meter.adjustment import Adjustment, Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.fold import Sums, fold
+from meter.ledger.keys import (
+    MARK_PREFIX,
+    SumKey,
+    call_row_key,
+    ledger_partition,
+    view_window,
+)
+from meter.ledger.marks import ABANDONED_AFTER
 from meter.ledger.rows import read_revision, read_sums
 from meter.ports import Conflict, Row, Written
 from meter.upkeep.rebuild import Rebuild
@@ -23,9 +31,13 @@ from meter.usage import Outcome, TokenUsage, UsageSource
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import adjustment, message, usage_event
+from tests.support.ledger import dimensions, new_writer, subjects_of_one_bucket
 
 MONTH_END = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
+DIMENSION_COLUMNS = ("Subject", "ClientApp", "Deployment", "Model", "Backend", "Tier", "Context")
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
+# The last one shares the ledger partition of alice, and some transactions.
+SUBJECTS = ("b|ö", "alice", *subjects_of_one_bucket(1))
 OPERATIONS = st.sampled_from(["read", "keys_between", "write"])
 FAULTS = st.sampled_from([Fault.UNAVAILABLE, Fault.CONFLICT, Fault.ANSWER_LOST])
 
@@ -45,7 +57,7 @@ class StillClock:
 
 def made_event(number: int) -> Countable:
     """The event of this number, the same on each call, spread over subjects, hours, months and kinds."""
-    subject = "alice" if number % 3 else "b|ö"
+    subject = SUBJECTS[number % 3]
     time = MONTH_END + timedelta(minutes=number % 4 * 17)
     if number >= 40:  # a late backlog, beyond what the sweep looks at unasked
         time -= timedelta(days=number - 36)
@@ -103,6 +115,7 @@ class Ledger(RuleBasedStateMachine):
             store=self.store,
             clock=self.clock,
             retention=timedelta(days=100),
+            writer=new_writer(),
         )
 
     @initialize(pauses=st.lists(st.integers(0, 3), max_size=30))
@@ -237,18 +250,19 @@ class Ledger(RuleBasedStateMachine):
         self.redeliver(0)
         for aggregator in self.aggregators:
             self.runner.run(aggregator.showing.settle())
-        self.store.time += timedelta(minutes=3)
+        self.store.time += ABANDONED_AFTER + timedelta(seconds=1)
         self.runner.run(Sweep(store=self.store, tables=self.store, clock=self.clock).run())
         self.runner.close()
 
         assert self.unfinished == []
+        assert marks(self.store) == []
         expected = expected_sums(filter(self.is_counted, self.events.values()))
         assert stored_sums(self.store, VIEWS) == expected
         assert stored_sums(self.store, ["Ledger202611", "Ledger202612"]) == expected
 
     def is_counted(self, event: Countable) -> bool:
         """All but adjustments that came before their call, which are dead letters then."""
-        key = event.subject.replace("b|ö", "b=7C=C3=B6"), f"c|{event.id}"
+        key = ledger_partition(event.subject), call_row_key(event.id, event.subject)
         ledgers = (rows for name, rows in self.store.tables.items() if name.startswith("Ledger"))
         if any(key in rows for rows in ledgers):
             return True
@@ -300,15 +314,26 @@ def stored_sums(store: MemoryRowStore, tables: Sequence[str]) -> dict[tuple[obje
     found = {}
     for table in tables:
         for (partition, key), row in store.tables.get(table, {}).items():
-            if not key.startswith(("c|", "a|")):
-                name = partition if table in VIEWS else key.split("|")[1]
+            if table in VIEWS or key.startswith("s|"):
+                name = view_window(partition) if table in VIEWS else key.split("|")[1]
                 found[_names(row.columns, len(name))] = read_sums(row.columns)
     return found
 
 
 def _names(columns: Mapping[str, object], length: int) -> tuple[object, ...]:
-    names = (columns[name] for name in ("Subject", "Deployment", "Model", "Tier"))
-    return (columns["WindowStart"], length, *names)
+    return (columns["WindowStart"], length, *(columns[name] for name in DIMENSION_COLUMNS))
+
+
+def marks(store: MemoryRowStore) -> list[str]:
+    """The marks that are left in the ledgers."""
+    ledgers = (rows for name, rows in store.tables.items() if name.startswith("Ledger"))
+    return [key for rows in ledgers for _, key in rows if key.startswith(MARK_PREFIX)]
+
+
+def sum_at(table: str, window: str, deployment: str) -> tuple[str, str, str]:
+    """Where a sum of alice's calls is stored."""
+    key = SumKey(Window(window), dimensions(deployment=deployment))
+    return table, key.place.partition, key.row_key
 
 
 TestLedger = Ledger.TestCase
@@ -335,8 +360,8 @@ def test_a_damaged_sum_that_only_a_repeat_needs_is_not_remembered() -> None:
     """Once it is repaired, its events are counted by the process that has seen the damage, too."""
     ledger = found_schedule()
     sums = [
-        ("Ledger202611", "alice", "s|2026-11-30T23|d1|gpt-4o-2024-11-20|standard"),
-        ("Ledger202612", "alice", "s|2026-12-01T00|gpt-4o|gpt-4o-2024-11-20|standard"),
+        sum_at("Ledger202611", "2026-11-30T23", "d1"),
+        sum_at("Ledger202612", "2026-12-01T00", "d0"),
     ]
     drawn = Drawn(*sums)
     ledger.deliver(numbers=[0, 1, 4, 28], who=0)
@@ -350,7 +375,7 @@ def test_a_damaged_sum_that_only_a_repeat_needs_is_not_remembered() -> None:
 def test_a_sum_made_anew_is_shown_under_a_higher_revision() -> None:
     """It begins at 1, where its view may be with less in it."""
     ledger = found_schedule()
-    drawn = Drawn(("Ledger202611", "alice", "s|2026-11-30T23|d0|gpt-4o-2024-11-20|standard"))
+    drawn = Drawn(sum_at("Ledger202611", "2026-11-30T23", "d0"))
     ledger.deliver(numbers=[4], who=0)
     ledger.views_never_go_back()
     ledger.deliver_while_tables_are_throttled(
