@@ -194,7 +194,13 @@ class Ledger(RuleBasedStateMachine):
             changed = {"insert": [Row(key=key, columns=columns)]}
             self.runner.run(self.store.write(table, partition, **changed))
         month = Window(f"{table[-6:-2]}-{table[-2:]}")
-        rebuild = Rebuild(store=self.store, tables=self.store, month=month, repairs_ledger=True)
+        rebuild = Rebuild(
+            store=self.store,
+            tables=self.store,
+            clock=self.clock,
+            month=month,
+            repairs_ledger=True,
+        )
         self.runner.run(rebuild.run(lambda _: None))
 
     @rule(
