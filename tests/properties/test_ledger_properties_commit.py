@@ -63,8 +63,15 @@ def made_event(number: int) -> Countable:
         time -= timedelta(days=number - 36)
     if number % 8 == 7:
         usage = TokenUsage(prompt_tokens=-(2**31) - number, total_tokens=number)
-        call = made_event(number - 3).id
-        return adjustment(number, subject=subject, time=time, usage=usage, refers_to=call)
+        call = made_event(number - 3)
+        return adjustment(
+            number,
+            subject=subject,
+            time=time,
+            usage=usage,
+            refers_to=call.id,
+            deployment=call.deployment,  # it counts where its call does
+        )
     return usage_event(
         number,
         subject=subject,
