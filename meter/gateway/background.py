@@ -25,6 +25,7 @@ from meter.gateway.answer.usage import BackgroundResponse, Reading
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owners
 from meter.gateway.balance.forward import Forwarder
+from meter.gateway.billing import Billing
 from meter.gateway.detached import start_now
 from meter.gateway.follow_ups import FollowUp, FollowUps
 from meter.gateway.request.body import JsonBody
@@ -32,7 +33,7 @@ from meter.gateway.request.operations import Operation
 from meter.gateway.request.prepare import Payload
 from meter.gateway.request.route import Route, is_deployment_name, parse_route
 from meter.ports import Dice, UsageSink
-from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource, new_event_id
+from meter.usage import NO_USAGE, Context, Outcome, UsageEvent, UsageSource, new_event_id
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ class Background:
             await self.follow_ups.ask_now(route.stored_id)
 
     def events_of(
-        self, event: UsageEvent, reading: Reading, route: Route, backend: Backend | None
+        self, event: UsageEvent, reading: Reading, route: Route, billing: Billing
     ) -> tuple[UsageEvent, ...]:
         """The events of a call: its own, and before it that of the background response it shows.
 
@@ -70,41 +71,61 @@ class Background:
         response, is_charged = reading.background, route.served.is_charged
         if response is None:
             return (event,)
-        usage, own = reading.usage, event
+        usage, own = reading.usage, replace(event, tool_usage=())
         is_known = response.is_over and usage is not None
         if is_charged:
             source = UsageSource.REPORTED if is_known else UsageSource.MISSING
-            own = replace(event, usage=NO_USAGE, usage_source=source, usage_raw=None)
+            own = replace(
+                own, usage=NO_USAGE, usage_source=source, usage_raw=None, context=Context.SHORT
+            )
         if is_known and usage != NO_USAGE:
             self.follow_ups.stop(response.id)
             if self.owners.has_counted(response.id):
                 return (own,)
-            return self._response_event(_with_usage_of(reading, event), response, backend), own
+            return self._response_event(event, response, billing, reading), own
         path = _path(route, response.id) if route.operation is Operation.RESPONSES else None
-        if backend is not None and path is not None:
+        if billing.backend is not None and path is not None:
             self.follow_ups.start(
-                FollowUp(response=response, event=event, backend=backend, path=path)
+                FollowUp(
+                    response=response,
+                    event=event,
+                    backend=billing.backend,
+                    billing=billing,
+                    path=path,
+                )
             )
         return (own,)
 
     async def _settle(self, follow_up: FollowUp, reading: Reading) -> None:
         """Count a response by what was read, or by the estimate where that has no usage."""
-        event = follow_up.event
-        if reading.usage is not None:
-            event = _with_usage_of(reading, event)
+        event, usage = follow_up.event, reading.usage
         response = reading.background or follow_up.response
-        if event.usage == NO_USAGE or self.owners.has_counted(response.id):
+        if (event.usage if usage is None else usage) == NO_USAGE:
             return
-        await self.sink.publish(self._response_event(event, response, follow_up.backend))
+        if self.owners.has_counted(response.id):
+            return
+        read = None if usage is None else reading
+        await self.sink.publish(self._response_event(event, response, follow_up.billing, read))
 
     def _response_event(
-        self, event: UsageEvent, response: BackgroundResponse, backend: Backend | None
+        self,
+        event: UsageEvent,
+        response: BackgroundResponse,
+        billing: Billing,
+        reading: Reading | None,
     ) -> UsageEvent:
-        """The response's event, with the usage of `event`: it is charged to the subject that made it,
-        if remembered."""
+        """The response's event, with the usage that was read, else that of `event`: it is charged to
+        the subject that made it, if remembered."""
         owner = self.owners.of(response.id)
         known = [event.deployment] if owner is None else [owner.deployment, event.deployment]
         deployment = next((name for name in known if name != UNKNOWN_DEPLOYMENT), None)
+        if deployment is None:
+            model = event.model if reading is None else reading.model
+            deployment = _public_name(billing.backend, model) or UNKNOWN_DEPLOYMENT
+        if reading is not None:
+            billing = replace(billing, deployment=deployment)
+            event = billing.applied(event, reading, reading.usage or NO_USAGE)
+            event = replace(event, usage_source=UsageSource.REPORTED)
         digest = sha256(f"background response {response.id}".encode()).digest()
         return replace(
             event,
@@ -113,7 +134,7 @@ class Background:
             started_at=response.created_at,
             principal=event.principal if owner is None else owner.maker or event.principal,
             operation=Operation.RESPONSES,
-            deployment=deployment or _public_name(backend, event.model) or UNKNOWN_DEPLOYMENT,
+            deployment=deployment,
             outcome=Outcome.FAILED if response.has_failed else Outcome.SERVED,
             status=200,
             attempts=(),
@@ -129,16 +150,6 @@ async def publish_all(sink: UsageSink, events: tuple[UsageEvent, ...]) -> None:
         await sink.publish(events[0])
         return
     await asyncio.gather(*[start_now(sink.publish(event)) for event in events])
-
-
-def _with_usage_of(reading: Reading, event: UsageEvent) -> UsageEvent:
-    return replace(
-        event,
-        model=reading.model,
-        usage=reading.usage or NO_USAGE,
-        usage_source=UsageSource.REPORTED,
-        usage_raw=reading.usage_raw,
-    )
 
 
 def _public_name(backend: Backend | None, model: str | None) -> str | None:

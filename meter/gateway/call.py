@@ -13,13 +13,20 @@ from meter.gateway.background import Background, publish_all
 from meter.gateway.balance.affinity import Owner
 from meter.gateway.balance.forward import Attempts, Candidates
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
+from meter.gateway.billing import Billing, Charge
 from meter.gateway.headers import IMAGE_DEPLOYMENT, downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
-from meter.gateway.request.form import FormBody
-from meter.gateway.request.prepare import OutgoingBody, Payload, image_deployment_of, outgoing_body
+from meter.gateway.request.prepare import (
+    OutgoingBody,
+    Payload,
+    asks_for_events,
+    error_of,
+    image_deployment_of,
+    outgoing_body,
+)
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
-from meter.usage import NO_USAGE, Outcome, Principal, Tier, UsageEvent, UsageSource
+from meter.usage import Outcome, Principal, Tier, UsageEvent
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,9 +53,14 @@ class Call:
     holds: ExitStack
     started_at: datetime
     started: float
+    long_context_tokens: int
     attempts: Attempts = field(default_factory=Attempts)
     answer: WholeAnswer | StreamedAnswer | None = None
+    charge: Charge = field(init=False)
     _is_ended: bool = False
+
+    def __post_init__(self) -> None:
+        self.charge = Charge(self.route.served)
 
     @property
     def is_streaming(self) -> bool:
@@ -65,8 +77,7 @@ class Call:
     def expects_events(self) -> bool:
         """Whether the caller asked for an event stream."""
         words = self.route.query.lower().split("&")
-        is_asked = isinstance(self.body, FormBody) and self.body.asks_for_stream
-        return self.is_kept_alive or is_asked or "stream=true" in words
+        return asks_for_events(self.body) or "stream=true" in words
 
     @property
     def answers_in_text(self) -> bool:
@@ -87,8 +98,8 @@ class Call:
 
     @property
     def body_error(self) -> CallerError | None:
-        """Why the caller's body could not be sent on, if so."""
-        return self.body.error if isinstance(self.body, FormBody) else None
+        """As `error_of` says."""
+        return error_of(self.body)
 
     def path_for(self, backend: Backend) -> str:
         """The path and query to send to a backend."""
@@ -122,9 +133,15 @@ class Call:
         name = image_deployment_of(self.route, self.headers)
         return () if name is None else ((IMAGE_DEPLOYMENT, backend.own_name(name)),)
 
-    def drop_body(self) -> None:
-        """Give up a JSON body, of which no backend and no estimate will need the bytes again."""
-        if isinstance(self.body, JsonBody):
+    async def settle_body(self, answer: WholeAnswer | StreamedAnswer) -> None:
+        """Note what the request asks for, and give up a JSON body that nobody will need again.
+
+        No backend will, and no estimate but that of an event stream.
+        """
+        if answer.status < 400:
+            await self.charge.note(self.body)
+        is_needed = isinstance(answer, StreamedAnswer) and answer.is_events
+        if isinstance(self.body, JsonBody) and not is_needed:
             self.body.drop()
 
     def is_elsewhere(self, answer: WholeAnswer) -> bool:
@@ -146,12 +163,13 @@ class Call:
         return answer.response_id if self.route.served.makes_responses else None
 
     async def read(self, answer: WholeAnswer) -> Ending:
-        """The ending of a call whose answer is whole."""
+        """The ending of a call whose answer is whole, with what the request says of its usage."""
         reading = await answer.read(may_be_text=self.answers_in_text)
         is_error = answer.status < 400 and answer.error is not None
         # A read shows a response as it is stored, also a failed one.
         has_failed = is_error or (reading.has_failed and self.route.served.is_charged)
-        return Ending.of_whole(reading, has_failed=has_failed)
+        ending = Ending.of_whole(reading, has_failed=has_failed)
+        return self.charge.of(ending) if self.route.served.is_charged else ending
 
     def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:
         """The reasoning items that the answer's backend can read: those sent, and those it made."""
@@ -200,21 +218,28 @@ class Call:
 
     def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
         """The call's event, and that of the background response that it shows, if any."""
-        backend = self.attempts.last_backend
-        return self.background.events_of(self._event(ending), ending.reading, self.route, backend)
+        billing = self._billing(ending)
+        event = self._event(self.charge.of(ending), billing)
+        return self.background.events_of(event, ending.reading, self.route, billing)
 
-    def _event(self, ending: Ending) -> UsageEvent:
-        """The usage event.
-
-        Operations on stored responses cost nothing, whatever usage their text repeats, and go where
-        these are stored. An error that was relayed whole is `refused`.
-        """
-        answer, backend = self.answer, self.attempts.last_backend
-        headers = () if answer is None or ending.status is not None else answer.headers
-        status = (
-            (0 if answer is None else answer.status) if ending.status is None else ending.status
+    def _billing(self, ending: Ending) -> Billing:
+        return Billing(
+            backend=self.attempts.last_backend,
+            deployment=self.deployment,
+            image_deployment=image_deployment_of(self.route, self.headers),
+            is_spilled=_native_spillover(self._headers_at(ending)) is not None,
+            long_context_tokens=self.long_context_tokens,
         )
-        is_charged = self.route.served.is_charged
+
+    def _headers_at(self, ending: Ending) -> Headers:
+        """Those of the backend's answer, where that is what the call ended with."""
+        return () if self.answer is None or ending.status is not None else self.answer.headers
+
+    def _event(self, ending: Ending, billing: Billing) -> UsageEvent:
+        """The usage event. An error that was relayed whole is `refused`."""
+        answer, backend, reading = self.answer, billing.backend, ending.reading
+        answered = 0 if answer is None else answer.status
+        status = answered if ending.status is None else ending.status
         is_refused = ending.outcome is Outcome.SERVED and status >= 400
         return UsageEvent(
             id=self.event_id,
@@ -223,25 +248,43 @@ class Call:
             principal=self.principal,
             operation=self.route.operation,
             deployment=self.deployment,
-            model=ending.reading.model,
+            model=billing.model(reading),
             api_version=self.route.api_version,
             backend=backend.name if backend else None,
-            tier=_tier(backend, self.deployment, headers),
-            spilled_from=_spilled_from(self.attempts, self.deployment, headers)
-            if is_charged
-            else None,
+            region=billing.region,
+            deployment_type=billing.deployment_type,
+            tier=billing.tier(reading.service_tier),
+            service_tier=reading.service_tier,
+            context=billing.context(ending.usage),
+            spilled_from=self._spilled_from(ending, billing),
             outcome=Outcome.REFUSED if is_refused else ending.outcome,
             status=status,
             streaming=self.is_streaming,
-            usage=ending.usage if is_charged else NO_USAGE,
-            usage_source=ending.usage_source if is_charged else UsageSource.REPORTED,
-            usage_raw=ending.reading.usage_raw if is_charged else None,
+            usage=ending.usage,
+            tool_usage=billing.tools(reading),
+            usage_source=ending.usage_source,
+            usage_raw=reading.usage_raw,
             attempts=tuple(self.attempts.made),
             started_at=self.started_at,
             duration_ms=self._elapsed_ms(self.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
             client_retry_count=_retry_count(self.headers),
         )
+
+    def _spilled_from(self, ending: Ending, billing: Billing) -> str | None:
+        """What it spilled over from: Azure's provisioned deployment, or our provisioned backend.
+
+        Operations on stored responses go where these are stored.
+        """
+        if not self.route.served.is_charged:
+            return None
+        native = _native_spillover(self._headers_at(ending))
+        preferred, used = self.attempts.preferred_provisioned, billing.backend
+        if native is not None or preferred is None or used is None:
+            return native
+        is_standard = billing.own_tier is Tier.STANDARD
+        has_spilled = is_standard and preferred.priority < used.priority
+        return preferred.name if has_spilled else None
 
     def _elapsed_ms(self, until: float) -> int:
         return round((until - self.started) * 1000)
@@ -251,24 +294,6 @@ def _retry_count(headers: Headers) -> int:
     """How often the caller's SDK has retried."""
     text = header(headers, "x-stainless-retry-count") or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
-
-
-def _spilled_from(attempts: Attempts, deployment: str, headers: Headers) -> str | None:
-    """What the call spilled over from: Azure's provisioned deployment, or our provisioned backend."""
-    native = _native_spillover(headers)
-    preferred, used = attempts.preferred_provisioned, attempts.last_backend
-    if native is not None or preferred is None or used is None:
-        return native
-    is_standard = used.tier_of(deployment) is Tier.STANDARD
-    has_spilled = is_standard and preferred.priority < used.priority
-    return preferred.name if has_spilled else None
-
-
-def _tier(backend: Backend | None, deployment: str, headers: Headers) -> Tier:
-    """The tier the call is billed at: Azure bills its own spillover at the standard rate."""
-    if backend is None or _native_spillover(headers) is not None:
-        return Tier.STANDARD
-    return backend.tier_of(deployment)
 
 
 def _native_spillover(headers: Headers) -> str | None:

@@ -27,6 +27,7 @@ from meter.gateway.backend import Backend
 from meter.gateway.balance.demand import NO_DEMAND
 from meter.gateway.balance.exchange import Attempts, Begun
 from meter.gateway.balance.forward import Candidates, Forwarder
+from meter.gateway.billing import Billing
 from meter.gateway.limits.quota import Quota, Refusal
 from meter.gateway.request.operations import Operation
 from meter.ports import Dice, Headers, UpstreamRequest
@@ -49,11 +50,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUp:
-    """A response to ask for. `event` is the usage event of the call that made it, with the estimate."""
+    """A response to ask for. `event` is the usage event of the call that made it, with the estimate.
+
+    `billing` is how that call is billed.
+    """
 
     response: BackgroundResponse
     event: UsageEvent
     backend: Backend
+    billing: Billing
     path: str
 
 

@@ -58,6 +58,7 @@ class FrontDoor:
     background: Background
     first_keepalive_seconds: float
     source: str
+    long_context_tokens: int
     exposes_backend: bool = False
     detached: Detached = field(default_factory=Detached)
 
@@ -114,6 +115,7 @@ class FrontDoor:
                 holds=holds.pop_all(),
                 started_at=started_at,
                 started=started,
+                long_context_tokens=self.long_context_tokens,
             )
         return await self._answer(call)
 
@@ -155,8 +157,7 @@ class FrontDoor:
                 await self.background.prepare(call.route)
                 call.answer = await self.forwarder.forward(call)
             call.answer = call.learn(call.answer)
-            if isinstance(call.answer, WholeAnswer) or not call.answer.is_events:
-                call.drop_body()  # no backend will need it again, and no estimate
+            await call.settle_body(call.answer)
             if isinstance(call.answer, StreamedAnswer):
                 return self._relay(call, call.answer, deadline)
             return await self._answer_whole(call, call.answer)

@@ -57,6 +57,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         background=Background(forwarder, sink, dice, gateway.drains.share_percent),
         first_keepalive_seconds=gateway.first_keepalive_seconds,
         source=gateway.source,
+        long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
     )
     return Gateway(

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.gateway.answer.follow import ByteReader
-from meter.gateway.answer.members import MAX_NAME_BYTES, MemberReader
+from meter.gateway.answer.reading.members import MAX_NAME_BYTES, MemberReader
 
 COUNTS = st.integers(min_value=0, max_value=10**9)
 USAGES = st.fixed_dictionaries({"input_tokens": COUNTS, "output_tokens": COUNTS})
@@ -94,4 +94,4 @@ def test_the_usage_of_long_json_does_not_depend_on_its_split(
     for start, end in pairwise(places):
         reader.feed(body[start:end])
 
-    assert (reader.reading.usage_raw, reader.reading.model) == (usage, "m")
+    assert (reader.reading.reported, reader.reading.model) == (usage, "m")

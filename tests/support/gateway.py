@@ -232,6 +232,7 @@ class Door:
             background=Background(forwarder, self.sink, FixedDice(), self.subject_share_percent),
             first_keepalive_seconds=self.first_keepalive_seconds,
             source="/aoai-meter/test",
+            long_context_tokens=272_000,
             exposes_backend=self.exposes_backend,
         )
 

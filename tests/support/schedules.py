@@ -153,7 +153,13 @@ class _Schedule:
                 await asyncio.sleep(0)
             sweep = Sweep(store=self.store, tables=self.store, clock=self.clock)
             month = Window(self.dice.choice(("2026-11", "2026-12")))
-            repairs = Rebuild(store=self.store, tables=self.store, clock=self.clock, month=month)
+            repairs = Rebuild(
+                store=self.store,
+                tables=self.store,
+                clock=self.clock,
+                month=month,
+                partitions=sorted({ledger_partition(subject) for subject in SUBJECTS}),
+            )
             work: list[Coroutine[Any, Any, object]] = [
                 sweep.run(),
                 repairs.run(lambda _: None),

@@ -26,7 +26,8 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator, Mapping
 from typing import cast
 
-from meter.gateway.answer.members import decoded_json
+from meter.gateway.answer.reading.counts import read_usage
+from meter.gateway.answer.reading.members import decoded_json
 from meter.gateway.answer.sse import event_name, frame_data
 from meter.gateway.answer.stated_error import (
     MAX_MESSAGE_CHARS,
@@ -37,7 +38,7 @@ from meter.gateway.answer.stated_error import (
     status_of_word,
     text_of,
 )
-from meter.gateway.answer.usage import json_object, read_usage
+from meter.gateway.answer.usage import json_object
 from meter.usage import NO_USAGE
 
 MAX_INNER_CHARS = 16_384

@@ -6,11 +6,11 @@ Only frames that can matter are parsed as JSON: usage, errors, the closing frame
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from meter.gateway.answer.error_shapes import error_in_document, error_in_frame
-from meter.gateway.answer.members import MemberReader
+from meter.gateway.answer.reading.members import MemberReader
 from meter.gateway.answer.seen import SeenContent, is_typed
 from meter.gateway.answer.sse import (
     DEFAULT_MAX_FRAME_BYTES,
@@ -22,7 +22,6 @@ from meter.gateway.answer.sse import (
 )
 from meter.gateway.answer.usage import (
     NOTHING_READ,
-    BackgroundResponse,
     Reading,
     added_usage,
     json_object,
@@ -37,6 +36,8 @@ _HEAD_BYTES = 512
 _USAGE_KEY = b'"usage"'
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
 _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
+_TIER_KEY = b'"service_tier"'
+_TIER = re.compile(rb'"service_tier"[ \t]*:[ \t]*(?:"[^"\\]{0,128}"|null)')
 _BACKGROUND = re.compile(rb'"background"[ \t]*:[ \t]*true')
 _PARTIAL_IMAGE_TYPES = frozenset({"image_generation.partial_image", "image_edit.partial_image"})
 _TERMINAL_WORDS = tuple(kind.encode() for kind in ENDS)
@@ -60,14 +61,15 @@ class StreamReader:
 
     hides_usage: bool = False
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
-    usage_raw: Mapping[str, object] | None = None
     model: str | None = None
-    background: BackgroundResponse | None = None
     is_over: bool = False
     has_error: bool = False
     reports_usage: bool = True
     seen: SeenContent = field(default_factory=SeenContent)
     failure: StreamFailure = field(default_factory=StreamFailure)
+    _read_so_far: Reading = NOTHING_READ
+    _tier_text: bytes = b""  # as it stood in the last frame that was parsed for it
+    _images: int = 0
     _held: bytearray = field(default_factory=bytearray)
     _cutter: FrameCutter = field(init=False)
     _hid_last_frame: bool = False
@@ -83,9 +85,14 @@ class StreamReader:
 
     @property
     def reading(self) -> Reading:
-        """The usage and model so far."""
-        usage_raw = added_usage(self.usage_raw, self._partial_usage)
-        return Reading(usage_raw=usage_raw, model=self.model, background=self.background)
+        """What the stream has reported so far."""
+        return replace(
+            self._read_so_far,
+            reported=added_usage(self._read_so_far.reported, self._partial_usage),
+            images=self._images or None,
+            model=self.model,
+            has_failed=False,
+        )
 
     @property
     def is_complete(self) -> bool:
@@ -173,32 +180,44 @@ class StreamReader:
         is_ours = is_typed(data) and (
             any(kind in data for kind in _TERMINAL_WORDS) or _BACKGROUND.search(data) is not None
         )
-        if not (has_usage or is_ours):
+        if not (has_usage or is_ours or self._has_new_tier(data)):
             return False
         document = json_object(data)
         if document is None:
             return False
         reading = self._note(document, str(document.get("type")))
-        is_usage_frame = reading.usage_raw is not None and document.get("choices") == []
+        is_usage_frame = reading.reported is not None and document.get("choices") == []
         return self.hides_usage and is_usage_frame
+
+    def _has_new_tier(self, data: bytes) -> bool:
+        """Whether a frame may name another service tier than those before: most streams repeat it."""
+        if _TIER_KEY not in data:
+            return False
+        found = _TIER.search(data)
+        if found is not None and found[0] == self._tier_text:
+            return False
+        self._tier_text = b"" if found is None else found[0]
+        return True
 
     def _note(self, document: Mapping[str, object], kind: str) -> Reading:
         """Take what a frame reports, inside its `response` where it has one."""
         response = document.get("response")
         source = cast(Mapping[str, object], response) if isinstance(response, dict) else document
         reading = read_document(source)
+        before, later = self._read_so_far.reported, reading
         if kind in _PARTIAL_IMAGE_TYPES:
-            self._partial_usage = later_usage(self._partial_usage, reading.usage_raw)
+            self._partial_usage = later_usage(self._partial_usage, reading.reported)
+            later = replace(reading, reported=None)
         elif kind in IMAGE_ENDS:
             self._closed_image, self._partial_usage = True, None
-            self.usage_raw = added_usage(self.usage_raw, reading.usage_raw)
+            self._images += 1
+            later = replace(reading, reported=added_usage(before, reading.reported))
         else:
             self._has_typed_end = self._has_typed_end or kind in ENDS
             self.is_over = self.is_over or self._has_typed_end
-            self.usage_raw = later_usage(self.usage_raw, reading.usage_raw)
-        if reading.usage_raw is not None:
+        if reading.reported is not None:
             self.model = reading.model or self.model
-        self.background = reading.background or self.background
+        self._read_so_far = self._read_so_far.followed_by(later)
         return reading
 
     def _note_oversize(self, data: bytes) -> None:
@@ -212,12 +231,13 @@ class StreamReader:
         """Read what was kept of a frame too long to parse."""
         assert self._oversize is not None  # fed before
         members, name = self._oversize.members, event_name(self._oversize_head)
+        document = self._oversize.document
         self._oversize, self._oversize_head = None, b""
         kind = str(members.get("type") or name)
         is_error = name == "error" or error_in_document(members, may_be_bare=False) is not None
         self.has_error = self.has_error or is_error or kind == "response.failed"
         self.failure.note(json.dumps(members).encode())
-        self._note(members, kind)
+        self._note(document, kind)
 
 
 @dataclass(slots=True)
@@ -241,8 +261,8 @@ class ByteReader:
 
     @property
     def reading(self) -> Reading:
-        """The usage and model of the answer so far."""
-        return read_document(self._members.members) if self.reports_usage else NOTHING_READ
+        """What the answer has reported so far."""
+        return read_document(self._members.document) if self.reports_usage else NOTHING_READ
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes; return those to relay now."""

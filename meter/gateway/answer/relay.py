@@ -51,6 +51,15 @@ class Ending:
         outcome, usage = Outcome.FAILED if has_failed else Outcome.SERVED, usage or NO_USAGE
         return cls(outcome=outcome, reading=reading, usage=usage, usage_source=source)
 
+    def free(self) -> "Ending":
+        """The same ending of a call that costs nothing."""
+        return Ending(
+            outcome=self.outcome,
+            reading=Reading(model=self.reading.model),
+            usage_source=UsageSource.REPORTED,
+            status=self.status,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RelayTimes:

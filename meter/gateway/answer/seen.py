@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass, field
 
-from meter.gateway.answer.members import decoded_json
+from meter.gateway.answer.reading.members import decoded_json
 
 MAX_SEEN_BYTES = 1_048_576
 _TYPE_WITHIN = 200

@@ -1,21 +1,20 @@
-"""Reads an answer's token usage, model and id.
+"""Reads what an answer reports: token usage, hosted tools, service tier, model and id.
 
-Sources: Azure OpenAI REST reference (chat, completions, embeddings, images, audio) and Responses
-API reference. Answers are hostile input: an invalid count makes the usage `missing`, an invalid
-share of one is dropped, and nothing here raises.
+Sources: Azure OpenAI REST reference and OpenAI API reference. Answers are hostile input: what makes
+no sense is left out by rule, and nothing here raises.
 """
 
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import cast
 
-from meter.gateway.answer.members import decoded_json, read_members
-from meter.usage import NO_USAGE, TokenUsage, is_writable
+from meter.gateway.answer.reading.counts import Output, read_usage
+from meter.gateway.answer.reading.items import Items, hosted_calls
+from meter.gateway.answer.reading.members import decoded_json, read_members
+from meter.usage import NO_USAGE, TokenUsage, clean_name, is_writable
 
-MAX_COUNT = 10**11  # a tenth of the aggregator's limit, since some counts are sums
 MAX_MODEL_CHARS = 128
 MAX_PARSED_BYTES = 1_048_576  # parsing more would delay every other call
 
@@ -29,7 +28,6 @@ _FINAL_STATUSES = (
     "cancelled",
 )  # `in` takes values of any kind
 _FIRST, _LAST = 946_684_800, 4_102_444_800  # the years 2000 to 2099
-_SECONDS_TEXT = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,20})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +46,20 @@ class BackgroundResponse:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """An answer's raw usage object and model, and the background response it is about, if any.
+    """What an answer reports.
 
+    `reported` is its usage object, `tool_usage` that of the tools, `tier` its `service_tier`, each as
+    it came. `output` and `tools` are the items of a response, `images` how many images the answer
+    holds, where it lists any. `background` is the background response it is about, if any;
     `has_failed`: it is a response that has failed.
     """
 
-    usage_raw: Mapping[str, object] | None = None
+    reported: Mapping[str, object] | None = None
+    tool_usage: Mapping[str, object] | None = None
+    tier: object = None
+    output: Items | None = field(default=None, hash=False)
+    image_model: str | None = None
+    images: int | None = None
     model: str | None = None
     background: BackgroundResponse | None = None
     has_failed: bool = False
@@ -61,43 +67,57 @@ class Reading:
     @property
     def usage(self) -> TokenUsage | None:
         """The counts; None when there is no usage, or its counts are invalid."""
-        return None if self.usage_raw is None else read_usage(self.usage_raw)
+        return self.usage_of(Output.TEXT)
+
+    def usage_of(self, output: Output) -> TokenUsage | None:
+        """The counts of an operation whose completions consist of `output`."""
+        usage = None if self.reported is None else read_usage(self.reported, output=output)
+        if usage is None or not self.has_tools:
+            return usage
+        return replace(usage, **hosted_calls(self.output or Items(), self.tool_usage))
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether it may report calls of tools."""
+        return self.output is not None or self.tool_usage is not None
+
+    @property
+    def image_usage(self) -> TokenUsage:
+        """The tokens of the model that the image tool of Responses called."""
+        raw = (self.tool_usage or {}).get("image_gen")
+        counts = cast(Mapping[str, object], raw) if isinstance(raw, dict) else {}
+        return read_usage(counts, output=Output.IMAGE) or NO_USAGE
+
+    @property
+    def service_tier(self) -> str | None:
+        """The answer's word for its service tier, cut to a name."""
+        return clean_name(self.tier)
+
+    @property
+    def usage_raw(self) -> Mapping[str, object] | None:
+        """Those of `usage`, `tool_usage` and `service_tier` that came, as they came."""
+        came = {"usage": self.reported, "tool_usage": self.tool_usage, "service_tier": self.tier}
+        return {name: value for name, value in came.items() if value is not None} or None
+
+    def followed_by(self, later: "Reading") -> "Reading":
+        """What holds of two frames of one stream: the later, where it says something.
+
+        Usage that counts nothing replaces none. Model and images are the reader's to follow.
+        """
+        return Reading(
+            reported=later_usage(self.reported, later.reported),
+            tool_usage=later.tool_usage or self.tool_usage,
+            tier=self.tier if later.tier is None else later.tier,
+            output=self.output if later.output is None else later.output,
+            image_model=later.image_model or self.image_model,
+            images=self.images,
+            model=self.model,
+            background=later.background or self.background,
+            has_failed=self.has_failed,
+        )
 
 
 NOTHING_READ = Reading()
-
-
-def read_usage(raw: Mapping[str, object]) -> TokenUsage | None:
-    """Translate a usage object of any AOAI API. An explicit 0 is a count, an absent one is 0.
-
-    None when it has neither tokens nor seconds, or one of these is negative, absurd or no number. A
-    share of the prompt or the completion that makes no sense is 0: the counts hold without it.
-    """
-    try:
-        prompt = _first(raw, "prompt_tokens", "input_tokens")
-        completion = _first(raw, "completion_tokens", "output_tokens")
-        total = _tokens(raw.get("total_tokens"))
-        seconds = _seconds(raw)
-    except ValueError:
-        return None
-    if all(count is None for count in (prompt, completion, seconds, total)):
-        return None
-    inside_prompt = _details(
-        raw, "prompt_tokens_details", "input_tokens_details", "input_token_details"
-    )
-    inside_completion = _details(
-        raw, "completion_tokens_details", "output_tokens_details", "output_token_details"
-    )
-    return TokenUsage(
-        prompt_tokens=prompt or 0,
-        completion_tokens=completion or 0,
-        total_tokens=(prompt or 0) + (completion or 0) if total is None else total,
-        cached_tokens=_share(inside_prompt, "cached_tokens"),
-        reasoning_tokens=_share(inside_completion, "reasoning_tokens"),
-        audio_tokens=_sum_of("audio_tokens", inside_prompt, inside_completion),
-        image_tokens=_sum_of("image_tokens", inside_prompt, inside_completion),
-        seconds=seconds or 0,
-    )
 
 
 def is_json(content_type: str | None) -> bool:
@@ -113,16 +133,21 @@ def read_answer(body: bytes) -> Reading:
 
 
 def read_document(document: Mapping[str, object]) -> Reading:
-    """Read an answer's JSON object, or those members of it that `MemberReader` keeps.
+    """Read an answer's JSON object, or what `MemberReader` keeps of it.
 
     Whisper reports the length of its audio as `duration`, beside the text and without usage.
     """
-    usage, duration = document.get("usage"), document.get("duration")
-    raw = cast(Mapping[str, object], usage) if isinstance(usage, dict) else None
-    if duration is not None and (raw is None or read_usage(raw) is None):
-        raw = {"duration": duration}
+    usage, duration = _members(document, "usage"), document.get("duration")
+    if duration is not None and (usage is None or read_usage(usage) is None):
+        usage = {"duration": duration}
+    output, tools = document.get("output"), document.get("tools")
     return Reading(
-        usage_raw=raw,
+        reported=usage,
+        tool_usage=_members(document, "tool_usage"),
+        tier=document.get("service_tier"),
+        output=None if output is None else _items(output),
+        image_model=None if tools is None else clean_name(_items(tools).image_model),
+        images=_count_of(document.get("data")),
         model=model_name(document.get("model")),
         background=_background(document),
         has_failed=document.get("object") == "response" and document.get("status") == "failed",
@@ -191,56 +216,21 @@ def _moment(value: object) -> datetime | None:
     return datetime.fromtimestamp(int(value), UTC) if _FIRST <= value < _LAST else None
 
 
-def _first(raw: Mapping[str, object], *names: str) -> int | None:
-    for name in names:
-        if (count := _tokens(raw.get(name))) is not None:
-            return count
-    return None
+def _members(document: Mapping[str, object], name: str) -> Mapping[str, object] | None:
+    value = document.get(name)
+    return cast(Mapping[str, object], value) if isinstance(value, dict) else None
 
 
-def _tokens(value: object) -> int | None:
-    """A count of whole tokens. Raises ValueError."""
-    count = _count(value)
-    if count is not None and count != value:
-        raise ValueError(value)
-    return count
+def _items(value: object) -> Items:
+    """The items of a list, also where `MemberReader` has counted them."""
+    return value if isinstance(value, Items) else Items.of(value)
 
 
-def _seconds(raw: Mapping[str, object]) -> int | None:
-    """Seconds of audio, begun ones as whole ones; some versions write `duration` as text."""
-    seconds = _count(raw.get("seconds"))
-    duration = raw.get("duration")
-    if isinstance(duration, str) and _SECONDS_TEXT.fullmatch(duration):
-        duration = float(duration)
-    return _count(duration) if seconds is None else seconds
-
-
-def _count(value: object) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(value)
-    if not 0 <= value <= MAX_COUNT:  # also refuses NaN
-        raise ValueError(value)
-    return math.ceil(value)
-
-
-def _details(raw: Mapping[str, object], *names: str) -> Mapping[str, object]:
-    for name in names:
-        if isinstance(details := raw.get(name), dict):
-            return cast(Mapping[str, object], details)
-    return {}
-
-
-def _share(details: Mapping[str, object], name: str) -> int:
-    try:
-        return _tokens(details.get(name)) or 0
-    except ValueError:
-        return 0
-
-
-def _sum_of(name: str, *details: Mapping[str, object]) -> int:
-    return sum(_share(part, name) for part in details)
+def _count_of(data: object) -> int | None:
+    """How many items a list has; None for another value, and for one that is not whole."""
+    if isinstance(data, Items):
+        return data.count if data.is_whole else None
+    return len(data) if isinstance(data, list) else None
 
 
 def _added(before: object, now: object) -> object:

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
+from meter.gateway.answer.reading.counts import Output
+
 
 class Operation(StrEnum):
     """The operations that are served, by their name in usage events."""
@@ -73,6 +75,13 @@ class Served:
     def makes_text_of_text(self) -> bool:
         """Whether its tokens can be estimated from what is sent and answered."""
         return self.makes_responses or self.takes_stream_options
+
+    @property
+    def output(self) -> Output:
+        """What its answers consist of."""
+        if self.operation is Operation.AUDIO_SPEECH:
+            return Output.AUDIO
+        return Output.IMAGE if self.operation.startswith("images/") else Output.TEXT
 
     @property
     def makes_responses(self) -> bool:

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
-from meter.errors import BadRequest, ErrorKind, NotServed
+from meter.errors import BadRequest, CallerError, ErrorKind, NotServed
 from meter.gateway.answer.estimate import PromptPart
 from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
@@ -79,6 +79,22 @@ async def _read_form(route: Route, intake: Intake) -> FormBody:
     else:
         await form.begin()
     return form
+
+
+def asks_for_events(body: Payload) -> bool:
+    """Whether a body asks for an event stream, as far as it is known."""
+    match body:
+        case JsonBody():
+            return body.is_streaming
+        case FormBody():
+            return body.asks_for_stream
+        case None:
+            return False
+
+
+def error_of(body: Payload) -> CallerError | None:
+    """Why the caller's body could not be sent on, if so."""
+    return body.error if isinstance(body, FormBody) else None
 
 
 def response_id_of(route: Route, body: Payload) -> str | None:

@@ -94,7 +94,7 @@ async def test_a_stream_that_is_read_to_its_end_is_counted_in_an_event_of_the_re
     assert (its.usage.total_tokens, its.usage_source, its.usage_raw) == (
         34,
         UsageSource.REPORTED,
-        USAGE,
+        {"usage": USAGE},
     )
     assert its.time == its.started_at == datetime.fromtimestamp(CREATED_AT, UTC)
     assert (its.id.version, its.operation, its.deployment) == (7, "responses", "gpt")

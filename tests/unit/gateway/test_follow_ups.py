@@ -205,7 +205,7 @@ def test_a_stream_read_almost_to_its_end_and_left_is_counted_by_the_gateways_own
     assert (its.usage.total_tokens, its.usage_source, its.usage_raw) == (
         34,
         UsageSource.REPORTED,
-        USAGE,
+        {"usage": USAGE},
     )
     assert (its.subject, its.deployment, its.model, its.attempts) == ("alice", "gpt", "gpt-own", ())
     assert its.outcome is Outcome.SERVED

@@ -9,7 +9,7 @@ import pytest
 from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.usage import MAX_PARSED_BYTES, read_answer
 from meter.gateway.http import Answer, StreamingAnswer
-from meter.usage import NO_USAGE, Outcome, UsageEvent, UsageSource
+from meter.usage import Outcome, TokenUsage, UsageEvent, UsageSource
 from tests.fakes.gateway import (
     FakeAnswer,
     FakeCaller,
@@ -22,6 +22,7 @@ from tests.fakes.gateway import (
     stream_answer,
 )
 from tests.support.gateway import (
+    CHAT_PATH,
     SERVED,
     SPEECH_PATH,
     TRANSCRIPTION_PATH,
@@ -106,14 +107,14 @@ async def test_audio_without_a_length_has_none() -> None:
     assert "content-length" not in headers_of(await begun(door(audio(b"ab"))))
 
 
-async def test_audio_says_nothing_of_its_tokens() -> None:
-    """Speech has no usage: missing, and nothing is invented."""
+async def test_audio_is_counted_by_the_characters_that_it_says() -> None:
+    """Speech has no usage: what was sent is what is billed."""
     event = await heard(door(audio(b"ab", b"c")), FakeCaller())
 
     assert (event.outcome, event.usage, event.usage_source) == (
         Outcome.SERVED,
-        NO_USAGE,
-        UsageSource.MISSING,
+        TokenUsage(characters=5),
+        UsageSource.REPORTED,
     )
     assert (event.operation, event.streaming) == ("audio/speech", False)
 
@@ -268,9 +269,11 @@ async def test_long_json_without_usage_is_missing(counts: bool) -> None:
     body = IMAGES.replace(b'"usage"', b'"used"')
     counter = WordCounter() if counts else None
     made = door(long(body), max_buffered_bytes=1_000, counter=counter)
+    answer = await begun(made, path=CHAT_PATH)
 
-    event = await heard(made, FakeCaller())
+    await answer.relay.run(FakeCaller())
 
+    event = made.sink.events[0]
     assert (event.outcome, event.usage_source) == (Outcome.SERVED, UsageSource.MISSING)
 
 
@@ -349,7 +352,7 @@ def test_only_the_answers_own_usage_is_read(value: object, is_last: bool) -> Non
 
     reading = read_answer(json.dumps(document).encode())
 
-    assert reading.usage_raw == usage
+    assert reading.reported == usage
 
 
 def test_a_long_text_full_of_escapes_takes_no_time() -> None:
@@ -359,7 +362,7 @@ def test_a_long_text_full_of_escapes_takes_no_time() -> None:
 
     reading = read_answer(text)
 
-    assert reading.usage_raw == {"total_tokens": 7}
+    assert reading.reported == {"total_tokens": 7}
     assert time.process_time() - started < 2
 
 
@@ -421,7 +424,10 @@ async def test_whispers_audio_is_counted_by_its_length() -> None:
 
     event = made.sink.events[0]
     assert (event.usage.seconds, event.usage.total_tokens) == (9, 0)
-    assert (event.usage_source, event.usage_raw) == (UsageSource.REPORTED, {"duration": 8.47})
+    assert (event.usage_source, event.usage_raw) == (
+        UsageSource.REPORTED,
+        {"usage": {"duration": 8.47}},
+    )
 
 
 async def test_images_of_one_stream_add_up_and_the_last_is_held() -> None:

@@ -73,7 +73,7 @@ def test_a_long_closing_frame_gives_its_usage_and_closes(
     reader, sent = read(frame + end, size=size)
 
     assert reader.is_complete
-    assert reader.reading.usage_raw == USAGE
+    assert reader.reading.reported == USAGE
     assert reader.has_error is (b"response.failed" in frame)
     assert sent + reader.take_held() + reader.take_rest() == frame + end
     assert len(sent) < len(frame + end)
@@ -93,7 +93,7 @@ def test_a_short_closing_frame_is_known_by_its_type(kind: str) -> None:
     frame = b"data: " + json.dumps({"type": kind, "usage": USAGE}).encode() + b"\n\n"
     reader, sent = read(frame)
 
-    assert (sent, reader.is_complete, reader.reading.usage_raw) == (b"", True, USAGE)
+    assert (sent, reader.is_complete, reader.reading.reported) == (b"", True, USAGE)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_other_long_frames_close_nothing(kind: str) -> None:
     """A partial image is as long as the last one."""
     reader, _ = read(typed(kind).replace(b'"usage"', b'"x"') + b"\n\n")
 
-    assert (reader.is_complete, reader.reading.usage_raw) == (False, None)
+    assert (reader.is_complete, reader.reading.reported) == (False, None)
 
 
 @pytest.mark.parametrize("kind", [{}, {"type": None}, {"object": "chat.completion.chunk"}])
@@ -118,7 +118,7 @@ def test_the_usage_of_a_long_frame_without_a_type_is_read(kind: dict[str, object
     document = {**kind, "choices": [{"delta": {"content": "A" * 3 * MOST}}], "usage": USAGE}
     reader, _ = read(b"data: " + json.dumps(document).encode() + b"\n\n")
 
-    assert (reader.is_complete, reader.reading.usage_raw) == (False, USAGE)
+    assert (reader.is_complete, reader.reading.reported) == (False, USAGE)
 
 
 def test_a_look_alike_in_a_long_closing_frame_is_not_read() -> None:
@@ -129,7 +129,7 @@ def test_a_look_alike_in_a_long_closing_frame_is_not_read() -> None:
     ):
         reader, _ = read(frame + b"\n\n")
 
-        assert (reader.reading.usage_raw, reader.has_error) == (USAGE, False)
+        assert (reader.reading.reported, reader.has_error) == (USAGE, False)
 
 
 METADATA = {f"key-{n}": "\u0438" * 512 for n in range(32)}  # 98 KB as `\uXXXX`
@@ -149,7 +149,7 @@ def test_usage_is_found_however_much_stands_behind_it(behind: object, size: int)
     for chunk in chunks(document, size):
         long.feed(chunk)
 
-    assert reader.reading.usage_raw == long.reading.usage_raw == USAGE
+    assert reader.reading.reported == long.reading.reported == USAGE
     assert len(long._members._text) < 70_000
 
 
@@ -159,7 +159,7 @@ def test_the_frame_after_a_long_one_is_read_anew() -> None:
     done = b'data: {"type":"image_generation.completed","usage":{"total_tokens":9}}\n\n'
     reader, _ = read(partial + partial + done)
 
-    assert (reader.is_complete, reader.reading.usage_raw) == (True, {"total_tokens": 9})
+    assert (reader.is_complete, reader.reading.reported) == (True, {"total_tokens": 9})
 
 
 @pytest.mark.parametrize("line", [b"data: ", b": ", b"\x00"])
