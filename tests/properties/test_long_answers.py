@@ -37,7 +37,10 @@ VALUES = st.recursive(
     ),
     max_leaves=12,
 )
-KEPT = ["usage", "model", "id", "status", "background", "created_at", "type", "duration", "error"]
+KEPT = [
+    *("usage", "model", "id", "status", "background", "created_at", "type", "duration", "error"),
+    *("object", "sequence_number", "service_tier", "tool_usage"),
+]
 NAMES = st.one_of(TEXTS, st.just("A" * MAX_NAME_BYTES), st.just('"\\' * MAX_NAME_BYTES))
 OTHERS = NAMES.filter(lambda name: name not in {*KEPT, "response"})
 MEMBERS = st.dictionaries(st.one_of(OTHERS, st.sampled_from(KEPT)), VALUES, max_size=6)

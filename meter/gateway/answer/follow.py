@@ -191,11 +191,9 @@ class StreamReader:
 
     def _has_new_tier(self, data: bytes) -> bool:
         """Whether a frame may name another service tier than those before: most streams repeat it."""
-        if _TIER_KEY not in data:
+        if (self._tier_text and self._tier_text in data) or _TIER_KEY not in data:
             return False
         found = _TIER.search(data)
-        if found is not None and found[0] == self._tier_text:
-            return False
         self._tier_text = b"" if found is None else found[0]
         return True
 

@@ -74,7 +74,8 @@ class Reading:
         usage = None if self.reported is None else read_usage(self.reported, output=output)
         if usage is None or not self.has_tools:
             return usage
-        return replace(usage, **hosted_calls(self.output or Items(), self.tool_usage))
+        calls = hosted_calls(self.output, self.tool_usage)
+        return replace(usage, **calls) if calls else usage
 
     @property
     def has_tools(self) -> bool:
@@ -137,16 +138,16 @@ def read_document(document: Mapping[str, object]) -> Reading:
 
     Whisper reports the length of its audio as `duration`, beside the text and without usage.
     """
-    usage, duration = _members(document, "usage"), document.get("duration")
+    usage, duration = _object(document.get("usage")), document.get("duration")
     if duration is not None and (usage is None or read_usage(usage) is None):
         usage = {"duration": duration}
-    output, tools = document.get("output"), document.get("tools")
+    output, tool_usage = document.get("output"), _object(document.get("tool_usage"))
     return Reading(
         reported=usage,
-        tool_usage=_members(document, "tool_usage"),
+        tool_usage=tool_usage,
         tier=document.get("service_tier"),
         output=None if output is None else _items(output),
-        image_model=None if tools is None else clean_name(_items(tools).image_model),
+        image_model=None if tool_usage is None else _image_model(document.get("tools")),
         images=_count_of(document.get("data")),
         model=model_name(document.get("model")),
         background=_background(document),
@@ -216,9 +217,12 @@ def _moment(value: object) -> datetime | None:
     return datetime.fromtimestamp(int(value), UTC) if _FIRST <= value < _LAST else None
 
 
-def _members(document: Mapping[str, object], name: str) -> Mapping[str, object] | None:
-    value = document.get(name)
+def _object(value: object) -> Mapping[str, object] | None:
     return cast(Mapping[str, object], value) if isinstance(value, dict) else None
+
+
+def _image_model(tools: object) -> str | None:
+    return clean_name(_items(tools).image_model)
 
 
 def _items(value: object) -> Items:

@@ -8,8 +8,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum
-from typing import NamedTuple, cast
+from enum import StrEnum
+from typing import cast
 
 from meter.usage import TokenUsage
 
@@ -23,10 +23,12 @@ _COMPLETION_DETAILS = (
     "output_token_details",
 )
 
+_CACHED_DETAILS = ("cached_tokens_details",)
+
 type Members = Mapping[str, object]
 
 
-class Output(Enum):
+class Output(StrEnum):
     """What the completion of an operation consists of where its usage object does not say."""
 
     TEXT = "text"
@@ -51,19 +53,16 @@ def read_usage(raw: Members, *, output: Output = Output.TEXT) -> TokenUsage | No
         return None
     if all(count is None for count in (prompt, completion, seconds, total)):
         return None
-    used = _Tokens(prompt or 0, completion or 0)
-    if total is None:
-        total = used.prompt + used.completion
+    prompt, completion = prompt or 0, completion or 0
+    shares = _Shares()
     inside = _details(raw, _PROMPT_DETAILS)
+    if inside or "cached_tokens" in raw:
+        shares.take_prompt(raw, inside, prompt)
     outside = _details(raw, _COMPLETION_DETAILS)
-    if not inside and not outside and output is Output.TEXT and "cached_tokens" not in raw:
-        return TokenUsage(
-            prompt_tokens=used.prompt,
-            completion_tokens=used.completion,
-            total_tokens=total,
-            seconds=seconds or 0,
-        )
-    return _with_shares(raw, used, total, seconds or 0, inside, outside, output)
+    if outside or output is not Output.TEXT:
+        shares.take_completion(outside, completion, output)
+    total = prompt + completion if total is None else total
+    return shares.usage(prompt, completion, total, seconds or 0)
 
 
 def count_of(value: object) -> int | None:
@@ -74,91 +73,78 @@ def count_of(value: object) -> int | None:
         return None
 
 
-class _Tokens(NamedTuple):
-    prompt: int
-    completion: int
-
-
 @dataclass(slots=True)
-class _Rest:
-    """What is left of a count, of which disjoint shares are taken."""
+class _Shares:
+    """The shares of a prompt and of a completion; `audio` and `image` are the prompt's."""
 
-    tokens: int
+    cached: int = 0
+    cache_write: int = 0
+    audio: int = 0
+    audio_cached: int = 0
+    image: int = 0
+    image_cached: int = 0
+    reasoning: int = 0
+    audio_out: int = 0
+    image_out: int = 0
 
-    def take(self, count: int) -> int:
-        """As much of the count as is left."""
-        taken = min(count, self.tokens)
-        self.tokens -= taken
-        return taken
+    def take_prompt(self, raw: Members, inside: Members, prompt: int) -> None:
+        """Those of the prompt. The image tool of Responses writes the cached ones beside the details."""
+        cached = _share(inside if "cached_tokens" in inside else raw, "cached_tokens", of=prompt)
+        audio = _share(inside, "audio_tokens", of=prompt)
+        image = _share(inside, "image_tokens", of=prompt)
+        if cached and (audio or image):
+            self._take_cached(raw, inside, cached, audio, image)
+        rest = prompt - cached
+        audio_rest = min(audio - self.audio_cached, rest)
+        image_rest = min(image - self.image_cached, rest - audio_rest)
+        write = _share(inside, "cache_write_tokens", of=prompt)
+        self.cached = cached
+        self.audio = self.audio_cached + audio_rest
+        self.image = self.image_cached + image_rest
+        self.cache_write = min(write, rest - audio_rest - image_rest)
 
+    def _take_cached(
+        self, raw: Members, inside: Members, cached: int, audio: int, image: int
+    ) -> None:
+        kinds = _details(inside, _CACHED_DETAILS) or _details(raw, _CACHED_DETAILS)
+        self.audio_cached = _cached_share(kinds, "audio_tokens", of=min(audio, cached))
+        found = _cached_share(kinds, "image_tokens", of=min(image, cached))
+        self.image_cached = min(found, cached - self.audio_cached)
 
-def _with_shares(
-    raw: Members,
-    used: _Tokens,
-    total: int,
-    seconds: int,
-    inside: Members,
-    outside: Members,
-    output: Output,
-) -> TokenUsage:
-    cached = _share(inside if "cached_tokens" in inside else raw, "cached_tokens", of=used.prompt)
-    audio = _share(inside, "audio_tokens", of=used.prompt)
-    image = _share(inside, "image_tokens", of=used.prompt)
-    audio_cached, image_cached = _cached_kinds(raw, inside, cached, audio, image)
-    rest = _Rest(used.prompt - cached)
-    audio = audio_cached + rest.take(audio - audio_cached)
-    image = image_cached + rest.take(image - image_cached)
-    cache_write = rest.take(_share(inside, "cache_write_tokens", of=used.prompt))
-    audio_out, image_out = _completion_kinds(used.completion, outside, output)
-    return TokenUsage(
-        prompt_tokens=used.prompt,
-        completion_tokens=used.completion,
-        total_tokens=total,
-        cached_tokens=cached,
-        cache_write_tokens=cache_write,
-        reasoning_tokens=_share(outside, "reasoning_tokens", of=used.completion),
-        audio_tokens=audio + audio_out,
-        audio_prompt_tokens=audio,
-        audio_cached_tokens=audio_cached,
-        audio_completion_tokens=audio_out,
-        image_tokens=image + image_out,
-        image_prompt_tokens=image,
-        image_cached_tokens=image_cached,
-        image_completion_tokens=image_out,
-        seconds=seconds,
-    )
+    def take_completion(self, outside: Members, completion: int, output: Output) -> None:
+        """Those of the completion: what is not named is `output`, but for the text."""
+        self.reasoning = _share(outside, "reasoning_tokens", of=completion)
+        self.audio_out = _share(outside, "audio_tokens", of=completion)
+        image = _share(outside, "image_tokens", of=completion)
+        self.image_out = min(image, completion - self.audio_out)
+        if output is Output.TEXT or outside.get(f"{output}_tokens") is not None:
+            return
+        rest = completion - self.audio_out - self.image_out
+        rest -= min(_share(outside, "text_tokens", of=completion), rest)
+        if output is Output.AUDIO:
+            self.audio_out += rest
+        else:
+            self.image_out += rest
 
-
-def _cached_kinds(
-    raw: Members, inside: Members, cached: int, audio: int, image: int
-) -> tuple[int, int]:
-    """The audio and the image tokens among those cached."""
-    kinds = _details(inside, ("cached_tokens_details",)) or _details(
-        raw, ("cached_tokens_details",)
-    )
-    if not kinds:
-        return 0, 0
-    rest = _Rest(cached)
-    found = []
-    for name, prompt in (("audio_tokens", audio), ("image_tokens", image)):
-        # The image tool of Responses spells them `cached_image_tokens`.
-        spelt = name if name in kinds else f"cached_{name}"
-        found.append(rest.take(_share(kinds, spelt, of=min(prompt, cached))))
-    return found[0], found[1]
-
-
-def _completion_kinds(completion: int, outside: Members, output: Output) -> tuple[int, int]:
-    """The audio and the image tokens of a completion, which is all `output` but for its text."""
-    rest = _Rest(completion)
-    audio = rest.take(_share(outside, "audio_tokens", of=completion))
-    image = rest.take(_share(outside, "image_tokens", of=completion))
-    named = outside.get("audio_tokens" if output is Output.AUDIO else "image_tokens")
-    if output is Output.TEXT or named is not None:
-        return audio, image
-    rest.take(_share(outside, "text_tokens", of=completion))
-    if output is Output.AUDIO:
-        return audio + rest.tokens, image
-    return audio, image + rest.tokens
+    def usage(self, prompt: int, completion: int, total: int, seconds: int) -> TokenUsage:
+        """The usage whose shares they are."""
+        return TokenUsage(
+            prompt_tokens=prompt,
+            completion_tokens=completion,
+            total_tokens=total,
+            cached_tokens=self.cached,
+            cache_write_tokens=self.cache_write,
+            reasoning_tokens=self.reasoning,
+            audio_tokens=self.audio + self.audio_out,
+            audio_prompt_tokens=self.audio,
+            audio_cached_tokens=self.audio_cached,
+            audio_completion_tokens=self.audio_out,
+            image_tokens=self.image + self.image_out,
+            image_prompt_tokens=self.image,
+            image_cached_tokens=self.image_cached,
+            image_completion_tokens=self.image_out,
+            seconds=seconds,
+        )
 
 
 def _first(raw: Members, *names: str) -> int | None:
@@ -204,5 +190,10 @@ def _details(raw: Members, names: tuple[str, ...]) -> Members:
 
 def _share(details: Members, name: str, *, of: int) -> int:
     value = details.get(name)
-    count = 0 if value is None else count_of(value) or 0
-    return count if count <= of else 0
+    count = count_of(value) if value else 0
+    return count if count and count <= of else 0
+
+
+def _cached_share(kinds: Members, name: str, *, of: int) -> int:
+    """The image tool of Responses names them `cached_image_tokens`."""
+    return _share(kinds, name if name in kinds else f"cached_{name}", of=of)

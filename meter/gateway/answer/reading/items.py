@@ -57,16 +57,22 @@ class Items:
             self.containers.add(str(container)[:MAX_CONTAINER_CHARS])
 
 
-def hosted_calls(output: Items, tool_usage: Mapping[str, object] | None) -> dict[str, int]:
-    """The calls of a response's hosted tools, by the names of their counts.
+def hosted_calls(output: Items | None, tool_usage: Mapping[str, object] | None) -> dict[str, int]:
+    """The calls of a response's hosted tools, by the names of their counts, but for zeros.
 
     The answer's own number of searches wins: it has no discounted ones, which are items, too.
     """
-    reported = (tool_usage or {}).get("web_search")
-    members = cast(Mapping[str, object], reported) if isinstance(reported, dict) else {}
-    searches = count_of(members.get("num_requests"))
-    return {
-        "web_search_calls": output.searches if searches is None else searches,
-        "file_search_calls": output.file_searches,
-        "code_interpreter_calls": len(output.containers),
+    found = _NO_ITEMS if output is None else output
+    searches = found.searches
+    if tool_usage is not None and isinstance(reported := tool_usage.get("web_search"), dict):
+        told = count_of(cast(Mapping[str, object], reported).get("num_requests"))
+        searches = searches if told is None else told
+    calls = {
+        "web_search_calls": searches,
+        "file_search_calls": found.file_searches,
+        "code_interpreter_calls": len(found.containers),
     }
+    return {name: count for name, count in calls.items() if count}
+
+
+_NO_ITEMS = Items()
