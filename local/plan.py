@@ -153,6 +153,8 @@ class Plan:
             "priority": 1,
             "weight": 1,
             "tier": "standard",
+            "region": "swedencentral",
+            "deployment_type": "global",
             "auth": {"kind": "api-key", "setting": BACKEND_KEY_SETTING},
             "deployments": {deployment: deployment for deployment in names},
         }

@@ -6,6 +6,7 @@ import pytest
 
 from local.plan import make_plan, without_settings
 from local.state import StateLock, StateTaken
+from meter.config.environment import load_settings
 
 
 def test_a_directory_is_held_until_it_is_released(tmp_path: Path) -> None:
@@ -49,3 +50,16 @@ def test_settings_of_the_environment_win_unless_they_are_left_out(tmp_path: Path
 def test_every_kind_of_setting_is_left_out(name: str) -> None:
     """Whatever the app or the SDKs read."""
     assert without_settings({name: "x", "HOME": "/"}) == {"HOME": "/"}
+
+
+def test_the_stacks_own_backends_say_what_azure_prices_by(tmp_path: Path) -> None:
+    """And the front door takes them as they are written."""
+    plan = make_plan(tmp_path, port=0, environment={})
+    plan.write_files()
+
+    backends = load_settings(plan.settings()).gateway.backends
+
+    assert [(each.name, each.region, each.deployment_type) for each in backends] == [
+        ("backend-a", "swedencentral", "global"),
+        ("backend-b", "swedencentral", "global"),
+    ]
