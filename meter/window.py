@@ -45,6 +45,7 @@ class Window:
 
 
 _FORMATS = {Period.HOUR: "%Y-%m-%dT%H", Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m"}
+_EPOCH, _HOUR = datetime(2000, 1, 1, tzinfo=UTC), timedelta(hours=1)
 _PERIOD_BY_NAME_LENGTH = {13: Period.HOUR, 10: Period.DAY, 7: Period.MONTH}
 _NAME = re.compile(r"[2-9]\d{3}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
 
@@ -62,7 +63,12 @@ def window_of(moment: datetime, period: Period) -> Window:
 
 def windows_of(moment: datetime) -> tuple[Window, Window, Window]:
     """The hour, the day and the month that contain the moment."""
-    hour = moment.astimezone(UTC).strftime(_FORMATS[Period.HOUR])
+    return _windows_of_hour((moment - _EPOCH) // _HOUR)
+
+
+@lru_cache(maxsize=2_048)
+def _windows_of_hour(number: int) -> tuple[Window, Window, Window]:
+    hour = (_EPOCH + number * _HOUR).strftime(_FORMATS[Period.HOUR])
     return Window(hour), Window(hour[:10]), Window(hour[:7])
 
 

@@ -127,10 +127,17 @@ def keys_of(entries: Iterable[Entry]) -> set[SumKey]:
 
 def compacted(entries: Iterable[Entry]) -> list[Entry]:
     """The same in fewer entries: one for each hour and dimensions."""
-    hours: defaultdict[tuple[tuple[Window, ...], Dimensions], list[Sums]] = defaultdict(list)
+    hours: dict[tuple[str, Dimensions], tuple[tuple[Window, ...], list[Sums]]] = {}
     for windows, dimensions, sums in entries:
-        hours[windows, dimensions].append(sums)
-    return [(*place, total_sums(parts)) for place, parts in hours.items()]
+        place = windows[0].name, dimensions  # a text's hash is cheap
+        if (known := hours.get(place)) is None:
+            hours[place] = windows, [sums]
+        else:
+            known[1].append(sums)
+    return [
+        (windows, dimensions, total_sums(parts))
+        for (_, dimensions), (windows, parts) in hours.items()
+    ]
 
 
 def add_up(entries: Iterable[Entry]) -> dict[SumKey, Sums]:

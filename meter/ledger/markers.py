@@ -14,6 +14,7 @@ It holds no prompt and no completion.
 import json
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from meter.adjustment import Adjustment, Countable, CountedAdjustment
 from meter.ledger.keys import call_row_key, escape, subject_key, unescape
@@ -110,5 +111,7 @@ def _details(event: Countable) -> dict[str, object]:
     return details
 
 
-def _usage(counts: Mapping[str, object]) -> TokenUsage:
-    return TokenUsage(**{name: int(str(count)) for name, count in counts.items()})
+def _usage(counts: Mapping[str, Any]) -> TokenUsage:
+    if not all(type(count) is int for count in counts.values()):
+        raise TypeError(f"counts are {counts!r:.200}")
+    return TokenUsage(**counts)

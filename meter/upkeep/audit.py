@@ -16,7 +16,7 @@ from itertools import batched, groupby
 
 from meter.errors import LedgerMissing, TableMissing
 from meter.ledger.fold import Sums
-from meter.ledger.keys import ledger_table, parse_sum_key, subject_key
+from meter.ledger.keys import SumKey, ledger_table, parse_sum_key, subject_key
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
 from meter.ledger.rows import (
     ADJUSTMENT_COLUMNS,
@@ -177,16 +177,29 @@ def _differences(share: Share, repaired: Wrong, wrong: Wrong) -> list[Difference
 
 def _wrong_sums(share: Share) -> Wrong:
     """Sums that the markers cannot have added up to."""
-    right = {
-        key.place.row_key: key_columns(key) | sums_columns(sums)
-        for key, sums in share.counted().items()
-    }
     wrong: Wrong = {}
-    for key in sorted(right.keys() | share.sums.keys()):
-        found = _wrong_columns(right.get(key, _NOTHING), share.before.get(key), share.sums.get(key))
-        if found:
-            wrong[key] = found
-    return wrong
+    left = set(share.sums)
+    for key, sums in share.counted().items():
+        row_key = key.row_key
+        left.discard(row_key)
+        before, after = share.before.get(row_key), share.sums.get(row_key)
+        if after is not None and _is_just(after, key, sums):
+            continue
+        right = key_columns(key) | sums_columns(sums)
+        if found := _wrong_columns(right, before, after):
+            wrong[row_key] = found
+    for row_key in left:
+        before, after = share.before.get(row_key), share.sums[row_key]
+        if found := _wrong_columns(_NOTHING, before, after):
+            wrong[row_key] = found
+    return dict(sorted(wrong.items()))
+
+
+def _is_just(row: Row, key: SumKey, sums: Sums) -> bool:
+    """Whether the row is as the app writes that sum, as nearly all are."""
+    columns = SumRow(key=key, sums=sums, revision=0).ledger_columns()
+    columns["Revision"] = row.columns.get("Revision")
+    return columns == row.columns
 
 
 _NOTHING = {name: n for name, n in sums_columns(Sums()).items() if isinstance(n, int)}

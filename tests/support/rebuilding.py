@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from meter.adjustment import Countable
 from meter.ledger.keys import ledger_partition
 from meter.ports import Row
 from meter.upkeep.differences import Difference, Kind
 from meter.upkeep.rebuild import Rebuild, Summary
-from meter.usage import UsageEvent
 from meter.window import Window
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
@@ -72,7 +72,7 @@ async def store_with_three_calls() -> Store:
     return store
 
 
-async def count(store: Store, *events: UsageEvent) -> None:
+async def count(store: Store, *events: Countable) -> None:
     """Deliver events to a newly started aggregator."""
     await aggregator_on(store, NOW + timedelta(hours=1)).count(events)
 
