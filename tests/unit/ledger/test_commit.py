@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from meter.errors import RowsRefused, StorageUnavailable
-from meter.ledger.commit import Committed, Committer
+from meter.ledger.commit import MAX_OUTAGES, OUTAGE_SECONDS, Committed, Committer, Trouble
 from meter.ledger.keys import SumKey, ledger_partition
 from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow
@@ -441,7 +441,13 @@ async def test_splitting_ends_where_storage_answers_nobody() -> None:
     store = Choosy(StorageUnavailable("InternalError 500"))
     batch = of_a_bucket(["eve", "evf", "evg", "evh"])
 
-    found = await commit(Ledger(store), batch, splits=True, gives_up=lambda: True)
+    clock = FakeClock()
+    trouble = Trouble(clock)
+    for _ in range(MAX_OUTAGES):
+        trouble.note(StorageUnavailable("ServerBusy 503"))
+    clock.seconds += OUTAGE_SECONDS
+
+    found = await commit(Ledger(store), batch, splits=True, trouble=trouble)
 
     assert len(found.failed) == 4
     assert store.calls["write"] == 0
