@@ -177,7 +177,7 @@ class Ledger(RuleBasedStateMachine):
         batch = self.batch(numbers)
         if sums:
             table, partition, key = data.draw(st.sampled_from(sorted(sums)))
-            sound = self.store.tables[table][partition, key].columns["TotalTokens"]
+            sound = self.store.tables[table][partition, key].columns.get("TotalTokens", 0)
             self.change(table, partition, key, TotalTokens="damaged")
             self.handle(batch, who)
             self.change(table, partition, key, TotalTokens=sound)
