@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from local.child import free_ports, is_free
+from local.openai.server import DEFAULT_DEPLOYMENTS
 
 HUB_NAME = "usage"
 AUDIENCE = "api://aoai-meter"
@@ -136,17 +137,6 @@ class Plan:
         }
 
     def _backend(self, name: str) -> dict[str, object]:
-        names = (
-            "gpt-4o",
-            "gpt-4o-mini",
-            "text-embedding-3-small",
-            "gpt-image-1",
-            "gpt-4o-transcribe",
-            "whisper",
-            "tts",
-            "dall-e-3",
-            "tts-hd",
-        )
         return {
             "name": name,
             "url": f"http://127.0.0.1:{self.ports[name]}",
@@ -156,7 +146,10 @@ class Plan:
             "region": "swedencentral",
             "deployment_type": "global",
             "auth": {"kind": "api-key", "setting": BACKEND_KEY_SETTING},
-            "deployments": {deployment: deployment for deployment in names},
+            "deployments": {
+                deployment: {"name": deployment, "model": model}
+                for deployment, model in DEFAULT_DEPLOYMENTS.items()
+            },
         }
 
     def deployments(self) -> list[str]:
