@@ -77,6 +77,7 @@ def test_each_call_is_one_complete_event_in_its_subjects_partition(stack: Runnin
     assert event["data"]["principal"]["object_id"]
     assert set(event["data"]) == {
         *("principal", "operation", "deployment", "model", "api_version", "backend", "tier"),
+        *("region", "deployment_type", "service_tier", "context", "tool_usage"),
         *("spilled_from", "outcome", "status", "streaming", "usage", "usage_source", "usage_raw"),
         *("attempts", "started_at", "duration_ms", "time_to_first_byte_ms", "client_retry_count"),
     }
