@@ -1,14 +1,14 @@
 """`meter.ports.RowStore` and `Tables` on Azure Table Storage (azure-data-tables).
 
 Whole numbers are stored as Edm.Int64, so that sums may exceed 2^31. Tables are created by the first
-write. Transactions use the SDK's pipeline (authentication, retries, transport) with request bodies
-of our own, see decision 0018.
+write. Transactions and reads use the SDK's pipeline (authentication, retries, transport) with our own
+requests and decoding, see decision 0018.
 """
 
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -20,19 +20,28 @@ from azure.core.exceptions import (
     AzureError,
     ClientAuthenticationError,
     HttpResponseError,
-    ResourceNotFoundError,
 )
 from azure.core.pipeline import PipelineResponse
+from azure.core.pipeline.policies import ContentDecodePolicy
 from azure.core.rest import AsyncHttpResponse, HttpRequest
-from azure.data.tables import EntityProperty
-from azure.data.tables.aio import TableClient, TableServiceClient
+from azure.data.tables.aio import TableServiceClient
 
-from meter.adapters.entity_group import Part, decode, encode, error_code
+from meter.adapters.odata.query import (
+    ACCEPT,
+    Range,
+    address_of,
+    address_of_page,
+    continuation,
+    row_of,
+    rows_of,
+)
+from meter.adapters.odata.transaction import Part, decode, encode, error_code
 from meter.errors import AccessDenied, NotSignedIn, RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, Written
 
 MAX_CONCURRENT_READS = 16
-ACCEPTED = 202
+OK, ACCEPTED, NOT_FOUND = 200, 202, 404
+ERROR = "x-ms-error-code"
 CLIENT_OPTIONS: Mapping[str, Any] = {
     # The caller retries a whole batch; these retries only cover short interruptions.
     "retry_total": 3,
@@ -79,7 +88,6 @@ class TablesRowStore:
         self._service = service
         self._identity = identity
         self._send = _pipeline(service)
-        self._clients: dict[str, TableClient] = {}
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def close(self) -> None:
@@ -150,21 +158,17 @@ class TablesRowStore:
         columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
         """Rows of a range of partitions, and of keys in each, in key order; all columns, or some."""
-        bounds = {"p": first_partition, "last": last_partition, "key": first_key, "end": last_key}
-        parts = ["PartitionKey ge @p", "PartitionKey le @last", "RowKey ge @key", "RowKey le @end"]
-        if first_partition == last_partition:
-            # The service looks rows up by key only if the filter names one partition.
-            parts[:2] = ["PartitionKey eq @p"]
-        parts = [part for part in parts if bounds[part.split("@")[1]] is not None]
-        pages = self._client(table).query_entities(
-            " and ".join(parts),
-            parameters={name: value for name, value in bounds.items() if value is not None},
-            select=None if columns is None else ["PartitionKey", "RowKey", *columns],
+        where = Range(
+            first_partition=first_partition,
+            last_partition=last_partition,
+            first_key=first_key,
+            last_key=last_key,
         )
-        # A table that does not exist yet has no rows.
-        with _translated(f"{table}: query"), suppress(ResourceNotFoundError):
-            async for entity in pages:
-                yield entity["PartitionKey"], _row(entity)
+        after: Mapping[str, str] | None = {}
+        while after is not None:
+            rows, after = await self._page(table, where, columns, after)
+            for each in rows:
+                yield each
 
     async def names(self, prefix: str) -> list[str]:
         """The tables whose names have the prefix, in order."""
@@ -192,9 +196,44 @@ class TablesRowStore:
 
     async def _get(self, table: str, partition: str, key: str) -> Row | None:
         async with self._reads:
-            with _translated(f"{table}: read"), suppress(ResourceNotFoundError):
-                return _row(await self._client(table).get_entity(partition, key))
-            return None
+            found = await self._ask(f"{table}: read", address_of(table, partition, key))
+            if found is None:
+                return None
+            with _translated(f"{table}: read"):
+                return row_of(found[0])
+
+    async def _page(
+        self,
+        table: str,
+        where: Range,
+        columns: Sequence[str] | None,
+        after: Mapping[str, str],
+    ) -> tuple[Sequence[tuple[str, Row]], Mapping[str, str] | None]:
+        """Rows, and where the next page begins, if there is one."""
+        what = f"{table}: query"
+        found = await self._ask(what, address_of_page(table, where, columns, after))
+        if found is None:  # a table that does not exist yet has no rows
+            return (), None
+        document, headers = found
+        with _translated(what):
+            return rows_of(document), continuation(headers) or None
+
+    async def _ask(self, what: str, address: str) -> tuple[object, Mapping[str, str]] | None:
+        """The JSON found there, as the SDK's pipeline decodes it, and its headers; retried by it."""
+        answers: list[PipelineResponse[Any, AsyncHttpResponse]] = []
+        headers = {"DataServiceVersion": "3.0", "Accept": ACCEPT}
+        headers["x-ms-version"] = self._service.api_version
+        with _translated(what):
+            answer = await self._send(
+                HttpRequest("GET", address, headers=headers), raw_response_hook=answers.append
+            )
+            if answer.status_code == OK:
+                document = answers[-1].context.get(ContentDecodePolicy.CONTEXT_NAME)
+                return document, answer.headers
+            if answer.status_code == NOT_FOUND:
+                return None
+            text = answer.text()
+        raise _refusal(what, answer.status_code, error_code(answer.headers.get(ERROR), text))
 
     async def _submit(self, what: str, content_type: str, body: bytes) -> list[Part]:
         request = HttpRequest(
@@ -214,17 +253,12 @@ class TablesRowStore:
             content, kind = await answer.read(), answer.headers.get("Content-Type", "")
             if answer.status_code == ACCEPTED:
                 return decode(kind, content)
-        code = error_code(answer.headers.get("x-ms-error-code"), content.decode(errors="replace"))
+        code = error_code(answer.headers.get(ERROR), content.decode(errors="replace"))
         raise _refusal(what, answer.status_code, code)
 
     async def _create(self, table: str) -> None:
         with _translated(f"{table}: create"):
             await self._service.create_table_if_not_exists(table)
-
-    def _client(self, table: str) -> TableClient:
-        if table not in self._clients:
-            self._clients[table] = self._service.get_table_client(table)
-        return self._clients[table]
 
 
 def _pipeline(service: TableServiceClient) -> _Send:
@@ -254,22 +288,6 @@ def _outcome(
     if len(etags) != len(written):
         raise StorageUnavailable(f"{what}: an answer without an etag")
     return Written(etags)
-
-
-def _row(entity: Mapping[str, object]) -> Row:
-    columns = {
-        name: value.value if isinstance(value, EntityProperty) else value
-        for name, value in entity.items()
-        if name not in {"PartitionKey", "RowKey"}
-    }
-    metadata: Mapping[str, Any] = getattr(entity, "metadata", {})
-    written_at = metadata.get("timestamp")
-    return Row(
-        key=str(entity["RowKey"]),
-        columns=columns,
-        etag=metadata.get("etag"),
-        written_at=written_at if isinstance(written_at, datetime) else None,
-    )
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from azure.data.tables.aio import TableServiceClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from meter.adapters.entity_group import decode
+from meter.adapters.odata.transaction import decode
 from meter.adapters.tables import TablesRowStore
 from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import MAX_TRANSACTION_ROWS, Conflict, Row, Written

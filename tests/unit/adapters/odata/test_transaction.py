@@ -4,10 +4,10 @@ from datetime import datetime
 from itertools import permutations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from meter.adapters.entity_group import Part, decode, encode, error_code
+from meter.adapters.odata.transaction import Part, decode, encode, error_code, read_done
 from meter.ports import Row
 from tests.support.entity_group import (
     BATCH,
@@ -148,6 +148,58 @@ def test_an_answer_of_another_type_is_refused(content_type: str) -> None:
     """Also if its body would do."""
     with pytest.raises(ValueError, match="no multipart/mixed with a boundary"):
         decode(content_type, answer(done()))
+
+
+AZURE = answer(
+    *(
+        "HTTP/1.1 204 No Content\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n"
+        "Preference-Applied: return-no-content\r\nDataServiceVersion: 3.0;\r\n"
+        f"Location: {URL}/T(PartitionKey='p',RowKey='{key}')\r\n"
+        f"DataServiceId: {URL}/T(PartitionKey='p',RowKey='{key}')\r\n"
+        f"ETag: {ETAG}\r\n\r\n"
+        for key in "abc"
+    )
+)
+GOOD = [AZURE, answer(done('W/"1"'), done(), done(None))]
+
+
+def carefully(content_type: str, body: bytes) -> list[Part] | None:
+    """The parts as read without the shortcut, which takes answers of the usual form alone."""
+    try:
+        return decode(content_type, b"a preamble\r\n" + body)
+    except ValueError:
+        return None
+
+
+@pytest.mark.parametrize("body", GOOD)
+def test_an_answer_of_the_usual_form_is_read_at_once(body: bytes) -> None:
+    """With the same result as any other."""
+    assert read_done(CONTENT_TYPE, body) == carefully(CONTENT_TYPE, body)
+    assert len(read_done(CONTENT_TYPE, body) or ()) == 3
+
+
+@st.composite
+def disturbed(draw: st.DrawFn) -> bytes:
+    """A good answer of which a part was cut out, doubled, moved, replaced or inserted."""
+    body = draw(st.sampled_from(GOOD))
+    start, middle, end = sorted(draw(st.integers(0, len(body))) for _ in range(3))
+    first, second = body[start:middle], body[middle:end]
+    noise = draw(
+        st.binary(max_size=3) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"--", b"ETag: x\r\n"])
+    )
+    middle_part = draw(
+        st.sampled_from([first, second + first, first + first + second, noise + second])
+    )
+    return body[:start] + middle_part + body[end:]
+
+
+@settings(max_examples=400)
+@given(disturbed() | st.lists(st.sampled_from(AZURE.splitlines(keepends=True))).map(b"".join))
+def test_the_shortcut_takes_nothing_that_a_careful_reading_does_not(body: bytes) -> None:
+    """Whatever was done to the answer: it gives the same parts, or it passes."""
+    at_once = read_done(CONTENT_TYPE, body)
+
+    assert at_once is None or at_once == carefully(CONTENT_TYPE, body)
 
 
 PIECES = st.sampled_from(

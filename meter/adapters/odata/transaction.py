@@ -7,26 +7,32 @@ HTTP requests, answered by as many HTTP responses, or by one that says why nothi
 
 import json
 import re
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from math import isinf, isnan
 from urllib.parse import quote
 
-from meter.ports import INT64, MAX_TRANSACTION_ROWS, Row
+from meter.adapters.odata.entity import write_keys, write_row
+from meter.ports import MAX_TRANSACTION_ROWS, Row
 
 _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
 _JSON = "Content-Type: application/json\r\nDataServiceVersion: 3.0\r\nAccept: application/json"
-_INSERT = f"{_JSON};odata=minimalmetadata"
+_INSERT = f"{_JSON};odata=minimalmetadata\r\nPrefer: return-no-content"
 _DELETE = "DataServiceVersion: 3.0\r\nAccept: application/json;odata=minimalmetadata"
 
-_ETAG = re.compile(r"[\x20-\x7e]+")
+_ORDINARY = re.compile(r"[A-Za-z0-9_.~|=:-]*+")
 _STATUS = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?", re.ASCII)
+_PLAIN_TYPE = re.compile(r"multipart/mixed; boundary=([\w-]+)", re.ASCII)
+_HEAD = re.compile(
+    r"(--[\w-]+)\r\nContent-Type: multipart/mixed; boundary=([\w-]+)\r\n(?:\r\n)+", re.ASCII
+)
+_DONE = re.compile(
+    r"\r\nContent-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
+    r"HTTP/1\.1 204 No Content\r\n"
+    r"(?:ETag: ([!-~]++)\r\n|(?![Ee][Tt][Aa][Gg]|[Cc]ontent-[Tt]ype)[\w-]++: [^\r\n]*+\r\n)*+(?:\r\n)*+",
+    re.ASCII,
+)
 _XML_CODE = re.compile(r"<(?:\w+:)?code>\s*(\w+)\s*<", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"\w{1,80}", re.ASCII)
-
-_dumps = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +69,13 @@ def encode(
         raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ROWS} rows, got {count}")
     place = f"{account_url}/{quote(table, safe='')}"
     at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
+    keys = write_keys(partition)
+    post = f"POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}"
     requests = [
-        *(f"POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{_entity(partition, r)}" for r in insert),
+        *(f"{post}{write_row(r)}" for r in insert),
         *(
             f"PATCH {at}{_quoted(r.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(r)}\r\n\r\n"
-            f"{_entity(partition, r)}"
+            f"{keys}{write_row(r)}"
             for r in update
         ),
         *(
@@ -80,6 +88,8 @@ def encode(
 
 def decode(content_type: str, body: bytes) -> list[Part]:
     """The parts of the answer to a batch. Raises ValueError if it is malformed."""
+    if all_done := read_done(content_type, body):
+        return all_done
     text = body.decode().replace("\r\n", "\n")
     parts: list[Part] = []
     for outer in _split(text, _boundary(content_type)):
@@ -89,6 +99,27 @@ def decode(content_type: str, body: bytes) -> list[Part]:
         else:
             parts.append(_part(headers, content))
     return parts
+
+
+def read_done(content_type: str, body: bytes) -> list[Part] | None:
+    """The parts of an answer in which all succeeded and none has a body, in the services' own form.
+
+    None for any other, complete or not: it must then be read with care.
+    """
+    outer = _PLAIN_TYPE.fullmatch(content_type)
+    if outer is None or not body.isascii():
+        return None
+    text, batch = body.decode("ascii"), f"--{outer[1]}"
+    head = _HEAD.match(text)
+    if head is None or head[1] != batch:
+        return None
+    delimiter = f"--{head[2]}"
+    end = f"\r\n{delimiter}--\r\n{batch}--"
+    start, stop = head.end() + len(delimiter), len(text.rstrip("\r\n")) - len(end)
+    if not text.startswith(f"{delimiter}\r\n", head.end()) or not text.startswith(end, stop):
+        return None
+    found = [_DONE.fullmatch(piece) for piece in text[start:stop].split(f"\r\n{delimiter}")]
+    return [Part(204, each[1]) for each in found if each] if all(found) else None
 
 
 def error_code(header: str | None, body: str) -> str | None:
@@ -109,70 +140,24 @@ def error_code(header: str | None, body: str) -> str | None:
 def _body(requests: Sequence[str], transaction: str) -> bytes:
     """No line of a request can begin with a boundary: the JSON is one line of ASCII."""
     batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
-    lines = [batch, f"Content-Type: multipart/mixed; boundary={changeset[2:]}", ""]
-    for request in requests:
-        lines += (changeset, _PART + request)
-    lines += (f"{changeset}--", f"{batch}--", "")
-    return "\r\n".join(lines).encode("ascii")
+    head = f"{batch}\r\nContent-Type: multipart/mixed; boundary={changeset[2:]}\r\n"
+    part = f"{changeset}\r\n{_PART}"
+    parts = (f"{part}{request}" for request in requests)
+    # Encoded one by one: a text of the whole would be copied through fresh memory once more.
+    lines = [line.encode("ascii") for line in (head, *parts, f"{changeset}--", f"{batch}--", "")]
+    return b"\r\n".join(lines)
 
 
 def _quoted(key: str) -> str:
+    if _ORDINARY.fullmatch(key):  # nearly all are, and `quote` looks at each character
+        return key.replace("|", "%7C").replace("=", "%3D").replace(":", "%3A")
     return quote(key.replace("'", "''"), safe="")
 
 
 def _if_match(row: Row) -> str:
-    if row.etag is None or not _ETAG.fullmatch(row.etag):
+    if not row.etag or not (row.etag.isascii() and row.etag.isprintable()):
         raise ValueError(f"row {row.key!r} must have the etag it was read with, has {row.etag!r}")
     return f"If-Match: {row.etag}"
-
-
-def _entity(partition: str, row: Row) -> str:
-    properties: dict[str, object] = {}
-    for name, value in {"PartitionKey": partition, "RowKey": row.key, **row.columns}.items():
-        if value is None:
-            continue
-        kind, properties[name] = _property(name, value)
-        if kind is not None:
-            properties[f"{name}@odata.type"] = kind
-    return _dumps(properties)
-
-
-def _property(name: str, value: object) -> tuple[str | None, object]:
-    match value:
-        case str():
-            return "Edm.String", value
-        case bool():
-            return None, value
-        case int():
-            if value not in INT64:
-                raise ValueError(f"{name}: not a number of 64 bits: {value}")
-            return "Edm.Int64", str(value)
-        case datetime():
-            return "Edm.DateTime", _moment(name, value)
-        case bytes():
-            return "Edm.Binary", b64encode(value).decode()
-        case float():
-            return "Edm.Double", _double(value)
-        case _:
-            raise TypeError(f"{name}: {type(value).__name__} cannot be stored")
-
-
-def _moment(name: str, value: datetime) -> str:
-    if value.tzinfo is None:
-        raise ValueError(f"{name}: a moment must be aware, got {value.isoformat()}")
-    # A value that was read keeps the service's digits, one more than `datetime` has.
-    as_read: str | None = getattr(value, "tables_service_value", None)
-    if as_read:
-        return as_read
-    return f"{value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
-
-
-def _double(value: float) -> object:
-    if isnan(value):
-        return "NaN"
-    if isinf(value):
-        return "Infinity" if value > 0 else "-Infinity"
-    return value
 
 
 def _is_multipart(content_type: str) -> bool:
