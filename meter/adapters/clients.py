@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.request import getproxies_environment
 
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError
@@ -21,10 +22,12 @@ PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor":
 def build_store(settings: StorageSettings) -> TablesRowStore:
     """Connect to Table Storage."""
     endpoint = settings.endpoint
+    # With these settings aiohttp reads proxies and ~/.netrc in two threads, for every request.
+    options = {**CLIENT_OPTIONS, "use_env_settings": bool(getproxies_environment().keys() - {"no"})}
     if (text := endpoint.connection_string) is not None:
-        return TablesRowStore(TableServiceClient.from_connection_string(text, **CLIENT_OPTIONS))
+        return TablesRowStore(TableServiceClient.from_connection_string(text, **options))
     address, identity = _address_and_identity(endpoint)
-    service = TableServiceClient(address, credential=identity, **CLIENT_OPTIONS)
+    service = TableServiceClient(address, credential=identity, **options)
     return TablesRowStore(service, identity)
 
 
