@@ -58,9 +58,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "share a month among processes",
     )
     part.add_argument("--subject", type=reader(_subject), help="only this subject's rows")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="report what would change, without writing"
-    )
+    report_only = "report what would change, without writing"
+    parser.add_argument("--dry-run", action="store_true", help=report_only)
     parser.add_argument(
         "--repair-ledger",
         action="store_true",

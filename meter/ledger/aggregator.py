@@ -23,7 +23,7 @@ from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, d
 from meter.ledger.keys import ledger_partition
 from meter.ledger.marks import Marks
 from meter.ledger.positions import HubPositions
-from meter.ledger.showing import Showing
+from meter.ledger.views.showing import Showing
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
 from meter.window import Period, Window, window_of

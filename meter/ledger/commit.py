@@ -38,7 +38,7 @@ from meter.ledger.marks import Marks, Place
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SumRow, check_range, next_revision
 from meter.ledger.sums import Known, KnownSums
-from meter.ledger.view import VIEW_TABLES
+from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Clock, Conflict, Row, RowStore
 from meter.window import Period, Window
 

@@ -20,6 +20,7 @@ from meter.usage import (
     MAX_NAME_CHARS,
     MAX_SUBJECT_CHARS,
     MAX_TOOLS,
+    NO_USAGE,
     Attempt,
     Context,
     Outcome,
@@ -235,8 +236,7 @@ def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
     found: dict[tuple[str, str | None], TokenUsage] = {}
     for tool in data.parts("tool_usage") if data.has("tool_usage") else ():
         names = tool.text("deployment"), tool.optional_text("model")
-        usage = _usage(tool.part("usage"))
-        found[names] = found[names] + usage if names in found else usage
+        found[names] = found.get(names, NO_USAGE) + _usage(tool.part("usage"))
     if len(found) > MAX_TOOLS:
         raise data.refused("tool_usage", f"must be of {MAX_TOOLS} deployments at most")
     return tuple(
@@ -273,9 +273,8 @@ def _check_time(time: datetime, *, now: datetime, latest: datetime, retention: t
         detail = f"the call ended {time.isoformat()}, before the last {retention.days} days"
         raise _Rejected(Reason.TOO_LATE, detail)
     if time > latest + MAX_AHEAD:
-        detail = (
-            f"the call ended {time.isoformat()}, more than 5 minutes ahead of {latest.isoformat()}"
-        )
+        ahead = f"more than 5 minutes ahead of {latest.isoformat()}"
+        detail = f"the call ended {time.isoformat()}, {ahead}"
         raise _Rejected(Reason.IN_THE_FUTURE, detail)
 
 

@@ -7,8 +7,8 @@ from datetime import datetime
 
 from meter.ledger.fold import Sums
 from meter.ledger.rows import Place, read_sums
-from meter.ledger.shards import Splits, read_splits
-from meter.ledger.view import VIEW_TABLES
+from meter.ledger.views.shards import Splits, read_splits
+from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import RowStore
 from meter.reports.columns import Column, UsageRow, usage_columns
 from meter.reports.query import Query

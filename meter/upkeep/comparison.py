@@ -27,8 +27,8 @@ from meter.ledger.keys import (
     view_window,
 )
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
-from meter.ledger.shards import Shards
-from meter.ledger.view import VIEW_TABLES
+from meter.ledger.views.shards import Shards
+from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.upkeep.audit import Audited
 from meter.upkeep.differences import Difference

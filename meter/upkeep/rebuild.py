@@ -13,7 +13,7 @@ from itertools import batched
 
 from meter.errors import LedgerMissing
 from meter.ledger.keys import LEDGER_PARTITIONS, escape, ledger_partition, ledger_table
-from meter.ledger.shards import Shards
+from meter.ledger.views.shards import Shards
 from meter.ports import Clock, RowStore, Tables
 from meter.upkeep.audit import Audit, Audited
 from meter.upkeep.comparison import Comparison

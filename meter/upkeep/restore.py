@@ -20,7 +20,7 @@ from meter.errors import LedgerMissing, TableMissing
 from meter.ledger.keys import SumPlace, ledger_table
 from meter.ledger.optimistic import MAX_CONFLICTS
 from meter.ledger.rows import SUM_COLUMNS, cleared_counts, read_revision, with_zeros
-from meter.ledger.view import VIEW_TABLES
+from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore, Tables, Written
 from meter.upkeep.differences import Difference, Kind, difference_of, differing
 from meter.window import Period, Window

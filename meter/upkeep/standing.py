@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from meter.ledger.keys import LEDGER_PREFIX, ledger_month, ledger_table, view_range
-from meter.ledger.view import VIEW_TABLES
+from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import RowStore, Tables
 from meter.window import Period, Window
 

@@ -24,9 +24,9 @@ from meter.ledger.keys import (
 )
 from meter.ledger.marks import ABANDONED_AFTER, Place, window_of_mark
 from meter.ledger.rows import SumRow, read_sum_row
-from meter.ledger.shards import Shards
-from meter.ledger.subjects import Seen, SubjectWriter
-from meter.ledger.view import ViewWriter
+from meter.ledger.views.shards import Shards
+from meter.ledger.views.subjects import Seen, SubjectWriter
+from meter.ledger.views.view import ViewWriter
 from meter.ports import Clock, Row, RowStore, Tables
 from meter.upkeep.standing import standing_months
 from meter.window import Window

@@ -19,8 +19,8 @@ from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import ledger_partition
 from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow, read_sums
-from meter.ledger.shards import Shards
-from meter.ledger.view import ViewWriter
+from meter.ledger.views.shards import Shards
+from meter.ledger.views.view import ViewWriter
 from meter.usage import TokenUsage, UsageEvent
 from meter.window import Window
 from tests.contract.test_row_store import running_azurite

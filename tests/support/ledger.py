@@ -6,8 +6,8 @@ from itertools import count, islice
 
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.keys import Dimensions, ledger_partition
-from meter.ledger.shards import Shards
-from meter.ledger.view import ViewWriter
+from meter.ledger.views.shards import Shards
+from meter.ledger.views.view import ViewWriter
 from meter.ports import RowStore
 from tests.fakes.gateway import FakeClock
 from tests.support.events import NOW, RETENTION

@@ -21,7 +21,7 @@ from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import DIMENSION_NAMES, ledger_partition
 from meter.ledger.marks import ABANDONED_AFTER
 from meter.ledger.rows import read_revision, read_sums
-from meter.ledger.showing import CADENCE_SECONDS
+from meter.ledger.views.showing import CADENCE_SECONDS
 from meter.ports import Conflict, Written
 from meter.upkeep.rebuild import Rebuild
 from meter.upkeep.sweep import Sweep

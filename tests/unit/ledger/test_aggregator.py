@@ -13,7 +13,7 @@ from meter.ledger.commit import Committer
 from meter.ledger.decode import Message
 from meter.ledger.keys import LEDGER_PARTITIONS, ledger_partition, subject_key
 from meter.ledger.marks import ABANDONED_AFTER, Marks
-from meter.ledger.showing import CADENCE_SECONDS
+from meter.ledger.views.showing import CADENCE_SECONDS
 from meter.ports import Conflict, RowStore, Written
 from meter.upkeep.sweep import Sweep
 from meter.usage import encode_event

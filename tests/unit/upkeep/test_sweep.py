@@ -10,7 +10,7 @@ import pytest
 
 from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.commit import Committer
-from meter.ledger.subjects import SubjectWriter, record_behind
+from meter.ledger.views.subjects import SubjectWriter, record_behind
 from meter.ports import Conflict, Row, Written
 from meter.upkeep.sweep import Sweep
 from meter.usage import UsageEvent

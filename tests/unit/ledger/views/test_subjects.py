@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.ledger.subjects import Seen, SubjectWriter, seen_in
+from meter.ledger.views.subjects import Seen, SubjectWriter, seen_in
 from meter.ports import Row
 from meter.usage import UsageEvent
 from tests.fakes.rows import Fault, MemoryRowStore

@@ -23,9 +23,9 @@ from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.keys import SumKey
 from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow
-from meter.ledger.shards import Shards
-from meter.ledger.subjects import SEEN_EVERY, Seen, SubjectWriter, seen_in
-from meter.ledger.view import ViewWriter
+from meter.ledger.views.shards import Shards
+from meter.ledger.views.subjects import SEEN_EVERY, Seen, SubjectWriter, seen_in
+from meter.ledger.views.view import ViewWriter
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
 from meter.window import Window

@@ -21,7 +21,7 @@ from itertools import batched
 
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, ROWS_BY_RANGE, OptimisticRows
 from meter.ledger.rows import SumRow, read_revision
-from meter.ledger.shards import Shards
+from meter.ledger.views.shards import Shards
 from meter.ports import Row, RowStore
 from meter.window import Period, Window
 

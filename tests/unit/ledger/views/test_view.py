@@ -8,8 +8,8 @@ from meter.errors import StorageUnavailable
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
-from meter.ledger.shards import Shards
-from meter.ledger.view import ViewWriter
+from meter.ledger.views.shards import Shards
+from meter.ledger.views.view import ViewWriter
 from meter.window import Window
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault, MemoryRowStore

@@ -7,8 +7,8 @@ import pytest
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.rows import SumRow
-from meter.ledger.shards import READ_AGAIN_SECONDS, ROWS_A_SHARD, SHARDS_TABLE, Shards
-from meter.ledger.view import ViewWriter
+from meter.ledger.views.shards import READ_AGAIN_SECONDS, ROWS_A_SHARD, SHARDS_TABLE, Shards
+from meter.ledger.views.view import ViewWriter
 from meter.ports import Row
 from meter.window import Window
 from tests.fakes.gateway import FakeClock

@@ -12,7 +12,7 @@ from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey
 from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow
-from meter.ledger.showing import (
+from meter.ledger.views.showing import (
     CADENCE_SECONDS,
     LONGEST_WAIT_SECONDS,
     MAX_WAITING_ROWS,
