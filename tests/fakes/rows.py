@@ -66,6 +66,10 @@ class MemoryRowStore:
         """Plan faults for the next calls of that method."""
         self._faults[operation].extend(faults)
 
+    def planned(self, operation: str) -> bool:
+        """Whether a fault that was planned is not used up."""
+        return bool(self._faults[operation])
+
     def forget_plans(self) -> None:
         """Remove all planned faults."""
         self._faults.clear()

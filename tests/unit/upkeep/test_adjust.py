@@ -16,7 +16,7 @@ from meter.usage import NO_USAGE, TokenUsage, new_event_id
 from tests.fakes.rows import Fault
 from tests.support.events import NOW, adjustment, event_id, message, usage_event
 from tests.support.ledger import aggregator_on
-from tests.support.rebuilding import DAY_SUM, LEDGER, Store, rebuild
+from tests.support.rebuilding import ALICE, DAY_SUM, LEDGER, Store, rebuild
 
 CALL = usage_event(1, time=NOW)
 LATER = NOW + timedelta(minutes=5)
@@ -251,10 +251,10 @@ async def test_a_call_whose_ledger_is_dropped_meanwhile_is_not_adjusted(store: S
 async def test_what_no_ledger_takes_leaves_no_note(store: Store) -> None:
     """The sum that it adds to is damaged: refused, named, and the call's tokens are free again."""
     adjuster = await counted(store)
-    store.tamper(LEDGER, "alice", DAY_SUM, TotalTokens="15")
+    store.tamper(LEDGER, ALICE, DAY_SUM, TotalTokens="15")
     with pytest.raises(AdjustmentRefused, match="column TotalTokens"):
         await adjust(adjuster, wanted(-10))
-    store.tamper(LEDGER, "alice", DAY_SUM, TotalTokens=15)
+    store.tamper(LEDGER, ALICE, DAY_SUM, TotalTokens=15)
 
     assert await adjust(operator(store), wanted(-10, reason="another"))
 
@@ -264,21 +264,21 @@ async def test_a_rebuild_takes_the_notes_for_what_they_are(store: Store) -> None
     adjuster = await counted(store)
     await adjust(adjuster, wanted())
     sound = await rebuild(store)
-    store.tamper(LEDGER, "alice", f"a|{CALL.id}", Adjustments="[{}]")
+    store.tamper(LEDGER, ALICE, f"a|{CALL.id}|alice", Adjustments="[{}]")
     damaged = await rebuild(store)
 
     assert sound.differences == []
     assert [each.kind for each in damaged.differences] == ["unreadable"]
-    with pytest.raises(AdjustmentRefused, match=rf"Ledger202611: a\|{CALL.id} cannot be read"):
+    with pytest.raises(AdjustmentRefused, match=rf"Ledger202611: a\|{CALL.id}\|alice cannot be read"):
         await adjuster.plan(wanted(-1))
 
 
 async def test_a_damaged_marker_is_named(store: Store) -> None:
     """By its table and key."""
     adjuster = await counted(store)
-    store.tamper(LEDGER, "alice", f"c|{CALL.id}", Call="{")
+    store.tamper(LEDGER, ALICE, f"c|{CALL.id}|alice", Call="{")
 
-    with pytest.raises(AdjustmentRefused, match=rf"Ledger202611: c\|{CALL.id} cannot be read"):
+    with pytest.raises(AdjustmentRefused, match=rf"Ledger202611: c\|{CALL.id}\|alice cannot be read"):
         await adjuster.plan(wanted())
 
 

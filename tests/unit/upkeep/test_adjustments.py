@@ -24,7 +24,7 @@ from tests.support.events import (
     usage_event,
 )
 from tests.support.ledger import aggregator_on
-from tests.support.rebuilding import LEDGER, VIEW_ROW, Store, rebuild
+from tests.support.rebuilding import ALICE, LEDGER, VIEW_ROW, Store, rebuild
 from tests.support.reports import query
 
 CHANGE = TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5)
@@ -75,7 +75,7 @@ async def test_its_marker_says_what_it_adjusts_and_why(store: Store) -> None:
     """It shows why the adjustment was made."""
     await aggregator_on(store).handle([message(usage_event(1), adjustment(1))])
 
-    row = store.tables[LEDGER]["alice", f"c|{adjustment(1).id}"]
+    row = store.tables[LEDGER][ALICE, f"c|{adjustment(1).id}|alice"]
     call = json.loads(str(row.columns["Call"]))
     assert (call["adjusts"], call["reason"]) == (str(event_id(1)), "the backend was billed twice")
     assert read_marker(row).usage == CHANGE
