@@ -156,37 +156,38 @@ class Sweep:
         for row in sums:
             by_window[row.key.window].append(row)
         limit = asyncio.Semaphore(WINDOWS_AT_ONCE)
-        failed: set[Window] = set()
+        behind: set[str] = set()
 
         async def show(window: Window) -> None:
             async with limit:
-                if not await self._show_window(run, window, by_window[window]):
-                    failed.add(window)
+                missed = await self._show_window(run, window, by_window[window])
+            behind.update(row.key.place.partition for row in missed)
 
         await asyncio.gather(*map(show, by_window))
-        behind = {row.key.place.partition for window in failed for row in by_window[window]}
         is_recorded = await self._record(run, sums)
         for each in read if is_recorded else ():
             if each.place[1] not in behind:
                 await self._remove(run, each)
 
-    async def _show_window(self, run: _Run, window: Window, sums: Sequence[SumRow]) -> bool:
-        """Whether all is shown."""
+    async def _show_window(
+        self, run: _Run, window: Window, sums: Sequence[SumRow]
+    ) -> Sequence[SumRow]:
+        """Show the sums; gives those that could not be shown."""
         if window.name in run.failures:
-            return False  # once in a run is enough
+            return sums  # once in a run is enough
         try:
             await run.views.learn(sums)
             written = await run.views.write(sums)
             run.repaired += written  # apart, since the others add to it meanwhile
-            return True
+            return ()
         except RowsRefused as exc:
             if len(sums) == 1:
                 name = sums[0].key.view_row_key
                 log.error("row_refused partition=%s row=%s reason=%s", window.name, name, exc)
-                return False
+                return sums
             middle = len(sums) // 2  # it would keep the others from being shown
-            one = await self._show_window(run, window, sums[:middle])
-            return await self._show_window(run, window, sums[middle:]) and one
+            halves = sums[:middle], sums[middle:]
+            return [row for half in halves for row in await self._show_window(run, window, half)]
         except StorageUnavailable as exc:
             run.failures[window.name] = exc
             log.warning(
@@ -195,7 +196,7 @@ class Sweep:
                 len(sums),
                 exc,
             )
-            return False
+            return sums
 
     async def _record(self, run: _Run, sums: Iterable[SumRow]) -> bool:
         """Add the subjects that are missing; whether that was possible."""

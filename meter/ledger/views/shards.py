@@ -6,6 +6,7 @@ twice. So a row is only ever inserted, for windows that begin later than `NOTICE
 writes views reads the table again before that time has passed.
 """
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,13 +63,15 @@ class Shards:
     clock: Clock
     _splits: Splits = field(default_factory=Splits)
     _read_at: float | None = None
+    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def read(self) -> None:
         """Read the table, unless that was done just now. Raises StorageUnavailable."""
-        now = self.clock.monotonic()
-        if self._read_at is None or now >= self._read_at + READ_AGAIN_SECONDS:
-            self._splits = await read_splits(self.store)
-            self._read_at = now
+        async with self._lock:  # many ask at once
+            now = self.clock.monotonic()
+            if self._read_at is None or now >= self._read_at + READ_AGAIN_SECONDS:
+                self._splits = await read_splits(self.store)
+                self._read_at = now
 
     def count(self, window: Window) -> int:
         """The number of partitions of the window's view rows."""

@@ -269,7 +269,9 @@ async def test_a_rebuild_takes_the_notes_for_what_they_are(store: Store) -> None
 
     assert sound.differences == []
     assert [each.kind for each in damaged.differences] == ["unreadable"]
-    with pytest.raises(AdjustmentRefused, match=rf"Ledger202611: a\|{CALL.id}\|alice cannot be read"):
+    with pytest.raises(
+        AdjustmentRefused, match=rf"Ledger202611: a\|{CALL.id}\|alice cannot be read"
+    ):
         await adjuster.plan(wanted(-1))
 
 
@@ -278,7 +280,9 @@ async def test_a_damaged_marker_is_named(store: Store) -> None:
     adjuster = await counted(store)
     store.tamper(LEDGER, ALICE, f"c|{CALL.id}|alice", Call="{")
 
-    with pytest.raises(AdjustmentRefused, match=rf"Ledger202611: c\|{CALL.id}\|alice cannot be read"):
+    with pytest.raises(
+        AdjustmentRefused, match=rf"Ledger202611: c\|{CALL.id}\|alice cannot be read"
+    ):
         await adjuster.plan(wanted())
 
 
