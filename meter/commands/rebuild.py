@@ -168,7 +168,9 @@ def _duration(seconds: float) -> str:
 
 
 def _say_how_to_resume(options: argparse.Namespace, progress: Progress | None) -> None:
-    if options.subject is None and progress is not None and progress.finished:
+    if progress is None:
+        return
+    if options.subject is None and progress.finished:
         left = progress.partitions[progress.finished :]
         if left:
             print(

@@ -158,8 +158,8 @@ def read_event(document: object) -> Countable:
         case str(kind) if kind == ADJUSTMENT_TYPE:
             return _read_adjustment(fields)
         case other:
-            known = f"{EVENT_TYPE} or {ADJUSTMENT_TYPE}"
-            raise _Rejected(Reason.UNKNOWN_TYPE, f"type must be {known}, got {str(other)[:100]!r}")
+            rule = f"type must be {EVENT_TYPE} or {ADJUSTMENT_TYPE}, got {str(other)[:100]!r}"
+            raise _Rejected(Reason.UNKNOWN_TYPE, rule)
 
 
 def _read_adjustment(fields: "_Fields") -> Adjustment:
@@ -234,7 +234,7 @@ def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
 def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
     """Usage of other models; that of one deployment and model is one."""
     found: dict[tuple[str, str | None], TokenUsage] = {}
-    for tool in data.parts("tool_usage") if data.has("tool_usage") else ():
+    for tool in data.optional_parts("tool_usage"):
         names = tool.text("deployment"), tool.optional_text("model")
         found[names] = found.get(names, NO_USAGE) + _usage(tool.part("usage"))
     if len(found) > MAX_TOOLS:
@@ -307,9 +307,7 @@ def _elements(text: str) -> Iterator[str]:
 
 
 def _space_after(text: str, position: int) -> int:
-    space = _SPACE.match(text, position)
-    assert space is not None, "it matches nothing as well"
-    return space.end()
+    return position if (space := _SPACE.match(text, position)) is None else space.end()
 
 
 def _kind(value: object) -> str:
@@ -355,11 +353,8 @@ class _Fields:
         """A text that only says more of the call: cut rather than refused, None if it is no text."""
         return clean_name(self.members.get(name))
 
-    def has(self, name: str) -> bool:
-        return self.members.get(name) is not None
-
     def choice[E: StrEnum](self, name: str, kind: type[E], *, absent: E | None = None) -> E:
-        if absent is not None and not self.has(name):
+        if absent is not None and self.members.get(name) is None:
             return absent
         try:
             return kind(str(self.members.get(name)))
@@ -389,6 +384,9 @@ class _Fields:
 
     def optional_object(self, name: str) -> Mapping[str, object] | None:
         return None if self.members.get(name) is None else self.part(name).members
+
+    def optional_parts(self, name: str) -> list["_Fields"]:
+        return [] if self.members.get(name) is None else self.parts(name)
 
     def parts(self, name: str) -> list["_Fields"]:
         value = self.members.get(name)

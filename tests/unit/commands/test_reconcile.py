@@ -86,7 +86,7 @@ def test_storage_that_does_not_answer_exits_with_1(
 
     output = capsys.readouterr()
     assert code == 1
-    assert output.err.startswith("error: table storage did not answer: UsageByHour")
+    assert output.err.startswith("error: table storage did not answer: ViewShards")
     assert "c2VjcmV0" not in output.err
     assert output.out == ""
 

@@ -320,6 +320,7 @@ async def test_a_ledger_counts_the_events_of_two_instances_once() -> None:
 
     for instance in (first, second, first):
         await aggregator.handle([message(event) for event in instance.events])
+    await aggregator.showing.settle()
 
     rows = store.rows("UsageByMonth").values()
     assert sum(int(str(row["TotalTokens"])) for row in rows) == 34
