@@ -7,8 +7,9 @@ HTTP requests, answered by as many HTTP responses, or by one that says why nothi
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from urllib.parse import quote
 
 from meter.adapters.odata.entity import write_keys, write_row
@@ -71,18 +72,18 @@ def encode(
     at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
     keys = write_keys(partition)
     post = f"POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}"
-    requests = [
-        *(f"{post}{write_row(r)}" for r in insert),
-        *(
+    requests = chain(
+        (f"{post}{write_row(r)}" for r in insert),
+        (
             f"PATCH {at}{_quoted(r.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(r)}\r\n\r\n"
             f"{keys}{write_row(r)}"
             for r in update
         ),
-        *(
+        (
             f"DELETE {at}{_quoted(r.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(r)}\r\n\r\n"
             for r in delete
         ),
-    ]
+    )
     return f"multipart/mixed; boundary=batch_{transaction}", _body(requests, transaction)
 
 
@@ -137,15 +138,15 @@ def error_code(header: str | None, body: str) -> str | None:
     return found if isinstance(found, str) and _CODE.fullmatch(found) else None
 
 
-def _body(requests: Sequence[str], transaction: str) -> bytes:
+def _body(requests: Iterable[str], transaction: str) -> bytes:
     """No line of a request can begin with a boundary: the JSON is one line of ASCII."""
     batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
     head = f"{batch}\r\nContent-Type: multipart/mixed; boundary={changeset[2:]}\r\n"
     part = f"{changeset}\r\n{_PART}"
-    parts = (f"{part}{request}" for request in requests)
-    # Encoded one by one: a text of the whole would be copied through fresh memory once more.
-    lines = [line.encode("ascii") for line in (head, *parts, f"{changeset}--", f"{batch}--", "")]
-    return b"\r\n".join(lines)
+    # Encoded one by one, since large texts take fresh memory each time, which costs more than to fill it.
+    parts = [f"{part}{request}".encode("ascii") for request in requests]
+    ends = f"{changeset}--\r\n{batch}--\r\n".encode("ascii")
+    return b"\r\n".join([head.encode("ascii"), *parts, ends])
 
 
 def _quoted(key: str) -> str:
