@@ -62,9 +62,9 @@ async def outbox(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the bindi
 
 
 @app.function_name("sweep")
-@app.timer_trigger(arg_name="timer", schedule="0 */10 * * * *", run_on_startup=False)
+@app.timer_trigger(arg_name="timer", schedule="0 */2 * * * *", run_on_startup=False)
 async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
-    """Every ten minutes: copy sums to the views where a crash prevented it."""
+    """Every two minutes: copy sums to the views where a crash prevented it."""
     await _app.sweep()
 
 

@@ -7,22 +7,29 @@
 The mark of a process is a row of each transaction that changes sums, in their own partition. So
 sums that are committed and not shown always have a mark, whatever dies when. Who has shown all removes
 its mark. A mark that was not written for `ABANDONED_AFTER` is of a process that died or is held up:
-the sweep shows its sums. A process never takes up a mark again whose state it is not sure of: it
+the sweep shows its sums, and so does, at once, the next process that counts there. A process never takes up a mark again whose state it is not sure of: it
 leaves it to the sweep and goes on with another one.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
 from meter.errors import StorageUnavailable, TableMissing
-from meter.ledger.keys import MARK_PREFIX, SumKey, earlier, ledger_table
+from meter.ledger.keys import (
+    LAST_KEY,
+    MARK_PREFIX,
+    SumKey,
+    earlier,
+    ledger_month,
+    ledger_table,
+)
 from meter.ports import Clock, Row, RowStore, Written
 from meter.window import Window, parse_window
 
-ABANDONED_AFTER = timedelta(minutes=10)
+ABANDONED_AFTER = timedelta(minutes=2)
 IDLE_SECONDS = 60.0  # a mark that is needed again soon is not removed first
 
 type Place = tuple[str, str]
@@ -35,6 +42,7 @@ class _Mark:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     behind: Counter[Window] = field(default_factory=Counter)
+    has_asked: bool = False
     number: int = 0
     etag: str | None = None
     written_at: float = 0.0
@@ -73,6 +81,24 @@ class Marks:
         key = self._key(mark)
         row = (await self.store.read(*place, [key])).get(key)
         mark.etag = None if row is None else row.etag
+
+    async def foreign(self, place: Place) -> Window | None:
+        """From which window on other processes' sums may not be shown; asked once for each place.
+
+        They may be those that had the place before, and died. Raises StorageUnavailable.
+        """
+        mark = self._at(place)
+        if mark.has_asked:
+            return None
+        mark.has_asked = True
+        first: Window | None = None
+        async for row in read_marks(self.store, place):
+            if not row.key.startswith(f"{MARK_PREFIX}{self.writer}."):
+                month = ledger_month(place[0])
+                assert month is not None, "a place is in a ledger"
+                window = window_of_mark(row, month)
+                first = window if first is None else earlier(first, window)
+        return first
 
     def leave(self, place: Place) -> None:
         """Leave the mark to the sweep, if there is one, and begin another."""
@@ -128,6 +154,20 @@ class Marks:
         if place not in self._marks:
             self._marks[place] = _Mark()
         return self._marks[place]
+
+
+async def read_marks(store: RowStore, place: Place) -> AsyncIterator[Row]:
+    """The marks in a place, of all processes. Raises StorageUnavailable."""
+    table, partition = place
+    rows = store.scan(
+        table,
+        first_partition=partition,
+        last_partition=partition,
+        first_key=MARK_PREFIX,
+        last_key=MARK_PREFIX + LAST_KEY,
+    )
+    async for _, row in rows:
+        yield row
 
 
 def window_of_mark(row: Row, month: Window) -> Window:

@@ -1,8 +1,8 @@
 """Copies committed sums to the views, and callers to `Subjects`, without holding up the ledger.
 
-Sums that are committed wait here, the newest state of each, and are written together every few
-seconds: a sum that changes a thousand times meanwhile is copied once. The first batch after a pause
-is copied at once, and a batch waits a little for the copies that it begins. While the views of a
+Sums that are committed wait here, the newest state of each. Few are written with each batch; where
+they are many they are written together every few seconds, since one that changes a thousand times
+meanwhile is copied once. A batch waits a little for the copies that it begins. While the views of a
 window are throttled their rows wait on, and they alone are tried again, after 1 s, 2 s, 4 s and so on
 to a minute.
 
@@ -31,6 +31,9 @@ from meter.usage import UsageEvent
 from meter.window import Window
 
 CADENCE_SECONDS = 5.0
+# As few are written with each batch: to put them off would save nothing, and a crash would show later.
+FEW_ROWS = 100
+MANY_ROWS = 1_000
 PATIENCE_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
 # About 1 KB each; most are remembered for the ledger anyway.
@@ -129,7 +132,7 @@ class Showing:
     _windows: dict[Window, _Queue[SumKey, SumRow]] = field(default_factory=dict)
     _subjects: _Queue[str, Seen] = field(init=False)
     _seen: OrderedDict[str, tuple[datetime, datetime]] = field(default_factory=OrderedDict)
-    _begun_at: float | None = None
+    _due_at: float = float("-inf")
     _trying: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
@@ -198,8 +201,7 @@ class Showing:
 
     def _is_due(self) -> bool:
         is_full = 2 * self.waiting_rows >= self.most_waiting
-        now = self.clock.monotonic()
-        return is_full or self._begun_at is None or now >= self._begun_at + CADENCE_SECONDS
+        return is_full or self.clock.monotonic() >= self._due_at
 
     def _is_news(self, event: UsageEvent) -> bool:
         """Whether the subject's row must be looked at: once in a process, and in ten minutes."""
@@ -227,7 +229,9 @@ class Showing:
                 log.warning("views_left_to_sweep partition=%s rows=%d", window.name, len(dropped))
 
     async def _start(self, seconds: float | None) -> None:
-        self._begun_at = self.clock.monotonic()
+        rows = self.waiting_rows
+        share = 0.0 if rows <= FEW_ROWS else min(1.0, rows / MANY_ROWS)
+        self._due_at = self.clock.monotonic() + share * CADENCE_SECONDS
         started = [task for each in self._queues() if (task := each.start())]
         if started:
             await asyncio.wait(started, timeout=seconds)
