@@ -28,6 +28,11 @@ class Items:
     containers: set[str] = field(default_factory=set)
     image_model: object = None
 
+    @property
+    def has_calls(self) -> bool:
+        """Whether hosted tools were called."""
+        return bool(self.searches or self.file_searches or self.containers)
+
     @classmethod
     def of(cls, listed: object) -> "Items":
         """The items of a JSON list; none of another value."""
@@ -63,6 +68,8 @@ def hosted_calls(output: Items | None, tool_usage: Mapping[str, object] | None) 
     The answer's own number of searches wins: it has no discounted ones, which are items, too.
     """
     found = _NO_ITEMS if output is None else output
+    if tool_usage is None and not found.has_calls:
+        return {}  # nearly every response
     searches = found.searches
     if tool_usage is not None and isinstance(reported := tool_usage.get("web_search"), dict):
         told = count_of(cast(Mapping[str, object], reported).get("num_requests"))
