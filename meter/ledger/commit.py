@@ -173,11 +173,22 @@ class Committer:
                     share.fail(chunk, next(iter(share.result.failed.values())))
                 else:
                     await self._count(share, chunk, asks_first=may_be_repeats)
+            if not share.result.failed:
+                await self._take_over(share)
         result = share.result
         lost = result.refused.keys() | result.failed.keys()
         counted = sum((event.subject, event.id) not in lost for event in events)
         result.repeated_calls = counted - len(result.new - lost)
         return result
+
+    async def _take_over(self, share: _Share) -> None:
+        """Show what a process that had the partition before may have left when it died."""
+        try:
+            first = await self._marks.foreign(share.place)
+            if first is not None:
+                self._on_commit(await self._sums.read_since(share.place, first, share.month))
+        except StorageUnavailable as exc:  # the sweep will
+            log.warning("marks_unread table=%s reason=%s", share.place[0], exc)
 
     async def _count(self, share: _Share, chunk: Sequence[_Item], *, asks_first: bool) -> None:
         """Commit a chunk, less its events that can never be counted, or not now."""

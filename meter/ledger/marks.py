@@ -7,8 +7,9 @@
 The mark of a process is a row of each transaction that changes sums, in their own partition. So
 sums that are committed and not shown always have a mark, whatever dies when. Who has shown all removes
 its mark. A mark that was not written for `ABANDONED_AFTER` is of a process that died or is held up:
-the sweep shows its sums, and so does, at once, the next process that counts there. A process never takes up a mark again whose state it is not sure of: it
-leaves it to the sweep and goes on with another one.
+the sweep shows its sums, and so does, at once, the next process that counts there. A process never
+takes up a mark again whose state it is not sure of: it leaves it to the sweep and goes on with
+another one.
 """
 
 import asyncio

@@ -6,13 +6,14 @@ few, by window where they are many. What is remembered may be outdated: every wr
 """
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
 from meter.errors import LedgerDamaged
-from meter.ledger.keys import SumKey, sums_of_window
+from meter.ledger.keys import SumKey, sums_of_window, sums_since
 from meter.ledger.marks import Place
 from meter.ledger.memory import Memory
 from meter.ledger.rows import SumRow, read_sum_row, sum_row
@@ -32,6 +33,8 @@ class Known(NamedTuple):
     etag: str
     row: SumRow
 
+
+log = logging.getLogger(__name__)
 
 type _Key = tuple[Place, str]
 
@@ -58,6 +61,25 @@ class KnownSums:
         found: dict[SumKey, Known] = {}
         for part in await asyncio.gather(*reads):
             found |= part
+        return found
+
+    async def read_since(self, place: Place, first: Window, month: Window) -> list[SumRow]:
+        """All sums of the place from a window on. Raises StorageUnavailable."""
+        table, partition = place
+        first_key, last_key = sums_since(first, month)
+        rows = self._store.scan(
+            table,
+            first_partition=partition,
+            last_partition=partition,
+            first_key=first_key,
+            last_key=last_key,
+        )
+        found = []
+        async for _, row in rows:
+            try:
+                found.append(self._remember(place, row, read_sum_row(partition, row)).row)
+            except (LedgerDamaged, ValueError) as exc:
+                log.error("sum_damaged table=%s reason=%s", table, exc)
         return found
 
     def put(self, place: Place, rows: Mapping[str, SumRow], etags: Mapping[str, str]) -> None:

@@ -1,6 +1,6 @@
 """Shows sums that the views miss: those of processes that died, or could not write them for long.
 
-Every few minutes the marks in the ledgers are read (`ledger/marks.py`). Where one was not written for
+Every two minutes the marks in the ledgers are read (`ledger/marks.py`). Where one was not written for
 `ABANDONED_AFTER`, the sums of its ledger partition from its window on are written to the views, and
 their subjects to `Subjects`; then the mark is removed. View rows that are up to date stay as they
 are. What cannot be shown now keeps nothing else from being shown, and its mark stays for the next run.
@@ -9,20 +9,18 @@ are. What cannot be shown now keeps nothing else from being shown, and its mark 
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable, TableMissing
 from meter.ledger.keys import (
-    LAST_KEY,
     LEDGER_PARTITIONS,
-    MARK_PREFIX,
     earlier,
     ledger_table,
     sums_since,
 )
-from meter.ledger.marks import ABANDONED_AFTER, Place, window_of_mark
+from meter.ledger.marks import ABANDONED_AFTER, Place, read_marks, window_of_mark
 from meter.ledger.rows import SumRow, read_sum_row
 from meter.ledger.views.shards import Shards
 from meter.ledger.views.subjects import Seen, SubjectWriter
@@ -104,7 +102,7 @@ class Sweep:
             place = ledger_table(month), partition
             async with limit:
                 try:
-                    marks = [row async for row in self._marks(place)]
+                    marks = [row async for row in read_marks(self.store, place)]
                 except StorageUnavailable as exc:
                     run.failures[" ".join(place)] = exc
                     return None
@@ -119,18 +117,6 @@ class Sweep:
         months = await standing_months(self.tables)
         looks = (look(month, partition) for month in months for partition in LEDGER_PARTITIONS)
         return [found for found in await asyncio.gather(*looks) if found is not None]
-
-    async def _marks(self, place: Place) -> AsyncIterator[Row]:
-        table, partition = place
-        rows = self.store.scan(
-            table,
-            first_partition=partition,
-            last_partition=partition,
-            first_key=MARK_PREFIX,
-            last_key=MARK_PREFIX + LAST_KEY,
-        )
-        async for _, row in rows:
-            yield row
 
     async def _sums(self, abandoned: _Abandoned) -> list[SumRow]:
         table, partition = abandoned.place
@@ -191,7 +177,7 @@ class Sweep:
         except StorageUnavailable as exc:
             run.failures[window.name] = exc
             log.warning(
-                "views_behind partition=%s rows=%d seconds=600 reason=%s",
+                "views_behind partition=%s rows=%d seconds=120 reason=%s",
                 window.name,
                 len(sums),
                 exc,

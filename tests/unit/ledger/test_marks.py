@@ -130,3 +130,30 @@ def test_a_mark_that_cannot_be_read_means_the_whole_month(value: object) -> None
     assert window_of_mark(Row(key="v|w.0", columns={"From": value}), Window("2026-11")) == Window(
         "2026-11-01T00"
     )
+
+
+async def test_who_takes_a_partition_over_shows_what_its_owner_left(
+    store: MemoryRowStore, clock: FakeClock
+) -> None:
+    """At its first batch there; the sweep need not come first."""
+    dead = owner(store, clock, "dead")
+    place = ledger_partition("alice"), Window("2026-11")
+    await dead.committer.commit(*place, [usage_event(1), usage_event(2, deployment="other")])
+    await owner(store, clock, "next").handle([message(usage_event(3))])
+
+    rows = store.rows("UsageByMonth").values()
+    assert sorted((str(row["Deployment"]), row["Calls"]) for row in rows) == [
+        ("gpt-4o", 2),
+        ("other", 1),
+    ]
+
+
+async def test_a_partition_whose_marks_cannot_be_read_is_counted_all_the_same(
+    store: MemoryRowStore, clock: FakeClock
+) -> None:
+    """The sweep shows what was left there."""
+    aggregator = owner(store, clock)
+    store.plan("scan", Fault.UNAVAILABLE)
+    report = await aggregator.handle([message(usage_event(1))])
+
+    assert report.new_calls == 1

@@ -114,7 +114,7 @@ async def test_what_is_shown_stays_as_it_is(store: Store, caplog: pytest.LogCapt
 
 
 @pytest.mark.parametrize(
-    ("quiet_for", "repaired"), [(timedelta(seconds=599), 0), (timedelta(minutes=10), 3)]
+    ("quiet_for", "repaired"), [(timedelta(seconds=119), 0), (timedelta(minutes=2), 3)]
 )
 async def test_a_mark_that_was_written_just_now_is_left_to_its_process(
     store: MemoryRowStore, quiet_for: timedelta, repaired: int

@@ -15,6 +15,7 @@ from meter.ledger.rows import SumRow
 from meter.ledger.views.showing import (
     CADENCE_SECONDS,
     LONGEST_WAIT_SECONDS,
+    MANY_ROWS,
     MAX_WAITING_ROWS,
     Showing,
 )
@@ -244,23 +245,31 @@ async def test_too_much_is_left_to_the_sweep_oldest_window_first(
 async def test_sums_that_change_often_are_copied_once_in_a_few_seconds(
     store: Store, showing: Showing, clock: FakeClock
 ) -> None:
-    """The first batch after a pause at once, then all that came together."""
+    """Where they are many: the first batch after a pause at once, then all that came together."""
     for revision in range(1, 11):
-        await show(showing, [total(revision)])
+        await show(showing, (total(revision, DAY, f"s{n}") for n in range(MANY_ROWS)))
         clock.advance(CADENCE_SECONDS / 5)
 
-    assert [row.columns["Revision"] for _, _, row in store.history] == [1, 6]
+    assert {row.columns["Revision"] for _, _, row in store.history} == {1, 6}
     await showing.settle()
-    assert shown(store) == [10]
+    assert set(shown(store)) == {10}
+
+
+async def test_few_sums_are_copied_with_each_batch(store: Store, showing: Showing) -> None:
+    """To wait would save little, and a crash would show them later."""
+    for revision in range(1, 4):
+        await show(showing, [total(revision)])
+
+    assert [row.columns["Revision"] for _, _, row in store.history] == [1, 2, 3]
 
 
 async def test_much_that_waits_is_copied_before_its_time(store: Store, clock: FakeClock) -> None:
     """Half of what may wait."""
-    showing = showing_on(store, clock, most_waiting=100)
-    await show(showing, [total(1)])
-    await show(showing, (total(2, DAY, f"s{n}") for n in range(49)))
-    assert showing.waiting_rows == 49
-    await show(showing, [total(3, DAY, "s99")])
+    showing = showing_on(store, clock, most_waiting=3_000)
+    await show(showing, (total(1, DAY, f"s{n}") for n in range(MANY_ROWS)))
+    await show(showing, (total(2, DAY, f"s{n}") for n in range(1_499)))
+    assert showing.waiting_rows == 1_499
+    await show(showing, [total(3, DAY, "s2000")])
 
     assert showing.waiting_rows == 0
 
