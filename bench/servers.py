@@ -5,7 +5,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +14,14 @@ from bench.load import Measured, load
 from local.child import free_ports
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
-from local.plan import AUDIENCE, make_plan
+from local.plan import AUDIENCE, AZURITE_ACCOUNT, AZURITE_KEY, make_plan
 from local.stack import Stack
 
 PATH = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 SERVER_CORE, OTHER_CORE = 0, 1
 START_SECONDS = 30.0
+REPOSITORY = Path(__file__).resolve().parents[1]
+AZURITE = REPOSITORY / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +30,29 @@ class Ground:
 
     settings: Mapping[str, str]
     request: bytes
-    azurite_pid: int
+
+
+@asynccontextmanager
+async def azurite() -> AsyncIterator[tuple[str, int]]:
+    """Run a fresh Azurite on the other core; gives its connection string and its process id."""
+    with tempfile.TemporaryDirectory() as folder:
+        ports = dict(zip(("blob", "queue", "table"), free_ports(3), strict=True))
+        arguments = ["node", str(AZURITE), "--silent", "--disableTelemetry", "--location", folder]
+        arguments += ["--skipApiVersionCheck"]
+        for service, port in ports.items():
+            arguments += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
+        process = await start(arguments, {}, cpu=OTHER_CORE)
+        try:
+            await _listens(ports["table"])
+            yield (
+                f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};"
+                f"AccountKey={AZURITE_KEY};"
+                f"TableEndpoint=http://127.0.0.1:{ports['table']}/{AZURITE_ACCOUNT};",
+                process.pid,
+            )
+        finally:
+            process.terminate()
+            await process.wait()
 
 
 @asynccontextmanager
@@ -40,7 +64,7 @@ async def ground() -> AsyncIterator[Ground]:
         stack = Stack(plan, host=None)  # an aggregator would take the hub's core
         await stack.start()
         try:
-            backend = await _start([sys.executable, "-m", "bench.backend"], {})
+            backend = await start([sys.executable, "-m", "bench.backend"], {})
             assert backend.stdout is not None
             port = int((await backend.stdout.readline()).split()[1])
             token = mint(KeyRing(plan.state), issuer=plan.issuer, audience=AUDIENCE, subject="b")
@@ -53,10 +77,7 @@ async def ground() -> AsyncIterator[Ground]:
                 "BACKEND_URL": f"http://127.0.0.1:{port}",
             }
             try:
-                pids = json.loads((plan.state / "stack.json").read_text())["pids"]
-                yield Ground(
-                    settings=settings, request=_request(token), azurite_pid=pids["azurite"]
-                )
+                yield Ground(settings=settings, request=_request(token))
             finally:
                 backend.terminate()
                 await backend.wait()
@@ -80,7 +101,7 @@ async def compare(
     for name, app in apps.items():
         arguments = [sys.executable, "-m", "uvicorn", app, "--port", str(ports[name])]
         arguments += ["--log-level", "warning", "--no-access-log", "--http", "httptools"]
-        processes[name] = await _start(arguments, {**ground.settings, **settings})
+        processes[name] = await start(arguments, {**ground.settings, **settings})
         os.sched_setaffinity(processes[name].pid, {SERVER_CORE})
     try:
         for name, process in processes.items():
@@ -126,7 +147,16 @@ def _request(token: str) -> bytes:
     return head.encode() + body
 
 
-async def _start(arguments: list[str], settings: Mapping[str, str]) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *arguments, stdout=asyncio.subprocess.PIPE, env={**os.environ, **settings}
+async def start(
+    arguments: Sequence[str], settings: Mapping[str, str], *, cpu: int | None = None
+) -> asyncio.subprocess.Process:
+    """Start a process with its standard input and output open; perhaps on one core."""
+    process = await asyncio.create_subprocess_exec(
+        *arguments,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        env={**os.environ, **settings},
     )
+    if cpu is not None:
+        os.sched_setaffinity(process.pid, {cpu})
+    return process

@@ -1,0 +1,125 @@
+"""Batches of usage events as the trigger delivers them: messages of one hub partition.
+
+Each subject is one client application that calls three deployments on two backends at random.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from hashlib import sha256
+from itertools import batched, count, islice
+from random import Random
+
+from meter.ledger.decode import Message
+from meter.usage import (
+    Outcome,
+    Principal,
+    Tier,
+    TokenUsage,
+    UsageEvent,
+    UsageSource,
+    encode_batch,
+    encode_event,
+    new_event_id,
+)
+
+EVENTS_A_MESSAGE = 20
+HUB_PARTITIONS = 4
+BUCKETS = 64
+DEPLOYMENTS = ("gpt-4o", "gpt-4.1-mini", "o4-mini")
+BACKENDS = ("ptu-swedencentral", "paygo-westeurope")
+
+
+def hub_partition(subject: str) -> int:
+    """The hub partition of a subject's events."""
+    return sha256(subject.encode()).digest()[0] % BUCKETS % HUB_PARTITIONS
+
+
+def subjects_of(partition: int, *, run: str) -> Iterator[str]:
+    """Endless subjects of a hub partition, as long as Entra ID's pairwise `sub`."""
+    for number in count():
+        subject = sha256(f"{run}-{number}".encode()).hexdigest()[:43]
+        if hub_partition(subject) == partition:
+            yield subject
+
+
+@dataclass(slots=True, kw_only=True)
+class Traffic:
+    """The events of some subjects of one hub partition. `sent` is the number of messages so far."""
+
+    subjects: Sequence[str]
+    partition: int
+    dice: Random
+    sent: int = 0
+
+    def each_once(self, size: int) -> Iterator[list[Message]]:
+        """Batches of at most `size` events in which every subject calls once."""
+        order = list(self.subjects)
+        self.dice.shuffle(order)
+        for some in batched(order, size, strict=False):
+            yield list(self._messages(some))
+
+    def at_random(self, size: int) -> list[Message]:
+        """A batch of `size` events, each of any subject."""
+        return list(self._messages(self.dice.choices(self.subjects, k=size)))
+
+    def _messages(self, subjects: Sequence[str]) -> Iterator[Message]:
+        now = datetime.now(UTC)
+        for some in batched(subjects, EVENTS_A_MESSAGE, strict=False):
+            body = encode_batch(encode_event(self._event(subject, now)) for subject in some)
+            self.sent += 1
+            yield Message(
+                body=body,
+                hub_partition=str(self.partition),
+                sequence_number=self.sent,
+                enqueued_at=now,
+            )
+
+    def _event(self, subject: str, now: datetime) -> UsageEvent:
+        prompt, completion = self.dice.randrange(2_000), self.dice.randrange(500)
+        deployment = self.dice.choice(DEPLOYMENTS)
+        return replace(
+            _EVENT,
+            id=new_event_id(now, self.dice.randbytes(10)),
+            time=now,
+            started_at=now,
+            principal=Principal(
+                subject=subject,
+                issuer="https://login.example/t/v2.0",
+                client_app=f"app-{subject[:32]}",
+            ),
+            deployment=deployment,
+            model=f"{deployment}-2025-04-14",
+            backend=self.dice.choice(BACKENDS),
+            usage=TokenUsage(
+                prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+            ),
+        )
+
+
+def traffic(*, subjects: int, partition: int, run: str) -> Traffic:
+    """Traffic of so many subjects, the same for the same `run`."""
+    some = list(islice(subjects_of(partition, run=run), subjects))
+    return Traffic(subjects=some, partition=partition, dice=Random(f"{run}-{partition}"))
+
+
+_EVENT = UsageEvent(
+    id=new_event_id(datetime(2026, 1, 1, tzinfo=UTC), bytes(10)),
+    source="/aoai-meter/bench",
+    time=datetime(2026, 1, 1, tzinfo=UTC),
+    principal=Principal(subject="s", issuer="i"),
+    operation="chat/completions",
+    deployment="gpt-4o",
+    model="gpt-4o-2024-11-20",
+    api_version="2024-10-21",
+    backend="a",
+    tier=Tier.STANDARD,
+    outcome=Outcome.SERVED,
+    status=200,
+    streaming=False,
+    usage=TokenUsage(),
+    usage_source=UsageSource.REPORTED,
+    started_at=datetime(2026, 1, 1, tzinfo=UTC),
+    duration_ms=900,
+    time_to_first_byte_ms=300,
+)
