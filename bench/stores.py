@@ -100,7 +100,7 @@ class MemoryStore:
         self._etag += 1
         stored = self._tables.setdefault((table, partition), {})
         for row in (*insert, *update):
-            if self.keeps_markers or CALL_PREFIX not in row.key:
+            if self.keeps_markers or not row.key.startswith(CALL_PREFIX):
                 stored[row.key] = replace(row, etag=str(self._etag))
         for row in delete:
             stored.pop(row.key, None)

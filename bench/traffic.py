@@ -10,6 +10,7 @@ from hashlib import sha256
 from itertools import batched, count, islice
 from random import Random
 
+from meter.bucket import hub_partition_of
 from meter.ledger.decode import Message
 from meter.usage import (
     Outcome,
@@ -25,21 +26,15 @@ from meter.usage import (
 
 EVENTS_A_MESSAGE = 20
 HUB_PARTITIONS = 4
-BUCKETS = 64
 DEPLOYMENTS = ("gpt-4o", "gpt-4.1-mini", "o4-mini")
 BACKENDS = ("ptu-swedencentral", "paygo-westeurope")
-
-
-def hub_partition(subject: str) -> int:
-    """The hub partition of a subject's events."""
-    return sha256(subject.encode()).digest()[0] % BUCKETS % HUB_PARTITIONS
 
 
 def subjects_of(partition: int, *, run: str) -> Iterator[str]:
     """Endless subjects of a hub partition, as long as Entra ID's pairwise `sub`."""
     for number in count():
         subject = sha256(f"{run}-{number}".encode()).hexdigest()[:43]
-        if hub_partition(subject) == partition:
+        if hub_partition_of(subject, HUB_PARTITIONS) == partition:
             yield subject
 
 
