@@ -217,6 +217,7 @@ var usageTables = [
   'UsageByHour'
   'UsageByDay'
   'UsageByMonth'
+  'ViewShards'
   'Subjects'
   'DeadLetters'
   'HubPositions'

@@ -449,6 +449,7 @@ def test_the_fixed_tables_are_the_documented_ones() -> None:
         "UsageByHour",
         "UsageByDay",
         "UsageByMonth",
+        "ViewShards",
         "Subjects",
         "DeadLetters",
         "HubPositions",
