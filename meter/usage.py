@@ -282,7 +282,8 @@ def clean_name(value: object) -> str | None:
     kept = value[: 8 * MAX_NAME_CHARS]
     if not (kept.isascii() and kept.isprintable()):
         spaced = " ".join(kept.split())
-        kept = "".join(char for char in spaced if not category(char).startswith("C"))
+        visible = "".join(char for char in spaced if not category(char).startswith("C"))
+        kept = " ".join(visible.split())  # what was between two spaces may be gone
     return kept.strip()[:MAX_NAME_CHARS].strip() or None
 
 
