@@ -36,6 +36,8 @@ from meter.upkeep.restore import ViewRepair, is_shown
 from meter.window import Period, Window, parse_window, window_of
 
 SLICES_AT_ONCE = 8
+# With as many sums the views are read day by day, some days at once.
+SLICED_FROM = 20_000
 RANGES_AT_ONCE = 16
 
 
@@ -61,6 +63,8 @@ class Comparison:
     repair: ViewRepair
     subject: str | None = None
     """As in row keys."""
+    sliced_from: int = SLICED_FROM
+    _sums_audited: int = 0
     _audited: set[str] = field(default_factory=set)
     _untouched: set[tuple[str, str]] = field(default_factory=set)
     _windows: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -76,6 +80,7 @@ class Comparison:
         for key in audited.damaged:
             place = parse_sum_key(partition, key)
             self._untouched.add((place.window, place.name))
+        self._sums_audited += len(audited.share.sums)
         for key in audited.share.sums:
             self._windows[key.split("|", 2)[1]].add(partition)
 
@@ -89,22 +94,16 @@ class Comparison:
 
     def _slices(self) -> Iterator[_Slice]:
         """Parts of the view tables that hold all of the month, also what should not be there."""
-        days = _days(self.month)
+        month = self.month.name
+        is_small = self._sums_audited < self.sliced_from
+        days = [] if is_small else [day.name for day in _windows_of(self.month, Period.DAY)]
         for period in VIEW_TABLES:
             if self.subject is not None:
                 yield from self._slices_of_subject(period)
-            elif period is Period.MONTH:
-                yield _Slice(
-                    period=period, first=self.month.name, last=self.month.name + LAST_KEY * 2
-                )
-            else:
-                names = [
-                    self.month.name,
-                    *(day.name for day in days),
-                    self.month.name + LAST_KEY * 2,
-                ]
-                for first, last in pairwise(names):
-                    yield _Slice(period=period, first=first, last=last)
+                continue
+            names = [month, *([] if period is Period.MONTH else days), month + LAST_KEY * 2]
+            for first, last in pairwise(names):
+                yield _Slice(period=period, first=first, last=last)
 
     def _slices_of_subject(self, period: Period) -> Iterator[_Slice]:
         """Where the subject's rows of each window belong: each is a query of a range of keys."""
@@ -245,10 +244,6 @@ def _window_in(period: Period, partition: str) -> Window | None:
     except ValueError:
         return None
     return window if window.period is period else None
-
-
-def _days(month: Window) -> list[Window]:
-    return _windows_of(month, Period.DAY)
 
 
 def _windows_of(month: Window, period: Period) -> list[Window]:

@@ -16,7 +16,7 @@ from meter.ledger.keys import LEDGER_PARTITIONS, escape, ledger_partition, ledge
 from meter.ledger.views.shards import Shards
 from meter.ports import Clock, RowStore, Tables
 from meter.upkeep.audit import Audit, Audited
-from meter.upkeep.comparison import Comparison
+from meter.upkeep.comparison import SLICED_FROM, Comparison
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.restore import ViewRepair
 from meter.window import Window
@@ -73,6 +73,7 @@ class Rebuild:
     is_dry_run: bool = False
     repairs_ledger: bool = False
     prunes: bool = False
+    sliced_from: int = SLICED_FROM
 
     async def run(
         self,
@@ -155,4 +156,5 @@ class Rebuild:
                 keeps=not self.prunes,
             ),
             subject=None if self.subject is None else escape(self.subject),
+            sliced_from=self.sliced_from,
         )

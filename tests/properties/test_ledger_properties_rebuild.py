@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from meter.adjustment import Adjustment, Countable
 from meter.errors import StorageUnavailable
+from meter.ledger.keys import call_row_key
 from meter.upkeep.differences import LEDGER_KINDS
 from meter.window import Window
 from tests.fakes.rows import Fault
@@ -65,7 +66,7 @@ def tamper(store: Store, step: Tamper) -> None:
         (table, *place)
         for table in step.tables
         for place in sorted(store.tables.get(table, {}))
-        if not place[1].startswith(("c|", "a|"))
+        if not place[1].startswith(("c|", "a|", "v|"))
     ]
     if not places:
         return
@@ -113,7 +114,11 @@ async def rebuild_all(store: Store, **options: bool) -> list[Found]:
 def counted(store: Store) -> list[Countable]:
     """The events that have a marker."""
     ids = {key for name in LEDGERS for _, key in store.tables.get(name, {}) if key[0] == "c"}
-    return [event for event in map(made_event, range(41)) if f"c|{event.id}" in ids]
+    return [
+        event
+        for event in map(made_event, range(41))
+        if call_row_key(event.id, event.subject) in ids
+    ]
 
 
 def is_letter(store: Store, event: Countable) -> bool:
@@ -126,7 +131,9 @@ def is_letter(store: Store, event: Countable) -> bool:
 def sums(store: Store, tables: Sequence[str]) -> dict[Any, Any]:
     found = stored_sums(store, tables)
     assert len(found) == sum(
-        not key.startswith(("c|", "a|")) for name in tables for _, key in store.tables.get(name, {})
+        not key.startswith(("c|", "a|", "v|"))
+        for name in tables
+        for _, key in store.tables.get(name, {})
     )
     return found
 
