@@ -169,16 +169,12 @@ def _duration(seconds: float) -> str:
 
 def _say_how_to_resume(options: argparse.Namespace, progress: Progress | None) -> None:
     if progress is None:
-        return
-    if options.subject is None and progress.finished:
-        left = progress.partitions[progress.finished :]
-        if left:
-            print(
-                f"interrupted: resume with --buckets {int(left[0])}-{int(left[-1])}",
-                file=sys.stderr,
-            )
-            return
-    print("interrupted: start again, repairs so far stay", file=sys.stderr)
+        return  # nothing was begun
+    left = progress.partitions[progress.finished :]
+    if options.subject is not None or not progress.finished or not left:
+        print("interrupted: run it again; what it repaired stays", file=sys.stderr)
+    else:
+        print(f"interrupted: resume with --buckets {left[0]}-{left[-1]}", file=sys.stderr)
 
 
 def _partitions(text: str) -> Sequence[str]:

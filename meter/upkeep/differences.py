@@ -80,5 +80,8 @@ def differing(found: Mapping[str, object], right: Mapping[str, object]) -> tuple
 
 
 def readable(key: str) -> str:
-    """The text of a key component, or the component itself if it holds only a hash."""
-    return unescape(key) or key
+    """The text of a key component, or the component itself if it holds only a hash, or no text."""
+    try:
+        return unescape(key) or key
+    except ValueError:
+        return key

@@ -138,7 +138,7 @@ def sums(store: Store, tables: Sequence[str]) -> dict[Any, Any]:
     return found
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(DELIVERIES | tampering(*VIEWS), max_size=8),
     trouble=st.lists(st.sampled_from([Fault.UNAVAILABLE, Fault.ANSWER_LOST]), max_size=3),
@@ -181,7 +181,7 @@ async def test_after_a_rebuild_the_views_are_the_ledger(
         assert each.differences == []
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     steps=st.lists(DELIVERIES | tampering(*VIEWS), min_size=1, max_size=6),
     damage=st.lists(tampering(*LEDGERS), min_size=1, max_size=6),
