@@ -5,15 +5,13 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TextIO
 
 from meter.bucket import BUCKETS
 from meter.commands.options import reader, window_of_periods
+from meter.commands.progress import ProgressLine
 from meter.errors import LedgerMissing, StorageUnavailable
 from meter.ledger.keys import LEDGER_PARTITIONS
-from meter.ports import Clock
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.rebuild import Progress, Rebuild, Summary
@@ -54,8 +52,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         type=reader(_partitions),
         default=LEDGER_PARTITIONS,
         metavar="FIRST-LAST",
-        help=f"only these of the ledger's {BUCKETS} partitions, 0-{BUCKETS - 1}: to resume, or to "
-        "share a month among processes",
+        help=f"only these of the month's {BUCKETS} parts, 0-{BUCKETS - 1}: to resume, or to share it "
+        "among processes",
     )
     part.add_argument("--subject", type=reader(_subject), help="only this subject's rows")
     report_only = "report what would change, without writing"
@@ -76,19 +74,17 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _run(options: argparse.Namespace) -> int:
     month: Window = options.month
-    progress = _ProgressLine(options.clock, sys.stderr)
+    progress = ProgressLine(options.clock, sys.stderr)
     try:
         summary = asyncio.run(_rebuild(month, options, progress.show))
     except LedgerMissing as exc:
         print(f"error: {exc}: {_CAUSES}. Its views stay as they are.", file=sys.stderr)
         return 1
     except StorageUnavailable:
-        progress.clear()
-        _say_how_to_resume(options, progress.latest)
+        progress.interrupt(is_resumable=options.subject is None)
         raise
     except KeyboardInterrupt:
-        progress.clear()
-        _say_how_to_resume(options, progress.latest)
+        progress.interrupt(is_resumable=options.subject is None)
         return 130
     progress.clear()
     if options.subject is not None and not summary.subjects and not summary.found:
@@ -116,65 +112,6 @@ async def _rebuild(
             prunes=options.prune,
         )
         return await rebuild.run(_report, show)
-
-
-@dataclass(slots=True)
-class _ProgressLine:
-    """Says now and then how far a rebuild has come: on a terminal in one line that is overwritten."""
-
-    clock: Clock
-    out: TextIO
-    latest: Progress | None = None
-    _started: float = field(init=False)
-    _said: float = field(init=False)
-    _width: int = 0
-
-    def __post_init__(self) -> None:
-        self._started = self._said = self.clock.monotonic()
-
-    def show(self, progress: Progress) -> None:
-        """Note the progress, and say it if it was not said just now."""
-        self.latest = progress
-        now = self.clock.monotonic()
-        if now < self._said + (2.0 if self.out.isatty() else 60.0):
-            return
-        self._said = now
-        text = _progress(progress, now - self._started)
-        if self.out.isatty():
-            print(f"\r{text:{self._width}}", end="", file=self.out, flush=True)
-            self._width = len(text)
-        else:
-            print(text, file=self.out, flush=True)
-
-    def clear(self) -> None:
-        """Make room for other lines."""
-        if self._width:
-            print(f"\r{'':{self._width}}\r", end="", file=self.out, flush=True)
-
-
-def _progress(progress: Progress, seconds: float) -> str:
-    done, count = progress.checked, len(progress.partitions)
-    text = f"{done} of {count} partitions, {progress.calls:,} calls, "
-    text += f"{progress.calls / seconds:,.0f} calls/s"
-    if 0 < done < count:
-        text += f", about {_duration(seconds / done * (count - done))} left"
-    elif done == count:
-        text += ", comparing the views"
-    return text
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
-
-
-def _say_how_to_resume(options: argparse.Namespace, progress: Progress | None) -> None:
-    if progress is None:
-        return  # nothing was begun
-    left = progress.partitions[progress.finished :]
-    if options.subject is not None or not progress.finished or not left:
-        print("interrupted: run it again; what it repaired stays", file=sys.stderr)
-    else:
-        print(f"interrupted: resume with --buckets {left[0]}-{left[-1]}", file=sys.stderr)
 
 
 def _partitions(text: str) -> Sequence[str]:
