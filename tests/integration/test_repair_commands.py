@@ -17,7 +17,7 @@ from azure.data.tables import TableServiceClient, UpdateMode
 
 from meter.__main__ import main
 from meter.ledger.decode import Message
-from meter.ledger.keys import letter_digest
+from meter.ledger.keys import ledger_partition, letter_digest
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
 from meter.wiring.commands import open_aggregator
@@ -25,7 +25,8 @@ from tests.contract.test_row_store import running_azurite
 from tests.support.events import document, message, raw_message, usage_event
 
 LAST_HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
-NAMES = "gpt-4o|gpt-4o-2024-11-20|standard"
+NAMES = "app|gpt-4o|gpt-4o-2024-11-20|east|standard|short"
+SHOWN = NAMES.replace("|", "  ")
 DAY = window_of(LAST_HOUR, Period.DAY).name
 MONTH = DAY[:7]
 ENQUEUED = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
@@ -103,15 +104,15 @@ def test_a_rebuild_reports_what_it_repaired(
 
     assert (dry, wet, again) == (1, 0, 0)
     assert shown == (
-        f"different  alice  {DAY}  gpt-4o  gpt-4o-2024-11-20  standard: overwritten\n"
+        f"different  alice  {DAY}  {SHOWN}: overwritten\n"
         "    TotalTokens was 1, the ledger says 30\n"
         "    Revision was 99, the ledger says 1\n"
-        f"missing  bob  {MONTH}  gpt-4o  gpt-4o-2024-11-20  standard: written\n"
+        f"missing  bob  {MONTH}  {SHOWN}: written\n"
         f"{MONTH}: 2 subjects, 3 calls, 6 sums checked\n"
         "missing: 1 found, 1 repaired\n"
         "different: 1 found, 1 repaired\n"
     )
-    assert "standard: left as it is" in shown_dry
+    assert "short: left as it is" in shown_dry
     assert "    Revision is 99, the ledger says 1\n" in shown_dry
     assert shown_dry.endswith("a dry run: nothing was written\n")
     assert capsys.readouterr().out == (
@@ -126,7 +127,7 @@ def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
     """Reported each time, repaired on request, sound afterwards."""
     tables.receive(message(call(1), call(2)))
     ledger = f"Ledger{MONTH.replace('-', '')}"
-    tables.merge(ledger, "alice", f"s|{DAY}|{NAMES}", Calls=7)
+    tables.merge(ledger, ledger_partition("alice"), f"s|{DAY}|alice|{NAMES}", Calls=7)
     codes = [
         main(["rebuild", "--month", MONTH]),
         main(["rebuild", "--month", MONTH, "--repair-ledger"]),
@@ -135,9 +136,9 @@ def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
 
     assert codes == [1, 1, 0]
     shown = capsys.readouterr().out
-    assert f"wrong-sum  alice  {DAY}  gpt-4o  gpt-4o-2024-11-20  standard: left as it is\n" in shown
+    assert f"wrong-sum  alice  {DAY}  {SHOWN}: left as it is\n" in shown
     assert "    Calls is 7, its markers say 2\n" in shown
-    assert "standard: repaired\n    Calls was 7, its markers say 2\n" in shown
+    assert "short: repaired\n    Calls was 7, its markers say 2\n" in shown
     assert {row["Calls"].value for row in tables.rows("UsageByDay")} == {2}
 
 
@@ -155,7 +156,7 @@ def test_a_ledger_that_began_anew_takes_no_view_row_unasked(
     pruned = main(["rebuild", "--month", MONTH, "--prune"])
 
     assert (refused, kept, pruned) == (1, 3, 0)
-    assert f"surplus  bob  {MONTH}  gpt-4o  gpt-4o-2024-11-20  standard: left as it is\n" in shown
+    assert f"surplus  bob  {MONTH}  {SHOWN}: left as it is\n" in shown
     assert shown.endswith(
         "6 view rows were kept: they show more calls than the ledger has, and may be all that is "
         "left of them; --prune removes or lowers them\n"
