@@ -1,27 +1,29 @@
 """Finds view rows that do not show the sums of some ledger partitions, and has them repaired.
 
 A view partition has the rows of many ledger partitions, so it is read once for all that are compared
-together; then their sums of its window are read by range, and only what differs is read row by
-row. Of a single subject only the range of its keys is read.
+together. If they have few sums, these are kept from the audit; else they are read again by range, day
+by day, with the views of that day. Only what differs is read row by row. Of a single subject only the
+range of its keys is read.
 """
 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import batched, pairwise
+from itertools import batched, chain, pairwise
 
 from meter.ledger.keys import (
     LAST_KEY,
     LEDGER_PARTITIONS,
+    SUM_PREFIX,
     SumPlace,
     escape,
     ledger_partition,
     ledger_table,
     parse_sum_key,
     subject_key,
-    sums_of_window,
     unescape,
     view_partition,
     view_window,
@@ -35,10 +37,9 @@ from meter.upkeep.differences import Difference
 from meter.upkeep.restore import ViewRepair, is_shown
 from meter.window import Period, Window, parse_window, window_of
 
-SLICES_AT_ONCE = 8
-# With as many sums the views are read day by day, some days at once.
-SLICED_FROM = 20_000
+SLICES_AT_ONCE = 4
 RANGES_AT_ONCE = 16
+MOST_KEPT = 20_000  # sums, of about 2 KB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +54,10 @@ class _Slice:
         return self.first <= partition < self.last or partition == self.first
 
 
+type _ByPartition = Mapping[str, dict[SumPlace, Row]]
+"""Sums by the view partition that shows them."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Comparison:
     """Compares the views with the sums of audited ledger partitions, or with a subject's alone."""
@@ -63,40 +68,48 @@ class Comparison:
     repair: ViewRepair
     subject: str | None = None
     """As in row keys."""
-    sliced_from: int = SLICED_FROM
-    _sums_audited: int = 0
-    _audited: set[str] = field(default_factory=set)
+    most_kept: int = MOST_KEPT
+    sums: int = 0
+    _audited: list[str] = field(default_factory=list)
     _untouched: set[tuple[str, str]] = field(default_factory=set)
-    _windows: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    _kept: dict[SumPlace, Row] = field(default_factory=dict)
     _limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RANGES_AT_ONCE))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are too many sums to keep them."""
+        return self.sums > self.most_kept
 
     def add(self, audited: Audited) -> None:
         """Compare that partition, too.
 
         View rows of damaged sums stay as they are: they may be better than the sums.
         """
-        partition = audited.share.partition
-        self._audited.add(partition)
+        partition, sums = audited.share.partition, audited.share.sums
+        self._audited.append(partition)
         for key in audited.damaged:
             place = parse_sum_key(partition, key)
             self._untouched.add((place.window, place.name))
-        self._sums_audited += len(audited.share.sums)
-        for key in audited.share.sums:
-            self._windows[key.split("|", 2)[1]].add(partition)
+        self.sums += len(sums)
+        if self.is_large:
+            self._kept.clear()
+        else:
+            self._kept |= {parse_sum_key(partition, key): row for key, row in sums.items()}
 
     async def run(self) -> AsyncIterator[Difference]:
         """Restore view rows, and remove those without a sum. Raises StorageUnavailable, LedgerMissing."""
+        await self.shards.read()
+        kept = self._by_view_partition(self._kept)
         for some in batched(self._slices(), SLICES_AT_ONCE, strict=False):
             await self.shards.read()
-            for found in await asyncio.gather(*map(self._compare_slice, some)):
-                for difference in found:
-                    yield difference
+            found = await asyncio.gather(*(self._compare_slice(part, kept) for part in some))
+            for difference in chain.from_iterable(found):
+                yield difference
 
     def _slices(self) -> Iterator[_Slice]:
         """Parts of the view tables that hold all of the month, also what should not be there."""
         month = self.month.name
-        is_small = self._sums_audited < self.sliced_from
-        days = [] if is_small else [day.name for day in _windows_of(self.month, Period.DAY)]
+        days = [day.name for day in _windows_of(self.month, Period.DAY)] if self.is_large else []
         for period in VIEW_TABLES:
             if self.subject is not None:
                 yield from self._slices_of_subject(period)
@@ -112,17 +125,50 @@ class Comparison:
             partition = self._home(window, home)
             yield _Slice(period=period, first=partition, last=partition)
 
-    async def _compare_slice(self, part: _Slice) -> list[Difference]:
+    async def _compare_slice(self, part: _Slice, kept: _ByPartition) -> list[Difference]:
         found: list[Difference] = []
-        seen: set[str] = set()
+        if self.is_large:
+            sums = self._by_view_partition(await self._read_sums(part))
+        elif part.first == part.last:
+            sums = {part.first: kept.get(part.first, {})}
+        else:
+            sums = {partition: of for partition, of in kept.items() if partition in part}
+        sums = {p: of for p, of in sums.items() if _window_in(part.period, p) is not None}
         async for partition, rows in self._shown(part):
-            seen.add(partition)
-            found += await self._compare(part.period, partition, rows)
-        for window, homes in self._windows.items():
-            if Window(window).period is part.period:
-                for partition in {self._home(Window(window), home) for home in homes} - seen:
-                    if partition in part:
-                        found += await self._compare(part.period, partition, {})
+            found += await self._compare(part.period, partition, sums.pop(partition, {}), rows)
+        for partition, left in sums.items():
+            found += await self._compare(part.period, partition, left, {})
+        return found
+
+    async def _read_sums(self, part: _Slice) -> dict[SumPlace, Row]:
+        """The sums of the slice's windows, a range of row keys in each ledger partition."""
+        window = f"{SUM_PREFIX}{part.first}"
+        first, last = f"{window}|", f"{window}|{LAST_KEY}"
+        if part.period is Period.HOUR:
+            first, last = f"{window}T", f"{window}T{LAST_KEY}"
+
+        async def read(home: str) -> dict[SumPlace, Row]:
+            found: dict[SumPlace, Row] = {}
+            async with self._limit:
+                rows = self.store.scan(
+                    ledger_table(self.month),
+                    first_partition=home,
+                    last_partition=home,
+                    first_key=first,
+                    last_key=last,
+                )
+                async for _, row in rows:
+                    with suppress(ValueError):  # the audit reports it
+                        found[parse_sum_key(home, row.key)] = row
+            return found
+
+        parts = await asyncio.gather(*map(read, self._audited))
+        return {place: row for part in parts for place, row in part.items()}
+
+    def _by_view_partition(self, sums: Mapping[SumPlace, Row]) -> _ByPartition:
+        found: defaultdict[str, dict[SumPlace, Row]] = defaultdict(dict)
+        for place, row in sums.items():
+            found[self._home(Window(place.window), place.partition)][place] = row
         return found
 
     async def _shown(self, part: _Slice) -> AsyncIterator[tuple[str, dict[str, Row]]]:
@@ -148,56 +194,42 @@ class Comparison:
             yield at, rows
 
     async def _compare(
-        self, period: Period, partition: str, shown: Mapping[str, Row]
+        self,
+        period: Period,
+        partition: str,
+        sums: dict[SumPlace, Row],
+        shown: Mapping[str, Row],
     ) -> list[Difference]:
-        window = _window_in(period, partition)
-        owners = {key: self._owners(row) for key, row in shown.items()}
-        sums: dict[SumPlace, Row] = {}
-        if window is not None:
-            known = self._windows.get(window.name, set())
-            homes = {home for owner in owners.values() if len(owner) == 1 for home in owner} | known
-            here = [h for h in sorted(homes & self._audited) if self._home(window, h) == partition]
-            for some in await asyncio.gather(*(self._sums(window, home) for home in here)):
-                sums |= some
-        wrong = [
-            place
-            for place, row in sums.items()
-            if (place.window, place.name) not in self._untouched
-            and not is_shown(place, row, shown.get(place.name))
-        ]
+        wrong = self._wrong(sums, shown)
+        for places in batched(wrong, MAX_TRANSACTION_ROWS, strict=False):
+            # The aggregator may have shown a newer state: the sums are read after their view rows.
+            again = [place for place in places if place.name in shown]
+            for place in again:
+                del sums[place]
+            sums |= await self.repair.read_sums(again)
         found: list[Difference] = []
-        for places in batched(sorted(wrong, key=_by_name), MAX_TRANSACTION_ROWS, strict=False):
-            found += await self.repair.restore(partition, places, sums, shown)
         names = {place.name for place in sums}
-        surplus = {
-            key: (row, self._places(window, partition, key, owners[key]))
-            for key, row in shown.items()
-            if key not in names and self._is_ours(owners[key])
-            if window is None or (window.name, key) not in self._untouched
-        }
-        for rows in batched(surplus.items(), MAX_TRANSACTION_ROWS, strict=False):
+        for places in batched(self._wrong(sums, shown), MAX_TRANSACTION_ROWS, strict=False):
+            found += await self.repair.restore(partition, places, sums, shown)
+        window = _window_in(period, partition)
+        surplus: dict[str, tuple[Row, Sequence[SumPlace]]] = {}
+        for key in shown.keys() - names:
+            owners = self._owners(shown[key])
+            is_damaged = window is not None and (window.name, key) in self._untouched
+            if self._is_ours(owners) and not is_damaged:
+                surplus[key] = shown[key], self._places(window, partition, key, owners)
+        for rows in batched(sorted(surplus.items()), MAX_TRANSACTION_ROWS, strict=False):
             found += await self.repair.remove(period, partition, dict(rows))
         return found
 
-    async def _sums(self, window: Window, home: str) -> dict[SumPlace, Row]:
-        first, last = sums_of_window(window)
-        if self.subject is not None:
-            first, last = f"{first}{self.subject}|", f"{first}{self.subject}|{LAST_KEY}"
-        found: dict[SumPlace, Row] = {}
-        async with self._limit:
-            rows = self.store.scan(
-                ledger_table(self.month),
-                first_partition=home,
-                last_partition=home,
-                first_key=first,
-                last_key=last,
-            )
-            async for _, row in rows:
-                try:
-                    found[parse_sum_key(home, row.key)] = row
-                except ValueError:
-                    continue  # the audit reports it
-        return found
+    def _wrong(self, sums: Mapping[SumPlace, Row], shown: Mapping[str, Row]) -> list[SumPlace]:
+        wrong = [
+            place
+            for place, row in sums.items()
+            if not is_shown(place, row, shown.get(place.name))
+            and (place.window, place.name) not in self._untouched
+        ]
+        return sorted(wrong, key=_by_name)
 
     def _home(self, window: Window, ledger: str) -> str:
         """The view partition of a ledger partition's sums of a window."""

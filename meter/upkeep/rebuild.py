@@ -2,7 +2,8 @@
 
 Ledger partitions are checked some at a time, since reads wait for the network. After each group of
 them the views are compared with their sums: a view partition has rows of all, and is read once for
-a group. A rebuild that was interrupted goes on with the first group that was not finished.
+a group. A group has all partitions of a small month, a quarter of them where there are many sums. A
+rebuild that was interrupted goes on with the first group that was not finished.
 """
 
 import asyncio
@@ -16,12 +17,12 @@ from meter.ledger.keys import LEDGER_PARTITIONS, escape, ledger_partition, ledge
 from meter.ledger.views.shards import Shards
 from meter.ports import Clock, RowStore, Tables
 from meter.upkeep.audit import Audit, Audited
-from meter.upkeep.comparison import SLICED_FROM, Comparison
+from meter.upkeep.comparison import MOST_KEPT, Comparison
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.restore import ViewRepair
 from meter.window import Window
 
-GROUP = 16
+LARGE_GROUP = 16
 # A partition's sums are in memory while it is checked.
 PARTITIONS_AT_ONCE = 4
 
@@ -73,7 +74,7 @@ class Rebuild:
     is_dry_run: bool = False
     repairs_ledger: bool = False
     prunes: bool = False
-    sliced_from: int = SLICED_FROM
+    most_kept: int = MOST_KEPT
 
     async def run(
         self,
@@ -98,21 +99,24 @@ class Rebuild:
         one = None if self.subject is None else [ledger_partition(self.subject)]
         progress = Progress(partitions=one or self.partitions)
         shards = Shards(self.store, self.clock)
-        for group in batched(progress.partitions, GROUP, strict=False):
-            comparison = self._comparison(shards)
-            for some in batched(group, PARTITIONS_AT_ONCE, strict=False):
-                for audited in await self._check(some, progress, show):
-                    share = audited.share
-                    summary.subjects += len(share.subjects)
-                    summary.calls += share.calls
-                    summary.sums += len(share.sums)
-                    comparison.add(audited)
-                    for difference in audited.differences:
-                        note(difference)
-            async for difference in comparison.run():
-                note(difference)
-                show(progress)
-            progress.finished += len(group)
+        comparison = self._comparison(shards)
+        for some in batched(progress.partitions, PARTITIONS_AT_ONCE, strict=False):
+            for audited in await self._check(some, progress, show):
+                share = audited.share
+                summary.subjects += len(share.subjects)
+                summary.calls += share.calls
+                summary.sums += len(share.sums)
+                comparison.add(audited)
+                for difference in audited.differences:
+                    note(difference)
+            group = progress.checked - progress.finished
+            is_last = progress.checked == len(progress.partitions)
+            if is_last or (comparison.is_large and group >= LARGE_GROUP):
+                async for difference in comparison.run():
+                    note(difference)
+                    show(progress)
+                progress.finished = progress.checked
+                comparison = self._comparison(shards)
             show(progress)
         return summary
 
@@ -156,5 +160,5 @@ class Rebuild:
                 keeps=not self.prunes,
             ),
             subject=None if self.subject is None else escape(self.subject),
-            sliced_from=self.sliced_from,
+            most_kept=self.most_kept,
         )
