@@ -200,17 +200,14 @@ class Comparison:
         sums: dict[SumPlace, Row],
         shown: Mapping[str, Row],
     ) -> list[Difference]:
-        wrong = self._wrong(sums, shown)
-        for places in batched(wrong, MAX_TRANSACTION_ROWS, strict=False):
-            # The aggregator may have shown a newer state: the sums are read after their view rows.
-            again = [place for place in places if place.name in shown]
-            for place in again:
-                del sums[place]
-            sums |= await self.repair.read_sums(again)
-        found: list[Difference] = []
         names = {place.name for place in sums}
-        for places in batched(self._wrong(sums, shown), MAX_TRANSACTION_ROWS, strict=False):
-            found += await self.repair.restore(partition, places, sums, shown)
+        found: list[Difference] = []
+        for some in batched(self._wrong(sums, shown), MAX_TRANSACTION_ROWS, strict=False):
+            # A view row may show a newer state than the sum: that is read once more, after the row.
+            read = {place: sums[place] for place in some if place.name not in shown}
+            read |= await self.repair.read_sums(place for place in some if place.name in shown)
+            if places := self._wrong(read, shown):
+                found += await self.repair.restore(partition, places, read, shown)
         window = _window_in(period, partition)
         surplus: dict[str, tuple[Row, Sequence[SumPlace]]] = {}
         for key in shown.keys() - names:

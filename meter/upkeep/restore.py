@@ -26,6 +26,7 @@ from meter.upkeep.differences import Difference, Kind, difference_of, differing
 from meter.window import Period, Window
 
 HIGHEST_REVISION = 2**62  # one that only a hand can have written; it is not outbid
+_EQUAL_TYPES = frozenset({bool, float})
 # Sums of tools' models alone have no calls.
 _NEVER_LOWERED = ("Calls", "Adjustments", "TotalTokens")
 
@@ -164,7 +165,13 @@ class ViewRepair:
 
 def is_shown(place: SumPlace, total: Row, shown: Row | None) -> bool:
     """Whether the view row shows just that sum."""
-    return _checked(place, total, shown) is None
+    return shown is not None and (_is_copy(total, shown) or _checked(place, total, shown) is None)
+
+
+def _is_copy(total: Row, shown: Row) -> bool:
+    """Whether it is as the app writes it, as nearly all are: 1.0 and True are equal to 1."""
+    types = map(type, shown.columns.values())
+    return shown.columns == with_zeros(total.columns) and _EQUAL_TYPES.isdisjoint(types)
 
 
 def _pairs(
