@@ -20,6 +20,7 @@ from meter.upkeep.audit import Audit, Audited
 from meter.upkeep.comparison import MOST_KEPT, Comparison
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.restore import ViewRepair
+from meter.upkeep.share import Share
 from meter.window import Window
 
 LARGE_GROUP = 16
@@ -38,6 +39,18 @@ class Summary:
     repaired: Counter[Kind] = field(default_factory=Counter)
     kept: int = 0
     """View rows that stay although the ledger has fewer calls."""
+
+    def add(self, share: Share) -> None:
+        """Count what was checked."""
+        self.subjects += len(share.subjects)
+        self.calls += share.calls
+        self.sums += len(share.sums)
+
+    def note(self, difference: Difference) -> None:
+        """Count what was wrong."""
+        self.found[difference.kind] += 1
+        self.repaired[difference.kind] += difference.is_repaired
+        self.kept += difference.is_kept
 
     @property
     def is_sound(self) -> bool:
@@ -91,9 +104,7 @@ class Rebuild:
         summary = Summary()
 
         def note(difference: Difference) -> None:
-            summary.found[difference.kind] += 1
-            summary.repaired[difference.kind] += difference.is_repaired
-            summary.kept += difference.is_kept
+            summary.note(difference)
             report(difference)
 
         one = None if self.subject is None else [ledger_partition(self.subject)]
@@ -102,10 +113,7 @@ class Rebuild:
         comparison = self._comparison(shards)
         for some in batched(progress.partitions, PARTITIONS_AT_ONCE, strict=False):
             for audited in await self._check(some, progress, show):
-                share = audited.share
-                summary.subjects += len(share.subjects)
-                summary.calls += share.calls
-                summary.sums += len(share.sums)
+                summary.add(audited.share)
                 comparison.add(audited)
                 for difference in audited.differences:
                     note(difference)

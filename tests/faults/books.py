@@ -8,7 +8,7 @@ from typing import Any
 
 from azure.data.tables import TableServiceClient
 
-from meter.ledger.keys import CALL_PREFIX, SUM_PREFIX, unescape
+from meter.ledger.keys import CALL_PREFIX, SUM_PREFIX, unescape, view_window
 from meter.usage import UsageEvent
 
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
@@ -80,8 +80,8 @@ def read_books(connection_string: str) -> Books:
     for row in ledger:
         if row["RowKey"].startswith(CALL_PREFIX):
             usage = json.loads(row["Call"])["usage"]
-            subject = unescape(row["PartitionKey"]) or row["PartitionKey"]
-            calls[subject][row["RowKey"].removeprefix(CALL_PREFIX)] = usage.get("total_tokens", 0)
+            _, event_id, subject = row["RowKey"].split("|")
+            calls[unescape(subject) or row["Subject"]][event_id] = usage.get("total_tokens", 0)
     return Books(
         calls=calls,
         sums=_added(
@@ -89,7 +89,9 @@ def read_books(connection_string: str) -> Books:
             for row in ledger
             if row["RowKey"].startswith(SUM_PREFIX)
         ),
-        views=_added((row["PartitionKey"], row) for name in VIEWS for row in rows.get(name, [])),
+        views=_added(
+            (view_window(row["PartitionKey"]), row) for name in VIEWS for row in rows.get(name, [])
+        ),
         subjects={row["Subject"]: row for row in rows.get("Subjects", [])},
         dead_letters=tuple(rows.get("DeadLetters", [])),
     )
@@ -99,12 +101,16 @@ def _added(rows: Iterable[tuple[str, Any]]) -> Mapping[str, Mapping[str, Totals]
     calls: defaultdict[str, Counter[str]] = defaultdict(Counter)
     tokens: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for window, row in rows:
-        calls[row["Subject"]][window] += row["Calls"].value
-        tokens[row["Subject"]][window] += row["TotalTokens"].value
+        calls[row["Subject"]][window] += _count(row, "Calls")
+        tokens[row["Subject"]][window] += _count(row, "TotalTokens")
     return {
         subject: {window: (count, tokens[subject][window]) for window, count in windows.items()}
         for subject, windows in calls.items()
     }
+
+
+def _count(row: Any, column: str) -> int:
+    return int(row[column].value) if column in row else 0  # the ledger leaves out counts of 0
 
 
 def assert_counted_once(books: Books, events: Sequence[UsageEvent]) -> None:
