@@ -76,7 +76,8 @@ def counted(stack: RunningStack, subject: str) -> Mapping[Billed, Counter[str]]:
     for row in stack.usage(subject, "UsageByDay"):
         billed = Billed(*(row[column(name)] for name in Billed._fields))
         sums[billed].update(counts_of(row))
-        assert (row["ClientApp"], row["Region"], row["DeploymentType"]) == (APP, "", "")
+        place = row["Region"], row["DeploymentType"]
+        assert (row["ClientApp"], *place) == (APP, "swedencentral", "global")
     return sums
 
 
