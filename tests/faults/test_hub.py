@@ -157,6 +157,7 @@ async def assert_each_counts_once(
     async with path_to(azurite) as path, path.aggregator() as aggregator:
         for start in range(0, len(messages), BATCH):
             await deliver(aggregator, messages[start : start + BATCH])
+        await aggregator.showing.settle()
     assert_counted_once(read_books(azurite), publisher.published)
     return messages
 

@@ -24,7 +24,7 @@ from tests.support.events import NOW, message, raw_message, usage_event
 OUTAGE_SECONDS = 2.0
 AT_ONCE = 3
 BUSY = json.dumps({"odata.error": {"code": "ServerBusy", "message": {"value": "busy"}}})
-LEAST_REQUESTS = 30  # a sweep that ends sooner has not failed every request
+LEAST_REQUESTS = 20  # a sweep that ends sooner has not failed every request
 RUNS = count(1)  # each run has subjects of its own, since all share one Azurite
 
 
