@@ -4,7 +4,7 @@ History is not edited: the call stays as it was counted, and the adjustment is c
 columns of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_envelope, usage_document
@@ -52,3 +52,16 @@ def encode_adjustment(adjustment: Adjustment) -> bytes:
     }
     each = adjustment
     return encode_envelope(ADJUSTMENT_TYPE, each.source, each.id, each.subject, each.time, data)
+
+
+def beside(adjustment: Adjustment, call: Counted) -> Adjustment:
+    """The adjustment under the dimensions of its call, whatever its producer knows of them."""
+    return replace(
+        adjustment,
+        client_app=call.client_app,
+        deployment=call.deployment,
+        model=call.model,
+        backend=call.backend,
+        tier=call.tier,
+        context=call.context,
+    )

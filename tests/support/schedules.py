@@ -9,12 +9,12 @@ redeliveries and a last sweep, the ledger and the views are what the events add 
 import asyncio
 import logging
 from collections.abc import Coroutine, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from meter.adjustment import Adjustment, Countable
+from meter.adjustment import Adjustment, Countable, beside
 from meter.errors import LedgerMissing, StorageUnavailable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.fold import Sums, fold
@@ -210,25 +210,13 @@ def expected_sums(events: Iterable[Countable]) -> dict[tuple[object, ...], Sums]
         calls[event.id] = event
         if isinstance(event, Adjustment):
             call = calls[event.refers_to]
-            event = _beside(event, call)
+            event = beside(event, call)
         by_subject.setdefault(event.subject, []).append(event)
     return {
         (key.window.start, len(key.window.name), *key.dimensions): sums
         for subject, own in by_subject.items()
         for key, sums in fold(subject, own).items()
     }
-
-
-def _beside(event: Adjustment, call: Countable) -> Adjustment:
-    return replace(
-        event,
-        client_app=call.client_app,
-        deployment=call.deployment,
-        model=call.model,
-        backend=call.backend,
-        tier=call.tier,
-        context=call.context,
-    )
 
 
 def stored_sums(store: MemoryRowStore, tables: Iterable[str]) -> dict[tuple[object, ...], Sums]:

@@ -8,17 +8,16 @@ is refused. What is counted already is admitted: it is a repeat.
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 
-from meter.adjustment import Adjustment, CountedAdjustment
+from meter.adjustment import Adjustment, CountedAdjustment, beside
 from meter.errors import TableMissing
 from meter.ledger.adjusting.notes import BelowZero, Note, NotedCall, content_of, moment_of
 from meter.ledger.decode import MAX_AHEAD, Reason, Refusal
 from meter.ledger.keys import call_row_key, ledger_partition, ledger_table
 from meter.ledger.markers import marker_row, read_marker
 from meter.ports import Clock, Row, RowStore
-from meter.usage import CountedCall
 from meter.window import Period, Window, window_of
 
 CALLS_AT_ONCE = 8
@@ -81,7 +80,7 @@ class Floor:
         )
         refusal = call if isinstance(call, Refusal) else await _noted(call, note)
         if refusal is None and not isinstance(call, Refusal):
-            return Admitted(adjustment=_beside(adjustment, call.call), note=note, call=call)
+            return Admitted(adjustment=beside(adjustment, call.call), note=note, call=call)
         assert refusal is not None, "without a call there is a refusal"
         is_counted = await self._marker(adjustment) is not None
         return Admitted(adjustment=adjustment, note=note, call=None) if is_counted else refusal
@@ -125,19 +124,6 @@ class Floor:
         days = range(0, self.retention.days + 31, 28)
         moments += [latest - timedelta(days=back) for back in days]
         return list(dict.fromkeys(window_of(each, Period.MONTH) for each in moments))
-
-
-def _beside(adjustment: Adjustment, call: CountedCall) -> Adjustment:
-    """The adjustment under the dimensions of its call, whatever its producer knows of them."""
-    return replace(
-        adjustment,
-        client_app=call.client_app,
-        deployment=call.deployment,
-        model=call.model,
-        backend=call.backend,
-        tier=call.tier,
-        context=call.context,
-    )
 
 
 async def _noted(call: NotedCall, note: Note) -> Refusal | None:
