@@ -36,7 +36,7 @@ from meter.ledger.keys import SumKey, call_row_key, call_row_range, ledger_table
 from meter.ledger.markers import marker_row
 from meter.ledger.marks import Marks, Place
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
-from meter.ledger.rows import SumRow, check_range, next_revision
+from meter.ledger.rows import SumRow, next_revision
 from meter.ledger.sums import Known, KnownSums
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Clock, Conflict, Row, RowStore
@@ -166,7 +166,9 @@ class Committer:
         )
         unique = {(event.subject, event.id): event for event in reversed(events)}
         items = [_Item(e, entries_of(e.subject, e)) for e in reversed(unique.values())]
-        items.sort(key=lambda item: item.entries[0][1])  # calls of one sum share a transaction
+        items.sort(
+            key=lambda item: item.entries[0][0][0].dimensions
+        )  # calls of one sum share a transaction
         async with self._marks.lock(share.place):
             for chunk in _chunks(items):
                 if share.result.failed and not splits:
@@ -389,6 +391,9 @@ def _sums_after(items: Sequence[_Item], known: Mapping[SumKey, Known]) -> list[S
 
 
 def _ledger_row(row: SumRow, before: Known | None) -> Row:
-    columns = row.ledger_columns()
-    check_range(row.key, columns)
-    return Row(key=row.key.row_key, columns=columns, etag=None if before is None else before.etag)
+    row.check_range()
+    return Row(
+        key=row.key.row_key,
+        columns=row.ledger_columns(),
+        etag=None if before is None else before.etag,
+    )

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from meter.adjustment import ADJUSTMENT_TYPE, MAX_REASON_CHARS, Adjustment, Countable
@@ -40,6 +41,9 @@ MAX_DIGITS = 20
 FIRST_YEAR = 2000
 # A message with more refused values is one letter: half a million `0` must not be as many rows.
 MAX_LETTERS_OF_A_MESSAGE = 50
+_COUNTS = frozenset(COUNT_NAMES)
+_KINDS = (Tier, Context, Outcome, UsageSource)
+_BY_VALUE: Mapping[Any, Mapping[str, Any]] = {each: {str(v): v for v in each} for each in _KINDS}
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -150,7 +154,8 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
 def read_event(document: object) -> Countable:
     """One CloudEvent as a value. Raises if a field is missing or invalid."""
     if not isinstance(document, dict):
-        raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {_kind(document)}")
+        kind = "nothing" if document is None else type(document).__name__
+        raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {kind}")
     fields = _Fields(document, "")
     match document.get("type"):
         case str(kind) if kind == EVENT_TYPE:
@@ -225,10 +230,8 @@ def _read_usage_event(fields: "_Fields") -> UsageEvent:
 
 
 def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
-    present = MANDATORY_COUNTS | usage.members.keys()
-    return TokenUsage(
-        **{name: usage.count(name, least=least) for name in COUNT_NAMES if name in present}
-    )
+    names = MANDATORY_COUNTS.union(_COUNTS.intersection(usage.members))
+    return TokenUsage(**{name: usage.count(name, least=least) for name in names})
 
 
 def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
@@ -310,10 +313,6 @@ def _space_after(text: str, position: int) -> int:
     return position if (space := _SPACE.match(text, position)) is None else space.end()
 
 
-def _kind(value: object) -> str:
-    return "nothing" if value is None else type(value).__name__
-
-
 @dataclass(frozen=True, slots=True)
 class _Fields:
     """Reads the members of a JSON object strictly, naming the path of what it refuses."""
@@ -356,10 +355,10 @@ class _Fields:
     def choice[E: StrEnum](self, name: str, kind: type[E], *, absent: E | None = None) -> E:
         if absent is not None and self.members.get(name) is None:
             return absent
-        try:
-            return kind(str(self.members.get(name)))
-        except ValueError:
-            raise self.refused(name, f"must be one of {', '.join(kind)}") from None
+        found: E | None = _BY_VALUE[kind].get(str(self.members.get(name)))
+        if found is not None:
+            return found
+        raise self.refused(name, f"must be one of {', '.join(kind)}")
 
     def moment(self, name: str) -> datetime:
         try:
@@ -395,5 +394,5 @@ class _Fields:
         return [_Fields(item, f"{self.path}{name}[{i}].") for i, item in enumerate(value)]
 
     def refused(self, name: str, rule: str) -> _Rejected:
-        shown = repr(self.members.get(name))[:100]
-        return _Rejected(Reason.INVALID_FIELD, f"{self.path}{name} {rule}, got {shown}")
+        got = repr(self.members.get(name))[:100]
+        return _Rejected(Reason.INVALID_FIELD, f"{self.path}{name} {rule}, got {got}")

@@ -8,7 +8,7 @@ from datetime import datetime
 from meter.adjustment import Counted, CountedAdjustment
 from meter.ledger.keys import Dimensions, SumKey
 from meter.usage import NO_USAGE, Context, Outcome, Tier, TokenUsage, UsageSource, total_usage
-from meter.window import Window, windows_of
+from meter.window import windows_of
 
 UNKNOWN = "unknown"
 
@@ -110,42 +110,41 @@ def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:
         yield own, Sums(tokens=tool.usage, place=_place_of(call))
 
 
-type Entry = tuple[tuple[Window, ...], Dimensions, Sums]
-"""What is added to the sums of these windows, under these dimensions."""
+type Entry = tuple[tuple[SumKey, SumKey, SumKey], Sums]
+"""What is added to these sums: of an hour, its day and its month, under the same dimensions."""
 
 
 def entries_of(subject: str, call: Counted) -> list[Entry]:
     """What a call, or an adjustment, adds: to its hour, its day and its month."""
-    windows = windows_of(call.time)
-    return [(windows, dimensions, sums) for dimensions, sums in parts_of(subject, call)]
+    hour, day, month = windows_of(call.time)
+    return [
+        ((SumKey(hour, found), SumKey(day, found), SumKey(month, found)), sums)
+        for found, sums in parts_of(subject, call)
+    ]
 
 
 def keys_of(entries: Iterable[Entry]) -> set[SumKey]:
     """The sums that these are added to."""
-    return {SumKey(window, dimensions) for windows, dimensions, _ in entries for window in windows}
+    return {key for keys, _ in entries for key in keys}
 
 
 def compacted(entries: Iterable[Entry]) -> list[Entry]:
     """The same in fewer entries: one for each hour and dimensions."""
-    hours: dict[tuple[str, Dimensions], tuple[tuple[Window, ...], list[Sums]]] = {}
-    for windows, dimensions, sums in entries:
-        place = windows[0].name, dimensions  # a text's hash is cheap
-        if (known := hours.get(place)) is None:
-            hours[place] = windows, [sums]
+    hours: dict[SumKey, tuple[tuple[SumKey, SumKey, SumKey], list[Sums]]] = {}
+    for keys, sums in entries:
+        if (known := hours.get(keys[0])) is None:
+            hours[keys[0]] = keys, [sums]
         else:
             known[1].append(sums)
-    return [
-        (windows, dimensions, total_sums(parts))
-        for (_, dimensions), (windows, parts) in hours.items()
-    ]
+    return [(keys, total_sums(parts)) for keys, parts in hours.values()]
 
 
 def add_up(entries: Iterable[Entry]) -> dict[SumKey, Sums]:
     """The sums of these entries. One that is given twice counts twice."""
     found: defaultdict[SumKey, list[Sums]] = defaultdict(list)
-    for windows, dimensions, sums in compacted(entries):
-        for window in windows:
-            found[SumKey(window, dimensions)].append(sums)
+    for keys, sums in compacted(entries):
+        for key in keys:
+            found[key].append(sums)
     return {key: total_sums(parts) for key, parts in found.items()}
 
 

@@ -195,6 +195,7 @@ def letter_digest(hub: str, body: bytes) -> str:
     return hashlib.sha256(hub.encode() + b"\0" + body).hexdigest()[:16]
 
 
+@lru_cache(maxsize=1_024)
 def ledger_table(month: Window) -> str:
     """The month's ledger table, e.g. `Ledger202611`."""
     return f"{LEDGER_PREFIX}{month.name.replace('-', '')}"

@@ -25,6 +25,7 @@ from meter.ledger.keys import (
     SumKey,
     earlier,
     ledger_month,
+    ledger_partition,
     ledger_table,
 )
 from meter.ports import Clock, Row, RowStore, Written
@@ -180,4 +181,4 @@ def window_of_mark(row: Row, month: Window) -> Window:
 
 
 def _place_of(key: SumKey) -> Place:
-    return ledger_table(Window(key.window.name[:7])), key.place.partition
+    return ledger_table(key.window.month), ledger_partition(key.dimensions.subject)

@@ -30,7 +30,9 @@ class Memory[K, V]:
 
     def put(self, key: K, value: V) -> None:
         """Remember the value, in place of an earlier one of its key."""
-        self.drop(key)
+        before = self._values.pop(key, None)
+        if before is not None:
+            self._bytes -= self._size_of(key, before)
         if self._most_bytes <= 0:
             return
         self._values[key] = value

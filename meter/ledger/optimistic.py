@@ -8,8 +8,8 @@ asked before a row is skipped (`asks_before_skipping`), since repairs may have c
 With `expects_new`, rows that are not remembered are taken for new at first; the insert proves it.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from meter.errors import MeterError, StorageUnavailable
 from meter.ledger.memory import Memory
@@ -24,15 +24,6 @@ _ROW_BYTES, _COLUMN_BYTES = 450, 60
 ROWS_BY_RANGE = 20
 
 type _Key = tuple[str, str, str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changed[T]:
-    """A change that was made: of which items, what it wrote, and the rows under its keys now."""
-
-    items: T
-    written: Sequence[Row]
-    stored: Mapping[str, Row]
 
 
 def _size(key: _Key, row: Row) -> int:
@@ -54,28 +45,24 @@ class OptimisticRows:
     def __post_init__(self) -> None:
         self._known = Memory(self.most_bytes, _size)
 
-    async def change[T](
+    async def change(
         self,
         table: str,
         partition: str,
         keys: Sequence[str],
-        items: T,
-        build: Callable[[T, Mapping[str, Row]], Sequence[Row]],
+        build: Callable[[Mapping[str, Row]], Sequence[Row]],
         *,
-        after_conflict: Callable[[T], Awaitable[T]] | None = None,
         creates_table: bool = True,
-    ) -> Changed[T]:
-        """Write in one transaction what `build` makes of `items` and the rows stored under `keys`.
+    ) -> Sequence[Row]:
+        """Write in one transaction what `build` makes of the rows stored under `keys`.
 
         A built row with an etag is an update, one without is an insert; when none is built, nothing
-        is written. After a conflict `after_conflict` says which items are still to be written; only
-        then are the rows read again. Raises StorageUnavailable, also when conflicts do not end,
-        TableMissing if the table is missing and may not be created, and what `build` raises.
+        is written. After a conflict the rows are read, and built, again. Gives the rows as they were
+        built. Raises StorageUnavailable, also when conflicts do not end, TableMissing if the table is
+        missing and may not be created, and what `build` raises.
         """
         try:
-            return await self._change(
-                table, partition, keys, items, build, after_conflict, creates_table
-            )
+            return await self._change(table, partition, keys, build, creates_table)
         except MeterError:
             self.forget(table, partition, keys)
             raise
@@ -96,33 +83,26 @@ class OptimisticRows:
         async for _, row in rows:
             self._remember(table, partition, [row])
 
-    async def _change[T](
+    async def _change(
         self,
         table: str,
         partition: str,
         keys: Sequence[str],
-        items: T,
-        build: Callable[[T, Mapping[str, Row]], Sequence[Row]],
-        after_conflict: Callable[[T], Awaitable[T]] | None,
+        build: Callable[[Mapping[str, Row]], Sequence[Row]],
         creates_table: bool,
-    ) -> Changed[T]:
+    ) -> Sequence[Row]:
         expects_new = self.expects_new
         for _ in range(MAX_CONFLICTS):
             known = self._remembered(table, partition, keys)
             stored = known if expects_new else await self._stored(table, partition, keys, known)
-            rows = build(items, stored)
+            rows = build(stored)
             if self.asks_before_skipping and (unsure := known.keys() - {row.key for row in rows}):
                 self.forget(table, partition, unsure)
                 stored = await self._stored(table, partition, keys, {})
-                rows = build(items, stored)
-            written: Mapping[str, Row] | None = {}
-            if rows:
-                written = await self._write(table, partition, keys, rows, creates_table)
-            if written is not None:
-                return Changed(items=items, written=rows, stored={**stored, **written})
+                rows = build(stored)
+            if not rows or await self._write(table, partition, keys, rows, creates_table):
+                return rows
             expects_new = False
-            if after_conflict is not None:
-                items = await after_conflict(items)
         raise StorageUnavailable(f"{table}: {MAX_CONFLICTS} conflicts in a row in one partition")
 
     def _remembered(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
@@ -155,7 +135,7 @@ class OptimisticRows:
         keys: Sequence[str],
         rows: Sequence[Row],
         creates_table: bool,
-    ) -> dict[str, Row] | None:
+    ) -> bool:
         insert = [row for row in rows if row.etag is None]
         update = [row for row in rows if row.etag is not None]
         result = await self.store.write(
@@ -163,18 +143,22 @@ class OptimisticRows:
         )
         if isinstance(result, Conflict):
             self.forget(table, partition, keys)
-            return None
+            return False
         known = set(keys)
-        written = {r.key: replace(r, etag=result.etags[r.key]) for r in rows if r.key in known}
-        self._remember(table, partition, written.values())
-        return written
+        self._remember(table, partition, (row for row in rows if row.key in known), result.etags)
+        return True
 
-    def _remember(self, table: str, partition: str, rows: Iterable[Row]) -> None:
+    def _remember(
+        self,
+        table: str,
+        partition: str,
+        rows: Iterable[Row],
+        etags: Mapping[str, str] | None = None,
+    ) -> None:
         for row in rows:
-            self._known.put((table, partition, row.key), self._reduced(row))
-
-    def _reduced(self, row: Row) -> Row:
-        if self.remembers is None:
-            return row
-        kept = {name: value for name, value in row.columns.items() if name in self.remembers}
-        return Row(key=row.key, columns=kept, etag=row.etag)
+            columns = row.columns
+            if self.remembers is not None:
+                columns = {name: columns[name] for name in self.remembers if name in columns}
+            etag = row.etag if etags is None else etags[row.key]
+            key = table, partition, row.key
+            self._known.put(key, Row(key=row.key, columns=columns, etag=etag))

@@ -131,14 +131,14 @@ class HubPositions:
             return
         position, key = self._last[place], _key(place)
 
-        def build(position: Position, stored: Mapping[str, Row]) -> list[Row]:
+        def build(stored: Mapping[str, Row]) -> list[Row]:
             before = self._read(stored.get(key))
             if before is not None and not before.is_before(position):
                 return []
             columns = {"SequenceNumber": position.number, "EnqueuedAt": position.enqueued_at}
             return [Row(key=key, columns=columns, etag=stored[key].etag if key in stored else None)]
 
-        await self._rows.change(POSITIONS_TABLE, POSITIONS_PARTITION, [key], position, build)
+        await self._rows.change(POSITIONS_TABLE, POSITIONS_PARTITION, [key], build)
 
     def _read(self, row: Row | None) -> Position | None:
         number = None if row is None else row.columns.get("SequenceNumber")

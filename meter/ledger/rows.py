@@ -15,9 +15,10 @@
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import compress
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -41,6 +42,7 @@ def _column(field_name: str) -> str:
 
 
 _DIMENSION_COLUMNS = {name: _column(name) for name in DIMENSION_NAMES}
+_KEY_COLUMNS = (*_DIMENSION_COLUMNS.values(), "WindowStart")
 PLACE_COLUMNS = ("Region", "DeploymentType")
 _CALL_COLUMNS = {
     name: _column(name) for name in ("calls", "failed_calls", "estimated_calls", "missing_calls")
@@ -93,26 +95,31 @@ class SumRow:
 
     def columns(self) -> dict[str, object]:
         """The columns of its view row. Most rows have no adjustments, and then no columns of them."""
-        sums = self.sums
-        columns = key_columns(self.key)
-        columns |= zip(_CALL_COLUMNS.values(), _calls_of(sums), strict=True)
-        columns |= zip(_TOKEN_COLUMNS.values(), counts_of(sums.tokens), strict=True)
-        columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
-        self._add_rest(columns)
-        return columns
+        return self._columns(zip(_COUNT_COLUMNS, self._counts(), strict=True))
 
     def ledger_columns(self) -> dict[str, object]:
         """The columns of its ledger row: no counts of 0, which grow only, so none is there before."""
+        counts = self._counts()
+        return self._columns(compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
+
+    def check_range(self) -> None:
+        """Raise LedgerDamaged if a count is beyond what a column holds."""
+        adjusted = counts_of(self.sums.adjusted)
+        numbers = (*self._counts(), *adjusted, self.sums.adjustments, self.revision)
+        if max(numbers) in INT64 and min(adjusted) in INT64:
+            return
+        for column, value in self.columns().items():
+            if type(value) is int and value not in INT64:
+                raise _damaged(f"{value} is beyond 64 bits", column, _place_of(self.key))
+
+    def _counts(self) -> tuple[int, ...]:
+        return *_calls_of(self.sums), *counts_of(self.sums.tokens)
+
+    def _columns(self, counts: Iterable[tuple[str, object]]) -> dict[str, object]:
         sums = self.sums
         columns = key_columns(self.key)
-        counts = zip(_COUNT_COLUMNS, (*_calls_of(sums), *counts_of(sums.tokens)), strict=True)
-        columns |= ((name, count) for name, count in counts if count)
+        columns |= counts
         columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
-        self._add_rest(columns)
-        return columns
-
-    def _add_rest(self, columns: dict[str, object]) -> None:
-        sums = self.sums
         if sums.first_call_at is not None:
             columns["FirstCallAt"] = sums.first_call_at
         if sums.last_call_at is not None:
@@ -121,6 +128,7 @@ class SumRow:
             columns["Adjustments"] = sums.adjustments
             columns |= zip(_ADJUSTED_COLUMNS.values(), counts_of(sums.adjusted), strict=True)
         columns["Revision"] = self.revision
+        return columns
 
 
 def cleared_counts(found: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:
@@ -159,9 +167,7 @@ def _place_of(key: SumKey) -> Place:
 
 def key_columns(key: SumKey) -> dict[str, object]:
     """The dimensions and the window as columns."""
-    columns: dict[str, object] = dict(zip(_DIMENSION_COLUMNS.values(), key.dimensions, strict=True))
-    columns["WindowStart"] = key.window.start
-    return columns
+    return dict(zip(_KEY_COLUMNS, (*key.dimensions, key.window.start), strict=True))
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:
@@ -219,15 +225,8 @@ def next_revision(row: SumRow) -> int:
     return counted + MOST_REPAIRS if counted > 0 else 1
 
 
-def check_range(key: SumKey, columns: Mapping[str, object]) -> None:
-    """Raise LedgerDamaged if a count of that sum is beyond what a column holds."""
-    for column, value in columns.items():
-        if type(value) is int and value not in INT64:
-            raise _damaged(f"{value} is beyond 64 bits", column, _place_of(key))
-
-
 def _ledger_of(window: Window) -> str:
-    return ledger_table(Window(window.name[:7]))
+    return ledger_table(window.month)
 
 
 def _ints(columns: Mapping[str, object], names: Mapping[str, str], at: Place) -> dict[str, int]:

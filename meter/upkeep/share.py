@@ -97,7 +97,7 @@ class Share:
         subject = self._subject(row)
         call = read_marker(row)
         entries = entries_of(subject, call)
-        if entries[0][0][-1] != self.month:
+        if entries[0][0][-1].window != self.month:
             raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
         self.calls += not isinstance(call, CountedAdjustment)
         self._entries += entries

@@ -121,7 +121,7 @@ class NotedCall:
         key = adjusted_row_key(self.call_id, self.subject)
         latest: Notes = ()
 
-        def build(_: None, stored: Mapping[str, Row]) -> Sequence[Row]:
+        def build(stored: Mapping[str, Row]) -> Sequence[Row]:
             nonlocal latest
             before = read_notes(stored.get(key))
             latest = change(before)
@@ -132,7 +132,7 @@ class NotedCall:
             return [Row(key=key, columns=columns, etag=etag)]
 
         table, partition = ledger_table(self.month), ledger_partition(self.subject)
-        await self._rows.change(table, partition, [key], None, build, creates_table=False)
+        await self._rows.change(table, partition, [key], build, creates_table=False)
         return latest
 
 

@@ -11,6 +11,7 @@ back with the next call; the sweep adds subjects that are missing.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import batched
 
 from meter.ledger.keys import escape
@@ -66,7 +67,9 @@ class SubjectWriter:
             by_key[key] = by_key[key] + each if key in by_key else each
         for some in batched(by_key.items(), MAX_TRANSACTION_ROWS, strict=False):
             part = dict(some)
-            await self._rows.change(SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), part, _changed)
+            await self._rows.change(
+                SUBJECTS_TABLE, SUBJECTS_PARTITION, list(part), partial(_changed, part)
+            )
 
 
 def _changed(seen: Mapping[str, Seen], stored: Mapping[str, Row]) -> list[Row]:

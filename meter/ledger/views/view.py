@@ -17,6 +17,7 @@ given the sum and its view another revision. When a copy is made is `showing.py`
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import batched
 
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, ROWS_BY_RANGE, OptimisticRows
@@ -71,9 +72,10 @@ class ViewWriter:
         for some in batched(rows.items(), MAX_TRANSACTION_ROWS, strict=False):
             part = dict(some)
             table = VIEW_TABLES[window.period]
-            changed = await self._rows.change(table, partition, list(part), part, _newer)
-            written += len(changed.written)
-            self._added[window] += sum(row.etag is None for row in changed.written)
+            build = partial(_newer, part)
+            changed = await self._rows.change(table, partition, list(part), build)
+            written += len(changed)
+            self._added[window] += sum(row.etag is None for row in changed)
         return written
 
 

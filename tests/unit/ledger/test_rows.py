@@ -8,8 +8,9 @@ import pytest
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey, ledger_partition
-from meter.ledger.rows import SumRow, check_range, read_sum_row, read_sums, sum_row
+from meter.ledger.rows import SumRow, read_sum_row, read_sums, sum_row
 from meter.ports import Row
+from meter.usage import TokenUsage
 from meter.window import Window
 from tests.support.ledger import dimensions
 
@@ -62,16 +63,26 @@ def test_a_damaged_revision_is_repaired_by_the_next_write() -> None:
     assert sum_row(KEY, columns(Revision=True)).revision == 0
 
 
-@pytest.mark.parametrize("value", [2**63, -(2**63) - 1])
-def test_a_count_beyond_64_bits_is_named(value: int) -> None:
+@pytest.mark.parametrize(
+    ("sums", "column"),
+    [
+        (Sums(calls=2**63), "Calls"),
+        (Sums(tokens=TokenUsage(total_tokens=2**63)), "TotalTokens"),
+        (Sums(adjustments=1, adjusted=TokenUsage(seconds=-(2**63) - 1)), "AdjustedSeconds"),
+        (Sums(adjustments=1, adjusted=TokenUsage(images=2**63)), "AdjustedImages"),
+    ],
+)
+def test_a_count_beyond_64_bits_is_named(sums: Sums, column: str) -> None:
     """Table Storage cannot hold it."""
-    with pytest.raises(LedgerDamaged, match=f"TotalTokens: {value} is beyond"):
-        check_range(KEY, columns(TotalTokens=value))
+    with pytest.raises(LedgerDamaged, match=f"{column}: .* is beyond"):
+        SumRow(key=KEY, sums=sums, revision=1).check_range()
 
 
 def test_the_largest_counts_are_in_range() -> None:
-    """Up to 2^63 - 1, and down to -2^63 for adjustments; other types are not judged."""
-    check_range(KEY, columns(TotalTokens=2**63 - 1, AdjustedSeconds=-(2**63)))
+    """Up to 2^63 - 1, and down to -2^63 for adjustments."""
+    tokens, adjusted = TokenUsage(total_tokens=2**63 - 1), TokenUsage(seconds=-(2**63))
+    sums = Sums(tokens=tokens, adjustments=1, adjusted=adjusted)
+    SumRow(key=KEY, sums=sums, revision=1).check_range()
 
 
 def test_a_row_read_without_a_place_still_names_the_column() -> None:
