@@ -1,0 +1,78 @@
+"""What usage costs by a price book: exact, and with what has no price beside it.
+
+Costs are linear in quantities, so quantities are added up by price, and multiplied once at the end.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from fractions import Fraction
+from typing import NamedTuple
+
+from meter.reports.pricing.book import Price, PriceBook, Use
+from meter.reports.pricing.kinds import Kind
+
+
+class Unpriced(NamedTuple):
+    """Usage for which the book has no price."""
+
+    model: str
+    kind: Kind
+    tier: str
+    context: str
+    deployment_type: str
+    region: str
+
+
+@dataclass(slots=True)
+class Bill:
+    """What some usage is charged: quantities by price, and those without one. Bills add up."""
+
+    charged: Counter[Price] = field(default_factory=Counter)
+    unpriced: Counter[Unpriced] = field(default_factory=Counter)
+    other: Fraction = Fraction(0)
+    """Costs that no quantity and price explain: a share of provisioned capacity."""
+    has_other: bool = False
+
+    def add(self, book: PriceBook, day: date, use: Use, quantities: Mapping[Kind, int]) -> None:
+        """Charge usage of that day. Raises AmbiguousPrice."""
+        prices = book.prices_of(day, use)
+        for kind, quantity in quantities.items():
+            price = prices[kind]
+            if price is None:
+                self.unpriced[unpriced_of(use, kind)] += quantity
+            else:
+                self.charged[price] += quantity
+
+    def add_other(self, amount: Fraction) -> None:
+        """Charge an amount that is no quantity at a price."""
+        self.other += amount
+        self.has_other = True
+
+    def __iadd__(self, other: "Bill") -> "Bill":
+        for price, quantity in other.charged.items():
+            self.charged[price] += quantity
+        for key, quantity in other.unpriced.items():
+            self.unpriced[key] += quantity
+        self.other += other.other
+        self.has_other = self.has_other or other.has_other
+        return self
+
+    @property
+    def cost(self) -> Fraction | None:
+        """The exact cost of what has a price; None where nothing has."""
+        if not self.charged and not self.has_other:
+            return None
+        return sum((p.rate * quantity for p, quantity in self.charged.items()), self.other)
+
+    @property
+    def unpriced_kinds(self) -> list[Kind]:
+        """The kinds without a price, in the order of `Kind`."""
+        found = {each.kind for each, quantity in self.unpriced.items() if quantity}
+        return [kind for kind in Kind if kind in found]
+
+
+def unpriced_of(use: Use, kind: Kind) -> Unpriced:
+    """How usage without a price is named."""
+    return Unpriced(use.model, kind, use.tier, use.context, use.deployment_type, use.region)

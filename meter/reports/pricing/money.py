@@ -1,0 +1,58 @@
+"""Amounts of money: exact as fractions, as decimal text, and rounded once at the printed line.
+
+A price is a decimal number for a whole number of units, so the price of one unit may have no last
+digit (a price for an hour of 3,600 s). Amounts are fractions until they are written; no binary
+floating point is on the way.
+"""
+
+from collections.abc import Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+
+# ISO 4217, list one: the currencies whose minor unit is not a hundredth.
+_MINOR_DIGITS = {
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+}
+# Of an amount that has no last digit.
+_ENDLESS_DIGITS = 20
+_CONTEXT = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
+
+
+def minor_digits(currency: str) -> int:
+    """How many decimals the currency is paid in (ISO 4217): 2 for most."""
+    return _MINOR_DIGITS.get(currency, 2)
+
+
+def exact_decimal(amount: Fraction) -> Decimal:
+    """The amount with all its digits; one without a last digit is rounded to 20 decimals."""
+    rest, digits = amount.denominator, 0
+    for factor in (2, 5):
+        power = 0
+        while rest % factor == 0:
+            rest, power = rest // factor, power + 1
+        digits = max(digits, power)
+    return _quantized(amount, digits if rest == 1 else _ENDLESS_DIGITS)
+
+
+def amount_text(amount: Fraction) -> str:
+    """The amount as decimal text, without an exponent and unrounded (see `exact_decimal`)."""
+    return f"{exact_decimal(amount):f}"
+
+
+def rounded(amount: Fraction, currency: str) -> Decimal:
+    """The amount in the currency's minor unit, half to even."""
+    return _quantized(amount, minor_digits(currency))
+
+
+def rounding_left(lines: Sequence[Decimal], total: Decimal) -> Decimal:
+    """What the closing line must say so that the rounded lines and it add up to the rounded total."""
+    left = total
+    for line in lines:
+        left = _CONTEXT.subtract(left, line)
+    return left
+
+
+def _quantized(amount: Fraction, digits: int) -> Decimal:
+    scaled = round(amount * 10**digits)  # Fraction rounds half to even
+    return Decimal(scaled).scaleb(-digits, _CONTEXT)
