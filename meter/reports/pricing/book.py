@@ -30,7 +30,7 @@ class Origin(StrEnum):
 
 
 class Use(NamedTuple):
-    """What a price is looked up for: the dimensions of usage that decide it. Texts are empty where unknown."""
+    """What a price is looked up for. Texts are empty where they are not known."""
 
     model: str
     deployment: str

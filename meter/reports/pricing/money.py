@@ -10,10 +10,8 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
 # ISO 4217, list one: the currencies whose minor unit is not a hundredth.
-_MINOR_DIGITS = {
-    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF".split(), 0),
-    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
-}
+_WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+_IN_THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
 # Of an amount that has no last digit.
 _ENDLESS_DIGITS = 20
 _CONTEXT = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
@@ -21,7 +19,9 @@ _CONTEXT = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
 
 def minor_digits(currency: str) -> int:
     """How many decimals the currency is paid in (ISO 4217): 2 for most."""
-    return _MINOR_DIGITS.get(currency, 2)
+    if currency in _WITHOUT_MINOR_UNIT.split():
+        return 0
+    return 3 if currency in _IN_THOUSANDTHS.split() else 2
 
 
 def exact_decimal(amount: Fraction) -> Decimal:
