@@ -2,7 +2,7 @@
 
 import io
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -53,6 +53,14 @@ async def store(monkeypatch: pytest.MonkeyPatch) -> Interrupted:
     return store
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A shell has what it starts in the background ignore Ctrl-C, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_subject_is_rebuilt_alone(store: Interrupted, capsys: pytest.CaptureFixture[str]) -> None:
     """The summary counts its calls only."""
     code = main([*MONTH, "--subject", "alice"])
@@ -75,6 +83,7 @@ def test_a_subject_without_a_call_is_named(
     assert capsys.readouterr() == ("", "error: 2026-11 has no calls of subject alic\\x1b\n")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("at", "left"), [("20", "16-63"), ("63", "48-63")])
 def test_ctrl_c_says_how_to_resume(
     store: Interrupted,
