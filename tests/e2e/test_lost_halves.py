@@ -85,7 +85,7 @@ class Beside:
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self.served = 0
-        self.failed: list[int] = []
+        self.failed: list[tuple[int, str]] = []
 
     def __enter__(self) -> None:
         self._thread.start()
@@ -100,7 +100,7 @@ class Beside:
             if answer.status_code == 200:
                 self.served += 1
             else:
-                self.failed.append(answer.status_code)
+                self.failed.append((answer.status_code, answer.text))
             if self._is_over.wait(0.05):
                 return
 
