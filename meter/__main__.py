@@ -9,6 +9,7 @@ from importlib import import_module
 from meter.adapters.clock import SystemClock
 from meter.errors import (
     AccessDenied,
+    InvalidInput,
     InvalidSettings,
     MeterError,
     NotSignedIn,
@@ -19,6 +20,7 @@ from meter.terminal import printable
 
 _COMMANDS = {
     "report": "report the counted calls and tokens",
+    "prices": "fill and check a price book",
     "reconcile": "compare the counted tokens with Azure Monitor's",
     "check-config": "check the settings and list every problem",
     "deadletters": "list, show and replay events that could not be counted",
@@ -37,7 +39,7 @@ def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> i
     logging.getLogger("azure").setLevel(logging.ERROR)
     try:
         return int(options.run(options))
-    except InvalidSettings as exc:
+    except (InvalidSettings, InvalidInput) as exc:
         for problem in exc.problems:
             print(f"error: {printable(problem)}", file=sys.stderr)
     except (MeterError, OSError) as exc:

@@ -2,6 +2,7 @@
 
 MeterError
   InvalidSettings        settings are missing or invalid; carries every problem found
+  InvalidInput           files given to a command cannot be used; carries every problem found
   CallerError            the call is answered with an error of the gateway
     Unauthenticated        401
     Forbidden              403
@@ -58,6 +59,14 @@ class InvalidSettings(MeterError):
     def __init__(self, found: Sequence[Problem]) -> None:
         self.found = tuple(found)
         self.problems = tuple(map(str, found))
+        super().__init__("; ".join(self.problems))
+
+
+class InvalidInput(MeterError):
+    """Files given to a command cannot be used; each of `problems` is one line that names its file."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
         super().__init__("; ".join(self.problems))
 
 

@@ -7,6 +7,7 @@ import pytest
 
 COMMANDS = [
     "report",
+    "prices",
     "reconcile",
     "check-config",
     "deadletters",
