@@ -166,9 +166,7 @@ class Committer:
         )
         unique = {(event.subject, event.id): event for event in reversed(events)}
         items = [_Item(e, entries_of(e.subject, e)) for e in reversed(unique.values())]
-        items.sort(
-            key=lambda item: item.entries[0][0][0].dimensions
-        )  # calls of one sum share a transaction
+        items.sort(key=lambda item: item.entries[0][0][0].dimensions)  # a sum's in one transaction
         async with self._marks.lock(share.place):
             for chunk in _chunks(items):
                 if share.result.failed and not splits:
