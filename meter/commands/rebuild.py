@@ -74,17 +74,17 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 def _run(options: argparse.Namespace) -> int:
     month: Window = options.month
-    progress = ProgressLine(options.clock, sys.stderr)
+    progress = ProgressLine(options.clock, sys.stderr, progress_text)
     try:
         summary = asyncio.run(_rebuild(month, options, progress.show))
     except LedgerMissing as exc:
         print(f"error: {exc}: {_CAUSES}. Its views stay as they are.", file=sys.stderr)
         return 1
     except StorageUnavailable:
-        progress.interrupt(is_resumable=options.subject is None)
+        _say_interrupted(progress, is_resumable=options.subject is None)
         raise
     except KeyboardInterrupt:
-        progress.interrupt(is_resumable=options.subject is None)
+        _say_interrupted(progress, is_resumable=options.subject is None)
         return 130
     progress.clear()
     if options.subject is not None and not summary.subjects and not summary.found:
@@ -94,6 +94,35 @@ def _run(options: argparse.Namespace) -> int:
     for line in _conclusion(month, summary, is_dry_run=options.dry_run):
         print(line)
     return 0 if summary.is_sound else 1
+
+
+def _say_interrupted(line: ProgressLine[Progress], *, is_resumable: bool) -> None:
+    """Say how to go on, if anything was begun."""
+    line.clear()
+    if line.latest is None:
+        return
+    left = line.latest.partitions[line.latest.finished :]
+    if is_resumable and line.latest.finished and left:
+        advice = f"resume with --buckets {int(left[0])}-{int(left[-1])}"
+    else:
+        advice = "run it again"
+    print(f"interrupted: {advice}; what it repaired stays", file=sys.stderr)
+
+
+def progress_text(progress: Progress, seconds: float) -> str:
+    """How far a rebuild is, and how long it will take."""
+    checked, count = progress.checked, len(progress.partitions)
+    text = f"{checked} of {count} buckets, {progress.calls:,} calls, "
+    text += f"{progress.calls / seconds:,.0f} calls/s"
+    if checked == count:
+        return f"{text}, comparing the last views"
+    if checked:
+        text += f", about {_duration(seconds / checked * (count - checked))} left"
+    return text
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 async def _rebuild(

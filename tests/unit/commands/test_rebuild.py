@@ -12,6 +12,7 @@ import pytest
 from meter.__main__ import main
 from meter.commands import rebuild as command
 from meter.commands.progress import ProgressLine
+from meter.commands.rebuild import progress_text
 from meter.ledger.keys import LEDGER_PARTITIONS
 from meter.ports import Row
 from meter.upkeep.rebuild import Progress, Rebuild
@@ -146,7 +147,7 @@ def test_storage_that_does_not_answer_at_all_is_said_in_one_line(
 def test_progress_is_one_line_that_a_terminal_overwrites(checked: int, text: str) -> None:
     """A shorter line covers the longer one before it, and in the end it is gone."""
     clock, out = FakeClock(), Terminal()
-    line = ProgressLine(clock, out)
+    line = ProgressLine(clock, out, progress_text)
     progress = Progress(partitions=LEDGER_PARTITIONS, calls=120_000, checked=checked)
     line.show(progress)
     clock.seconds += 20
@@ -161,7 +162,7 @@ def test_progress_is_one_line_that_a_terminal_overwrites(checked: int, text: str
 def test_elsewhere_progress_is_a_line_a_minute() -> None:
     """A log gets few of them, and a short rebuild none."""
     clock, out = FakeClock(), io.StringIO()
-    line = ProgressLine(clock, out)
+    line = ProgressLine(clock, out, progress_text)
     for _ in range(130):
         clock.seconds += 1
         line.show(Progress(partitions=LEDGER_PARTITIONS, calls=600, checked=0))

@@ -1,0 +1,180 @@
+"""Adds up stored rows per group, and per price where there is a book.
+
+There may be millions of rows, so their counts are added as plain numbers; values are made once per
+group, and quantities are multiplied by prices once per price.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from operator import add, attrgetter
+
+from meter.ledger.fold import Sums, total_sums
+from meter.ledger.keys import subject_key
+from meter.ledger.rows import (
+    CALL_NAMES,
+    Place,
+    read_adjusted,
+    read_counts,
+    read_moments,
+    read_place,
+)
+from meter.ports import Row
+from meter.reports.owners import Owners
+from meter.reports.pricing.book import PriceBook, Use
+from meter.reports.pricing.cost import Bill
+from meter.reports.pricing.kinds import quantities_of
+from meter.reports.query import Grouping
+from meter.reports.rows import Charge, UsageRow, with_shares
+from meter.usage import COUNT_NAMES, TokenUsage
+from meter.window import Window
+
+type Names = tuple[str, ...]
+"""The values of what rows are grouped by."""
+
+type _Key = tuple[object, ...]
+
+_DAY_CHARS = len("2026-11-23")
+# In the order of `Use`.
+_USE_COLUMNS = ("Model", "Deployment", "DeploymentType", "Region", "Tier", "Context")
+
+
+@dataclass(slots=True)
+class _Part:
+    """The rows of a group that have the same prices, added up."""
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(CALL_NAMES) + len(COUNT_NAMES)))
+    adjusted: list[int] | None = None
+    first_call_at: datetime | None = None
+    last_call_at: datetime | None = None
+    place: tuple[str, str] = ("", "")
+
+    def add(self, row: Row, at: Place) -> None:
+        columns = row.columns
+        counts = read_counts(columns, at)
+        self.counts = list(map(add, self.counts, counts))
+        if counts[0]:  # adjustments alone have no first and no last call
+            self._span(columns, at)
+        if adjusted := read_adjusted(columns, at):
+            before = self.adjusted or [0] * len(adjusted)
+            self.adjusted = list(map(add, before, adjusted))
+
+    def _span(self, columns: Mapping[str, object], at: Place) -> None:
+        first, last = read_moments(columns, at)
+        if first is not None and (self.first_call_at is None or first < self.first_call_at):
+            self.first_call_at = first
+        if last is not None and (self.last_call_at is None or last > self.last_call_at):
+            self.last_call_at, self.place = last, read_place(columns)
+
+    @property
+    def used(self) -> TokenUsage:
+        return _usage(self.counts[len(CALL_NAMES) :])
+
+    @property
+    def adjusted_usage(self) -> TokenUsage:
+        return _usage(self.adjusted[1:] if self.adjusted else ())
+
+    def sums(self) -> Sums:
+        return Sums(
+            **dict(zip(CALL_NAMES, self.counts, strict=False)),
+            tokens=self.used,
+            first_call_at=self.first_call_at,
+            last_call_at=self.last_call_at,
+            place=self.place,
+            adjustments=self.adjusted[0] if self.adjusted else 0,
+            adjusted=self.adjusted_usage,
+        )
+
+
+def _usage(counts: Iterable[int]) -> TokenUsage:
+    return TokenUsage(**dict(zip(COUNT_NAMES, counts, strict=False)))
+
+
+class DayPrices:
+    """The prices of a book, and on which days they are the same."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self.book = book
+        days = {each.effective_from for each in book.prices}
+        days |= {each.effective_to for each in book.prices if each.effective_to is not None}
+        self._changes = sorted(days)
+        self._since: dict[str, date] = {}
+
+    def since(self, day: str) -> date:
+        """The first of the days up to this one on which all prices are those of this day."""
+        known = self._since.get(day)
+        if known is None:
+            place = bisect_right(self._changes, date.fromisoformat(day))
+            known = self._since[day] = self._changes[place - 1] if place else date.min
+        return known
+
+
+@dataclass(slots=True)
+class Groups:
+    """The usage of one window by group, while its rows are read."""
+
+    labels: Sequence[Callable[[Row], str]]
+    prices: DayPrices | None
+    _found: dict[Names, dict[_Key, _Part]] = field(default_factory=dict)
+
+    def add(self, row: Row, at: Place) -> None:
+        """Add a row of the window, or of a shorter one in it. Raises LedgerDamaged."""
+        names = tuple(label(row) for label in self.labels)
+        parts = self._found.get(names)
+        if parts is None:
+            parts = self._found[names] = {}
+        key = self._key(row, at)
+        part = parts.get(key)
+        if part is None:
+            part = parts[key] = _Part()
+        part.add(row, at)
+
+    def _key(self, row: Row, at: Place) -> _Key:
+        """What rows with the same prices have in common."""
+        if self.prices is None:
+            return ()
+        since = self.prices.since(at.partition[:_DAY_CHARS])
+        return (since, *map(row.columns.get, _USE_COLUMNS))
+
+    def rows(self, window: Window) -> Iterator[UsageRow]:
+        """One row per group, in order of names. Raises AmbiguousPrice."""
+        found = [
+            UsageRow(
+                window=window,
+                names=names,
+                sums=total_sums(part.sums() for part in parts.values()),
+                charge=None if self.prices is None else _charge(self.prices.book, parts),
+            )
+            for names, parts in sorted(self._found.items())
+        ]
+        # Costs that no counts explain (`Bill.add_other`) belong here, before shares are taken.
+        yield from found if self.prices is None else with_shares(found)
+
+
+def _charge(book: PriceBook, parts: Mapping[_Key, _Part]) -> Charge:
+    charge = Charge()
+    for (since, *names), part in parts.items():
+        assert isinstance(since, date)
+        use = Use(*("" if name is None else str(name) for name in names))
+        charge.bill.add(book, since, use, quantities_of(part.used))
+        if part.adjusted:
+            adjusted = Bill()
+            adjusted.add(book, since, use, quantities_of(part.adjusted_usage))
+            charge.add(Charge(bill=adjusted, adjusted=adjusted))
+    return charge
+
+
+def labels_of(groups: Iterable[Grouping], owners: Owners) -> list[Callable[[Row], str]]:
+    """How to read from a row what it is grouped by."""
+    return [_joined(each, owners) if each.is_joined else _dimension(each) for each in groups]
+
+
+def _joined(group: Grouping, owners: Owners) -> Callable[[Row], str]:
+    value = attrgetter(group.value)
+    return lambda row: str(value(owners.of_key(subject_key(row.key))))
+
+
+def _dimension(group: Grouping) -> Callable[[Row], str]:
+    column = group.column
+    return lambda row: str(row.columns.get(column, ""))
