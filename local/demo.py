@@ -32,8 +32,9 @@ from local.state import StateLock, StateTaken
 from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
 from meter.publishing.outbox import TableOutbox
-from meter.reports.columns import UsageRow, usage_columns
+from meter.reports.columns import usage_columns
 from meter.reports.query import Grouping, Query, make_query
+from meter.reports.rows import UsageRow, total_of
 from meter.reports.usage import Report, read_usage
 from meter.reports.write.report import Format, write_report
 from meter.window import Period
@@ -260,7 +261,7 @@ async def _each(rows: Sequence[UsageRow]) -> AsyncIterator[UsageRow]:
 
 
 def _total(rows: Sequence[UsageRow]) -> UsageRow:
-    return sum(rows, UsageRow())
+    return total_of(rows)
 
 
 def _counted(rows: Sequence[UsageRow]) -> Totals:

@@ -13,7 +13,8 @@ from meter.commands.options import add_format, add_range, reader
 from meter.ledger.decode import Reason
 from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
 from meter.ports import RowStore
-from meter.reports.write.report import Format, document_text
+from meter.reports.write.json import document_text
+from meter.reports.write.report import Format
 from meter.terminal import aligned, cut, printable, shown_document
 from meter.upkeep.replay import (
     Judgement,

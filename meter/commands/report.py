@@ -1,25 +1,43 @@
-"""`python -m meter report`: the counted usage per window and group."""
+"""`python -m meter report`: the counted usage per window and group, and what it costs."""
 
 import argparse
 import asyncio
-from datetime import datetime
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+from meter.commands.book import read_book
 from meter.commands.options import add_format, add_range, reader
 from meter.commands.output import open_output
-from meter.reports.query import Grouping, Query, RangeError, make_query, parse_groups
+from meter.commands.progress import ProgressLine
+from meter.reports.pricing.book import PriceBook
+from meter.reports.pricing.cost import Unpriced
+from meter.reports.query import (
+    DEFAULT_GROUPS,
+    Grouping,
+    Query,
+    RangeError,
+    make_query,
+    parse_groups,
+)
+from meter.reports.rows import UsageRow
 from meter.reports.usage import usage_report
 from meter.reports.write.report import Format, write_report
-from meter.window import Period
+from meter.terminal import aligned
+from meter.window import Period, Window
 from meter.wiring.commands import open_store
+
+MOST_UNPRICED = 20
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command's arguments."""
     command = commands.add_parser(
         "report",
-        description="Reports the counted calls and tokens per window and group.",
+        description="Reports the counted calls and tokens per window and group, and what they cost.",
     )
     command.add_argument(
         "--by",
@@ -31,9 +49,20 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "--group",
         type=reader(parse_groups),
-        default=tuple(Grouping),
+        default=DEFAULT_GROUPS,
         metavar="NAMES",
-        help=f"any of {','.join(Grouping)}, comma-separated (default: all)",
+        help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)})",
+    )
+    command.add_argument(
+        "--prices",
+        type=Path,
+        nargs="+",
+        action="extend",
+        metavar="FILE",
+        help="the files of a price book: adds what the usage costs",
+    )
+    command.add_argument(
+        "--currency", help="the prices to take from a book that has several currencies, like EUR"
     )
     add_format(command, tuple(Format))
     command.add_argument(
@@ -53,11 +82,61 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         )
     except RangeError as exc:
         parser.error(f"argument --{exc.end}: {exc}")
-    asyncio.run(_report(query, options.clock.now(), Format(options.format), options.out))
+    if options.currency and not options.prices:
+        parser.error("argument --currency: takes effect with --prices only")
+    book = read_book(options.prices, options.currency) if options.prices else None
+    total = asyncio.run(_report(query, book, options))
+    for line in _warnings(total):
+        print(line, file=sys.stderr)
     return 0
 
 
-async def _report(query: Query, as_of: datetime, form: Format, path: Path | None) -> None:
+async def _report(query: Query, book: PriceBook | None, options: argparse.Namespace) -> UsageRow:
+    progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
     async with open_store() as store:
-        with open_output(path) as out:
-            await write_report(usage_report(store, query, as_of=as_of), form, out)
+        with open_output(options.out) as out:
+            report = usage_report(
+                store,
+                query,
+                book=book,
+                as_of=options.clock.now(),
+                watch=lambda rows, window: progress.show(_Read(rows, window)),
+            )
+            report = replace(report, rows=_clearing(progress, report.rows))
+            try:
+                return await write_report(report, Format(options.format), out)
+            finally:
+                progress.clear()
+
+
+class _Read(NamedTuple):
+    """How far the reading is."""
+
+    rows: int
+    window: Window
+
+
+def _progress_text(read: _Read, seconds: float) -> str:
+    return f"{read.rows:,} rows read, {read.rows / seconds:,.0f} rows/s, at {read.window.name}"
+
+
+async def _clearing(
+    progress: ProgressLine[_Read], rows: AsyncIterator[UsageRow]
+) -> AsyncIterator[UsageRow]:
+    """The rows; what is written of them does not follow the progress on its line."""
+    async for row in rows:
+        progress.clear()
+        yield row
+
+
+def _warnings(total: UsageRow) -> Iterator[str]:
+    """What has no price, and how much of it there is: the largest first."""
+    found = sorted(total.unpriced, key=lambda each: (-abs(each[1]), each[0]))
+    if not found:
+        return
+    yield "warning: usage without a price is not in the cost:"
+    head = ("quantity", *Unpriced._fields)
+    cells = [(f"{quantity:,}", *(text or "unknown" for text in key)) for key, quantity in found]
+    yield from aligned(head, cells[:MOST_UNPRICED], text_columns=range(1, len(head)))
+    if (more := len(found) - MOST_UNPRICED) > 0:
+        yield f"... and {more} more: the JSON lists all"

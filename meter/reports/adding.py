@@ -10,16 +10,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from operator import add, attrgetter
 
-from meter.ledger.fold import Sums, total_sums
+from meter.ledger.fold import NO_PLACE, Sums, total_sums
 from meter.ledger.keys import subject_key
-from meter.ledger.rows import (
-    CALL_NAMES,
-    Place,
-    read_adjusted,
-    read_counts,
-    read_moments,
-    read_place,
-)
+from meter.ledger.rows import PLACE_COLUMNS, Place
 from meter.ports import Row
 from meter.reports.owners import Owners
 from meter.reports.pricing.book import PriceBook, Use
@@ -27,6 +20,7 @@ from meter.reports.pricing.cost import Bill
 from meter.reports.pricing.kinds import quantities_of
 from meter.reports.query import Grouping
 from meter.reports.rows import Charge, UsageRow, with_shares
+from meter.reports.stored import CALL_NAMES, COUNTS, read_stored
 from meter.usage import COUNT_NAMES, TokenUsage
 from meter.window import Window
 
@@ -44,28 +38,22 @@ _USE_COLUMNS = ("Model", "Deployment", "DeploymentType", "Region", "Tier", "Cont
 class _Part:
     """The rows of a group that have the same prices, added up."""
 
-    counts: list[int] = field(default_factory=lambda: [0] * (len(CALL_NAMES) + len(COUNT_NAMES)))
+    counts: list[int] = field(default_factory=lambda: [0] * COUNTS)
     adjusted: list[int] | None = None
     first_call_at: datetime | None = None
     last_call_at: datetime | None = None
-    place: tuple[str, str] = ("", "")
+    place: tuple[str, str] = NO_PLACE
 
     def add(self, row: Row, at: Place) -> None:
-        columns = row.columns
-        counts = read_counts(columns, at)
+        counts, adjusted, first, last = read_stored(row.columns, at)
         self.counts = list(map(add, self.counts, counts))
-        if counts[0]:  # adjustments alone have no first and no last call
-            self._span(columns, at)
-        if adjusted := read_adjusted(columns, at):
+        if adjusted:
             before = self.adjusted or [0] * len(adjusted)
             self.adjusted = list(map(add, before, adjusted))
-
-    def _span(self, columns: Mapping[str, object], at: Place) -> None:
-        first, last = read_moments(columns, at)
         if first is not None and (self.first_call_at is None or first < self.first_call_at):
             self.first_call_at = first
         if last is not None and (self.last_call_at is None or last > self.last_call_at):
-            self.last_call_at, self.place = last, read_place(columns)
+            self.last_call_at, self.place = last, _place(row)
 
     @property
     def used(self) -> TokenUsage:
@@ -85,6 +73,11 @@ class _Part:
             adjustments=self.adjusted[0] if self.adjusted else 0,
             adjusted=self.adjusted_usage,
         )
+
+
+def _place(row: Row) -> tuple[str, str]:
+    region, deployment_type = (str(row.columns.get(name, "")) for name in PLACE_COLUMNS)
+    return region, deployment_type
 
 
 def _usage(counts: Iterable[int]) -> TokenUsage:

@@ -3,35 +3,20 @@
 The counts of `TokenUsage` name their own columns: a new kind needs no line here.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from fractions import Fraction
 from operator import attrgetter
 
-from meter.ledger.fold import Sums
+from meter.reports.pricing.money import exact_decimal
 from meter.reports.query import Query
+from meter.reports.rows import UsageRow
 from meter.usage import COUNT_NAMES, format_time
-from meter.window import Window
 
-type Value = int | Decimal | str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageRow:
-    """The usage of one group in one window. The total of all rows has no window and no names."""
-
-    window: Window | None = None
-    names: tuple[str, ...] = ()
-    sums: Sums = field(default_factory=Sums)
-
-    @property
-    def label(self) -> str:
-        """The window's name, or `total`."""
-        return self.window.name if self.window else "total"
-
-    def __add__(self, other: "UsageRow") -> "UsageRow":
-        return UsageRow(sums=self.sums + other.sums)
+type Value = int | Decimal | Fraction | str | tuple[str, ...] | None
+"""An amount of money is a fraction, a percentage a decimal; None is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +24,7 @@ class Column:
     """One column: its name in files, its heading in the table for people, and its values.
 
     Files hold all columns; the table shows those with a heading, the optional ones only if a
-    value is not 0. Texts have no total.
+    value is not 0. A column of amounts has their `currency`.
     """
 
     name: str
@@ -47,11 +32,16 @@ class Column:
     get: Callable[[UsageRow], Value]
     is_text: bool = False
     is_optional: bool = False
+    has_total: bool = True
+    currency: str | None = None
 
 
-def usage_columns(query: Query) -> tuple[Column, ...]:
-    """The columns of a usage report, in order."""
-    return (*map(_label, range(1 + len(query.groups)), (query.period, *query.groups)), *_SUMS)
+def usage_columns(query: Query, currency: str | None = None) -> tuple[Column, ...]:
+    """The columns of a usage report, in order; with a currency those of what it is charged, too."""
+    labels = map(_label, range(1 + len(query.groups)), (query.period, *query.groups))
+    if currency is None:
+        return (*labels, *_SUMS)
+    return (*labels, *map(_narrow, _SUMS), *_money(currency))
 
 
 def _label(place: int, name: str) -> Column:
@@ -59,7 +49,7 @@ def _label(place: int, name: str) -> Column:
         texts = (row.label, *row.names)
         return texts[place] if place < len(texts) else ""
 
-    return Column(name=name, heading=_heading(name), get=get, is_text=True)
+    return Column(name=name, heading=_heading(name), get=get, is_text=True, has_total=False)
 
 
 def _heading(name: str) -> str:
@@ -86,7 +76,7 @@ def _moment(name: str) -> Column:
         moment: datetime | None = getattr(row.sums, name)
         return format_time(moment) if moment else ""
 
-    return Column(name=name, heading="", get=get, is_text=True)
+    return Column(name=name, heading="", get=get, is_text=True, has_total=False)
 
 
 _SUMS = (
@@ -100,3 +90,66 @@ _SUMS = (
     _moment("first_call_at"),
     _moment("last_call_at"),
 )
+# Of these counts a table with money has a column: the others are what the money is made of.
+_BESIDE_MONEY = {
+    "calls",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "adjusted_total_tokens",
+}
+
+
+def _narrow(column: Column) -> Column:
+    return column if column.name in _BESIDE_MONEY else replace(column, heading="")
+
+
+def _money(currency: str) -> Iterator[Column]:
+    """What usage is charged, and how sure its counts are."""
+    yield _percentage("estimated_percent", "estimated", _share_of_calls("estimated_calls"))
+    yield _percentage("missing_percent", "missing", _share_of_calls("missing_calls"))
+    yield Column(
+        name="adjusted_cost",
+        heading="adj. cost",
+        get=_adjusted_cost,
+        is_optional=True,
+        currency=currency,
+    )
+    yield Column(
+        name="cost", heading=f"cost {currency}", get=lambda row: row.cost, currency=currency
+    )
+    yield Column(name="currency", heading="", get=lambda _: currency, is_text=True)
+    yield replace(_percentage("share_percent", "share", _share_of_cost), has_total=False)
+    yield Column(
+        name="unpriced", heading="no price for", get=_unpriced, is_text=True, is_optional=True
+    )
+
+
+def _adjusted_cost(row: UsageRow) -> Fraction | None:
+    return None if row.charge is None else row.charge.adjusted.cost
+
+
+def _unpriced(row: UsageRow) -> tuple[str, ...]:
+    return () if row.charge is None else tuple(row.charge.bill.unpriced_kinds)
+
+
+def _share_of_cost(row: UsageRow) -> Fraction | None:
+    return None if row.charge is None else row.charge.share
+
+
+def _share_of_calls(name: str) -> Callable[[UsageRow], Fraction | None]:
+    def get(row: UsageRow) -> Fraction | None:
+        return Fraction(getattr(row.sums, name), row.sums.calls) if row.sums.calls else None
+
+    return get
+
+
+def _percentage(name: str, heading: str, share: Callable[[UsageRow], Fraction | None]) -> Column:
+    def get(row: UsageRow) -> Decimal | None:
+        found = share(row)
+        return None if found is None else exact_decimal(round(100 * found, _PERCENT_DIGITS))
+
+    return Column(name=name, heading=heading, get=get, is_optional=heading != "share")
+
+
+_PERCENT_DIGITS = 4

@@ -11,9 +11,12 @@ _MOMENT = timedelta(microseconds=1)
 
 
 class Grouping(StrEnum):
-    """A dimension by which rows are grouped, beside their window."""
+    """What rows are grouped by, beside their window: a dimension, or what is known of a subject."""
 
     SUBJECT = "subject"
+    NAME = "name"
+    TEAM = "team"
+    COST_CENTRE = "cost_centre"
     CLIENT_APP = "client_app"
     DEPLOYMENT = "deployment"
     MODEL = "model"
@@ -22,9 +25,18 @@ class Grouping(StrEnum):
     CONTEXT = "context"
 
     @property
+    def is_joined(self) -> bool:
+        """Whether it is no dimension: table `Subjects` has it."""
+        return self in {Grouping.NAME, Grouping.TEAM, Grouping.COST_CENTRE}
+
+    @property
     def column(self) -> str:
         """The dimension's column in the view tables."""
         return "".join(part.capitalize() for part in self.split("_"))
+
+
+# The other dimensions are one value for most users, and the table is wide enough.
+DEFAULT_GROUPS = (Grouping.SUBJECT, Grouping.DEPLOYMENT, Grouping.MODEL, Grouping.TIER)
 
 
 class RangeError(ValueError):
@@ -48,12 +60,18 @@ class Query:
         """The length of the windows."""
         return self.first.period
 
-    def windows(self) -> Iterator[Window]:
-        """The windows, in order."""
-        window = self.first
-        while window <= self.last:
+    def windows(self, period: Period | None = None) -> Iterator[Window]:
+        """The windows in order, or those of a shorter period that they consist of."""
+        period = period or self.period
+        start = self.first.start
+        while start < self.last.end:
+            window = window_of(start, period)
             yield window
-            window = window_of(window.end, self.period)
+            start = window.end
+
+    def window_of(self, part: Window) -> Window:
+        """The window that a shorter one is in."""
+        return Window(part.name[: len(self.first.name)])
 
 
 def query_between(

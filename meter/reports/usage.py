@@ -1,108 +1,167 @@
 """Reads the usage of a query from the view tables, one window at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
-from meter.ledger.fold import Sums
-from meter.ledger.rows import Place, read_sums
+from meter.ledger.keys import view_window
+from meter.ledger.rows import Place
 from meter.ledger.views.shards import Splits, read_splits
 from meter.ledger.views.view import VIEW_TABLES
-from meter.ports import RowStore
-from meter.reports.columns import Column, UsageRow, usage_columns
+from meter.ports import Row, RowStore
+from meter.reports.adding import DayPrices, Groups, labels_of
+from meter.reports.columns import Column, usage_columns
+from meter.reports.owners import Owners, read_owners
+from meter.reports.pricing.book import PriceBook
 from meter.reports.query import Query
-from meter.window import Window
+from meter.reports.rows import UsageRow
+from meter.window import Period, Window
 
 PARTITIONS_AT_ONCE = 8
+
+type Watch = Callable[[int, Window], None]
+"""Called now and then with how many stored rows were read, and the window of the latest."""
+_WATCHED_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """A query, its columns, and its rows in order of window and names. Rows can be read once.
 
-    `as_of` is when it was made.
+    `as_of` is when it was made, `currency` that of its amounts, if it has any.
     """
 
     query: Query
     columns: tuple[Column, ...]
     rows: AsyncIterator[UsageRow]
+    currency: str | None = None
     as_of: datetime | None = None
 
 
-def usage_report(store: RowStore, query: Query, *, as_of: datetime | None = None) -> Report:
-    """The usage of a query, read while it is written."""
-    rows = read_usage(store, query)
-    return Report(query=query, columns=usage_columns(query), rows=rows, as_of=as_of)
+def usage_report(
+    store: RowStore,
+    query: Query,
+    *,
+    book: PriceBook | None = None,
+    as_of: datetime | None = None,
+    watch: Watch | None = None,
+) -> Report:
+    """The usage of a query, read while it is written; with a book, what it is charged."""
+    currency = None if book is None else book.currency
+    return Report(
+        query=query,
+        columns=usage_columns(query, currency),
+        rows=read_usage(store, query, book=book, watch=watch),
+        currency=currency,
+        as_of=as_of,
+    )
 
 
-async def read_usage(store: RowStore, query: Query) -> AsyncIterator[UsageRow]:
-    """The usage per window and group, in this order. Raises StorageUnavailable, LedgerDamaged.
+async def read_usage(
+    store: RowStore,
+    query: Query,
+    *,
+    book: PriceBook | None = None,
+    watch: Watch | None = None,
+) -> AsyncIterator[UsageRow]:
+    """The usage per window and group, in this order, with what it is charged by the book.
 
-    The view is sorted by window, so only the groups of one window are held in memory. The partitions
-    of a window that is split are read at once.
+    Views are sorted by window, so only the groups of one window are held in memory. Prices are those
+    of a day, so a month with prices is read day by day. Raises StorageUnavailable, LedgerDamaged,
+    AmbiguousPrice.
     """
-    splits = await read_splits(store)
-    for first, last in _ranges(query, splits):
-        partitions = splits.partitions_of(first)
-        if len(partitions) > 1:
-            found = await _read_at_once(store, query, partitions)
-            for each in _rows(first, found):
-                yield each
-            continue
-        window, groups = first, dict[tuple[str, ...], Sums]()
-        async for partition, names, sums in _read(store, query, first.name, last.name):
-            if partition != window.name:
-                for each in _rows(window, groups):
+    is_joined = any(group.is_joined for group in query.groups)
+    owners = await read_owners(store) if is_joined else Owners()
+    prices = None if book is None else DayPrices(book)
+    reading = _Reading(
+        store=store,
+        query=query,
+        splits=await read_splits(store),
+        period=Period.DAY if book and query.period is Period.MONTH else query.period,
+        new_groups=lambda: Groups(labels_of(query.groups, owners), prices),
+        watch=watch or (lambda _rows, _window: None),
+    )
+    async for row in reading.rows():
+        yield row
+
+
+@dataclass(slots=True, kw_only=True)
+class _Reading:
+    """One reading of a query, from the view of a period that is not longer than its own."""
+
+    store: RowStore
+    query: Query
+    splits: Splits
+    period: Period
+    new_groups: Callable[[], Groups]
+    watch: Watch
+    _window: Window = field(init=False)
+    _groups: Groups = field(init=False)
+    _rows: int = 0
+
+    def __post_init__(self) -> None:
+        self._window, self._groups = self.query.first, self.new_groups()
+
+    async def rows(self) -> AsyncIterator[UsageRow]:
+        """The rows; the partitions of a window that is split are read at once."""
+        for first, last in _ranges(self.query.windows(self.period), self.splits):
+            partitions = self.splits.partitions_of(first)
+            if len(partitions) > 1:
+                for each in self._finished_before(first):
                     yield each
-                window, groups = Window(partition), {}
-            groups[names] = groups[names] + sums if names in groups else sums
-        for each in _rows(window, groups):
+                await self._read_at_once(partitions)
+                continue
+            latest = None
+            async for partition, row in self._scan(first.name, last.name):
+                if partition != latest:
+                    latest = partition
+                    for each in self._finished_before(Window(partition)):
+                        yield each
+                self._add(partition, row)
+        for each in self._groups.rows(self._window):
             yield each
 
+    def _finished_before(self, part: Window) -> Iterator[UsageRow]:
+        """The rows of the window before the one that this one is in, if that is another."""
+        window = self.query.window_of(part)
+        if window != self._window:
+            yield from self._groups.rows(self._window)
+            self._window, self._groups = window, self.new_groups()
 
-def _ranges(query: Query, splits: Splits) -> Iterator[tuple[Window, Window]]:
-    """The query's windows in order, in ranges: those that are not split together, others alone."""
-    begun: Window | None = None
-    last = query.first
-    for window in query.windows():
+    async def _read_at_once(self, partitions: Sequence[str]) -> None:
+        limit = asyncio.Semaphore(PARTITIONS_AT_ONCE)
+
+        async def read(partition: str) -> None:
+            async with limit:
+                async for _, row in self._scan(partition, partition):
+                    self._add(partition, row)
+
+        async with asyncio.TaskGroup() as tasks:
+            for partition in partitions:
+                tasks.create_task(read(partition))
+
+    def _scan(self, first: str, last: str) -> AsyncIterator[tuple[str, Row]]:
+        table = VIEW_TABLES[self.period]
+        return self.store.scan(table, first_partition=first, last_partition=last)
+
+    def _add(self, partition: str, row: Row) -> None:
+        self._groups.add(row, Place(VIEW_TABLES[self.period], partition, row.key))
+        self._rows += 1
+        if self._rows % _WATCHED_ROWS == 0:
+            self.watch(self._rows, Window(view_window(partition)))
+
+
+def _ranges(windows: Iterator[Window], splits: Splits) -> Iterator[tuple[Window, Window]]:
+    """The windows in order, in ranges: those that are not split together, others alone."""
+    begun = last = None
+    for window in windows:
         if splits.count(window) == 1:
             begun, last = begun or window, window
             continue
-        if begun is not None:
+        if begun is not None and last is not None:
             yield begun, last
             begun = None
         yield window, window
-    if begun is not None:
+    if begun is not None and last is not None:
         yield begun, last
-
-
-async def _read_at_once(
-    store: RowStore, query: Query, partitions: Sequence[str]
-) -> dict[tuple[str, ...], Sums]:
-    limit = asyncio.Semaphore(PARTITIONS_AT_ONCE)
-    groups: dict[tuple[str, ...], Sums] = {}
-
-    async def read(partition: str) -> None:
-        async with limit:
-            async for _, names, sums in _read(store, query, partition, partition):
-                groups[names] = groups[names] + sums if names in groups else sums
-
-    async with asyncio.TaskGroup() as tasks:
-        for partition in partitions:
-            tasks.create_task(read(partition))
-    return groups
-
-
-async def _read(
-    store: RowStore, query: Query, first: str, last: str
-) -> AsyncIterator[tuple[str, tuple[str, ...], Sums]]:
-    table = VIEW_TABLES[query.period]
-    async for partition, row in store.scan(table, first_partition=first, last_partition=last):
-        names = tuple(str(row.columns.get(group.column, "")) for group in query.groups)
-        yield partition, names, read_sums(row.columns, Place(table, partition, row.key))
-
-
-def _rows(window: Window, groups: Mapping[tuple[str, ...], Sums]) -> Iterator[UsageRow]:
-    for names in sorted(groups):
-        yield UsageRow(window=window, names=names, sums=groups[names])

@@ -5,7 +5,8 @@ from typing import TextIO
 
 from meter.reports.reconcile import Line, Reconciliation, Standing
 from meter.reports.tally import JUDGED_TOKENS, Pair
-from meter.reports.write.report import Format, document_text
+from meter.reports.write.json import document_text
+from meter.reports.write.report import Format
 from meter.terminal import aligned, cut, printable, shown_document
 from meter.window import Window
 

@@ -20,8 +20,9 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
         (["report", "--by", "week"], "hour"),
         (["report", "--format", "pdf"], "csv"),
         (
-            ["report", "--group", "team"],
-            "one of subject, client_app, deployment, model, backend, tier, context; got 'team'",
+            ["report", "--group", "app"],
+            "one of subject, name, team, cost_centre, client_app, deployment, model, backend, tier, "
+            "context; got 'app'",
         ),
         (["report", "--group", "tier,tier"], "twice"),
         (["report", "--from", "yesterday"], "YYYY-MM-DD"),

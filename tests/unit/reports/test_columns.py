@@ -4,19 +4,20 @@ import io
 import json
 from collections.abc import AsyncIterator
 from dataclasses import fields
-from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 
 from meter.ledger.fold import Sums
-from meter.reports.columns import Column, UsageRow, usage_columns
+from meter.reports.columns import Column, usage_columns
+from meter.reports.rows import UsageRow, total_of
 from meter.reports.usage import Report
 from meter.reports.write.report import Format, write_report
 from meter.usage import TokenUsage
 from meter.window import Window
 from tests.support.reports import query
 
-PRICE = Decimal("1234.50")
+PRICE = Fraction("1234.50")
 
 
 def test_every_count_of_a_call_has_a_column() -> None:
@@ -34,7 +35,7 @@ def test_every_count_of_a_call_has_a_column() -> None:
 def test_a_total_has_no_window_and_no_names() -> None:
     """Its texts are a label and empty ones; its numbers are added up."""
     rows = [UsageRow(window=Window("2026-11"), names=(name,), sums=Sums(calls=2)) for name in "ab"]
-    total = sum(rows, UsageRow())
+    total = total_of(rows)
     window, subject, calls, *_ = usage_columns(query())
 
     assert (window.get(total), subject.get(total), calls.get(total)) == ("total", "", 4)
@@ -44,8 +45,8 @@ def test_a_total_has_no_window_and_no_names() -> None:
     ("form", "shown"),
     [
         (Format.TABLE, "1,234.50"),
-        (Format.CSV, ",1234.50\n"),
-        (Format.JSON, '"price": "1234.50"'),
+        (Format.CSV, ",1234.5\n"),
+        (Format.JSON, '"price": "1234.5"'),
     ],
 )
 async def test_an_amount_is_written_exactly(form: Format, shown: str) -> None:
@@ -59,6 +60,7 @@ async def test_an_amount_is_written_exactly(form: Format, shown: str) -> None:
         heading="price",
         get=lambda _row: PRICE,
         is_optional=True,
+        currency="USD",
     )
     out = io.StringIO()
     columns = (*usage_columns(query()), price)
@@ -66,4 +68,4 @@ async def test_an_amount_is_written_exactly(form: Format, shown: str) -> None:
 
     assert shown in out.getvalue()
     if form is Format.JSON:
-        assert json.loads(out.getvalue())["total"]["price"] == "1234.50"
+        assert json.loads(out.getvalue())["totals"]["price"] == "1234.5"

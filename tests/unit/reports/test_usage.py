@@ -9,7 +9,7 @@ import pytest
 from meter.ledger.fold import Sums
 from meter.ledger.rows import SumRow
 from meter.ports import Row
-from meter.reports.columns import UsageRow
+from meter.reports.rows import total_of
 from meter.reports.usage import read_usage
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
@@ -57,7 +57,7 @@ async def test_rows_are_added_up_per_group(
     found = await usage_of(store, query(groups=groups), *rows)
 
     assert [each.names for each in found] == lines
-    assert sum(found, UsageRow()).sums.calls == 7
+    assert total_of(found).sums.calls == 7
 
 
 async def test_windows_outside_of_the_query_are_left_out(store: MemoryRowStore) -> None:

@@ -67,20 +67,18 @@ async def test_any_lines_add_up_in_any_currency(
     prices = book(price("1.6161", unit=7, currency=currency))
     text = await text_of(MemoryRowStore(), Format.TABLE, query(), *rows, prices=prices)
 
-    _, head, _, *lines, _, total = text.splitlines()
-    end = head.index(f"cost {currency}") + len(f"cost {currency}")
-    cells = [_last_cell(line[:end]) for line in (*lines, total)]
+    _, head, rule, *lines, _, total = text.splitlines()
     digits = {"USD": 2, "JPY": 0, "KWD": 3}[currency]
-    assert {len(cell.partition(".")[2]) for cell in cells} == {digits}
-    assert sum(map(_minor_units, cells[:-1])) == _minor_units(cells[-1])
-
-
-def _last_cell(line: str) -> str:
-    return line.split("  ")[-1].strip()
+    for heading in {f"cost {currency}", *(["adj. cost"] if is_adjusted else [])}:
+        end = head.index(heading) + len(heading)
+        start = rule.rindex(" ", 0, end)
+        *cells, last = (line[start:end].strip() for line in (*lines, total))
+        assert {len(cell.partition(".")[2]) for cell in (*cells, last) if cell} == {digits}
+        assert sum(map(_minor_units, cells)) == _minor_units(last)
 
 
 def _minor_units(cell: str) -> int:
-    return int(cell.replace(",", "").replace(".", ""))
+    return int(cell.replace(",", "").replace(".", "") or "0")
 
 
 async def test_the_table_tells_what_has_no_price(store: MemoryRowStore) -> None:

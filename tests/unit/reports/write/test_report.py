@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from meter.errors import StorageUnavailable
-from meter.reports.columns import UsageRow, usage_columns
+from meter.reports.columns import usage_columns
+from meter.reports.rows import UsageRow
 from meter.reports.usage import Report, usage_report
 from meter.reports.write.report import Format, write_report
 from meter.usage import TokenUsage
@@ -243,7 +244,7 @@ async def test_json_holds_the_query_the_rows_and_the_total(store: MemoryRowStore
         ("2026-11-05", 'zoë"\n', 2)
     ]
     assert found["rows"][0]["first_call_at"] == "2026-11-23T07:30:00.000000Z"
-    assert found["total"]["total_tokens"] == 2_000
+    assert found["totals"]["total_tokens"] == 2_000
 
 
 @pytest.mark.parametrize("form", Format)
@@ -276,4 +277,4 @@ async def test_json_without_calls_is_whole(store: MemoryRowStore) -> None:
     found = json.loads(await text_of(store, Format.JSON, query()))
 
     assert found["rows"] == []
-    assert set(found["total"].values()) == {0}
+    assert set(found["totals"].values()) == {0}
