@@ -29,6 +29,7 @@ MeterError
   LedgerDamaged          a stored cell is not what the app writes, or cannot hold what is added
   MonitorUnavailable     Azure Monitor did not answer, or gave no usable numbers
   LedgerMissing          a month has no ledger to rebuild it from
+  AmbiguousPrice         rows of one price file are equally good for some usage
 """
 
 from collections.abc import Mapping, Sequence
@@ -306,3 +307,13 @@ class MonitorUnavailable(MeterError):
 
 class LedgerMissing(MeterError):
     """The month has no ledger: it had no calls, or its retention has ended."""
+
+
+class AmbiguousPrice(MeterError):
+    """Rows of one price file are equally good for some usage; `rows` names each of them."""
+
+    def __init__(self, usage: str, rows: Sequence[str]) -> None:
+        super().__init__(
+            f"{' and '.join(rows)} are equally good prices of {usage}: make one more specific, or end it"
+        )
+        self.rows = tuple(rows)

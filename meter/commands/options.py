@@ -2,7 +2,9 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from meter.reports.pricing.cells import parse_currency
 from meter.reports.write.report import Format
 from meter.window import Period, Window, parse_window
 
@@ -46,6 +48,30 @@ def add_range(
     end = f"end, inclusive (UTC); default: {last_default}"
     parser.add_argument("--from", dest="first", type=read, metavar="TIME", help=start)
     parser.add_argument("--to", dest="last", type=read, metavar="TIME", help=end)
+
+
+def add_prices(parser: argparse.ArgumentParser) -> None:
+    """Add `--prices`, the files of one price book in their order, and `--currency`."""
+    parser.add_argument(
+        "--prices",
+        type=Path,
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="FILE",
+        help="price book (CSV); several are read together, the later file wins",
+    )
+    add_currency(parser)
+
+
+def add_currency(parser: argparse.ArgumentParser) -> None:
+    """Add `--currency`."""
+    parser.add_argument(
+        "--currency",
+        type=reader(parse_currency),
+        metavar="CODE",
+        help="the prices' currency, such as USD; needed where a price book has several",
+    )
 
 
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:

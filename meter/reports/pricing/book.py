@@ -1,7 +1,12 @@
-"""A price book: prices, and which of them is the one for some usage on some day."""
+"""A price book: prices, and which of them is the one for some usage on some day.
+
+Names compare as people mean them: models, deployment types, regions, tiers and contexts in any case,
+and regions also by their display name (`Sweden Central` is `swedencentral`). Deployments compare
+exactly, as the front door tells them apart.
+"""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -9,17 +14,13 @@ from enum import StrEnum
 from fractions import Fraction
 from typing import NamedTuple
 
-from meter.errors import MeterError
+from meter.errors import AmbiguousPrice, InvalidInput
 from meter.reports.pricing.kinds import PARENTS, Kind
 
 ANY = "*"
 DEPLOYMENT_PREFIX = "deployment:"
 PROVISIONED = "provisioned"
 _DATED = re.compile(r"(.+)-\d{4}-\d\d-\d\d", re.ASCII)
-
-
-class AmbiguousPrice(MeterError):
-    """Two rows of one file have the same claim to be the price of some usage."""
 
 
 class Origin(StrEnum):
@@ -42,10 +43,10 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)  # a row equals itself alone
 class Price:
-    """One row of a book: `price` for `unit` of a kind, from a day on, until before another.
+    """One row of a book: `price` for `unit` of a kind, from a day on, until before another (UTC).
 
-    `model`, `deployment_type`, `region`, `tier` and `context` are `*` where any is meant. `file` counts
-    the files of the book from 0; `place` names the row for people.
+    `model`, `deployment_type`, `region`, `tier` and `context` are `*` where any is meant, and kept as
+    they are compared. `file` counts the files of the book from 0; `place` names the row for people.
     """
 
     model: str
@@ -66,6 +67,10 @@ class Price:
     file: int = 0
     place: str = ""
 
+    def __post_init__(self) -> None:
+        for name, compared in _COMPARED.items():
+            object.__setattr__(self, name, compared(getattr(self, name)))
+
     @property
     def rate(self) -> Fraction:
         """The price of one."""
@@ -77,19 +82,20 @@ class Price:
 
     def matches(self, use: Use) -> bool:
         """Whether the price is of such usage, whatever its kind and day."""
-        is_tier = self.tier == use.tier or (self.tier == ANY and use.tier != PROVISIONED)
+        use = compared_use(use)
         return (
-            is_tier
+            self._is_of_tier(use.tier)
             and self.deployment_type in (ANY, use.deployment_type)
             and self.region in (ANY, use.region)
             and self.context in (ANY, use.context)
-            and self._is_of_model(use)
+            and self.model in _models_of(use)
         )
 
-    def _is_of_model(self, use: Use) -> bool:
-        if self.model.startswith(DEPLOYMENT_PREFIX):
-            return self.model.removeprefix(DEPLOYMENT_PREFIX) == use.deployment
-        return self.model in (ANY, use.model, undated(use.model))
+    def _is_of_tier(self, tier: str) -> bool:
+        """Tokens of provisioned capacity are paid by the hour: no `*` prices them, but the hour."""
+        if self.tier != ANY:
+            return self.tier == tier
+        return tier != PROVISIONED or self.kind is Kind.PTU_HOUR
 
     @property
     def rank(self) -> tuple[int, int, int, int]:
@@ -111,10 +117,74 @@ class Price:
         return 2 if _DATED.fullmatch(self.model) else 1
 
 
+def compared_model(text: str) -> str:
+    """A model, or `deployment:` and a name, as it is compared: a model in any case, a name exactly."""
+    text = text.strip()
+    prefix, name = text[: len(DEPLOYMENT_PREFIX)], text[len(DEPLOYMENT_PREFIX) :]
+    if prefix.lower() == DEPLOYMENT_PREFIX:
+        return DEPLOYMENT_PREFIX + name.strip()
+    return text.lower()
+
+
+def compared_region(text: str) -> str:
+    """A region as it is compared: Azure's short name, which its display name makes, too."""
+    return "".join(text.split()).lower()
+
+
+def compared_word(text: str) -> str:
+    """A deployment type, tier or context as it is compared: `Data Zone` is `data-zone`."""
+    return "-".join(text.lower().replace("_", " ").split())
+
+
+_COMPARED: Mapping[str, Callable[[str], str]] = {
+    "model": compared_model,
+    "region": compared_region,
+    "deployment_type": compared_word,
+    "tier": compared_word,
+    "context": compared_word,
+}
+
+
+def compared_use(use: Use) -> Use:
+    """The usage as prices are compared with it."""
+    return Use(
+        use.model.strip().lower(),
+        use.deployment,
+        compared_word(use.deployment_type),
+        compared_region(use.region),
+        compared_word(use.tier),
+        compared_word(use.context),
+    )
+
+
 def undated(model: str) -> str:
     """The model without its date suffix `-YYYY-MM-DD`."""
     match = _DATED.fullmatch(model)
     return match[1] if match else model
+
+
+def _models_of(use: Use) -> tuple[str, ...]:
+    """What the column `model` of a price of such usage may say."""
+    return f"{DEPLOYMENT_PREFIX}{use.deployment}", use.model, undated(use.model), ANY
+
+
+class Charges(dict[Kind, Price | None]):
+    """What each kind of some usage is charged at on a day; None: no price.
+
+    A kind is looked up when it is first asked for, which raises AmbiguousPrice: rows that tie for a
+    kind that nobody used do no harm.
+    """
+
+    def __init__(self, own_price: Callable[[Kind], Price | None]) -> None:
+        super().__init__()
+        self._own_price = own_price
+
+    def __missing__(self, kind: Kind) -> Price | None:
+        found = self._own_price(kind)
+        if found is None and kind in PARENTS:
+            found = self[PARENTS[kind]]
+        self[kind] = found
+        return found
 
 
 @dataclass(slots=True)
@@ -123,48 +193,72 @@ class PriceBook:
 
     prices: Sequence[Price]
     currency: str
-    _by_kind: dict[Kind, list[Price]] = field(default_factory=dict)
-    _found: dict[tuple[date, Use], Mapping[Kind, Price | None]] = field(default_factory=dict)
+    _places: dict[tuple[str, str], list[Price]] = field(init=False, repr=False)
+    _of_use: dict[Use, dict[Kind, list[Price]]] = field(init=False, repr=False)
+    _found: dict[tuple[date, Use], Charges] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        self._places, self._of_use, self._found = {}, {}, {}
         for price in self.prices:
-            self._by_kind.setdefault(price.kind, []).append(price)
+            if price.currency != self.currency:
+                raise ValueError(f"a book in {self.currency} holds no price in {price.currency}")
+            self._places.setdefault((price.model, price.region), []).append(price)
 
-    def prices_of(self, day: date, use: Use) -> Mapping[Kind, Price | None]:
-        """What each kind of such usage is charged at on that day, parents included; None: no price.
-
-        Raises AmbiguousPrice.
-        """
+    def prices_of(self, day: date, use: Use) -> Charges:
+        """What each kind of such usage is charged at on that day, as itself or as its parent."""
         known = self._found.get((day, use))
         if known is None:
-            own = {kind: self.own_price(day, use, kind) for kind in Kind}
-            known = self._found[day, use] = {kind: _inherited(own, kind) for kind in Kind}
+            known = self._found[day, use] = Charges(lambda kind: self.own_price(day, use, kind))
         return known
 
     def own_price(self, day: date, use: Use, kind: Kind) -> Price | None:
         """The price of that kind itself. Raises AmbiguousPrice."""
-        valid = [
-            each
-            for each in self._by_kind.get(kind, ())
-            if each.is_valid_on(day) and each.matches(use)
-        ]
-        return _winner(valid)
+        prices = self._prices_of_use(use).get(kind, ())
+        best = _best(price for price in prices if price.is_valid_on(day))
+        if len(best) > 1:
+            raise AmbiguousPrice(f"{kind} of {use.model} on {day}", [price.place for price in best])
+        return best[0] if best else None
+
+    def _prices_of_use(self, use: Use) -> Mapping[Kind, Sequence[Price]]:
+        """The prices that match such usage, by kind, whatever their days."""
+        known = self._of_use.get(use)
+        if known is None:
+            known = self._of_use[use] = {}
+            compared = compared_use(use)
+            # A model or region may be named alike by several of its names: each place once.
+            places = {
+                (model, region): None
+                for model in _models_of(compared)
+                for region in (compared.region, ANY)
+            }
+            for place in places:
+                for price in self._places.get(place, ()):
+                    if price.matches(compared):
+                        known.setdefault(price.kind, []).append(price)
+        return known
 
 
-def _inherited(own: Mapping[Kind, Price | None], kind: Kind) -> Price | None:
-    found = own[kind]
-    while found is None and kind in PARENTS:
-        kind = PARENTS[kind]
-        found = own[kind]
-    return found
-
-
-def _winner(prices: Iterable[Price]) -> Price | None:
-    ranked = sorted(prices, key=lambda price: price.rank, reverse=True)
-    if len(ranked) > 1 and ranked[0].rank == ranked[1].rank:
-        one, other = ranked[0], ranked[1]
-        raise AmbiguousPrice(
-            f"{one.place} and {other.place}: both are the price of {one.kind} with the same claim; "
-            "make one of them more specific, or end it"
+def book_in(prices: Sequence[Price], currency: str | None) -> PriceBook:
+    """The book of the prices in that currency; None: in the only one. Raises InvalidInput."""
+    known = sorted({price.currency for price in prices})
+    if not known:
+        raise InvalidInput(["the price book has no prices"])
+    if currency is None and len(known) > 1:
+        raise InvalidInput(
+            [f"the prices are in {' and '.join(known)}: choose one currency with --currency"]
         )
-    return ranked[0] if ranked else None
+    chosen = currency or known[0]
+    if chosen not in known:
+        raise InvalidInput([f"there are no prices in {chosen}; they are in {', '.join(known)}"])
+    return PriceBook([price for price in prices if price.currency == chosen], chosen)
+
+
+def _best(prices: Iterable[Price]) -> list[Price]:
+    """The prices that share the highest rank."""
+    best: list[Price] = []
+    for price in prices:
+        if not best or price.rank > best[0].rank:
+            best = [price]
+        elif price.rank == best[0].rank:
+            best.append(price)
+    return best

@@ -1,6 +1,7 @@
 """What usage costs by a price book: exact, and with what has no price beside it.
 
 Costs are linear in quantities, so quantities are added up by price, and multiplied once at the end.
+Usage that an adjustment takes back altogether leaves no trace: the bill of a sum is the sum of bills.
 """
 
 from collections import Counter
@@ -27,7 +28,7 @@ class Unpriced(NamedTuple):
 
 @dataclass(slots=True)
 class Bill:
-    """What some usage is charged: quantities by price, and those without one. Bills add up."""
+    """What some usage is charged: quantities by price, and those without one, none of them 0."""
 
     charged: Counter[Price] = field(default_factory=Counter)
     unpriced: Counter[Unpriced] = field(default_factory=Counter)
@@ -41,9 +42,9 @@ class Bill:
         for kind, quantity in quantities.items():
             price = prices[kind]
             if price is None:
-                self.unpriced[unpriced_of(use, kind)] += quantity
+                _add(self.unpriced, unpriced_of(use, kind), quantity)
             else:
-                self.charged[price] += quantity
+                _add(self.charged, price, quantity)
 
     def add_other(self, amount: Fraction) -> None:
         """Charge an amount that is no quantity at a price."""
@@ -52,16 +53,16 @@ class Bill:
 
     def __iadd__(self, other: "Bill") -> "Bill":
         for price, quantity in other.charged.items():
-            self.charged[price] += quantity
+            _add(self.charged, price, quantity)
         for key, quantity in other.unpriced.items():
-            self.unpriced[key] += quantity
+            _add(self.unpriced, key, quantity)
         self.other += other.other
         self.has_other = self.has_other or other.has_other
         return self
 
     @property
     def cost(self) -> Fraction | None:
-        """The exact cost of what has a price; None where nothing has."""
+        """The exact cost of what has a price, in the book's currency; None where nothing has."""
         if not self.charged and not self.has_other:
             return None
         return sum((p.rate * quantity for p, quantity in self.charged.items()), self.other)
@@ -69,10 +70,18 @@ class Bill:
     @property
     def unpriced_kinds(self) -> list[Kind]:
         """The kinds without a price, in the order of `Kind`."""
-        found = {each.kind for each, quantity in self.unpriced.items() if quantity}
+        found = {each.kind for each in self.unpriced}
         return [kind for kind in Kind if kind in found]
 
 
 def unpriced_of(use: Use, kind: Kind) -> Unpriced:
     """How usage without a price is named."""
     return Unpriced(use.model, kind, use.tier, use.context, use.deployment_type, use.region)
+
+
+def _add[T](counts: Counter[T], key: T, quantity: int) -> None:
+    total = counts[key] + quantity
+    if total:
+        counts[key] = total
+    else:
+        counts.pop(key, None)

@@ -32,6 +32,22 @@ class Kind(StrEnum):
     PTU_HOUR = "ptu_hour"
 
 
+TOKEN_KINDS = frozenset(
+    {
+        Kind.INPUT,
+        Kind.CACHED_INPUT,
+        Kind.CACHE_WRITE,
+        Kind.OUTPUT,
+        Kind.AUDIO_INPUT,
+        Kind.AUDIO_CACHED_INPUT,
+        Kind.AUDIO_OUTPUT,
+        Kind.IMAGE_INPUT,
+        Kind.IMAGE_CACHED_INPUT,
+        Kind.IMAGE_OUTPUT,
+    }
+)
+"""The kinds of tokens, which provisioned capacity pays for."""
+
 # A kind without a price of its own is charged as its parent, or as the parent's parent.
 PARENTS: Mapping[Kind, Kind] = {
     Kind.AUDIO_CACHED_INPUT: Kind.AUDIO_INPUT,
@@ -46,7 +62,7 @@ PARENTS: Mapping[Kind, Kind] = {
 
 
 def quantities_of(usage: TokenUsage) -> dict[Kind, int]:
-    """The counts by kind, without those that are 0; the kinds of tokens add up to the total.
+    """The counts by kind, without those that are 0; tokens add up to those of prompt and completion.
 
     Counts of an adjustment may be negative, and so may what is left of a prompt whose shares are
     more than it has: the sum stays right.

@@ -10,8 +10,10 @@ from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
 
 # ISO 4217, list one: the currencies whose minor unit is not a hundredth.
-_WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX VND VUV XAF XOF XPF"
+_WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
 _IN_THOUSANDTHS = "BHD IQD JOD KWD LYD OMR TND"
+_IN_TEN_THOUSANDTHS = "CLF UYW"
+_DIGITS = ((_WITHOUT_MINOR_UNIT, 0), (_IN_THOUSANDTHS, 3), (_IN_TEN_THOUSANDTHS, 4))
 # Of an amount that has no last digit.
 _ENDLESS_DIGITS = 20
 _CONTEXT = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
@@ -19,9 +21,7 @@ _CONTEXT = Context(prec=1_000, rounding=ROUND_HALF_EVEN)
 
 def minor_digits(currency: str) -> int:
     """How many decimals the currency is paid in (ISO 4217): 2 for most."""
-    if currency in _WITHOUT_MINOR_UNIT.split():
-        return 0
-    return 3 if currency in _IN_THOUSANDTHS.split() else 2
+    return next((digits for codes, digits in _DIGITS if currency in codes.split()), 2)
 
 
 def exact_decimal(amount: Fraction) -> Decimal:
