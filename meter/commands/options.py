@@ -59,7 +59,7 @@ def add_prices(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FILE",
-        help="price book (CSV); several are read together, the later file wins",
+        help="a price book's files (CSV), read together: adds what the usage costs",
     )
     add_currency(parser)
 
@@ -70,7 +70,7 @@ def add_currency(parser: argparse.ArgumentParser) -> None:
         "--currency",
         type=reader(parse_currency),
         metavar="CODE",
-        help="the prices' currency, such as USD; needed where a price book has several",
+        help="the prices to take from a book that has several currencies, such as EUR",
     )
 
 

@@ -9,8 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from meter.commands.book import read_book
-from meter.commands.options import add_format, add_range, reader
+from meter.commands.options import add_format, add_prices, add_range, reader
 from meter.commands.output import open_output
 from meter.commands.progress import ProgressLine
 from meter.reports.pricing.book import PriceBook
@@ -28,6 +27,7 @@ from meter.reports.usage import usage_report
 from meter.reports.write.report import Format, write_report
 from meter.terminal import aligned
 from meter.window import Period, Window
+from meter.wiring.books import read_price_book
 from meter.wiring.commands import open_store
 
 MOST_UNPRICED = 20
@@ -53,17 +53,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="NAMES",
         help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)})",
     )
-    command.add_argument(
-        "--prices",
-        type=Path,
-        nargs="+",
-        action="extend",
-        metavar="FILE",
-        help="the files of a price book: adds what the usage costs",
-    )
-    command.add_argument(
-        "--currency", help="the prices to take from a book that has several currencies, like EUR"
-    )
+    add_prices(command)
     add_format(command, tuple(Format))
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
@@ -84,7 +74,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
         parser.error(f"argument --{exc.end}: {exc}")
     if options.currency and not options.prices:
         parser.error("argument --currency: takes effect with --prices only")
-    book = read_book(options.prices, options.currency) if options.prices else None
+    book = read_price_book(options.prices, options.currency) if options.prices else None
     total = asyncio.run(_report(query, book, options))
     for line in _warnings(total):
         print(line, file=sys.stderr)
