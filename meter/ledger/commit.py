@@ -390,8 +390,6 @@ def _sums_after(items: Sequence[_Item], known: Mapping[SumKey, Known]) -> list[S
 
 def _ledger_row(row: SumRow, before: Known | None) -> Row:
     row.check_range()
-    return Row(
-        key=row.key.row_key,
-        columns=row.ledger_columns(),
-        etag=None if before is None else before.etag,
-    )
+    if before is None:
+        return Row(key=row.key.row_key, columns=row.ledger_columns())
+    return Row(key=row.key.row_key, columns=row.changing_columns(), etag=before.etag)

@@ -41,9 +41,10 @@ MAX_DIGITS = 20
 FIRST_YEAR = 2000
 # A message with more refused values is one letter: half a million `0` must not be as many rows.
 MAX_LETTERS_OF_A_MESSAGE = 50
-_COUNTS = frozenset(COUNT_NAMES)
+_COUNTS, _MANDATORY = frozenset(COUNT_NAMES), sorted(MANDATORY_COUNTS, key=COUNT_NAMES.index)
 _KINDS = (Tier, Context, Outcome, UsageSource)
 _BY_VALUE: Mapping[Any, Mapping[str, Any]] = {each: {str(v): v for v in each} for each in _KINDS}
+_LONG_NUMBER = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -230,8 +231,9 @@ def _read_usage_event(fields: "_Fields") -> UsageEvent:
 
 
 def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
-    names = MANDATORY_COUNTS.union(_COUNTS.intersection(usage.members))
-    return TokenUsage(**{name: usage.count(name, least=least) for name in names})
+    counts = {n: usage.count(n, least=least) for n in usage.members if n in _COUNTS}
+    counts |= {n: usage.count(n, least=least) for n in _MANDATORY if n not in counts}  # refused
+    return TokenUsage(**counts)
 
 
 def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
@@ -259,7 +261,8 @@ def _attempt(attempt: "_Fields") -> Attempt:
 def _documents(message: Message) -> Sequence[object]:
     try:
         # Whole numbers longer than Python converts are read as floats, which no field accepts.
-        document = json.loads(message.body.decode(), parse_int=_whole_number)
+        text, has_long = message.body.decode(), _LONG_NUMBER.search(message.body)
+        document = json.loads(text, parse_int=_whole_number) if has_long else json.loads(text)
     except (ValueError, RecursionError):
         return [_Rejected(Reason.NOT_JSON, "the message is not JSON in UTF-8")]
     if document == []:
@@ -276,8 +279,7 @@ def _check_time(time: datetime, *, now: datetime, latest: datetime, retention: t
         detail = f"the call ended {time.isoformat()}, before the last {retention.days} days"
         raise _Rejected(Reason.TOO_LATE, detail)
     if time > latest + MAX_AHEAD:
-        ahead = f"more than 5 minutes ahead of {latest.isoformat()}"
-        detail = f"the call ended {time.isoformat()}, {ahead}"
+        detail = f"the call ended {time.isoformat()}, over 5 minutes ahead of {latest.isoformat()}"
         raise _Rejected(Reason.IN_THE_FUTURE, detail)
 
 
@@ -326,9 +328,9 @@ class _Fields:
 
     def text(self, name: str, *, most: int = MAX_NAME_CHARS) -> str:
         value = self.members.get(name)
-        if not isinstance(value, str) or not 0 < len(value) <= most or not is_writable(value):
-            raise self.refused(name, f"must be a text of 1 to {most} characters")
-        return value
+        if isinstance(value, str) and 0 < len(value) <= most and is_writable(value):
+            return value
+        raise self.refused(name, f"must be a text of 1 to {most} characters")
 
     def optional_text(self, name: str) -> str | None:
         return None if self.members.get(name) is None else self.text(name, most=MAX_SUBJECT_CHARS)

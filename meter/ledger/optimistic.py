@@ -8,7 +8,7 @@ asked before a row is skipped (`asks_before_skipping`), since repairs may have c
 With `expects_new`, rows that are not remembered are taken for new at first; the insert proves it.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meter.errors import MeterError, StorageUnavailable
@@ -20,8 +20,9 @@ MAX_CONFLICTS = 10
 MAX_KNOWN_BYTES = 48 * 1024 * 1024
 # Objects in CPython 3.13: of a row with its etag, and of a column with its value.
 _ROW_BYTES, _COLUMN_BYTES = 450, 60
-# With more rows of a partition to read, the whole partition is read instead, once.
-ROWS_BY_RANGE = 20
+# With more rows of a partition to read, the whole partition is read instead, unless it is very large. A
+# query reads so many rows in the time of one read by key.
+ROWS_BY_RANGE, ROWS_A_READ = 20, 50
 
 type _Key = tuple[str, str, str]
 
@@ -40,7 +41,8 @@ class OptimisticRows:
     expects_new: bool = False
     most_bytes: int = MAX_KNOWN_BYTES
     _known: Memory[_Key, Row] = field(init=False)
-    _learned: set[tuple[str, str]] = field(default_factory=set)
+    _learned: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How many rows partitions had when they were learned last."""
 
     def __post_init__(self) -> None:
         self._known = Memory(self.most_bytes, _size)
@@ -73,15 +75,24 @@ class OptimisticRows:
 
     async def learn(self, table: str, partition: str) -> None:
         """Read a partition and remember its rows, as far as there is room. Raises StorageUnavailable."""
-        self._learned.add((table, partition))
+        await self._learn(table, partition, ())
+
+    async def _learn(self, table: str, partition: str, wanted: Collection[str]) -> dict[str, Row]:
+        """Learn a partition; gives the wanted rows."""
         rows = self.store.scan(
             table,
             first_partition=partition,
             last_partition=partition,
             columns=None if self.remembers is None else sorted(self.remembers),
         )
+        count, found = 0, {}
         async for _, row in rows:
+            count += 1
             self._remember(table, partition, [row])
+            if row.key in wanted:
+                found[row.key] = row
+        self._learned[table, partition] = count
+        return found
 
     async def _change(
         self,
@@ -114,15 +125,10 @@ class OptimisticRows:
     ) -> dict[str, Row]:
         stored = {**known} or self._remembered(table, partition, keys)
         unknown = [key for key in keys if key not in stored]
-        if (
-            self.expects_new
-            and len(unknown) >= ROWS_BY_RANGE
-            and (table, partition) not in self._learned
-        ):
-            await self.learn(table, partition)
-            stored = self._remembered(table, partition, keys)
-            unknown = []  # rows that did not fit cost a conflict
-        if unknown:
+        expected = self._learned.get((table, partition), 0)
+        if self.expects_new and len(unknown) >= max(ROWS_BY_RANGE, expected // ROWS_A_READ):
+            stored |= await self._learn(table, partition, set(unknown))
+        elif unknown:
             found = await self.store.read(table, partition, unknown)
             self._remember(table, partition, found.values())
             stored |= found
@@ -156,9 +162,10 @@ class OptimisticRows:
         etags: Mapping[str, str] | None = None,
     ) -> None:
         for row in rows:
-            columns = row.columns
+            key, columns = (table, partition, row.key), row.columns
             if self.remembers is not None:
                 columns = {name: columns[name] for name in self.remembers if name in columns}
             etag = row.etag if etags is None else etags[row.key]
-            key = table, partition, row.key
+            if etags is not None and row.etag is not None and (before := self._known.get(key)):
+                columns = {**before.columns, **columns}  # what is written is merged into the row
             self._known.put(key, Row(key=row.key, columns=columns, etag=etag))

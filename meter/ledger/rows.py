@@ -15,7 +15,7 @@
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import compress
@@ -67,6 +67,7 @@ SUM_COLUMNS = frozenset(
 
 
 _COUNT_COLUMNS = (*_CALL_COLUMNS.values(), *_TOKEN_COLUMNS.values())
+_VIEW_COLUMNS = (*_KEY_COLUMNS, *_COUNT_COLUMNS, *PLACE_COLUMNS)
 COUNT_COLUMNS = ADJUSTMENT_COLUMNS | set(_COUNT_COLUMNS)
 _ZEROS: dict[str, object] = dict.fromkeys(_COUNT_COLUMNS, 0)
 _calls_of: Callable[[Sums], tuple[int, ...]] = attrgetter(*_CALL_COLUMNS)
@@ -94,13 +95,25 @@ class SumRow:
     revision: int
 
     def columns(self) -> dict[str, object]:
-        """The columns of its view row. Most rows have no adjustments, and then no columns of them."""
-        return self._columns(zip(_COUNT_COLUMNS, self._counts(), strict=True))
+        """The columns of a new view row. Most have no adjustments, and then no columns of them."""
+        sums = self.sums
+        values = (*self._key_values(), *self._counts(), *sums.place)
+        return self._with_rest(dict(zip(_VIEW_COLUMNS, values, strict=True)))
 
     def ledger_columns(self) -> dict[str, object]:
-        """The columns of its ledger row: no counts of 0, which grow only, so none is there before."""
+        """The columns of a new ledger row: those of a view row, without counts of 0."""
+        columns: dict[str, object] = dict(zip(_KEY_COLUMNS, self._key_values(), strict=True))
+        return columns | self.changing_columns()
+
+    def changing_columns(self) -> dict[str, object]:
+        """The columns of a row that is there already: not what it is of, and no counts of 0.
+
+        Counts only grow, so one that is 0 is so in the row, too.
+        """
         counts = self._counts()
-        return self._columns(compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
+        columns = dict[str, object](compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
+        columns |= zip(PLACE_COLUMNS, self.sums.place, strict=True)
+        return self._with_rest(columns)
 
     def check_range(self) -> None:
         """Raise LedgerDamaged if a count is beyond what a column holds."""
@@ -115,11 +128,11 @@ class SumRow:
     def _counts(self) -> tuple[int, ...]:
         return *_calls_of(self.sums), *counts_of(self.sums.tokens)
 
-    def _columns(self, counts: Iterable[tuple[str, object]]) -> dict[str, object]:
+    def _key_values(self) -> tuple[object, ...]:
+        return *self.key.dimensions, self.key.window.start
+
+    def _with_rest(self, columns: dict[str, object]) -> dict[str, object]:
         sums = self.sums
-        columns = key_columns(self.key)
-        columns |= counts
-        columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
         if sums.first_call_at is not None:
             columns["FirstCallAt"] = sums.first_call_at
         if sums.last_call_at is not None:

@@ -23,8 +23,9 @@ from meter.window import Window
 MAX_KNOWN_BYTES = 96 * 1024 * 1024
 # An entry's objects in CPython 3.13, without the text of its key; most of its counts are 0.
 _ENTRY_BYTES = 900
-# Fewer sums of a window are read one by one, in parallel.
-SUMS_BY_RANGE = 8
+# Fewer sums of a window are read one by one, in parallel. A query reads so many rows of a window in the
+# time of one such read.
+SUMS_BY_RANGE, ROWS_A_READ = 8, 50
 
 
 class Known(NamedTuple):
@@ -45,7 +46,7 @@ class KnownSums:
     def __init__(self, store: RowStore, most_bytes: int = MAX_KNOWN_BYTES) -> None:
         self._store = store
         self._known: Memory[_Key, Known] = Memory(most_bytes, _size)
-        self._read_whole: set[tuple[Place, Window]] = set()
+        self._rows: dict[tuple[Place, Window], int] = {}  # when they were read by range last
 
     def remembered(self, place: Place, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
         """Those of the sums that are remembered."""
@@ -96,10 +97,11 @@ class KnownSums:
     ) -> dict[SumKey, Known]:
         table, partition = place
         by_row_key = {key.row_key: key for key in keys}
-        if len(keys) < SUMS_BY_RANGE or (place, window) in self._read_whole:
-            stored = await self._store.read(table, partition, list(by_row_key))
+        expected = self._rows.get((place, window), 0)
+        if len(keys) >= max(SUMS_BY_RANGE, expected // ROWS_A_READ):
+            stored: Mapping[str, Row] = await self._read_range(place, window, by_row_key.keys())
         else:
-            stored = await self._read_range(place, window, by_row_key.keys())
+            stored = await self._store.read(table, partition, list(by_row_key))
         found = {}
         for row_key, row in stored.items():
             key = by_row_key[row_key]
@@ -110,7 +112,7 @@ class KnownSums:
         self, place: Place, window: Window, wanted: Collection[str]
     ) -> dict[str, Row]:
         """The wanted rows; the others of the window are remembered, since they are wanted next."""
-        self._read_whole.add((place, window))
+        count = 0
         table, partition = place
         first, last = sums_of_window(window)
         rows = self._store.scan(
@@ -122,11 +124,13 @@ class KnownSums:
         )
         found: dict[str, Row] = {}
         async for _, row in rows:
+            count += 1
             if row.key in wanted:
                 found[row.key] = row
             else:
                 with suppress(LedgerDamaged, ValueError):  # told when it is wanted
                     self._remember(place, row, read_sum_row(partition, row))
+        self._rows[place, window] = count
         return found
 
     def _remember(self, place: Place, row: Row, value: SumRow) -> Known:

@@ -36,7 +36,7 @@ class ViewWriter:
         self._shards = shards
         self._rows = OptimisticRows(
             store=store,
-            remembers=frozenset({"Revision"}),
+            remembers=frozenset({"Revision", "WindowStart"}),
             asks_before_skipping=True,
             expects_new=True,
         )
@@ -81,8 +81,13 @@ class ViewWriter:
 
 def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
     """The rows that are missing from the view or newer than there."""
-    return [
-        Row(key=key, columns=row.columns(), etag=stored[key].etag if key in stored else None)
-        for key, row in rows.items()
-        if key not in stored or read_revision(stored[key].columns) < row.revision
-    ]
+    found = []
+    for key, row in rows.items():
+        before = stored.get(key)
+        if before is None:
+            found.append(Row(key=key, columns=row.columns()))
+        elif read_revision(before.columns) < row.revision:
+            is_whole = "WindowStart" in before.columns  # or somebody else made it
+            columns = row.changing_columns() if is_whole else row.columns()
+            found.append(Row(key=key, columns=columns, etag=before.etag))
+    return found

@@ -1,13 +1,15 @@
 """Known sums: few are read one by one, many by window, and what is damaged is told when it is wanted."""
 
+from itertools import batched
+
 import pytest
 
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
 from meter.ledger.keys import SumKey, ledger_partition
 from meter.ledger.rows import SumRow
-from meter.ledger.sums import SUMS_BY_RANGE, KnownSums
-from meter.ports import Row
+from meter.ledger.sums import ROWS_A_READ, SUMS_BY_RANGE, KnownSums
+from meter.ports import MAX_TRANSACTION_ROWS, Row
 from meter.window import Window
 from tests.fakes.rows import MemoryRowStore
 from tests.support.ledger import dimensions
@@ -24,7 +26,8 @@ async def stored(count: int) -> MemoryRowStore:
     store = MemoryRowStore()
     rows = [SumRow(key=key(n), sums=Sums(calls=n + 1), revision=1) for n in range(count)]
     columns = [Row(key=row.key.row_key, columns=row.ledger_columns()) for row in rows]
-    await store.write(*PLACE, insert=columns)
+    for some in batched(columns, MAX_TRANSACTION_ROWS, strict=False):
+        await store.write(*PLACE, insert=some)
     store.calls.clear()
     return store
 
@@ -43,17 +46,32 @@ async def test_few_sums_are_read_one_by_one() -> None:
     assert not sums.remembered(PLACE, [key(2)])
 
 
-async def test_many_sums_are_read_with_their_window_once() -> None:
-    """The others are wanted next, so they are remembered; a second time is one by one."""
+async def test_many_sums_are_read_with_their_window() -> None:
+    """The others are wanted next, so they are remembered."""
     store = await stored(30)
     sums = KnownSums(store)
     some = [key(n) for n in range(SUMS_BY_RANGE)]
     found = await sums.read(PLACE, some)
+
     assert len(found) == SUMS_BY_RANGE
     assert len(sums.remembered(PLACE, map(key, range(30)))) == 30
-    await sums.read(PLACE, some)
+    assert (store.calls["scan"], store.calls["read"]) == (1, 0)
 
-    assert (store.calls["scan"], store.calls["read"]) == (1, 1)
+
+async def test_few_sums_of_a_window_that_was_large_are_read_one_by_one() -> None:
+    """A query for them would read all of its rows again."""
+    few = SUMS_BY_RANGE + 1
+    store = await stored((few + 1) * ROWS_A_READ)
+    sums = KnownSums(store)
+    await sums.read(PLACE, [key(n) for n in range(few)])
+    store.calls.clear()
+    found = await sums.read(PLACE, [key(n) for n in range(few)])
+    by_key = dict(store.calls)
+    await sums.read(PLACE, [key(n) for n in range(few + 1)])
+
+    assert len(found) == few
+    assert by_key == {"read": 1}
+    assert dict(store.calls) == {"read": 1, "scan": 1}
 
 
 async def test_a_damaged_sum_is_told_when_it_is_wanted_only() -> None:
