@@ -1,0 +1,1 @@
+"""Provisioned capacity: what it costs per hour, and who pays for it."""
