@@ -74,6 +74,16 @@ def add_currency(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_capacity(parser: argparse.ArgumentParser) -> None:
+    """Add `--capacity`, one file."""
+    parser.add_argument(
+        "--capacity",
+        type=Path,
+        metavar="FILE",
+        help="provisioned capacity (TOML): shares its cost among those who use it",
+    )
+
+
 def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:
     """Add `--format`; the default is a table."""
     parser.add_argument(

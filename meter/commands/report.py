@@ -9,9 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from meter.commands.options import add_format, add_prices, add_range, reader
+from meter.commands.capacity import (
+    book_without_prices,
+    costs_of,
+    read_capacity_file,
+    summary_of,
+)
+from meter.commands.options import add_capacity, add_format, add_prices, add_range, reader
 from meter.commands.output import open_output
 from meter.commands.progress import ProgressLine
+from meter.reports.capacity.entries import Capacity
 from meter.reports.pricing.book import PriceBook
 from meter.reports.pricing.cost import Unpriced
 from meter.reports.query import (
@@ -54,6 +61,7 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)})",
     )
     add_prices(command)
+    add_capacity(command)
     add_format(command, tuple(Format))
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
@@ -75,28 +83,36 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     if options.currency and not options.prices:
         parser.error("argument --currency: takes effect with --prices only")
     book = read_price_book(options.prices, options.currency) if options.prices else None
-    total = asyncio.run(_report(query, book, options))
-    for line in _warnings(total):
+    capacity = read_capacity_file(options.capacity) if options.capacity else None
+    if capacity is not None and book is None:
+        book = book_without_prices(capacity, query)
+    for line in asyncio.run(_report(query, book, capacity, options)):
         print(line, file=sys.stderr)
     return 0
 
 
-async def _report(query: Query, book: PriceBook | None, options: argparse.Namespace) -> UsageRow:
+async def _report(
+    query: Query, book: PriceBook | None, capacity: Capacity | None, options: argparse.Namespace
+) -> list[str]:
+    """Write the report; gives what is to be told beside it."""
     progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
+    now, form = options.clock.now(), Format(options.format)
+
+    def watch(rows: int, window: Window) -> None:
+        progress.show(_Read(rows, window))
+
     async with open_store() as store:
         with open_output(options.out) as out:
-            report = usage_report(
-                store,
-                query,
-                book=book,
-                as_of=options.clock.now(),
-                watch=lambda rows, window: progress.show(_Read(rows, window)),
-            )
-            report = replace(report, rows=_clearing(progress, report.rows))
             try:
-                return await write_report(report, Format(options.format), out)
+                costs = await costs_of(capacity, store, query, book, now=now, watch=watch)
+                report = usage_report(
+                    store, query, book=book, capacity=costs, as_of=now, watch=watch
+                )
+                report = replace(report, rows=_clearing(progress, report.rows))
+                total = await write_report(report, form, out)
             finally:
                 progress.clear()
+    return [*_warnings(total), *summary_of(capacity, costs, form)]
 
 
 class _Read(NamedTuple):

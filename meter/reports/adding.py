@@ -8,16 +8,18 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from fractions import Fraction
 from operator import add, attrgetter
 
 from meter.ledger.fold import NO_PLACE, Sums, total_sums
 from meter.ledger.keys import subject_key
 from meter.ledger.rows import PLACE_COLUMNS, Place
 from meter.ports import Row
+from meter.reports.capacity.costs import NO_CAPACITY, PAID_KINDS, CapacityCosts
 from meter.reports.owners import Owners
 from meter.reports.pricing.book import PriceBook, Use
 from meter.reports.pricing.cost import Bill
-from meter.reports.pricing.kinds import quantities_of
+from meter.reports.pricing.kinds import Kind, quantities_of
 from meter.reports.query import Grouping
 from meter.reports.rows import Charge, UsageRow, with_shares
 from meter.reports.stored import CALL_NAMES, COUNTS, read_stored
@@ -109,6 +111,7 @@ class Groups:
 
     labels: Sequence[Callable[[Row], str]]
     prices: DayPrices | None
+    capacity: CapacityCosts = NO_CAPACITY
     _found: dict[Names, dict[_Key, _Part]] = field(default_factory=dict)
 
     def add(self, row: Row, at: Place) -> None:
@@ -127,35 +130,51 @@ class Groups:
         """What rows with the same prices have in common."""
         if self.prices is None:
             return ()
-        since = self.prices.since(at.partition[:_DAY_CHARS])
-        return (since, *map(row.columns.get, _USE_COLUMNS))
+        day = at.partition[:_DAY_CHARS]
+        is_paid = self.capacity.pays(day, row.columns)
+        return (self.prices.since(day), is_paid, *map(row.columns.get, _USE_COLUMNS))
 
     def rows(self, window: Window) -> Iterator[UsageRow]:
         """One row per group, in order of names. Raises AmbiguousPrice."""
+        shares = self.capacity.amounts_in(window)
         found = [
             UsageRow(
                 window=window,
                 names=names,
                 sums=total_sums(part.sums() for part in parts.values()),
-                charge=None if self.prices is None else _charge(self.prices.book, parts),
+                charge=None
+                if self.prices is None
+                else _charge(self.prices.book, parts, shares.get(names)),
             )
-            for names, parts in sorted(self._found.items())
+            for names in sorted(self._found.keys() | shares.keys())
+            for parts in [self._found.get(names, {})]
         ]
-        # Costs that no counts explain (`Bill.add_other`) belong here, before shares are taken.
         yield from found if self.prices is None else with_shares(found)
 
 
-def _charge(book: PriceBook, parts: Mapping[_Key, _Part]) -> Charge:
+def _charge(book: PriceBook, parts: Mapping[_Key, _Part], share: Fraction | None) -> Charge:
+    """What the parts are charged by the token, and the group's share of provisioned capacity."""
     charge = Charge()
-    for (since, *names), part in parts.items():
+    if share is not None:
+        charge.bill.add_other(share)
+    for (since, is_paid, *names), part in parts.items():
         assert isinstance(since, date)
         use = Use(*("" if name is None else str(name) for name in names))
-        charge.bill.add(book, since, use, quantities_of(part.used))
+        if is_paid:
+            charge.bill.add_other(Fraction(0))  # nothing, which is not unknown
+        charge.bill.add(book, since, use, _quantities(part.used, is_paid=bool(is_paid)))
         if part.adjusted:
             adjusted = Bill()
-            adjusted.add(book, since, use, quantities_of(part.adjusted_usage))
+            quantities = _quantities(part.adjusted_usage, is_paid=bool(is_paid))
+            adjusted.add(book, since, use, quantities)
             charge.add(Charge(bill=adjusted, adjusted=adjusted))
     return charge
+
+
+def _quantities(usage: TokenUsage, *, is_paid: bool) -> Mapping[Kind, int]:
+    """What has a price of its own: all, or what capacity does not pay."""
+    found = quantities_of(usage)
+    return {kind: n for kind, n in found.items() if kind not in PAID_KINDS} if is_paid else found
 
 
 def labels_of(groups: Iterable[Grouping], owners: Owners) -> list[Callable[[Row], str]]:

@@ -11,12 +11,13 @@ from meter.ledger.views.shards import Splits, read_splits
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.reports.adding import DayPrices, Groups, labels_of
+from meter.reports.capacity.costs import NO_CAPACITY, CapacityCosts
 from meter.reports.columns import Column, usage_columns
 from meter.reports.owners import Owners, read_owners
 from meter.reports.pricing.book import PriceBook
 from meter.reports.query import Query
 from meter.reports.rows import UsageRow
-from meter.window import Period, Window
+from meter.window import Period, Window, window_of
 
 PARTITIONS_AT_ONCE = 8
 
@@ -37,6 +38,7 @@ class Report:
     rows: AsyncIterator[UsageRow]
     currency: str | None = None
     as_of: datetime | None = None
+    capacity: CapacityCosts = NO_CAPACITY
 
 
 def usage_report(
@@ -44,17 +46,22 @@ def usage_report(
     query: Query,
     *,
     book: PriceBook | None = None,
+    capacity: CapacityCosts = NO_CAPACITY,
     as_of: datetime | None = None,
     watch: Watch | None = None,
 ) -> Report:
-    """The usage of a query, read while it is written; with a book, what it is charged."""
+    """The usage of a query, read while it is written; with a book, what it is charged.
+
+    `capacity` are the costs of provisioned units in its range, in the book's currency.
+    """
     currency = None if book is None else book.currency
     return Report(
         query=query,
         columns=usage_columns(query, currency),
-        rows=read_usage(store, query, book=book, watch=watch),
+        rows=read_usage(store, query, book=book, capacity=capacity, watch=watch),
         currency=currency,
         as_of=as_of,
+        capacity=capacity,
     )
 
 
@@ -63,6 +70,7 @@ async def read_usage(
     query: Query,
     *,
     book: PriceBook | None = None,
+    capacity: CapacityCosts = NO_CAPACITY,
     watch: Watch | None = None,
 ) -> AsyncIterator[UsageRow]:
     """The usage per window and group, in this order, with what it is charged by the book.
@@ -79,7 +87,7 @@ async def read_usage(
         query=query,
         splits=await read_splits(store),
         period=Period.DAY if book and query.period is Period.MONTH else query.period,
-        new_groups=lambda: Groups(labels_of(query.groups, owners), prices),
+        new_groups=lambda: Groups(labels_of(query.groups, owners), prices, capacity),
         watch=watch or (lambda _rows, _window: None),
     )
     async for row in reading.rows():
@@ -119,15 +127,18 @@ class _Reading:
                     for each in self._finished_before(Window(partition)):
                         yield each
                 self._add(partition, row)
+        for each in self._finished_before(self.query.last):
+            yield each
         for each in self._groups.rows(self._window):
             yield each
 
     def _finished_before(self, part: Window) -> Iterator[UsageRow]:
-        """The rows of the window before the one that this one is in, if that is another."""
+        """The rows of the windows before the one that this one is in: capacity costs in each."""
         window = self.query.window_of(part)
-        if window != self._window:
+        while self._window < window:
             yield from self._groups.rows(self._window)
-            self._window, self._groups = window, self.new_groups()
+            self._window = window_of(self._window.end, self.query.period)
+            self._groups = self.new_groups()
 
     async def _read_at_once(self, partitions: Sequence[str]) -> None:
         limit = asyncio.Semaphore(PARTITIONS_AT_ONCE)

@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from meter.ledger.keys import Dimensions
-from meter.reports.pricing.book import PROVISIONED, undated
+from meter.reports.pricing.book import PROVISIONED, compared_model, undated
 
 
 class Idle(StrEnum):
@@ -106,5 +106,6 @@ class Capacity:
 
 
 def of_model(numbers: Mapping[str, Fraction], model: str) -> Fraction | None:
-    """The number of a model: under its name as answers have it, else under the undated one."""
-    return numbers.get(model, numbers.get(undated(model)))
+    """The number of a model, which stands under its name or its undated one, as it is compared."""
+    name = compared_model(model)
+    return numbers.get(name, numbers.get(undated(name)))

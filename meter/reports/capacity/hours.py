@@ -1,6 +1,6 @@
 """Reads the hours of capacity entries from the hour view, and shares each entry over them."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 
 from meter.errors import InvalidInput
@@ -27,17 +27,30 @@ type _Used = Sequence[Mapping[Dimensions, TokenUsage]]
 """What was used in an hour, per entry."""
 
 
-async def share_hours[K](store: RowStore, query: Query, sharings: Sequence[Sharing[K]]) -> None:
+type Watch = Callable[[int, Window], None]
+"""Called now and then with how many stored rows were read, and the window of the latest."""
+_WATCHED_ROWS = 1_000
+
+
+async def share_hours[K](
+    store: RowStore,
+    query: Query,
+    sharings: Sequence[Sharing[K]],
+    *,
+    watch: Watch | None = None,
+) -> None:
     """Share each entry over the hours of the query on which it is valid, and close it.
 
     All entries are valid on a day of it. Raises StorageUnavailable, LedgerDamaged, and InvalidInput
     for calls that several entries claim and models without a ratio.
     """
+    if not sharings:
+        return
     entries = [sharing.entry for sharing in sharings]
     hourly = _hourly(query, entries)
     hours = hourly.windows()
     nothing: _Used = [{} for _ in entries]
-    async for hour, used in _read(store, hourly, entries):
+    async for hour, used in _read(store, hourly, entries, watch):
         for each in hours:
             _add(each, used if each == hour else nothing, sharings)
             if each == hour:
@@ -49,12 +62,11 @@ async def share_hours[K](store: RowStore, query: Query, sharings: Sequence[Shari
 
 def _hourly(query: Query, entries: Sequence[Entry]) -> Query:
     """The hours of the query from the first to the last on which any entry is valid."""
-    start, end = query.first.start, query.last.end
-    if entries:
-        start = max(start, _midnight(min(entry.first for entry in entries)))
-        ends = [entry.end for entry in entries if entry.end is not None]
-        if len(ends) == len(entries):
-            end = min(end, _midnight(max(ends)))
+    start = max(query.first.start, _midnight(min(entry.first for entry in entries)))
+    end = query.last.end
+    ends = [entry.end for entry in entries if entry.end is not None]
+    if len(ends) == len(entries):
+        end = min(end, _midnight(max(ends)))
     return query_between(start, end, Period.HOUR)
 
 
@@ -80,13 +92,16 @@ def _close[K](sharings: Sequence[Sharing[K]]) -> None:
 
 
 async def _read(
-    store: RowStore, hourly: Query, entries: Sequence[Entry]
+    store: RowStore, hourly: Query, entries: Sequence[Entry], watch: Watch | None
 ) -> AsyncIterator[tuple[Window, _Used]]:
     """The hours in which an entry was used, in order."""
-    begun, used = "", [dict[Dimensions, TokenUsage]() for _ in entries]
+    begun, used, read = "", [dict[Dimensions, TokenUsage]() for _ in entries], 0
     first, last = view_range(hourly.first, hourly.last)
     rows = store.scan(_TABLE, first_partition=first, last_partition=last, columns=_COLUMNS)
     async for partition, row in rows:
+        read += 1
+        if watch is not None and read % _WATCHED_ROWS == 0:
+            watch(read, Window(view_window(partition)))
         if row.columns.get("Tier") != PROVISIONED:
             continue
         hour = view_window(partition)

@@ -13,7 +13,7 @@ _DAY = timedelta(days=1)
 
 
 def ptu_prices(
-    entry: Entry, days: Sequence[date], book: PriceBook | None, *, region: str, deployment_type: str
+    entry: Entry, days: Sequence[date], book: PriceBook, *, region: str, deployment_type: str
 ) -> dict[date, Fraction]:
     """The prices by day, in order. Raises InvalidInput, naming the days without one, AmbiguousPrice.
 
@@ -21,7 +21,7 @@ def ptu_prices(
     """
     if entry.price is not None:
         return dict.fromkeys(days, entry.price)
-    if book is None:
+    if not book.prices:
         raise InvalidInput(
             [f"{entry.place}.price_per_ptu_hour is from the price book: give it with --prices"]
         )
@@ -33,7 +33,7 @@ def ptu_prices(
         tier=PROVISIONED,
         context="",
     )
-    found = {day: _price_on(day, use, book) for day in days}
+    found = {day: book.own_price(day, use, Kind.PTU_HOUR) for day in days}
     missing = [day for day, price in found.items() if price is None]
     if missing:
         raise InvalidInput(
@@ -43,15 +43,7 @@ def ptu_prices(
                 f"{_ranges(missing)}; region and deployment_type of the entry say which price is meant"
             ]
         )
-    return {day: price for day, price in found.items() if price is not None}
-
-
-def _price_on(day: date, use: Use, book: PriceBook) -> Fraction | None:
-    """The price of the tier provisioned, else of any: no other tier has PTU-hours."""
-    price = book.own_price(day, use, Kind.PTU_HOUR)
-    if price is None:
-        price = book.own_price(day, use._replace(tier=""), Kind.PTU_HOUR)
-    return None if price is None else price.rate
+    return {day: price.rate for day, price in found.items() if price is not None}
 
 
 def _ranges(days: Sequence[date]) -> str:

@@ -16,12 +16,13 @@ from itertools import combinations
 from meter.errors import InvalidInput
 from meter.reports.capacity.entries import Capacity, Entry, Holder, HolderKind, Idle
 from meter.reports.capacity.places import Lines, Path
+from meter.reports.pricing.book import compared_model, compared_region, compared_word
+from meter.reports.pricing.cells import DEPLOYMENT_TYPES
 
 FROM_BOOK = "from price book"
 _TABLES = ("ratios", "tokens_per_minute", "shares")
 _MANDATORY = ("ptus", "from", "price_per_ptu_hour", "currency", "idle")
 _KEYS = ("backend", "deployment", *_MANDATORY, "to", "region", "deployment_type", *_TABLES)
-_DEPLOYMENT_TYPES = ("global", "data-zone", "regional")
 _PRICE = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 _BARE = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
@@ -119,10 +120,10 @@ class _EntryReader:
             price=self._price(),
             currency=self._currency(),
             idle=idle,
-            ratios=self._numbers("ratios", str),
-            tokens_per_minute=self._numbers("tokens_per_minute", str),
+            ratios=self._numbers("ratios", compared_model),
+            tokens_per_minute=self._numbers("tokens_per_minute", compared_model),
             shares=self._shares(idle),
-            region=self._text("region").replace(" ", "").lower(),
+            region=compared_region(self._text("region")),
             deployment_type=self._deployment_type(),
             place=self._reader.place(self._path),
         )
@@ -207,9 +208,9 @@ class _EntryReader:
         return default
 
     def _deployment_type(self) -> str:
-        text = self._text("deployment_type")
-        if text and text not in _DEPLOYMENT_TYPES:
-            self._refuse("deployment_type", f"one of {', '.join(_DEPLOYMENT_TYPES)}")
+        text = compared_word(self._text("deployment_type"))
+        if text and text not in DEPLOYMENT_TYPES:
+            self._refuse("deployment_type", f"one of {', '.join(DEPLOYMENT_TYPES)}")
         return text
 
     def _shares(self, idle: Idle) -> dict[Holder, Fraction]:

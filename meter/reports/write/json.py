@@ -10,6 +10,7 @@ from meter.reports.columns import Column, Value
 from meter.reports.pricing.money import amount_text
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
+from meter.reports.write.capacity import capacity_document
 from meter.terminal import shown_document
 
 
@@ -45,6 +46,8 @@ def _ends(report: Report, total: UsageRow) -> dict[str, object]:
         ends["unpriced"] = [
             {**key._asdict(), "quantity": quantity} for key, quantity in total.unpriced
         ]
+    if report.capacity.entries:
+        ends["capacity"] = capacity_document(report.capacity)
     return ends
 
 

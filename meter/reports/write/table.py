@@ -14,6 +14,7 @@ from meter.reports.columns import Column, Value
 from meter.reports.pricing.money import rounded, rounding_left
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
+from meter.reports.write.capacity import capacity_lines
 from meter.terminal import aligned
 from meter.window import Period, window_of
 
@@ -44,6 +45,8 @@ async def write_table(report: Report, out: TextIO, total: Total) -> None:
         text_columns=[place for place, column in enumerate(columns) if column.is_text],
     )
     out.writelines(f"{line}\n" for line in lines)
+    if summary := list(capacity_lines(report.capacity)):
+        out.writelines(f"{line}\n" for line in ("", *summary))
 
 
 def _range(report: Report) -> str:

@@ -15,6 +15,7 @@ from tests.support.capacity import entry
 
 DAYS = [date(2026, 10, day) for day in (1, 2, 3, 5)]
 OPEN = date(2026, 1, 1)
+NO_BOOK = PriceBook(prices=(), currency="USD")
 
 
 def price(amount: str, **values: Any) -> Price:
@@ -49,7 +50,7 @@ def test_an_entry_with_a_price_needs_no_book() -> None:
     """It is the price of every day."""
     own = entry(price=Fraction(3, 2))
 
-    assert ptu_prices(own, DAYS, None, region="", deployment_type="") == dict.fromkeys(
+    assert ptu_prices(own, DAYS, NO_BOOK, region="", deployment_type="") == dict.fromkeys(
         DAYS, Fraction(3, 2)
     )
 
@@ -108,4 +109,4 @@ def test_days_without_a_price_are_named() -> None:
 def test_without_a_book_its_price_is_not_known() -> None:
     """The message names the option."""
     with pytest.raises(InvalidInput, match="give it with --prices"):
-        ptu_prices(entry(price=None), DAYS, None, region="", deployment_type="")
+        ptu_prices(entry(price=None), DAYS, NO_BOOK, region="", deployment_type="")

@@ -86,7 +86,7 @@ def test_a_price_may_come_from_the_book() -> None:
         text_of(
             price_per_ptu_hour='"from price book"',
             region='"Sweden Central"',
-            deployment_type='"data-zone"',
+            deployment_type='"Data Zone"',
         )
     )
 
@@ -96,7 +96,7 @@ def test_a_price_may_come_from_the_book() -> None:
 
 def test_a_decimal_number_is_exact() -> None:
     """No binary floating point: 0.1 is a tenth."""
-    (entry,) = read(text_of("[capacity.ratios]", "o3 = 0.1"))
+    (entry,) = read(text_of("[capacity.ratios]", "O3 = 0.1"))
 
     assert entry.ratios == {"o3": Fraction(1, 10)}
 
@@ -150,8 +150,8 @@ def test_a_decimal_number_is_exact() -> None:
         ({"backend": '" "'}, 'backend must be a name in quotes, got " "'),
         ({"backend": "7"}, "backend must be a name in quotes, got 7"),
         (
-            {"deployment_type": '"Global"'},
-            'deployment_type must be one of global, data-zone, regional, got "Global"',
+            {"deployment_type": '"worldwide"'},
+            'deployment_type must be one of global, data-zone, regional, got "worldwide"',
         ),
         ({"ptu": "1"}, "ptu is unknown: did you mean ptus?"),
         (

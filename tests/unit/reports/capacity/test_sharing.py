@@ -38,11 +38,11 @@ def test_an_hour_is_shared_by_normalised_tokens() -> None:
 
 
 def test_a_model_is_found_with_or_without_its_date() -> None:
-    """Answers name dated models; the dated ratio goes first."""
+    """Answers name dated models, in some case; the dated ratio goes first."""
     of = entry(ratios={"gpt-4o": Fraction(4), "gpt-4o-2024-08-06": Fraction(1, 2)})
     used = {
         ONE[0].name: {
-            by("alice", model="gpt-4o-2024-11-20"): tokens(0, 100),
+            by("alice", model="GPT-4o-2024-11-20"): tokens(0, 100),
             by("bob", model="gpt-4o-2024-08-06"): tokens(0, 200),
         }
     }

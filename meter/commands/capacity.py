@@ -1,0 +1,54 @@
+"""Reads the capacity file of a command, and what it costs in a report's range."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+from meter.ports import RowStore
+from meter.reports.capacity.costs import NO_CAPACITY, CapacityCosts
+from meter.reports.capacity.entries import Capacity
+from meter.reports.capacity.read import read_capacity
+from meter.reports.capacity.reading import currency_of, read_capacity_costs
+from meter.reports.owners import Owners, read_owners
+from meter.reports.pricing.book import PriceBook
+from meter.reports.query import Query
+from meter.reports.usage import Watch
+from meter.reports.write.capacity import capacity_lines
+from meter.reports.write.report import Format
+
+
+def read_capacity_file(path: Path) -> Capacity:
+    """The entries of a file. Raises InvalidInput, OSError."""
+    return read_capacity(path.read_bytes(), str(path))
+
+
+def book_without_prices(capacity: Capacity, query: Query) -> PriceBook:
+    """A book that has the capacity's currency alone, so that all else is told to be unpriced."""
+    return PriceBook(prices=(), currency=currency_of(capacity, query))
+
+
+async def costs_of(
+    capacity: Capacity | None,
+    store: RowStore,
+    query: Query,
+    book: PriceBook | None,
+    *,
+    now: datetime,
+    watch: Watch,
+) -> CapacityCosts:
+    """What the capacity costs in the range; nothing without any. Raises as `read_capacity_costs`."""
+    if capacity is None or book is None:
+        return NO_CAPACITY
+    is_joined = any(group.is_joined for group in query.groups)
+    owners = await read_owners(store) if is_joined else Owners()
+    return await read_capacity_costs(
+        store, query, capacity, book=book, owners=owners, now=now, watch=watch
+    )
+
+
+def summary_of(capacity: Capacity | None, costs: CapacityCosts, form: Format) -> Iterator[str]:
+    """The summary, if the format has no place for it, or why there is none."""
+    if capacity is not None and not costs.entries:
+        yield "warning: no entry of the capacity file is valid in this range"
+    if form not in {Format.TABLE, Format.JSON}:
+        yield from capacity_lines(costs)
