@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
+from meter.errors import InvalidInput
 from meter.ports import RowStore
 from meter.reports.capacity.costs import NO_CAPACITY, CapacityCosts
 from meter.reports.capacity.entries import Capacity
@@ -18,8 +19,12 @@ from meter.reports.write.report import Format
 
 
 def read_capacity_file(path: Path) -> Capacity:
-    """The entries of a file. Raises InvalidInput, OSError."""
-    return read_capacity(path.read_bytes(), str(path))
+    """The entries of a file. Raises InvalidInput with every problem."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise InvalidInput([f"{path}: cannot be read: {exc.strerror or exc}"]) from None
+    return read_capacity(data, str(path))
 
 
 def book_without_prices(capacity: Capacity, query: Query) -> PriceBook:

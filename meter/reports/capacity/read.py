@@ -38,9 +38,9 @@ def read_capacity(data: bytes, file: str) -> Capacity:
         text = data.decode("utf-8-sig")
         document = tomllib.loads(text, parse_float=Decimal)
     except UnicodeDecodeError as exc:
-        raise InvalidInput([f"{file} is not UTF-8 text: byte {exc.start + 1}"]) from None
+        raise InvalidInput([f"{file}: is not UTF-8 text: byte {exc.start + 1}"]) from None
     except (ValueError, ArithmeticError, RecursionError) as exc:
-        raise InvalidInput([f"{file} is not valid TOML: {str(exc)[:200]}"]) from None
+        raise InvalidInput([f"{file}: is not valid TOML: {str(exc)[:200]}"]) from None
     reader = _Reader(file, Lines(text))
     capacity = reader.capacity(document)
     if reader.problems:
@@ -92,7 +92,7 @@ class _Reader:
 
     def problem(self, path: Path, text: str) -> None:
         """Report a problem."""
-        self.problems.append(f"{self.place(path)} {text}")
+        self.problems.append(f"{self.place(path)}{' ' if path else ': '}{text}")
 
 
 class _EntryReader:

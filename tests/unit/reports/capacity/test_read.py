@@ -243,8 +243,8 @@ def test_a_share_has_a_holder_and_a_number(line: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", ["capacity.toml has no entry: write [[capacity]] and its keys"]),
-        ("capacity = []", ["capacity.toml has no entry: write [[capacity]] and its keys"]),
+        ("", ["capacity.toml: has no entry: write [[capacity]] and its keys"]),
+        ("capacity = []", ["capacity.toml: has no entry: write [[capacity]] and its keys"]),
         (
             "[capacity]\nptus = 1\n",
             ["capacity.toml, line 1: capacity is a list of entries: write [[capacity]], in two "
@@ -273,10 +273,10 @@ def test_a_share_has_a_holder_and_a_number(line: str, said: str) -> None:
         ),
         (
             "[[capacity]\n",
-            ["capacity.toml is not valid TOML: Expected ']]' at the end of an array declaration "
+            ["capacity.toml: is not valid TOML: Expected ']]' at the end of an array declaration "
              "(at line 1, column 11)"],
         ),
-        (b"\xff", ["capacity.toml is not UTF-8 text: byte 1"]),
+        (b"\xff", ["capacity.toml: is not UTF-8 text: byte 1"]),
     ],
 )  # fmt: skip
 def test_a_file_that_is_no_list_of_entries_is_refused(text: str | bytes, said: list[str]) -> None:
