@@ -1,9 +1,12 @@
 """`python -m meter report`: its arguments, exit codes, messages and output file."""
 
+from pathlib import Path
+
 import pytest
 
 from local.child import free_ports
 from meter.__main__ import main
+from tests.support.prices import book_text, line
 
 
 @pytest.fixture
@@ -39,6 +42,8 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
             ["report", "--by", "day", "--from", "2026-11-26T10"],
             "argument --from: 2026-11-26T10 is inside a day: use --by hour, or give 2026-11-26",
         ),
+        (["report", "--currency", "USD"], "--currency: takes effect with --prices only"),
+        (["report", "--prices"], "--prices"),
         (["report", "--since", "2026-02"], "--since"),
         (["report", "extra"], "extra"),
     ],
@@ -68,6 +73,21 @@ def test_missing_settings_exit_with_1_and_name_the_setting(
     )
 
 
+def test_price_files_are_read_before_storage(
+    tmp_path: Path, no_storage: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every problem of every file is a line; one that cannot be opened is one, too."""
+    bad = tmp_path / "bad.csv"
+    bad.write_text(book_text(line(price="1,5"), line(unit="0")))
+    code = main(["report", "--prices", str(bad), str(tmp_path), "--prices", str(tmp_path / "no")])
+
+    error = capsys.readouterr().err
+    assert code == 1
+    assert [each.partition(": ")[0] for each in error.splitlines()] == ["error"] * 4
+    assert "Is a directory" in error
+    assert "No such file" in error
+
+
 def test_storage_that_does_not_answer_exits_with_1_and_shows_no_key(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,5 +114,16 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert ending.value.code == 0
     shown = capsys.readouterr().out
-    for word in ("--by", "--from", "--to", "--group", "--format", "--out", "month", "csv", "json"):
+    for word in (
+        "--by",
+        "--from",
+        "--to",
+        "--group",
+        "--prices",
+        "--format",
+        "--out",
+        "month",
+        "csv",
+        "json",
+    ):
         assert word in shown
