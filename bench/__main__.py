@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import aggregator, front_door, publish
+from bench import aggregator, front_door, publish, report
 from bench.servers import ground
 
 RESULTS = Path(__file__).parent / "results.md"
@@ -31,6 +31,7 @@ async def _run() -> list[str]:
             *publish.report(await publish.measure(shared)),
         ]
     sections += aggregator.report(await aggregator.measure())
+    sections += report.report(await report.measure())
     return [
         "# Benchmark results",
         "",
