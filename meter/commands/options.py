@@ -50,7 +50,9 @@ def add_range(
     parser.add_argument("--to", dest="last", type=read, metavar="TIME", help=end)
 
 
-def add_prices(parser: argparse.ArgumentParser) -> None:
+def add_prices(
+    parser: argparse.ArgumentParser, *, purpose: str = "adds what the usage costs"
+) -> None:
     """Add `--prices`, the files of one price book in their order, and `--currency`."""
     parser.add_argument(
         "--prices",
@@ -59,7 +61,7 @@ def add_prices(parser: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FILE",
-        help="a price book's files (CSV), read together: adds what the usage costs",
+        help=f"the files of a price book (CSV): {purpose}; where two are equal, the later one wins",
     )
     add_currency(parser)
 

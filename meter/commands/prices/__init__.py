@@ -2,10 +2,13 @@
 
 import argparse
 
+from meter.commands.prices import check
+
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the actions and their arguments."""
     parser = commands.add_parser(
         "prices", description="Fills a price book, and checks it against a month's usage."
     )
-    parser.add_subparsers(dest="action", required=True)
+    actions = parser.add_subparsers(dest="action", required=True)
+    check.add_parser(actions)

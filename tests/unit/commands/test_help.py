@@ -42,7 +42,8 @@ def test_help_imports_no_client_and_no_server(words: list[str]) -> None:
 @pytest.mark.parametrize(
     "words",
     [[], *([command] for command in COMMANDS)]
-    + [["deadletters", action] for action in ("list", "show", "replay")],
+    + [["deadletters", action] for action in ("list", "show", "replay")]
+    + [["prices", "check"]],
     ids=str,
 )
 def test_help_fits_a_terminal_and_explains_every_option(

@@ -1,0 +1,177 @@
+"""Checks a price book against a month's usage: what has no price, or several, and what nobody uses."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from enum import StrEnum
+from typing import NamedTuple
+
+from meter.errors import AmbiguousPrice
+from meter.ledger.keys import view_range, view_window
+from meter.ledger.rows import Place, read_sums
+from meter.ledger.views.view import VIEW_TABLES
+from meter.ports import Row, RowStore
+from meter.reports.pricing.book import PROVISIONED, Price, PriceBook, Use
+from meter.reports.pricing.cost import Unpriced, unpriced_of
+from meter.reports.pricing.kinds import TOKEN_KINDS, Kind, quantities_of
+from meter.reports.query import query_between
+from meter.usage import total_usage
+from meter.window import Period, Window
+
+type Watch = Callable[[int, Window], None]
+"""Called now and then with how many stored rows were read, and the day of the latest."""
+_WATCHED_ROWS = 1_000
+
+_TABLE = VIEW_TABLES[Period.DAY]
+_USE_COLUMNS = tuple("".join(map(str.capitalize, name.split("_"))) for name in Use._fields)
+
+
+class Standing(StrEnum):
+    """What a book says of some usage, where it does not simply have a price of its own kind."""
+
+    UNPRICED = "unpriced"
+    AMBIGUOUS = "ambiguous"
+    CHARGED_AS_PARENT = "charged_as_parent"
+    BY_CAPACITY = "by_capacity"
+
+
+class Finding(NamedTuple):
+    """What was found of some usage.
+
+    `detail` names the equally good rows of an ambiguous price, or the kind whose price is charged.
+    """
+
+    standing: Standing
+    usage: Unpriced
+    detail: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Extent:
+    """How much of some usage there was, and on which days."""
+
+    quantity: int = 0
+    days: set[date] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookCheck:
+    """What was found, the largest first.
+
+    `used` is how many rows usage is charged at, `unused` the rows that could be and are not, and
+    `others` how many are not valid in the month, or price the hours of capacity.
+    """
+
+    month: Window
+    currency: str
+    has_usage: bool
+    found: Mapping[Finding, Extent]
+    unused: tuple[Price, ...]
+    used: int
+    others: int
+
+    def with_standing(self, standing: Standing) -> list[tuple[Finding, Extent]]:
+        """The findings of that standing."""
+        return [each for each in self.found.items() if each[0].standing is standing]
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether all usage of the month has one price; tokens of capacity are not asked for one."""
+        standings = {finding.standing for finding in self.found}
+        return standings.isdisjoint({Standing.UNPRICED, Standing.AMBIGUOUS})
+
+
+async def check_book(
+    store: RowStore, month: Window, book: PriceBook, watch: Watch | None = None
+) -> BookCheck:
+    """Check the book against the month's days. Raises StorageUnavailable, LedgerDamaged."""
+    usage = _Usage(book)
+    rows = 0
+    async for partition, row in _days_of(store, month):
+        rows += 1
+        usage.add(row, Place(_TABLE, partition, row.key))
+        if watch is not None and rows % _WATCHED_ROWS == 0:
+            watch(rows, Window(view_window(partition)))
+    valid = [price for price in book.prices if _is_asked_for(price, month)]
+    unused = tuple(price for price in valid if not usage.has_used(price))
+    return BookCheck(
+        month=month,
+        currency=book.currency,
+        has_usage=rows > 0,
+        found=usage.found(),
+        unused=unused,
+        used=len(valid) - len(unused),
+        others=len(book.prices) - len(valid),
+    )
+
+
+def _days_of(store: RowStore, month: Window) -> AsyncIterator[tuple[str, Row]]:
+    """The view's rows of all days of the month."""
+    days = query_between(month.start, month.end, Period.DAY)
+    first, last = view_range(days.first, days.last)
+    return store.scan(_TABLE, first_partition=first, last_partition=last)
+
+
+class _Usage:
+    """The month's usage, judged row by row; each use of a day is judged once."""
+
+    def __init__(self, book: PriceBook) -> None:
+        self._book = book
+        self._judged: dict[tuple[date, Use, Kind], Finding | None] = {}
+        self._extents: dict[Finding, Extent] = {}
+        self._used: set[Price] = set()
+        self._tied: set[str] = set()
+
+    def add(self, row: Row, at: Place) -> None:
+        """Judge a row. What is charged is the counts and their adjustments."""
+        sums = read_sums(row.columns, at)
+        day = date.fromisoformat(view_window(at.partition))
+        use = Use(*(str(row.columns.get(column, "")) for column in _USE_COLUMNS))
+        for kind, quantity in quantities_of(total_usage((sums.tokens, sums.adjusted))).items():
+            finding = self._finding(day, use, kind)
+            if finding is not None:
+                extent = self._extents.setdefault(finding, Extent())
+                extent.quantity += quantity
+                extent.days.add(day)
+
+    def found(self) -> dict[Finding, Extent]:
+        """The findings, the largest first. Usage that was taken back altogether needs no price."""
+        kept = [
+            (finding, extent)
+            for finding, extent in self._extents.items()
+            if extent.quantity or finding.standing is Standing.AMBIGUOUS
+        ]
+        return dict(sorted(kept, key=lambda each: (-abs(each[1].quantity), each[0])))
+
+    def has_used(self, price: Price) -> bool:
+        """Whether the row is a price of some usage, or one of several."""
+        return price in self._used or price.place in self._tied
+
+    def _finding(self, day: date, use: Use, kind: Kind) -> Finding | None:
+        key = (day, use, kind)
+        if key not in self._judged:
+            self._judged[key] = self._judge(day, use, kind)
+        return self._judged[key]
+
+    def _judge(self, day: date, use: Use, kind: Kind) -> Finding | None:
+        usage = unpriced_of(use, kind)
+        try:
+            price = self._book.prices_of(day, use)[kind]
+        except AmbiguousPrice as exc:
+            self._tied.update(exc.rows)
+            return Finding(Standing.AMBIGUOUS, usage, exc.rows)
+        if price is None:
+            is_paid = use.tier == PROVISIONED and kind in TOKEN_KINDS
+            return Finding(Standing.BY_CAPACITY if is_paid else Standing.UNPRICED, usage)
+        self._used.add(price)
+        if price.kind is kind:
+            return None
+        return Finding(Standing.CHARGED_AS_PARENT, usage, (price.kind,))
+
+
+def _is_asked_for(price: Price, month: Window) -> bool:
+    """Whether usage of the month could be charged at the price."""
+    first, end = month.start.date(), month.end.date()
+    begins, ends = price.effective_from, price.effective_to
+    is_valid = begins < end and (ends is None or first < ends)
+    return is_valid and price.kind is not Kind.PTU_HOUR
