@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from meter.reports.capacity.entries import Entry, Idle
-from meter.reports.capacity.sharing import Totals
+from meter.reports.capacity.sharing import Tokens, Totals
 from meter.reports.pricing.money import amount_text
 from meter.window import Period, Window
 from tests.support.capacity import (
@@ -21,7 +21,6 @@ from tests.support.capacity import (
     shared,
     subject,
     team,
-    tokens,
 )
 
 MODELS = ("gpt-4o-2024-11-20", "o3")
@@ -49,7 +48,7 @@ def entries(draw: st.DrawFn) -> Entry:
 
 
 USES = st.builds(
-    tokens, COUNTS, st.one_of(st.just(0), COUNTS), cached=st.one_of(st.just(0), COUNTS)
+    Tokens, COUNTS, st.one_of(st.just(0), COUNTS), cached=st.one_of(st.just(0), COUNTS)
 )
 PAYERS = st.builds(by, st.sampled_from(["alice", "bob", "carol"]), model=st.sampled_from(MODELS))
 USED = st.dictionaries(
@@ -58,7 +57,7 @@ USED = st.dictionaries(
 
 
 @given(entries(), USED, st.sampled_from(Period))
-@example(entry(idle=Idle.BY_USE), {HOURS[0].name: {by("alice"): tokens(-5)}}, Period.HOUR)
+@example(entry(idle=Idle.BY_USE), {HOURS[0].name: {by("alice"): Tokens(-5)}}, Period.HOUR)
 @settings(max_examples=150, deadline=None)
 def test_shares_add_up_to_hours_times_units_times_price(
     of: Entry, used: HourUse, period: Period
@@ -116,6 +115,6 @@ def test_a_month_is_shared_the_same_alone_and_beside_another(of: Entry, used: Ho
 def test_equal_use_is_charged_alike(of: Entry, count: int) -> None:
     """Whatever the ratios are."""
     of = replace(of, idle=Idle.BY_USE, price=Fraction(1), ptus=2)
-    halves = {HOURS[0].name: {by("alice"): tokens(count, 1), by("bob"): tokens(count, 1)}}
+    halves = {HOURS[0].name: {by("alice"): Tokens(count, 1), by("bob"): Tokens(count, 1)}}
 
     assert amounts(shared(of, halves, HOURS[:1])) == {"alice": 1, "bob": 1}

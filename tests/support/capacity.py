@@ -7,12 +7,12 @@ from typing import Any
 
 from meter.ledger.keys import Dimensions
 from meter.reports.capacity.entries import Entry, Holder, HolderKind, Idle, Payer
-from meter.reports.capacity.sharing import Sharing
+from meter.reports.capacity.sharing import Sharing, Tokens
 from meter.usage import TokenUsage
 from meter.window import Period, Window, window_of
 from tests.support.ledger import dimensions
 
-type HourUse = Mapping[str, Mapping[Dimensions, TokenUsage]]
+type HourUse = Mapping[str, Mapping[Dimensions, Tokens]]
 """Tokens by the hour's name and dimensions."""
 
 

@@ -9,21 +9,21 @@ from meter.ledger.rows import ADJUSTMENT_COLUMNS, Place, read_sums
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.reports.capacity.entries import Entry
-from meter.reports.capacity.sharing import Sharing
+from meter.reports.capacity.sharing import Sharing, Tokens
 from meter.reports.pricing.book import PROVISIONED
 from meter.reports.query import Grouping, Query, query_between
-from meter.usage import TokenUsage
 from meter.window import Period, Window
 
 _TABLE = VIEW_TABLES[Period.HOUR]
 _DIMENSIONS = tuple(Grouping(name).column for name in DIMENSION_NAMES)
+_COUNTS = ("PromptTokens", "CompletionTokens", "CachedTokens")
 _COLUMNS = (
     *_DIMENSIONS,
-    *("PromptTokens", "CompletionTokens", "CachedTokens"),
+    *_COUNTS,
     *sorted(ADJUSTMENT_COLUMNS),
 )
 
-type _Used = Sequence[Mapping[Dimensions, TokenUsage]]
+type _Used = Sequence[Mapping[Dimensions, Tokens]]
 """What was used in an hour, per entry."""
 
 
@@ -95,7 +95,9 @@ async def _read(
     store: RowStore, hourly: Query, entries: Sequence[Entry], watch: Watch | None
 ) -> AsyncIterator[tuple[Window, _Used]]:
     """The hours in which an entry was used, in order."""
-    begun, used, read = "", [dict[Dimensions, TokenUsage]() for _ in entries], 0
+    begun, read = "", 0
+    used = [dict[Dimensions, Tokens]() for _ in entries]
+    valid: list[tuple[int, Entry]] = []
     first, last = view_range(hourly.first, hourly.last)
     rows = store.scan(_TABLE, first_partition=first, last_partition=last, columns=_COLUMNS)
     async for partition, row in rows:
@@ -109,26 +111,27 @@ async def _read(
             if begun:
                 yield Window(begun), used
             begun, used = hour, [{} for _ in entries]
-        dimensions = Dimensions(*(str(row.columns.get(column, "")) for column in _DIMENSIONS))
-        index = _entry_of(dimensions, Window(hour).start.date(), entries)
+            day = Window(hour).start.date()
+            valid = [each for each in enumerate(entries) if each[1].is_valid_on(day)]
+        dimensions = Dimensions(*(str(row.columns.get(name, "")) for name in _DIMENSIONS))
+        index = _entry_of(dimensions, valid)
         if index is not None:
             used[index][dimensions] = _tokens(row, partition)
     if begun:
         yield Window(begun), used
 
 
-def _entry_of(dimensions: Dimensions, day: date, entries: Sequence[Entry]) -> int | None:
-    """The entry whose units served such calls on that day."""
+def _entry_of(dimensions: Dimensions, entries: Sequence[tuple[int, Entry]]) -> int | None:
+    """The place of the entry whose units served such calls."""
     found = [
-        index
-        for index, entry in enumerate(entries)
-        if entry.is_valid_on(day)
-        and entry.serves(
+        each
+        for each in entries
+        if each[1].serves(
             backend=dimensions.backend, deployment=dimensions.deployment, tier=dimensions.tier
         )
     ]
     if len(found) > 1:
-        one, other = (entries[index] for index in found[:2])
+        (_, one), (_, other), *_ = found
         raise InvalidInput(
             [
                 f"{other.place}: calls of deployment {dimensions.deployment} on backend "
@@ -136,10 +139,14 @@ def _entry_of(dimensions: Dimensions, day: date, entries: Sequence[Entry]) -> in
                 "name the deployments of that backend one by one"
             ]
         )
-    return found[0] if found else None
+    return found[0][0] if found else None
 
 
-def _tokens(row: Row, partition: str) -> TokenUsage:
-    """The counts that normalised tokens are made of, adjustments included."""
+def _tokens(row: Row, partition: str) -> Tokens:
+    """The counts that normalised tokens are made of, adjustments included. Raises LedgerDamaged."""
+    counts = tuple(map(row.columns.get, _COUNTS))
+    if set(map(type, counts)) == {int} and "Adjustments" not in row.columns:
+        return Tokens(*counts)  # type: ignore[arg-type]  # all are whole numbers
     sums = read_sums(row.columns, Place(_TABLE, partition, row.key))
-    return sums.tokens + sums.adjusted
+    used = sums.tokens + sums.adjusted
+    return Tokens(used.prompt_tokens, used.completion_tokens, used.cached_tokens)

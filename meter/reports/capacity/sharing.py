@@ -19,14 +19,22 @@ from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
 from math import lcm
+from typing import NamedTuple
 
 from meter.errors import InvalidInput
 from meter.ledger.keys import Dimensions
 from meter.reports.capacity.entries import Entry, Holder, Idle, Payer, of_model
-from meter.usage import TokenUsage
 from meter.window import Period, Window, window_of
 
 _QUANTA = 10**20
+
+
+class Tokens(NamedTuple):
+    """The counts that normalised tokens are made of; `cached` are part of the prompt."""
+
+    prompt: int
+    completion: int = 0
+    cached: int = 0
 
 
 @dataclass(slots=True)
@@ -87,7 +95,7 @@ class Sharing[K]:
         self._month_use: Counter[Dimensions] = Counter()
         self._unused: Counter[tuple[Window, int]] = Counter()
 
-    def add(self, hour: Window, tokens: Mapping[Dimensions, TokenUsage]) -> None:
+    def add(self, hour: Window, tokens: Mapping[Dimensions, Tokens]) -> None:
         """Share the hour. `tokens` are those that the entry served in it, adjustments included."""
         if hour.month != self._month:
             self._end_month()
@@ -159,26 +167,33 @@ class _Weights:
         self._unit = lcm(*(ratio.denominator for ratio in entry.ratios.values()))
         unit = lcm(*(share.denominator for share in entry.shares.values()))
         self.shares = {holder: int(share * unit) for holder, share in entry.shares.items()}
+        self._ratios: dict[str, int | None] = {}
         self._without_ratio: set[str] = set()
         self._without_rate: set[str] = set()
 
-    def of(self, tokens: Mapping[Dimensions, TokenUsage]) -> dict[Dimensions, int]:
+    def of(self, tokens: Mapping[Dimensions, Tokens]) -> dict[Dimensions, int]:
         """The normalised tokens above 0, in units of their own.
 
         Adjustments may leave less than nothing of an hour: nobody is paid for that.
         """
         found = {}
-        for dimensions, usage in tokens.items():
-            weight = (usage.prompt_tokens - usage.cached_tokens) * self._unit
-            if usage.completion_tokens:
-                ratio = of_model(self._entry.ratios, dimensions.model)
+        for dimensions, (prompt, completion, cached) in tokens.items():
+            weight = (prompt - cached) * self._unit
+            if completion:
+                ratio = self._ratio_of(dimensions.model)
                 if ratio is None:
                     self._without_ratio.add(dimensions.model)
                     continue
-                weight += usage.completion_tokens * int(ratio * self._unit)
+                weight += completion * ratio
             if weight > 0:
                 found[dimensions] = weight
         return found
+
+    def _ratio_of(self, model: str) -> int | None:
+        if model not in self._ratios:
+            ratio = of_model(self._entry.ratios, model)
+            self._ratios[model] = None if ratio is None else int(ratio * self._unit)
+        return self._ratios[model]
 
     def utilisation(self, use: Mapping[Dimensions, int]) -> Fraction:
         """The used share of an hour's units, at most 1; without tokens per minute, 1 for any use."""

@@ -7,7 +7,7 @@ import pytest
 
 from meter.errors import InvalidInput
 from meter.reports.capacity.entries import Idle
-from meter.reports.capacity.sharing import divide
+from meter.reports.capacity.sharing import Tokens, divide
 from meter.reports.pricing.money import amount_text
 from meter.window import Period, Window
 from tests.support.capacity import (
@@ -19,14 +19,13 @@ from tests.support.capacity import (
     shared,
     subject,
     team,
-    tokens,
 )
 
 ONE = hours_from("2026-11-23T07", 1)
 TWO = hours_from("2026-11-23T07", 2)
 FOUR_TO_ONE = {
     # (1,500 less 500 cached) + 4 x 250 against 500 + 0
-    "2026-11-23T07": {by("alice"): tokens(1_500, 250, cached=500), by("bob"): tokens(500)}
+    "2026-11-23T07": {by("alice"): Tokens(1_500, 250, cached=500), by("bob"): Tokens(500)}
 }
 
 
@@ -42,8 +41,8 @@ def test_a_model_is_found_with_or_without_its_date() -> None:
     of = entry(ratios={"gpt-4o": Fraction(4), "gpt-4o-2024-08-06": Fraction(1, 2)})
     used = {
         ONE[0].name: {
-            by("alice", model="GPT-4o-2024-11-20"): tokens(0, 100),
-            by("bob", model="gpt-4o-2024-08-06"): tokens(0, 200),
+            by("alice", model="GPT-4o-2024-11-20"): Tokens(0, 100),
+            by("bob", model="gpt-4o-2024-08-06"): Tokens(0, 200),
         }
     }
 
@@ -97,8 +96,8 @@ def test_models_use_capacity_at_their_own_rates() -> None:
     )
     used = {
         ONE[0].name: {
-            by("alice"): tokens(15_000),
-            by("bob", model="gpt-4o-mini-2024-07-18"): tokens(75_000),
+            by("alice"): Tokens(15_000),
+            by("bob", model="gpt-4o-mini-2024-07-18"): Tokens(75_000),
         }
     }
 
@@ -125,8 +124,8 @@ def test_hours_without_use_follow_their_own_month() -> None:
     """A month's bill does not change with the other months of a report."""
     hours = [*hours_from("2026-10-31T22", 2), *hours_from("2026-11-01T00", 2)]
     used = {
-        "2026-10-31T23": {by("alice"): tokens(10)},
-        "2026-11-01T00": {by("bob"): tokens(10)},
+        "2026-10-31T23": {by("alice"): Tokens(10)},
+        "2026-11-01T00": {by("bob"): Tokens(10)},
     }
     sharing = shared(entry(idle=Idle.BY_USE), used, hours)
 
@@ -149,7 +148,7 @@ def test_windows_of_a_day_add_up_to_the_month() -> None:
 
 def test_an_adjustment_below_nothing_is_no_use() -> None:
     """What is left of an hour may be negative; nobody is paid for that, nor charged more for it."""
-    used = {ONE[0].name: {by("alice"): tokens(-900), by("bob"): tokens(10)}}
+    used = {ONE[0].name: {by("alice"): Tokens(-900), by("bob"): Tokens(10)}}
 
     assert amounts(shared(entry(), used, ONE)) == {"bob": 100}
 
@@ -158,9 +157,9 @@ def test_a_model_without_a_ratio_is_named() -> None:
     """Any ratio that we took would be invented: every model is named, and the entry."""
     used = {
         ONE[0].name: {
-            by("alice", model="o3"): tokens(1, 1),
-            by("alice", model="gpt-4.1"): tokens(1, 1),
-            by("alice", model="no-completion"): tokens(1),
+            by("alice", model="o3"): Tokens(1, 1),
+            by("alice", model="gpt-4.1"): Tokens(1, 1),
+            by("alice", model="no-completion"): Tokens(1),
         }
     }
 
@@ -184,7 +183,7 @@ def test_a_model_without_tokens_per_minute_is_named() -> None:
 
 def test_amounts_add_up_as_they_are_printed() -> None:
     """A third of 100 has no last digit, yet three of them are 100."""
-    used = {ONE[0].name: {by(name): tokens(1) for name in "abc"}}
+    used = {ONE[0].name: {by(name): Tokens(1) for name in "abc"}}
     printed = [amount_text(amount) for amount in amounts(shared(entry(), used, ONE)).values()]
 
     assert printed == [
