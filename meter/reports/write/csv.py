@@ -1,6 +1,7 @@
 """Writes a usage report as CSV: every column, every text quoted and no number."""
 
 import re
+from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from typing import TextIO
@@ -26,15 +27,19 @@ _FORMULA = re.compile(rf"(^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[{_UNSEEN}]*[=+\-@ï¼ï
 async def write_csv(report: Report, out: TextIO, total: Total) -> None:
     """Write the rows as they are read; on a terminal, texts are printable."""
     is_terminal = out.isatty()
-    head = [_text(column.name) for column in report.columns]
-    lines = [head]
+    lines = [csv_line([column.name for column in report.columns], is_terminal=is_terminal)]
     async for row in report.rows:
         total.add(row)
         values = [column.get(row) for column in report.columns]
-        lines.append([_cell(value, is_terminal=is_terminal) for value in values])
-        out.writelines(f"{','.join(line)}\n" for line in lines)
+        lines.append(csv_line(values, is_terminal=is_terminal))
+        out.writelines(lines)
         lines = []
-    out.writelines(f"{','.join(line)}\n" for line in lines)
+    out.writelines(lines)
+
+
+def csv_line(values: Iterable[Value], *, is_terminal: bool) -> str:
+    """A row of a file; on a terminal, texts are printable."""
+    return f"{','.join(_cell(value, is_terminal=is_terminal) for value in values)}\n"
 
 
 def _cell(value: Value, *, is_terminal: bool) -> str:
