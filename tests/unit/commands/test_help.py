@@ -8,6 +8,7 @@ import pytest
 COMMANDS = [
     "report",
     "prices",
+    "invoice",
     "reconcile",
     "check-config",
     "deadletters",

@@ -1,0 +1,107 @@
+"""`python -m meter invoice`: splits Azure's own bill of a month by counted usage."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from meter.commands.options import add_format, reader, window_of_periods
+from meter.commands.output import open_output
+from meter.gateway.backend import Backend
+from meter.reports.invoice.amounts import plain
+from meter.reports.invoice.billed import Bill
+from meter.reports.invoice.columns import Metric
+from meter.reports.invoice.grouping import ALL, IN_A_TABLE
+from meter.reports.invoice.line import LineKind, Totals
+from meter.reports.invoice.write.invoice import FORMATS, write_invoice
+from meter.reports.query import parse_groups
+from meter.reports.write.report import Format
+from meter.window import Period
+from meter.wiring.commands import current_reconcile_settings, open_store
+from meter.wiring.invoices import read_bill, split_bill
+
+_WARNINGS = {
+    LineKind.OTHER: "is not through the meter: its quantities were billed and not counted",
+    LineKind.UNMAPPED: "is of meters that are not understood: --mapping says what they charge for",
+}
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    command = commands.add_parser(
+        "invoice",
+        description="Splits the cost of the backends' accounts, as Azure's cost exports have it, by "
+        "counted usage. The lines sum to the export, to the last digit.",
+    )
+    _add_inputs(command)
+    command.add_argument(
+        "--group",
+        type=reader(parse_groups),
+        metavar="NAMES",
+        help=f"any of {', '.join(ALL)}; comma-separated (default: all; in a table: "
+        f"{','.join(IN_A_TABLE)})",
+    )
+    add_format(command, FORMATS)
+    command.add_argument(
+        "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
+    )
+    command.set_defaults(run=_run)
+
+
+def _add_inputs(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--export",
+        type=Path,
+        nargs="+",
+        action="extend",
+        required=True,
+        metavar="FILE",
+        help="cost exports: usage details or FOCUS, as CSV, gzipped CSV or Parquet",
+    )
+    command.add_argument(
+        "--month",
+        type=window_of_periods((Period.MONTH,)),
+        required=True,
+        metavar="MONTH",
+        help="the month to split: YYYY-MM (UTC)",
+    )
+    command.add_argument(
+        "--mapping",
+        type=Path,
+        metavar="FILE",
+        help="CSV that says what meters charge for: meter_id or meter_name, kind, model, unit, and "
+        "optional deployment_type, tier, context",
+    )
+    command.add_argument(
+        "--cost",
+        choices=[metric.value for metric in Metric],
+        default=Metric.BILLED.value,
+        help="which cost of a FOCUS export (default: billed)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    backends = current_reconcile_settings().backends
+    bill = read_bill(
+        options.export,
+        options.mapping,
+        month=options.month,
+        metric=Metric(options.cost),
+        backends=backends,
+    )
+    totals = asyncio.run(_write(options, bill, backends))
+    for kind, text in _WARNINGS.items():
+        if cost := totals.cost(kind):
+            print(f"warning: {plain(cost)} {totals.currency} {text}", file=sys.stderr)
+    return 0
+
+
+async def _write(options: argparse.Namespace, bill: Bill, backends: Sequence[Backend]) -> Totals:
+    form = Format(options.format)
+    groups = options.group or (IN_A_TABLE if form is Format.TABLE else ALL)
+    async with open_store() as store:
+        split = await split_bill(bill, store, backends=backends, groups=groups)
+        with open_output(options.out) as out:
+            await write_invoice(split, groups, form, out)
+    return split.totals

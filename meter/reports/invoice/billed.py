@@ -1,0 +1,239 @@
+"""What Azure billed: the rows of its exports added up by day, account, meter and charge.
+
+An export may have any number of rows, but there are few meters per day. So rows are added while they
+are read, and only their sums are held.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+
+from meter.errors import InvalidInput
+from meter.gateway.backend import Backend
+from meter.reports.invoice.amounts import EXACT, ZERO, parse_amount, total
+from meter.reports.invoice.columns import Cells
+from meter.reports.invoice.days import parse_day
+from meter.reports.invoice.meaning import (
+    Described,
+    Meaning,
+    Measured,
+    ReadMeter,
+    Unread,
+    refuse,
+    unit_text,
+)
+from meter.window import Window
+
+_FIRST_OF_FEW = Cells._fields.index("currency")
+_MOST_KNOWN = 200_000
+# Before the account's name in an id, its type included.
+_PARTS_OF_ID = 9
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """The accounts of the backends: their ids as the backends document has them, by lower-case id."""
+
+    ids: Mapping[str, str]
+
+    def of(self, resource_id: str) -> str | None:
+        """The account of a resource, which is itself or a part of it, such as a project."""
+        parts = f"/{resource_id.strip().strip('/').lower()}".split("/")
+        return self.ids.get("/".join(parts[:_PARTS_OF_ID]))
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Texts in lower case, one of which is in every row of one of the accounts."""
+        return tuple(f"/accounts/{each.rpartition('/')[2]}" for each in self.ids)
+
+
+def accounts_of(backends: Iterable[Backend]) -> Accounts:
+    """The accounts of those backends that have one."""
+    ids = [each.resource_id for each in backends if each.resource_id]
+    return Accounts({each.lower(): each for each in reversed(ids)})
+
+
+@dataclass(slots=True)
+class Charge:
+    """The rows of one meter, day and type of charge, negative ones apart from others."""
+
+    type: str
+    cost: Decimal = ZERO
+    quantity: Decimal = ZERO
+    rows: int = 0
+
+
+@dataclass(slots=True, kw_only=True)
+class BilledMeter:
+    """What a meter billed an account on one day. Quantities are in units of its kind.
+
+    `reason` says why its meaning is not known; its quantity is then as the export has it.
+    """
+
+    day: date
+    account: str
+    described: Described
+    meaning: Meaning | None
+    reason: str = ""
+    charges: dict[tuple[str, bool], Charge] = field(default_factory=dict)
+
+    @property
+    def meter_id(self) -> str:
+        """Azure's id of the meter."""
+        return self.described.meter_id
+
+    @property
+    def meter_name(self) -> str:
+        """Azure's name of the meter."""
+        return self.described.name
+
+    @property
+    def quantity(self) -> Decimal:
+        """What was billed in all."""
+        return total(each.quantity for each in self.charges.values())
+
+    @property
+    def cost(self) -> Decimal:
+        """What that costs."""
+        return total(each.cost for each in self.charges.values())
+
+
+@dataclass(slots=True)
+class _Slot:
+    """Where rows with the same texts are added: by sign, as quantities in these columns and sizes."""
+
+    charges: tuple[Charge, Charge]
+    sizes: Sequence[tuple[int, int]]
+
+
+@dataclass(slots=True)
+class Bill:
+    """The billed meters of a month, while exports are read."""
+
+    month: Window
+    accounts: Accounts
+    read_meter: ReadMeter
+    currency: str = ""
+    rows: int = 0
+    other_days: set[date] = field(default_factory=set)
+    """Days outside of the month for which the accounts have rows."""
+    _meters: dict[tuple[date, str, str, str], BilledMeter] = field(default_factory=dict)
+    _known: dict[Sequence[str], _Slot | None] = field(default_factory=dict)
+
+    def add(self, cells: Sequence[str], place: Callable[[], str]) -> None:
+        """Add a row of any resource, which has the texts of `Cells`. Raises InvalidInput."""
+        few = cells[_FIRST_OF_FEW:]
+        try:
+            slot = self._known[few]
+        except KeyError:
+            if len(self._known) == _MOST_KNOWN:
+                self._known.clear()
+            slot = self._known[few] = self._slot(Cells(*cells), place)
+        if slot is None:
+            return
+        cost = _amount(cells[0], "cost", place)
+        quantity = ZERO
+        for column, size in slot.sizes:
+            if text := cells[column]:
+                quantity = EXACT.multiply(_amount(text, "quantity", place), size)
+                break
+        charge = slot.charges[cost < 0]
+        charge.cost = EXACT.add(charge.cost, cost)
+        charge.quantity = EXACT.add(charge.quantity, quantity)
+        charge.rows += 1
+        self.rows += 1
+
+    def by_day(self) -> dict[date, list[BilledMeter]]:
+        """What was billed by day; the meters of a day are in order."""
+        found: dict[date, list[BilledMeter]] = {}
+        for (day, *_), meter in sorted(self._meters.items()):
+            for sign in [each for each, charge in meter.charges.items() if not charge.rows]:
+                del meter.charges[sign]
+            found.setdefault(day, []).append(meter)
+        return found
+
+    def _slot(self, cells: Cells, place: Callable[[], str]) -> _Slot | None:
+        account = self.accounts.of(cells.resource)
+        if account is None:
+            return None
+        try:
+            day = parse_day(cells.day)
+        except ValueError as exc:
+            raise refuse(place(), f"the date {exc}") from None
+        if f"{day:%Y-%m}" != self.month.name:
+            self.other_days.add(day)
+            return None
+        self._check_currency(cells.currency.strip().upper(), place)
+        meter, sizes = self._meter(cells, account, day)
+        charges = tuple(
+            meter.charges.setdefault((cells.charge, is_negative), Charge(cells.charge))
+            for is_negative in (False, True)
+        )
+        return _Slot((charges[0], charges[1]), sizes)
+
+    def _meter(
+        self, cells: Cells, account: str, day: date
+    ) -> tuple[BilledMeter, list[tuple[int, int]]]:
+        found: list[tuple[int, Measured]] = []
+        described, reason = _described(cells, unit_text(cells.unit)), ""
+        for column, unit in _units(cells):
+            each = _described(cells, unit)
+            measured = self.read_meter(each)
+            if isinstance(measured, Unread):
+                reason = reason or measured.reason
+            else:
+                found.append((column, measured))
+        meaning = found[0][1].meaning if found else None
+        key = (day, account, cells.meter_id.strip().lower(), cells.meter_name.strip())
+        meter = self._meters.setdefault(
+            key,
+            BilledMeter(
+                day=day,
+                account=account,
+                described=described,
+                meaning=meaning,
+                reason="" if found else reason,
+            ),
+        )
+        sizes = [(column, measured.size) for column, measured in found]
+        return meter, sizes or [(1, 1), (2, 1)]
+
+    def _check_currency(self, currency: str, place: Callable[[], str]) -> None:
+        if not currency:
+            raise refuse(place(), "the row has no billing currency")
+        if self.currency and currency != self.currency:
+            raise refuse(
+                place(),
+                f"the row is in {currency}, others are in {self.currency}: amounts of several "
+                "currencies are never added up",
+            )
+        self.currency = currency
+
+
+def _units(cells: Cells) -> list[tuple[int, str]]:
+    """The columns with a quantity, the best first, and their units of measure."""
+    found = [(1, unit_text(cells.unit))]
+    priced = cells.priced_unit_text.strip()
+    if priced.lower() in ("", "-2", "unassigned"):
+        priced = cells.priced_unit
+    if priced or cells.block:
+        found.append((2, unit_text(priced, cells.block)))
+    return found
+
+
+def _described(cells: Cells, unit: str) -> Described:
+    return Described(
+        meter_id=cells.meter_id.strip(),
+        name=cells.meter_name.strip(),
+        group=cells.meter_group.strip(),
+        product=cells.product.strip(),
+        unit=unit,
+    )
+
+
+def _amount(text: str, name: str, place: Callable[[], str]) -> Decimal:
+    try:
+        return parse_amount(text)
+    except ValueError as exc:
+        raise InvalidInput([f"{place()}: the {name} {exc}"]) from None

@@ -1,0 +1,1 @@
+"""Writes split invoices in their formats."""
