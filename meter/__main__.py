@@ -28,7 +28,11 @@ _COMMANDS = {
     "unpublished": "publish events that only the log has",
     "adjust": "adjust the counts of one call",
     "rebuild": "check a month's ledger and make its views equal to it",
+    "close": "close a month, so that its numbers never change",
+    "prove": "prove that a call is in the closed total of its month once",
+    "verify-proof": "check such a proof, without any access",
 }
+_FOLDERS = {"close": "closing.", "prove": "closing.", "verify-proof": "closing."}
 
 
 def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> int:
@@ -79,7 +83,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     chosen = next((each for each in arguments if each in _COMMANDS), None)
     for name, text in _COMMANDS.items():
         if name == chosen:
-            import_module(f"meter.commands.{name.replace('-', '_')}").add_parser(commands)
+            module = f"{_FOLDERS.get(name, '')}{name.replace('-', '_')}"
+            import_module(f"meter.commands.{module}").add_parser(commands)
         else:
             commands.add_parser(name, help=text)
     return parser

@@ -21,6 +21,7 @@ MeterError
     UpstreamBroken         the answer was cut
   KeysUnavailable        an issuer's key set has never been loaded
   PublishFailed          Event Hubs did not acknowledge in time
+  HubUnavailable         Event Hubs did not say what it holds
   StorageUnavailable     Table Storage did not answer, or contention did not end
     NotSignedIn            no identity gave a token for it
     AccessDenied           it refused the key or the identity
@@ -264,6 +265,10 @@ class KeysUnavailable(MeterError):
 
 class PublishFailed(MeterError):
     """Event Hubs did not acknowledge an event in time; it may still be stored."""
+
+
+class HubUnavailable(MeterError):
+    """Event Hubs did not say what it holds: no answer, or no right to ask."""
 
 
 class StorageUnavailable(MeterError):

@@ -219,6 +219,31 @@ class Hub(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HubPartition:
+    """What a hub partition holds: the numbers of its first and last event, and when it took that."""
+
+    id: str
+    first_number: int
+    last_number: int
+    last_enqueued_at: datetime
+    is_empty: bool = False
+
+
+class HubReader(Protocol):
+    """Reads along on the hub, and takes nothing from it. All methods raise HubUnavailable."""
+
+    @property
+    def name(self) -> str:
+        """The hub, as `namespace/name`."""
+
+    async def partitions(self) -> Sequence[HubPartition]:
+        """Its partitions, as they are now."""
+
+    def read(self, partition: str, *, first: int, last: int) -> AsyncIterator[bytes]:
+        """The bodies of a partition's messages from one number to another, both included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
     """What waits in the outbox: how many events, and the age of the oldest call."""
 

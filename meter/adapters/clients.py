@@ -7,9 +7,11 @@ from urllib.request import getproxies_environment
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import AzureError
 from azure.data.tables.aio import TableServiceClient
-from azure.eventhub.aio import EventHubProducerClient
+from azure.eventhub import parse_connection_string
+from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
 
+from meter.adapters.hub.reader import GROUP, EventHubReader
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
 from meter.errors import PublishFailed
@@ -40,6 +42,20 @@ def build_producer(settings: HubSettings) -> EventHubProducerClient:
         )
     address, identity = _address_and_identity(endpoint)
     return EventHubProducerClient(address, settings.name, identity, **PRODUCER_OPTIONS)
+
+
+def build_hub_reader(settings: HubSettings) -> EventHubReader:
+    """Connect to Event Hubs, to read along."""
+    endpoint = settings.endpoint
+    if (text := endpoint.connection_string) is not None:
+        address = parse_connection_string(text).fully_qualified_namespace
+        consumer = EventHubConsumerClient.from_connection_string(
+            text, GROUP, eventhub_name=settings.name
+        )
+    else:
+        address, identity = _address_and_identity(endpoint)
+        consumer = EventHubConsumerClient(address, settings.name, GROUP, identity)
+    return EventHubReader(consumer, name=f"{address}/{settings.name}")
 
 
 async def check_sign_in(settings: HubSettings) -> None:

@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 
 from meter.errors import StorageUnavailable
 from meter.ledger.decode import MAX_AHEAD, Message
-from meter.ledger.keys import escape
+from meter.ledger.keys import escape, unescape
 from meter.ledger.optimistic import OptimisticRows
 from meter.ports import Clock, Row, RowStore
 
@@ -43,6 +43,27 @@ class Position:
         if other.number > self.number:
             return other.enqueued_at >= self.enqueued_at - RESTART_MARGIN
         return other.enqueued_at > self.enqueued_at + RESTART_MARGIN
+
+
+async def read_positions(store: RowStore, hub: str) -> dict[str, Position]:
+    """Where the aggregator stands in a hub, by hub partition. Raises StorageUnavailable.
+
+    Azure ignores the case of names.
+    """
+    found: dict[str, Position] = {}
+    scan = store.scan(
+        POSITIONS_TABLE, first_partition=POSITIONS_PARTITION, last_partition=POSITIONS_PARTITION
+    )
+    async for _, row in scan:
+        name, _, partition = row.key.rpartition("|")
+        position = _position_of(row)
+        if position is None or name.lower() != escape(hub).lower():
+            continue
+        partition = unescape(partition) or partition
+        known = found.get(partition)
+        if known is None or known.is_before(position):
+            found[partition] = position
+    return found
 
 
 class HubPositions:
@@ -141,15 +162,21 @@ class HubPositions:
         await self._rows.change(POSITIONS_TABLE, POSITIONS_PARTITION, [key], build)
 
     def _read(self, row: Row | None) -> Position | None:
-        number = None if row is None else row.columns.get("SequenceNumber")
-        if row is None or type(number) is not int:
+        position = None if row is None else _position_of(row)
+        if row is None or position is None:
             return None
-        at = row.columns.get("EnqueuedAt")
-        position = Position(number=number, enqueued_at=at if isinstance(at, datetime) else _NEVER)
-        if position.enqueued_at > self._clock.now() + MAX_AHEAD:
+        at = position.enqueued_at
+        if at > self._clock.now() + MAX_AHEAD:
             log.warning("hub_position_unread partition=%s reason=EnqueuedAt is %s", row.key, at)
             return None
         return position
+
+
+def _position_of(row: Row) -> Position | None:
+    number, at = row.columns.get("SequenceNumber"), row.columns.get("EnqueuedAt")
+    if type(number) is not int:
+        return None
+    return Position(number=number, enqueued_at=at if isinstance(at, datetime) else _NEVER)
 
 
 def _hubs(positions: Sequence[Position]) -> list[list[Position]]:

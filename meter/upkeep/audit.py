@@ -66,7 +66,7 @@ class Audit:
         share = await read_share(
             self.store, self.month, partition, only=self.only, progress=progress
         )
-        part, found = share, _wrong_sums(share)
+        part, found = share, wrong_sums(share)
         wrong = dict(found)
         repaired: Wrong = {}
         for look in range(MAX_LOOKS):
@@ -80,11 +80,11 @@ class Audit:
                 self.store, self.month, partition, only=unsure, before=share.sums
             )
             share.replace(part)
-            found = _wrong_sums(part)
+            found = wrong_sums(part)
             wrong = {k: v for k, v in wrong.items() if subject_key(k) not in unsure} | found
         return Audited(
             share=share,
-            differences=_differences(share, repaired, wrong),
+            differences=differences_of(share, repaired, wrong),
             damaged=frozenset(wrong),
         )
 
@@ -161,7 +161,8 @@ def in_transactions(keys: Iterable[str]) -> Iterable[tuple[str, ...]]:
         yield from batched(group, MAX_TRANSACTION_ROWS, strict=False)
 
 
-def _differences(share: Share, repaired: Wrong, wrong: Wrong) -> list[Difference]:
+def differences_of(share: Share, repaired: Wrong, wrong: Wrong) -> list[Difference]:
+    """The wrong sums and the unreadable rows of a share, as differences."""
     differences = [
         Difference(kind=Kind.UNREADABLE, subject=share.partition, detail=text)
         for text in share.unreadable
@@ -175,7 +176,7 @@ def _differences(share: Share, repaired: Wrong, wrong: Wrong) -> list[Difference
     return differences
 
 
-def _wrong_sums(share: Share) -> Wrong:
+def wrong_sums(share: Share) -> Wrong:
     """Sums that the markers cannot have added up to."""
     wrong: Wrong = {}
     left = set(share.sums)

@@ -25,6 +25,7 @@ from meter.ledger.keys import (
 )
 from meter.ledger.markers import read_marker, subject_of
 from meter.ports import Row, RowStore
+from meter.usage import CountedCall
 from meter.window import Window, parse_window
 
 # Enough to add up many calls of a sum at once.
@@ -47,6 +48,8 @@ class Share:
     """The sums as they were afterwards."""
     unreadable: list[str] = field(default_factory=list)
     """What is said of rows that are not as the app writes them."""
+    each: Callable[[Row, str, CountedCall | CountedAdjustment], None] | None = None
+    """Gets each marker with its subject before it is counted; a ValueError says it is unreadable."""
     _hidden: set[str | None] = field(default_factory=set)
     _entries: list[Entry] = field(default_factory=list)
     _compacted: int = 0
@@ -80,6 +83,11 @@ class Share:
             if row.key.startswith(CALL_PREFIX):
                 self._hidden.add(_subject_key(row.key))
 
+    def is_quiet(self) -> bool:
+        """Whether nothing was counted while the markers were read."""
+        etags = {key: row.etag for key, row in self.sums.items()}
+        return etags == {key: row.etag for key, row in self.before.items()}
+
     def is_hidden(self, row_key: str) -> bool:
         """Whether it is unknown what that sum should be: a marker cannot be read.
 
@@ -99,6 +107,8 @@ class Share:
         entries = entries_of(subject, call)
         if entries[0][0][-1].window != self.month:
             raise ValueError(f"{row.key} is of {call.time.isoformat()}, which is another month")
+        if self.each is not None:
+            self.each(row, subject, call)
         self.calls += not isinstance(call, CountedAdjustment)
         self._entries += entries
         if len(self._entries) > MOST_ENTRIES + 2 * self._compacted:
@@ -141,13 +151,14 @@ async def read_share(
     *,
     only: Collection[str] | None = None,
     before: Mapping[str, Row] | None = None,
+    each: Callable[[Row, str, CountedCall | CountedAdjustment], None] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Share:
     """Read a partition, or the rows of some subjects; `progress` gets how many calls more were read.
 
     `before` are the sums as they were already read before. Raises StorageUnavailable.
     """
-    share = Share(partition=partition, month=month, only=only)
+    share = Share(partition=partition, month=month, only=only, each=each)
     if before is not None:
         share.before |= {key: row for key, row in before.items() if share.has(row)}
     else:

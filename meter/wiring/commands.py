@@ -12,6 +12,7 @@ from meter.ports import Clock
 
 if TYPE_CHECKING:
     from meter.adapters.eventhub import EventHubSender
+    from meter.adapters.hub.reader import EventHubReader
     from meter.adapters.monitor import AzureMonitor
     from meter.adapters.tables import TablesRowStore
     from meter.config.values import ReconcileSettings, Settings
@@ -60,6 +61,21 @@ async def open_sender() -> AsyncIterator["EventHubSender"]:
         yield sender
     finally:
         await sender.close()
+
+
+@asynccontextmanager
+async def open_hub_reader() -> AsyncIterator["EventHubReader"]:
+    """The hub that the environment names, to read along. Raises InvalidSettings, PublishFailed."""
+    from meter.adapters.clients import build_hub_reader, check_sign_in
+    from meter.config.environment import load_publish_settings
+
+    hub = load_publish_settings(os.environ).hub
+    await check_sign_in(hub)
+    reader = build_hub_reader(hub)
+    try:
+        yield reader
+    finally:
+        await reader.close()
 
 
 @asynccontextmanager

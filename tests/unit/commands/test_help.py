@@ -15,6 +15,9 @@ COMMANDS = [
     "unpublished",
     "adjust",
     "rebuild",
+    "close",
+    "prove",
+    "verify-proof",
 ]
 SCRIPT = """
 import sys

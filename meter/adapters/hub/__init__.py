@@ -1,0 +1,1 @@
+"""Reading along on the hub."""

@@ -1,0 +1,138 @@
+"""Closing a month on Azurite and a hub, with the commands: refusals, the snapshot, proofs, late calls."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from local.plan import HUB_NAME
+from meter.__main__ import main
+from meter.ledger.decode import Message
+from meter.usage import UsageEvent, encode_event, new_event_id
+from meter.window import Period, window_of
+from meter.wiring.commands import open_aggregator, open_hub_reader, open_sender
+from tests.contract.test_row_store import running_azurite
+from tests.faults.hub import hub_connection_string, read_hub, running_hub
+from tests.support.events import message, usage_event
+
+NOW = datetime.now(UTC)
+LAST_MONTH = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=1)
+MONTH = window_of(LAST_MONTH, Period.MONTH).name
+THIS_MONTH = window_of(NOW, Period.MONTH).name
+
+
+@pytest.fixture
+def hub_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Azurite and a hub, named in the environment."""
+    with running_azurite(tmp_path) as storage, running_hub(tmp_path / "hub") as hub:
+        monkeypatch.setenv("MeterStorage", storage)
+        monkeypatch.setenv("EventHubConnection", hub_connection_string(hub.port))
+        monkeypatch.setenv("METER_EVENT_HUB", HUB_NAME)
+        yield hub.port
+
+
+def call(number: int, subject: str = "alice", *, time: datetime = LAST_MONTH) -> UsageEvent:
+    event = usage_event(number, subject=subject, time=time)
+    return replace(event, id=new_event_id(time, number.to_bytes(10)))
+
+
+def publish(*events: UsageEvent) -> None:
+    async def send() -> None:
+        async with open_sender() as sender:
+            for event in events:
+                await sender.send(event.subject, [encode_event(event)])
+
+    asyncio.run(send())
+
+
+def receive(*messages: Message) -> None:
+    async def handle() -> None:
+        async with open_aggregator() as aggregator:
+            await aggregator.handle(messages)
+
+    asyncio.run(handle())
+
+
+async def hub_name() -> str:
+    async with open_hub_reader() as reader:
+        return reader.name
+
+
+def read_all(port: int) -> None:
+    """Give the aggregator what is on the hub, as the trigger does."""
+
+    async def read() -> list[Message]:
+        return [replace(each, hub=await hub_name()) for each in await read_hub(port)]
+
+    receive(*asyncio.run(read()))
+
+
+def test_a_month_is_closed_once_nothing_waits_and_then_stays(
+    hub_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Unread events are a reason; then it is closed, once; a late call is a correction."""
+    publish(*(call(number, f"s{number % 7}") for number in range(40)), call(99, time=NOW))
+    receive(message(call(100)))
+    unread = main(["close", "--month", MONTH])
+    refusal = capsys.readouterr()
+    read_all(hub_port)
+    publish(call(101, time=NOW))
+    book = tmp_path / "book.csv"
+    book.write_text("a price book")
+    closed = main(["close", "--month", MONTH, "--prices", str(book), "--by", "finance"])
+    shown = capsys.readouterr()
+    again = main(["close", "--month", MONTH])
+    second = capsys.readouterr()
+    running = main(["close", "--month", THIS_MONTH, "--force"])
+
+    assert (unread, closed, again, running) == (1, 0, 1, 1)
+    assert refusal.err.count(f"calls of {MONTH}") >= 1
+    assert "hub partition " in refusal.err
+    assert "--force closes it all the same" in refusal.err
+    assert shown.out.startswith(f"{MONTH} is closed: 41 calls, 615 tokens, ")
+    root = shown.out.split()[-1]
+    assert root in second.err
+    assert "by finance" in second.err
+    assert f"{THIS_MONTH} is running" in capsys.readouterr().err
+    _prove(root, tmp_path, capsys)
+
+
+def _prove(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A call that was closed can be proven, also beside one that arrives later."""
+    receive(message(call(200)))
+    file = tmp_path / "proof.json"
+    words = ["--subject", "alice", "--out", str(file)]
+    proven = main(["prove", str(call(100).id), *words])
+    late = main(["prove", str(call(200).id), "--subject", "alice", "--month", MONTH])
+    errors = capsys.readouterr().err
+    checked = main(["verify-proof", str(file), "--root", root])
+    said = capsys.readouterr().out
+    other = main(["verify-proof", str(file), "--root", "0" * 64])
+    document = json.loads(file.read_text())
+    document["closed"]["totals"]["calls"] += 1
+    file.write_text(json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    changed = main(["verify-proof", str(file)])
+
+    assert (proven, late, checked, other, changed) == (0, 1, 0, 1, 1)
+    assert "it is a correction, and not in the closed total" in errors
+    assert said.startswith(
+        f"{call(100).id} of subject alice is in the closed total of {MONTH} once\n"
+    )
+
+
+async def test_a_hub_is_read_along_up_to_a_number(hub_port: int) -> None:
+    """Not further, and whoever else reads is not disturbed."""
+    async with open_sender() as sender:
+        for number in range(5):
+            await sender.send("alice", [encode_event(call(number))])
+    async with open_hub_reader() as reader:
+        (held,) = [each for each in await reader.partitions() if not each.is_empty]
+        bodies = [body async for body in reader.read(held.id, first=1, last=3)]
+
+    assert (held.first_number, held.last_number) == (0, 4)
+    assert len(bodies) == 3
+    assert [json.loads(body)[0]["id"] for body in bodies] == [str(call(n).id) for n in (1, 2, 3)]
