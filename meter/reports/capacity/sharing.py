@@ -1,8 +1,8 @@
 """Shares the cost of one capacity entry, hour by hour, among those who used it. Exact.
 
 An hour's cost is divided in proportion to normalised tokens, (prompt less cached) + ratio x completion.
-A third of an amount has no last digit, so shares are cut at the 20th decimal, in such a way that they
-add up to the amount: also as printed, and whatever they are grouped by.
+A third of an amount has no last digit, so shares are rounded at the 20th decimal, in such a way that
+they add up to the amount: also as printed, and whatever they are grouped by.
 
 | policy     | used part of an hour  | idle part of an hour with use | hour without use               |
 |------------|-----------------------|-------------------------------|--------------------------------|
@@ -230,13 +230,13 @@ def divide[K: (Dimensions, Holder)](
 ) -> Iterator[tuple[K, int]]:
     """The amount in parts, in proportion to weights above 0. They add up to it.
 
-    Running totals are cut, not parts, so each part is within 1 of its share. The same weights give
+    Running totals are rounded, not parts, so each part is within 1 of its share. The same weights give
     the same parts, whatever order they were read in.
     """
     whole = sum(weights.values())
     reached = given = 0
     for payer, weight in sorted(weights.items()):
         reached += weight
-        upto = amount * reached // whole
+        upto = (2 * amount * reached + whole) // (2 * whole)
         yield payer, upto - given
         given = upto

@@ -188,8 +188,8 @@ def test_amounts_add_up_as_they_are_printed() -> None:
 
     assert printed == [
         "33.33333333333333333333",
-        "33.33333333333333333333",
         "33.33333333333333333334",
+        "33.33333333333333333333",
     ]
     assert sum(map(Decimal, printed)) == 100
 
