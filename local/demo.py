@@ -4,6 +4,8 @@ Three subjects call chat, embeddings and Responses, streamed and not, while one 
 and one caller disconnects in the middle of its answer. The report must then equal the backends' own
 record, subject by subject and count by count.
 
+The report is in money, by prices that are made up (`local/example-prices.csv`).
+
 It waits for facts, not for a time: until each call is in the tables. What is late is in the outbox,
 and the demo says so. Settings in the caller's shell do not reach it.
 """
@@ -33,12 +35,15 @@ from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
 from meter.publishing.outbox import TableOutbox
 from meter.reports.columns import usage_columns
+from meter.reports.pricing.book import PriceBook
 from meter.reports.query import Grouping, Query, make_query
 from meter.reports.rows import UsageRow, total_of
 from meter.reports.usage import Report, read_usage
 from meter.reports.write.report import Format, write_report
-from meter.window import Period
+from meter.window import Period, window_of
+from meter.wiring.books import read_price_book
 
+EXAMPLE_PRICES = Path(__file__).with_name("example-prices.csv")
 SUBJECTS = ("alice@contoso.example", "bob@contoso.example", "nightly-summaries")
 ROUNDS = 5
 # A call that neither the tables nor the outbox have is given up when nothing moves for so long.
@@ -58,7 +63,7 @@ class _Progress:
 
     @property
     def counted(self) -> int:
-        return _total(self.rows).sums.calls
+        return total_of(self.rows).sums.calls
 
 
 async def run_demo(state: Path, port: int) -> int:
@@ -111,22 +116,20 @@ def _keep_logs(state: Path) -> Path:
 
 
 async def _demonstrate(plan: Plan) -> int:
-    begun = time.monotonic()
+    begun, first_day = time.monotonic(), window_of(SystemClock().now(), Period.DAY)
+    book = read_price_book([EXAMPLE_PRICES])
     calls = await _call_everything(plan)
     print(f"{calls} calls answered in {time.monotonic() - begun:.1f} s; waiting for the tables ...")
     query = make_query(
         period=Period.DAY,
-        first=None,
+        first=first_day,
         last=None,
         groups=(Grouping.SUBJECT, Grouping.DEPLOYMENT),
         now=SystemClock().now(),
     )
-    progress = await _wait_for_calls(plan, query, calls)
+    progress = await _wait_for_calls(plan, query, book, calls)
     rows = progress.rows
-    report = Report(query=query, columns=usage_columns(query), rows=_each(rows))
-    print()
-    await write_report(report, Format.TABLE, sys.stdout)
-    print()
+    await _print_report(query, book, rows)
     if progress.counted < calls:
         print(
             f"demo: {calls} calls, {progress.counted} counted, {progress.waiting} wait in the "
@@ -140,7 +143,7 @@ async def _demonstrate(plan: Plan) -> int:
                 print(f"differs: {key}: report {counted.get(key)}, backends {recorded.get(key)}")
         print(f"demo: {calls} calls, totals DIFFER")
         return 1
-    tokens = _total(rows).sums.tokens.total_tokens
+    tokens = total_of(rows).sums.tokens.total_tokens
     print(f"demo: {calls} calls, {tokens} tokens, totals match")
     return 0
 
@@ -236,7 +239,21 @@ async def _leave_early(plan: Plan, subject: str) -> None:
         await stream.close()
 
 
-async def _wait_for_calls(plan: Plan, query: Query, calls: int) -> _Progress:
+async def _print_report(query: Query, book: PriceBook, rows: Sequence[UsageRow]) -> None:
+    print(f"\nEXAMPLE prices, made up ({EXAMPLE_PRICES.name}):")
+    report = Report(
+        query=query,
+        columns=usage_columns(query, book.currency),
+        rows=_each(rows),
+        currency=book.currency,
+    )
+    total = await write_report(report, Format.TABLE, sys.stdout)
+    for unpriced, quantity in total.unpriced:
+        print(f"no price for {quantity:,} {unpriced.kind} of {unpriced.model}")
+    print()
+
+
+async def _wait_for_calls(plan: Plan, query: Query, book: PriceBook, calls: int) -> _Progress:
     """Wait until all calls are in the tables, or until nothing has moved for a while."""
     async with TableServiceClient.from_connection_string(plan.storage_connection_string) as service:
         store = TablesRowStore(service)
@@ -244,7 +261,7 @@ async def _wait_for_calls(plan: Plan, query: Query, calls: int) -> _Progress:
         before: tuple[int, int] | None = None
         moved = time.monotonic()
         while True:
-            rows = [row async for row in read_usage(store, query)]
+            rows = [row async for row in read_usage(store, query, book=book)]
             progress = _Progress(rows, (await outbox.backlog()).events)
             if progress.counted >= calls or time.monotonic() - moved > STILL_SECONDS:
                 return progress
@@ -258,10 +275,6 @@ async def _wait_for_calls(plan: Plan, query: Query, calls: int) -> _Progress:
 async def _each(rows: Sequence[UsageRow]) -> AsyncIterator[UsageRow]:
     for row in rows:
         yield row
-
-
-def _total(rows: Sequence[UsageRow]) -> UsageRow:
-    return total_of(rows)
 
 
 def _counted(rows: Sequence[UsageRow]) -> Totals:

@@ -38,10 +38,20 @@ class Column:
 
 def usage_columns(query: Query, currency: str | None = None) -> tuple[Column, ...]:
     """The columns of a usage report, in order; with a currency those of what it is charged, too."""
-    labels = map(_label, range(1 + len(query.groups)), (query.period, *query.groups))
+    labels = _labels(query)
     if currency is None:
         return (*labels, *_SUMS)
     return (*labels, *map(_narrow, _SUMS), *_money(currency))
+
+
+def _labels(query: Query) -> Iterator[Column]:
+    """The window and what rows are grouped by."""
+    window, *names = (
+        _label(place, name) for place, name in enumerate((query.period, *query.groups))
+    )
+    is_told = query.first == query.last and query.groups  # by the first line of a table
+    yield replace(window, heading="") if is_told else window
+    yield from names
 
 
 def _label(place: int, name: str) -> Column:
@@ -91,13 +101,7 @@ _SUMS = (
     _moment("last_call_at"),
 )
 # Of these counts a table with money has a column: the others are what the money is made of.
-_BESIDE_MONEY = {
-    "calls",
-    "prompt_tokens",
-    "completion_tokens",
-    "total_tokens",
-    "adjusted_total_tokens",
-}
+_BESIDE_MONEY = {"calls", "total_tokens", "adjusted_total_tokens"}
 
 
 def _narrow(column: Column) -> Column:

@@ -22,7 +22,7 @@ SHELL = {
 
 
 def test_the_demo_ignores_the_settings_of_its_shell(tmp_path: Path) -> None:
-    """Those of a running stack are there after `eval "$(python -m local env)"`."""
+    """Those of a running stack are there after `eval "$(python -m local env)"`. Its report is in money."""
     done = subprocess.run(
         [sys.executable, "-m", "local", "demo", "--state", str(tmp_path / "demo")],
         cwd=REPOSITORY,
@@ -36,3 +36,7 @@ def test_the_demo_ignores_the_settings_of_its_shell(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1].startswith("demo: 61 calls, ")
     assert done.stdout.endswith(" tokens, totals match\n")
+    report = done.stdout.partition("EXAMPLE prices, made up")[2]
+    assert "cost USD" in report
+    assert "no price for" not in report
+    assert max(map(len, report.splitlines())) <= 80

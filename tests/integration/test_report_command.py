@@ -92,6 +92,6 @@ def test_a_months_chargeback(
     )
     assert table.err == shown.err
     assert table.out.splitlines()[3:5] == [
-        "2026-11  (no team)  4,001  4,000,000      12,345  4,000,000     20.00  72.7%  output",
-        "2026-11  search     2,000  2,000,000           0  2,000,000      7.50  27.3%",
+        "(no team)  4,001  4,000,000     20.00  72.7%  output",
+        "search     2,000  2,000,000      7.50  27.3%",
     ]

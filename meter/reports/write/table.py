@@ -38,10 +38,11 @@ async def write_table(report: Report, out: TextIO, total: Total) -> None:
         if column.heading and (not column.is_optional or any(map(column.get, rows)))
     ]
     out.write(f"{_range(report)}\n")
+    whole = total.row()
     lines = aligned(
         [column.heading for column in columns],
-        [*(_cells(columns, row) for row in rows), *_rounding(columns, rows, total.row())],
-        _cells(columns, total.row(), is_total=True),
+        [*(_cells(columns, row) for row in rows), *_rounding(columns, rows, whole)],
+        [whole.label, *_cells(columns, whole, is_total=True)[1:]],
         text_columns=[place for place, column in enumerate(columns) if column.is_text],
     )
     out.writelines(f"{line}\n" for line in lines)

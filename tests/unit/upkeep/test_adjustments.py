@@ -120,17 +120,17 @@ async def test_the_report_shows_adjustments_in_columns_of_their_own(store: Store
 
     assert out.getvalue() == (
         "2026-11-01 to 2026-11-30 UTC\n"
-        "month    subject  calls  prompt  completion  total  "
+        "subject  calls  prompt  completion  total  "
         "adjustments  adj. prompt  adj. compl.  adj. total\n"
-        "-------  -------  -----  ------  ----------  -----  "
+        "-------  -----  ------  ----------  -----  "
         "-----------  -----------  -----------  ----------\n"
-        "2026-11  alice        1      10           5     15  "
+        "alice        1      10           5     15  "
         "          1           -4           -1          -5\n"
-        "2026-11  bob          1      10           5     15  "
+        "bob          1      10           5     15  "
         "          1            4            1           5\n"
-        "-------  -------  -----  ------  ----------  -----  "
+        "-------  -----  ------  ----------  -----  "
         "-----------  -----------  -----------  ----------\n"
-        "total                 2      20          10     30  "
+        "total        2      20          10     30  "
         "          2            0            0           0\n"
     )
 

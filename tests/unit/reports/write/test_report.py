@@ -33,12 +33,12 @@ async def test_a_table_is_aligned_grouped_and_ends_with_its_total(store: MemoryR
 
     assert text == (
         "2026-11-01 to 2026-11-30 UTC\n"
-        "month    subject        calls     prompt  completion      total\n"
-        "-------  -------------  -----  ---------  ----------  ---------\n"
-        "2026-11  a-longer-name      1      1,000           0      1,000\n"
-        "2026-11  alice          1,234  1,234,000           0  1,234,000\n"
-        "-------  -------------  -----  ---------  ----------  ---------\n"
-        "total                   1,235  1,235,000           0  1,235,000\n"
+        "subject        calls     prompt  completion      total\n"
+        "-------------  -----  ---------  ----------  ---------\n"
+        "a-longer-name      1      1,000           0      1,000\n"
+        "alice          1,234  1,234,000           0  1,234,000\n"
+        "-------------  -----  ---------  ----------  ---------\n"
+        "total          1,235  1,235,000           0  1,235,000\n"
     )
 
 
@@ -65,6 +65,15 @@ async def test_a_table_has_a_column_for_each_kind_that_was_used(store: MemoryRow
     ]
     assert alice.split()[-4:] == ["5", "4", "1", "2"]
     assert bob.split()[-4:] == ["0", "0", "0", "0"]
+
+
+async def test_a_table_of_several_windows_says_which(store: MemoryRowStore) -> None:
+    """Where there is one, the first line does; without groups a row is a window."""
+    several = await text_of(store, Format.TABLE, query(first="2026-10"), row("2026-11"))
+    single = await text_of(store, Format.TABLE, query(groups=""))
+
+    assert several.splitlines()[3].split() == ["2026-11", "alice", "1", "1,000", "0", "1,000"]
+    assert single.splitlines()[3].split() == ["2026-11", "1", "1,000", "0", "1,000"]
 
 
 async def test_a_table_without_calls_says_so(store: MemoryRowStore) -> None:
@@ -94,7 +103,7 @@ async def test_a_name_cannot_fake_lines_or_steer_the_terminal(
 
     lines = text.splitlines()
     assert len(lines) == 6
-    assert lines[3].startswith(f"2026-11  {shown}  ")
+    assert lines[3].startswith(f"{shown}  ")
 
 
 async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> None:
