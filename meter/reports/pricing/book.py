@@ -12,6 +12,7 @@ from datetime import date
 from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from meter.errors import AmbiguousPrice, InvalidInput
@@ -136,12 +137,13 @@ def compared_word(text: str) -> str:
     return "-".join(text.lower().replace("_", " ").split())
 
 
+# There are few different names, and many prices.
 _COMPARED: Mapping[str, Callable[[str], str]] = {
-    "model": compared_model,
-    "region": compared_region,
-    "deployment_type": compared_word,
-    "tier": compared_word,
-    "context": compared_word,
+    "model": lru_cache(maxsize=4_096)(compared_model),
+    "region": lru_cache(maxsize=4_096)(compared_region),
+    "deployment_type": lru_cache(maxsize=4_096)(compared_word),
+    "tier": lru_cache(maxsize=4_096)(compared_word),
+    "context": lru_cache(maxsize=4_096)(compared_word),
 }
 
 

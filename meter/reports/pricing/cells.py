@@ -14,7 +14,6 @@
 """
 
 import re
-import sys
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -55,22 +54,20 @@ def _text(cell: str) -> str:
     return cell
 
 
-@lru_cache(maxsize=4_096)
 def _model(cell: str) -> str:
     if not cell or cell.lower() == DEPLOYMENT_PREFIX or not _text(cell).isprintable():
         raise ValueError(
             "must be a model as answers name it, such as gpt-4o or gpt-4o-2024-11-20, or "
             "deployment:NAME, or *"
         )
-    return sys.intern(compared_model(cell))
+    return compared_model(cell)
 
 
-@lru_cache(maxsize=4_096)
 def _region(cell: str) -> str:
     region = compared_region(cell)
     if region != ANY and not _REGION.fullmatch(region):
         raise ValueError("must be an Azure region's name, such as swedencentral, or *")
-    return sys.intern(region)
+    return region
 
 
 def _one_of[T: str](words: Iterable[T]) -> Callable[[str], T]:
@@ -92,7 +89,6 @@ def _unit(cell: str) -> int:
     return int(cell)
 
 
-@lru_cache(maxsize=4_096)
 def _amount(cell: str) -> Decimal:
     if cell.startswith("-"):
         raise ValueError("must not be negative, since a credit is no price")
@@ -107,10 +103,9 @@ def _amount(cell: str) -> Decimal:
 def _currency(cell: str) -> str:
     if not _CURRENCY.fullmatch(cell):
         raise ValueError("must be a currency's three capitals, such as USD")
-    return sys.intern(cell)
+    return cell
 
 
-@lru_cache(maxsize=4_096)
 def _day(cell: str) -> date:
     try:
         if _DATE.fullmatch(cell):
@@ -124,7 +119,7 @@ def _end(cell: str) -> date | None:
     return _day(cell) if cell else None
 
 
-READERS: Mapping[str, Callable[[str], object]] = {
+_READERS: Mapping[str, Callable[[str], object]] = {
     "meter_id": _text,
     "meter_name": _text,
     "model": _model,
@@ -141,6 +136,8 @@ READERS: Mapping[str, Callable[[str], object]] = {
     "origin": _one_of(Origin),
     "source": _text,
 }
-"""Reads the cells of each column. Raises ValueError that says what is accepted."""
+# A book has few different cells: each is read once, and equal ones are one value in memory.
+READERS = {column: lru_cache(maxsize=4_096)(read) for column, read in _READERS.items()}
+"""The value of a cell, by column. Raises ValueError that says what is accepted."""
 COLUMNS = tuple(READERS)
 """The columns of a price book, in the order in which `prices import` writes them."""

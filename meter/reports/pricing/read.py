@@ -204,7 +204,7 @@ def _line_problem(line: str | None) -> str:
         return f"has more than {MOST_LINE_CHARS:,} characters: a row is one line"
     if "\0" in line:
         return "has a NUL byte: save the file as CSV in UTF-8"
-    if other := _NOT_UTF_8.search(line):
+    if not line.isascii() and (other := _NOT_UTF_8.search(line)):
         return f"is not UTF-8 (byte 0x{ord(other[0]) - 0xDC00:02x}): save the file as CSV in UTF-8"
     return ""
 
