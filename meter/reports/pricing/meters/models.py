@@ -106,6 +106,7 @@ _GPT = re.compile(
     r"gpt [5-9](?:\.\d)?(?: (?:mini|nano|pro|chat|codex|codex mini|codex max|sol|terra|luna|astra))?"
 )
 _BARE_VERSION = re.compile(r"\d(?:\.\d)?|4o")
+_GLUED_VERSION = re.compile(r"([5-9])(\d)(mini|nano|pro|chat|codex|sol|terra|luna|astra)")  # 56sol
 # Without a date, the meter is of this version: the later ones have meters with theirs.
 _VERSIONS_WITHOUT_DATE = {"gpt-4o-realtime-preview": "2024-10-01"}
 _VERSIONS: Mapping[str, str] = {
@@ -138,8 +139,8 @@ def family_of(words: Sequence[str], *, is_gpt_product: bool) -> Family | Skipped
     """The model that the words name, with its version; the words are those without shared meaning."""
     dates = [word for word in words if _DATE_WORD.fullmatch(word)]
     names = [_SPELLINGS.get(word, word) for word in words if word not in dates]
-    if is_gpt_product and names and _BARE_VERSION.fullmatch(names[0]):
-        names = ["gpt", *names]
+    if is_gpt_product and names:
+        names = _with_family(names)
     found = _named(names)
     if found is None:
         return _unknown(names)
@@ -154,6 +155,13 @@ def family_of(words: Sequence[str], *, is_gpt_product: bool) -> Family | Skipped
         direction=found.direction,
         kind=found.kind,
     )
+
+
+def _with_family(names: list[str]) -> list[str]:
+    """The words of a GPT product's meter, which names the version alone."""
+    if match := _GLUED_VERSION.fullmatch(names[0]):
+        return ["gpt", f"{match[1]}.{match[2]}", match[3], *names[1:]]
+    return ["gpt", *names] if _BARE_VERSION.fullmatch(names[0]) else names
 
 
 def _named(names: Sequence[str]) -> Family | None:

@@ -1,6 +1,7 @@
 """Splits a meter's name into words, and knows what those that every family shares mean.
 
-The spellings are those of Azure's retail prices of 2026-08-11. One idea has many: a data zone is `DZ`,
+The spellings are those of Azure's retail prices of 2026-08-11, and of the flex and GPT-6 meters that came
+after them (`56sol ShCo Inp Fl Gl`, `6-astra ShortCo Inp Std Gl`). One idea has many: a data zone is `DZ`,
 `DZn`, `DZone`, `DataZone` or `Data Zone`. A word that is not listed stays a word of the model's name.
 """
 
@@ -24,12 +25,15 @@ DEPLOYMENT_TYPES: Mapping[str, str] = {
 }
 STANDARD, PROVISIONED = "standard", "provisioned"
 TIERS: Mapping[str, str] = {
-    "std": STANDARD,
+    **dict.fromkeys(("std", "standard"), STANDARD),
+    **dict.fromkeys(("pp", "priority"), "priority"),  # priority processing
+    **dict.fromkeys(("fl", "flex"), "flex"),
     "batch": "batch",
-    "pp": "priority",  # priority processing
-    "flex": "flex",
 }
-CONTEXTS: Mapping[str, str] = {"longco": "long", "shortco": "short"}
+CONTEXTS: Mapping[str, str] = {
+    **dict.fromkeys(("longco", "lngco", "loco"), "long"),
+    **dict.fromkeys(("shortco", "shco"), "short"),
+}
 DIRECTIONS: Mapping[str, str] = {
     **dict.fromkeys(("in", "inp", "inpt", "input"), "input"),
     **dict.fromkeys(("opt", "out", "outp", "outpt", "output"), "output"),

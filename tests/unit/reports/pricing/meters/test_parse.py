@@ -157,6 +157,18 @@ FINE_TUNED = "Azure OpenAI PP FT GPT4s"
             "gpt-6-astra input global standard short 1000000",
         ),
         (
+            GPT5,
+            "56sol ShCo Inp Fl Gl 1M Tokens",
+            "1M",
+            "gpt-5.6-sol input global flex short 1000000",
+        ),
+        (
+            GPT5,
+            "56luna LoCo Cd Wr Fl Gl 1M Tokens",
+            "1M",
+            "gpt-5.6-luna cache_write global flex long 1000000",
+        ),
+        (
             FINE_TUNED,
             "4.1 mini pp cd Inp Dz Tokens",
             "1K",
