@@ -17,6 +17,7 @@ class Reason(StrEnum):
     BOTH_DIRECTIONS = "one price for input and output"
     COMMITMENT = "provisioned throughput of the earlier kind"
     FREE = "free of charge"
+    RETIRED = "retired model whose answers do not tell its prices apart"
     UNKNOWN_WORD = "unknown word"
     UNKNOWN_MODEL = "unknown model"
     UNKNOWN_DATE = "unknown model version"

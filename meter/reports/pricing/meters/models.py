@@ -36,6 +36,7 @@ _SPELLINGS: Mapping[str, str] = {
     "rt": "realtime",
     "rtime": "realtime",
     "prvw": "preview",
+    "trb": "turbo",
     "trscb": "transcribe",
     "tcrb": "transcribe",
     "d": "diarize",
@@ -57,7 +58,6 @@ _FAMILIES: Mapping[str, Family] = {
     "gpt 4.1 mini": Family(model="gpt-4.1-mini"),
     "gpt 4.1 nano": Family(model="gpt-4.1-nano"),
     "gpt 4.5": Family(model="gpt-4.5-preview"),
-    "gpt 4 8k": Family(model="gpt-4"),
     "gpt 4 32k": Family(model="gpt-4-32k"),
     "gpt 4 turbo 128k": Family(model="gpt-4-turbo"),
     "gpt audio": Family(model="gpt-audio", modality="audio"),
@@ -101,6 +101,8 @@ _FAMILIES: Mapping[str, Family] = {
     "code interpreter ep": Family(model=ANY, kind=Kind.CODE_INTERPRETER),
     "provisioned managed": Family(model=ANY, kind=Kind.PTU_HOUR),
 }
+# Their versions had several prices, and answers said gpt-35-turbo or gpt-4 of them all.
+_RETIRED = re.compile(r"gpt 35 turbo(?: .+)?|gpt 4 8k|gpt 4 turbo vision 128k")
 # GPT-5 and later: "5.4 mini", "gpt 5 pro", "6 astra".
 _GPT = re.compile(
     r"gpt [5-9](?:\.\d)?(?: (?:mini|nano|pro|chat|codex|codex mini|codex max|sol|terra|luna|astra))?"
@@ -203,6 +205,8 @@ def _iso(word: str) -> str | None:
 
 
 def _unknown(names: Sequence[str]) -> Skipped:
+    if _RETIRED.fullmatch(" ".join(names)):
+        return Skipped(Reason.RETIRED, " ".join(names))
     strange = next((name for name in names if name not in _WORDS and not _is_number(name)), None)
     if strange is not None:
         return Skipped(Reason.UNKNOWN_WORD, strange)
