@@ -18,25 +18,22 @@ Up to four GETs per account and week, with `requests`, since there is no event l
 - The sovereign clouds' addresses and scopes: azure-mgmt-core 1.6.0, `get_arm_endpoints`.
 """
 
-import json
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
-import urllib3
 from azure.core.credentials import TokenCredential
 from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
+from meter.adapters.json_get import MAX_QUOTED_CHARS, Bounds, JsonGet, Refused
 from meter.adapters.monitor_answer import (
     FIELDS,
     INTERVAL,
-    MAX_QUOTED_CHARS,
     MAX_SERIES,
     REQUESTED_TIERS,
     SPILLED,
@@ -50,16 +47,11 @@ from meter.adapters.monitor_answer import (
 from meter.errors import MonitorUnavailable
 from meter.gateway.address import is_loopback
 from meter.reports.tally import OwnDeployment, Recorded, Tally
-from meter.terminal import printable
 from meter.window import Period, Window, window_of
 
 API_VERSION = "2024-02-01"
 LONGEST_RANGE = timedelta(days=7)
-RETRIED = frozenset({408, 429, 500, 502, 503, 504, 529})
-BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0)
-MOST_WAIT_SECONDS = 60.0
 RENEW_BEFORE_SECONDS = 300
-_READ_BYTES = 65_536
 _SET, _NOT_SET = {"true", "1", "yes"}, {"false", "0", "no", "", "none", "null", "__empty"}
 _HINTS = {
     401: ". Sign in again (az login), to the accounts' tenant",
@@ -67,32 +59,6 @@ _HINTS = {
     404: ". Is the backend's resource_id right?",
 }
 _SCOPES = {"https://management.usgovcloudapi.net": "https://management.core.usgovcloudapi.net"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """Limits of one answer: times to connect, without a byte and in all, and its size."""
-
-    connect_seconds: float = 3.05
-    silence_seconds: float = 30.0
-    total_seconds: float = 60.0
-    document_bytes: int = 33_554_432
-
-
-@dataclass(frozen=True, slots=True)
-class _Later:
-    """A failure that may pass; `after_seconds` is the wait that the service named."""
-
-    reason: str
-    after_seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Refused:
-    """A failure that does not pass."""
-
-    status: int
-    message: str
 
 
 def open_monitor(url: str) -> "closing[AzureMonitor]":
@@ -114,16 +80,18 @@ class AzureMonitor:
     ) -> None:
         self._url = url
         self._credential = credential
-        self._bounds = bounds or Bounds()
-        self._sleep = sleep
         self._token, self._expires_at = "", 0.0
-        self._session = requests.Session()
-        # A proxy from the environment is for requests to Azure, not to this machine.
-        self._session.trust_env = credential is not None
+        self._http = JsonGet(
+            "Azure Monitor",
+            MonitorUnavailable,
+            bounds=bounds or Bounds(),
+            sleep=sleep,
+            is_local=credential is None,
+        )
 
     def close(self) -> None:
         """Close the connections."""
-        self._session.close()
+        self._http.close()
 
     def recorded(
         self, resource_id: str, first: Window, last: Window
@@ -198,47 +166,14 @@ class AzureMonitor:
         path = f"{quote(resource_id)}/providers/Microsoft.Insights/metrics"
         url = f"{self._url}{path}?{urlencode(parameters, quote_via=quote)}"
         account = resource_id.rpartition("/")[2]
-        backoff = iter(BACKOFF_SECONDS)
-        while isinstance(answer := self._try(url, account), _Later):
-            self._wait(answer, next(backoff, None), account)
-        if isinstance(answer, _Refused):
-            if question.split and answer.status == 400:
-                return None
-            raise MonitorUnavailable(answer.message)
-        return answer
-
-    def _wait(self, later: _Later, backoff: float | None, account: str) -> None:
-        said = f"Azure Monitor, account {account}: {later.reason}"
-        if backoff is None:
-            raise MonitorUnavailable(f"{said}; given up after {len(BACKOFF_SECONDS) + 1} attempts")
-        seconds = backoff if later.after_seconds is None else later.after_seconds
-        if seconds > MOST_WAIT_SECONDS:
-            raise MonitorUnavailable(f"{said}; it asks to wait {seconds:.0f} s")
-        self._sleep(seconds)
-
-    def _try(self, url: str, account: str) -> Document | _Later | _Refused:
-        bounds = self._bounds
-        try:
-            with self._session.get(
-                url,
-                auth=self._authorize,
-                timeout=(bounds.connect_seconds, bounds.silence_seconds),
-                allow_redirects=False,
-                stream=True,
-            ) as response:
-                body = _read(response, bounds)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
-            return _Later(f"no answer ({type(exc).__name__})")
-        status = response.status_code
-        if status == 200:
-            return _parsed(body, account)
-        if status in RETRIED:
-            return _Later(f"{status} {_said(body)}".strip(), _retry_after(response))
-        said = f"Azure Monitor, account {account}: {status} {_said(body)}".rstrip()
-        return _Refused(status, said + _HINTS.get(status, ""))
+        answer = self._http.get(url, f"account {account}", self._authorize)
+        if not isinstance(answer, Refused):
+            return answer
+        if question.split and answer.status == 400:
+            return None
+        raise MonitorUnavailable(answer.message + _HINTS.get(answer.status, ""))
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        # Passed as `auth`, because a .netrc file of the machine would replace a plain header.
         if self._credential is not None:
             request.headers["Authorization"] = f"Bearer {self._bearer(self._credential)}"
         return request
@@ -270,42 +205,3 @@ def _spilled(
 
 def _text(moment: datetime) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _parsed(body: bytes, account: str) -> Document:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise MonitorUnavailable(f"Azure Monitor, account {account}: the answer is no JSON object")
-    return document
-
-
-def _read(response: requests.Response, bounds: Bounds) -> bytes:
-    """The body, within the limits of size and total time; the client's own timeout is per read."""
-    deadline = time.monotonic() + bounds.total_seconds
-    body = b""
-    while part := response.raw.read1(_READ_BYTES, decode_content=True):
-        body += part
-        if len(body) > bounds.document_bytes:
-            raise MonitorUnavailable("Azure Monitor's answer is too large")
-        if time.monotonic() > deadline:
-            raise requests.Timeout
-    return body
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isascii() and text.isdigit() else None
-
-
-def _said(body: bytes) -> str:
-    """The service's error text. Azure Resource Manager nests it, Azure Monitor does not."""
-    try:
-        document = json.loads(body)
-        error = document.get("error", document)
-        text = f"{error.get('code', '')}: {error.get('message', '')}".strip(": ")
-        return printable(text, most=MAX_QUOTED_CHARS)
-    except (ValueError, AttributeError, RecursionError):
-        return ""

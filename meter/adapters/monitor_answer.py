@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
+from meter.adapters.json_get import MAX_QUOTED_CHARS
 from meter.errors import MonitorUnavailable
 from meter.terminal import printable
 
 DIMENSION = "ModelDeploymentName"
 INTERVAL = "PT1H"
 MAX_SERIES = 1_000
-MAX_QUOTED_CHARS = 300
 # Metrics and their fields in a tally.
 FIELDS: Mapping[str, str] = {
     "ProcessedPromptTokens": "prompt_tokens",

@@ -15,7 +15,8 @@ from azure.core.exceptions import ClientAuthenticationError
 from local.child import free_ports
 from local.monitor.server import StandInMonitor
 from local.openai.faults import Fault
-from meter.adapters.monitor import AzureMonitor, Bounds
+from meter.adapters.json_get import Bounds
+from meter.adapters.monitor import AzureMonitor
 from meter.adapters.monitor_answer import MAX_SERIES
 from meter.errors import MonitorUnavailable
 from meter.reports.tally import OwnDeployment, Recorded, Tally
