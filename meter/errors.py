@@ -29,6 +29,7 @@ MeterError
   TableMissing           the table does not exist, and the write may not create it
   LedgerDamaged          a stored cell is not what the app writes, or cannot hold what is added
   MonitorUnavailable     Azure Monitor did not answer, or gave no usable numbers
+  PricesUnavailable      Azure's Retail Prices API did not answer, or gave no usable prices
   LedgerMissing          a month has no ledger to rebuild it from
   AmbiguousPrice         rows of one price file are equally good for some usage
 """
@@ -308,6 +309,10 @@ class LedgerDamaged(MeterError):
 
 class MonitorUnavailable(MeterError):
     """Azure Monitor refused, did not answer, or has no usable numbers for the request."""
+
+
+class PricesUnavailable(MeterError):
+    """Azure's Retail Prices API did not answer, or its answer cannot be used."""
 
 
 class LedgerMissing(MeterError):

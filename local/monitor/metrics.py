@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from uuid import UUID
 
+from local.azure_service import Refused
 from local.monitor.numbers import Numbers
 
 METRICS = ("ProcessedPromptTokens", "GeneratedTokens", "TokenTransaction", "AzureOpenAIRequests")
@@ -39,15 +40,6 @@ EARLIER_DIMENSIONS: Mapping[str, Mapping[str, str]] = {
 _KEPT = timedelta(days=93)
 _LONGEST = timedelta(days=30)
 _CLAUSE = re.compile(r"\s*(\w+)\s+eq\s+'([^']*)'\s*", re.IGNORECASE)
-
-
-class Refused(Exception):
-    """The request is refused with a status and an error in Azure's shape."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"code": code, "message": message}}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

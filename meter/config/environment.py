@@ -125,8 +125,9 @@ def _known_names() -> frozenset[str]:
 
 def _settings(reader: Reader) -> Settings:
     gateway, publish = _gateway(reader), _publish(reader)
-    # For reconciliations and the worker's HTTP side alone; here their mistakes are reported.
+    # For commands and the worker's HTTP side alone; here their mistakes are reported.
     _monitor_url(reader)
+    _retail_prices_url(reader)
     _invocation_wait_seconds(reader)
     return Settings(
         gateway=gateway,
@@ -302,10 +303,18 @@ def _storage(reader: Reader) -> StorageSettings:
 
 
 def _monitor_url(reader: Reader) -> str:
-    setting = "METER_MONITOR_URL"
-    url = reader.text(setting, "https://management.azure.com").rstrip("/")
+    return _service_url(reader, "METER_MONITOR_URL", "https://management.azure.com")
+
+
+def _retail_prices_url(reader: Reader) -> str:
+    return _service_url(reader, "METER_RETAIL_PRICES_URL", "https://prices.azure.com")
+
+
+def _service_url(reader: Reader, setting: str, default: str) -> str:
+    """The address of one of Azure's services, which has no path."""
+    url = reader.text(setting, default).rstrip("/")
     if not is_allowed_url(url) or "?" in url or "#" in url:
         reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
     elif urlsplit(url).path:
-        reader.problem(setting, "must have no path, for example https://management.azure.com")
+        reader.problem(setting, f"must have no path, for example {default}")
     return url

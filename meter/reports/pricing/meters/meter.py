@@ -24,6 +24,12 @@ class Reason(StrEnum):
     UNCLEAR_KIND = "unclear kind"
     UNCLEAR_UNIT = "unclear unit"
     NO_DEPLOYMENT_TYPE = "no deployment type"
+    NOT_PAY_AS_YOU_GO = "not pay-as-you-go"
+    VOLUME = "price from a volume on"
+    NOT_A_PRICE = "not a price that a book can hold"
+    OTHER_CURRENCY = "in another currency"
+    HAS_OWN_ROW = "has a row that somebody added"
+    CONFLICT = "two meters have different prices for the same"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""A stand-in for Azure's Retail Prices API."""
