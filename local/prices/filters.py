@@ -12,6 +12,7 @@ type Test = Callable[[Item], bool]
 FIELDS = frozenset(
     {"armRegionName", "armSkuName", "currencyCode", "location", "meterId", "meterName", "priceType"}
     | {"productId", "productName", "serviceFamily", "serviceId", "serviceName", "skuId", "skuName"}
+    | {"type"}
 )
 _TOKEN = re.compile(r"\s*(?:(?P<text>'(?:[^']|'')*')|(?P<word>\w+)|(?P<sign>[()]))")
 

@@ -79,6 +79,11 @@ def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings
     return _checked(environment, _reconciliation)
 
 
+def load_retail_prices_url(environment: Mapping[str, str]) -> str:
+    """The address of Azure's Retail Prices API. Raises InvalidSettings."""
+    return _checked(environment, _retail_prices_url)
+
+
 def event_hub_name(environment: Mapping[str, str]) -> str:
     """The hub's name, which the Functions host needs before any settings are checked."""
     return _hub_name(Reader(environment))

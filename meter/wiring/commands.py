@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from meter.adapters.eventhub import EventHubSender
     from meter.adapters.hub.reader import EventHubReader
     from meter.adapters.monitor import AzureMonitor
+    from meter.adapters.retail.api import RetailPrices
     from meter.adapters.tables import TablesRowStore
     from meter.config.values import ReconcileSettings, Settings
     from meter.ledger.aggregator import Aggregator
@@ -103,3 +104,11 @@ def open_monitor(url: str) -> AbstractContextManager["AzureMonitor"]:
     from meter.adapters.monitor import open_monitor
 
     return open_monitor(url)
+
+
+def open_retail_prices() -> AbstractContextManager["RetailPrices"]:
+    """Azure's Retail Prices API at the address in the environment. Raises InvalidSettings."""
+    from meter.adapters.retail.api import open_retail_prices
+    from meter.config.environment import load_retail_prices_url
+
+    return open_retail_prices(load_retail_prices_url(os.environ))

@@ -2,7 +2,7 @@
 
 import argparse
 
-from meter.commands.prices import check
+from meter.commands.prices import check, importing
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -11,4 +11,5 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "prices", description="Fills a price book, and checks it against a month's usage."
     )
     actions = parser.add_subparsers(dest="action", required=True)
+    importing.add_parser(actions)
     check.add_parser(actions)

@@ -9,6 +9,7 @@ import pytest
 from meter.config.environment import (
     load_publish_settings,
     load_reconcile_settings,
+    load_retail_prices_url,
     load_settings,
     shutdown_seconds,
 )
@@ -615,6 +616,16 @@ def test_azure_monitors_address_is_https_or_loopback(url: str, taken: str | None
             load_reconcile_settings(given)
     else:
         assert load_reconcile_settings(given).monitor_url == taken
+
+
+def test_the_address_of_retail_prices_is_https_or_loopback() -> None:
+    """Prices decide what people are charged."""
+    given = {"METER_RETAIL_PRICES_URL": "http://127.0.0.1:7076/"}
+
+    assert load_retail_prices_url({}) == "https://prices.azure.com"
+    assert load_retail_prices_url(given) == "http://127.0.0.1:7076"
+    with pytest.raises(InvalidSettings, match="METER_RETAIL_PRICES_URL must be an https url"):
+        load_retail_prices_url({"METER_RETAIL_PRICES_URL": "http://prices.example"})
 
 
 def test_every_problem_of_a_reconciliation_is_told_at_once() -> None:

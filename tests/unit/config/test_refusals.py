@@ -78,6 +78,7 @@ def test_all_documented_settings_are_known() -> None:
     """Those that other readers and the local stack use as well."""
     documented = {
         "METER_MONITOR_URL": "https://management.azure.com",
+        "METER_RETAIL_PRICES_URL": "https://prices.azure.com",
         "METER_LOG_LEVEL": "INFO",
         "METER_OUTBOX_INTERVAL_SECONDS": "2",
         "METER_SHUTDOWN_SECONDS": "20",
@@ -432,6 +433,7 @@ def test_the_sdks_forms_of_connection_strings_are_accepted(changes: dict[str, st
         ("EventHubConnection", "UseDevelopmentStorage=true"),
         ("METER_MONITOR_URL", "http://management.azure.com"),
         ("METER_MONITOR_URL", "https://management.azure.com/subscriptions"),
+        ("METER_RETAIL_PRICES_URL", "https://prices.azure.com/api/retail/prices"),
         ("METER_BACKEND_TOKEN_SCOPE", "https://cognitiveservices.azure.com"),
         ("METER_EVENT_HUB", "contoso/usage"),
         ("METER_SUBJECT_CLAIM", "sub,oid"),

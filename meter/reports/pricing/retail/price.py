@@ -13,7 +13,7 @@ from decimal import Decimal, InvalidOperation
 PAY_AS_YOU_GO = "Consumption"
 _MIDNIGHT = "00:00:00"
 _AMOUNT = re.compile(r"-?\d{1,15}(?:\.\d{1,30})?(?:E[+-]?\d{1,2})?", re.ASCII | re.IGNORECASE)
-_MOST_TEXT_CHARS = 500
+_MOST_TEXT_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

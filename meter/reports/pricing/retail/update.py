@@ -11,6 +11,7 @@ Azure lists what holds now. The prices of months before are kept, since usage of
 by them.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from meter.reports.pricing.retail.price import PAY_AS_YOU_GO, RetailPrice
 
 SOURCE = "azure-retail-prices"
 """What the column `source` of an imported row says; a row that says anything else is a person's."""
+_REGION = re.compile(r"[a-z][a-z0-9]{1,49}", re.ASCII)
 _MOST_WHOLE_DIGITS, _MOST_DECIMALS = 15, 20
 
 
@@ -126,6 +128,8 @@ def _refusal(row: RetailPrice, currency: str) -> Skipped | None:
         return Skipped(Reason.OTHER_CURRENCY, row.currency)
     if row.until is not None and row.until <= row.since:
         return Skipped(Reason.NOT_A_PRICE, f"from {row.since} until {row.until}")
+    if row.region and not _REGION.fullmatch(row.region):
+        return Skipped(Reason.NOT_A_PRICE, f"of region {row.region}")
     if not _fits(row.price):
         return Skipped(Reason.NOT_A_PRICE, f"{row.price}")
     return None

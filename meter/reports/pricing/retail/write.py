@@ -5,24 +5,7 @@ from collections.abc import Iterable
 from typing import TextIO
 
 from meter.reports.pricing.book import Price
-
-COLUMNS = (
-    "meter_id",
-    "meter_name",
-    "model",
-    "kind",
-    "deployment_type",
-    "region",
-    "tier",
-    "context",
-    "unit",
-    "price",
-    "currency",
-    "effective_from",
-    "effective_to",
-    "origin",
-    "source",
-)
+from meter.reports.pricing.cells import COLUMNS
 
 
 def write_book(prices: Iterable[Price], out: TextIO) -> None:

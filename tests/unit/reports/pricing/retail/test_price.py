@@ -71,7 +71,7 @@ def test_the_end_is_the_day_after_the_last(end: str, expected: date | None) -> N
         ("meterName", None, "has no metername"),
         ("meterName", ["a"], "metername must be text or a number"),
         ("meterName", "a\x1b[2J", "metername must be a short, printable text"),
-        ("meterName", "a" * 501, "metername must be a short, printable text"),
+        ("meterName", "a" * 2_001, "metername must be a short, printable text"),
         ("retailPrice", True, "retailprice must be text or a number"),
         ("retailPrice", "1,5", "retailprice must be a decimal number, got '1,5'"),
         ("retailPrice", "1e999", "retailprice must be a decimal number"),

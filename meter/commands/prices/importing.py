@@ -1,0 +1,198 @@
+"""`python -m meter prices import`: fills a price book with Azure's retail prices."""
+
+import argparse
+import csv
+import re
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from meter.commands.options import reader
+from meter.commands.output import open_output
+from meter.commands.progress import ProgressLine
+from meter.errors import InvalidInput
+from meter.reports.pricing.book import compared_region
+from meter.reports.pricing.cells import parse_currency
+from meter.reports.pricing.retail.price import RetailPrice, Wanted
+from meter.reports.pricing.retail.saved import saved_prices
+from meter.reports.pricing.retail.update import Update, updated_book
+from meter.reports.pricing.retail.write import write_book
+from meter.terminal import printable
+from meter.wiring.books import read_prices
+from meter.wiring.commands import open_retail_prices
+
+if TYPE_CHECKING:
+    from meter.adapters.retail.api import Fetched
+
+MOST_SAVED_BYTES = 268_435_456
+_GZIP, _GZIP_WINDOW = b"\x1f\x8b", 31
+_REGION = re.compile(r"[a-z][a-z0-9]{1,49}", re.ASCII)
+
+
+def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the action's arguments."""
+    text = "fill a price book with Azure's retail prices"
+    parser = actions.add_parser(
+        "import",
+        help=text,
+        description="Fills a price book with Azure's retail prices, without sign-in. Rows that somebody "
+        "added stay, and so do prices that held before. Nothing is written unless all was read.",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="BOOK.csv",
+        help="the price book, made or updated",
+    )
+    _add_wanted(parser)
+    parser.add_argument(
+        "--from-file",
+        type=Path,
+        metavar="FILE",
+        help="read saved prices of the API, JSON or CSV, plain or gzip, instead of fetching them",
+    )
+    parser.add_argument(
+        "--skipped", type=Path, metavar="FILE", help="list each skipped row in this CSV file"
+    )
+    parser.set_defaults(run=_run)
+
+
+def _add_wanted(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that say which prices to take."""
+    parser.add_argument(
+        "--region",
+        type=reader(_region),
+        action="append",
+        default=[],
+        metavar="REGION",
+        help="prices of this region, for example swedencentral; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--product",
+        type=reader(_product),
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="prices of this product, for example 'Azure OpenAI GPT5'; may be repeated (default: all)",
+    )
+    parser.add_argument(
+        "--currency",
+        type=reader(parse_currency),
+        default="USD",
+        metavar="CODE",
+        help="prices in this currency (default: USD)",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    wanted = Wanted(
+        currency=options.currency,
+        regions=tuple(dict.fromkeys(options.region)),
+        products=tuple(dict.fromkeys(options.product)),
+    )
+    out: Path = options.out
+    book = read_prices([out]) if out.exists() else []
+    progress = ProgressLine(options.clock, sys.stderr, _progress_text)
+    try:
+        fetched = _fetched(wanted, options.from_file, progress)
+    except KeyboardInterrupt:
+        progress.clear()
+        print("interrupted: nothing was changed", file=sys.stderr)
+        return 130
+    finally:
+        progress.clear()
+    update = updated_book(book, fetched, currency=wanted.currency)
+    if options.skipped is not None:
+        _write_skipped(update, options.skipped)
+    if not update.parsed:
+        raise InvalidInput(
+            [f"none of {_count(update.rows, 'row')} is a price: {out} stays as it is"]
+        )
+    with open_output(out) as stream:
+        write_book(update.prices, stream)
+    for line in _conclusion(out, update):
+        print(line)
+    return 0
+
+
+def _region(text: str) -> str:
+    region = compared_region(text)
+    if not _REGION.fullmatch(region):
+        raise ValueError(f"must be an Azure region's name, such as swedencentral, got {text!r:.60}")
+    return region
+
+
+def _product(text: str) -> str:
+    if not text.strip() or len(text) > 100 or not text.isprintable():
+        raise ValueError(f"must be a product's name, such as 'Azure OpenAI GPT5', got {text!r:.60}")
+    return text.strip()
+
+
+def _fetched(
+    wanted: Wanted, path: Path | None, progress: "ProgressLine[Fetched]"
+) -> Sequence[RetailPrice]:
+    """The prices from the API, or from the file. Raises PricesUnavailable, InvalidInput."""
+    if path is None:
+        with open_retail_prices() as api:
+            return api.prices(wanted, progress.show)
+    prices = saved_prices(str(path), _bytes_of(path), wanted.currency)
+    found = [price for price in prices if wanted.includes(price)]
+    if not found:
+        raise InvalidInput([f"{path}: has no price of these regions and products"])
+    return found
+
+
+def _bytes_of(path: Path) -> bytes:
+    """What the file holds, unpacked. Raises InvalidInput."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MOST_SAVED_BYTES + 1)
+    except OSError as exc:
+        raise InvalidInput([f"{path}: cannot be read: {exc.strerror or exc}"]) from exc
+    if data.startswith(_GZIP):
+        unpacker = zlib.decompressobj(_GZIP_WINDOW)
+        try:
+            data = unpacker.decompress(data, MOST_SAVED_BYTES + 1)
+        except zlib.error as exc:
+            raise InvalidInput([f"{path}: is damaged: {exc}"]) from exc
+        if not unpacker.eof and len(data) <= MOST_SAVED_BYTES:
+            raise InvalidInput([f"{path}: is cut off: the end of the gzip data is missing"])
+    if len(data) > MOST_SAVED_BYTES:
+        raise InvalidInput([f"{path}: has more than {MOST_SAVED_BYTES >> 20} MiB"])
+    return data
+
+
+def _progress_text(fetched: "Fetched", seconds: float) -> str:
+    return f"{_count(fetched.pages, 'page')}, {_count(fetched.prices, 'price')}, {seconds:.0f} s"
+
+
+def _write_skipped(update: Update, path: Path) -> None:
+    rows = sorted(
+        (row.product, row.meter_name, row.region, row.unit, str(why.reason), why.detail)
+        for row, why in update.skipped
+    )
+    with open_output(path) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(("product", "meter_name", "region", "unit", "reason", "detail"))
+        writer.writerows(rows)
+
+
+def _conclusion(path: Path, update: Update) -> Iterator[str]:
+    yield (
+        f"{printable(str(path))}: {_count(len(update.prices), 'price')}, "
+        f"{update.stayed:,} of them left as they were"
+    )
+    yield (
+        f"{_count(update.rows, 'row')} read: {update.parsed:,} parsed, {len(update.skipped):,} skipped"
+    )
+    for reason, count in sorted(
+        update.skipped_by_reason.items(), key=lambda each: (-each[1], each[0])
+    ):
+        yield f"{count:>9,}  {reason}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
