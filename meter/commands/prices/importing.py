@@ -1,7 +1,6 @@
 """`python -m meter prices import`: fills a price book with Azure's retail prices."""
 
 import argparse
-import csv
 import re
 import sys
 import zlib
@@ -19,6 +18,7 @@ from meter.reports.pricing.retail.price import RetailPrice, Wanted
 from meter.reports.pricing.retail.saved import saved_prices
 from meter.reports.pricing.retail.update import Update, updated_book
 from meter.reports.pricing.retail.write import write_book
+from meter.reports.write.csv import csv_line
 from meter.terminal import printable
 from meter.wiring.books import read_prices
 from meter.wiring.commands import open_retail_prices
@@ -174,10 +174,9 @@ def _write_skipped(update: Update, path: Path) -> None:
         (row.product, row.meter_name, row.region, row.unit, str(why.reason), why.detail)
         for row, why in update.skipped
     )
+    header = ("product", "meter_name", "region", "unit", "reason", "detail")
     with open_output(path) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(("product", "meter_name", "region", "unit", "reason", "detail"))
-        writer.writerows(rows)
+        stream.writelines(csv_line(row, is_terminal=False) for row in (header, *rows))
 
 
 def _conclusion(path: Path, update: Update) -> Iterator[str]:
