@@ -52,8 +52,14 @@ async def costs_of(
 
 
 def summary_of(capacity: Capacity | None, costs: CapacityCosts, form: Format) -> Iterator[str]:
-    """The summary, if the format has no place for it, or why there is none."""
+    """What looks like a slip; and the summary, if the format has no place for it."""
     if capacity is not None and not costs.entries:
         yield "warning: no entry of the capacity file is valid in this range"
+    for each in costs.entries:
+        if not each.whole.hours_with_use:
+            yield (
+                f"warning: {each.entry.place}: no provisioned call of {each.entry.label} was counted: "
+                "are its name, and its tier in METER_BACKENDS, right?"
+            )
     if form not in {Format.TABLE, Format.JSON}:
         yield from capacity_lines(costs)

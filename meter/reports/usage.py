@@ -23,7 +23,7 @@ PARTITIONS_AT_ONCE = 8
 
 type Watch = Callable[[int, Window], None]
 """Called now and then with how many stored rows were read, and the window of the latest."""
-_WATCHED_ROWS = 1_000
+WATCHED_ROWS = 1_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ class _Reading:
     def _add(self, partition: str, row: Row) -> None:
         self._groups.add(row, Place(VIEW_TABLES[self.period], partition, row.key))
         self._rows += 1
-        if self._rows % _WATCHED_ROWS == 0:
+        if self._rows % WATCHED_ROWS == 0:
             self.watch(self._rows, Window(view_window(partition)))
 
 

@@ -1,6 +1,6 @@
 """Reads the hours of capacity entries from the hour view, and shares each entry over them."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 
 from meter.errors import InvalidInput
@@ -12,6 +12,7 @@ from meter.reports.capacity.entries import Entry
 from meter.reports.capacity.sharing import Sharing, Tokens
 from meter.reports.pricing.book import PROVISIONED
 from meter.reports.query import Grouping, Query, query_between
+from meter.reports.usage import WATCHED_ROWS, Watch
 from meter.window import Period, Window
 
 _TABLE = VIEW_TABLES[Period.HOUR]
@@ -25,11 +26,6 @@ _COLUMNS = (
 
 type _Used = Sequence[Mapping[Dimensions, Tokens]]
 """What was used in an hour, per entry."""
-
-
-type Watch = Callable[[int, Window], None]
-"""Called now and then with how many stored rows were read, and the window of the latest."""
-_WATCHED_ROWS = 1_000
 
 
 async def share_hours[K](
@@ -102,7 +98,7 @@ async def _read(
     rows = store.scan(_TABLE, first_partition=first, last_partition=last, columns=_COLUMNS)
     async for partition, row in rows:
         read += 1
-        if watch is not None and read % _WATCHED_ROWS == 0:
+        if watch is not None and read % WATCHED_ROWS == 0:
             watch(read, Window(view_window(partition)))
         if row.columns.get("Tier") != PROVISIONED:
             continue

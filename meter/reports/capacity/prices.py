@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from meter.errors import InvalidInput
 from meter.reports.capacity.entries import Entry
-from meter.reports.pricing.book import PROVISIONED, PriceBook, Use
+from meter.reports.pricing.book import ANY, PROVISIONED, PriceBook, Use
 from meter.reports.pricing.kinds import Kind
 
 _DAY = timedelta(days=1)
@@ -26,7 +26,7 @@ def ptu_prices(
             [f"{entry.place}.price_per_ptu_hour is from the price book: give it with --prices"]
         )
     use = Use(
-        model="",
+        model=ANY,  # units serve any
         deployment=entry.deployment,
         deployment_type=entry.deployment_type or deployment_type,
         region=entry.region or region,

@@ -9,14 +9,14 @@ from meter.errors import InvalidInput
 from meter.ports import RowStore
 from meter.reports.capacity.costs import CapacityCosts, EntryTotals, Names
 from meter.reports.capacity.entries import Capacity, Entry, Payer
-from meter.reports.capacity.hours import Watch, share_hours
+from meter.reports.capacity.hours import share_hours
 from meter.reports.capacity.lines import names_for
 from meter.reports.capacity.prices import ptu_prices
 from meter.reports.capacity.sharing import Sharing
 from meter.reports.owners import Owners
 from meter.reports.pricing.book import PriceBook
 from meter.reports.query import Grouping, Query, query_between
-from meter.reports.usage import read_usage
+from meter.reports.usage import Watch, read_usage
 from meter.window import Period, Window
 
 _DAY, _HOUR = timedelta(days=1), timedelta(hours=1)

@@ -13,7 +13,8 @@ from meter.reports.write.report import Format
 from tests.fakes.rows import MemoryRowStore
 from tests.support.capacity import entry
 from tests.support.events import NOW
-from tests.support.reports import query
+from tests.support.ledger import views_on
+from tests.support.reports import query, row
 
 NOVEMBER = query(first="2026-11", last="2026-11")
 
@@ -60,15 +61,31 @@ def test_without_prices_all_else_has_none() -> None:
 
 async def test_csv_has_its_summary_beside_it() -> None:
     """A table and JSON have it themselves."""
+    store = MemoryRowStore()
+    await views_on(store).write([row("2026-11-10T07", backend="ptu", tier="provisioned")])
     capacity = Capacity(entries=[entry()])
     book = book_without_prices(capacity, NOVEMBER)
     costs = await costs_of(
-        capacity, MemoryRowStore(), NOVEMBER, book, now=NOW, watch=lambda _rows, _window: None
+        capacity, store, NOVEMBER, book, now=NOW, watch=lambda _rows, _window: None
     )
 
     assert list(summary_of(capacity, costs, Format.JSON)) == []
     assert list(summary_of(capacity, costs, Format.TABLE)) == []
     assert next(iter(summary_of(capacity, costs, Format.CSV))).startswith("capacity ")
+
+
+async def test_units_that_nobody_used_are_told_in_any_format() -> None:
+    """All of their cost is idle, which may be a misspelt backend."""
+    capacity = Capacity(entries=[entry(place="capacity[1]")])
+    book = book_without_prices(capacity, NOVEMBER)
+    costs = await costs_of(
+        capacity, MemoryRowStore(), NOVEMBER, book, now=NOW, watch=lambda _rows, _window: None
+    )
+
+    assert list(summary_of(capacity, costs, Format.TABLE)) == [
+        "warning: capacity[1]: no provisioned call of backend ptu was counted: are its name, and its "
+        "tier in METER_BACKENDS, right?"
+    ]
 
 
 async def test_a_report_without_valid_entries_says_so() -> None:
