@@ -6,25 +6,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from meter.commands.options import add_format, reader, window_of_periods
+from meter.commands.capacity import read_capacity_file
+from meter.commands.options import add_capacity, add_format, reader, window_of_periods
 from meter.commands.output import open_output
 from meter.gateway.backend import Backend
-from meter.reports.invoice.amounts import plain
+from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
 from meter.reports.invoice.grouping import ALL, IN_A_TABLE
-from meter.reports.invoice.line import LineKind, Totals
-from meter.reports.invoice.write.invoice import FORMATS, write_invoice
+from meter.reports.invoice.line import Totals
+from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invoice
 from meter.reports.query import parse_groups
 from meter.reports.write.report import Format
 from meter.window import Period
 from meter.wiring.commands import current_reconcile_settings, open_store
 from meter.wiring.invoices import read_bill, split_bill
-
-_WARNINGS = {
-    LineKind.OTHER: "is not through the meter: its quantities were billed and not counted",
-    LineKind.UNMAPPED: "is of meters that are not understood: --mapping says what they charge for",
-}
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -73,6 +69,7 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
         help="CSV that says what meters charge for: meter_id or meter_name, kind, model, unit, and "
         "optional deployment_type, tier, context",
     )
+    add_capacity(command)
     command.add_argument(
         "--cost",
         choices=[metric.value for metric in Metric],
@@ -90,18 +87,23 @@ def _run(options: argparse.Namespace) -> int:
         metric=Metric(options.cost),
         backends=backends,
     )
-    totals = asyncio.run(_write(options, bill, backends))
-    for kind, text in _WARNINGS.items():
-        if cost := totals.cost(kind):
-            print(f"warning: {plain(cost)} {totals.currency} {text}", file=sys.stderr)
+    capacity = read_capacity_file(options.capacity) if options.capacity else None
+    totals = asyncio.run(_write(options, bill, capacity, backends))
+    for line in warnings_of(totals):
+        print(line, file=sys.stderr)
     return 0
 
 
-async def _write(options: argparse.Namespace, bill: Bill, backends: Sequence[Backend]) -> Totals:
+async def _write(
+    options: argparse.Namespace,
+    bill: Bill,
+    capacity: Capacity | None,
+    backends: Sequence[Backend],
+) -> Totals:
     form = Format(options.format)
     groups = options.group or (IN_A_TABLE if form is Format.TABLE else ALL)
     async with open_store() as store:
-        split = await split_bill(bill, store, backends=backends, groups=groups)
+        split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
         with open_output(options.out) as out:
             await write_invoice(split, groups, form, out)
     return split.totals

@@ -7,11 +7,13 @@ from meter.adapters.exports.files import read_exports, read_lines
 from meter.errors import InvalidInput
 from meter.gateway.backend import Backend
 from meter.ports import RowStore
+from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill, accounts_of
 from meter.reports.invoice.columns import Metric
 from meter.reports.invoice.grouping import label_of
 from meter.reports.invoice.reading import meter_reader, read_mapping
 from meter.reports.invoice.split import Split
+from meter.reports.invoice.units import UnitHours, read_unit_hours
 from meter.reports.owners import read_owners
 from meter.reports.query import Grouping
 from meter.window import Window
@@ -38,8 +40,25 @@ def read_bill(
 
 
 async def split_bill(
-    bill: Bill, store: RowStore, *, backends: Sequence[Backend], groups: Sequence[Grouping]
+    bill: Bill,
+    store: RowStore,
+    capacity: Capacity | None,
+    *,
+    backends: Sequence[Backend],
+    groups: Sequence[Grouping],
 ) -> Split:
-    """The bill, ready to be split. Raises StorageUnavailable."""
-    label = label_of(groups, await read_owners(store))
-    return Split(bill=bill, backends=backends, store=store, label=label)
+    """The bill, ready to be split. Raises StorageUnavailable, LedgerDamaged, InvalidInput."""
+    owners = await read_owners(store)
+    units = UnitHours()
+    if capacity is not None:
+        units = await read_unit_hours(
+            store,
+            bill.month,
+            capacity,
+            backends=backends,
+            accounts=bill.accounts,
+            groups=groups,
+            owners=owners,
+        )
+    label = label_of(groups, owners)
+    return Split(bill=bill, backends=backends, store=store, label=label, units=units)

@@ -68,7 +68,8 @@ class Charge:
 class BilledMeter:
     """What a meter billed an account on one day. Quantities are in units of its kind.
 
-    `reason` says why its meaning is not known; its quantity is then as the export has it.
+    `reason` says why it cannot be split. Where its meaning is not known, its quantity is as the export
+    has it.
     """
 
     day: date
@@ -87,6 +88,11 @@ class BilledMeter:
     def meter_name(self) -> str:
         """Azure's name of the meter."""
         return self.described.name
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether counted use can be compared with it."""
+        return not self.reason
 
     @property
     def quantity(self) -> Decimal:
@@ -212,14 +218,20 @@ class Bill:
 
 
 def _units(cells: Cells) -> list[tuple[int, str]]:
-    """The columns with a quantity, the best first, and their units of measure."""
-    found = [(1, unit_text(cells.unit))]
-    priced = cells.priced_unit_text.strip()
-    if priced.lower() in ("", "-2", "unassigned"):
-        priced = cells.priced_unit
-    if priced or cells.block:
-        found.append((2, unit_text(priced, cells.block)))
-    return found
+    """The columns with a quantity, the best first, and their units of measure.
+
+    The priced quantity of FOCUS is best where its unit has a size: whether Azure's consumed quantity
+    is in blocks or in single units is not documented alike everywhere.
+    """
+    consumed = (1, unit_text(cells.unit))
+    text = cells.priced_unit_text.strip()
+    if text.lower() in ("", "-2", "unassigned"):
+        text = cells.priced_unit.strip()
+    if not text and not cells.block:
+        return [consumed]
+    priced = (2, unit_text(text, cells.block))
+    has_size = bool(cells.block) or text[:1].isdigit()
+    return [priced, consumed] if has_size else [consumed, priced]
 
 
 def _described(cells: Cells, unit: str) -> Described:

@@ -15,7 +15,7 @@ from meter.ports import RowStore
 from meter.reports.invoice.billed import BilledMeter
 from meter.reports.invoice.meaning import Meaning
 from meter.reports.invoice.ratios import apportion
-from meter.reports.pricing.book import Use
+from meter.reports.pricing.book import PROVISIONED, Use
 from meter.reports.pricing.kinds import PARENTS, Kind, quantities_of
 from meter.usage import Tier
 from meter.window import Window
@@ -98,8 +98,9 @@ class Shares:
         places = self._found.get(key)
         if places is None:
             places = self._found[key] = self._places(*key)
-        if not places:
+        if not places and not (counted.use.tier == PROVISIONED and self._has_units()):
             self.unbilled[unbilled_of(counted, account)] += counted.quantity
+        if not places:
             return
         parts = [counted.quantity]
         if len(places) > 1:  # meters of one meaning: the month in which Azure renames one
@@ -115,6 +116,10 @@ class Shares:
                 return []
             kind = PARENTS[kind]
         return places
+
+    def _has_units(self) -> bool:
+        """Whether provisioned use is paid by the hour that day."""
+        return any(each is not None and each.kind is Kind.PTU_HOUR for each in self._meanings())
 
     def _meanings(self) -> Iterable[Meaning | None]:
         return (meter.meaning for meter in self.meters)

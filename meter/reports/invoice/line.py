@@ -51,7 +51,7 @@ class MeterTotal:
     meter: BilledMeter
     costs: dict[LineKind, Decimal] = field(default_factory=lambda: dict.fromkeys(LineKind, ZERO))
     billed: Decimal = ZERO
-    counted: int = 0
+    counted: Decimal = ZERO
     not_counted: Decimal = ZERO
     not_billed: Decimal = ZERO
     rows: int = 0

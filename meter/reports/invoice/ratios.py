@@ -3,14 +3,17 @@
 from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
+from math import lcm
 
 # An amount times a ratio has a last digit. At 18 decimals a ratio is off by less than a cent in ten
 # quadrillions, and no digit of the whole is lost or added.
 DIGITS = 18
 _ONE = 10**DIGITS
 
+type Quantity = int | Fraction
 
-def ratios_of(counted: Sequence[int], billed: Decimal) -> tuple[list[Decimal], Decimal]:
+
+def ratios_of(counted: Sequence[Quantity], billed: Decimal) -> tuple[list[Decimal], Decimal]:
     """Each one's share of the larger of what was billed and what was counted, and what is left.
 
     All of them sum to 1. Where more was billed than counted, the rest takes what rounding leaves;
@@ -19,8 +22,10 @@ def ratios_of(counted: Sequence[int], billed: Decimal) -> tuple[list[Decimal], D
     whole = max(Fraction(billed), Fraction(sum(counted)))
     if not whole:
         return [Decimal(0)] * len(counted), Decimal(1)
-    scale = _ONE * whole.denominator
-    parts = [divmod(count * scale, whole.numerator) for count in counted]
+    unit = lcm(*(count.denominator for count in counted))
+    numerators = [count.numerator * (unit // count.denominator) for count in counted]
+    divisor = whole.numerator * unit
+    parts = [divmod(each * whole.denominator * _ONE, divisor) for each in numerators]
     units = [part for part, _ in parts]
     left = _ONE - sum(units)
     if whole > sum(counted):
@@ -43,7 +48,7 @@ def apportion(number: int, weights: Sequence[Decimal]) -> list[int]:
     return units
 
 
-def _give(units: list[int], remainders: Sequence[int] | Sequence[Fraction], left: int) -> None:
+def _give(units: list[int], remainders: Sequence[Quantity], left: int) -> None:
     """Give one unit more to those with the largest remainders, the first of equal ones."""
     order = sorted(range(len(units)), key=lambda place: -remainders[place])
     for place in order[:left]:

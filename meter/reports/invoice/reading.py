@@ -22,7 +22,6 @@ _MANDATORY = ("kind", "model", "unit")
 _OPTIONAL = ("deployment_type", "tier", "context")
 _DEFAULTS = dict.fromkeys(_OPTIONAL, ANY)
 _COLUMNS = (*_NAMES, *_MANDATORY, *_OPTIONAL)
-_NO_CAPACITY = "provisioned capacity is billed by the hour, not by use"
 
 
 def meter_reader(mapping: Mapping[str, Measured]) -> ReadMeter:
@@ -45,8 +44,6 @@ def _parsed(meter: Described) -> Measured | Unread:
             found = parse_meter(product, meter.name, meter.unit)
     if isinstance(found, Skipped):
         return Unread(str(found))
-    if found.kind is Kind.PTU_HOUR:
-        return Unread(_NO_CAPACITY)
     meaning = Meaning(found.kind, found.model, found.deployment_type, found.tier, found.context)
     return Measured(meaning, found.unit)
 

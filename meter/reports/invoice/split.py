@@ -5,24 +5,33 @@ day, to the larger of what was billed and what was counted. What was billed beyo
 line of its own. Credits and corrections of a meter are divided as its use is.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
+from fractions import Fraction
 
 from meter.gateway.backend import Backend
 from meter.ledger.keys import Dimensions
 from meter.ledger.views.shards import read_splits
 from meter.ports import RowStore
+from meter.reports.capacity.costs import Names
 from meter.reports.invoice.amounts import EXACT, ONE, ZERO
 from meter.reports.invoice.billed import Bill, BilledMeter, Charge
 from meter.reports.invoice.counted import Shares, read_counted, unbilled_of
 from meter.reports.invoice.line import Line, LineKind, Totals
-from meter.reports.invoice.ratios import ratios_of
+from meter.reports.invoice.ratios import Quantity, ratios_of
+from meter.reports.invoice.units import UnitHours
+from meter.reports.pricing.kinds import Kind
+from meter.reports.pricing.money import exact_decimal
 from meter.reports.query import query_between
 from meter.window import Period
 
-type Label = Callable[[Dimensions], tuple[str, ...]]
+type Label = Callable[[Dimensions], Names]
 """What lines are grouped by."""
+
+NO_CAPACITY = (
+    "provisioned capacity is billed by the hour, not by use: --capacity says who pays for it"
+)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +42,7 @@ class Split:
     backends: Sequence[Backend]
     store: RowStore
     label: Label
+    units: UnitHours = field(default_factory=UnitHours)
     totals: Totals = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,10 +81,22 @@ class Split:
         for key, quantity in shares.unbilled.items():
             self.totals.add_unbilled(key, quantity)
         for meter, counted in zip(shares.meters, shares.by_meter, strict=True):
-            if meter.meaning is None:
-                yield from self._unmapped(meter)
+            if meter.meaning is not None and meter.meaning.kind is Kind.PTU_HOUR:
+                found: Mapping[Names, Quantity] = self.units.of(meter)
+                meter.reason = "" if found else NO_CAPACITY
             else:
-                yield from self._meter_lines(meter, counted)
+                found = self._named(counted)
+            if meter.is_mapped:
+                yield from self._meter_lines(meter, found)
+            else:
+                yield from self._unmapped(meter)
+
+    def _named(self, counted: Iterable[tuple[Dimensions, int]]) -> dict[Names, Quantity]:
+        found: dict[Names, Quantity] = {}
+        for dimensions, quantity in counted:
+            names = self.label(dimensions)
+            found[names] = found.get(names, 0) + quantity
+        return found
 
     def _unmapped(self, meter: BilledMeter) -> Iterator[Line]:
         found = self.totals.of(meter)
@@ -83,35 +105,29 @@ class Split:
             found.rows += charge.rows
             yield self._line(meter, charge, LineKind.UNMAPPED, None, charge.quantity, ONE)
 
-    def _meter_lines(
-        self, meter: BilledMeter, counted: Sequence[tuple[Dimensions, int]]
-    ) -> Iterator[Line]:
-        by_names: dict[tuple[str, ...], int] = {}
-        for dimensions, quantity in counted:
-            names = self.label(dimensions)
-            by_names[names] = by_names.get(names, 0) + quantity
-        shares = sorted(by_names.items())
-        billed, whole = meter.quantity, sum(by_names.values())
+    def _meter_lines(self, meter: BilledMeter, counted: Mapping[Names, Quantity]) -> Iterator[Line]:
+        shares = sorted(counted.items())
+        billed, whole = meter.quantity, exact_decimal(Fraction(sum(counted.values())))
         ratios, rest = ratios_of([quantity for _, quantity in shares], billed)
         left = self._note(meter, billed, whole)
         main = max(meter.charges.values(), key=lambda each: abs(each.quantity))
         for charge in meter.charges.values():
             is_main = charge is main
             for (names, quantity), ratio in zip(shares, ratios, strict=True):
-                shown = Decimal(quantity) if is_main else ZERO
+                shown = exact_decimal(Fraction(quantity)) if is_main else ZERO
                 yield self._line(meter, charge, LineKind.COUNTED, names, shown, ratio)
             if rest:
                 yield self._line(
                     meter, charge, LineKind.OTHER, None, left if is_main else ZERO, rest
                 )
 
-    def _note(self, meter: BilledMeter, billed: Decimal, counted: int) -> Decimal:
+    def _note(self, meter: BilledMeter, billed: Decimal, counted: Decimal) -> Decimal:
         """Add to the meter's total; gives what was billed beyond what was counted."""
         found = self.totals.of(meter)
         found.rows += sum(charge.rows for charge in meter.charges.values())
         found.billed = EXACT.add(found.billed, billed)
-        found.counted += counted
-        difference = EXACT.subtract(billed, Decimal(counted))
+        found.counted = EXACT.add(found.counted, counted)
+        difference = EXACT.subtract(billed, counted)
         if difference < 0:
             found.not_billed = EXACT.subtract(found.not_billed, difference)
             return ZERO
@@ -123,7 +139,7 @@ class Split:
         meter: BilledMeter,
         charge: Charge,
         kind: LineKind,
-        names: tuple[str, ...] | None,
+        names: Names | None,
         quantity: Decimal,
         ratio: Decimal,
     ) -> Line:

@@ -42,10 +42,10 @@ def _ends(totals: Totals, month: str) -> dict[str, object]:
             "currency": totals.currency,
             "rows": totals.rows,
             "costs": {str(kind): plain(totals.cost(kind)) for kind in LineKind},
-            "meters": [_meter(each) for each in meters if each.meter.meaning is not None],
+            "meters": [_meter(each) for each in meters if each.meter.is_mapped],
         },
         "unmapped": [
-            _unmapped(each, totals.currency) for each in meters if each.meter.meaning is None
+            _unmapped(each, totals.currency) for each in meters if not each.meter.is_mapped
         ],
         "unbilled": [*_beyond_the_meters(meters), *_without_meters(totals)],
     }
@@ -61,7 +61,7 @@ def _meter(found: MeterTotal) -> dict[str, object]:
         **meaning._asdict(),
         "rows": found.rows,
         "billed": number_of(found.billed),
-        "counted": found.counted,
+        "counted": number_of(found.counted),
         "not_counted": number_of(found.not_counted),
         "not_billed": number_of(found.not_billed),
         "cost": plain(found.cost),

@@ -76,7 +76,7 @@ def _tenths(number: Fraction) -> Decimal:
 def _meters(totals: Totals) -> list[str]:
     """The meters with the largest differences in quantity, by the part of them that differs."""
     found = [each for each in totals.sorted() if each.not_counted or each.not_billed]
-    found = [each for each in found if each.meter.meaning is not None]
+    found = [each for each in found if each.meter.is_mapped]
     found.sort(key=lambda each: -abs(each.costs[LineKind.OTHER]))
     rows = [_meter(each, totals) for each in found[:MOST_METERS]]
     if not rows:
@@ -99,7 +99,7 @@ def _meters(totals: Totals) -> list[str]:
 
 
 def _meter(found: MeterTotal, totals: Totals) -> tuple[str, ...]:
-    quantities = (found.billed, Decimal(found.counted), found.not_counted, found.not_billed)
+    quantities = (found.billed, found.counted, found.not_counted, found.not_billed)
     return (
         cut(printable(found.meter.meter_name), _LONGEST_NAME),
         *map(_quantity, quantities),
@@ -116,7 +116,7 @@ def _unmapped(totals: Totals) -> list[str]:
         f"unmapped: {printable(each.meter.meter_name) or '(no meter)'}, "
         f"{_rounded(each.cost, totals):,} {totals.currency}; {printable(each.meter.reason)}"
         for each in totals.sorted()
-        if each.meter.meaning is None
+        if not each.meter.is_mapped
     ]
 
 

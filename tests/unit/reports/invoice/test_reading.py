@@ -39,9 +39,7 @@ def test_what_no_name_says_is_unread_with_the_reason() -> None:
     assert read(described("Standard Text Records", group="Speech")) == Unread(
         "not Azure OpenAI: Speech"
     )
-    assert read(described("Provisioned Managed Global Unit", unit="1/Hour")) == Unread(
-        "provisioned capacity is billed by the hour, not by use"
-    )
+    assert read(described("odd Inp glbl Tokens")) == Unread("unknown word: odd")
 
 
 def test_a_mapping_goes_before_the_name() -> None:
