@@ -26,7 +26,7 @@ from meter.wiring.commands import open_retail_prices
 if TYPE_CHECKING:
     from meter.adapters.retail.api import Fetched
 
-MOST_SAVED_BYTES = 268_435_456
+MOST_SAVED_BYTES = 67_108_864
 _GZIP, _GZIP_WINDOW = b"\x1f\x8b", 31
 _REGION = re.compile(r"[a-z][a-z0-9]{1,49}", re.ASCII)
 
@@ -94,6 +94,7 @@ def _run(options: argparse.Namespace) -> int:
         products=tuple(dict.fromkeys(options.product)),
     )
     out: Path = options.out
+    _check_paths(out, options.skipped)
     book = read_prices([out]) if out.exists() else []
     progress = ProgressLine(options.clock, sys.stderr, _progress_text)
     try:
@@ -116,6 +117,16 @@ def _run(options: argparse.Namespace) -> int:
     for line in _conclusion(out, update):
         print(line)
     return 0
+
+
+def _check_paths(out: Path, skipped: Path | None) -> None:
+    """Refuse what could not be written after a long download. Raises InvalidInput."""
+    if skipped is not None and skipped.resolve() == out.resolve():
+        raise InvalidInput([f"{out}: is given for the book and for the skipped rows"])
+    for path in filter(None, (out, skipped)):
+        if path.is_dir() or not path.absolute().parent.is_dir():
+            reason = "is a folder" if path.is_dir() else "is in a folder that does not exist"
+            raise InvalidInput([f"{path}: {reason}"])
 
 
 def _region(text: str) -> str:

@@ -7,7 +7,7 @@ and the model versions of "Foundry Models sold by Azure", learn.microsoft.com.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 
 from meter.reports.pricing.book import ANY
@@ -20,14 +20,15 @@ from meter.reports.pricing.meters.words import MODALITIES
 class Family:
     """A model, and what its meters charge for unless they say more.
 
-    `modality` is empty where each meter must name its own; a `kind` is charged whatever else the name
-    says, and by no tier; `direction` is the only one that the model has.
+    `modality` is empty where each meter must name its own; `direction` is the only one that the model
+    has. A `kind` is not charged by direction, cache, context or tier; `tier` is a word of its name.
     """
 
     model: str
     modality: str = "text"
     direction: str = ""
     kind: Kind | None = None
+    tier: str = ""
 
 
 _SPELLINGS: Mapping[str, str] = {
@@ -69,8 +70,12 @@ _FAMILIES: Mapping[str, Family] = {
     "gpt realtime 2": Family(model="gpt-realtime-2", modality=_MIXED),
     "gpt realtime 2.1": Family(model="gpt-realtime-2.1", modality=_MIXED),
     "gpt realtime 2.1 mini": Family(model="gpt-realtime-2.1-mini", modality=_MIXED),
-    "gpt realtime whisper": Family(model="gpt-realtime-whisper", kind=Kind.SECOND),
-    "gpt realtime translate": Family(model="gpt-realtime-translate", kind=Kind.SECOND),
+    "gpt realtime whisper": Family(
+        model="gpt-realtime-whisper", kind=Kind.SECOND, direction="output"
+    ),
+    "gpt realtime translate": Family(
+        model="gpt-realtime-translate", kind=Kind.SECOND, direction="output"
+    ),
     "gpt image 1": Family(model="gpt-image-1", modality=_MIXED),
     "gpt image 1 mini": Family(model="gpt-image-1-mini", modality=_MIXED),
     "gpt image 1.5": Family(model="gpt-image-1.5", modality=_MIXED),
@@ -95,8 +100,8 @@ _FAMILIES: Mapping[str, Family] = {
     "image dall e 2": Family(model="dall-e-2", kind=Kind.IMAGE),
     "speech text to speech": Family(model="tts", kind=Kind.CHARACTER),
     "speech text to speech hd": Family(model="tts-hd", kind=Kind.CHARACTER),
-    "speech to text whisper": Family(model="whisper", kind=Kind.SECOND),
-    "file search tool": Family(model=ANY, kind=Kind.FILE_SEARCH),
+    "speech to text whisper": Family(model="whisper", kind=Kind.SECOND, tier="batch"),
+    "file search tool calls": Family(model=ANY, kind=Kind.FILE_SEARCH),
     "code interpreter": Family(model=ANY, kind=Kind.CODE_INTERPRETER),
     "code interpreter ep": Family(model=ANY, kind=Kind.CODE_INTERPRETER),
     "provisioned managed": Family(model=ANY, kind=Kind.PTU_HOUR),
@@ -151,12 +156,7 @@ def family_of(words: Sequence[str], *, is_gpt_product: bool) -> Family | Skipped
     version = _version(found.model, dates[0] if dates else "")
     if version is None:
         return Skipped(Reason.UNKNOWN_DATE, f"{found.model} {dates[0]}")
-    return Family(
-        model=f"{found.model}-{version}" if version else found.model,
-        modality=found.modality,
-        direction=found.direction,
-        kind=found.kind,
-    )
+    return replace(found, model=f"{found.model}-{version}") if version else found
 
 
 def _with_family(names: list[str]) -> list[str]:
@@ -174,8 +174,12 @@ def _named(names: Sequence[str]) -> Family | None:
     for at, word in enumerate(names):
         if word in MODALITIES.values():
             found = _exact([*names[:at], *names[at + 1 :]])
-            if found is not None and found.kind is None:
-                return Family(model=found.model, modality=word, direction=found.direction)
+            if (
+                found is not None
+                and found.kind is None
+                and found.modality in (_MIXED, "audio", word)
+            ):
+                return replace(found, modality=word)
     return None
 
 

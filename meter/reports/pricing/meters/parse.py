@@ -1,12 +1,15 @@
 """Reads the name of one of Azure's meters. A word that is not known is never passed over."""
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
+from meter.reports.pricing.book import ANY
 from meter.reports.pricing.kinds import Kind
 from meter.reports.pricing.meters.meter import Meter, Reason, Skipped
 from meter.reports.pricing.meters.models import Family, family_of
-from meter.reports.pricing.meters.unit import Measure, parse_measure
+from meter.reports.pricing.meters.unit import parse_measure
 from meter.reports.pricing.meters.words import (
+    DEPLOYMENT_TYPES,
     FINE_TUNING,
     PROVISIONED,
     STANDARD,
@@ -28,16 +31,24 @@ _KINDS: Mapping[tuple[str, str, bool], Kind] = {  # by modality, direction, and 
     ("image", "input", True): Kind.IMAGE_CACHED_INPUT,
     ("image", "output", False): Kind.IMAGE_OUTPUT,
 }
-# What a kind is measured in, beside a plain number, and how many of the kind that is.
-_MEASURES: Mapping[Kind, Mapping[str, int]] = {
-    Kind.SECOND: {"hour": 3600, "minute": 60, "second": 1},
-    Kind.PTU_HOUR: {"hour": 1},
-    Kind.IMAGE: {"": 1, "image": 1},
-    Kind.CHARACTER: {"": 1, "character": 1},
-    Kind.FILE_SEARCH: {"": 1, "call": 1},
-    Kind.CODE_INTERPRETER: {"": 1, "session": 1},
+
+
+class _Measured(NamedTuple):
+    """The noun at the end of a meter's name, and how many of its kind a unit of measure is."""
+
+    noun: str
+    units: Mapping[str, int]
+
+
+_TOKENS = _Measured("token", {"": 1, "token": 1})
+_MEASURED: Mapping[Kind, _Measured] = {
+    Kind.SECOND: _Measured("unit", {"hour": 3600, "minute": 60, "second": 1}),
+    Kind.PTU_HOUR: _Measured("unit", {"hour": 1}),
+    Kind.IMAGE: _Measured("image", {"": 1, "image": 1}),
+    Kind.CHARACTER: _Measured("character", {"": 1, "character": 1}),
+    Kind.FILE_SEARCH: _Measured("call", {"": 1, "call": 1}),
+    Kind.CODE_INTERPRETER: _Measured("session", {"": 1, "session": 1}),
 }
-_TOKENS: Mapping[str, int] = {"": 1, "token": 1}
 
 
 def parse_meter(product: str, name: str, unit: str) -> Meter | Skipped:
@@ -58,23 +69,29 @@ def parse_meter(product: str, name: str, unit: str) -> Meter | Skipped:
     family = family_of(marks.rest, is_gpt_product="gpt" in product.lower())
     if isinstance(family, Skipped):
         return family
-    if not marks.deployment_type:
-        return Skipped(Reason.NO_DEPLOYMENT_TYPE)
-    kind = family.kind or _kind(family, marks)
+    kind = _kind(family, marks)
     if isinstance(kind, Skipped):
         return kind
-    measure = parse_measure(unit)
-    count = None if measure is None else _count(kind, measure)
-    if count is None:
-        return Skipped(Reason.UNCLEAR_UNIT, f"{unit} of {kind}")
+    place = marks.deployment_type or _place(product)
+    if not place:
+        return Skipped(Reason.NO_DEPLOYMENT_TYPE)
+    count = _count(kind, unit)
+    if isinstance(count, Skipped):
+        return count
     return Meter(
         model=family.model,
         kind=kind,
-        deployment_type=marks.deployment_type,
-        tier=_tier(family, marks),
+        deployment_type=place,
+        tier=_tier(kind, marks),
         context=marks.context,
         unit=count,
     )
+
+
+def _place(product: str) -> str:
+    """The deployment type that a product's name has for all its meters, if any."""
+    places = {DEPLOYMENT_TYPES[word] for word in words_of(product) if word in DEPLOYMENT_TYPES}
+    return places.pop() if len(places) == 1 else ""
 
 
 def _left_out(words: list[str]) -> Skipped | None:
@@ -99,6 +116,25 @@ def _left_out(words: list[str]) -> Skipped | None:
 
 
 def _kind(family: Family, marks: Marks) -> Kind | Skipped:
+    if family.direction and marks.direction not in ("", family.direction):
+        return Skipped(Reason.UNCLEAR_KIND, f"{marks.direction} of {family.model}")
+    kind = _counted_kind(family.kind, family, marks) if family.kind else _token_kind(family, marks)
+    if isinstance(kind, Kind) and marks.noun not in ("", _MEASURED.get(kind, _TOKENS).noun):
+        return Skipped(Reason.UNCLEAR_KIND, f"{kind} by the {marks.noun}")
+    return kind
+
+
+def _counted_kind(kind: Kind, family: Family, marks: Marks) -> Kind | Skipped:
+    is_plain = (
+        not (marks.is_cached or marks.is_write)
+        and marks.direction in ("", family.direction)
+        and marks.context == ANY
+        and marks.tier in (STANDARD, family.tier)
+    )
+    return kind if is_plain else Skipped(Reason.UNCLEAR_KIND, f"{kind} with a mark of tokens")
+
+
+def _token_kind(family: Family, marks: Marks) -> Kind | Skipped:
     modality, direction = family.modality, marks.direction or family.direction
     if not modality:
         return Skipped(Reason.UNCLEAR_KIND, "neither text nor audio nor image")
@@ -111,8 +147,8 @@ def _kind(family: Family, marks: Marks) -> Kind | Skipped:
     return kind or Skipped(Reason.UNCLEAR_KIND, "cached output")
 
 
-def _tier(family: Family, marks: Marks) -> str:
-    match family.kind:
+def _tier(kind: Kind, marks: Marks) -> str:
+    match kind:
         case Kind.PTU_HOUR:
             return PROVISIONED
         case Kind.SECOND:  # "Speech-to-Text-Batch-Whisper" is the service's name
@@ -121,6 +157,10 @@ def _tier(family: Family, marks: Marks) -> str:
             return marks.tier
 
 
-def _count(kind: Kind, measure: Measure) -> int | None:
-    factor = _MEASURES.get(kind, _TOKENS).get(measure.noun)
-    return None if factor is None else measure.count * factor
+def _count(kind: Kind, unit: str) -> int | Skipped:
+    """How many of the kind the price is for."""
+    measure = parse_measure(unit)
+    factor = _MEASURED.get(kind, _TOKENS).units.get(measure.noun) if measure else None
+    if measure is None or factor is None:
+        return Skipped(Reason.UNCLEAR_UNIT, f"{unit} of {kind}")
+    return measure.count * factor

@@ -4,7 +4,8 @@ import re
 from dataclasses import dataclass
 
 _UNIT = re.compile(
-    r"(?P<count>\d{1,3}(?:,\d{3})+|\d{1,12})\s*(?P<scale>[KM]|Thousand|Million)?\s*/?\s*(?P<noun>[a-z ]*)",
+    r"(?P<count>\d{1,3}(?:,\d{3})+|\d{1,12})\s*"
+    r"(?:(?P<scale>[KM]|Thousand|Million)(?![a-z]))?\s*/?\s*(?P<noun>[a-z ]*)",
     re.ASCII | re.IGNORECASE,
 )
 _SCALES = {"": 1, "k": 1_000, "thousand": 1_000, "m": 1_000_000, "million": 1_000_000}

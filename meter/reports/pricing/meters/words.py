@@ -47,9 +47,7 @@ MODALITIES: Mapping[str, str] = {
     **dict.fromkeys(("img", "image"), "image"),
     **dict.fromkeys(("txt", "text"), "text"),
 }
-NOUNS = frozenset(
-    {"tokens", "token", "unit", "units", "characters", "images", "calls", "session", "sessions"}
-)
+NOUNS = frozenset({"token", "unit", "character", "image", "call", "session"})  # one or several
 SIZES = frozenset({"1k", "1m"})
 FINE_TUNING = frozenset(
     {"ft", "rft", "tuned", "tuning", "finetuned", "ftuned", "training", "trng"}
@@ -58,7 +56,10 @@ FINE_TUNING = frozenset(
 
 
 class Marks(NamedTuple):
-    """What the shared words of a name say; `*` or empty where none does. `rest` names the model."""
+    """What the shared words of a name say; `*` or empty where none does. `rest` names the model.
+
+    `noun` is the name's last word, in the singular, where that is what Azure counts.
+    """
 
     deployment_type: str
     tier: str
@@ -66,6 +67,7 @@ class Marks(NamedTuple):
     direction: str
     is_cached: bool
     is_write: bool
+    noun: str
     rest: tuple[str, ...]
 
 
@@ -83,11 +85,12 @@ def words_of(name: str) -> list[str]:
 
 
 def marks_of(words: list[str]) -> Marks | Contradiction:
-    """Sort the words into marks and what is left; nouns and sizes are dropped."""
+    """Sort the words into marks and what is left; sizes are dropped."""
     found: dict[str, tuple[str, str]] = {}  # by group: the value, and the word that said so
     rest: list[str] = []
-    for word in words:
-        if word in NOUNS or word in SIZES:
+    noun = words[-1].removesuffix("s") if words else ""
+    for word in words[:-1] if noun in NOUNS else words:
+        if word in SIZES:
             continue
         group = next((name for name, known in _GROUPS.items() if word in known), None)
         if group is None:
@@ -103,6 +106,7 @@ def marks_of(words: list[str]) -> Marks | Contradiction:
         direction=found.get("direction", ("",))[0],
         is_cached="cached" in found,
         is_write="write" in found,
+        noun=noun if noun in NOUNS else "",
         rest=tuple(rest),
     )
 

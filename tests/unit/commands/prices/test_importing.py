@@ -231,6 +231,30 @@ def test_a_file_that_is_none_is_named(
     assert capsys.readouterr().err.startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--out", "{}"], "error: {}: is a folder"),
+        (["--out", "{}/no/book.csv"], "error: {}/no/book.csv: is in a folder that does not exist"),
+        (
+            ["--out", "{}/b.csv", "--skipped", "{}/./b.csv"],
+            "error: {}/b.csv: is given for the book and for the skipped rows",
+        ),
+    ],
+)
+def test_a_path_that_cannot_be_written_is_named_before_the_download(
+    words: list[str],
+    said: str,
+    tmp_path: Path,
+    azure: StandInPrices,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Azure is not asked."""
+    assert main(["prices", "import", *(word.format(tmp_path) for word in words)]) == 1
+    assert capsys.readouterr().err == said.format(tmp_path) + "\n"
+    assert azure.requests == []
+
+
 def test_a_list_without_a_price_of_azure_openai_leaves_the_book(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

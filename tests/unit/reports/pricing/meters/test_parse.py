@@ -3,14 +3,21 @@
 from collections import Counter
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from meter.reports.pricing.kinds import Kind
 from meter.reports.pricing.meters.meter import Meter, Reason, Skipped
 from meter.reports.pricing.meters.parse import parse_meter
+from meter.reports.pricing.meters.unit import parse_measure
+from meter.reports.pricing.meters.words import DEPLOYMENT_TYPES, words_of
 from tests.support.retail import retail_rows
 
 OPENAI, GPT5, MEDIA = "Azure OpenAI", "Azure OpenAI GPT5", "Azure OpenAI Media"
+UNCLEAR_EMBEDDING = "unclear kind: output of text-embedding-3-large"
+UNCLEAR_HOURS = "unclear kind: ptu_hour with a mark of tokens"
 FINE_TUNED = "Azure OpenAI PP FT GPT4s"
+WORDS = sorted({word for row in retail_rows() for word in words_of(row.name)})
 
 
 @pytest.mark.parametrize(
@@ -242,6 +249,18 @@ def test_a_name_says_model_kind_place_tier_context_and_unit(
     [
         (GPT5, "5.4 turbo9 inp Gl 1M Tokens", "1M", "unknown word: turbo9"),
         (GPT5, "5.4 inp Gl new 1M Tokens", "1M", "unknown word: new"),
+        (GPT5, "5.4 inp Gl 1M Images", "1M", "unclear kind: input by the image"),
+        (GPT5, "5.4 img inp Gl 1M Tokens", "1M", "unknown model: gpt 5.4 image"),
+        (GPT5, "5.4 inp Gl Tokens 1M", "1M", "unknown word: tokens"),
+        (GPT5, "5.4 inp Gl Dz 1M Tokens", "1M", "unclear kind: both gl and dz"),
+        (OPENAI, "text-embedding-3-large-glbl Outp Tokens", "1K", UNCLEAR_EMBEDDING),
+        (
+            OPENAI,
+            "Image-DALL-E-2-PP-glbl Images",
+            "100",
+            "unclear kind: image with a mark of tokens",
+        ),
+        (OPENAI, "Provisioned Managed Global cd Unit", "1/Hour", UNCLEAR_HOURS),
         (GPT5, "5.4 Inp Opt Gl 1M Tokens", "1M", "unclear kind: both inp and opt"),
         (GPT5, "5.4 inp 1M Tokens", "1M", "no deployment type"),
         (GPT5, "5.4 Gl 1M Tokens", "1M", "unclear kind: neither input nor output"),
@@ -291,6 +310,89 @@ def test_case_makes_no_difference() -> None:
     assert [parse_meter(row.product.upper(), row.name.upper(), row.unit) for row in openai] == [
         parse_meter(row.product, row.name, row.unit) for row in openai
     ]
+
+
+def test_a_product_may_name_the_deployment_type_of_all_its_meters() -> None:
+    """A meter whose own name says one goes by that."""
+    found = [
+        parse_meter("Azure OpenAI Regional GPT5", f"5.4 inp{place} 1M Tokens", "1M")
+        for place in ("", " Gl")
+    ]
+
+    assert [isinstance(each, Meter) and each.deployment_type for each in found] == [
+        "regional",
+        "global",
+    ]
+
+
+def test_an_unknown_word_is_nowhere_passed_over() -> None:
+    """Put into each real name, before each of its words and at its end."""
+    for row in retail_rows():
+        if not isinstance(parse_meter(row.product, row.name, row.unit), Meter):
+            continue
+        words = row.name.split()
+        for at in range(len(words) + 1):
+            name = " ".join([*words[:at], "zz", *words[at:]])
+            found = parse_meter(row.product, name, row.unit)
+            assert isinstance(found, Skipped), name
+
+
+def test_a_name_without_its_deployment_type_is_no_price() -> None:
+    """Which of three prices it is cannot be told."""
+    for row in retail_rows():
+        words = [word for word in words_of(row.name) if word not in DEPLOYMENT_TYPES]
+        assert isinstance(parse_meter(row.product, " ".join(words), row.unit), Skipped), row.name
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from([OPENAI, GPT5, MEDIA, "Azure OpenAI", ""]),
+    st.lists(st.sampled_from([*WORDS, "zz", "1120", "05282026", "1M"]), max_size=8) | st.text(),
+    st.sampled_from(["1K", "1M", "1 Hour", "1/Hour", "1", "100"]) | st.text(max_size=9),
+)
+def test_any_name_is_a_meter_or_a_reason(product: str, name: list[str] | str, unit: str) -> None:
+    """Whatever Azure calls its meters; a meter names a model, and counts at least one."""
+    text = name if isinstance(name, str) else " ".join(name)
+    found = parse_meter(product, text, unit)
+
+    if isinstance(found, Meter):
+        assert found.model
+        assert found.unit >= 1
+        assert "zz" not in name
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1K", (1_000, "")),
+        ("1M", (1_000_000, "")),
+        ("1M Tokens", (1_000_000, "token")),
+        ("10K", (10_000, "")),
+        ("1 Hour", (1, "hour")),
+        ("1/Hour", (1, "hour")),
+        ("1 Hours", (1, "hour")),
+        ("1,000", (1_000, "")),
+        ("1 Million", (1_000_000, "")),
+        ("1 Minute", (1, "minute")),
+        ("100", (100, "")),
+        ("1 GB/Month", None),
+        ("0", None),
+        ("", None),
+        ("K", None),
+        ("1.5K", None),
+        ("-1", None),
+        ("1,00", None),
+        ("9" * 13, None),
+        ("١", None),
+    ],
+)
+def test_units_of_measure_are_whole_numbers_of_something(
+    text: str, expected: tuple[int, str] | None
+) -> None:
+    """As the price list, the cost exports and FOCUS write them."""
+    found = parse_measure(text)
+
+    assert (found and (found.count, found.noun)) == expected
 
 
 def test_kinds_are_those_of_the_price_book() -> None:

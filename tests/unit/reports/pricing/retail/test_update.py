@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meter.errors import InvalidInput
 from meter.reports.pricing.book import Origin, Price
 from meter.reports.pricing.meters.meter import Reason
 from meter.reports.pricing.read import BookReader
@@ -272,6 +273,17 @@ def test_the_order_of_the_rows_makes_no_difference() -> None:
     assert text_of(again) == text_of(first)
     assert len(read_again(first)) == len(first.prices) > 3_000
     assert first.skipped_by_reason[Reason.CONFLICT] == 0
+
+
+def test_more_rows_than_a_book_may_have_are_not_written() -> None:
+    """Such a book could not be read again."""
+    out = io.StringIO()
+
+    with pytest.raises(
+        InvalidInput, match="200,001 rows, and may have 200,000: take fewer regions"
+    ):
+        write_book([price()] * 200_001, out)
+    assert out.getvalue() == ""
 
 
 @settings(max_examples=150, deadline=None)
