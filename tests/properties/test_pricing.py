@@ -1,5 +1,6 @@
 """Properties of pricing: shares, winners, bills and rounding, whatever is counted and priced."""
 
+import io
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from meter.errors import AmbiguousPrice
+from meter.errors import AmbiguousPrice, InvalidInput
 from meter.reports.pricing.book import Origin, Price, PriceBook, Use
 from meter.reports.pricing.cost import Bill
 from meter.reports.pricing.kinds import TOKEN_KINDS, Kind, quantities_of
@@ -21,8 +22,9 @@ from meter.reports.pricing.money import (
     rounded,
     rounding_left,
 )
+from meter.reports.pricing.read import BookReader
 from meter.usage import COUNT_NAMES, TokenUsage
-from tests.support.prices import DAY, line, read_texts
+from tests.support.prices import DAY, HEADER, line, read_texts
 from tests.support.prices import book_text as text_of
 
 COUNTS = st.integers(-(10**12), 10**12)
@@ -249,3 +251,47 @@ def test_rows_alike_are_refused_exactly_where_two_share_a_day(
             read_texts(text_of(*lines))
     else:
         assert len(read_texts(text_of(*lines))) == len(spans)
+
+
+ROWS = st.builds(
+    line,
+    price=st.sampled_from(["2.50", "-1", "x", '"2,5"', ""]),
+    unit=st.sampled_from(["1000", "0", "1e3"]),
+    kind=st.sampled_from(["input", "output", "tokens"]),
+    region=st.sampled_from(["*", "eastus", "\u00e5sele", "East US 2"]),
+    source=st.text(max_size=20),
+)
+PIECES = st.one_of(
+    ROWS, st.just(HEADER), st.text(max_size=40), st.sampled_from(["", '"', ",", "\ufeff", "\0"])
+)
+
+
+@given(
+    pieces=st.lists(PIECES, max_size=8),
+    has_header=st.booleans(),
+    end=st.sampled_from(["\n", "\r\n", "\r"]),
+    junk=st.binary(max_size=4),
+)
+@example(pieces=[], has_header=True, end="\n", junk=b"\xff\xfe")
+def test_any_file_is_either_a_book_or_refused_line_by_line(
+    pieces: list[str], has_header: bool, end: str, junk: bytes
+) -> None:
+    """Whatever its bytes: no other error, and every problem names the file in one line."""
+    lines = [HEADER, *pieces] if has_header else pieces
+    data = end.join(lines).encode(errors="surrogatepass") + junk
+    reader = BookReader()
+    stream = io.TextIOWrapper(
+        io.BytesIO(data), encoding="utf-8", errors="surrogateescape", newline=""
+    )
+    reader.read("a.csv", stream)
+
+    problems: tuple[str, ...] = ()
+    prices: list[Price] = []
+    try:
+        prices = reader.prices()
+    except InvalidInput as refusal:
+        problems = refusal.problems
+
+    assert bool(prices) != bool(problems)
+    assert all(problem.startswith("a.csv") for problem in problems)
+    assert not any("\n" in problem for problem in problems)

@@ -1,21 +1,23 @@
 """Checks a price book against a month's usage: what has no price, or several, and what nobody uses."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
+from operator import add
 from typing import NamedTuple
 
 from meter.errors import AmbiguousPrice
 from meter.ledger.keys import view_range, view_window
-from meter.ledger.rows import Place, read_sums
+from meter.ledger.rows import Place
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.reports.pricing.book import PROVISIONED, Price, PriceBook, Use
 from meter.reports.pricing.cost import Unpriced, unpriced_of
 from meter.reports.pricing.kinds import TOKEN_KINDS, Kind, quantities_of
 from meter.reports.query import query_between
-from meter.usage import total_usage
+from meter.reports.stored import CALL_NAMES, read_stored
+from meter.usage import COUNT_NAMES, TokenUsage
 from meter.window import Period, Window
 
 type Watch = Callable[[int, Window], None]
@@ -85,20 +87,22 @@ async def check_book(
     store: RowStore, month: Window, book: PriceBook, watch: Watch | None = None
 ) -> BookCheck:
     """Check the book against the month's days. Raises StorageUnavailable, LedgerDamaged."""
-    usage = _Usage(book)
+    usage, judge = _Usage(), _Judge(book)
     rows = 0
     async for partition, row in _days_of(store, month):
         rows += 1
         usage.add(row, Place(_TABLE, partition, row.key))
         if watch is not None and rows % _WATCHED_ROWS == 0:
             watch(rows, Window(view_window(partition)))
+    for day, use, quantities in usage.by_day():
+        judge.add(day, use, quantities)
     valid = [price for price in book.prices if _is_asked_for(price, month)]
-    unused = tuple(price for price in valid if not usage.has_used(price))
+    unused = tuple(price for price in valid if not judge.has_used(price))
     return BookCheck(
         month=month,
         currency=book.currency,
         has_usage=rows > 0,
-        found=usage.found(),
+        found=judge.found(),
         unused=unused,
         used=len(valid) - len(unused),
         others=len(book.prices) - len(valid),
@@ -113,21 +117,40 @@ def _days_of(store: RowStore, month: Window) -> AsyncIterator[tuple[str, Row]]:
 
 
 class _Usage:
-    """The month's usage, judged row by row; each use of a day is judged once."""
+    """A month's usage: added up per day and use as plain numbers, since rows may be millions."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[object, ...], list[int]] = {}
+
+    def add(self, row: Row, at: Place) -> None:
+        """Add a row: its counts and their adjustments are what is charged. Raises LedgerDamaged."""
+        stored = read_stored(row.columns, at)
+        key = (view_window(at.partition), *map(row.columns.get, _USE_COLUMNS))
+        counts = self._counts.setdefault(key, [0] * len(COUNT_NAMES))
+        for numbers in (stored.counts[len(CALL_NAMES) :], stored.adjusted[1:]):
+            if numbers:
+                counts[:] = map(add, counts, numbers)
+
+    def by_day(self) -> Iterator[tuple[date, Use, Mapping[Kind, int]]]:
+        """The quantities per day and use."""
+        for (day, *names), counts in self._counts.items():
+            use = Use(*("" if name is None else str(name) for name in names))
+            usage = TokenUsage(**dict(zip(COUNT_NAMES, counts, strict=True)))
+            yield date.fromisoformat(str(day)), use, quantities_of(usage)
+
+
+class _Judge:
+    """Looks up the price of all usage."""
 
     def __init__(self, book: PriceBook) -> None:
         self._book = book
-        self._judged: dict[tuple[date, Use, Kind], Finding | None] = {}
         self._extents: dict[Finding, Extent] = {}
         self._used: set[Price] = set()
         self._tied: set[str] = set()
 
-    def add(self, row: Row, at: Place) -> None:
-        """Judge a row. What is charged is the counts and their adjustments."""
-        sums = read_sums(row.columns, at)
-        day = date.fromisoformat(view_window(at.partition))
-        use = Use(*(str(row.columns.get(column, "")) for column in _USE_COLUMNS))
-        for kind, quantity in quantities_of(total_usage((sums.tokens, sums.adjusted))).items():
+    def add(self, day: date, use: Use, quantities: Mapping[Kind, int]) -> None:
+        """Judge the usage of a day."""
+        for kind, quantity in quantities.items():
             finding = self._finding(day, use, kind)
             if finding is not None:
                 extent = self._extents.setdefault(finding, Extent())
@@ -148,12 +171,6 @@ class _Usage:
         return price in self._used or price.place in self._tied
 
     def _finding(self, day: date, use: Use, kind: Kind) -> Finding | None:
-        key = (day, use, kind)
-        if key not in self._judged:
-            self._judged[key] = self._judge(day, use, kind)
-        return self._judged[key]
-
-    def _judge(self, day: date, use: Use, kind: Kind) -> Finding | None:
         usage = unpriced_of(use, kind)
         try:
             price = self._book.prices_of(day, use)[kind]

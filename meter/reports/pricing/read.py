@@ -60,7 +60,8 @@ class BookReader:
             self._read_rows(name, file, lines)
         except UnicodeDecodeError as exc:
             self._refuse(name, f"is not UTF-8 ({exc.reason}): save it as CSV in UTF-8")
-        self._check_overlaps(self._prices[begun:])
+        if not self._is_full:
+            self._check_overlaps(self._prices[begun:])
 
     def refuse(self, name: str, reason: str) -> None:
         """Note that a file cannot be read at all."""
