@@ -92,7 +92,7 @@ def test_batch_is_half_of_standard() -> None:
         lambda key: key._replace(tier="standard") if key.tier == "batch" else None, (0.499, 0.521)
     )
 
-    assert (pairs > 2_500, strange) == (True, [])
+    assert (pairs, strange) == (2_845, [])
 
 
 def test_priority_is_above_standard() -> None:
@@ -117,7 +117,7 @@ def test_a_data_zone_costs_a_tenth_or_a_fifth_more_than_global() -> None:
         (1.19, 1.21),
     )
 
-    assert (pairs > 5_000, strange) == (True, [])
+    assert (pairs, strange) == (5_562, [])
 
 
 def test_a_region_costs_up_to_a_third_more_than_global() -> None:
@@ -166,7 +166,7 @@ def test_cached_input_costs_at_most_half_of_input_and_writing_it_a_quarter_more(
     )
 
     assert (cached[0] > 4_000, cached[1]) == (True, [])
-    assert (written[0] > 300, written[1]) == (True, [])
+    assert written == (333, [])
 
 
 def test_output_costs_twice_the_input_and_more() -> None:

@@ -12,6 +12,7 @@ from meter.reports.pricing.meters.parse import parse_meter
 from meter.reports.pricing.meters.unit import parse_measure
 from meter.reports.pricing.meters.words import DEPLOYMENT_TYPES, words_of
 from tests.support.retail import retail_rows
+from tests.support.running import REPOSITORY
 
 OPENAI, GPT5, MEDIA = "Azure OpenAI", "Azure OpenAI GPT5", "Azure OpenAI Media"
 UNCLEAR_EMBEDDING = "unclear kind: output of text-embedding-3-large"
@@ -301,6 +302,13 @@ def test_every_real_row_is_parsed_or_skipped_for_a_named_reason() -> None:
         Reason.BOTH_DIRECTIONS: 4,
         Reason.FREE: 1,
     }
+
+
+def test_the_page_tells_how_many_are_read() -> None:
+    """docs/price-book.md is about this list."""
+    page = (REPOSITORY / "docs" / "price-book.md").read_text(encoding="utf-8")
+
+    assert "Of 3,289 rows of August 2026, 2,165 are read" in page
 
 
 def test_case_makes_no_difference() -> None:
