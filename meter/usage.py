@@ -5,11 +5,12 @@ product share this module and nothing else. Its wire form is CloudEvents 1.0 JSO
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from operator import attrgetter
+from itertools import compress
+from typing import NamedTuple
 from unicodedata import category
 from uuid import UUID
 
@@ -57,8 +58,7 @@ class Context(StrEnum):
     LONG = "long"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenUsage:
+class TokenUsage(NamedTuple):  # made and added for every event, which a tuple does fast
     """What was used by one call or a sum of calls; counts of an adjustment may be negative.
 
     All tokens but the first three are shares, never to be added to the total: cached, cache write,
@@ -91,21 +91,19 @@ class TokenUsage:
     file_search_calls: int = 0
     code_interpreter_calls: int = 0
 
-    def __add__(self, other: "TokenUsage") -> "TokenUsage":
+    def __add__(self, other: "TokenUsage") -> "TokenUsage":  # type: ignore[override]  # counts are added, not joined
         return total_usage((self, other))
 
     def as_document(self) -> dict[str, int]:
         """All counts by name, zeros included; `TokenUsage(**document)` reads them back."""
-        return dict(zip(COUNT_NAMES, counts_of(self), strict=True))
+        return self._asdict()
 
     def nonzero(self) -> dict[str, int]:
         """The counts that are not 0, by name; `TokenUsage(**document)` reads them back."""
-        return {name: n for name, n in zip(COUNT_NAMES, counts_of(self), strict=True) if n}
+        return dict(compress(zip(COUNT_NAMES, self, strict=True), self))
 
 
-COUNT_NAMES = tuple(each.name for each in fields(TokenUsage))
-counts_of: "Callable[[TokenUsage], tuple[int, ...]]" = attrgetter(*COUNT_NAMES)
-"""The counts in the order of COUNT_NAMES."""
+COUNT_NAMES = TokenUsage._fields
 # Mandatory in an event's `usage`. A reader takes any other count as 0 where it is absent.
 MANDATORY_COUNTS = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"}
@@ -119,8 +117,7 @@ def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
     used = [usage for usage in usages if usage is not NO_USAGE]
     if len(used) < 2:
         return used[0] if used else NO_USAGE
-    totals = map(sum, zip(*map(counts_of, used), strict=True))
-    return TokenUsage(**dict(zip(COUNT_NAMES, totals, strict=True)))
+    return TokenUsage._make(map(sum, zip(*used, strict=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

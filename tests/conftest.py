@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.real_proxy import find_proxy
 from tests.support.running import RunningStack, run_stack
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 SHORT_LIMITS = {
     "METER_FIRST_BYTE_TIMEOUT_SECONDS": "2",

@@ -8,17 +8,16 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
 from meter.adjustment import ADJUSTMENT_TYPE, MAX_REASON_CHARS, Adjustment, Countable
+from meter.strict import MAX_TOKENS, Fields, Invalid
 from meter.usage import (
     COUNT_NAMES,
     EVENT_TYPE,
     MANDATORY_COUNTS,
-    MAX_NAME_CHARS,
     MAX_SUBJECT_CHARS,
     MAX_TOOLS,
     NO_USAGE,
@@ -31,20 +30,13 @@ from meter.usage import (
     ToolUsage,
     UsageEvent,
     UsageSource,
-    clean_name,
-    is_writable,
 )
 
 MAX_AHEAD = timedelta(minutes=5)
-MAX_TOKENS = 10**12
 MAX_DIGITS = 20
-FIRST_YEAR = 2000
 # A message with more refused values is one letter: half a million `0` must not be as many rows.
 MAX_LETTERS_OF_A_MESSAGE = 50
 _COUNTS, _MANDATORY = frozenset(COUNT_NAMES), sorted(MANDATORY_COUNTS, key=COUNT_NAMES.index)
-_KINDS = (Tier, Context, Outcome, UsageSource)
-_BY_VALUE: Mapping[Any, Mapping[str, Any]] = {each: {str(v): v for v in each} for each in _KINDS}
-_LONG_NUMBER = re.compile(rb"\d{%d}" % (MAX_DIGITS + 1))
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -155,20 +147,21 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
 def read_event(document: object) -> Countable:
     """One CloudEvent as a value. Raises if a field is missing or invalid."""
     if not isinstance(document, dict):
-        kind = "nothing" if document is None else type(document).__name__
-        raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {kind}")
-    fields = _Fields(document, "")
-    match document.get("type"):
-        case str(kind) if kind == EVENT_TYPE:
+        found = "nothing" if document is None else type(document).__name__
+        raise _Rejected(Reason.NOT_AN_EVENT, f"an event is a JSON object, got {found}")
+    kind, fields = document.get("type"), Fields(document, "")
+    try:
+        if kind == EVENT_TYPE:
             return _read_usage_event(fields)
-        case str(kind) if kind == ADJUSTMENT_TYPE:
+        if kind == ADJUSTMENT_TYPE:
             return _read_adjustment(fields)
-        case other:
-            rule = f"type must be {EVENT_TYPE} or {ADJUSTMENT_TYPE}, got {str(other)[:100]!r}"
-            raise _Rejected(Reason.UNKNOWN_TYPE, rule)
+    except Invalid as exc:
+        raise _Rejected(Reason.INVALID_FIELD, str(exc)) from exc
+    rule = f"type must be {EVENT_TYPE} or {ADJUSTMENT_TYPE}, got {str(kind)[:100]!r}"
+    raise _Rejected(Reason.UNKNOWN_TYPE, rule)
 
 
-def _read_adjustment(fields: "_Fields") -> Adjustment:
+def _read_adjustment(fields: Fields) -> Adjustment:
     fields.exactly("specversion", "1.0")
     data = fields.part("data")
     return Adjustment(
@@ -188,7 +181,7 @@ def _read_adjustment(fields: "_Fields") -> Adjustment:
     )
 
 
-def _read_usage_event(fields: "_Fields") -> UsageEvent:
+def _read_usage_event(fields: Fields) -> UsageEvent:
     fields.exactly("specversion", "1.0")
     data = fields.part("data")
     principal = data.part("principal")
@@ -230,13 +223,13 @@ def _read_usage_event(fields: "_Fields") -> UsageEvent:
     )
 
 
-def _usage(usage: "_Fields", *, least: int = 0) -> TokenUsage:
+def _usage(usage: Fields, *, least: int = 0) -> TokenUsage:
     counts = {n: usage.count(n, least=least) for n in usage.members if n in _COUNTS}
     counts |= {n: usage.count(n, least=least) for n in _MANDATORY if n not in counts}  # refused
     return TokenUsage(**counts)
 
 
-def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
+def _tools(data: Fields) -> tuple[ToolUsage, ...]:
     """Usage of other models; that of one deployment and model is one."""
     found: dict[tuple[str, str | None], TokenUsage] = {}
     for tool in data.optional_parts("tool_usage"):
@@ -250,7 +243,7 @@ def _tools(data: "_Fields") -> tuple[ToolUsage, ...]:
     )
 
 
-def _attempt(attempt: "_Fields") -> Attempt:
+def _attempt(attempt: Fields) -> Attempt:
     return Attempt(
         backend=attempt.text("backend"),
         status=attempt.optional_count("status"),
@@ -260,14 +253,19 @@ def _attempt(attempt: "_Fields") -> Attempt:
 
 def _documents(message: Message) -> Sequence[object]:
     try:
-        # Whole numbers longer than Python converts are read as floats, which no field accepts.
-        text, has_long = message.body.decode(), _LONG_NUMBER.search(message.body)
-        document = json.loads(text, parse_int=_whole_number) if has_long else json.loads(text)
+        document = _read_json(message.body.decode())
     except (ValueError, RecursionError):
         return [_Rejected(Reason.NOT_JSON, "the message is not JSON in UTF-8")]
     if document == []:
         return [_Rejected(Reason.NOT_AN_EVENT, "the batch is empty")]
     return document if isinstance(document, list) else [document]
+
+
+def _read_json(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:  # perhaps for a whole number that is longer than Python converts
+        return json.loads(text, parse_int=_whole_number)
 
 
 def _whole_number(text: str) -> int | float:
@@ -313,88 +311,3 @@ def _elements(text: str) -> Iterator[str]:
 
 def _space_after(text: str, position: int) -> int:
     return position if (space := _SPACE.match(text, position)) is None else space.end()
-
-
-@dataclass(frozen=True, slots=True)
-class _Fields:
-    """Reads the members of a JSON object strictly, naming the path of what it refuses."""
-
-    members: Mapping[str, object]
-    path: str
-
-    def exactly(self, name: str, value: object) -> None:
-        if self.members.get(name) != value:
-            raise self.refused(name, f"must be {value!r}")
-
-    def text(self, name: str, *, most: int = MAX_NAME_CHARS) -> str:
-        value = self.members.get(name)
-        if isinstance(value, str) and 0 < len(value) <= most and is_writable(value):
-            return value
-        raise self.refused(name, f"must be a text of 1 to {most} characters")
-
-    def optional_text(self, name: str) -> str | None:
-        return None if self.members.get(name) is None else self.text(name, most=MAX_SUBJECT_CHARS)
-
-    def count(self, name: str, *, least: int = 0) -> int:
-        value = self.members.get(name)
-        if type(value) is not int or not least <= value <= MAX_TOKENS:
-            raise self.refused(name, f"must be a whole number from {least} to {MAX_TOKENS}")
-        return value
-
-    def optional_count(self, name: str) -> int | None:
-        return None if self.members.get(name) is None else self.count(name)
-
-    def flag(self, name: str) -> bool:
-        value = self.members.get(name)
-        if not isinstance(value, bool):
-            raise self.refused(name, "must be true or false")
-        return value
-
-    def label(self, name: str) -> str | None:
-        """A text that only says more of the call: cut rather than refused, None if it is no text."""
-        return clean_name(self.members.get(name))
-
-    def choice[E: StrEnum](self, name: str, kind: type[E], *, absent: E | None = None) -> E:
-        if absent is not None and self.members.get(name) is None:
-            return absent
-        found: E | None = _BY_VALUE[kind].get(str(self.members.get(name)))
-        if found is not None:
-            return found
-        raise self.refused(name, f"must be one of {', '.join(kind)}")
-
-    def moment(self, name: str) -> datetime:
-        try:
-            value = datetime.fromisoformat(self.text(name))
-            if value.tzinfo is None or value.year < FIRST_YEAR:
-                raise ValueError(value)
-            return value.astimezone(UTC)
-        except (ValueError, OverflowError) as exc:
-            raise self.refused(name, "must be an RFC 3339 time with its offset") from exc
-
-    def uuid(self, name: str) -> UUID:
-        try:
-            return UUID(self.text(name))
-        except ValueError:
-            raise self.refused(name, "must be a UUID") from None
-
-    def part(self, name: str) -> "_Fields":
-        value = self.members.get(name)
-        if not isinstance(value, dict):
-            raise self.refused(name, "must be an object")
-        return _Fields(value, f"{self.path}{name}.")
-
-    def optional_object(self, name: str) -> Mapping[str, object] | None:
-        return None if self.members.get(name) is None else self.part(name).members
-
-    def optional_parts(self, name: str) -> list["_Fields"]:
-        return [] if self.members.get(name) is None else self.parts(name)
-
-    def parts(self, name: str) -> list["_Fields"]:
-        value = self.members.get(name)
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise self.refused(name, "must be a list of objects")
-        return [_Fields(item, f"{self.path}{name}[{i}].") for i, item in enumerate(value)]
-
-    def refused(self, name: str, rule: str) -> _Rejected:
-        got = repr(self.members.get(name))[:100]
-        return _Rejected(Reason.INVALID_FIELD, f"{self.path}{name} {rule}, got {got}")

@@ -40,26 +40,36 @@ class Sums:
         return total_sums((self, other))
 
 
-def total_sums(parts: Iterable[Sums]) -> Sums:
+def total_sums(given: Iterable[Sums]) -> Sums:
     """All of them added up."""
-    parts = list(parts)
+    parts = given if isinstance(given, list | tuple) else list(given)
     if len(parts) == 1:
         return parts[0]
-    times = [each.first_call_at for each in parts if each.first_call_at is not None]
-    latest = [(each.last_call_at, each.place) for each in parts if each.last_call_at is not None]
-    last_call_at, place = max(
-        latest, default=(None, max((e.place for e in parts), default=NO_PLACE))
-    )
+    calls = failed_calls = estimated_calls = missing_calls = adjustments = 0
+    first: datetime | None = None
+    last: tuple[datetime, Place] | None = None
+    for each in parts:  # by hand, since this runs for every event and every sum
+        calls += each.calls
+        failed_calls += each.failed_calls
+        estimated_calls += each.estimated_calls
+        missing_calls += each.missing_calls
+        adjustments += each.adjustments
+        if (begun := each.first_call_at) is not None and (first is None or begun < first):
+            first = begun
+        if (ended := each.last_call_at) is not None and (
+            last is None or (ended, each.place) > last
+        ):
+            last = ended, each.place
     return Sums(
-        calls=sum(each.calls for each in parts),
-        failed_calls=sum(each.failed_calls for each in parts),
-        estimated_calls=sum(each.estimated_calls for each in parts),
-        missing_calls=sum(each.missing_calls for each in parts),
+        calls=calls,
+        failed_calls=failed_calls,
+        estimated_calls=estimated_calls,
+        missing_calls=missing_calls,
         tokens=total_usage([each.tokens for each in parts]),
-        first_call_at=min(times, default=None),
-        last_call_at=last_call_at,
-        place=place,
-        adjustments=sum(each.adjustments for each in parts),
+        first_call_at=first,
+        last_call_at=last[0] if last else None,
+        place=last[1] if last else max((each.place for each in parts), default=NO_PLACE),
+        adjustments=adjustments,
         adjusted=total_usage([each.adjusted for each in parts if each.adjustments]),
     )
 

@@ -33,7 +33,7 @@ from meter.ledger.keys import (
     parse_sum_key,
 )
 from meter.ports import INT64, Row
-from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage, counts_of
+from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
 from meter.window import Window
 
 
@@ -117,7 +117,7 @@ class SumRow:
 
     def check_range(self) -> None:
         """Raise LedgerDamaged if a count is beyond what a column holds."""
-        adjusted = counts_of(self.sums.adjusted)
+        adjusted = self.sums.adjusted
         numbers = (*self._counts(), *adjusted, self.sums.adjustments, self.revision)
         if max(numbers) in INT64 and min(adjusted) in INT64:
             return
@@ -126,7 +126,7 @@ class SumRow:
                 raise _damaged(f"{value} is beyond 64 bits", column, _place_of(self.key))
 
     def _counts(self) -> tuple[int, ...]:
-        return *_calls_of(self.sums), *counts_of(self.sums.tokens)
+        return *_calls_of(self.sums), *self.sums.tokens
 
     def _key_values(self) -> tuple[object, ...]:
         return *self.key.dimensions, self.key.window.start
@@ -139,7 +139,7 @@ class SumRow:
             columns["LastCallAt"] = sums.last_call_at
         if sums.adjustments:
             columns["Adjustments"] = sums.adjustments
-            columns |= zip(_ADJUSTED_COLUMNS.values(), counts_of(sums.adjusted), strict=True)
+            columns |= zip(_ADJUSTED_COLUMNS.values(), sums.adjusted, strict=True)
         columns["Revision"] = self.revision
         return columns
 
@@ -186,10 +186,10 @@ def key_columns(key: SumKey) -> dict[str, object]:
 def sums_columns(sums: Sums) -> dict[str, object]:
     """The counts as columns, with zeros."""
     columns: dict[str, object] = dict(zip(_CALL_COLUMNS.values(), _calls_of(sums), strict=True))
-    columns |= zip(_TOKEN_COLUMNS.values(), counts_of(sums.tokens), strict=True)
+    columns |= zip(_TOKEN_COLUMNS.values(), sums.tokens, strict=True)
     columns |= zip(PLACE_COLUMNS, sums.place, strict=True)
     columns["Adjustments"] = sums.adjustments
-    columns |= zip(_ADJUSTED_COLUMNS.values(), counts_of(sums.adjusted), strict=True)
+    columns |= zip(_ADJUSTED_COLUMNS.values(), sums.adjusted, strict=True)
     if sums.first_call_at is not None:
         columns["FirstCallAt"] = sums.first_call_at
     if sums.last_call_at is not None:

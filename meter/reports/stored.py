@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from meter.ledger.fold import Sums
 from meter.ledger.rows import Place, read_sums, sums_columns
-from meter.usage import COUNT_NAMES, counts_of
+from meter.usage import COUNT_NAMES
 
 CALL_NAMES = ("calls", "failed_calls", "estimated_calls", "missing_calls")
 COUNTS = len(CALL_NAMES) + len(COUNT_NAMES)
@@ -43,8 +43,8 @@ def read_stored(columns: Mapping[str, object], at: Place) -> Stored:
 def _read_with_care(columns: Mapping[str, object], at: Place) -> Stored:
     sums = read_sums(columns, at)
     return Stored(
-        (*_calls_of(sums), *counts_of(sums.tokens)),
-        (sums.adjustments, *counts_of(sums.adjusted)) if sums.adjustments else (),
+        (*_calls_of(sums), *sums.tokens),
+        (sums.adjustments, *sums.adjusted) if sums.adjustments else (),
         sums.first_call_at,
         sums.last_call_at,
     )

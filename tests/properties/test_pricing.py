@@ -60,7 +60,9 @@ PRICES = st.builds(
 BOOKS = st.lists(PRICES, max_size=8)
 # What is charged: a day, a use, and counts of kinds.
 COUNTED = ("prompt_tokens", "cached_tokens", "completion_tokens", "seconds")
-FEW = st.builds(TokenUsage, **dict.fromkeys(COUNTED, st.integers(-3, 3)))
+FEW = st.fixed_dictionaries(dict.fromkeys(COUNTED, st.integers(-3, 3))).map(
+    lambda counts: TokenUsage(**counts)
+)
 # What is charged: a day, a use, and counts.
 CHARGES = st.lists(
     st.tuples(st.sampled_from([DAY, DAY + timedelta(days=1)]), USES, FEW), max_size=6

@@ -134,7 +134,7 @@ def texts(most: int) -> st.SearchStrategy[str]:
 def token_usages(most: int = 10**12) -> st.SearchStrategy[TokenUsage]:
     """Any token counts."""
     counts = st.integers(0, most)
-    return st.builds(TokenUsage, **dict.fromkeys(TokenUsage.__dataclass_fields__, counts))
+    return st.builds(TokenUsage, **dict.fromkeys(TokenUsage._fields, counts))
 
 
 def usage_events() -> st.SearchStrategy[UsageEvent]:

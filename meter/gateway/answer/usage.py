@@ -6,7 +6,7 @@ no sense is left out by rule, and nothing here raises.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import cast
 
@@ -75,7 +75,7 @@ class Reading:
         if usage is None or not self.has_tools:
             return usage
         calls = hosted_calls(self.output, self.tool_usage)
-        return replace(usage, **calls) if calls else usage
+        return usage._replace(**calls) if calls else usage
 
     @property
     def has_tools(self) -> bool:

@@ -3,7 +3,6 @@
 import io
 import json
 from collections.abc import AsyncIterator
-from dataclasses import fields
 from fractions import Fraction
 
 import pytest
@@ -13,7 +12,7 @@ from meter.reports.columns import Column, usage_columns
 from meter.reports.rows import UsageRow, total_of
 from meter.reports.usage import Report
 from meter.reports.write.report import Format, write_report
-from meter.usage import TokenUsage
+from meter.usage import COUNT_NAMES, TokenUsage
 from meter.window import Window
 from tests.support.reports import query
 
@@ -23,13 +22,13 @@ PRICE = Fraction("1234.50")
 def test_every_count_of_a_call_has_a_column() -> None:
     """A new kind is reported without a line of its own, and so are its adjustments."""
     columns = {column.name: column for column in usage_columns(query())}
-    numbers = TokenUsage(**{each.name: n for n, each in enumerate(fields(TokenUsage), 1)})
-    adjusted = TokenUsage(**{each.name: -n for n, each in enumerate(fields(TokenUsage), 1)})
+    numbers = TokenUsage(*range(1, 1 + len(COUNT_NAMES)))
+    adjusted = TokenUsage(*(-n for n in range(1, 1 + len(COUNT_NAMES))))
     row = UsageRow(sums=Sums(tokens=numbers, adjustments=1, adjusted=adjusted))
 
-    for each in fields(TokenUsage):
-        assert columns[each.name].get(row) == getattr(numbers, each.name)
-        assert columns[f"adjusted_{each.name}"].get(row) == getattr(adjusted, each.name)
+    for each in COUNT_NAMES:
+        assert columns[each].get(row) == getattr(numbers, each)
+        assert columns[f"adjusted_{each}"].get(row) == getattr(adjusted, each)
 
 
 def test_a_total_has_no_window_and_no_names() -> None:

@@ -146,14 +146,14 @@ PRICES = book(
     price("0.01", "output", model="gpt-4o"),
     price("0.36", "second", unit=3_600),
 )
-USAGE = st.builds(
-    TokenUsage,
-    prompt_tokens=st.integers(0, 9_999),
-    cached_tokens=st.integers(0, 99),
-    completion_tokens=st.integers(0, 999),
-    audio_completion_tokens=st.integers(0, 9),
-    seconds=st.integers(0, 50),
-)
+COUNTS = {
+    "prompt_tokens": st.integers(0, 9_999),
+    "cached_tokens": st.integers(0, 99),
+    "completion_tokens": st.integers(0, 999),
+    "audio_completion_tokens": st.integers(0, 9),
+    "seconds": st.integers(0, 50),
+}
+USAGE = st.fixed_dictionaries(COUNTS).map(lambda counts: TokenUsage(**counts))
 ROWS = st.lists(
     st.builds(
         row,
