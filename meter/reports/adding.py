@@ -21,7 +21,7 @@ from meter.reports.pricing.book import PriceBook, Use
 from meter.reports.pricing.cost import Bill
 from meter.reports.pricing.kinds import Kind, quantities_of
 from meter.reports.query import Grouping
-from meter.reports.rows import Charge, UsageRow, with_shares
+from meter.reports.rows import Charge, UsageRow, note_shares
 from meter.reports.stored import CALL_NAMES, COUNTS, read_stored
 from meter.usage import COUNT_NAMES, TokenUsage
 from meter.window import Window
@@ -135,7 +135,7 @@ class Groups:
         return (self.prices.since(day), is_paid, *map(row.columns.get, _USE_COLUMNS))
 
     def rows(self, window: Window) -> Iterator[UsageRow]:
-        """One row per group, in order of names. Raises AmbiguousPrice."""
+        """One row per group, in order of names; once. Raises AmbiguousPrice."""
         shares = self.capacity.amounts_in(window)
         found = [
             UsageRow(
@@ -147,9 +147,10 @@ class Groups:
                 else _charge(self.prices.book, parts, shares.get(names)),
             )
             for names in sorted(self._found.keys() | shares.keys())
-            for parts in [self._found.get(names, {})]
+            for parts in [self._found.pop(names, {})]
         ]
-        yield from found if self.prices is None else with_shares(found)
+        note_shares(found)
+        yield from found
 
 
 def _charge(book: PriceBook, parts: Mapping[_Key, _Part], share: Fraction | None) -> Charge:

@@ -1,7 +1,7 @@
 """The rows of a usage report: the usage of one group in one window, and what it is charged."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 from meter.ledger.fold import Sums, total_sums
@@ -86,13 +86,10 @@ def total_of(rows: Iterable[UsageRow]) -> UsageRow:
     return total.row()
 
 
-def with_shares(rows: Sequence[UsageRow]) -> list[UsageRow]:
-    """All rows of one window, each with its share of their cost."""
+def note_shares(rows: Sequence[UsageRow]) -> None:
+    """Note in all rows of one window their shares of its cost."""
     costs = [row.cost for row in rows]
     whole = sum((cost for cost in costs if cost is not None), Fraction(0))
-    return [
-        row
-        if row.charge is None or cost is None or not whole
-        else replace(row, charge=replace(row.charge, share=cost / whole))
-        for row, cost in zip(rows, costs, strict=True)
-    ]
+    for row, cost in zip(rows, costs, strict=True):
+        if row.charge is not None and cost is not None and whole:
+            row.charge.share = cost / whole
