@@ -1,6 +1,7 @@
 """Properties of pricing: shares, winners, bills and rounding, whatever is counted and priced."""
 
 import io
+from dataclasses import replace
 from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -23,6 +24,7 @@ from meter.reports.pricing.money import (
     rounding_left,
 )
 from meter.reports.pricing.read import BookReader
+from meter.reports.pricing.ties import ties_between
 from meter.usage import COUNT_NAMES, TokenUsage
 from tests.support.prices import DAY, HEADER, line, read_texts
 from tests.support.prices import book_text as text_of
@@ -297,3 +299,23 @@ def test_any_file_is_either_a_book_or_refused_line_by_line(
     assert bool(prices) != bool(problems)
     assert all(problem.startswith(("a.csv", "these are the first")) for problem in problems)
     assert not any("\n" in problem for problem in problems)
+
+
+def cells_of(price: Price) -> tuple[str, ...]:
+    return price.model, price.deployment_type, price.region, price.tier, price.context
+
+
+@given(prices=BOOKS, use=USES)
+def test_a_tie_that_usage_meets_is_one_that_the_book_shows(prices: list[Price], use: Use) -> None:
+    """Or holds one; but for equal rows of one file, which are refused when they are read."""
+    named = [replace(price, place=str(number)) for number, price in enumerate(prices)]
+    book = PriceBook(named, "USD")
+    met: set[str] = set()
+    try:
+        book.own_price(DAY, use, Kind.INPUT)
+    except AmbiguousPrice as tie:
+        met = set(tie.rows)
+    assume(len({cells_of(named[int(row)]) for row in met}) == len(met))
+    shown = ties_between(book, DAY, DAY + timedelta(days=1))
+
+    assert not met or any(met >= set(rows) or met <= set(rows) for rows in shown)

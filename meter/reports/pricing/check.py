@@ -15,6 +15,7 @@ from meter.ports import Row, RowStore
 from meter.reports.pricing.book import PROVISIONED, Price, PriceBook, Use
 from meter.reports.pricing.cost import Unpriced, unpriced_of
 from meter.reports.pricing.kinds import TOKEN_KINDS, Kind, quantities_of
+from meter.reports.pricing.ties import ties_between
 from meter.reports.query import query_between
 from meter.reports.stored import CALL_NAMES, read_stored
 from meter.usage import COUNT_NAMES, TokenUsage
@@ -61,7 +62,8 @@ class BookCheck:
     """What was found, the largest first.
 
     `used` is how many rows usage is charged at, `unused` the rows that could be and are not, and
-    `others` how many are not valid in the month, or price the hours of capacity.
+    `others` how many are not valid in the month, or price the hours of capacity. `ties` names rows that
+    would be equally good for usage that the month does not have.
     """
 
     month: Window
@@ -71,6 +73,7 @@ class BookCheck:
     unused: tuple[Price, ...]
     used: int
     others: int
+    ties: tuple[tuple[str, ...], ...] = ()
 
     def with_standing(self, standing: Standing) -> list[tuple[Finding, Extent]]:
         """The findings of that standing."""
@@ -97,6 +100,7 @@ async def check_book(
     for day, use, quantities in usage.by_day():
         judge.add(day, use, quantities)
     valid = [price for price in book.prices if _is_asked_for(price, month)]
+    ties = ties_between(book, month.start.date(), month.end.date())
     unused = tuple(price for price in valid if not judge.has_used(price))
     return BookCheck(
         month=month,
@@ -106,6 +110,7 @@ async def check_book(
         unused=unused,
         used=len(valid) - len(unused),
         others=len(book.prices) - len(valid),
+        ties=tuple(rows for rows in ties if not judge.has_met(rows)),
     )
 
 
@@ -146,7 +151,7 @@ class _Judge:
         self._book = book
         self._extents: dict[Finding, Extent] = {}
         self._used: set[Price] = set()
-        self._tied: set[str] = set()
+        self._ties: set[tuple[str, ...]] = set()
 
     def add(self, day: date, use: Use, quantities: Mapping[Kind, int]) -> None:
         """Judge the usage of a day."""
@@ -168,14 +173,18 @@ class _Judge:
 
     def has_used(self, price: Price) -> bool:
         """Whether the row is a price of some usage, or one of several."""
-        return price in self._used or price.place in self._tied
+        return price in self._used or any(price.place in rows for rows in self._ties)
+
+    def has_met(self, rows: tuple[str, ...]) -> bool:
+        """Whether some usage has these rows as its prices."""
+        return rows in self._ties
 
     def _finding(self, day: date, use: Use, kind: Kind) -> Finding | None:
         usage = unpriced_of(use, kind)
         try:
             price = self._book.prices_of(day, use)[kind]
         except AmbiguousPrice as exc:
-            self._tied.update(exc.rows)
+            self._ties.add(exc.rows)
             return Finding(Standing.AMBIGUOUS, usage, exc.rows)
         if price is None:
             is_paid = use.tier == PROVISIONED and kind in TOKEN_KINDS

@@ -8,7 +8,7 @@ from meter.reports.pricing.book import Price
 from meter.reports.pricing.check import BookCheck, Extent, Finding, Standing
 from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
-from meter.terminal import aligned, shown_document
+from meter.terminal import aligned, printable, shown_document
 
 FORMATS = (Format.TABLE, Format.JSON)
 MOST_LINES = 20
@@ -55,14 +55,25 @@ def _table(check: BookCheck) -> Iterator[str]:
     for standing in _TITLES:
         if found := check.with_standing(standing):
             yield from ("", f"usage {_TITLES[standing]}:", *_findings(standing, found))
+    if check.ties:
+        yield from ("", "rows that would be equally good for other usage:", *_ties(check.ties))
     if check.unused:
         yield from ("", "rows that no usage is charged at:", *_rows(check.unused))
     yield ""
+    if any(_has_no_place(finding) for finding, _ in check.with_standing(Standing.UNPRICED)):
+        yield (
+            "note: region and deployment type are unknown where METER_BACKENDS does not have them, and "
+            "then only rows with * match"
+        )
     yield (
         f"rows of the book: {check.used:,} used, {len(check.unused):,} unused, "
         f"{check.others:,} of other months or of capacity"
     )
     yield verdict(check)
+
+
+def _has_no_place(finding: Finding) -> bool:
+    return not (finding.usage.region and finding.usage.deployment_type)
 
 
 def _findings(standing: Standing, found: Sequence[tuple[Finding, Extent]]) -> Iterator[str]:
@@ -78,6 +89,11 @@ def _findings(standing: Standing, found: Sequence[tuple[Finding, Extent]]) -> It
     head = (*_HEAD, aside) if aside else _HEAD
     yield from aligned(head, lines, text_columns=range(1, len(head)), is_ruled=False)
     yield from _more(found)
+
+
+def _ties(ties: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    yield from (printable(" and ".join(rows)) for rows in ties[:MOST_LINES])
+    yield from _more(ties)
 
 
 def _rows(prices: Sequence[Price]) -> Iterator[str]:
@@ -108,6 +124,7 @@ def _document(check: BookCheck) -> dict[str, object]:
         "is_priced": check.is_priced,
         "verdict": verdict(check),
         **{standing.value: usage_with(standing) for standing in _TITLES},
+        "ties": [list(rows) for rows in check.ties],
         "unused": [_row_json(price) for price in check.unused],
         "rows": {"used": check.used, "unused": len(check.unused), "others": check.others},
     }

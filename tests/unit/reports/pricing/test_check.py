@@ -219,3 +219,19 @@ async def test_a_damaged_row_stops_the_check() -> None:
     )
     with pytest.raises(LedgerDamaged, match="UsageByDay, partition 2026-11-02, row x"):
         await check_book(store, NOVEMBER, book(price(price=Decimal(1))))
+
+
+async def test_rows_that_would_tie_for_other_usage_are_named_apart() -> None:
+    """Those that the month's usage has met are not named twice; only they leave usage unpriced."""
+    rows = (
+        price(region="swedencentral", place="b.csv, line 2"),
+        price(tier="standard", place="b.csv, line 3"),
+        price(kind=Kind.OUTPUT, region="eastus", place="b.csv, line 4"),
+        price(kind=Kind.OUTPUT, tier="priority", place="b.csv, line 5"),
+    )
+    met = await checked(day_row("2026-11-02"), prices=rows)
+    unmet = await checked(prices=rows)
+
+    assert met.ties == (("b.csv, line 4", "b.csv, line 5"),)
+    assert unmet.ties == (("b.csv, line 2", "b.csv, line 3"), ("b.csv, line 4", "b.csv, line 5"))
+    assert unmet.is_priced

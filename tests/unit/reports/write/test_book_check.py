@@ -36,6 +36,7 @@ CHECK = BookCheck(
     unused=(price(place="b.csv, line 9", tier="priority", meter_id="7f-1"),),
     used=3,
     others=2,
+    ties=(("b.csv, line 5", "b.csv, line 6"),),
 )
 
 
@@ -73,10 +74,15 @@ def test_the_table_says_what_was_found_and_the_verdict_last() -> None:
         "       7  input  gpt-4o-2024-11-20  provisioned  short    regional         swedencentral  "
         "2026-11-01",
         "",
+        "rows that would be equally good for other usage:",
+        "b.csv, line 5 and b.csv, line 6",
+        "",
         "rows that no usage is charged at:",
         "row            kind   model   tier      context  deployment type  region",
         "b.csv, line 9  input  gpt-4o  priority  *        *                *",
         "",
+        "note: region and deployment type are unknown where METER_BACKENDS does not have them, and then "
+        "only rows with * match",
         "rows of the book: 3 used, 1 unused, 2 of other months or of capacity",
         "NOT PRICED: 1 without a price, 1 ambiguous",
     ]
@@ -114,6 +120,7 @@ def test_the_json_has_everything() -> None:
             usage | {"kind": "cache_write", "quantity": 30, "charged_as": "input"}
         ],
         "by_capacity": [usage | {"tier": "provisioned", "quantity": 7}],
+        "ties": [["b.csv, line 5", "b.csv, line 6"]],
         "unused": [
             {
                 "row": "b.csv, line 9",
@@ -134,7 +141,7 @@ def test_the_json_has_everything() -> None:
 def test_long_lists_are_cut_in_the_table_alone() -> None:
     """A whole list of Azure's prices has thousands of rows that nobody uses."""
     unused = tuple(price(place=f"b.csv, line {number}") for number in range(2, 2_003))
-    check = replace(CHECK, found={}, unused=unused)
+    check = replace(CHECK, found={}, ties=(), unused=unused)
 
     lines = text_of(check).splitlines()
     assert sum(line.startswith("b.csv, line ") for line in lines) == 20
