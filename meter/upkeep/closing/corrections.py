@@ -18,6 +18,7 @@ from meter.ledger.keys import (
     LEDGER_PARTITIONS,
     Dimensions,
     SumKey,
+    ledger_partition,
     ledger_table,
     sums_of_window,
     view_range,
@@ -91,13 +92,19 @@ async def arrived(
     """What arrived for a closed month and is not stored as a correction, in order of days."""
     later = [each for each in closed.by_month.values() if month.month in each.header.corrected]
     sums = await _ledger_sums(store, month.month)
-    read = _ledger_sums if sums else _view_sums
-    if not await _less_known(store, month, later, sums or await read(store, month.month)):
-        return
+    is_dropped = not sums
+    sums = sums or await _view_sums(store, month.month)
+    differing = await _less_known(store, month, later, sums, month.month)
+    # Days are read of those subjects alone that have a difference in the month.
+    partitions = sorted({ledger_partition(each.subject) for each in differing})
     day = window_of(month.month.start, Period.DAY)
-    while day.month == month.month:
-        found = await _less_known(store, month, later, await read(store, day), day)
-        for dimensions in sorted(found):
+    while partitions and day.month == month.month:
+        if is_dropped:
+            sums = await _view_sums(store, day)
+        else:
+            sums = await _ledger_sums(store, day, partitions)
+        found = await _less_known(store, month, later, sums, day)
+        for dimensions in sorted(found.keys() & differing.keys()):
             yield Correction(day=day, dimensions=dimensions, sums=found[dimensions])
         day = window_of(day.end, Period.DAY)
 
@@ -112,10 +119,10 @@ async def _less_known(
     month: ClosedMonth,
     later: Sequence[ClosedMonth],
     sums: Totals,
-    day: Window | None = None,
+    window: Window,
 ) -> Totals:
     """Sums of the month, or a day of it, less what is closed and corrected; none that is 0."""
-    window, found = day or month.month, dict(sums)
+    found = dict(sums)
     known = [*(await _closed_sums(store, month.table, window)).items()]
     for each in later:
         stored = stored_corrections(store, each, window)
@@ -125,7 +132,9 @@ async def _less_known(
     return {dimensions: each for dimensions, each in found.items() if counts_anything(each)}
 
 
-async def _ledger_sums(store: RowStore, window: Window) -> Totals:
+async def _ledger_sums(
+    store: RowStore, window: Window, partitions: Sequence[str] = LEDGER_PARTITIONS
+) -> Totals:
     limit = asyncio.Semaphore(READS_AT_ONCE)
     first, last = sums_of_window(window)
 
@@ -141,7 +150,7 @@ async def _ledger_sums(store: RowStore, window: Window) -> Totals:
             found = [read_sum_row(partition, row) async for _, row in rows]
         return [(each.key.dimensions, each.sums) for each in found]
 
-    parts = await asyncio.gather(*map(read, LEDGER_PARTITIONS))
+    parts = await asyncio.gather(*map(read, partitions))
     return {dimensions: sums for part in parts for dimensions, sums in part}
 
 
