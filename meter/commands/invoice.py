@@ -19,7 +19,7 @@ from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invo
 from meter.reports.query import parse_groups
 from meter.reports.write.report import Format
 from meter.window import Period
-from meter.wiring.commands import current_reconcile_settings, open_store
+from meter.wiring.commands import current_reconcile_settings, open_views
 from meter.wiring.invoices import read_bill, split_bill
 
 
@@ -102,7 +102,7 @@ async def _write(
 ) -> Totals:
     form = Format(options.format)
     groups = options.group or (IN_A_TABLE if form is Format.TABLE else ALL)
-    async with open_store() as store:
+    async with open_views() as store:
         split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
         with open_output(options.out) as out:
             await write_invoice(split, groups, form, out)

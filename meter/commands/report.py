@@ -35,7 +35,7 @@ from meter.reports.write.report import Format, write_report
 from meter.terminal import aligned
 from meter.window import Period, Window
 from meter.wiring.books import read_price_book
-from meter.wiring.commands import open_store
+from meter.wiring.commands import open_views
 
 MOST_UNPRICED = 20
 
@@ -101,12 +101,19 @@ async def _report(
     def watch(rows: int, window: Window) -> None:
         progress.show(_Read(rows, window))
 
-    async with open_store() as store:
+    async with open_views() as store:
         with open_output(options.out) as out:
             try:
                 costs = await costs_of(capacity, store, query, book, now=now, watch=watch)
+                is_by_month = query.period is Period.MONTH
                 report = usage_report(
-                    store, query, book=book, capacity=costs, as_of=now, watch=watch
+                    store,
+                    query,
+                    book=book,
+                    capacity=costs,
+                    corrections=await store.corrections(query.windows() if is_by_month else ()),
+                    as_of=now,
+                    watch=watch,
                 )
                 report = replace(report, rows=_clearing(progress, report.rows))
                 total = await write_report(report, form, out)

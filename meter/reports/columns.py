@@ -24,7 +24,7 @@ class Column:
     """One column: its name in files, its heading in the table for people, and its values.
 
     Files hold all columns; the table shows those with a heading, the optional ones only if a
-    value is not 0. A column of amounts has their `currency`.
+    value is not 0, with their texts in the words of `shown`. A column of amounts has their `currency`.
     """
 
     name: str
@@ -34,11 +34,14 @@ class Column:
     is_optional: bool = False
     has_total: bool = True
     currency: str | None = None
+    shown: str = "{}"
 
 
-def usage_columns(query: Query, currency: str | None = None) -> tuple[Column, ...]:
+def usage_columns(
+    query: Query, currency: str | None = None, *, has_corrections: bool = False
+) -> tuple[Column, ...]:
     """The columns of a usage report, in order; with a currency those of what it is charged, too."""
-    labels = _labels(query)
+    labels = [*_labels(query), *([_CORRECTS] if has_corrections else [])]
     if currency is None:
         return (*labels, *_SUMS)
     return (*labels, *map(_narrow, _SUMS), *_money(currency))
@@ -52,6 +55,21 @@ def _labels(query: Query) -> Iterator[Column]:
     is_told = query.first == query.last and query.groups  # by the first line of a table
     yield replace(window, heading="") if is_told else window
     yield from names
+
+
+def _corrects(row: UsageRow) -> str:
+    return row.corrects.name if row.corrects else ""
+
+
+_CORRECTS = Column(
+    name="corrections_of",
+    heading="corrections",
+    get=_corrects,
+    is_text=True,
+    is_optional=True,
+    has_total=False,
+    shown="corrections of {}",
+)
 
 
 def _label(place: int, name: str) -> Column:

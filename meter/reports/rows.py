@@ -32,13 +32,15 @@ class Charge:
 class UsageRow:
     """The usage of one group in one window. The total of all rows has no window and no names.
 
-    `charge` is None where there is no price book.
+    `charge` is None where there is no price book. `corrects` is a closed month for which the usage
+    arrived in this window.
     """
 
     window: Window | None = None
     names: tuple[str, ...] = ()
     sums: Sums = field(default_factory=Sums)
     charge: Charge | None = None
+    corrects: Window | None = None
 
     @property
     def label(self) -> str:

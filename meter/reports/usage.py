@@ -1,9 +1,12 @@
 """Reads the usage of a query from the view tables, one window at a time."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from operator import itemgetter
+from types import MappingProxyType
 
 from meter.ledger.keys import view_window
 from meter.ledger.rows import Place
@@ -21,6 +24,8 @@ from meter.window import Period, Window, window_of
 
 PARTITIONS_AT_ONCE = 8
 
+type Corrections = Mapping[Window, Sequence[tuple[Window, Row]]]
+"""Usage of closed months by the month in which it arrived: view rows of the days that it is of."""
 type Watch = Callable[[int, Window], None]
 """Called now and then with how many stored rows were read, and the window of the latest."""
 WATCHED_ROWS = 1_000
@@ -47,6 +52,7 @@ def usage_report(
     *,
     book: PriceBook | None = None,
     capacity: CapacityCosts = NO_CAPACITY,
+    corrections: Corrections = MappingProxyType({}),
     as_of: datetime | None = None,
     watch: Watch | None = None,
 ) -> Report:
@@ -57,8 +63,10 @@ def usage_report(
     currency = None if book is None else book.currency
     return Report(
         query=query,
-        columns=usage_columns(query, currency),
-        rows=read_usage(store, query, book=book, capacity=capacity, watch=watch),
+        columns=usage_columns(query, currency, has_corrections=bool(corrections)),
+        rows=read_usage(
+            store, query, book=book, capacity=capacity, corrections=corrections, watch=watch
+        ),
         currency=currency,
         as_of=as_of,
         capacity=capacity,
@@ -71,6 +79,7 @@ async def read_usage(
     *,
     book: PriceBook | None = None,
     capacity: CapacityCosts = NO_CAPACITY,
+    corrections: Corrections = MappingProxyType({}),
     watch: Watch | None = None,
 ) -> AsyncIterator[UsageRow]:
     """The usage per window and group, in this order, with what it is charged by the book.
@@ -87,7 +96,12 @@ async def read_usage(
         query=query,
         splits=await read_splits(store),
         period=Period.DAY if book and query.period is Period.MONTH else query.period,
-        new_groups=lambda: Groups(labels_of(query.groups, owners), prices, capacity),
+        new_groups=partial(Groups, labels_of(query.groups, owners), prices, capacity),
+        # What a closed month pays of capacity is closed, too.
+        late_groups=partial(
+            Groups, labels_of(query.groups, owners), prices, replace(capacity, amounts={})
+        ),
+        corrections=corrections,
         watch=watch or (lambda _rows, _window: None),
     )
     async for row in reading.rows():
@@ -103,6 +117,8 @@ class _Reading:
     splits: Splits
     period: Period
     new_groups: Callable[[], Groups]
+    late_groups: Callable[[], Groups]
+    corrections: Corrections
     watch: Watch
     _window: Window = field(init=False)
     _groups: Groups = field(init=False)
@@ -129,16 +145,28 @@ class _Reading:
                 self._add(partition, row)
         for each in self._finished_before(self.query.last):
             yield each
-        for each in self._groups.rows(self._window):
+        for each in self._finished():
             yield each
 
     def _finished_before(self, part: Window) -> Iterator[UsageRow]:
         """The rows of the windows before the one that this one is in: capacity costs in each."""
         window = self.query.window_of(part)
         while self._window < window:
-            yield from self._groups.rows(self._window)
+            yield from self._finished()
             self._window = window_of(self._window.end, self.query.period)
             self._groups = self.new_groups()
+
+    def _finished(self) -> Iterator[UsageRow]:
+        """The rows of the present window, then the corrections that belong to it."""
+        yield from self._groups.rows(self._window)
+        late: dict[Window, Groups] = {}
+        for day, row in self.corrections.get(self._window, ()):
+            groups = late.setdefault(day.month, self.late_groups())
+            groups.add(row, Place(VIEW_TABLES[Period.DAY], day.name, row.key))
+        for month, groups in sorted(late.items(), key=itemgetter(0)):
+            for each in groups.rows(self._window):
+                charge = each.charge and replace(each.charge, share=None)
+                yield replace(each, corrects=month, charge=charge)
 
     async def _read_at_once(self, partitions: Sequence[str]) -> None:
         limit = asyncio.Semaphore(PARTITIONS_AT_ONCE)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from meter.adapters.tables import TablesRowStore
     from meter.config.values import ReconcileSettings, Settings
     from meter.ledger.aggregator import Aggregator
+    from meter.upkeep.closing.views import ClosedViews
 
 
 def current_settings() -> "Settings":
@@ -45,6 +46,15 @@ async def open_store() -> AsyncIterator["TablesRowStore"]:
         yield store
     finally:
         await store.close()
+
+
+@asynccontextmanager
+async def open_views() -> AsyncIterator["ClosedViews"]:
+    """The same tables for reports: of closed months the numbers that were closed."""
+    from meter.upkeep.closing.views import closed_views
+
+    async with open_store() as store:
+        yield await closed_views(store)
 
 
 @asynccontextmanager

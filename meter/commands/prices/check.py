@@ -15,7 +15,7 @@ from meter.reports.write.book_check import FORMATS, write_book_check
 from meter.reports.write.report import Format
 from meter.window import Period, Window
 from meter.wiring.books import read_price_book
-from meter.wiring.commands import open_store
+from meter.wiring.commands import open_views
 
 
 def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -59,7 +59,7 @@ class _Read(NamedTuple):
 
 async def _check(book: PriceBook, options: argparse.Namespace) -> BookCheck:
     progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
-    async with open_store() as store:
+    async with open_views() as store:
         try:
             return await check_book(
                 store, options.month, book, lambda rows, day: progress.show(_Read(rows, day))

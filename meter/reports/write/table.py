@@ -74,7 +74,7 @@ def _cell(column: Column, row: UsageRow) -> str:
         case None:
             return _NOT_KNOWN
         case str():
-            return value
+            return value and column.shown.format(value)
         case tuple():
             return ", ".join(value)
         case Fraction():

@@ -27,7 +27,13 @@ from meter.ledger.rows import Place, read_sum_row, read_sums
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.upkeep.closing.leaf import CALL_COUNTS
-from meter.upkeep.closing.snapshot import CORRECTIONS, ClosedMonth, ClosedMonths, read_closed
+from meter.upkeep.closing.snapshot import (
+    CORRECTIONS,
+    ClosedMonth,
+    ClosedMonths,
+    read_closed,
+    sums_partition,
+)
 from meter.usage import COUNT_NAMES, TokenUsage
 from meter.window import Period, Window, window_of
 
@@ -165,7 +171,7 @@ async def _view_sums(store: RowStore, window: Window) -> Totals:
 
 
 async def _closed_sums(store: RowStore, table: str, window: Window) -> Totals:
-    rows = closed_rows(store, table, window.name)
+    rows = closed_rows(store, table, sums_partition(window.period, window.name))
     return {key.dimensions: sums async for key, sums in rows}
 
 
@@ -181,7 +187,8 @@ async def closed_rows(
         table, first_partition=partition, last_partition=partition, first_key=first, last_key=last
     )
     async for _, row in scan:
-        name = row.key.partition("|")[0] if partition == CORRECTIONS else partition
+        day, _, _ = row.key.partition("|")
+        name = day if partition == CORRECTIONS else partition.partition("|")[2]
         yield _read(table, partition, row, Window(name))
 
 

@@ -4,7 +4,7 @@
 |----------------------|---------------|--------------------|-----------------------------------------|
 | ClosedMonths         | `closed`      | `2026-10`          | a closed month                          |
 |                      |               | `latest`           | `Month`, `Root` of the one closed last  |
-| Closed202610xATTEMPT | as in views   | as in views        | a sum of the month, as in its view      |
+| Closed202610xATTEMPT | `day|2026-10-20`, `month|2026-10`, ... | as in views | a sum, as in its view |
 |                      | `corrections` | day `|` dimensions | a correction of an earlier month        |
 |                      | `buckets`     | `00` to `63`       | a ledger partition's subtree of markers |
 
@@ -41,6 +41,11 @@ LATEST_KEY = "latest"
 CORRECTIONS, BUCKETS = "corrections", "buckets"
 HEADER_CHARS = 30_000  # a string column holds 64 KiB of UTF-16
 WRITES_AT_ONCE = 16
+
+
+def sums_partition(period: Period, name: str) -> str:
+    """The partition of a snapshot that has the sums of a window of that period."""
+    return f"{period}|{name}"
 
 
 def snapshot_prefix(month: Window) -> str:
@@ -160,7 +165,8 @@ class SnapshotWriter:
         by_window: dict[str, list[Row]] = {}
         for key, each in sums:
             row = Row(key=key.view_row_key, columns=_columns(key, each))
-            by_window.setdefault(key.window.name, []).append(row)
+            place = sums_partition(key.window.period, key.window.name)
+            by_window.setdefault(place, []).append(row)
         await self._write(by_window)
 
     async def write_corrections(self, sums: Sequence[tuple[SumKey, Sums]]) -> None:

@@ -102,7 +102,7 @@ def test_storage_that_does_not_answer_exits_with_1_and_shows_no_key(
 
     error = capsys.readouterr().err
     assert code == 1
-    assert error.startswith("error: table storage did not answer: ViewShards: query")
+    assert error.startswith("error: table storage did not answer: ClosedMonths: query")
     assert len(error.splitlines()) == 1
     assert "c2VjcmV0" not in error
 

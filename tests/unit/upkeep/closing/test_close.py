@@ -53,11 +53,14 @@ async def test_a_closed_month_has_the_ledgers_sums(store: Store) -> None:
     header = await closed_header(store)
 
     assert await closed_total(store, OCTOBER) == await ledger_of(store, OCTOBER)
-    for table, window in (("UsageByHour", "2026-10-20T07"), ("UsageByMonth", "2026-10")):
+    for table, window, period in (
+        ("UsageByHour", "2026-10-20T07", "hour"),
+        ("UsageByDay", "2026-10-20", "day"),
+        ("UsageByMonth", "2026-10", "month"),
+    ):
         shown = store.rows(table, window)
-        assert {key: {**columns, "Revision": 1} for key, columns in shown.items()} == store.rows(
-            TABLE, window
-        )
+        stored = store.rows(TABLE, f"{period}|{window}")
+        assert stored == {key: {**columns, "Revision": 1} for key, columns in shown.items()}
     assert header.totals == {
         "calls": 3,
         "prompt_tokens": 30,
@@ -341,8 +344,8 @@ async def test_the_rows_are_bound_by_the_root(store: Store) -> None:
     """Whoever changes one can be found out."""
     header = await closed_header(store)
     before = await digest_rows(store, TABLE)
-    (key,) = [key for key in store.rows(TABLE, "2026-10") if key.startswith("bob")]
-    store.tamper(TABLE, "2026-10", key, TotalTokens=16)
+    (key,) = [key for key in store.rows(TABLE, "month|2026-10") if key.startswith("bob")]
+    store.tamper(TABLE, "month|2026-10", key, TotalTokens=16)
 
     assert header.document["rows"] == before
     assert await digest_rows(store, TABLE) != before
