@@ -150,6 +150,18 @@ async def test_what_the_api_refuses_is_said_once(meeting: Meeting) -> None:
     assert meeting.slept == []
 
 
+async def test_models_are_also_found_under_their_earlier_service() -> None:
+    """Where `Foundry Models` has none."""
+    earlier = StandInPrices([{**ITEMS[0], "serviceName": "Cognitive Services"}])
+    api = RetailPrices(f"http://127.0.0.1:{await earlier.start()}", bounds=BOUNDS)
+
+    found = await asyncio.to_thread(api.prices, Wanted(currency="USD"))
+
+    api.close()
+    await earlier.stop()
+    assert [price.meter_name for price in found] == [ITEMS[0]["meterName"]]
+
+
 async def test_no_price_at_all_is_an_error(meeting: Meeting) -> None:
     """A misspelt region gives an empty list and no error."""
     assert "has no price for this region" in await meeting.refusal(
@@ -193,6 +205,12 @@ async def test_pages_that_lead_in_a_circle_end(meeting: Meeting) -> None:
     meeting.fail(Fault(body={"Items": [], "NextPageLink": link}, count=None))
 
     assert "its pages do not end, after 2" in await meeting.refusal()
+
+
+def test_this_machine_has_several_names() -> None:
+    """A stand-in may be called localhost, and call itself 127.0.0.1."""
+    assert is_of_address("http://127.0.0.1:7076/a", "http://localhost:7076")
+    assert not is_of_address("http://127.0.0.1:7077/a", "http://localhost:7076")
 
 
 @pytest.mark.parametrize(

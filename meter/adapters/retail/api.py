@@ -1,8 +1,8 @@
 """Reads Azure's Retail Prices API: public, without sign-in, in pages of up to 1,000 prices.
 
 The request, `NextPageLink`, the fields of an item and the filters: learn.microsoft.com/rest/api/
-cost-management/retail-prices/azure-retail-prices. Filters compare case. Models have been under the
-service `Foundry Models` since they left `Cognitive Services`.
+cost-management/retail-prices/azure-retail-prices. Filters compare case. Models are under the service
+`Foundry Models`; where that has none, they are asked for under `Cognitive Services`, as it was before.
 """
 
 import time
@@ -19,7 +19,7 @@ from meter.reports.pricing.retail.price import RetailPrice, Wanted, retail_price
 from meter.reports.pricing.retail.saved import items_of
 from meter.terminal import printable
 
-SERVICE = "Foundry Models"
+SERVICES = ("Foundry Models", "Cognitive Services")
 PATH = "/api/retail/prices"
 MOST_PAGES = 1_000
 _PORTS = {"https": 443, "http": 80}
@@ -65,8 +65,19 @@ class RetailPrices:
         self, wanted: Wanted, show: Callable[[Fetched], None] = lambda _: None
     ) -> list[RetailPrice]:
         """All of these prices. Raises PricesUnavailable, also where there is none."""
+        for service in SERVICES:
+            if found := self._pages(_query(wanted, service), wanted.currency, show):
+                return found
+        raise PricesUnavailable(
+            "Azure's Retail Prices API: has no price for this region, product and currency; names "
+            "are compared exactly, for example swedencentral, 'Azure OpenAI GPT5' and EUR"
+        )
+
+    def _pages(
+        self, query: str, currency: str, show: Callable[[Fetched], None]
+    ) -> list[RetailPrice]:
         found: list[RetailPrice] = []
-        link: str | None = self._first_link(wanted)
+        link: str | None = f"{self._url}{PATH}?{query}"
         seen: set[str] = set()
         while link is not None:
             if len(seen) == MOST_PAGES or link in seen:
@@ -82,26 +93,12 @@ class RetailPrices:
                 raise _unusable(what, "it has no Items")
             try:
                 for item in items_of(document):
-                    found += retail_prices(item, wanted.currency)
+                    found += retail_prices(item, currency)
                 link = self._next_link(document.get("NextPageLink"))
             except (ValueError, RecursionError) as exc:
                 raise _unusable(what, str(exc)) from exc
             show(Fetched(len(seen), len(found)))
-        if not found:
-            raise PricesUnavailable(
-                "Azure's Retail Prices API: has no price for this region, product and currency; names "
-                "are compared exactly, for example swedencentral, 'Azure OpenAI GPT5' and EUR"
-            )
         return found
-
-    def _first_link(self, wanted: Wanted) -> str:
-        parts = [
-            f"serviceName eq {_quoted(SERVICE)}",
-            *_any_of("armRegionName", wanted.regions),
-            *_any_of("productName", wanted.products),
-        ]
-        query = {"currencyCode": f"'{wanted.currency}'", "$filter": " and ".join(parts)}
-        return f"{self._url}{PATH}?{urlencode(query, quote_via=quote)}"
 
     def _next_link(self, link: object) -> str | None:
         """The link to the next page; a page of another address is not fetched. Raises ValueError."""
@@ -114,12 +111,27 @@ class RetailPrices:
 
 def is_of_address(link: str, url: str) -> bool:
     """Whether both have one scheme, host and port; Azure's links name the port, `:443`."""
-    one, other = urlsplit(link), urlsplit(url)
-    return (one.scheme, one.hostname, one.port or _PORTS.get(one.scheme)) == (
-        other.scheme,
-        other.hostname,
-        other.port or _PORTS.get(other.scheme),
+    return _address(link) == _address(url)
+
+
+def _address(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return (
+        parts.scheme,
+        "localhost" if is_loopback(host) else host,
+        parts.port or _PORTS.get(parts.scheme),
     )
+
+
+def _query(wanted: Wanted, service: str) -> str:
+    parts = [
+        f"serviceName eq {_quoted(service)}",
+        *_any_of("armRegionName", wanted.regions),
+        *_any_of("productName", wanted.products),
+    ]
+    query = {"currencyCode": f"'{wanted.currency}'", "$filter": " and ".join(parts)}
+    return urlencode(query, quote_via=quote)
 
 
 def _unusable(what: str, why: str) -> PricesUnavailable:

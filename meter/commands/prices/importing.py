@@ -109,8 +109,9 @@ def _run(options: argparse.Namespace) -> int:
     if options.skipped is not None:
         _write_skipped(update, options.skipped)
     if not update.parsed:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in _reasons(update))
         raise InvalidInput(
-            [f"none of {_count(update.rows, 'row')} is a price: {out} stays as it is"]
+            [f"no price among {_count(update.rows, 'row')} ({reasons}): {out} stays as it is"]
         )
     with open_output(out) as stream:
         write_book(update.prices, stream)
@@ -198,10 +199,13 @@ def _conclusion(path: Path, update: Update) -> Iterator[str]:
     yield (
         f"{_count(update.rows, 'row')} read: {update.parsed:,} parsed, {len(update.skipped):,} skipped"
     )
-    for reason, count in sorted(
-        update.skipped_by_reason.items(), key=lambda each: (-each[1], each[0])
-    ):
+    for reason, count in _reasons(update):
         yield f"{count:>9,}  {reason}"
+
+
+def _reasons(update: Update) -> list[tuple[str, int]]:
+    """The reasons for skipping, most frequent first."""
+    return sorted(update.skipped_by_reason.items(), key=lambda each: (-each[1], each[0]))
 
 
 def _count(number: int, noun: str) -> str:

@@ -3,7 +3,7 @@
 | text | read as |
 |---|---|
 | an object with `Items` | one page |
-| a list of such objects, or of items | pages, or items |
+| a list of such objects, or of items; or one after the other | pages, or items |
 | anything else | CSV with a header line, one item per line |
 """
 
@@ -66,11 +66,22 @@ def items_of(document: object) -> Iterator[Mapping[str, object]]:
 def _items(text: str) -> Iterator[tuple[str, Mapping[str, object]]]:
     """The items with their places in the file."""
     if text.lstrip()[:1] in ("{", "["):
-        document = json.loads(text, parse_float=Decimal)
-        for number, item in enumerate(items_of(document), 1):
+        for number, item in enumerate(items_of(_documents(text)), 1):
             yield f"item {number}", item
     else:
         yield from _rows(text.splitlines(keepends=True))
+
+
+def _documents(text: str) -> list[object]:
+    """One document, or several, as a download of page after page leaves them."""
+    decoder = json.JSONDecoder(parse_float=Decimal)
+    found: list[object] = []
+    rest = text.strip()
+    while rest:
+        document, end = decoder.raw_decode(rest)
+        found.append(document)
+        rest = rest[end:].lstrip()
+    return found
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[str, Mapping[str, object]]]:
@@ -96,6 +107,8 @@ def _check_header(header: list[str]) -> None:
     if "retailpriceusd" in names:
         names.append("retailprice")
     missing = [name for name in _COLUMNS if name.lower() not in names]
+    if len(header) == 1 and (other := next((each for each in ";\t|" if each in header[0]), None)):
+        raise ValueError(f"separates columns by {other!r}: commas are expected")
     if missing:
         raise ValueError(
             f"is neither JSON nor CSV with the columns {', '.join(_COLUMNS)}: "

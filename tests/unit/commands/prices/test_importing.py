@@ -263,7 +263,9 @@ def test_a_list_without_a_price_of_azure_openai_leaves_the_book(
     book = tmp_path / "book.csv"
 
     assert main(["prices", "import", "--out", str(book), "--from-file", path]) == 1
-    assert capsys.readouterr().err == (f"error: none of 1 row is a price: {book} stays as it is\n")
+    assert capsys.readouterr().err == (
+        f"error: no price among 1 row (1 not Azure OpenAI): {book} stays as it is\n"
+    )
     assert not book.exists()
 
 

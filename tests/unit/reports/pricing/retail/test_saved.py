@@ -34,6 +34,13 @@ def test_json_is_a_page_pages_or_items(document: object) -> None:
     assert len(saved_prices("saved", data.encode("utf-8"), "USD")) == 2
 
 
+def test_json_may_be_pages_one_after_the_other() -> None:
+    """As a loop over `NextPageLink` that appends to a file leaves them."""
+    page = json.dumps({"Items": [api_item()]}).encode()
+
+    assert len(saved_prices("saved", page + b"\n" + page, "USD")) == 2
+
+
 def test_csv_has_the_fields_of_the_api_as_columns() -> None:
     """In any case and order, with a byte order mark, blank lines and other line ends."""
     data = f"\ufeff{HEADER.upper()}\r\n\r\n{ROW}\r\n".encode()
@@ -51,7 +58,9 @@ def test_csv_has_the_fields_of_the_api_as_columns() -> None:
     ("text", "said"),
     [
         ("", "is neither JSON nor CSV with the columns"),
-        ("a;b\n", "is neither JSON nor CSV with the columns"),
+        ("a,b\n", "is neither JSON nor CSV with the columns"),
+        (HEADER.replace(",", ";"), "separates columns by ';': commas are expected"),
+        (HEADER.replace(",", "\t"), "separates columns by '\\t': commas are expected"),
         (HEADER, "has no prices"),
         ("[]", "has no prices"),
         ("[1]", "a page or an item must be a JSON object"),
