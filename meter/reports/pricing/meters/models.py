@@ -1,14 +1,13 @@
 """The models that Azure's meters name, by the words that are left once the shared ones are taken out.
 
-Names are those that answers carry: with the version's date where the meter has one. A date without a
-year, `1120`, counts only for a version that is listed here. Sources: Azure's retail prices of 2026-08-11
-and the model versions of "Foundry Models sold by Azure", learn.microsoft.com.
+Names are those that answers carry: with the version's date where the meter has one. A date, `1120` or
+`05282026`, counts only for a version that is listed here. Sources: Azure's retail prices of 2026-08-11 and
+the model versions of "Foundry Models sold by Azure", learn.microsoft.com.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 
 from meter.reports.pricing.book import ANY
 from meter.reports.pricing.kinds import Kind
@@ -41,6 +40,7 @@ _SPELLINGS: Mapping[str, str] = {
     "trscb": "transcribe",
     "tcrb": "transcribe",
     "d": "diarize",
+    "41": "4.1",
 }
 _MIXED = ""
 _FAMILIES: Mapping[str, Family] = {
@@ -80,6 +80,8 @@ _FAMILIES: Mapping[str, Family] = {
     "gpt image 1 mini": Family(model="gpt-image-1-mini", modality=_MIXED),
     "gpt image 1.5": Family(model="gpt-image-1.5", modality=_MIXED),
     "image 2": Family(model="gpt-image-2", modality=_MIXED),
+    "image 2.5 flare": Family(model="gpt-image-2.5-flare", modality=_MIXED),
+    "image 2.5 sunburst": Family(model="gpt-image-2.5-sunburst", modality=_MIXED),
     "gpt oss 20b": Family(model="gpt-oss-20b"),
     "gpt oss 120b": Family(model="gpt-oss-120b"),
     "o1": Family(model="o1"),
@@ -127,6 +129,7 @@ _VERSIONS: Mapping[str, str] = {
     "gpt-4o-mini-tts": "2025-03-20 2025-12-15",
     "gpt-4.5-preview": "2025-02-27",
     "gpt-5.2-chat": "2025-12-11 2026-02-10",
+    "gpt-chat-latest": "2026-05-05 2026-05-28 2026-08-06",
     "gpt-audio": "2025-08-28",
     "gpt-audio-mini": "2025-10-06 2025-12-15",
     "gpt-realtime": "2025-08-28",
@@ -191,21 +194,15 @@ def _exact(names: Sequence[str]) -> Family | None:
 
 
 def _version(model: str, word: str) -> str | None:
-    """The version's date, empty where the meter has none; None where its year is not known."""
+    """The version's date, empty where the meter has none; None for one that is not known.
+
+    A meter may name another date than its model: `chat-latest 07012026` is of no version of that day.
+    """
     if not word:
         return _VERSIONS_WITHOUT_DATE.get(model, "")
-    if len(word) == 8:  # month, day and year
-        return _iso(word)
-    ending = f"-{word[:2]}-{word[2:]}"
+    ending = f"{word[4:]}-{word[:2]}-{word[2:4]}"  # month, day, and perhaps the year
     found = [each for each in _VERSIONS.get(model, "").split() if each.endswith(ending)]
     return found[0] if len(found) == 1 else None
-
-
-def _iso(word: str) -> str | None:
-    try:
-        return date(int(word[4:]), int(word[:2]), int(word[2:4])).isoformat()
-    except ValueError:
-        return None
 
 
 def _unknown(names: Sequence[str]) -> Skipped:

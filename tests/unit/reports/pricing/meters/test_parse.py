@@ -16,6 +16,8 @@ from tests.support.running import REPOSITORY
 
 OPENAI, GPT5, MEDIA = "Azure OpenAI", "Azure OpenAI GPT5", "Azure OpenAI Media"
 UNCLEAR_EMBEDDING = "unclear kind: output of text-embedding-3-large"
+FLARE = "gpt-image-2.5-flare image_output global standard * 1000000"
+OTHER_DATE = "unknown model version: gpt-chat-latest 07012026"
 UNCLEAR_HOURS = "unclear kind: ptu_hour with a mark of tokens"
 FINE_TUNED = "Azure OpenAI PP FT GPT4s"
 WORDS = sorted({word for row in retail_rows() for word in words_of(row.name)})
@@ -269,6 +271,7 @@ def test_a_name_says_model_kind_place_tier_context_and_unit(
         (GPT5, "5.4 inp Gl 1M Tokens", "some", "unclear unit: some of input"),
         (GPT5, "5.4 cd opt Gl 1M Tokens", "1M", "unclear kind: cached output"),
         (OPENAI, "gpt 4o 0101 Inp glbl Tokens", "1K", "unknown model version: gpt-4o 0101"),
+        (GPT5, "chat-latest 07012026 inp Gl 1M Tokens", "1M", OTHER_DATE),
         (OPENAI, "Az-GPT4-Turbo-128K Input Tokens", "1K", "no deployment type"),
         (OPENAI, "gpt-4.1-ft input global Tokens", "1K", "fine-tuning"),
         (OPENAI, "Assistants-File Search-glbl GB", "1/Day", "storage"),
