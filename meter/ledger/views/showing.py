@@ -33,7 +33,7 @@ from meter.window import Window
 CADENCE_SECONDS = 5.0
 # As few are written with each batch: to put them off would save nothing, and a crash would show later.
 FEW_ROWS = 100
-MANY_ROWS = 1_000
+MANY_ROWS, MOST_CADENCES = 1_000, 2.0
 PATIENCE_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
 # About 1 KB each; most are remembered for the ledger anyway.
@@ -230,7 +230,7 @@ class Showing:
 
     async def _start(self, seconds: float | None) -> None:
         rows = self.waiting_rows
-        share = 0.0 if rows <= FEW_ROWS else min(1.0, rows / MANY_ROWS)
+        share = 0.0 if rows <= FEW_ROWS else min(MOST_CADENCES, rows / MANY_ROWS)
         self._due_at = self.clock.monotonic() + share * CADENCE_SECONDS
         started = [task for each in self._queues() if (task := each.start())]
         if started:
