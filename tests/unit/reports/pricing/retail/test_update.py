@@ -4,21 +4,24 @@ import io
 import random
 from datetime import date
 from decimal import Decimal
+from fractions import Fraction
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from meter.errors import InvalidInput
-from meter.reports.pricing.book import Origin, Price
+from meter.reports.pricing.book import Origin, Price, PriceBook
+from meter.reports.pricing.kinds import Kind
 from meter.reports.pricing.meters.meter import Reason
 from meter.reports.pricing.read import BookReader
 from meter.reports.pricing.retail.price import RetailPrice, retail_prices
 from meter.reports.pricing.retail.update import SOURCE, Update, updated_book
 from meter.reports.pricing.retail.write import write_book
-from tests.support.prices import price
+from tests.support.prices import price, use
 from tests.support.retail import api_item, retail_rows
 
+ZONE = {"deployment_type": "data-zone"}
 MARCH, JULY = "2026-03-01T00:00:00Z", "2026-07-01T00:00:00Z"
 
 
@@ -273,6 +276,60 @@ def test_the_order_of_the_rows_makes_no_difference() -> None:
     assert text_of(again) == text_of(first)
     assert len(read_again(first)) == len(first.prices) > 3_000
     assert first.skipped_by_reason[Reason.CONFLICT] == 0
+
+
+SWEDEN = [
+    found
+    for each in retail_rows()
+    if "swedencentral" in each.regions
+    for found in [
+        row(
+            productName=each.product,
+            meterName=each.name,
+            unitOfMeasure=each.unit,
+            retailPrice=str(each.price),
+            effectiveStartDate=each.since,
+        )
+    ]
+]
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "per", "expected"),
+    [
+        ({"model": "gpt-4o-2024-11-20", "deployment_type": "global"}, Kind.INPUT, 1_000_000, "2.5"),
+        ({"model": "gpt-4o-2024-11-20"}, Kind.INPUT, 1_000_000, "3.025"),
+        ({"model": "gpt-4o-2099-01-01", "deployment_type": "global"}, Kind.INPUT, 1, None),
+        ({"model": "gpt-5.4-2026-03-05", **ZONE}, Kind.OUTPUT, 1_000_000, "16.5"),
+        (
+            {"model": "gpt-5.4-2026-03-05", **ZONE, "context": "long"},
+            Kind.OUTPUT,
+            1_000_000,
+            "24.75",
+        ),
+        ({"model": "gpt-5.4-2026-03-05", **ZONE, "tier": "priority"}, Kind.OUTPUT, 1_000_000, "33"),
+        ({"model": "gpt-5.4-2026-03-05", **ZONE, "tier": "flex"}, Kind.OUTPUT, 1, None),
+        ({"model": "gpt-5.4-2026-03-05", **ZONE, "tier": "provisioned"}, Kind.OUTPUT, 1, None),
+        (
+            {"model": "text-embedding-3-small", "deployment_type": "global"},
+            Kind.INPUT,
+            1_000_000,
+            "0.02",
+        ),
+        ({"model": "o1-2024-12-17", **ZONE, "tier": "batch"}, Kind.INPUT, 1_000_000, "8.25"),
+        ({"model": "any", "deployment_type": "global"}, Kind.FILE_SEARCH, 1_000, "2.5"),
+        ({"model": "", **ZONE, "tier": "provisioned", "context": ""}, Kind.PTU_HOUR, 1, "1.1"),
+    ],
+)
+def test_imported_prices_are_found_for_usage_as_it_is_counted(
+    changes: dict[str, str], kind: Kind, per: int, expected: str | None
+) -> None:
+    """Answers name dated models, and a meter without a date is of every version."""
+    book = PriceBook(updated_book([], SWEDEN, currency="USD").prices, "USD")
+
+    found = book.own_price(date(2026, 8, 15), use(**changes), kind)
+
+    assert (found and found.rate * per) == (None if expected is None else Fraction(expected))
 
 
 def test_more_rows_than_a_book_may_have_are_not_written() -> None:
