@@ -47,7 +47,7 @@ def test_help_imports_no_client_and_no_server(words: list[str]) -> None:
     "words",
     [[], *([command] for command in COMMANDS)]
     + [["deadletters", action] for action in ("list", "show", "replay")]
-    + [["prices", "check"]],
+    + [["prices", action] for action in ("import", "check")],
     ids=str,
 )
 def test_help_fits_a_terminal_and_explains_every_option(
