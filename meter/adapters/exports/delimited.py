@@ -19,7 +19,7 @@ from meter.errors import InvalidInput
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Layout, Metric, layout_of
 
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 18
 _MOST_ROW_CHARS = 1 << 23
 
 

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from meter.reports.invoice.amounts import EXACT, ZERO, total
 from meter.reports.invoice.billed import BilledMeter
-from meter.reports.invoice.counted import Unbilled
+from meter.reports.invoice.shares import Unbilled
 
 
 class LineKind(StrEnum):

@@ -12,19 +12,17 @@ from fractions import Fraction
 
 from meter.gateway.backend import Backend
 from meter.ledger.keys import Dimensions
-from meter.ledger.views.shards import read_splits
 from meter.ports import RowStore
 from meter.reports.capacity.costs import Names
 from meter.reports.invoice.amounts import EXACT, ONE, ZERO
 from meter.reports.invoice.billed import Bill, BilledMeter, Charge
-from meter.reports.invoice.counted import Shares, read_counted, unbilled_of
+from meter.reports.invoice.counted import Usage, days_of
 from meter.reports.invoice.line import Line, LineKind, Totals
 from meter.reports.invoice.ratios import Quantity, ratios_of
+from meter.reports.invoice.shares import Shares, unbilled_of
 from meter.reports.invoice.units import UnitHours
 from meter.reports.pricing.kinds import Kind
 from meter.reports.pricing.money import exact_decimal
-from meter.reports.query import query_between
-from meter.window import Period
 
 type Label = Callable[[Dimensions], Names]
 """What lines are grouped by."""
@@ -53,21 +51,20 @@ class Split:
 
         What was counted is held for one day at a time.
         """
-        splits = await read_splits(self.store)
-        by_name = {each.name: each for each in self.backends}
+        usage = Usage(self.store, {each.name: each for each in self.backends})
         accounts = {
             each.name: self.bill.accounts.of(each.resource_id)
             for each in self.backends
             if each.resource_id
         }
-        billed, month = self.bill.by_day(), self.bill.month
-        for day in query_between(month.start, month.end, Period.DAY).windows():
+        billed = self.bill.by_day()
+        for day in days_of(self.bill.month):
             meters = billed.pop(day.start.date(), [])
             shares = {
                 account: Shares([each for each in meters if each.account == account])
                 for account in sorted(self.bill.accounts.ids.values())
             }
-            async for counted in read_counted(self.store, splits, day, by_name):
+            async for counted in usage.on(day):
                 account = accounts.get(counted.dimensions.backend)
                 if account is None:
                     self.totals.add_unbilled(unbilled_of(counted, ""), counted.quantity)

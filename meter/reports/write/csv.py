@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import TextIO
 
 from meter.reports.columns import Value
@@ -48,9 +49,7 @@ def _cell(value: Value, *, is_terminal: bool) -> str:
         case None:
             return ""
         case str():
-            # An apostrophe in front makes a spreadsheet read the cell as text.
-            text = _FORMULA.sub(r"\1'", value)
-            return _text(printable(text) if is_terminal else text)
+            return _safe_text(value, is_terminal=is_terminal)
         case tuple():
             return _text(" ".join(value))
         case Fraction():
@@ -59,6 +58,13 @@ def _cell(value: Value, *, is_terminal: bool) -> str:
             return f"{value:f}"
         case int():
             return str(value)
+
+
+@lru_cache(maxsize=16_384)  # most texts of a file are in many of its rows
+def _safe_text(text: str, *, is_terminal: bool) -> str:
+    # An apostrophe in front makes a spreadsheet read the cell as text.
+    text = _FORMULA.sub(r"\1'", text)
+    return _text(printable(text) if is_terminal else text)
 
 
 def _text(text: str) -> str:
