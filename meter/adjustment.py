@@ -55,13 +55,15 @@ def encode_adjustment(adjustment: Adjustment) -> bytes:
 
 
 def beside(adjustment: Adjustment, call: Counted) -> Adjustment:
-    """The adjustment under the dimensions of its call, whatever its producer knows of them."""
+    """The adjustment under the dimensions and at the place of its call, whatever its producer says."""
     return replace(
         adjustment,
         client_app=call.client_app,
         deployment=call.deployment,
         model=call.model,
         backend=call.backend,
+        region=call.region,
+        deployment_type=call.deployment_type,
         tier=call.tier,
         context=call.context,
     )

@@ -155,12 +155,18 @@ class ToolUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CountedUsage:
-    """Counts and their dimensions. `time` decides the window in which they count."""
+    """Counts and their dimensions. `time` decides the window in which they count.
+
+    `region` and `deployment_type` are those of the deployment that served the call, where they are
+    known.
+    """
 
     time: datetime
     deployment: str
     model: str | None
     backend: str | None
+    region: str | None = None
+    deployment_type: str | None = None
     tier: Tier
     context: Context = Context.SHORT
     usage: TokenUsage
@@ -168,13 +174,8 @@ class CountedUsage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallUsage(CountedUsage):
-    """What is counted of a call; its time is the call's end.
+    """What is counted of a call; its time is the call's end."""
 
-    `region` and `deployment_type` are those of the deployment that served it, where they are known.
-    """
-
-    region: str | None = None
-    deployment_type: str | None = None
     outcome: Outcome
     usage_source: UsageSource
     tool_usage: tuple[ToolUsage, ...] = ()

@@ -77,7 +77,7 @@ def total_sums(given: Iterable[Sums]) -> Sums:
 def sums_of(call: Counted) -> Sums:
     """The counts of one call, without those of its tools, or of one adjustment."""
     if isinstance(call, CountedAdjustment):
-        return Sums(adjustments=1, adjusted=call.usage)
+        return Sums(place=_place_of(call), adjustments=1, adjusted=call.usage)
     return Sums(
         calls=1,
         failed_calls=int(call.outcome in {Outcome.REFUSED, Outcome.FAILED}),
@@ -164,6 +164,4 @@ def fold(subject: str, calls: Iterable[Counted]) -> dict[SumKey, Sums]:
 
 
 def _place_of(call: Counted) -> Place:
-    if isinstance(call, CountedAdjustment):
-        return NO_PLACE
     return call.region or "", call.deployment_type or ""

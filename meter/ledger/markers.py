@@ -45,6 +45,8 @@ def read_marker(row: Row) -> CountedCall | CountedAdjustment:
             "deployment": call["deployment"],
             "model": call["model"],
             "backend": call["backend"],
+            "region": call["region"],
+            "deployment_type": call["deployment_type"],
             "tier": Tier(call["tier"]),
             "context": Context(call["context"]),
             "usage": _usage(call["usage"]),
@@ -53,8 +55,6 @@ def read_marker(row: Row) -> CountedCall | CountedAdjustment:
             return CountedAdjustment(**names)
         return CountedCall(
             **names,
-            region=call["region"],
-            deployment_type=call["deployment_type"],
             outcome=Outcome(call["outcome"]),
             usage_source=UsageSource(call["source"]),
             tool_usage=tuple(
@@ -77,6 +77,8 @@ def marker_row(event: Countable) -> Row:
         "backend": event.backend,
         "tier": event.tier,
         "context": event.context,
+        "region": event.region,
+        "deployment_type": event.deployment_type,
         **_details(event),
         "usage": event.usage.nonzero(),
     }
@@ -96,8 +98,6 @@ def _details(event: Countable) -> dict[str, object]:
     if isinstance(event, Adjustment):
         return {"adjusts": str(event.refers_to), "reason": event.reason}
     details: dict[str, object] = {
-        "region": event.region,
-        "deployment_type": event.deployment_type,
         "operation": event.operation,
         "outcome": event.outcome,
         "status": event.status,

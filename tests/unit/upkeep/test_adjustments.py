@@ -25,7 +25,7 @@ from tests.support.events import (
 )
 from tests.support.ledger import aggregator_on
 from tests.support.rebuilding import ALICE, LEDGER, VIEW_ROW, Store, rebuild
-from tests.support.reports import query
+from tests.support.reports import book, price, query, usage_of
 
 CHANGE = TokenUsage(prompt_tokens=-4, completion_tokens=-1, total_tokens=-5)
 VIEWS = {"UsageByHour": "2026-11-23T07", "UsageByDay": "2026-11-23", "UsageByMonth": "2026-11"}
@@ -69,6 +69,25 @@ async def test_rows_without_adjustments_have_no_columns_for_them(store: Store) -
 
     rows = [row for table in store.tables.values() for row in table.values()]
     assert not [row for row in rows if ADJUSTMENT_COLUMNS & row.columns.keys()]
+
+
+async def test_one_of_another_day_has_the_price_of_its_calls_place(store: Store) -> None:
+    """Prices differ by region, and its day may have no call that says one; a rebuild agrees."""
+    call = usage_event(
+        1, time=NOW - timedelta(days=3), region="swedencentral", deployment_type="data-zone"
+    )
+    await aggregator_on(store).handle([message(call)])
+    await aggregator_on(store).handle([message(adjustment(1), sequence_number=2)])
+    prices = book(
+        price("1", unit=1, region="swedencentral"),
+        price("1", "output", unit=1, deployment_type="data-zone"),
+    )
+    today = query("day", "2026-11-23", "2026-11-23")
+    (row,) = await usage_of(store, today, prices=prices)
+
+    assert row.cost == -5
+    assert (row.sums.calls, len(row.unpriced)) == (0, 0)
+    assert (await rebuild(store)).differences == []
 
 
 async def test_its_marker_says_what_it_adjusts_and_why(store: Store) -> None:
