@@ -95,11 +95,11 @@ async def _report(
     query: Query, book: PriceBook | None, capacity: Capacity | None, options: argparse.Namespace
 ) -> list[str]:
     """Write the report; gives what is to be told beside it."""
-    progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
+    progress = ProgressLine[Reading](options.clock, sys.stderr, progress_text)
     now, form = options.clock.now(), Format(options.format)
 
     def watch(rows: int, window: Window) -> None:
-        progress.show(_Read(rows, window))
+        progress.show(Reading(rows, window))
 
     async with open_views() as store:
         with open_output(options.out) as out:
@@ -122,19 +122,20 @@ async def _report(
     return [*_warnings(total), *summary_of(capacity, costs, form)]
 
 
-class _Read(NamedTuple):
-    """How far the reading is."""
+class Reading(NamedTuple):
+    """How far the reading is: the rows that were read, and the window of the latest."""
 
     rows: int
     window: Window
 
 
-def _progress_text(read: _Read, seconds: float) -> str:
+def progress_text(read: Reading, seconds: float) -> str:
+    """How far it is, for a line that is overwritten."""
     return f"{read.rows:,} rows read, {read.rows / seconds:,.0f} rows/s, at {read.window.name}"
 
 
 async def _clearing(
-    progress: ProgressLine[_Read], rows: AsyncIterator[UsageRow]
+    progress: ProgressLine[Reading], rows: AsyncIterator[UsageRow]
 ) -> AsyncIterator[UsageRow]:
     """The rows; what is written of them does not follow the progress on its line."""
     async for row in rows:

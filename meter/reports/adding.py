@@ -94,14 +94,16 @@ class DayPrices:
         days = {each.effective_from for each in book.prices}
         days |= {each.effective_to for each in book.prices if each.effective_to is not None}
         self._changes = sorted(days)
-        self._since: dict[str, date] = {}
+        self._days: dict[str, date] = {}
+        self._first: dict[int, date] = {}
 
-    def since(self, day: str) -> date:
-        """The first of the days up to this one on which all prices are those of this day."""
-        known = self._since.get(day)
+    def day_like(self, day: str) -> date:
+        """The first of all days asked for on which every price is that of this day."""
+        known = self._days.get(day)
         if known is None:
-            place = bisect_right(self._changes, date.fromisoformat(day))
-            known = self._since[day] = self._changes[place - 1] if place else date.min
+            own = date.fromisoformat(day)
+            known = self._first.setdefault(bisect_right(self._changes, own), own)
+            self._days[day] = known
         return known
 
 
@@ -132,7 +134,7 @@ class Groups:
             return ()
         day = at.partition[:_DAY_CHARS]
         is_paid = self.capacity.pays(day, row.columns)
-        return (self.prices.since(day), is_paid, *map(row.columns.get, _USE_COLUMNS))
+        return (self.prices.day_like(day), is_paid, *map(row.columns.get, _USE_COLUMNS))
 
     def rows(self, window: Window) -> Iterator[UsageRow]:
         """One row per group, in order of names; once. Raises AmbiguousPrice."""
@@ -158,16 +160,16 @@ def _charge(book: PriceBook, parts: Mapping[_Key, _Part], share: Fraction | None
     charge = Charge()
     if share is not None:
         charge.bill.add_other(share)
-    for (since, is_paid, *names), part in parts.items():
-        assert isinstance(since, date)
+    for (day, is_paid, *names), part in parts.items():
+        assert isinstance(day, date)
         use = Use(*("" if name is None else str(name) for name in names))
         if is_paid:
             charge.bill.add_other(Fraction(0))  # nothing, which is not unknown
-        charge.bill.add(book, since, use, _quantities(part.used, is_paid=bool(is_paid)))
+        charge.bill.add(book, day, use, _quantities(part.used, is_paid=bool(is_paid)))
         if part.adjusted:
             adjusted = Bill()
             quantities = _quantities(part.adjusted_usage, is_paid=bool(is_paid))
-            adjusted.add(book, since, use, quantities)
+            adjusted.add(book, day, use, quantities)
             charge.add(Charge(bill=adjusted, adjusted=adjusted))
     return charge
 

@@ -6,6 +6,8 @@ import pytest
 
 from local.child import free_ports
 from meter.__main__ import main
+from meter.commands.report import Reading, progress_text
+from meter.window import Window
 from tests.support.prices import book_text, line
 
 
@@ -127,3 +129,10 @@ def test_help_names_every_choice(capsys: pytest.CaptureFixture[str]) -> None:
         "json",
     ):
         assert word in shown
+
+
+def test_progress_says_how_much_was_read_and_where_it_is() -> None:
+    """Of a long report, on a terminal in one line that is overwritten."""
+    reading = Reading(1_234_000, Window("2026-11-12"))
+
+    assert progress_text(reading, 100.0) == "1,234,000 rows read, 12,340 rows/s, at 2026-11-12"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from meter.errors import AmbiguousPrice
 from meter.ledger.rows import SumRow
 from meter.ports import Row
 from meter.reports.pricing.book import PriceBook, Use
@@ -40,6 +41,15 @@ async def test_a_month_is_priced_day_by_day(store: MemoryRowStore) -> None:
 
     assert (found.label, found.sums.calls) == ("2026-11", 3)
     assert found.cost == Fraction("0.05")
+
+
+async def test_a_tie_is_told_with_a_day_of_the_report(store: MemoryRowStore) -> None:
+    """Not with the day on which the prices began, which nobody asked about."""
+    tied = book(price("1", deployment_type="global"), price("2", region="eastus"))
+    stored = row("2026-11-02", place=("eastus", "global"))
+
+    with pytest.raises(AmbiguousPrice, match="2026-11-02"):
+        await usage_of(store, query(), stored, prices=tied)
 
 
 async def test_hours_are_priced_by_their_day(store: MemoryRowStore) -> None:
