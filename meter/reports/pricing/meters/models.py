@@ -177,13 +177,18 @@ def _named(names: Sequence[str]) -> Family | None:
     for at, word in enumerate(names):
         if word in MODALITIES.values():
             found = _exact([*names[:at], *names[at + 1 :]])
-            if (
-                found is not None
-                and found.kind is None
-                and found.modality in (_MIXED, "audio", word)
-            ):
+            if found is not None and word in _modalities_of(found):
                 return replace(found, modality=word)
     return None
+
+
+def _modalities_of(family: Family) -> frozenset[str]:
+    """What its meters may name: a model of audio charges for text, too."""
+    if family.kind is not None:
+        return frozenset()
+    if family.modality == _MIXED:
+        return frozenset(MODALITIES.values())
+    return frozenset({family.modality, "text"})
 
 
 def _exact(names: Sequence[str]) -> Family | None:

@@ -5,7 +5,7 @@
 | contracted, or of another source | stays as it is, first in the file |
 | imported, of a meter that was fetched, from a day before | stays, and ends where the fetched price begins |
 | imported, of a meter that was fetched, otherwise | is replaced |
-| imported, of a meter that was not fetched | stays |
+| imported, of a meter that was not fetched, or not as a price | stays |
 
 Azure lists what holds now. The prices of months before are kept, since usage of those months is priced
 by them.
@@ -65,9 +65,8 @@ def updated_book(book: Sequence[Price], fetched: Iterable[RetailPrice], *, curre
     update = Update()
     own = [price for price in book if not is_imported(price)]
     imported = [price for price in book if is_imported(price)]
-    read = list(_read(fetched, currency, update))
-    fresh = _without_conflicts(read, update)
-    names = {_meter(price) for price, _ in read}
+    fresh = _without_conflicts(_read(fetched, currency, update), update)
+    names = {_meter(price) for price, _ in fresh}
     past = [price for price in imported if _meter(price) in names]
     others = [price for price in imported if _meter(price) not in names]
     renewed = _renewed(fresh, past)

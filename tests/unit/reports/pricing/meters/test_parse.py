@@ -276,6 +276,7 @@ def test_a_name_says_model_kind_place_tier_context_and_unit(
         (OPENAI, "gpt-4.1-ft input global Tokens", "1K", "fine-tuning"),
         (OPENAI, "Assistants-File Search-glbl GB", "1/Day", "storage"),
         (MEDIA, "gpt-latest 05052026 cd inp Gl 1M Tokens", "1M", "unknown model: gpt latest"),
+        (MEDIA, "gpt aud 1.5 img inp Gl 1M Tokens", "1M", "unknown model: gpt audio 1.5 image"),
         (MEDIA, "Sora 2 pro glbl Second", "1", "video"),
         ("Azure Grok Models", "4.3 Inp DZ Tokens", "1K", "not Azure OpenAI: Azure Grok Models"),
     ],

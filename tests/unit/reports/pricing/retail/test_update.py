@@ -163,6 +163,17 @@ def test_two_meters_with_different_prices_for_the_same_are_both_skipped() -> Non
     assert update.prices == []
 
 
+def test_a_conflict_leaves_what_the_book_had() -> None:
+    """The months before are still priced."""
+    before = updated_book([], [row()], currency="USD")
+    other = row(meterName="gpt 5.4 Inp glbl 1M Tokens", meterId="a2", retailPrice=3)
+
+    after = updated_book(before.prices, [row(), other], currency="USD")
+
+    assert lines(after) == ["2.5 2026-03-01 None"]
+    assert (after.parsed, after.stayed) == (0, 1)
+
+
 def test_two_meters_with_one_price_for_the_same_are_one() -> None:
     """It makes no difference which of them is meant."""
     update = updated_book(
