@@ -87,6 +87,10 @@ def _run(options: argparse.Namespace) -> int:
         metric=Metric(options.cost),
         backends=backends,
     )
+    for file, earlier in bill.repeats():
+        print(
+            f"warning: {file} has the charges of {earlier}: give one run's files", file=sys.stderr
+        )
     capacity = read_capacity_file(options.capacity) if options.capacity else None
     totals = asyncio.run(_write(options, bill, capacity, backends))
     for line in warnings_of(totals):

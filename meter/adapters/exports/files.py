@@ -49,6 +49,7 @@ def read_lines(path: Path) -> list[str]:
 def _read(path: Path, metric: Metric, bill: Bill) -> None:
     if path.is_dir():
         raise InvalidInput([f"{path} is a folder: name the files in it"])
+    bill.begin(str(path))
     with io.BufferedReader(path.open("rb", buffering=0), _BUFFER_BYTES) as file:
         start = file.peek(4)[:4]
         if not start:

@@ -4,7 +4,7 @@ An export may have any number of rows, but there are few meters per day. So rows
 are read, and only their sums are held.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -79,6 +79,13 @@ class BilledMeter:
     reason: str = ""
     charges: dict[tuple[str, bool], Charge] = field(default_factory=dict)
 
+    def add(self, charge: Charge, *, is_negative: bool) -> None:
+        """Add the rows of a file."""
+        found = self.charges.setdefault((charge.type, is_negative), Charge(charge.type))
+        found.cost = EXACT.add(found.cost, charge.cost)
+        found.quantity = EXACT.add(found.quantity, charge.quantity)
+        found.rows += charge.rows
+
     @property
     def meter_id(self) -> str:
         """Azure's id of the meter."""
@@ -105,6 +112,11 @@ class BilledMeter:
         return total(each.cost for each in self.charges.values())
 
 
+type _MeterKey = tuple[date, str, str, str]
+type _ChargeKey = tuple[_MeterKey, str, bool]
+"""A meter, a type of charge, and whether its rows are negative."""
+
+
 @dataclass(slots=True)
 class _Slot:
     """Where rows with the same texts are added: by sign, as quantities in these columns and sizes."""
@@ -124,8 +136,15 @@ class Bill:
     rows: int = 0
     other_days: set[date] = field(default_factory=set)
     """Days outside of the month for which the accounts have rows."""
-    _meters: dict[tuple[date, str, str, str], BilledMeter] = field(default_factory=dict)
+    _files: dict[str, dict[_ChargeKey, Charge]] = field(default_factory=dict)
+    _file: dict[_ChargeKey, Charge] = field(default_factory=dict)
+    _meters: dict[_MeterKey, BilledMeter] = field(default_factory=dict)
     _known: dict[Sequence[str], _Slot | None] = field(default_factory=dict)
+
+    def begin(self, file: str) -> None:
+        """Begin to add the rows of a file, which has not been added yet."""
+        self._file = self._files[file] = {}
+        self._known.clear()
 
     def add(self, cells: Sequence[str], place: Callable[[], str]) -> None:
         """Add a row of any resource, which has the texts of `Cells`. Raises InvalidInput."""
@@ -152,12 +171,32 @@ class Bill:
 
     def by_day(self) -> dict[date, list[BilledMeter]]:
         """What was billed by day; the meters of a day are in order."""
+        for meter in self._meters.values():
+            meter.charges.clear()
+        for file in self._files.values():
+            for (key, _, is_negative), charge in file.items():
+                if charge.rows:
+                    self._meters[key].add(charge, is_negative=is_negative)
         found: dict[date, list[BilledMeter]] = {}
         for (day, *_), meter in sorted(self._meters.items()):
-            for sign in [each for each, charge in meter.charges.items() if not charge.rows]:
-                del meter.charges[sign]
             found.setdefault(day, []).append(meter)
         return found
+
+    def repeats(self) -> Iterator[tuple[str, str]]:
+        """Files most of whose charges are those of an earlier one, too, and that one.
+
+        An export that runs daily has the month to date each time: two of its runs are counted twice.
+        """
+        files = [
+            (name, {key: (c.cost, c.quantity) for key, c in charges.items() if c.cost})
+            for name, charges in self._files.items()
+        ]
+        for place, (name, charges) in enumerate(files):
+            for earlier, others in files[:place]:
+                same = charges.items() & others.items()
+                if charges and 2 * len(same) >= min(len(charges), len(others)):
+                    yield name, earlier
+                    break
 
     def _slot(self, cells: Cells, place: Callable[[], str]) -> _Slot | None:
         account = self.accounts.of(cells.resource)
@@ -171,16 +210,16 @@ class Bill:
             self.other_days.add(day)
             return None
         self._check_currency(cells.currency.strip().upper(), place)
-        meter, sizes = self._meter(cells, account, day)
+        key, sizes = self._meter(cells, account, day)
         charges = tuple(
-            meter.charges.setdefault((cells.charge, is_negative), Charge(cells.charge))
+            self._file.setdefault((key, cells.charge, is_negative), Charge(cells.charge))
             for is_negative in (False, True)
         )
         return _Slot((charges[0], charges[1]), sizes)
 
     def _meter(
         self, cells: Cells, account: str, day: date
-    ) -> tuple[BilledMeter, list[tuple[int, int]]]:
+    ) -> tuple[_MeterKey, list[tuple[int, int]]]:
         found: list[tuple[int, Measured]] = []
         described, reason = _described(cells, unit_text(cells.unit)), ""
         for column, unit in _units(cells):
@@ -192,7 +231,7 @@ class Bill:
                 found.append((column, measured))
         meaning = found[0][1].meaning if found else None
         key = (day, account, cells.meter_id.strip().lower(), cells.meter_name.strip())
-        meter = self._meters.setdefault(
+        self._meters.setdefault(
             key,
             BilledMeter(
                 day=day,
@@ -203,7 +242,7 @@ class Bill:
             ),
         )
         sizes = [(column, measured.size) for column, measured in found]
-        return meter, sizes or [(1, 1), (2, 1)]
+        return key, sizes or [(1, 1), (2, 1)]
 
     def _check_currency(self, currency: str, place: Callable[[], str]) -> None:
         if not currency:

@@ -159,6 +159,27 @@ def test_currencies_differ_between_files_too(tmp_path: Path) -> None:
         bill_of(*files)
 
 
+@pytest.mark.parametrize(
+    ("later", "is_repeated"),
+    [
+        ([{}], True),
+        ([{}, {"Date": "2026-10-03"}, {"Date": "2026-10-02", "Quantity": "9"}], True),
+        ([{"Date": "2026-10-03"}, {"Date": "2026-10-02", "Quantity": "9"}], False),
+        ([{"CostInBillingCurrency": "0"}], False),
+    ],
+)
+def test_two_runs_of_one_export_are_told(
+    tmp_path: Path, later: list[dict[str, str]], is_repeated: bool
+) -> None:
+    """Each daily run has the month to date, and the last days of the earlier one may have changed."""
+    files = [tmp_path / "a.csv", tmp_path / "b.csv"]
+    files[0].write_text(csv_of(details(), details(Date="2026-10-02")))
+    files[1].write_text(csv_of(*(details(**each) for each in later)))
+    found = list(bill_of(*files).repeats())
+
+    assert found == ([(str(files[1]), str(files[0]))] if is_repeated else [])
+
+
 def test_backends_may_share_an_account(file: Path) -> None:
     """Its id is shown as the first has it."""
     file.write_text(csv_of(details()))
