@@ -12,11 +12,12 @@ import pytest
 from local.plan import HUB_NAME
 from meter.__main__ import main
 from meter.ledger.decode import Message
+from meter.ports import HubPartition, HubReader
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
 from meter.wiring.commands import open_aggregator, open_hub_reader, open_sender
 from tests.contract.test_row_store import running_azurite
-from tests.faults.hub import hub_connection_string, read_hub, running_hub
+from tests.faults.hub import hub_connection_string, running_hub
 from tests.support.events import message, usage_event
 
 NOW = datetime.now(UTC)
@@ -26,13 +27,13 @@ THIS_MONTH = window_of(NOW, Period.MONTH).name
 
 
 @pytest.fixture
-def hub_port(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def services(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Azurite and a hub, named in the environment."""
     with running_azurite(tmp_path) as storage, running_hub(tmp_path / "hub") as hub:
         monkeypatch.setenv("MeterStorage", storage)
         monkeypatch.setenv("EventHubConnection", hub_connection_string(hub.port))
         monkeypatch.setenv("METER_EVENT_HUB", HUB_NAME)
-        yield hub.port
+        yield
 
 
 def call(number: int, subject: str = "alice", *, time: datetime = LAST_MONTH) -> UsageEvent:
@@ -57,29 +58,41 @@ def receive(*messages: Message) -> None:
     asyncio.run(handle())
 
 
-async def hub_name() -> str:
-    async with open_hub_reader() as reader:
-        return reader.name
-
-
-def read_all(port: int) -> None:
+def read_all() -> None:
     """Give the aggregator what is on the hub, as the trigger does."""
 
     async def read() -> list[Message]:
-        return [replace(each, hub=await hub_name()) for each in await read_hub(port)]
+        async with open_hub_reader() as reader:
+            held = [each for each in await reader.partitions() if not each.is_empty]
+            found = await asyncio.gather(*(_messages(reader, each) for each in held))
+            return [message for messages in found for message in messages]
 
     receive(*asyncio.run(read()))
 
 
+async def _messages(reader: HubReader, held: HubPartition) -> list[Message]:
+    bodies = reader.read(held.id, first=held.first_number, last=held.last_number)
+    return [
+        Message(
+            body=body,
+            hub=reader.name,
+            hub_partition=held.id,
+            sequence_number=number,
+            enqueued_at=held.last_enqueued_at,
+        )
+        for number, body in enumerate([each async for each in bodies], held.first_number)
+    ]
+
+
 def test_a_month_is_closed_once_nothing_waits_and_then_stays(
-    hub_port: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    services: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Unread events are a reason; then it is closed, once; a late call is a correction."""
     publish(*(call(number, f"s{number % 7}") for number in range(40)), call(99, time=NOW))
     receive(message(call(100)))
     unread = main(["close", "--month", MONTH])
     refusal = capsys.readouterr()
-    read_all(hub_port)
+    read_all()
     publish(call(101, time=NOW))
     book = tmp_path / "book.csv"
     book.write_text("a price book")
@@ -98,12 +111,18 @@ def test_a_month_is_closed_once_nothing_waits_and_then_stays(
     assert root in second.err
     assert "by finance" in second.err
     assert f"{THIS_MONTH} is running" in capsys.readouterr().err
+    receive(message(call(200)))
     _prove(root, tmp_path, capsys)
+    reported = main(["report", "--from", MONTH, "--to", THIS_MONTH, "--group", ""])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+
+    assert reported == 0
+    assert [line[:2] for line in lines if line[0] == MONTH] == [[MONTH, "41"]]
+    assert [THIS_MONTH, "corrections", "of", MONTH, "1"] in [line[:5] for line in lines]
 
 
 def _prove(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A call that was closed can be proven, also beside one that arrives later."""
-    receive(message(call(200)))
+    """A call that was closed can be proven, also beside one that arrived later."""
     file = tmp_path / "proof.json"
     words = ["--subject", "alice", "--out", str(file)]
     proven = main(["prove", str(call(100).id), *words])
@@ -124,7 +143,7 @@ def _prove(root: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
-async def test_a_hub_is_read_along_up_to_a_number(hub_port: int) -> None:
+async def test_a_hub_is_read_along_up_to_a_number(services: None) -> None:
     """Not further, and whoever else reads is not disturbed."""
     async with open_sender() as sender:
         for number in range(5):

@@ -4,10 +4,12 @@ They are looked for in the order in which a call moves on, so none can pass unse
 read may be of the month, and is named.
 """
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import batched
 
 from meter.errors import HubUnavailable
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
@@ -20,6 +22,7 @@ from meter.window import Window
 
 MOST_NAMED = 20
 MOST_READ = 100_000
+PARTITIONS_AT_ONCE = 8
 
 type Watermark = Mapping[str, object]
 
@@ -88,9 +91,10 @@ async def read_backlog(
                 }
                 for each in partitions
             }
-            for each in partitions:
-                found = _unread(hub, each, positions.get(each.id), month)
-                reasons += [reason async for reason in found]
+            for some in batched(partitions, PARTITIONS_AT_ONCE, strict=False):
+                looks = (_unread(hub, each, positions.get(each.id), month) for each in some)
+                for found in await asyncio.gather(*looks):
+                    reasons += found
         except HubUnavailable as exc:
             reasons.append(f"the hub cannot be asked for unread events: {exc}")
     reasons += (await _in_letters(store, month)).reasons("dead letters")
@@ -115,26 +119,27 @@ async def _in_letters(store: RowStore, month: Window) -> Found:
 
 async def _unread(
     hub: HubReader, partition: HubPartition, position: Position | None, month: Window
-) -> AsyncIterator[str]:
+) -> list[str]:
     """Reasons of one hub partition."""
-    place = f"hub partition {partition.id}"
+    place, reasons = f"hub partition {partition.id}", list[str]()
     first, last = _first_unread(partition, position), partition.last_number
     if first > last:
-        return
+        return []
     if first < partition.first_number or partition.is_empty:
         gone = last if partition.is_empty else partition.first_number - 1
-        yield f"{place}: events {first} to {gone} were dropped unread: recover them from Capture"
+        reasons.append(
+            f"{place}: events {first} to {gone} were dropped unread: recover them from Capture"
+        )
         first = gone + 1
     if last - first >= MOST_READ:
-        yield f"{place}: {last - first + 1} unread events: wait until the aggregator has caught up"
-        return
+        text = f"{last - first + 1} unread events: wait until the aggregator has caught up"
+        return [*reasons, f"{place}: {text}"]
     found, number = Found(month), first
     if first <= last:
         async for body in hub.read(partition.id, first=first, last=last):
             found.look(str(number), body)
             number += 1
-    for reason in found.reasons(f"{place}, unread"):
-        yield reason
+    return [*reasons, *found.reasons(f"{place}, unread")]
 
 
 def _first_unread(partition: HubPartition, position: Position | None) -> int:
