@@ -81,8 +81,10 @@ def _run(options: argparse.Namespace) -> int:
             )
             return await closing.run(await _hub(stack), progress.show)
 
-    result = asyncio.run(close())
-    progress.clear()
+    try:
+        result = asyncio.run(close())
+    finally:
+        progress.clear()
     match result:
         case Refused():
             return _refuse(options.month.name, result, is_forced=options.force)

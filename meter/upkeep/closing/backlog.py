@@ -93,7 +93,9 @@ async def read_backlog(
             }
             for some in batched(partitions, PARTITIONS_AT_ONCE, strict=False):
                 looks = (_unread(hub, each, positions.get(each.id), month) for each in some)
-                for found in await asyncio.gather(*looks):
+                for found in await asyncio.gather(*looks, return_exceptions=True):
+                    if isinstance(found, BaseException):
+                        raise found
                     reasons += found
         except HubUnavailable as exc:
             reasons.append(f"the hub cannot be asked for unread events: {exc}")

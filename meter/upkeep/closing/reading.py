@@ -5,10 +5,11 @@ ledger. A partition is read again while calls are counted in it, so sums and tre
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import batched, islice
+from itertools import batched
 
 from meter.ledger.fold import Sums, total_sums
 from meter.ledger.keys import LEDGER_PARTITIONS, SumKey
@@ -18,13 +19,12 @@ from meter.upkeep.closing.canonical import canonical
 from meter.upkeep.closing.leaf import Leaves, counts_of_sums
 from meter.upkeep.closing.snapshot import SnapshotWriter
 from meter.upkeep.closing.tree import Node, Tree, key_in_bucket
-from meter.upkeep.differences import Difference
+from meter.upkeep.differences import Kind
 from meter.upkeep.rebuild import PARTITIONS_AT_ONCE, Progress
 from meter.upkeep.share import read_share
 from meter.window import Window
 
 MAX_LOOKS = 5
-MOST_NAMED = 20
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +45,11 @@ class ReadMonth:
         name = f"bucket {bucket.partition}"
         if not bucket.is_quiet:
             self.final.append(f"{name}: calls of {month.name} are being counted: run it again")
-        self.reasons += islice(bucket.reasons, max(0, MOST_NAMED - len(self.reasons)))
+        if bucket.wrong:
+            # No subjects: reasons are in the header, which every proof shows.
+            kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(bucket.wrong.items()))
+            command = f"`rebuild --month {month.name} --dry-run` names them"
+            self.reasons.append(f"the ledger, {name}: {kinds}: {command}")
         if bucket.root is None:
             return
         of_month = (sums for key, sums in bucket.sums.items() if key.window == month)
@@ -71,7 +75,7 @@ class _Bucket:
     written_at: datetime | None
     leaves: int
     sums: Mapping[SumKey, Sums]
-    reasons: Sequence[str]
+    wrong: Counter[Kind]
     is_quiet: bool
 
 
@@ -92,9 +96,13 @@ async def read_month(
         show(progress)
 
     for some in batched(LEDGER_PARTITIONS, PARTITIONS_AT_ONCE, strict=False):
-        buckets = await asyncio.gather(*(_read(store, month, each, count) for each in some))
-        for bucket in buckets:
+        reads = (_read(store, month, each, count) for each in some)
+        buckets = []
+        for bucket in await asyncio.gather(*reads, return_exceptions=True):
+            if isinstance(bucket, BaseException):
+                raise bucket
             found.add(month, bucket)
+            buckets.append(bucket)
         if snapshot is not None:
             sums = [each for bucket in buckets for each in bucket.sums.items()]
             await snapshot.write_sums(sums)
@@ -119,11 +127,6 @@ async def _read(
         written_at=leaves.last_written_at,
         leaves=leaves.count,
         sums=share.counted(),
-        reasons=[_reason(each) for each in differences_of(share, {}, wrong_sums(share))],
+        wrong=Counter(each.kind for each in differences_of(share, {}, wrong_sums(share))),
         is_quiet=share.is_quiet(),
     )
-
-
-def _reason(difference: Difference) -> str:
-    words = (difference.kind, difference.subject, difference.window, difference.detail)
-    return "the ledger: " + "  ".join(word for word in words if word)

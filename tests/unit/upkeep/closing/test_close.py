@@ -40,6 +40,10 @@ from tests.support.rebuilding import Store, state
 
 TABLE = "Closed202610xa1"
 SEPTEMBER = Window("2026-09")
+WRONG_SUM_OF_BOB = (
+    f"the ledger, bucket {ledger_partition('bob')}: 1 wrong-sum: `rebuild --month 2026-10 --dry-run` "
+    "names them"
+)
 
 
 @pytest.fixture
@@ -146,9 +150,9 @@ async def test_every_reason_is_given_at_once_and_nothing_is_left(store: Store) -
         "the outbox",
         "the hub cannot be asked for unread events",
         "dead letters",
-        "the ledger",
+        f"the ledger, bucket {ledger_partition('bob')}",
     ]
-    assert result.reasons[-1] == "the ledger: wrong-sum  bob  2026-10"
+    assert result.reasons[-1] == WRONG_SUM_OF_BOB
     assert CLOSED_TABLE not in store.tables
     assert not [name for name in store.tables if name.startswith("Closed")]
 
@@ -166,7 +170,7 @@ async def test_a_forced_month_says_what_was_against_it(store: Store) -> None:
 
     assert header.document["forced"] == [
         "the hub cannot be asked for unread events: no address",
-        "the ledger: wrong-sum  bob  2026-10",
+        WRONG_SUM_OF_BOB,
     ]
     assert header.totals["calls"] == 3
 
@@ -188,7 +192,7 @@ async def test_a_damaged_ledger_is_found_after_much_was_written(store: Store) ->
     result = await close(store)
 
     assert isinstance(result, Refused)
-    assert result.reasons == (f"the ledger: wrong-sum  {last}  2026-10",)
+    assert result.reasons == (WRONG_SUM_OF_BOB.replace(ledger_partition("bob"), "63"),)
     assert TABLE not in store.tables
 
 
