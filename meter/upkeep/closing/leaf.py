@@ -17,7 +17,7 @@ from meter.ledger.markers import read_marker
 from meter.ports import Row
 from meter.upkeep.closing.canonical import canonical
 from meter.upkeep.closing.tree import Counts, Node, Tree, key_of, leaf_hash
-from meter.usage import CountedCall, format_time
+from meter.usage import NO_USAGE, CountedCall, format_time
 
 CALL_COUNTS = ("calls", "failed_calls", "estimated_calls", "missing_calls")
 
@@ -53,10 +53,11 @@ def node_of(leaf: Leaf) -> Node:
 
 def counts_of_sums(sums: Sums) -> Counts:
     """The counts of a sum by name, none of them 0."""
-    counts = {name: getattr(sums, name) for name in (*CALL_COUNTS, "adjustments")}
+    counts = {name: n for name in (*CALL_COUNTS, "adjustments") if (n := getattr(sums, name))}
     counts |= sums.tokens.nonzero()
-    counts |= {f"adjusted_{name}": count for name, count in sums.adjusted.nonzero().items()}
-    return {name: count for name, count in counts.items() if count}
+    if sums.adjustments or sums.adjusted is not NO_USAGE:
+        counts |= {f"adjusted_{name}": n for name, n in sums.adjusted.nonzero().items()}
+    return counts
 
 
 @dataclass(slots=True)
@@ -101,7 +102,8 @@ class Leaves:
 
 
 def _node(leaf: Leaf, subject: str, event_id: UUID, call: CountedCall | CountedAdjustment) -> Node:
-    counts = counts_of_sums(total_sums(sums for _, sums in parts_of(subject, call)))
+    parts = [sums for _, sums in parts_of(subject, call)]
+    counts = counts_of_sums(parts[0] if len(parts) == 1 else total_sums(parts))
     return Node(leaf_hash(canonical(leaf)), counts, key_of(subject, event_id))
 
 

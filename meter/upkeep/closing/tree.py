@@ -18,6 +18,7 @@ out. The first bits are the subject's bucket, so each ledger partition is a subt
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
@@ -57,8 +58,13 @@ class Node(NamedTuple):
 
 def key_of(subject: str, event_id: UUID) -> int:
     """The place of a subject's call in any tree."""
-    hashed = int.from_bytes(sha256(subject.encode()).digest())
+    hashed = _hash_of(subject)
     return (hashed >> 250 << _BELOW_BUCKET) | (event_id.int << 256) | hashed
+
+
+@lru_cache(maxsize=4_096)  # a ledger partition's markers are of few subjects
+def _hash_of(subject: str) -> int:
+    return int.from_bytes(sha256(subject.encode()).digest())
 
 
 def key_in_bucket(bucket: int) -> int:
