@@ -11,7 +11,7 @@ from decimal import Decimal
 
 from meter.errors import InvalidInput
 from meter.gateway.backend import Backend
-from meter.reports.invoice.amounts import EXACT, ZERO, parse_amount, total
+from meter.reports.invoice.amounts import EXACT, ONE, ZERO, parse_amount, total
 from meter.reports.invoice.columns import Cells
 from meter.reports.invoice.days import parse_day
 from meter.reports.invoice.meaning import (
@@ -19,7 +19,6 @@ from meter.reports.invoice.meaning import (
     Meaning,
     Measured,
     ReadMeter,
-    Unread,
     refuse,
     unit_text,
 )
@@ -27,6 +26,7 @@ from meter.window import Window
 
 _FIRST_OF_FEW = Cells._fields.index("currency")
 _MOST_KNOWN = 200_000
+_AS_EXPORTED = [(1, 0), (2, 0)]
 # Before the account's name in an id, its type included.
 _PARTS_OF_ID = 9
 
@@ -56,11 +56,15 @@ def accounts_of(backends: Iterable[Backend]) -> Accounts:
 
 @dataclass(slots=True)
 class Charge:
-    """The rows of one meter, day and type of charge, negative ones apart from others."""
+    """The rows of one meter, day and type of charge, negative ones apart from others.
+
+    `unread` is the quantity, as exported, of rows without a unit that can be read.
+    """
 
     type: str
     cost: Decimal = ZERO
     quantity: Decimal = ZERO
+    unread: Decimal = ZERO
     rows: int = 0
 
 
@@ -75,15 +79,21 @@ class BilledMeter:
     day: date
     account: str
     described: Described
-    meaning: Meaning | None
+    meaning: Meaning | None = None
     reason: str = ""
     charges: dict[tuple[str, bool], Charge] = field(default_factory=dict)
+
+    def understand(self, meaning: Meaning) -> None:
+        """Note what it charges for. A credit may have no unit that says so."""
+        self.meaning, self.reason = self.meaning or meaning, ""
 
     def add(self, charge: Charge, *, is_negative: bool) -> None:
         """Add the rows of a file."""
         found = self.charges.setdefault((charge.type, is_negative), Charge(charge.type))
         found.cost = EXACT.add(found.cost, charge.cost)
         found.quantity = EXACT.add(found.quantity, charge.quantity)
+        if self.meaning is None:
+            found.quantity = EXACT.add(found.quantity, charge.unread)
         found.rows += charge.rows
 
     @property
@@ -119,7 +129,11 @@ type _ChargeKey = tuple[_MeterKey, str, bool]
 
 @dataclass(slots=True)
 class _Slot:
-    """Where rows with the same texts are added: by sign, as quantities in these columns and sizes."""
+    """Where rows with the same texts are added, by sign.
+
+    Their quantity is in the first of these columns that has one; the size of its unit is 0 where it
+    cannot be read.
+    """
 
     charges: tuple[Charge, Charge]
     sizes: Sequence[tuple[int, int]]
@@ -158,14 +172,16 @@ class Bill:
         if slot is None:
             return
         cost = _amount(cells[0], "cost", place)
-        quantity = ZERO
-        for column, size in slot.sizes:
-            if text := cells[column]:
-                quantity = EXACT.multiply(_amount(text, "quantity", place), size)
-                break
         charge = slot.charges[cost < 0]
         charge.cost = EXACT.add(charge.cost, cost)
-        charge.quantity = EXACT.add(charge.quantity, quantity)
+        for column, size in slot.sizes:
+            if text := cells[column]:
+                quantity = EXACT.multiply(_amount(text, "quantity", place), size or ONE)
+                if size:
+                    charge.quantity = EXACT.add(charge.quantity, quantity)
+                else:
+                    charge.unread = EXACT.add(charge.unread, quantity)
+                break
         charge.rows += 1
         self.rows += 1
 
@@ -220,29 +236,20 @@ class Bill:
     def _meter(
         self, cells: Cells, account: str, day: date
     ) -> tuple[_MeterKey, list[tuple[int, int]]]:
-        found: list[tuple[int, Measured]] = []
-        described, reason = _described(cells, unit_text(cells.unit)), ""
+        described = _described(cells, unit_text(cells.unit))
+        key = (day, account, described.meter_id.lower(), described.name)
+        meter = self._meters.get(key)
+        if meter is None:
+            meter = self._meters[key] = BilledMeter(day=day, account=account, described=described)
+        sizes = []
         for column, unit in _units(cells):
-            each = _described(cells, unit)
-            measured = self.read_meter(each)
-            if isinstance(measured, Unread):
-                reason = reason or measured.reason
-            else:
-                found.append((column, measured))
-        meaning = found[0][1].meaning if found else None
-        key = (day, account, cells.meter_id.strip().lower(), cells.meter_name.strip())
-        self._meters.setdefault(
-            key,
-            BilledMeter(
-                day=day,
-                account=account,
-                described=described,
-                meaning=meaning,
-                reason="" if found else reason,
-            ),
-        )
-        sizes = [(column, measured.size) for column, measured in found]
-        return key, sizes or [(1, 1), (2, 1)]
+            read = self.read_meter(_described(cells, unit))
+            if isinstance(read, Measured):
+                sizes.append((column, read.size))
+                meter.understand(read.meaning)
+            elif meter.meaning is None:
+                meter.reason = meter.reason or read.reason
+        return key, sizes or _AS_EXPORTED
 
     def _check_currency(self, currency: str, place: Callable[[], str]) -> None:
         if not currency:

@@ -75,8 +75,8 @@ _FOCUS: _Spellings = {
     "charge": ("ChargeCategory",),
 }
 _FOCUS_COSTS = {Metric.BILLED: ("BilledCost",), Metric.EFFECTIVE: ("EffectiveCost",)}
-_MANDATORY = ("cost", "quantity", "currency", "day", "resource", "meter_name")
-_OPTIONAL_IN_FOCUS = frozenset({"quantity"})  # where there is a priced one
+_MANDATORY = ("cost", "quantity", "unit", "currency", "day", "resource", "meter_name")
+_OPTIONAL_IN_FOCUS = frozenset({"quantity", "unit"})  # where there are priced ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

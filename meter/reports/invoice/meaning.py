@@ -84,8 +84,11 @@ _NO_NOUN = re.compile(r"(units?|count)\b", re.IGNORECASE)
 def unit_text(text: str, block: str = "") -> str:
     """A unit of measure with its number in front: `1K`, `1000 Tokens`, `1 Hour`, `1/Hour`.
 
-    FOCUS names distinct units, `Units` or `Hours`, and has the number in a column of its own.
+    FOCUS names distinct units, `Units` or `Hours`, and has the number in a column of its own. Empty
+    where there is neither.
     """
+    if not text.strip() and not block:
+        return ""
     match = _UNIT.fullmatch(text.strip())
     assert match is not None  # every text matches
     number = match["number"] or block.removesuffix(".0") or "1"

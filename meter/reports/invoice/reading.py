@@ -17,6 +17,8 @@ from meter.reports.pricing.kinds import Kind
 from meter.reports.pricing.meters.meter import Meter, Reason, Skipped
 from meter.reports.pricing.meters.parse import parse_meter
 
+_PRODUCT = "Azure OpenAI"
+_NO_UNIT = "no unit of measure"
 _NAMES = ("meter_id", "meter_name")
 _MANDATORY = ("kind", "model", "unit")
 _OPTIONAL = ("deployment_type", "tier", "context")
@@ -37,9 +39,14 @@ def meter_reader(mapping: Mapping[str, Measured]) -> ReadMeter:
 
 
 def _parsed(meter: Described) -> Measured | Unread:
+    if not meter.unit:
+        return Unread(_NO_UNIT)
     found: Meter | Skipped = Skipped(Reason.NOT_AZURE_OPENAI)
     # Which of the two names the product has changed between versions of exports.
-    for product in filter(None, (meter.group, meter.product)):
+    products = [meter.group, meter.product]
+    if not meter.group:  # somebody's excerpt of an export: the account is one of Azure OpenAI's
+        products.append(_PRODUCT)
+    for product in filter(None, products):
         if isinstance(found, Skipped) and found.reason is Reason.NOT_AZURE_OPENAI:
             found = parse_meter(product, meter.name, meter.unit)
     if isinstance(found, Skipped):

@@ -117,6 +117,25 @@ def test_negative_rows_and_types_of_charge_stay_apart(file: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_credit_without_a_unit_is_its_meters(file: Path, order: int) -> None:
+    """Whichever row comes first; its quantity is not counted, since it may be of anything."""
+    credit = details(UnitOfMeasure="", Quantity="5", CostInBillingCurrency="-0.001")
+    found = only(read(file, *[details(), credit][::order]))
+
+    assert found.is_mapped
+    assert (found.quantity, found.cost) == (Decimal(1000), Decimal("0.0015"))
+
+
+def test_a_meter_that_is_not_understood_has_the_exports_quantity(file: Path) -> None:
+    """With the reason."""
+    found = only(read(file, details(UnitOfMeasure="1 GB", Quantity="5"), details(UnitOfMeasure="")))
+
+    assert not found.is_mapped
+    assert found.reason == "unclear unit: 1 GB of input"
+    assert found.quantity == Decimal(6)
+
+
 def test_meters_are_by_day_and_in_order(file: Path) -> None:
     """Whatever the order of rows."""
     later = details(Date="2026-10-02")

@@ -41,6 +41,7 @@ def meaning(
         ("Hours", "", "1 Hours"),
         ("1K Units", "", "1K"),
         ("", "1000", "1000"),
+        (" ", "", ""),
     ],
 )
 def test_units_have_a_number_in_front(text: str, block: str, unit: str) -> None:

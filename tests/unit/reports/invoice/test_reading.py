@@ -42,6 +42,24 @@ def test_what_no_name_says_is_unread_with_the_reason() -> None:
     assert read(described("odd Inp glbl Tokens")) == Unread("unknown word: odd")
 
 
+def test_an_excerpt_of_an_export_may_have_no_product() -> None:
+    """The account is one of Azure OpenAI's; names are read as strictly as ever."""
+    read = meter_reader({})
+
+    assert isinstance(read(described("gpt 4.1 Outp glbl Tokens", group="")), Measured)
+    assert isinstance(read(described("gpt 4.1 Outp glbl Tokens", group="", product="x")), Measured)
+    assert isinstance(read(described("R1 Outp glbl Tokens", group="")), Unread)
+
+
+def test_without_a_unit_a_quantity_is_not_known() -> None:
+    """A thousand would be as good a guess as one; a mapping knows."""
+    meter = described("gpt 4.1 Outp glbl Tokens", unit="")
+    mapped = Measured(Meaning(Kind.OUTPUT, "gpt-4.1"), 7)
+
+    assert meter_reader({})(meter) == Unread("no unit of measure")
+    assert meter_reader({"abc": mapped})(meter) == mapped
+
+
 def test_a_mapping_goes_before_the_name() -> None:
     """By id or by name, in any case; what it leaves out is any."""
     mapping = read_mapping(
