@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from meter.commands.capacity import read_capacity_file
@@ -87,15 +87,24 @@ def _run(options: argparse.Namespace) -> int:
         metric=Metric(options.cost),
         backends=backends,
     )
-    for file, earlier in bill.repeats():
-        print(
-            f"warning: {file} has the charges of {earlier}: give one run's files", file=sys.stderr
-        )
+    _warn(_doubts(bill))
     capacity = read_capacity_file(options.capacity) if options.capacity else None
     totals = asyncio.run(_write(options, bill, capacity, backends))
-    for line in warnings_of(totals):
-        print(line, file=sys.stderr)
+    _warn(warnings_of(totals))
     return 0
+
+
+def _doubts(bill: Bill) -> Iterator[str]:
+    """What may be wrong with the choice of files."""
+    for file, earlier in bill.repeats():
+        yield f"warning: {file} repeats charges of {earlier}: of a daily export, give one run's files"
+    if days := bill.other_days:
+        yield f"warning: rows from {min(days)} to {max(days)} are of other months, and are left out"
+
+
+def _warn(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
 
 
 async def _write(

@@ -99,6 +99,20 @@ def test_settings_without_any_account_are_told(
     assert "gives no backend a resource_id" in capsys.readouterr().err
 
 
+def test_files_that_may_be_the_wrong_ones_are_told(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two runs of a daily export, and rows of other months: corrections of them are billed later."""
+    other = tmp_path / "other.csv"
+    other.write_text(csv_of(details(), details(Date="09/30/2026"), details(Date="09/29/2026")))
+    main(["invoice", "--export", str(export), str(other), "--month", "2026-10"])
+
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        f"warning: {other} repeats charges of {export}: of a daily export, give one run's files",
+        "warning: rows from 2026-09-29 to 2026-09-30 are of other months, and are left out",
+    ]
+
+
 def test_storage_that_does_not_answer_leaves_no_trace(
     export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
