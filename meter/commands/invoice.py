@@ -5,16 +5,17 @@ import asyncio
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from meter.commands.capacity import read_capacity_file
 from meter.commands.options import add_capacity, add_format, reader, window_of_periods
 from meter.commands.output import open_output
+from meter.commands.progress import ProgressLine
 from meter.gateway.backend import Backend
 from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
 from meter.reports.invoice.grouping import ALL, IN_A_TABLE
-from meter.reports.invoice.line import Totals
 from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invoice
 from meter.reports.query import parse_groups
 from meter.reports.write.report import Format
@@ -80,18 +81,33 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     backends = current_reconcile_settings().backends
-    bill = read_bill(
-        options.export,
-        options.mapping,
-        month=options.month,
-        metric=Metric(options.cost),
-        backends=backends,
-    )
+    progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
+    try:
+        bill = read_bill(
+            options.export,
+            options.mapping,
+            month=options.month,
+            metric=Metric(options.cost),
+            backends=backends,
+            watch=lambda file, rows: progress.show(_Read(file, rows)),
+        )
+    finally:
+        progress.clear()
     _warn(_doubts(bill))
     capacity = read_capacity_file(options.capacity) if options.capacity else None
-    totals = asyncio.run(_write(options, bill, capacity, backends))
-    _warn(warnings_of(totals))
+    _warn(asyncio.run(_write(options, bill, capacity, backends)))
     return 0
+
+
+class _Read(NamedTuple):
+    """How far the reading is."""
+
+    file: Path
+    rows: int
+
+
+def _progress_text(read: _Read, seconds: float) -> str:
+    return f"{read.rows:,} rows of {read.file.name} read, {seconds:,.0f} s"
 
 
 def _doubts(bill: Bill) -> Iterator[str]:
@@ -112,11 +128,12 @@ async def _write(
     bill: Bill,
     capacity: Capacity | None,
     backends: Sequence[Backend],
-) -> Totals:
+) -> list[str]:
+    """Write the lines; gives what is to be told about them."""
     form = Format(options.format)
     groups = options.group or (IN_A_TABLE if form is Format.TABLE else ALL)
     async with open_views() as store:
         split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
         with open_output(options.out) as out:
             await write_invoice(split, groups, form, out)
-    return split.totals
+    return list(warnings_of(split.totals))

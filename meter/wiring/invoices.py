@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from meter.adapters.exports.files import read_exports, read_lines
+from meter.adapters.exports.watch import Watch
 from meter.errors import InvalidInput
 from meter.gateway.backend import Backend
 from meter.ports import RowStore
@@ -26,11 +27,12 @@ def read_bill(
     month: Window,
     metric: Metric,
     backends: Sequence[Backend],
+    watch: Watch = lambda _file, _rows: None,
 ) -> Bill:
     """The month's rows of the backends' accounts. Raises InvalidInput, OSError."""
     meanings = {} if mapping is None else read_mapping(read_lines(mapping), str(mapping))
     bill = Bill(month, accounts_of(backends), meter_reader(meanings))
-    read_exports(exports, metric, bill)
+    read_exports(exports, metric, bill, watch)
     if bill.rows:
         return bill
     found = f"the exports have no row of {month.name} for an account of METER_BACKENDS"

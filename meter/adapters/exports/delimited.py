@@ -15,6 +15,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
+from meter.adapters.exports.watch import Watch
 from meter.errors import InvalidInput
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Layout, Metric, layout_of
@@ -30,7 +31,7 @@ class Bytes(Protocol):
         """At most that many bytes; none at the end."""
 
 
-def read_delimited(path: Path, file: Bytes, metric: Metric, bill: Bill) -> None:
+def read_delimited(path: Path, file: Bytes, metric: Metric, bill: Bill, watch: Watch) -> None:
     """Add the rows of a file to the bill. Raises InvalidInput, OSError."""
     blocks = _blocks(path, file)
     first = next(blocks, None)
@@ -44,6 +45,7 @@ def read_delimited(path: Path, file: Bytes, metric: Metric, bill: Bill) -> None:
     reader = _Reader(path, layout, bill, head.lines + 1)
     for block in chain([first], blocks):
         reader.read(block)
+        watch(path, reader.line)
     reader.close()
 
 

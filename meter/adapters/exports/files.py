@@ -7,6 +7,7 @@ from pathlib import Path
 
 from meter.adapters.exports.delimited import read_delimited
 from meter.adapters.exports.parquet import read_parquet
+from meter.adapters.exports.watch import Watch
 from meter.errors import InvalidInput
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
@@ -16,8 +17,11 @@ _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _BUFFER_BYTES = 1 << 20
 
 
-def read_exports(paths: Sequence[Path], metric: Metric, bill: Bill) -> None:
-    """Add all rows of the files to the bill. Raises InvalidInput with one problem per file, OSError."""
+def read_exports(paths: Sequence[Path], metric: Metric, bill: Bill, watch: Watch) -> None:
+    """Add all rows of the files to the bill. Raises InvalidInput with one problem per file, OSError.
+
+    `watch` is called now and then.
+    """
     known: dict[Path, Path] = {}
     problems = [
         f"{path} is given twice, and its rows would count twice"
@@ -26,7 +30,7 @@ def read_exports(paths: Sequence[Path], metric: Metric, bill: Bill) -> None:
     ]
     for path in known.values():
         try:
-            _read(path, metric, bill)
+            _read(path, metric, bill, watch)
         except InvalidInput as exc:
             problems += exc.problems
     if problems:
@@ -46,7 +50,7 @@ def read_lines(path: Path) -> list[str]:
     return text.splitlines(keepends=True)
 
 
-def _read(path: Path, metric: Metric, bill: Bill) -> None:
+def _read(path: Path, metric: Metric, bill: Bill, watch: Watch) -> None:
     if path.is_dir():
         raise InvalidInput([f"{path} is a folder: name the files in it"])
     bill.begin(str(path))
@@ -55,13 +59,13 @@ def _read(path: Path, metric: Metric, bill: Bill) -> None:
         if not start:
             raise InvalidInput([f"{path} is empty"])
         if start == _PARQUET:
-            read_parquet(path, metric, bill)
+            read_parquet(path, metric, bill, watch)
         elif start == _ZIP:
             raise InvalidInput([f"{path} is a zip archive: unpack it first"])
         elif start[:2] in _UTF_16:
             raise InvalidInput([f"{path} is text in UTF-16; Azure's exports are UTF-8"])
         elif start[:2] == _GZIP:
             with gzip.open(file) as unpacked:
-                read_delimited(path, unpacked, metric, bill)
+                read_delimited(path, unpacked, metric, bill, watch)
         else:
-            read_delimited(path, file, metric, bill)
+            read_delimited(path, file, metric, bill, watch)

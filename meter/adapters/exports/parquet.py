@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from meter.adapters.exports.watch import Watch
 from meter.errors import InvalidInput
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Cells, Layout, Metric, layout_of
@@ -16,7 +17,7 @@ _BATCH_ROWS = 65_536
 _RESOURCE = Cells._fields.index("resource")
 
 
-def read_parquet(path: Path, metric: Metric, bill: Bill) -> None:
+def read_parquet(path: Path, metric: Metric, bill: Bill, watch: Watch) -> None:
     """Add the rows of a file to the bill. Raises InvalidInput, OSError."""
     try:
         parquet, errors = import_module("pyarrow.parquet"), import_module("pyarrow.lib")
@@ -26,13 +27,13 @@ def read_parquet(path: Path, metric: Metric, bill: Bill) -> None:
         ) from None
     try:
         with parquet.ParquetFile(path) as file:
-            _read(path, file, metric, bill)
+            _read(path, file, metric, bill, watch)
     except errors.ArrowException as exc:
         reason = str(exc).splitlines()[0][:200] if str(exc) else type(exc).__name__
         raise InvalidInput([f"{path} is damaged or no Parquet: {reason}"]) from None
 
 
-def _read(path: Path, file: Any, metric: Metric, bill: Bill) -> None:
+def _read(path: Path, file: Any, metric: Metric, bill: Bill, watch: Watch) -> None:
     header: list[str] = file.schema_arrow.names
     try:
         layout = layout_of(header, metric)
@@ -44,6 +45,7 @@ def _read(path: Path, file: Any, metric: Metric, bill: Bill) -> None:
         for number, cells in _wanted(batch, header, layout, bill):
             bill.add(cells, partial(_place, path, row + number + 1))
         row += batch.num_rows
+        watch(path, row)
 
 
 def _place(path: Path, row: int) -> str:
