@@ -12,6 +12,7 @@ import pytest
 from local.plan import HUB_NAME
 from meter.__main__ import main
 from meter.ledger.decode import Message
+from meter.ledger.keys import escape
 from meter.ports import HubPartition, HubReader
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
@@ -19,6 +20,7 @@ from meter.wiring.commands import open_aggregator, open_hub_reader, open_sender
 from tests.contract.test_row_store import running_azurite
 from tests.faults.hub import hub_connection_string, running_hub
 from tests.support.events import message, usage_event
+from tests.support.running import RunningStack, eventually, new_subject
 
 NOW = datetime.now(UTC)
 LAST_MONTH = NOW.replace(day=1, hour=0, minute=0, second=0, microsecond=0) - timedelta(hours=1)
@@ -101,8 +103,9 @@ def test_a_month_is_closed_once_nothing_waits_and_then_stays(
     again = main(["close", "--month", MONTH])
     second = capsys.readouterr()
     running = main(["close", "--month", THIS_MONTH, "--force"])
+    checked = main(["close", "--month", MONTH, "--check"])
 
-    assert (unread, closed, again, running) == (1, 0, 1, 1)
+    assert (unread, closed, again, running, checked) == (1, 0, 1, 1, 0)
     assert refusal.err.count(f"calls of {MONTH}") >= 1
     assert "hub partition " in refusal.err
     assert "--force closes it all the same" in refusal.err
@@ -155,3 +158,28 @@ async def test_a_hub_is_read_along_up_to_a_number(services: None) -> None:
     assert (held.first_number, held.last_number) == (0, 4)
     assert len(bodies) == 3
     assert [json.loads(body)[0]["id"] for body in bodies] == [str(call(n).id) for n in (1, 2, 3)]
+
+
+def test_the_trigger_stores_where_it_stands_under_the_readers_name_of_the_hub(
+    stack: RunningStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or every event would count as unread."""
+    connection = stack.description["event_hub_connection_string"]
+    monkeypatch.setenv("MeterStorage", stack.description["storage_connection_string"])
+    monkeypatch.setenv("EventHubConnection", connection)
+    monkeypatch.setenv("METER_EVENT_HUB", stack.description["event_hub_name"])
+    subject = new_subject("closing")
+    body = {"messages": [{"role": "user", "content": "hello"}]}
+    path = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
+    stack.post(path, stack.token(subject), body).raise_for_status()
+    stack.wait_until_counted(subject, 1)
+
+    async def name() -> str:
+        async with open_hub_reader() as reader:
+            return reader.name
+
+    hub = escape(asyncio.run(name()))
+    eventually(
+        lambda: any(row["RowKey"].startswith(f"{hub}|") for row in stack.rows("HubPositions")),
+        f"a position of {hub}",
+    )

@@ -40,7 +40,13 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         metavar="YYYY-MM",
         help="the month to close (UTC)",
     )
-    parser.add_argument(
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--check",
+        action="store_true",
+        help="write nothing; exit code 0: the month is closed, and its rows are what its root says",
+    )
+    choice.add_argument(
         "--force",
         action="store_true",
         help="close it although calls may be missing; the reasons are stored with it",
@@ -79,6 +85,8 @@ def _run(options: argparse.Namespace) -> int:
                 prices=prices,
                 is_forced=options.force,
             )
+            if options.check:
+                return await closing.check()
             return await closing.run(await _hub(stack), progress.show)
 
     try:

@@ -3,11 +3,13 @@
 import argparse
 import asyncio
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
 from meter.commands.options import reader, window_of_periods
 from meter.commands.output import open_output
+from meter.commands.progress import ProgressLine
 from meter.ledger.adjusting.notes import moment_of
 from meter.upkeep.closing.proof import Proof
 from meter.upkeep.closing.prove import Prover
@@ -51,16 +53,26 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
             parser.error("argument --month: must be given, since the id does not have a time")
         # An id is made when a call begins; the month is that of its end.
         months = [first, window_of(first.end, Period.MONTH)]
-    proof = asyncio.run(_prove(options.call, options.subject, months))
+    progress = ProgressLine[int](options.clock, sys.stderr, _progress_text)
+    try:
+        proof = asyncio.run(_prove(options.call, options.subject, months, progress.show))
+    finally:
+        progress.clear()
     with open_output(options.out) as out:
         out.write(proof.encode().decode())
     print(f"root {proof.header.root} of {proof.header.month.name}", file=sys.stderr)
     return 0
 
 
-async def _prove(event_id: UUID, subject: str, months: list[Window]) -> Proof:
+async def _prove(
+    event_id: UUID, subject: str, months: list[Window], show: Callable[[int], None]
+) -> Proof:
     async with open_store() as store:
-        return await Prover(store=store).prove(event_id, subject, months)
+        return await Prover(store=store, show=show).prove(event_id, subject, months)
+
+
+def _progress_text(markers: int, seconds: float) -> str:
+    return f"{markers:,} calls of the bucket read, {markers / seconds:,.0f} calls/s"
 
 
 def _subject(text: str) -> str:

@@ -76,6 +76,21 @@ class Closing:
             return Refused(reasons=reasons, final=tuple(final))
         return await self._finish(closed, snapshot, read, replace(backlog, reasons=reasons))
 
+    async def check(self) -> Header | Refused:
+        """Whether a closed month's snapshot is what its root says. Raises StorageUnavailable."""
+        closed = (await read_closed(self.store)).by_month.get(self.month)
+        if closed is None:
+            return Refused(final=(f"{self.month.name} is not closed",))
+        rows, bound = await digest_rows(self.store, closed.table), closed.header.document["rows"]
+        if rows != bound:
+            return Refused(
+                final=(
+                    f"the rows of {closed.table} are not those that were closed: {rows['count']} of "
+                    f"SHA-256 {rows['sha256']}; the root says {bound['count']} of {bound['sha256']}",
+                )
+            )
+        return closed.header
+
     async def _obstacles(self) -> list[str]:
         # A clock that is ahead would close a running month: the earlier of two decides.
         now = min(self.clock.now(), await self.tables.service_time())

@@ -5,7 +5,7 @@ counted after the month was closed is left out by the time at which its marker w
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -27,6 +27,8 @@ from meter.upkeep.closing.tree import Node, Step, Tree, key_in_bucket, key_of
 from meter.upkeep.share import Share
 from meter.window import Window
 
+SHOW_EVERY = 1_000
+
 
 class NotProvable(MeterError):
     """A call cannot be proven, for the reason that the message gives."""
@@ -34,9 +36,10 @@ class NotProvable(MeterError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prover:
-    """Makes proofs."""
+    """Makes proofs; `show` gets, often, how many markers were read."""
 
     store: RowStore
+    show: Callable[[int], None] = lambda _: None
 
     async def prove(self, event_id: UUID, subject: str, months: Sequence[Window]) -> Proof:
         """The proof of a subject's call in the first of the months that has it.
@@ -80,7 +83,11 @@ class Prover:
             first_key=CALL_PREFIX,
             last_key=f"{CALL_PREFIX}{LAST_KEY}",
         )
+        read = 0
         async for _, each in scan:
+            read += 1
+            if read % SHOW_EVERY == 0:
+                self.show(read)
             if not _is_later(each, written_at):
                 share.add(each)
         own, stored = leaves.root(), buckets[partition]

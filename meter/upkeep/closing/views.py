@@ -5,15 +5,23 @@ that is split into shards has other partitions: there the first shard stands for
 """
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 
+from meter.errors import LedgerDamaged
 from meter.ledger.keys import LAST_KEY, SHARD_MARK, view_partition, view_window
 from meter.ledger.rows import SumRow
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Conflict, Row, RowStore, Written
 from meter.upkeep.closing.corrections import corrections
-from meter.upkeep.closing.snapshot import ClosedMonths, read_closed, sums_partition
+from meter.upkeep.closing.snapshot import (
+    BUCKETS,
+    CLOSED_PARTITION,
+    CLOSED_TABLE,
+    ClosedMonths,
+    read_closed,
+    sums_partition,
+)
 from meter.window import Period, Window, window_of
 
 _PERIODS = {table: period for period, table in VIEW_TABLES.items()}
@@ -25,6 +33,7 @@ class ClosedViews:
 
     store: RowStore
     closed: ClosedMonths
+    _checked: set[str] = field(default_factory=set)
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
         """As of the store: no report reads views by key."""
@@ -67,6 +76,8 @@ class ClosedViews:
         """Rows of a range, those of closed months as they were closed, in key order."""
         for source, first, last in self._parts(table, first_partition, last_partition):
             before = "" if source == table else sums_partition(_PERIODS[table], "")
+            if before:
+                await self._check(source)
             rows = self.store.scan(
                 source,
                 first_partition=f"{before}{first}",
@@ -77,6 +88,23 @@ class ClosedViews:
             )
             async for partition, row in rows:
                 yield partition.removeprefix(before), row
+
+    async def _check(self, table: str) -> None:
+        """Raise LedgerDamaged if a snapshot is gone: its month would look like one without calls."""
+        if table in self._checked:
+            return
+        scan = self.store.scan(table, first_partition=BUCKETS, last_partition=BUCKETS, columns=())
+        async for _ in scan:
+            self._checked.add(table)
+            return
+        month = next(each.month for each in self.closed.by_month.values() if each.table == table)
+        raise LedgerDamaged(
+            f"there is no table {table} with the closed numbers",
+            table=CLOSED_TABLE,
+            partition=CLOSED_PARTITION,
+            row=month.name,
+            column="Table",
+        )
 
     async def corrections(self, months: Iterable[Window]) -> dict[Window, list[tuple[Window, Row]]]:
         """The corrections of some months, as view rows of the days that they correct.

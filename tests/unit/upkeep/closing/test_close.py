@@ -11,13 +11,14 @@ import pytest
 
 from meter.errors import HubUnavailable, LedgerDamaged, StorageUnavailable
 from meter.ledger.keys import ledger_partition
-from meter.upkeep.closing.close import Refused
+from meter.upkeep.closing.close import Closing, Refused
 from meter.upkeep.closing.corrections import closed_total
 from meter.upkeep.closing.header import Header
 from meter.upkeep.closing.reading import MAX_LOOKS
 from meter.upkeep.closing.snapshot import CLOSED_TABLE, digest_rows, read_closed
 from meter.usage import TokenUsage
 from meter.window import Window
+from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault
 from tests.support.closing import (
     IN_NOVEMBER,
@@ -353,6 +354,29 @@ async def test_the_rows_are_bound_by_the_root(store: Store) -> None:
 
     assert header.document["rows"] == before
     assert await digest_rows(store, TABLE) != before
+
+
+async def test_a_snapshot_can_be_checked_against_its_root(store: Store) -> None:
+    """A row that was changed, added or removed is found; a month that is open has none."""
+    closing = Closing(
+        store=store,
+        tables=store,
+        clock=FakeClock(moment=IN_NOVEMBER),
+        month=OCTOBER,
+        by="auditor",
+        attempt="a2",
+    )
+    before = await closing.check()
+    header = await closed_header(store)
+    sound = await closing.check()
+    (key,) = [key for key in store.rows(TABLE, "day|2026-10-20") if key.startswith("bob")]
+    store.remove(TABLE, "day|2026-10-20", key)
+    changed = await closing.check()
+
+    assert before == Refused(final=("2026-10 is not closed",))
+    assert sound == header
+    assert isinstance(changed, Refused)
+    assert changed.final[0].startswith(f"the rows of {TABLE} are not those that were closed: ")
 
 
 @pytest.mark.parametrize("columns", [{"Header0": "{}"}, {"Root": "00"}, {"Header0": "{"}])

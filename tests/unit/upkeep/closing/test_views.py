@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from meter.errors import LedgerDamaged
 from meter.ledger.views.view import VIEW_TABLES
 from meter.reports.pricing.kinds import Kind
 from meter.reports.query import Grouping, Query
@@ -172,3 +173,11 @@ async def test_a_month_closed_later_keeps_the_corrections_it_had(store: Store) -
     await count(store, october_call(77), usage_event(78, time=IN_OCTOBER), at=IN_DECEMBER)
 
     assert await report(store, OCTOBER, NOVEMBER, Format.CSV) == before
+
+
+async def test_a_snapshot_that_is_gone_is_named(store: Store) -> None:
+    """A closed month without numbers would look like one without calls."""
+    await store.drop("Closed202610xa1")
+
+    with pytest.raises(LedgerDamaged, match="row 2026-10, column Table: there is no table Closed"):
+        await report(store, OCTOBER, OCTOBER, Format.CSV)
