@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from meter.errors import InvalidInput
+from meter.reports.invoice.amounts import parse_amount, plain
 from meter.reports.pricing.book import ANY, PROVISIONED, Use, undated
 from meter.reports.pricing.kinds import Kind
 
@@ -91,9 +92,17 @@ def unit_text(text: str, block: str = "") -> str:
         return ""
     match = _UNIT.fullmatch(text.strip())
     assert match is not None  # every text matches
-    number = match["number"] or block.removesuffix(".0") or "1"
+    number = match["number"] or _block_text(block) or "1"
     rest = _NO_NOUN.sub("", match["rest"]).strip()
     return f"{number.strip()}{rest}" if rest.startswith("/") else f"{number.strip()} {rest}".strip()
+
+
+def _block_text(block: str) -> str:
+    """A block size without decimals, which columns of decimal numbers have."""
+    try:
+        return plain(parse_amount(block))
+    except ValueError:
+        return block
 
 
 def refuse(place: str, text: str) -> InvalidInput:

@@ -48,6 +48,7 @@ def test_decimals_and_days_keep_all_their_digits(file: Path) -> None:
         "x_PricingBlockSize": Decimal(1000),
         "ChargePeriodStart": datetime(2026, 10, 1, tzinfo=UTC),
         "ConsumedQuantity": None,
+        "x_PricingUnitDescription": None,
     }
     decimals = dict.fromkeys(("BilledCost", "PricingQuantity", "x_PricingBlockSize"))
     write(
