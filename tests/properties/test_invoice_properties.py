@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from meter.ledger.rows import SumRow
 from meter.reports.invoice.amounts import plain
-from meter.reports.invoice.line import LineKind
+from meter.reports.invoice.line import Line, LineKind
 from meter.usage import TokenUsage
 from tests.support.invoice import CACHED, INPUT, OUTPUT, bill_of, csv_of, details, split
 from tests.support.reports import row
@@ -93,3 +93,42 @@ def test_the_lines_sum_to_the_bill(
         for meter in totals.sorted():
             if meter.meter.meaning is not None:
                 assert meter.billed - meter.not_counted + meter.not_billed == meter.counted
+        used = sum(
+            each.sums.tokens.prompt_tokens + each.sums.tokens.completion_tokens for each in uses
+        )
+        charged = sum(line.quantity for line in lines if line.kind is LineKind.COUNTED)
+        assert charged + sum(totals.unbilled.values()) == used
+
+
+@settings(
+    deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(billed, min_size=1, max_size=8),
+    uses=st.lists(counted, max_size=5, unique_by=lambda each: each.key),
+    data=st.data(),
+)
+def test_the_order_of_rows_and_files_changes_nothing(
+    rows: list[dict[str, str]], uses: list[SumRow], data: st.DataObject, tmp_path: Path
+) -> None:
+    """Azure cuts an export into files as it likes; each line stays as it is."""
+    whole, *parts = (tmp_path / f"{name}.csv" for name in ("whole", "one", "two"))
+    shuffled = data.draw(st.permutations(rows))
+    cut = data.draw(st.integers(1, len(rows)))
+    whole.write_text(csv_of(*rows))
+    parts[0].write_text(csv_of(*shuffled[:cut]))
+    parts[1].write_text(csv_of(*shuffled[cut:], columns=list(rows[0])))
+
+    first, _ = asyncio.run(split(bill_of(whole), *uses))
+    second, _ = asyncio.run(split(bill_of(*parts), *uses))
+
+    def shown(lines: list[Line]) -> list[tuple[str, ...]]:
+        return sorted(
+            (
+                f"{line.day} {line.meter.meter_name} {line.charge_type} {line.kind} {line.names}",
+                f"{plain(line.ratio)} {plain(line.cost)}",
+            )
+            for line in lines
+        )
+
+    assert shown(first) == shown(second)
