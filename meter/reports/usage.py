@@ -176,9 +176,13 @@ class _Reading:
                 async for _, row in self._scan(partition, partition):
                     self._add(partition, row)
 
-        async with asyncio.TaskGroup() as tasks:
-            for partition in partitions:
-                tasks.create_task(read(partition))
+        reads = [asyncio.create_task(read(partition)) for partition in partitions]
+        try:
+            await asyncio.gather(*reads)  # a TaskGroup would wrap what storage says
+        finally:
+            for each in reads:
+                each.cancel()
+            await asyncio.gather(*reads, return_exceptions=True)
 
     def _scan(self, first: str, last: str) -> AsyncIterator[tuple[str, Row]]:
         table = VIEW_TABLES[self.period]

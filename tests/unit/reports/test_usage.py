@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from meter.errors import StorageUnavailable
 from meter.ledger.fold import Sums
 from meter.ledger.rows import SumRow
 from meter.ports import Row
 from meter.reports.rows import total_of
 from meter.reports.usage import read_usage
-from tests.fakes.rows import MemoryRowStore
+from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW
 from tests.support.ledger import views_on
 from tests.support.reports import query, row, usage_of
@@ -104,3 +105,15 @@ async def test_a_row_is_ready_before_the_next_window_but_one_is_read(store: Memo
         assert len(scanned) <= int(each.label[-2:]) + 1
 
     assert len(scanned) == 20
+
+
+async def test_storage_that_fails_while_a_split_window_is_read_is_one_error(
+    store: MemoryRowStore,
+) -> None:
+    """As for any window, so that a command can say it in a line."""
+    splits = Row(key="2026-01", columns={"Count": 4})
+    await store.write("ViewShards", "month", insert=[splits])
+    store.plan("scan", Fault.NOTHING, Fault.NOTHING, Fault.UNAVAILABLE)
+
+    with pytest.raises(StorageUnavailable):
+        [each async for each in read_usage(store, query())]

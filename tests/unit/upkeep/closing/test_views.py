@@ -18,6 +18,7 @@ from meter.reports.write.report import Format, write_report
 from meter.upkeep.closing.header import Header
 from meter.upkeep.closing.snapshot import ClosedMonth, ClosedMonths
 from meter.upkeep.closing.views import ClosedViews, closed_views
+from meter.usage import TokenUsage
 from meter.window import Period, Window
 from tests.support.closing import (
     IN_DECEMBER,
@@ -101,6 +102,35 @@ async def test_corrections_are_charged_by_the_prices_of_their_days(store: Store)
 
     assert "15.00" in " ".join(costs["alice corrections"])
     assert "1,500.00" in " ".join(costs["alice 1"])
+
+
+async def test_a_closed_october_and_a_call_that_arrives_in_november() -> None:
+    """The example of docs/chargeback.md: October stays, and its late call is charged in November."""
+    million = TokenUsage(prompt_tokens=10**6, completion_tokens=10**5, total_tokens=1_100_000)
+    store = Store()
+    await count(store, *(october_call(n, usage=million) for n in (1, 2)), at=IN_OCTOBER)
+    await count(store, october_call(3, subject="bob", usage=million), at=IN_OCTOBER)
+    await closed_header(store)
+    late = october_call(4, usage=million)
+    await count(store, late, usage_event(5, time=IN_NOVEMBER, usage=million), at=LATER_IN_NOVEMBER)
+    november = date(2026, 11, 1)
+    prices = book(
+        price(price=Decimal("2.50"), effective_to=november),
+        price(price=Decimal("2.20"), effective_from=november),
+        price(price=Decimal(10), kind=Kind.OUTPUT),
+    )
+    shown = await report(store, OCTOBER, NOVEMBER, Format.TABLE, book=prices)
+
+    assert shown.splitlines()[1:] == [
+        "month    subject  corrections             calls      total  cost USD   share",
+        "-------  -------  ----------------------  -----  ---------  --------  ------",
+        "2026-10  alice                                2  2,200,000      7.00   66.7%",
+        "2026-10  bob                                  1  1,100,000      3.50   33.3%",
+        "2026-11  alice                                1  1,100,000      3.20  100.0%",
+        "2026-11  alice    corrections of 2026-10      1  1,100,000      3.50       -",
+        "-------  -------  ----------------------  -----  ---------  --------  ------",
+        "total                                         5  5,500,000     17.20",
+    ]
 
 
 async def test_a_report_without_closed_months_has_no_column_of_corrections() -> None:
