@@ -130,14 +130,17 @@ class _Reader:
 
     def close(self) -> None:
         """Raise InvalidInput if the last row is not whole: the rest of the file is missing."""
-        block = self._last.rstrip("\r\n")
+        block, width = self._last.rstrip("\r\n"), 0
         for lines in ([block.rpartition("\n")[2]], block.split("\n")):
-            row = list(csv.reader(lines))[-1:]
-            if not block or len(row[0]) == self.layout.width:
+            try:
+                width = len((list(csv.reader(lines)) or [[]])[-1])
+            except csv.Error as exc:
+                raise InvalidInput([f"{self.path}: its last row is not CSV: {exc}"]) from None
+            if not block or width == self.layout.width:
                 return
         raise InvalidInput(
             [
-                f"{self.path} is cut off: its last row has {len(row[0])} columns, the header has "
+                f"{self.path} is cut off: its last row has {width} columns, the header has "
                 f"{self.layout.width}"
             ]
         )

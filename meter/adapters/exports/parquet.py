@@ -28,7 +28,8 @@ def read_parquet(path: Path, metric: Metric, bill: Bill, watch: Watch) -> None:
     try:
         with parquet.ParquetFile(path) as file:
             _read(path, file, metric, bill, watch)
-    except errors.ArrowException as exc:
+    # What it finds in a damaged file it raises as any of these.
+    except (errors.ArrowException, OSError, ValueError) as exc:
         reason = str(exc).splitlines()[0][:200] if str(exc) else type(exc).__name__
         raise InvalidInput([f"{path} is damaged or no Parquet: {reason}"]) from None
 
