@@ -91,6 +91,10 @@ def _run(options: argparse.Namespace) -> int:
 
     try:
         result = asyncio.run(close())
+    except KeyboardInterrupt:
+        progress.clear()
+        print("interrupted: run it again; what was written of it does not count", file=sys.stderr)
+        return 130
     finally:
         progress.clear()
     match result:

@@ -56,6 +56,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     progress = ProgressLine[int](options.clock, sys.stderr, _progress_text)
     try:
         proof = asyncio.run(_prove(options.call, options.subject, months, progress.show))
+    except KeyboardInterrupt:
+        return 130
     finally:
         progress.clear()
     with open_output(options.out) as out:

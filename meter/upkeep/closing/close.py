@@ -1,6 +1,7 @@
 """Closes a month, once: writes a snapshot of its sums, then the header that makes it valid."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from meter.errors import StorageUnavailable
@@ -134,10 +135,15 @@ class Closing:
         )
         if not await insert_header(self.store, closed, header, snapshot.table):
             return await self._lost(header, snapshot.table)
-        for table in await self.tables.names(snapshot_prefix(self.month)):
-            if table != snapshot.table:  # of an attempt that cannot become valid any more
-                await self.tables.drop(table)
+        await self._drop_others(snapshot.table)
         return header
+
+    async def _drop_others(self, own: str) -> None:
+        """Remove what broken attempts left: none of it can become valid any more."""
+        with suppress(StorageUnavailable):  # the month is closed all the same
+            for table in await self.tables.names(snapshot_prefix(self.month)):
+                if table != own:
+                    await self.tables.drop(table)
 
     async def _store_corrections(
         self, closed: ClosedMonths, snapshot: SnapshotWriter

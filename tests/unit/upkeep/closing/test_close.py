@@ -185,6 +185,31 @@ async def test_a_marker_that_cannot_be_read_is_a_reason(store: Store) -> None:
     assert any("unreadable" in reason for reason in result.reasons)
 
 
+@pytest.mark.parametrize("key", ["c|not-an-id|alice", "c|{upper}|alice", "c|{id}|a%b"])
+async def test_a_marker_whose_key_the_app_does_not_write_is_a_reason(
+    store: Store, key: str
+) -> None:
+    """It would have no place in the tree, or two."""
+    table, partition, written = marker_place(1)
+    text = written.split("|")[1]
+    columns = store.tables[table][partition, written].columns
+    store.put(table, partition, key.format(id=text, upper=text.upper()), **columns)
+    result = await close(store)
+
+    assert isinstance(result, Refused)
+    assert "1 unreadable" in result.reasons[0]
+
+
+async def test_what_is_left_of_a_broken_attempt_keeps_no_month_open(store: Store) -> None:
+    """If it cannot be removed, it stays."""
+    store.put("Closed202610xold", "month|2026-10", "row")
+    store.plan("drop", Fault.UNAVAILABLE)
+    header = await closed_header(store)
+
+    assert (await read_closed(store)).by_month[OCTOBER].header == header
+    assert "Closed202610xold" in store.tables
+
+
 async def test_a_damaged_ledger_is_found_after_much_was_written(store: Store) -> None:
     """What was written of the attempt goes."""
     last = next(f"s{n}" for n in range(10_000) if ledger_partition(f"s{n}") == "63")
