@@ -1,6 +1,6 @@
 """What provisioned capacity adds to a report: amounts by window and group, and totals per entry."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
@@ -33,10 +33,11 @@ PAID_KINDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EntryTotals:
-    """What an entry cost, by the report's windows; `to_come` are its hours that have not begun."""
+    """What an entry cost, by the report's windows, and whom; `to_come` are hours that have not begun."""
 
     entry: Entry
     by_window: Mapping[Window, Totals]
+    amounts: Mapping[Window, Mapping[Names, Fraction]] = field(default_factory=dict)
     to_come: int = 0
 
     @property
@@ -55,6 +56,13 @@ class CapacityCosts:
     def amounts_in(self, window: Window) -> Mapping[Names, Fraction]:
         """What each group of a window is charged of the capacity."""
         return self.amounts.get(window, {})
+
+    def parts_of(self, window: Window, names: Names) -> Iterator[tuple[EntryTotals, Fraction]]:
+        """What a group is charged in a window, by entry."""
+        for each in self.entries:
+            amount = each.amounts.get(window, {}).get(names)
+            if amount:
+                yield each, amount
 
     def pays(self, day: str, columns: Mapping[str, object]) -> bool:
         """Whether the tokens of a stored row of that day are paid with capacity, not one by one."""

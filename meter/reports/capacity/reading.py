@@ -60,7 +60,10 @@ async def read_capacity_costs(
     return CapacityCosts(
         entries=[
             EntryTotals(
-                entry=each.entry, by_window=each.totals, to_come=_to_come(each.entry, query, now)
+                entry=each.entry,
+                by_window=each.totals,
+                amounts=_by_window(each),
+                to_come=_to_come(each.entry, query, now),
             )
             for each in sharings
         ],
@@ -182,6 +185,13 @@ async def _places(store: RowStore, query: Query, entries: Sequence[Entry]) -> li
 
 def _needs_place(entry: Entry) -> bool:
     return entry.price is None and not (entry.region and entry.deployment_type)
+
+
+def _by_window(sharing: Sharing[Names]) -> dict[Window, dict[Names, Fraction]]:
+    found: dict[Window, dict[Names, Fraction]] = {}
+    for window, names, amount in sharing.amounts():
+        found.setdefault(window, {})[names] = amount
+    return found
 
 
 def _added_up(sharings: Sequence[Sharing[Names]]) -> dict[Window, dict[Names, Fraction]]:
