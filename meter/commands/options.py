@@ -1,9 +1,12 @@
 """The options that several commands take, and how their texts become values."""
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from meter.gateway.backend import Backend
+from meter.reports.focus.columns import FocusVersion
+from meter.reports.focus.terms import UNKNOWN_ACCOUNT, FocusTerms, resources_of
 from meter.reports.pricing.cells import parse_currency
 from meter.reports.write.report import Format
 from meter.window import Period, Window, parse_window
@@ -93,6 +96,38 @@ def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> No
         choices=[form.value for form in formats],
         default=Format.TABLE.value,
         help="how the output is written (default: table)",
+    )
+
+
+def add_focus(parser: argparse.ArgumentParser) -> None:
+    """Add what a FOCUS file needs: `--focus-version` and `--billing-account`."""
+    parser.add_argument(
+        "--focus-version",
+        choices=[version.value for version in FocusVersion],
+        default=FocusVersion.V1_2.value,
+        help="of --format focus: 1.4 has split-cost columns (default: 1.2)",
+    )
+    parser.add_argument(
+        "--billing-account",
+        type=reader(_parse_account),
+        default=UNKNOWN_ACCOUNT,
+        metavar="ID",
+        help="of --format focus: the billing account that Azure charges (default: unknown)",
+    )
+
+
+def _parse_account(text: str) -> str:
+    if not text.strip():
+        raise ValueError("a billing account has an id; got an empty text")
+    return text.strip()
+
+
+def focus_terms(options: argparse.Namespace, backends: Iterable[Backend]) -> FocusTerms:
+    """The terms that these options say, and the accounts of the backends."""
+    return FocusTerms(
+        version=FocusVersion(options.focus_version),
+        billing_account=options.billing_account,
+        resources=resources_of(backends),
     )
 
 

@@ -15,7 +15,15 @@ from meter.commands.capacity import (
     read_capacity_file,
     summary_of,
 )
-from meter.commands.options import add_capacity, add_format, add_prices, add_range, reader
+from meter.commands.options import (
+    add_capacity,
+    add_focus,
+    add_format,
+    add_prices,
+    add_range,
+    focus_terms,
+    reader,
+)
 from meter.commands.output import open_output
 from meter.commands.progress import ProgressLine
 from meter.reports.capacity.entries import Capacity
@@ -35,7 +43,7 @@ from meter.reports.write.report import Format, write_report
 from meter.terminal import aligned
 from meter.window import Period, Window
 from meter.wiring.books import read_price_book
-from meter.wiring.commands import open_views
+from meter.wiring.commands import known_backends, open_views
 
 MOST_UNPRICED = 20
 
@@ -56,13 +64,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     command.add_argument(
         "--group",
         type=reader(parse_groups),
-        default=DEFAULT_GROUPS,
         metavar="NAMES",
-        help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)})",
+        help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)}; "
+        "in a FOCUS file: all)",
     )
     add_prices(command)
     add_capacity(command)
     add_format(command, tuple(Format))
+    add_focus(command)
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
     )
@@ -70,18 +79,21 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    form = Format(options.format)
     try:
         query = make_query(
             period=Period(options.by),
             first=options.first,
             last=options.last,
-            groups=options.group,
+            groups=_groups(options.group, form),
             now=options.clock.now(),
         )
     except RangeError as exc:
         parser.error(f"argument --{exc.end}: {exc}")
     if options.currency and not options.prices:
         parser.error("argument --currency: takes effect with --prices only")
+    if form is Format.FOCUS and not (options.prices or options.capacity):
+        parser.error("argument --format: FOCUS is about costs: give --prices or --capacity as well")
     book = read_price_book(options.prices, options.currency) if options.prices else None
     capacity = read_capacity_file(options.capacity) if options.capacity else None
     if capacity is not None and book is None:
@@ -91,12 +103,19 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     return 0
 
 
+def _groups(named: tuple[Grouping, ...] | None, form: Format) -> tuple[Grouping, ...]:
+    if named is not None:
+        return named
+    return tuple(Grouping) if form is Format.FOCUS else DEFAULT_GROUPS
+
+
 async def _report(
     query: Query, book: PriceBook | None, capacity: Capacity | None, options: argparse.Namespace
 ) -> list[str]:
     """Write the report; gives what is to be told beside it."""
     progress = ProgressLine[Reading](options.clock, sys.stderr, progress_text)
     now, form = options.clock.now(), Format(options.format)
+    focus = focus_terms(options, known_backends()) if form is Format.FOCUS else None
 
     def watch(rows: int, window: Window) -> None:
         progress.show(Reading(rows, window))
@@ -116,7 +135,7 @@ async def _report(
                     watch=watch,
                 )
                 report = replace(report, rows=_clearing(progress, report.rows))
-                total = await write_report(report, form, out)
+                total = await write_report(report, form, out, focus=focus)
             finally:
                 progress.clear()
     return [*_warnings(total), *summary_of(capacity, costs, form)]

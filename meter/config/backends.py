@@ -9,6 +9,7 @@ from pathlib import Path
 from meter.config.addresses import account_url_problem, shown
 from meter.config.deployments import FactsReader, read_deployments
 from meter.config.reader import Reader
+from meter.errors import InvalidSettings
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
 from meter.usage import Tier
 
@@ -41,6 +42,15 @@ def read_accounts(reader: Reader) -> tuple[Backend, ...]:
             )
     if backends and all(backend.resource_id is None for backend in backends):
         reader.problem(SETTING, "gives no backend a resource_id, so there is no account to query")
+    return backends
+
+
+def load_known_backends(environment: Mapping[str, str]) -> tuple[Backend, ...]:
+    """The backends without their keys; none where there is no setting. Raises InvalidSettings."""
+    reader = Reader(environment)
+    backends = _backends(reader, _backend_readers(reader)) if reader.text(SETTING) else ()
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
     return backends
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from meter.adapters.retail.api import RetailPrices
     from meter.adapters.tables import TablesRowStore
     from meter.config.values import ReconcileSettings, Settings
+    from meter.gateway.backend import Backend
     from meter.ledger.aggregator import Aggregator
     from meter.upkeep.closing.views import ClosedViews
 
@@ -33,6 +34,13 @@ def current_reconcile_settings() -> "ReconcileSettings":
     from meter.config.environment import load_reconcile_settings
 
     return load_reconcile_settings(os.environ)
+
+
+def known_backends() -> "tuple[Backend, ...]":
+    """The backends in the environment, if it has any. Raises InvalidSettings with every problem."""
+    from meter.config.backends import load_known_backends
+
+    return load_known_backends(os.environ)
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ from meter.usage import TokenUsage
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW
 from tests.support.ledger import views_on
-from tests.support.reports import query, row, text_of
+from tests.support.reports import book, price, query, row, text_of
 
 
 @pytest.fixture
@@ -204,16 +204,17 @@ async def test_no_form_writes_a_character_that_steers_a_terminal(
     store: MemoryRowStore, form: Format, char: str
 ) -> None:
     """On a terminal they are escapes; what is redirected keeps the true text."""
-    stored = row("2026-11", f"zoë{char}", deployment="a\nb")
-    file = await text_of(store, form, query(groups="subject,deployment"), stored)
+    stored = row("2026-11-02", f"zoë{char}", deployment="a\nb")
+    wanted, prices = query("day", groups="subject,deployment"), book(price("1"))
+    file = await text_of(store, form, wanted, stored, prices=prices)
     out = Terminal()
-    await write_report(usage_report(store, query(groups="subject,deployment")), form, out)
+    await write_report(usage_report(store, wanted, book=prices), form, out)
 
     shown = out.getvalue()
     assert all(each.isprintable() or each == "\n" for each in shown)
     assert shown.count("\n") == len(shown.splitlines())
     assert "zoë" in shown
-    if form is Format.CSV:
+    if form in {Format.CSV, Format.FOCUS}:
         assert f'"zoë{char}"' in file
         assert len(shown.splitlines()) == 2
     if form is Format.JSON:

@@ -1,0 +1,1 @@
+"""Writes charges as FOCUS, the FinOps Open Cost and Usage Specification: https://focus.finops.org."""
