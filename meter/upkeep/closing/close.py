@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 from meter.errors import StorageUnavailable
 from meter.ledger.fold import Sums
@@ -79,9 +80,16 @@ class Closing:
 
     async def check(self) -> Header | Refused:
         """Whether a closed month's snapshot is what its root says. Raises StorageUnavailable."""
-        closed = (await read_closed(self.store)).by_month.get(self.month)
+        months = (await read_closed(self.store)).by_month
+        closed = months.get(self.month)
         if closed is None:
             return Refused(final=(f"{self.month.name} is not closed",))
+        previous = closed.header.document["previous"]
+        if previous and previous not in {each.header.root for each in months.values()}:
+            text = (
+                f"the month that was closed before {self.month.name} is not there: root {previous}"
+            )
+            return Refused(final=(text,))
         rows, bound = await digest_rows(self.store, closed.table), closed.header.document["rows"]
         if rows != bound:
             return Refused(
@@ -93,9 +101,7 @@ class Closing:
         return closed.header
 
     async def _obstacles(self) -> list[str]:
-        # A clock that is ahead would close a running month: the earlier of two decides.
-        now = min(self.clock.now(), await self.tables.service_time())
-        if self.month.end > now:
+        if self.month.end > await self._now():
             return [f"{self.month.name} is running: it ends {format_time(self.month.end)}"]
         table = ledger_table(self.month)
         if table not in await self.tables.names(table):
@@ -104,6 +110,10 @@ class Closing:
                 "after its retention"
             ]
         return []
+
+    async def _now(self) -> datetime:
+        """The earlier of two clocks: one that is ahead would close a running month."""
+        return min(self.clock.now(), await self.tables.service_time())
 
     async def _finish(
         self, closed: ClosedMonths, snapshot: SnapshotWriter, read: ReadMonth, backlog: Backlog
@@ -119,7 +129,7 @@ class Closing:
             {
                 "format": FORMAT,
                 "month": self.month.name,
-                "closed_at": format_time(self.clock.now()),
+                "closed_at": format_time(await self._now()),
                 "closed_by": self.by,
                 "forced": list(backlog.reasons),
                 "prices": list(self.prices),

@@ -76,7 +76,7 @@ class ClosedMonths:
     @property
     def latest_root(self) -> str:
         """The root of the month that was closed last; empty before the first."""
-        return "" if self.latest is None else str(self.latest.columns["Root"])
+        return "" if self.latest is None else str(self.latest.columns.get("Root", ""))
 
     def table_of(self, window: Window) -> str | None:
         """The table with the closed numbers of an hour, a day or a month; None if it is open."""
@@ -110,9 +110,11 @@ async def read_closed(store: RowStore) -> ClosedMonths:
             latest = row
             continue
         try:
-            header = read_header(json.loads(_joined(row.columns)))
+            header, table = read_header(json.loads(_joined(row.columns))), row.columns.get("Table")
             if header.root != row.columns.get("Root") or header.month.name != row.key:
                 raise ValueError("it is not what the root says")
+            if not isinstance(table, str):
+                raise ValueError("it names no table")
         except ValueError as exc:
             raise LedgerDamaged(
                 str(exc),
@@ -121,7 +123,7 @@ async def read_closed(store: RowStore) -> ClosedMonths:
                 row=row.key,
                 column="Header0",
             ) from exc
-        by_month[header.month] = ClosedMonth(header=header, table=str(row.columns["Table"]))
+        by_month[header.month] = ClosedMonth(header=header, table=table)
     return ClosedMonths(by_month=dict(sorted(by_month.items())), latest=latest)
 
 

@@ -21,6 +21,7 @@ from meter.window import Window
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault
 from tests.support.closing import (
+    IN_DECEMBER,
     IN_NOVEMBER,
     IN_OCTOBER,
     LATER_IN_NOVEMBER,
@@ -404,7 +405,9 @@ async def test_a_snapshot_can_be_checked_against_its_root(store: Store) -> None:
     assert changed.final[0].startswith(f"the rows of {TABLE} are not those that were closed: ")
 
 
-@pytest.mark.parametrize("columns", [{"Header0": "{}"}, {"Root": "00"}, {"Header0": "{"}])
+@pytest.mark.parametrize(
+    "columns", [{"Header0": "{}"}, {"Root": "00"}, {"Header0": "{"}, {"Table": 1}]
+)
 async def test_a_header_that_was_changed_is_named(store: Store, columns: dict[str, Any]) -> None:
     """No report shows its numbers."""
     await closed_header(store)
@@ -441,3 +444,25 @@ async def test_a_month_of_one_call_without_tokens_can_be_closed() -> None:
     await count(store, october_call(1, usage=TokenUsage()))
 
     assert (await closed_header(store)).totals == {"calls": 1}
+
+
+async def test_a_closed_month_that_was_removed_is_missed_by_the_next(store: Store) -> None:
+    """Each root binds the one before it."""
+    before = await closed_header(store)
+    await count(store, usage_event(50, time=IN_NOVEMBER))
+    header = await closed_header(store, NOVEMBER, at=IN_DECEMBER)
+    closing = Closing(
+        store=store,
+        tables=store,
+        clock=FakeClock(moment=IN_DECEMBER),
+        month=NOVEMBER,
+        by="auditor",
+        attempt="a2",
+    )
+    sound = await closing.check()
+    store.remove(CLOSED_TABLE, "closed", "2026-10")
+
+    assert sound == header
+    assert await closing.check() == Refused(
+        final=(f"the month that was closed before 2026-11 is not there: root {before.root}",)
+    )
