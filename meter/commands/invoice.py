@@ -4,11 +4,19 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from meter.commands.capacity import read_capacity_file
-from meter.commands.options import add_capacity, add_format, reader, window_of_periods
+from meter.commands.options import (
+    add_capacity,
+    add_focus,
+    add_format,
+    focus_terms,
+    reader,
+    window_of_periods,
+)
 from meter.commands.output import open_output
 from meter.commands.progress import ProgressLine
 from meter.gateway.backend import Backend
@@ -16,7 +24,7 @@ from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
 from meter.reports.invoice.grouping import ALL, IN_A_TABLE
-from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invoice
+from meter.reports.invoice.write.invoice import warnings_of, write_invoice
 from meter.reports.query import parse_groups
 from meter.reports.write.report import Format
 from meter.window import Period
@@ -39,11 +47,12 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"any of {', '.join(ALL)}; comma-separated (default: all; in a table: "
         f"{','.join(IN_A_TABLE)})",
     )
-    add_format(command, FORMATS)
+    add_format(command, tuple(Format))
+    add_focus(command)
     command.add_argument(
         "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
     )
-    command.set_defaults(run=_run)
+    command.set_defaults(run=partial(_run, command))
 
 
 def _add_inputs(command: argparse.ArgumentParser) -> None:
@@ -79,7 +88,9 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.format == Format.FOCUS and options.cost != Metric.BILLED:
+        parser.error("argument --cost: a FOCUS file has what was billed: give --cost billed")
     backends = current_reconcile_settings().backends
     progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
     try:
@@ -135,5 +146,6 @@ async def _write(
     async with open_views() as store:
         split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
         with open_output(options.out) as out:
-            await write_invoice(split, groups, form, out)
+            focus = focus_terms(options, backends)
+            await write_invoice(split, groups, form, out, focus=focus)
     return list(warnings_of(split.totals))

@@ -14,13 +14,20 @@ from meter.reports.capacity.reading import read_capacity_costs
 from meter.reports.focus.charge import Resource
 from meter.reports.focus.columns import FocusVersion
 from meter.reports.focus.terms import FocusTerms
-from meter.reports.owners import read_owners
+from meter.reports.invoice.billed import Bill
+from meter.reports.invoice.grouping import label_of
+from meter.reports.invoice.line import Totals
+from meter.reports.invoice.split import Split
+from meter.reports.invoice.units import UnitHours
+from meter.reports.invoice.write.invoice import write_invoice
+from meter.reports.owners import Owners, read_owners
 from meter.reports.pricing.book import PriceBook
-from meter.reports.query import Query
+from meter.reports.query import Grouping, Query
 from meter.reports.rows import UsageRow
 from meter.reports.usage import Corrections, usage_report
 from meter.reports.write.report import Format, write_report
 from tests.fakes.rows import MemoryRowStore
+from tests.support.invoice import backend
 from tests.support.ledger import views_on
 from tests.support.reconcile import EAST
 
@@ -62,6 +69,29 @@ async def focus_report(
     out = io.StringIO()
     total = await write_report(report, Format.FOCUS, out, focus=terms)
     return out.getvalue(), total
+
+
+async def focus_invoice(
+    bill: Bill,
+    *counted: SumRow,
+    groups: Sequence[Grouping] = tuple(Grouping),
+    owners: Owners | None = None,
+    units: UnitHours | None = None,
+    terms: FocusTerms = TERMS,
+) -> tuple[str, Totals]:
+    """A month's bill, split by these view rows, as a FOCUS file; and what its lines are in all."""
+    store = MemoryRowStore()
+    await views_on(store).write(counted)
+    split = Split(
+        bill=bill,
+        backends=[backend()],
+        store=store,
+        label=label_of(groups, owners or Owners()),
+        units=units or UnitHours(),
+    )
+    out = io.StringIO()
+    await write_invoice(split, groups, Format.FOCUS, out, focus=terms)
+    return out.getvalue(), split.totals
 
 
 def rows_of(text: str) -> Rows:

@@ -98,7 +98,7 @@ _VALUES = {
     "ChargeFrequency": {"One-Time", "Recurring", "Usage-Based"},
     "PricingCategory": {"Standard", "Dynamic", "Committed", "Other"},
     "ServiceCategory": {"AI and Machine Learning"},
-    "ServiceSubcategory": {"Generative AI"},
+    "ServiceSubcategory": {"Generative AI", "AI Platforms"},
 }
 # Null exactly where the other one is.
 _TOGETHER = (
@@ -218,5 +218,8 @@ def _split(row: _Row) -> Iterator[str]:
         yield "an allocated resource has no name"
     if row["AllocatedMethodDetails"]:
         (element,) = json.loads(row["AllocatedMethodDetails"], parse_float=Decimal)["Elements"]
-        if set(element) != {"AllocatedRatio", "UsageUnit", "UsageQuantity"}:
+        if set(element) not in (
+            {"AllocatedRatio"},
+            {"AllocatedRatio", "UsageUnit", "UsageQuantity"},
+        ):
             yield f"the details have {sorted(element)}"

@@ -25,6 +25,18 @@ class Category(StrEnum):
     ADJUSTMENT = "Adjustment"
 
 
+class Service(NamedTuple):
+    """A service of Azure and its place among FOCUS's subcategories of AI."""
+
+    name: str
+    subcategory: str
+
+
+OPENAI = Service("Azure OpenAI", "Generative AI")
+OTHER_AI = Service("Azure AI services", "AI Platforms")
+"""What an account bills beside, such as speech."""
+
+
 class Sold(NamedTuple):
     """A quantity at a price: `unit_price` is for `size` of the unit. `sku` names the price."""
 
@@ -85,13 +97,14 @@ class Method(StrEnum):
 class Allocation(NamedTuple):
     """A charge's part of what the account was charged: of all such charges, `ratio` sums to 1.
 
-    `quantity` is what the part was measured by. Nobody has the `payer` of what nobody used.
+    `quantity` is what the part was measured by, where the charge itself has it. The `payer` is empty
+    for what nobody used.
     """
 
     method: Method
     payer: str
     ratio: Decimal | None
-    quantity: Decimal
+    quantity: Decimal | None
     unit: str
 
 
@@ -99,8 +112,8 @@ class Allocation(NamedTuple):
 class FocusCharge:
     """One row. `cost` is exact; without `sold` it is no quantity at a price.
 
-    `month` is when it is billed, `start` and `end` what it is for. `names` are the values of what the
-    rows are grouped by, `own` those of the project's own columns by their names.
+    `month` is when it is billed, `start` and `end` what it is for. `names` are the values of what rows
+    are grouped by, `own` those of the project's own columns by their names.
     """
 
     month: Window
@@ -110,6 +123,7 @@ class FocusCharge:
     currency: str
     description: str
     category: Category = Category.USAGE
+    service: Service = OPENAI
     is_correction: bool = False
     sold: Sold | None = None
     resource: Resource = NOWHERE

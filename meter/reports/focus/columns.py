@@ -15,7 +15,7 @@ from meter.reports.focus.charge import Category, FocusCharge
 from meter.reports.owners import NO_OWNER
 from meter.reports.query import Grouping
 
-MICROSOFT, SERVICE = "Microsoft", "Azure OpenAI"
+MICROSOFT = "Microsoft"
 
 
 class FocusVersion(StrEnum):
@@ -112,7 +112,9 @@ def _details(charge: FocusCharge) -> Value:
     part = charge.allocation
     if part is None or part.ratio is None:
         return None
-    measured = f', "UsageUnit": {json.dumps(part.unit)}, "UsageQuantity": {part.quantity:f}'
+    measured = ""
+    if part.quantity is not None:
+        measured = f', "UsageUnit": {json.dumps(part.unit)}, "UsageQuantity": {part.quantity:f}'
     return f'{{"Elements": [{{"AllocatedRatio": {part.ratio:f}{measured}}}]}}'
 
 
@@ -191,8 +193,8 @@ _COMMON: Mapping[str, Get] = {
     "ResourceName": _resource("name"),
     "ResourceType": _resource("type"),
     "ServiceCategory": _text("AI and Machine Learning"),
-    "ServiceName": _text(SERVICE),
-    "ServiceSubcategory": _text("Generative AI"),
+    "ServiceName": lambda charge: charge.service.name,
+    "ServiceSubcategory": lambda charge: charge.service.subcategory,
     "SkuId": _sold("sku"),
     "SkuMeter": _sold("meter"),
     "SkuPriceId": _sold("sku"),

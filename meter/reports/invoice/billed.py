@@ -73,19 +73,21 @@ class BilledMeter:
     """What a meter billed an account on one day. Quantities are in units of its kind.
 
     `reason` says why it cannot be split. Where its meaning is not known, its quantity is as the export
-    has it.
+    has it. `size` is how many of its kind it is priced for.
     """
 
     day: date
     account: str
     described: Described
     meaning: Meaning | None = None
+    size: int = 1
     reason: str = ""
     charges: dict[tuple[str, bool], Charge] = field(default_factory=dict)
 
-    def understand(self, meaning: Meaning) -> None:
+    def understand(self, measured: Measured) -> None:
         """Note what it charges for. A credit may have no unit that says so."""
-        self.meaning, self.reason = self.meaning or meaning, ""
+        if self.meaning is None:
+            self.meaning, self.size, self.reason = measured.meaning, measured.size, ""
 
     def add(self, charge: Charge, *, is_negative: bool) -> None:
         """Add the rows of a file."""
@@ -246,7 +248,7 @@ class Bill:
             read = self.read_meter(_described(cells, unit))
             if isinstance(read, Measured):
                 sizes.append((column, read.size))
-                meter.understand(read.meaning)
+                meter.understand(read)
             elif meter.meaning is None:
                 meter.reason = meter.reason or read.reason
         return key, sizes or _AS_EXPORTED

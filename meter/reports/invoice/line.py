@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 from meter.reports.invoice.amounts import EXACT, ZERO, total
-from meter.reports.invoice.billed import BilledMeter
+from meter.reports.invoice.billed import BilledMeter, Charge
 from meter.reports.invoice.shares import Unbilled
 
 
@@ -28,7 +28,7 @@ class Line:
     """
 
     meter: BilledMeter
-    charge_type: str
+    charge: Charge
     kind: LineKind
     names: tuple[str, ...] | None = None
     quantity: Decimal
@@ -39,6 +39,11 @@ class Line:
     def day(self) -> date:
         """The day for which it was billed."""
         return self.meter.day
+
+    @property
+    def charge_type(self) -> str:
+        """What the export calls the charge."""
+        return self.charge.type
 
 
 @dataclass(slots=True)

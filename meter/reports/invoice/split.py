@@ -145,7 +145,7 @@ class Split:
         found.costs[kind] = EXACT.add(found.costs[kind], cost)
         return Line(
             meter=meter,
-            charge_type=charge.type,
+            charge=charge,
             kind=kind,
             names=names,
             quantity=quantity,

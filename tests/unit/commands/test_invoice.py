@@ -41,6 +41,10 @@ def export(tmp_path: Path) -> Path:
         (["--export", "a.csv", "--month", "2026-10", "--group", "colour"], "subject, name, team"),
         (["--export", "a.csv", "--month", "2026-10", "--cost", "list"], "effective"),
         (["--export", "a.csv", "--month", "2026-10", "--format", "pdf"], "json"),
+        (
+            ["--export", "a", "--month", "2026-10", "--format", "focus", "--cost", "effective"],
+            "a FOCUS file has what was billed: give --cost billed",
+        ),
     ],
 )
 def test_invalid_arguments_exit_with_2_and_say_what_is_accepted(

@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 from typing import TextIO
 
+from meter.reports.focus.billed import billed_charges
+from meter.reports.focus.terms import FocusTerms
+from meter.reports.focus.write import write_charges
 from meter.reports.invoice.amounts import plain
 from meter.reports.invoice.line import LineKind, Totals
 from meter.reports.invoice.split import Split
 from meter.reports.invoice.write.csv import write_csv
 from meter.reports.invoice.write.json import write_json
 from meter.reports.invoice.write.table import write_table
+from meter.reports.query import Grouping
 from meter.reports.write.report import Format
-
-FORMATS = (Format.TABLE, Format.CSV, Format.JSON)
 
 _WARNINGS = {
     LineKind.OTHER: "is not through the meter: its quantities were billed and not counted",
@@ -19,8 +21,18 @@ _WARNINGS = {
 }
 
 
-async def write_invoice(split: Split, groups: Sequence[str], form: Format, out: TextIO) -> None:
-    """Write it in one of `FORMATS`. Raises StorageUnavailable, LedgerDamaged, OSError."""
+async def write_invoice(
+    split: Split,
+    groups: Sequence[Grouping],
+    form: Format,
+    out: TextIO,
+    *,
+    focus: FocusTerms | None = None,
+) -> None:
+    """Write it. Raises StorageUnavailable, LedgerDamaged, OSError.
+
+    `focus` are the terms of a FOCUS file.
+    """
     match form:
         case Format.TABLE:
             await write_table(split, groups, out)
@@ -28,8 +40,9 @@ async def write_invoice(split: Split, groups: Sequence[str], form: Format, out: 
             await write_csv(split, groups, out)
         case Format.JSON:
             await write_json(split, groups, out)
-        case _:
-            raise ValueError(f"an invoice is written as {' or '.join(FORMATS)}, not as {form}")
+        case Format.FOCUS:
+            terms = focus or FocusTerms()
+            await write_charges(billed_charges(split, groups, terms), terms, out)
 
 
 def warnings_of(totals: Totals) -> Iterator[str]:

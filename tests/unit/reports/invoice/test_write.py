@@ -179,10 +179,3 @@ async def test_a_table_shows_the_meters_that_differ_most(exported: Export) -> No
 
     assert "... and 3 more meters: the JSON lists all\n" in table
     assert len(document["totals"]["meters"]) == 33
-
-
-async def test_other_formats_are_refused(exported: Export) -> None:
-    """They are a report's."""
-    for form in list(Format)[3:]:
-        with pytest.raises(ValueError, match="is written as table or csv or json"):
-            await written(exported(details()), form)
