@@ -12,7 +12,7 @@ from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
 
 from meter.adapters.hub.reader import GROUP, EventHubReader
-from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore, TablesTransport
 from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
 from meter.errors import PublishFailed
 
@@ -24,8 +24,8 @@ PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor":
 def build_store(settings: StorageSettings) -> TablesRowStore:
     """Connect to Table Storage."""
     endpoint = settings.endpoint
-    # With these settings aiohttp reads proxies and ~/.netrc in two threads, for every request.
-    options = {**CLIENT_OPTIONS, "use_env_settings": bool(getproxies_environment().keys() - {"no"})}
+    transport = TablesTransport(reads_environment=bool(getproxies_environment().keys() - {"no"}))
+    options = {**CLIENT_OPTIONS, "transport": transport}
     if (text := endpoint.connection_string) is not None:
         return TablesRowStore(TableServiceClient.from_connection_string(text, **options))
     address, identity = _address_and_identity(endpoint)
