@@ -35,6 +35,7 @@ from tests.support.closing import (
 from tests.support.events import usage_event
 from tests.support.prices import book, price
 from tests.support.rebuilding import Store
+from tests.support.running import REPOSITORY
 
 
 @pytest.fixture
@@ -121,6 +122,8 @@ async def test_a_closed_october_and_a_call_that_arrives_in_november() -> None:
     )
     shown = await report(store, OCTOBER, NOVEMBER, Format.TABLE, book=prices)
 
+    page = (REPOSITORY / "docs" / "chargeback.md").read_text(encoding="utf-8")
+    assert shown.partition("\n")[2] in page
     assert shown.splitlines()[1:] == [
         "month    subject  corrections             calls      total  cost USD   share",
         "-------  -------  ----------------------  -----  ---------  --------  ------",
