@@ -51,11 +51,11 @@ class Found:
     def reasons(self, place: str) -> Iterator[str]:
         """What is to be said of it."""
         if self.calls:
-            yield f"{place}: {self.calls} calls of {self.month.name}: {_named(self.keys)}"
+            calls = "1 call" if self.calls == 1 else f"{self.calls} calls"
+            yield f"{place}: {calls} of {self.month.name}: {_named(self.keys)}"
         if self.unreadable:
-            count = len(self.unreadable)
             yield (
-                f"{place}: {count} whose time cannot be read, so that they may be of "
+                f"{place}: {len(self.unreadable)} whose time cannot be read, possibly of "
                 f"{self.month.name}: {_named(self.unreadable)}"
             )
 

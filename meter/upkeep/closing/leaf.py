@@ -5,6 +5,7 @@ JSON). Its counts are those of the call, and of other models that served it as t
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,13 +13,14 @@ from uuid import UUID
 
 from meter.adjustment import CountedAdjustment
 from meter.ledger.fold import Sums, parts_of, total_sums
-from meter.ledger.keys import call_row_key
+from meter.ledger.keys import CALL_PREFIX, call_row_key, escape
 from meter.ledger.markers import read_marker
 from meter.ports import Row
 from meter.upkeep.closing.canonical import canonical
 from meter.upkeep.closing.tree import Counts, Node, Tree, key_of, leaf_hash
 from meter.usage import NO_USAGE, CountedCall, format_time
 
+_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 CALL_COUNTS = ("calls", "failed_calls", "estimated_calls", "missing_calls")
 
 type Leaf = Mapping[str, object]
@@ -27,8 +29,7 @@ type Leaf = Mapping[str, object]
 def leaf_of(row: Row, subject: str) -> Leaf:
     """A marker's leaf. Raises ValueError for a row that is not as the app writes it."""
     text = row.key.split("|", 2)[1]
-    event_id = UUID(text)
-    if call_row_key(event_id, subject) != row.key:
+    if not _ID.fullmatch(text) or row.key != f"{CALL_PREFIX}{text}|{escape(subject)}":
         raise ValueError(f"{row.key} is not the key of a marker")
     time, call = row.columns.get("At"), json.loads(str(row.columns.get("Call")))
     if not isinstance(time, datetime):
@@ -39,16 +40,16 @@ def leaf_of(row: Row, subject: str) -> Leaf:
 def node_of(leaf: Leaf) -> Node:
     """The leaf as a node of a tree. Raises ValueError for what is no leaf."""
     subject, text, time = (_text(leaf, name) for name in ("subject", "id", "time"))
-    event_id, moment = UUID(text), datetime.fromisoformat(time)
-    if leaf.keys() != {"call", "id", "subject", "time"} or str(event_id) != text:
+    moment = datetime.fromisoformat(time)
+    if leaf.keys() != {"call", "id", "subject", "time"} or not _ID.fullmatch(text):
         raise ValueError("a leaf has call, id, subject and time")
     if moment.tzinfo is None or format_time(moment) != time:
         raise ValueError(f"time {time!r} is not written as in events")
     written = json.dumps(leaf["call"])
     call = read_marker(
-        Row(key=call_row_key(event_id, subject), columns={"At": moment, "Call": written})
+        Row(key=call_row_key(UUID(text), subject), columns={"At": moment, "Call": written})
     )
-    return _node(leaf, subject, event_id, call)
+    return _node(leaf, subject, text, call)
 
 
 def counts_of_sums(sums: Sums) -> Counts:
@@ -73,12 +74,12 @@ class Leaves:
     count: int = 0
     last_written_at: datetime | None = None
     _same_id: list[Node] = field(default_factory=list)
-    _id: UUID | None = None
+    _id: str | None = None
 
     def take(self, row: Row, subject: str, call: CountedCall | CountedAdjustment) -> None:
         """Add a marker. Raises ValueError for a row that is not as the app writes it."""
         leaf = leaf_of(row, subject)
-        event_id = UUID(str(leaf["id"]))
+        event_id = str(leaf["id"])
         node = _node(leaf, subject, event_id, call)
         if node.key == self.watched:
             node = node._replace(path=())
@@ -101,10 +102,12 @@ class Leaves:
         self._same_id.clear()
 
 
-def _node(leaf: Leaf, subject: str, event_id: UUID, call: CountedCall | CountedAdjustment) -> Node:
+def _node(leaf: Leaf, subject: str, event_id: str, call: CountedCall | CountedAdjustment) -> Node:
     parts = [sums for _, sums in parts_of(subject, call)]
     counts = counts_of_sums(parts[0] if len(parts) == 1 else total_sums(parts))
-    return Node(leaf_hash(canonical(leaf)), counts, key_of(subject, event_id))
+    return Node(
+        leaf_hash(canonical(leaf)), counts, key_of(subject, int(event_id.replace("-", ""), 16))
+    )
 
 
 def _text(leaf: Leaf, name: str) -> str:

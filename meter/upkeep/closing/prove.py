@@ -74,7 +74,7 @@ class Prover:
                 f"the call arrived after {closed.month.name} was closed: it is a correction, and not "
                 "in the closed total"
             )
-        leaves = Leaves(watched=key_of(subject, event_id))
+        leaves = Leaves(watched=key_of(subject, event_id.int))
         share = Share(partition=partition, month=closed.month, each=leaves.take)
         scan = self.store.scan(
             ledger_table(closed.month),

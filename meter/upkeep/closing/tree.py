@@ -21,10 +21,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
 from typing import NamedTuple
-from uuid import UUID
 
 from meter.bucket import BUCKETS
-from meter.upkeep.closing.canonical import canonical, digest
+from meter.upkeep.closing.canonical import canonical_counts, digest
 
 type Counts = Mapping[str, int]
 """Counts by name, none of them 0."""
@@ -56,10 +55,10 @@ class Node(NamedTuple):
     path: tuple[Step, ...] | None = None
 
 
-def key_of(subject: str, event_id: UUID) -> int:
-    """The place of a subject's call in any tree."""
+def key_of(subject: str, event_id: int) -> int:
+    """The place of a subject's call in any tree; `event_id` is the UUID's number."""
     hashed = _hash_of(subject)
-    return (hashed >> 250 << _BELOW_BUCKET) | (event_id.int << 256) | hashed
+    return (hashed >> 250 << _BELOW_BUCKET) | (event_id << 256) | hashed
 
 
 @lru_cache(maxsize=4_096)  # a ledger partition's markers are of few subjects
@@ -88,9 +87,9 @@ def join(depth: int, left: Node, right: Node) -> Node:
         _NODE,
         depth.to_bytes(2),
         left.hash,
-        canonical(left.counts),
+        canonical_counts(left.counts),
         right.hash,
-        canonical(right.counts),
+        canonical_counts(right.counts),
     )
     path = None
     if left.path is not None:

@@ -67,7 +67,7 @@ async def test_an_outbox_row_without_a_readable_time_may_be_of_the_month(store: 
     store.put("Outbox", "x", "row-5", Subject="alice")
 
     assert await reasons(store) == [
-        "the outbox: 6 whose time cannot be read, so that they may be of 2026-10: "
+        "the outbox: 6 whose time cannot be read, possibly of 2026-10: "
         "2026-11-02T07/row-0, 2026-11-02T07/row-1, 2026-11-02T07/row-2, 2026-11-02T07/row-3, "
         "2026-11-02T07/row-4, x/row-5"
     ]
@@ -124,7 +124,7 @@ async def test_an_unread_event_of_the_month_is_a_reason(store: Store) -> None:
     stand(store, 0)
 
     assert await reasons(store, hub(IN_OCTOBER, LAST, AFTER)) == [
-        "hub partition 0, unread: 1 calls of 2026-10: 1"
+        "hub partition 0, unread: 1 call of 2026-10: 1"
     ]
 
 
@@ -140,7 +140,7 @@ async def test_an_unread_event_that_cannot_be_read_is_a_reason(store: Store) -> 
     unread = FakeHub(messages={"0": [(IN_NOVEMBER, b"no JSON")]})
 
     assert await reasons(store, unread) == [
-        "hub partition 0, unread: 1 whose time cannot be read, so that they may be of 2026-10: 0"
+        "hub partition 0, unread: 1 whose time cannot be read, possibly of 2026-10: 0"
     ]
 
 
@@ -149,7 +149,7 @@ async def test_a_partition_that_was_never_read_is_read_from_its_beginning(store:
     stand(store, 9, name="other=2Fusage")
 
     assert await reasons(store, hub(IN_OCTOBER, first=5)) == [
-        "hub partition 0, unread: 1 calls of 2026-10: 5"
+        "hub partition 0, unread: 1 call of 2026-10: 5"
     ]
 
 
@@ -165,7 +165,7 @@ async def test_a_hub_that_was_made_anew_is_read_from_its_beginning(store: Store)
     stand(store, 5_000, IN_NOVEMBER - timedelta(days=9))
 
     assert await reasons(store, hub(IN_OCTOBER)) == [
-        "hub partition 0, unread: 1 calls of 2026-10: 0"
+        "hub partition 0, unread: 1 call of 2026-10: 0"
     ]
 
 
