@@ -12,31 +12,16 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
-from meter.adjustment import ADJUSTMENT_TYPE, MAX_REASON_CHARS, Adjustment, Countable
-from meter.strict import MAX_TOKENS, Fields, Invalid
-from meter.usage import (
-    COUNT_NAMES,
-    EVENT_TYPE,
-    MANDATORY_COUNTS,
-    MAX_SUBJECT_CHARS,
-    MAX_TOOLS,
-    NO_USAGE,
-    Attempt,
-    Context,
-    Outcome,
-    Principal,
-    Tier,
-    TokenUsage,
-    ToolUsage,
-    UsageEvent,
-    UsageSource,
-)
+from meter.adjustment import ADJUSTMENT_TYPE, Countable
+from meter.ledger.reading.careful import read_adjustment, read_usage_event
+from meter.ledger.reading.shortcut import read_plain
+from meter.strict import Fields, Invalid
+from meter.usage import EVENT_TYPE, UsageEvent
 
 MAX_AHEAD = timedelta(minutes=5)
 MAX_DIGITS = 20
 # A message with more refused values is one letter: half a million `0` must not be as many rows.
 MAX_LETTERS_OF_A_MESSAGE = 50
-_COUNTS, _MANDATORY = frozenset(COUNT_NAMES), sorted(MANDATORY_COUNTS, key=COUNT_NAMES.index)
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -128,12 +113,12 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
     for message in messages:
         refused: dict[int, Refusal] = {}
         latest = now if message.enqueued_at is None else max(now, message.enqueued_at)
-        documents = _documents(message)
+        documents = read_plain(message.body) or _documents(message)
         for index, document in enumerate(documents):
             try:
                 if isinstance(document, _Rejected):
                     raise document
-                event = read_event(document)
+                event = document if isinstance(document, UsageEvent) else read_event(document)
                 _check_time(event.time, now=now, latest=latest, retention=retention)
                 events.append(event)
                 places.append((message, index))
@@ -152,103 +137,13 @@ def read_event(document: object) -> Countable:
     kind, fields = document.get("type"), Fields(document, "")
     try:
         if kind == EVENT_TYPE:
-            return _read_usage_event(fields)
+            return read_usage_event(fields)
         if kind == ADJUSTMENT_TYPE:
-            return _read_adjustment(fields)
+            return read_adjustment(fields)
     except Invalid as exc:
         raise _Rejected(Reason.INVALID_FIELD, str(exc)) from exc
     rule = f"type must be {EVENT_TYPE} or {ADJUSTMENT_TYPE}, got {str(kind)[:100]!r}"
     raise _Rejected(Reason.UNKNOWN_TYPE, rule)
-
-
-def _read_adjustment(fields: Fields) -> Adjustment:
-    fields.exactly("specversion", "1.0")
-    data = fields.part("data")
-    return Adjustment(
-        id=fields.uuid("id"),
-        source=fields.text("source", most=1024),
-        time=fields.moment("time"),
-        subject=fields.text("subject", most=MAX_SUBJECT_CHARS),
-        refers_to=data.uuid("refers_to"),
-        reason=data.text("reason", most=MAX_REASON_CHARS),
-        client_app=data.optional_text("client_app"),
-        deployment=data.text("deployment"),
-        model=data.optional_text("model"),
-        backend=data.optional_text("backend"),
-        tier=data.choice("tier", Tier),
-        context=data.choice("context", Context, absent=Context.SHORT),
-        usage=_usage(data.part("usage"), least=-MAX_TOKENS),
-    )
-
-
-def _read_usage_event(fields: Fields) -> UsageEvent:
-    fields.exactly("specversion", "1.0")
-    data = fields.part("data")
-    principal = data.part("principal")
-    return UsageEvent(
-        id=fields.uuid("id"),
-        source=fields.text("source", most=1024),
-        time=fields.moment("time"),
-        principal=Principal(
-            subject=fields.text("subject", most=MAX_SUBJECT_CHARS),
-            issuer=principal.text("issuer", most=1024),
-            tenant=principal.optional_text("tenant"),
-            object_id=principal.optional_text("object_id"),
-            client_app=principal.optional_text("client_app"),
-            name=principal.label("name"),
-        ),
-        operation=data.text("operation"),
-        deployment=data.text("deployment"),
-        model=data.optional_text("model"),
-        api_version=data.optional_text("api_version"),
-        backend=data.optional_text("backend"),
-        region=data.label("region"),
-        deployment_type=data.label("deployment_type"),
-        tier=data.choice("tier", Tier),
-        service_tier=data.label("service_tier"),
-        context=data.choice("context", Context, absent=Context.SHORT),
-        spilled_from=data.optional_text("spilled_from"),
-        outcome=data.choice("outcome", Outcome),
-        status=data.count("status"),
-        streaming=data.flag("streaming"),
-        usage=_usage(data.part("usage")),
-        tool_usage=_tools(data),
-        usage_source=data.choice("usage_source", UsageSource),
-        usage_raw=data.optional_object("usage_raw"),
-        attempts=tuple(_attempt(attempt) for attempt in data.parts("attempts")),
-        started_at=data.moment("started_at"),
-        duration_ms=data.count("duration_ms"),
-        time_to_first_byte_ms=data.optional_count("time_to_first_byte_ms"),
-        client_retry_count=data.count("client_retry_count"),
-    )
-
-
-def _usage(usage: Fields, *, least: int = 0) -> TokenUsage:
-    counts = {n: usage.count(n, least=least) for n in usage.members if n in _COUNTS}
-    counts |= {n: usage.count(n, least=least) for n in _MANDATORY if n not in counts}  # refused
-    return TokenUsage(**counts)
-
-
-def _tools(data: Fields) -> tuple[ToolUsage, ...]:
-    """Usage of other models; that of one deployment and model is one."""
-    found: dict[tuple[str, str | None], TokenUsage] = {}
-    for tool in data.optional_parts("tool_usage"):
-        names = tool.text("deployment"), tool.optional_text("model")
-        found[names] = found.get(names, NO_USAGE) + _usage(tool.part("usage"))
-    if len(found) > MAX_TOOLS:
-        raise data.refused("tool_usage", f"must be of {MAX_TOOLS} deployments at most")
-    return tuple(
-        ToolUsage(deployment=deployment, model=model, usage=usage)
-        for (deployment, model), usage in found.items()
-    )
-
-
-def _attempt(attempt: Fields) -> Attempt:
-    return Attempt(
-        backend=attempt.text("backend"),
-        status=attempt.optional_count("status"),
-        duration_ms=attempt.count("duration_ms"),
-    )
 
 
 def _documents(message: Message) -> Sequence[object]:

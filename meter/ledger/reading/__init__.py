@@ -1,0 +1,1 @@
+"""Events as values: every event with care, plain ones in one step."""

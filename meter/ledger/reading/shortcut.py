@@ -1,0 +1,199 @@
+"""Reads a message of plain usage events in one step: what is usual on the hub, in a tenth of the time.
+
+msgspec reads and checks JSON by the types below, in C. They accept a part of what the careful reader
+accepts, as the very same values. Whatever is not plain, be it invalid, unusual or only unknown here,
+leaves the whole message to the careful reader, which alone refuses events.
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Annotated
+from uuid import UUID
+
+from msgspec import DecodeError, Meta, Struct
+from msgspec.json import Decoder
+
+from meter.ledger.reading.careful import MAX_URI_CHARS, merged
+from meter.strict import FIRST_YEAR, MAX_TOKENS
+from meter.usage import (
+    COUNT_NAMES,
+    EVENT_TYPE,
+    MANDATORY_COUNTS,
+    MAX_NAME_CHARS,
+    MAX_SUBJECT_CHARS,
+    MAX_TOOLS,
+    Attempt,
+    Context,
+    Outcome,
+    Principal,
+    Tier,
+    TokenUsage,
+    ToolUsage,
+    UsageEvent,
+    UsageSource,
+    clean_name,
+)
+
+MAX_LABELS = 1_024  # of regions, deployment types and tiers, which are few
+
+_Name = Annotated[str, Meta(min_length=1, max_length=MAX_NAME_CHARS)]
+_Subject = Annotated[str, Meta(min_length=1, max_length=MAX_SUBJECT_CHARS)]
+_Uri = Annotated[str, Meta(min_length=1, max_length=MAX_URI_CHARS)]
+_Label = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
+_Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
+_Counts = dict[str, _Count]
+
+# Of any other depth or size, the backend's own text is read with care.
+_Leaf = bool | Annotated[int, Meta(ge=-MAX_TOKENS, le=MAX_TOKENS)] | float | str | None
+_Inner = _Leaf | dict[str, _Leaf] | list[_Leaf]
+_Middle = _Leaf | dict[str, _Inner] | list[_Inner]
+_Outer = _Leaf | dict[str, _Middle] | list[_Middle]
+_Raw = dict[str, _Outer]
+
+
+class _Plain(Struct, forbid_unknown_fields=True):
+    """Members that all must be known, or they could mean anything."""
+
+
+class _Attempt(_Plain):
+    backend: _Name
+    duration_ms: _Count
+    status: _Count | None = None
+
+
+class _Tool(_Plain):
+    deployment: _Name
+    usage: _Counts
+    model: _Subject | None = None
+
+
+class _Principal(_Plain):
+    issuer: _Uri
+    tenant: _Subject | None = None
+    object_id: _Subject | None = None
+    client_app: _Subject | None = None
+    name: _Label | None = None
+
+
+class _Data(_Plain):
+    principal: _Principal
+    operation: _Name
+    deployment: _Name
+    tier: Tier
+    outcome: Outcome
+    status: _Count
+    streaming: bool
+    usage: _Counts
+    usage_source: UsageSource
+    attempts: list[_Attempt]
+    started_at: _Name
+    duration_ms: _Count
+    client_retry_count: _Count
+    model: _Subject | None = None
+    api_version: _Subject | None = None
+    backend: _Subject | None = None
+    region: _Label | None = None
+    deployment_type: _Label | None = None
+    service_tier: _Label | None = None
+    context: Context | None = None
+    spilled_from: _Subject | None = None
+    tool_usage: list[_Tool] | None = None
+    usage_raw: _Raw | None = None
+    time_to_first_byte_ms: _Count | None = None
+
+
+class _Event(_Plain):
+    specversion: str
+    type: str
+    source: _Uri
+    id: UUID
+    subject: _Subject
+    time: _Name
+    data: _Data
+    datacontenttype: str | None = None
+
+
+class _NotPlain(Exception):
+    """A member is not plain; not all can be said by a type."""
+
+
+_MESSAGE = Decoder(list[_Event])
+_COUNTS = frozenset(COUNT_NAMES)
+_label = lru_cache(MAX_LABELS)(clean_name)
+
+
+def read_plain(body: bytes) -> list[UsageEvent]:
+    """The events of a message that is a batch of plain ones; nothing for any other message."""
+    try:
+        return [_usage_event(event, event.data) for event in _MESSAGE.decode(body.decode())]
+    except (DecodeError, _NotPlain, ValueError, RecursionError):
+        return []
+
+
+def _usage_event(event: _Event, data: _Data) -> UsageEvent:
+    if event.type != EVENT_TYPE or event.specversion != "1.0":
+        raise _NotPlain
+    caller = data.principal
+    return UsageEvent(
+        id=event.id,
+        source=event.source,
+        time=_moment(event.time),
+        principal=Principal(
+            subject=event.subject,
+            issuer=caller.issuer,
+            tenant=caller.tenant,
+            object_id=caller.object_id,
+            client_app=caller.client_app,
+            name=clean_name(caller.name),
+        ),
+        operation=data.operation,
+        deployment=data.deployment,
+        model=data.model,
+        api_version=data.api_version,
+        backend=data.backend,
+        region=_label(data.region),
+        deployment_type=_label(data.deployment_type),
+        tier=data.tier,
+        service_tier=_label(data.service_tier),
+        context=data.context or Context.SHORT,
+        spilled_from=data.spilled_from,
+        outcome=data.outcome,
+        status=data.status,
+        streaming=data.streaming,
+        usage=_usage(data.usage),
+        tool_usage=_tools(data.tool_usage) if data.tool_usage else (),
+        usage_source=data.usage_source,
+        usage_raw=data.usage_raw,
+        attempts=tuple([_attempt(attempt) for attempt in data.attempts]),
+        started_at=_moment(data.started_at),
+        duration_ms=data.duration_ms,
+        time_to_first_byte_ms=data.time_to_first_byte_ms,
+        client_retry_count=data.client_retry_count,
+    )
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is not UTC or moment.year < FIRST_YEAR:
+        raise _NotPlain
+    return moment
+
+
+def _usage(counts: _Counts) -> TokenUsage:
+    if not MANDATORY_COUNTS <= counts.keys() <= _COUNTS:
+        raise _NotPlain
+    return TokenUsage(**counts)
+
+
+def _tools(tools: list[_Tool]) -> tuple[ToolUsage, ...]:
+    found = merged(
+        ToolUsage(deployment=tool.deployment, model=tool.model, usage=_usage(tool.usage))
+        for tool in tools
+    )
+    if len(found) > MAX_TOOLS:
+        raise _NotPlain
+    return found
+
+
+def _attempt(attempt: _Attempt) -> Attempt:
+    return Attempt(backend=attempt.backend, status=attempt.status, duration_ms=attempt.duration_ms)
