@@ -135,11 +135,11 @@ async def test_a_closed_month_outlives_its_ledger(store: Store) -> None:
 
 async def test_many_corrections_are_stored(store: Store) -> None:
     """In more than one transaction."""
-    late = [october_call(200 + n, subject=f"late-{n}") for n in range(250)]
+    late = [october_call(200 + n, subject=f"late-{n}") for n in range(120)]
     await count(store, *late, at=LATER_IN_NOVEMBER)
     await closed_header(store, NOVEMBER, at=IN_DECEMBER)
 
-    assert len(await corrected(store, NOVEMBER)) == 250
+    assert len(await corrected(store, NOVEMBER)) == 120
 
 
 async def test_corrections_of_an_attempt_that_breaks_off_are_none(store: Store) -> None:
