@@ -4,9 +4,10 @@ VENV := .venv
 PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 OPENAI1 := $(VENV)/openai1
+FOCUS := $(VENV)/focus
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-running test-code soak check bench up format lock clean
+.PHONY: setup demo test test-running test-code soak focus-validate check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -35,6 +36,13 @@ $(OPENAI1)/.installed: requirements-openai1.txt $(STAMP)
 	@$(PY) -m pip install -q --disable-pip-version-check --no-compile --upgrade --target $(OPENAI1) -r requirements-openai1.txt
 	@touch $@
 
+# The validator cannot share our environment either: it needs older packages.
+$(FOCUS)/.installed: requirements-focus.txt $(STAMP)
+	@echo "installing the FOCUS validator into $(FOCUS) ..."
+	@$(PY) -m venv --clear $(FOCUS)
+	@$(FOCUS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-focus.txt
+	@touch $@
+
 demo:
 	@$(MAKE) --no-print-directory -j2 setup
 	@$(PY) -m local demo
@@ -53,6 +61,9 @@ test-code:
 soak: setup
 	$(PY) -m tests.faults.schedules --seconds 120
 	$(PY) -m tests.faults.soak --seconds 600
+
+focus-validate: setup $(FOCUS)/.installed
+	$(PY) -m tests.focus.validate --python $(FOCUS)/bin/python
 
 check: setup
 	$(VENV)/bin/ruff format --check .

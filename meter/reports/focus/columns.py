@@ -7,6 +7,7 @@ there, also those that nothing here has a value for. Empty texts are null.
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -70,6 +71,11 @@ def _time(moment: datetime) -> str:
 
 def _cost(charge: FocusCharge) -> Value:
     return charge.cost
+
+
+def _effective_cost(charge: FocusCharge) -> Value:
+    """Purchases are for later usage, which has their cost."""
+    return Decimal(0) if charge.category is Category.PURCHASE else charge.cost
 
 
 def _sold(name: str) -> Get:
@@ -164,7 +170,8 @@ _WITHOUT_VALUES_SINCE_1_3 = (
     "InvoiceDetailId",
 )
 _COMMON: Mapping[str, Get] = {
-    **dict.fromkeys(("BilledCost", "ContractedCost", "EffectiveCost", "ListCost"), _cost),
+    **dict.fromkeys(("BilledCost", "ContractedCost", "ListCost"), _cost),
+    **dict.fromkeys(("EffectiveCost", "PricingCurrencyEffectiveCost"), _effective_cost),
     "BillingAccountType": _text("Billing Account"),
     "BillingCurrency": lambda charge: charge.currency,
     "BillingPeriodEnd": lambda charge: _time(charge.month.end),
@@ -183,7 +190,6 @@ _COMMON: Mapping[str, Get] = {
     "PricingCategory": _pricing_category,
     "PricingCurrency": lambda charge: charge.currency,
     "PricingCurrencyContractedUnitPrice": _sold("unit_price"),
-    "PricingCurrencyEffectiveCost": _cost,
     "PricingCurrencyListUnitPrice": _sold("unit_price"),
     "PricingQuantity": _sold("priced_quantity"),
     "PricingUnit": _sold("priced_unit"),
