@@ -19,7 +19,7 @@ from meter.usage import TokenUsage
 from tests.properties.test_invoice_properties import billed, counted
 from tests.support.focus import SPLIT, TERMS, Rows, focus_invoice, rows_of, summed
 from tests.support.focus_spec import problems_of
-from tests.support.invoice import INPUT, bill_of, csv_of, details
+from tests.support.invoice import INPUT, OUTPUT, bill_of, csv_of, details
 from tests.support.reconcile import EAST
 from tests.support.reports import row
 
@@ -78,6 +78,30 @@ async def test_what_was_counted_beyond_the_bill_is_told_beside_it(exported: Expo
         ["750", "1500", "0.750000000000000000"],
         ["250", "500", "0.250000000000000000"],
     ]
+
+
+async def test_the_chargeback_pages_day_has_these_rows(exported: Export) -> None:
+    """A million input tokens for 2.50 with a refund of 0.50, and 100,000 output tokens for 1.00."""
+    bill = exported(
+        details(Quantity="1000", CostInBillingCurrency="2.50"),
+        details(ChargeType="Refund", Quantity="0", CostInBillingCurrency="-0.50"),
+        details(MeterName=OUTPUT, MeterId="o", Quantity="100", CostInBillingCurrency="1.00"),
+    )
+    alice = TokenUsage(prompt_tokens=600_000, completion_tokens=60_000)
+    bob = TokenUsage(prompt_tokens=200_000, completion_tokens=50_000)
+    text, _ = await focus_invoice(
+        bill,
+        row("2026-10-01", "alice", usage=alice, backend="backend"),
+        row("2026-10-01", "bob", usage=bob, backend="backend"),
+    )
+
+    names = ("ConsumedQuantity", "BilledCost", "x_CountedQuantity", "x_AllocatedRatio")
+    assert cells([each for each in rows_of(text) if each["x_SubjectId"] == "alice"], *names) == [
+        ["600000", "1.5", "600000", "0.600000000000000000"],
+        ["", "-0.3", "0", "0.600000000000000000"],
+        ["54545.4545454545455", "0.545454545454545455", "60000", "0.545454545454545455"],
+    ]
+    assert summed(rows_of(text)) == 3
 
 
 async def test_credits_have_no_quantity_at_a_price(exported: Export) -> None:
