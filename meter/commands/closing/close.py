@@ -54,10 +54,11 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.add_argument(
         "--prices",
         type=Path,
-        action="append",
+        nargs="+",
+        action="extend",
         default=[],
         metavar="FILE",
-        help="a file of the price book, whose SHA-256 is stored; can be repeated",
+        help="the files of the price book; their SHA-256 is stored",
     )
     parser.add_argument(
         "--by", metavar="NAME", help="who closes it (default: the user of this machine)"
