@@ -119,17 +119,19 @@ class Split:
                 )
 
     def _note(self, meter: BilledMeter, billed: Decimal, counted: Decimal) -> Decimal:
-        """Add to the meter's total; gives what was billed beyond what was counted."""
+        """Add to the meter's total; gives what was billed beyond what was counted.
+
+        What was taken back (billed below 0) was never counted, so it is the negative part of that.
+        """
         found = self.totals.of(meter)
         found.rows += sum(charge.rows for charge in meter.charges.values())
         found.billed = EXACT.add(found.billed, billed)
         found.counted = EXACT.add(found.counted, counted)
-        difference = EXACT.subtract(billed, counted)
-        if difference < 0:
-            found.not_billed = EXACT.subtract(found.not_billed, difference)
-            return ZERO
-        found.not_counted = EXACT.add(found.not_counted, difference)
-        return difference
+        both = min(max(billed, ZERO), counted)
+        not_counted = EXACT.subtract(billed, both)
+        found.not_counted = EXACT.add(found.not_counted, not_counted)
+        found.not_billed = EXACT.add(found.not_billed, EXACT.subtract(counted, both))
+        return not_counted
 
     def _line(
         self,

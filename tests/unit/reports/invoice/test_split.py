@@ -121,6 +121,28 @@ async def test_credits_and_refunds_follow_the_use_of_their_meter(exported: Expor
     assert totals.cost() == Decimal("0.0020")
 
 
+async def test_quantities_taken_back_keep_their_sign(exported: Export) -> None:
+    """A correction of tokens that nobody was counted with leaves nothing unbilled."""
+    taken_back = details(CostInBillingCurrency="-0.5", Quantity="-2")
+    lines, totals = await split(exported(taken_back))
+
+    assert shown(lines) == [("id-of-input", "not through the meter", "-2000", "-0.5")]
+    (meter,) = totals.sorted()
+    assert quantities(meter) == ["-2000", "0", "-2000", "0"]
+
+
+async def test_of_quantities_taken_back_all_that_was_counted_is_not_billed(
+    exported: Export,
+) -> None:
+    """It is not more than was counted, and the users have the credit."""
+    taken_back = details(CostInBillingCurrency="-0.5", Quantity="-2")
+    lines, totals = await split(exported(taken_back), used(prompt_tokens=300))
+
+    assert shown(lines) == [("id-of-input", "alice", "300", "-0.5")]
+    (meter,) = totals.sorted()
+    assert quantities(meter) == ["-2000", "300", "-2000", "300"]
+
+
 async def test_kinds_go_to_their_own_meters_where_azure_has_used_them(exported: Export) -> None:
     """Cached input is not input where the day's bill has a meter for it."""
     bill = exported(
