@@ -6,7 +6,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
+from tempfile import SpooledTemporaryFile
+from typing import TextIO, cast
+
+_IN_MEMORY = 1 << 20
 
 
 @contextmanager
@@ -14,10 +17,16 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
     """A stream to the file, or to standard output. Raises OSError.
 
     The text goes to a file beside `path`, which replaces it at the end; after a failure nothing
-    has changed. What is no regular file, such as a pipe, is written directly.
+    has changed. A program that reads standard output gets the whole text or none, a terminal gets
+    it as it comes. What is no regular file, such as a pipe, is written directly.
     """
-    if path is None:
+    if path is None and sys.stdout.isatty():
         yield sys.stdout
+    elif path is None:
+        with SpooledTemporaryFile(_IN_MEMORY, "w+", encoding="utf-8", newline="") as whole:
+            yield cast(TextIO, whole)
+            whole.seek(0)
+            shutil.copyfileobj(whole, sys.stdout)
     elif path.exists() and not path.is_file():
         with path.open("w", encoding="utf-8") as stream:
             yield stream

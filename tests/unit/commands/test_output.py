@@ -1,6 +1,7 @@
 """The output file of a command: whole, or as it was before."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from meter.commands.output import open_output
 
 
-def fail(path: Path) -> None:
+def fail(path: Path | None) -> None:
     with open_output(path) as out:
         out.write("half of it")
         raise OSError("the disk is full")
@@ -44,6 +45,30 @@ def test_a_write_that_fails_makes_no_file(tmp_path: Path) -> None:
         fail(tmp_path / "usage.csv")
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_reads_the_whole_text_or_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Half a JSON or CSV on standard output could be taken for a whole one; a long text is not cut."""
+    with pytest.raises(OSError, match="full"):
+        fail(None)
+    failed = capsys.readouterr().out
+    long = "zoë,1\r\n" * 300_000
+    with open_output(None) as out:
+        out.write(long)
+
+    assert failed == ""
+    assert capsys.readouterr().out == long
+
+
+def test_a_terminal_gets_the_text_as_it_comes(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody looks at it, and sees the error below."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(OSError, match="full"):
+        fail(None)
+
+    assert capsys.readouterr().out == "half of it"
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
