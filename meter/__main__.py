@@ -68,6 +68,8 @@ def _reason(exc: MeterError | OSError, options: argparse.Namespace) -> str:
             return f"table storage refused the key, the sign-in or this network: {exc}"
         case StorageUnavailable():
             return f"table storage did not answer: {exc}"
+        case OSError(filename=str(name), strerror=str(reason)):
+            return f"{name}: {reason}"
         case _:
             return str(exc)
 

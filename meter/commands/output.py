@@ -34,10 +34,19 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
         path = path.resolve()  # a link stays a link
         part = path.with_name(f"{path.name}.{os.getpid()}.part")
         try:
-            with part.open("w", encoding="utf-8") as stream:
+            with _open(part, path) as stream:
                 yield stream
             if path.exists():
                 shutil.copymode(path, part)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def _open(part: Path, path: Path) -> TextIO:
+    """The part to write. An error names the file that was asked for."""
+    try:
+        return part.open("w", encoding="utf-8")
+    except OSError as exc:
+        exc.filename = str(path)
+        raise

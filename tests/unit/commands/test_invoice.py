@@ -132,3 +132,14 @@ def test_storage_that_does_not_answer_leaves_no_trace(
     assert "c2VjcmV0" not in output.err
     assert output.out == ""
     assert sorted(tmp_path.iterdir()) == [export]
+
+
+def test_a_file_that_is_missing_is_named_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As other errors name theirs: the file, then what is the matter."""
+    missing = tmp_path / "export of october.csv"
+    code = main(["invoice", "--export", str(missing), "--month", "2026-10"])
+
+    assert code == 1
+    assert capsys.readouterr().err == f"error: {missing}: No such file or directory\n"

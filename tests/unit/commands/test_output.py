@@ -47,6 +47,15 @@ def test_a_write_that_fails_makes_no_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """Not the one beside it, of which nobody knows."""
+    path = tmp_path / "no-folder" / "usage.csv"
+    with pytest.raises(FileNotFoundError) as refused, open_output(path):
+        pass
+
+    assert refused.value.filename == str(path)
+
+
 def test_a_program_reads_the_whole_text_or_none(capsys: pytest.CaptureFixture[str]) -> None:
     """Half a JSON or CSV on standard output could be taken for a whole one; a long text is not cut."""
     with pytest.raises(OSError, match="full"):
