@@ -12,11 +12,15 @@ from azure.data.tables import TableServiceClient
 
 from meter.__main__ import main
 from meter.ports import Row
+from meter.reports.focus.columns import FocusVersion
 from meter.usage import TokenUsage
 from meter.wiring.commands import open_store
 from tests.contract.test_row_store import running_azurite
+from tests.support.focus import rows_of, summed
+from tests.support.focus_spec import problems_of
 from tests.support.invoice import INPUT, OUTPUT, csv_of, details
 from tests.support.ledger import views_on
+from tests.support.prices import book_text, line
 from tests.support.reconcile import EAST
 from tests.support.reports import row
 
@@ -108,6 +112,30 @@ def test_a_months_bill_by_team(
     assert table == TABLE
     with file.open(newline="") as rows:
         assert sum(Decimal(each["cost"]) for each in csv.DictReader(rows)) == 3
+
+
+def test_a_month_as_focus_files(
+    storage: None, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Priced, and as billed; both name the account and whom its charges are split among."""
+    prices, out = tmp_path / "prices.csv", tmp_path / "focus.csv"
+    prices.write_text(book_text(line(), line(kind="output", price="10")))
+    month = ["--from", "2026-10", "--to", "2026-10", "--prices", str(prices)]
+    code = main(["report", *month, "--format", "focus", "--billing-account", "b-1"])
+    report = capsys.readouterr().out
+    split = ["invoice", "--export", str(export), "--month", "2026-10", "--out", str(out)]
+    split_code = main([*split, "--format", "focus", "--focus-version", "1.4"])
+
+    assert (code, split_code) == (0, 0)
+    assert problems_of(report, FocusVersion.V1_2) == []
+    assert problems_of(out.read_text(), FocusVersion.V1_4) == []
+    # 800,000 input tokens at 2.50 and 110,000 output tokens at 10.00 per million.
+    assert summed(rows_of(report)) == Decimal("3.1")
+    assert {each["BillingAccountId"] for each in rows_of(report)} == {"b-1"}
+    assert summed(rows_of(out.read_text())) == 3
+    for text in (report, out.read_text()):
+        assert {each["ResourceId"] for each in rows_of(text)} == {EAST}
+        assert {each["x_Team"] for each in rows_of(text)} >= {"search", "(no team)"}
 
 
 TABLE = """\

@@ -2,7 +2,8 @@
 
 Written from the column pages of https://focus.finops.org/focus-specification (CC BY 4.0), of which it is a
 part: what the official validator checks of the columns that have values here, and the columns that are
-new in 1.4. `make focus-validate` runs the validator itself.
+new in 1.4. `make focus-validate` runs the validator itself, to which a column's values are allowed if one
+of them is.
 """
 
 import csv

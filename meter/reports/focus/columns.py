@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import NamedTuple
 
 from meter.reports.columns import Value
@@ -65,6 +66,7 @@ def _text(text: str) -> Get:
     return lambda _: text
 
 
+@lru_cache(maxsize=1_024)  # there are as many as windows
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
