@@ -19,6 +19,7 @@ from meter.reports.focus.charge import (
     Allocation,
     FocusCharge,
     Method,
+    Resource,
     Sold,
     payer_of,
 )
@@ -43,8 +44,8 @@ class _Sale(NamedTuple):
     amount: Fraction
 
 
-type _Origin = tuple[str, object]
-"""What one charge of an account would be: its backend, and the price or the units."""
+type _Origin = tuple[object, ...]
+"""What one charge of an account would be: what its columns say but for whom it is, and how much."""
 
 
 async def priced_charges(
@@ -98,12 +99,23 @@ class _Charges:
     def _names(self, row: UsageRow) -> dict[Grouping, str]:
         return dict(zip(self.report.query.groups, row.names, strict=True))
 
-    def _origin(self, row: UsageRow, sale: _Sale) -> _Origin:
+    def _resource(self, row: UsageRow, sale: _Sale) -> Resource:
+        """The account, in the region that was priced."""
         match sale.what:
-            case Price():
-                return self._names(row).get(Grouping.BACKEND, ""), sale.what
-            case EntryTotals():
-                return "", sale.what.entry.place
+            case Price() as price:
+                backend, region = self._names(row).get(Grouping.BACKEND, ""), price.region
+            case EntryTotals() as found:
+                backend, region = found.entry.backend, found.entry.region
+        known = self.terms.resources.get(backend, NOWHERE)
+        return known if region in (ANY, "") else known._replace(region=region)
+
+    def _origin(self, row: UsageRow, sale: _Sale) -> _Origin:
+        resource = self._resource(row, sale)
+        match sale.what:
+            case Price() as price:
+                return resource, _sku(price), price.meter_name, price.unit, price.price
+            case EntryTotals() as found:
+                return resource, found.entry.label, sale.amount / sale.quantity
 
     def _charge(self, row: UsageRow, sale: _Sale, ratio: Decimal | None) -> FocusCharge:
         assert row.window is not None
@@ -111,15 +123,12 @@ class _Charges:
         match sale.what:
             case Price() as price:
                 sold, method = _sold_at(price, sale), Method.USE
-                backend, region = names.get(Grouping.BACKEND, ""), price.region
                 description = f"{sold.meter}, {sold.priced_unit}"
                 own = _own_of_price(row, price)
             case EntryTotals() as entry:
                 sold, method = _units_sold(entry, sale), Method.CAPACITY
-                backend, region = entry.entry.backend, entry.entry.region
                 description = f"Provisioned throughput of {entry.entry.label}"
                 own = {"x_Kind": Kind.PTU_HOUR, "x_CapacityName": entry.entry.label}
-        known = self.terms.resources.get(backend, NOWHERE)
         payer = payer_of(names)
         period = row.corrects or row.window
         return FocusCharge(
@@ -131,7 +140,7 @@ class _Charges:
             description=description,
             is_correction=row.corrects is not None,
             sold=sold,
-            resource=known._replace(region=known.region if region in (ANY, "") else region),
+            resource=self._resource(row, sale),
             names=names,
             own=_calls(row) | own,
             allocation=Allocation(
@@ -155,14 +164,18 @@ def _order(price: Price) -> tuple[object, ...]:
     )
 
 
-def _sold_at(price: Price, sale: _Sale) -> Sold:
+def _sku(price: Price) -> str:
     names = (price.model, price.deployment_type, price.region, price.tier, price.context)
+    return price.meter_id or "/".join((price.kind, *names))
+
+
+def _sold_at(price: Price, sale: _Sale) -> Sold:
     return Sold(
         quantity=exact_decimal(sale.quantity),
         unit=unit_of(price.kind),
         size=price.unit,
         unit_price=price.price,
-        sku=price.meter_id or "/".join((price.kind, *names)),
+        sku=_sku(price),
         meter=price.meter_name or " ".join(_words(price)),
     )
 

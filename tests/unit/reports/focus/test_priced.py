@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from meter.ledger.rows import SumRow
 from meter.ports import Row
 from meter.reports.capacity.entries import Idle
+from meter.reports.focus.charge import Resource
 from meter.reports.focus.terms import FocusTerms
 from meter.reports.pricing.book import Origin
 from meter.reports.pricing.money import amount_text
@@ -245,6 +246,26 @@ async def test_split_charges_name_whom_they_are_allocated_to() -> None:
     assert (alice["Tags"], bob["x_AllocatedRatio"]) == ("", "0.250000000000000000")
     assert [each["AllocatedMethodId"] for each in (dora, erin)] == ["capacity-use"] * 2
     assert set(ratios(rows_of(text)).values()) == {1}
+
+
+async def test_charges_that_look_alike_are_parts_of_one() -> None:
+    """Whatever backend of the account served them, and whichever row of the book has the price."""
+    prices = book(price("0.0025", end="2026-11-16"), price("0.0025", start="2026-11-16"))
+    rows = [
+        row("2026-11-02", backend="east"),
+        row("2026-11-02", backend="east-2"),
+        row("2026-11-20", "bob", backend="east", calls=2),
+    ]
+    accounts = {name: Resource(EAST, "eastus") for name in ("east", "east-2")}
+    terms = replace(SPLIT, resources=accounts)
+    text, _ = await focus_report(NOVEMBER, *rows, prices=prices, terms=terms)
+
+    found = [(each["x_SubjectId"], each["x_AllocatedRatio"]) for each in rows_of(text)]
+    assert [(name, Decimal(ratio)) for name, ratio in found] == [
+        ("alice", Decimal("0.25")),
+        ("alice", Decimal("0.25")),
+        ("bob", Decimal("0.5")),
+    ]
 
 
 AMOUNTS = st.sampled_from(["0.0025", "0.1", "7", "0.0000001"])
