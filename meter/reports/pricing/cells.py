@@ -85,7 +85,9 @@ def _one_of[T: str](words: Iterable[T]) -> Callable[[str], T]:
 
 def _unit(cell: str) -> int:
     if not _UNIT.fullmatch(cell) or not int(cell):
-        raise ValueError("must be a whole number from 1, without separators, such as 1000000")
+        raise ValueError(
+            "must be a whole number from 1, without separators, such as 1000000, of up to 18 digits"
+        )
     return int(cell)
 
 

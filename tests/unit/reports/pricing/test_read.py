@@ -103,6 +103,7 @@ BAD_CELLS = [
     ("unit", "1e6", "a whole number from 1"),
     ("unit", '"1,000"', "a whole number from 1, without separators"),
     ("unit", "1 000", "a whole number from 1, without separators"),
+    ("unit", "1" + "0" * 18, "of up to 18 digits"),
     ("unit", "١٠٠٠", "a whole number from 1"),
     ("unit", "9" * 30, "a whole number from 1"),
     ("price", "", "a decimal number"),
