@@ -180,6 +180,7 @@ class AsRead(datetime):
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 KEYS = TEXT | st.text("'%/ +=~!*(){}|zoë😀\r\n", max_size=8)
+KEYS |= st.text("c|-2026T.alice_=~:@/", max_size=20)  # as the app's own are
 ZONES = st.sampled_from([UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-9.5))])
 MOMENTS = st.datetimes(datetime(1601, 1, 3), datetime(9999, 12, 30), timezones=ZONES)  # noqa: DTZ001
 WHOLE = st.integers(-(2**63), 2**63 - 1)

@@ -20,7 +20,7 @@ _JSON = "Content-Type: application/json\r\nDataServiceVersion: 3.0\r\nAccept: ap
 _INSERT = f"{_JSON};odata=minimalmetadata\r\nPrefer: return-no-content"
 _DELETE = "DataServiceVersion: 3.0\r\nAccept: application/json;odata=minimalmetadata"
 
-_ORDINARY = re.compile(r"[A-Za-z0-9_.~|=:-]*+")
+_ORDINARY = re.compile(r"[A-Za-z0-9_.~|=:@-]*+")
 _STATUS = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?", re.ASCII)
 _PLAIN_TYPE = re.compile(r"multipart/mixed; boundary=([\w-]+)", re.ASCII)
 _HEAD = re.compile(
@@ -151,7 +151,8 @@ def _body(requests: Iterable[str], transaction: str) -> bytes:
 
 def _quoted(key: str) -> str:
     if _ORDINARY.fullmatch(key):  # nearly all are, and `quote` looks at each character
-        return key.replace("|", "%7C").replace("=", "%3D").replace(":", "%3A")
+        key = key.replace("|", "%7C").replace("=", "%3D")
+        return key.replace(":", "%3A").replace("@", "%40")
     return quote(key.replace("'", "''"), safe="")
 
 
