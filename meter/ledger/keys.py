@@ -259,9 +259,14 @@ def escape(text: str) -> str:
     return f"{prefix}{_HASH_MARK}{hashlib.sha256(text.encode()).hexdigest()}"
 
 
+def is_hashed(key: str) -> bool:
+    """Whether the key holds only the hash of a text."""
+    return _HASH_MARK in key
+
+
 def unescape(key: str) -> str | None:
     """The text that was escaped; None if the key holds only its hash."""
-    if _HASH_MARK in key:
+    if is_hashed(key):
         return None
     parts = _ESCAPED.split(key)
     return "".join(

@@ -16,8 +16,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from msgspec.json import Encoder
+
 from meter.adjustment import Adjustment, Countable, CountedAdjustment
-from meter.ledger.keys import call_row_key, escape, subject_key, unescape
+from meter.ledger.keys import call_row_key, escape, is_hashed, subject_key, unescape
 from meter.ports import Row
 from meter.usage import (
     Context,
@@ -29,8 +31,7 @@ from meter.usage import (
     UsageSource,
 )
 
-# With these settings `json.dumps` would build a new encoder on every call.
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_JSON = Encoder()
 
 
 def read_marker(row: Row) -> CountedCall | CountedAdjustment:
@@ -82,8 +83,8 @@ def marker_row(event: Countable) -> Row:
         **_details(event),
         "usage": event.usage.nonzero(),
     }
-    columns: dict[str, object] = {"At": event.time, "Call": _JSON.encode(call)}
-    if unescape(escape(event.subject)) is None:
+    columns: dict[str, object] = {"At": event.time, "Call": _JSON.encode(call).decode()}
+    if is_hashed(escape(event.subject)):
         columns["Subject"] = event.subject
     return Row(key=call_row_key(event.id, event.subject), columns=columns)
 
