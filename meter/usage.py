@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import compress
+from operator import add
 from typing import NamedTuple
 from unicodedata import category
 from uuid import UUID
@@ -117,6 +118,8 @@ def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
     used = [usage for usage in usages if usage is not NO_USAGE]
     if len(used) < 2:
         return used[0] if used else NO_USAGE
+    if len(used) == 2:  # what is added to a sum, for every one of them
+        return TokenUsage._make(map(add, *used))
     return TokenUsage._make(map(sum, zip(*used, strict=True)))
 
 

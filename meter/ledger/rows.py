@@ -18,7 +18,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import compress
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -110,16 +109,21 @@ class SumRow:
 
         Counts only grow, so one that is 0 is so in the row, too.
         """
-        counts = self._counts()
-        columns = dict[str, object](compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
+        counts = zip(_COUNT_COLUMNS, self._counts(), strict=True)
+        columns: dict[str, object] = {name: count for name, count in counts if count}
         columns |= zip(PLACE_COLUMNS, self.sums.place, strict=True)
         return self._with_rest(columns)
 
     def check_range(self) -> None:
         """Raise LedgerDamaged if a count is beyond what a column holds."""
         adjusted = self.sums.adjusted
-        numbers = (*self._counts(), *adjusted, self.sums.adjustments, self.revision)
-        if max(numbers) in INT64 and min(adjusted) in INT64:
+        if (
+            max(self._counts()) in INT64
+            and self.revision in INT64
+            and self.sums.adjustments in INT64
+            # Nearly all have none, and this runs for every row.
+            and (adjusted is NO_USAGE or (max(adjusted) in INT64 and min(adjusted) in INT64))
+        ):
             return
         for column, value in self.columns().items():
             if type(value) is int and value not in INT64:
