@@ -300,7 +300,8 @@ class Committer:
             await self._marks.refresh(share.place)
             return False
         self._marks.written(share.place, result.etags[mark.key])
-        self._sums.put(share.place, {row.key.row_key: row for row in sums}, result.etags)
+        by_key = {row.key: each for row, each in zip(rows, sums, strict=True)}
+        self._sums.put(share.place, by_key, result.etags)
         self._on_commit(sums)
         return True
 

@@ -51,7 +51,7 @@ _Outer = _Leaf | dict[str, _Middle] | list[_Middle]
 _Raw = dict[str, _Outer]
 
 
-class _Plain(Struct, forbid_unknown_fields=True):
+class _Plain(Struct, forbid_unknown_fields=True, gc=False):
     """Members that all must be known, or they could mean anything."""
 
 
