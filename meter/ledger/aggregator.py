@@ -26,7 +26,7 @@ from meter.ledger.positions import HubPositions
 from meter.ledger.views.showing import Showing
 from meter.ports import Clock, RowStore
 from meter.usage import UsageEvent
-from meter.window import Period, Window, window_of
+from meter.window import Window, windows_of
 
 MAX_CONCURRENT_COMMITS = 8
 
@@ -150,10 +150,8 @@ class Aggregator:
                 )
             except StorageUnavailable as exc:
                 counted.other_outages.append(exc)
-        lost, refused = counted.lost, counted.refused
-        self.showing.note(
-            call for call in calls if (call.subject, call.id) not in lost | refused.keys()
-        )
+        missed = counted.lost | counted.refused.keys()
+        self.showing.note(call for call in calls if (call.subject, call.id) not in missed)
         return counted
 
     async def _commit_adjustments(
@@ -181,8 +179,8 @@ class Aggregator:
     ) -> None:
         groups: defaultdict[tuple[str, Window], list[Countable]] = defaultdict(list)
         for event in events:
-            place = ledger_partition(event.subject), window_of(event.time, Period.MONTH)
-            groups[place].append(event)
+            _, _, month = windows_of(event.time)
+            groups[ledger_partition(event.subject), month].append(event)
         trouble = Trouble(self.clock)
         limit = asyncio.Semaphore(MAX_CONCURRENT_COMMITS)
 
