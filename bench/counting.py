@@ -22,7 +22,7 @@ from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message, decode
 from meter.ledger.fold import fold
-from meter.wiring.metering import build_aggregator
+from meter.wiring.metering import build_aggregator, collect_rarely
 
 RETENTION = timedelta(days=100)
 FLUSH_SECONDS = 60.0
@@ -75,6 +75,7 @@ async def main(spec: Spec) -> None:
         else MemoryStore(keeps_markers=spec.keeps_markers)
     )
     aggregator = build_aggregator(store, RETENTION)
+    collect_rarely()
     calls = traffic(subjects=spec.subjects, partition=spec.partition, run=spec.run)
     try:
         stranger = traffic(subjects=1, partition=spec.partition, run=f"{spec.run}-stranger")

@@ -50,6 +50,7 @@ from meter.wiring.metering import (
     Publisher,
     build_aggregator,
     build_publisher,
+    collect_rarely,
 )
 
 # Share of the shutdown time; running answers get the rest.
@@ -139,6 +140,7 @@ class App:
         if self._aggregator is None:
             store, retention = self._storage()
             self._aggregator = build_aggregator(store, retention)
+            collect_rarely()
         return self._aggregator
 
     async def sweep(self) -> int:

@@ -1,5 +1,6 @@
 """Builds the parts that usage events pass through."""
 
+import gc
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -13,6 +14,9 @@ from meter.ledger.aggregator import Aggregator
 from meter.ports import Clock, RowStore
 from meter.publishing.outbox import TableOutbox
 from meter.publishing.sink import PublishingSink
+
+# Objects that can be part of a cycle, made before the youngest are looked through. CPython's is 2,000.
+GC_ALLOCATIONS = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +60,15 @@ def build_sink(publisher: Publisher, settings: Settings) -> PublishingSink:
         acknowledge_timeout_seconds=settings.timeout_seconds,
         waits_for_acknowledgement=settings.gateway.durability is Durability.ACKNOWLEDGED,
     )
+
+
+def collect_rarely() -> None:
+    """Have Python look for cycles of garbage less often; for a process that counts.
+
+    A batch makes many objects, and the sums that are remembered are many more: looking through them took
+    up to a fourth of the aggregator's time.
+    """
+    gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
 
 
 def build_aggregator(

@@ -1,5 +1,6 @@
 """The app's own answers: what needs no token, and what is said without settings."""
 
+import gc
 import json
 import logging
 
@@ -8,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from meter.bootstrap import App
+from meter.wiring.metering import GC_ALLOCATIONS
 from tests.unit.config.test_environment import REQUIRED
 
 
@@ -102,3 +104,13 @@ async def test_a_call_without_settings_is_found_in_the_log_by_its_id(
     assert answer.headers["x-meter-error"] == "settings"
     [line] = caplog.messages
     assert line.startswith(f"settings_invalid event_id={answer.headers['x-meter-event-id']} ")
+
+
+async def test_a_process_that_counts_looks_for_garbage_less_often() -> None:
+    """What it remembers is much, and would be looked through with every batch."""
+    before = gc.get_threshold()
+    try:
+        App(lambda: dict(REQUIRED)).aggregator()
+        assert gc.get_threshold() == (GC_ALLOCATIONS, *before[1:])
+    finally:
+        gc.set_threshold(*before)
