@@ -18,7 +18,7 @@ def open_output(path: Path | None) -> Iterator[TextIO]:
 
     The text goes to a file beside `path`, which replaces it at the end; after a failure nothing
     has changed. A program that reads standard output gets the whole text or none, a terminal gets
-    it as it comes. What is no regular file, such as a pipe, is written directly.
+    it line by line. What is no regular file, such as a pipe, is written directly.
     """
     if path is None and sys.stdout.isatty():
         yield sys.stdout

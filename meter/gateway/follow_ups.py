@@ -4,7 +4,7 @@
 |-----------------------------------|-----------------------------------------------------------------|
 | the final usage                   | it is counted                                                   |
 | an end without usage              | the estimate is counted                                         |
-| `cancelled` without usage         | asked again, since Azure may complete it all the same; the      |
+| `cancelled` without usage         | asked again, since Azure may complete it anyway; the            |
 |                                   | estimate is counted at the time limit                           |
 | 404, three times in a row         | it was deleted: the estimate is counted                         |
 | that it runs, an error, nonsense  | asked again; at the time limit it is left to a later read       |

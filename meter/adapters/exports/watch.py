@@ -1,4 +1,4 @@
-"""How far the reading of exports is, for whoever waits for it."""
+"""How far the reading of exports is, for those who wait for it."""
 
 from collections.abc import Callable
 from pathlib import Path

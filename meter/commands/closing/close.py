@@ -128,7 +128,7 @@ def _refuse(month: str, refused: Refused, *, is_forced: bool) -> int:
         print(f"error: {printable(reason)}", file=sys.stderr)
     if not refused.final and not is_forced:
         print(
-            f"{month} was not closed; --force closes it all the same, and stores these reasons",
+            f"{month} was not closed; --force closes it anyway, and stores these reasons",
             file=sys.stderr,
         )
     return 1

@@ -150,7 +150,7 @@ class Closing:
 
     async def _drop_others(self, own: str) -> None:
         """Remove what broken attempts left: none of it can become valid any more."""
-        with suppress(StorageUnavailable):  # the month is closed all the same
+        with suppress(StorageUnavailable):  # the month is closed anyway
             for table in await self.tables.names(snapshot_prefix(self.month)):
                 if table != own:
                     await self.tables.drop(table)
