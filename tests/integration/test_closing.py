@@ -114,7 +114,7 @@ def test_a_month_is_closed_once_nothing_waits_and_then_stays(
     assert (unread, closed, again, running, checked) == (1, 0, 1, 1, 0)
     assert refusal.err.count(f" of {MONTH}: ") >= 1
     assert "hub partition " in refusal.err
-    assert "--force closes it all the same" in refusal.err
+    assert "--force closes it anyway" in refusal.err
     assert shown.out.startswith(f"{MONTH} is closed: 41 calls, 615 tokens, ")
     root = shown.out.split()[-1]
     assert root in second.err
