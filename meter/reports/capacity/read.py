@@ -21,6 +21,7 @@ from meter.reports.pricing.cells import DEPLOYMENT_TYPES
 
 FROM_BOOK = "from price book"
 _TABLES = ("ratios", "tokens_per_minute", "shares")
+_NO_CURRENCY = "XXX"  # ISO 4217's word for it; the file is refused then
 _MANDATORY = ("ptus", "from", "price_per_ptu_hour", "currency", "idle")
 _KEYS = ("backend", "deployment", *_MANDATORY, "to", "region", "deployment_type", *_TABLES)
 _PRICE = re.compile(r"\d{1,30}(\.\d{1,30})?", re.ASCII)
@@ -194,11 +195,11 @@ class _EntryReader:
         return None
 
     def _currency(self) -> str:
-        value = self._table.get("currency", "XXX")
+        value = self._table.get("currency", _NO_CURRENCY)
         if isinstance(value, str) and _CURRENCY.fullmatch(value):
             return value
         self._refuse("currency", 'a code of three capital letters (ISO 4217), like "USD"')
-        return "XXX"
+        return _NO_CURRENCY
 
     def _choice[E: StrEnum](self, key: str, choices: type[E], default: E) -> E:
         value = self._table.get(key, default.value)
