@@ -135,19 +135,21 @@ def test_a_cut_is_a_reset_and_before_any_body_a_500(front: FrontUnderTest) -> No
 
 
 def test_a_cut_overtakes_what_was_written_just_before(front: FrontUnderTest) -> None:
-    """An error item needs some time before its cut; a clean end loses nothing."""
+    """An error item needs some time before its cut; a clean end loses nothing.
+
+    Whether a cut comes in time is up to the scheduler, so the hasty cut has many tries.
+    """
     item = b"2\r\nok\r\n"
     hasty = answering(CHUNKED + item, 0.05, item, closes=True)
     patient = answering(CHUNKED + item, 0.05, item, 0.3, closes=True)
     clean = answering(CHUNKED + item, 0.05, item + b"0\r\n\r\n", closes=True)
 
-    def lost(script: Script) -> int:
-        answers = [front.get(front.path(script)) for _ in range(10)]
-        return sum(answer.body.count(item) < 2 for answer in answers)
+    def is_lost(script: Script) -> bool:
+        return front.get(front.path(script)).body.count(item) < 2
 
-    assert lost(hasty) > 1
-    assert lost(patient) == 0
-    assert lost(clean) == 0
+    assert any(is_lost(hasty) for _ in range(200))
+    assert not any(is_lost(patient) for _ in range(10))
+    assert not any(is_lost(clean) for _ in range(10))
 
 
 @pytest.mark.parametrize("half", [True, False], ids=["half-closed", "closed"])
