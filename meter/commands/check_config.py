@@ -1,11 +1,13 @@
 """`python -m meter check-config`: lists every problem of the settings, or what they amount to."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from meter.errors import InvalidInput, InvalidSettings
 from meter.gateway.backend import Backend
 from meter.terminal import printable
-from meter.wiring.commands import current_settings
+from meter.wiring.books import configured_book
+from meter.wiring.commands import current_price_settings, current_settings
 
 
 def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -19,6 +21,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
 
 
 def _run(_options: argparse.Namespace) -> int:
+    if problems := list(_problems()):
+        raise InvalidInput(problems)
     settings = current_settings()
     gateway = settings.gateway
     count = len(gateway.backends)
@@ -42,9 +46,23 @@ def _run(_options: argparse.Namespace) -> int:
     _say(f"  with {_or(needed, none='no role or scope: none is required')}")
     _say(f"named by {_list(*rules.name_claims) or 'no claim: names are not recorded'}")
     _say(f"billed by the claim {rules.subject_claim}")
+    if (book := configured_book(settings.prices)) is not None:
+        _say(f"money: {len(book.prices):,} prices in {book.currency}")
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     return 0
+
+
+def _problems() -> Iterator[str]:
+    """Those of the settings, then those of the price book, without which calls are served all the same."""
+    try:
+        current_settings()
+    except InvalidSettings as exc:
+        yield from exc.problems
+    try:
+        configured_book(current_price_settings())
+    except InvalidInput as exc:
+        yield from exc.problems
 
 
 def _served(backend: Backend) -> Iterable[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from meter.config.reader import Reader
-from meter.config.values import AzureEndpoint
+from meter.config.values import PUBLIC_CLOUD_SCOPE, AzureEndpoint
 from meter.gateway.address import is_allowed_url, is_loopback
 
 _HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
@@ -128,6 +128,28 @@ def read_table_endpoint(reader: Reader, setting: str) -> AzureEndpoint:
             f"got {shown(address or '')}",
         )
     return endpoint
+
+
+def read_token_scope(reader: Reader) -> str:
+    """The scope of the identity's tokens for backends. Problems are reported."""
+    setting = "METER_BACKEND_TOKEN_SCOPE"
+    scope = reader.text(setting, PUBLIC_CLOUD_SCOPE)
+    is_url = scope.startswith("https://") and is_allowed_url(scope)
+    if not is_url or any(mark.isspace() for mark in scope):
+        reader.problem(setting, f"must be one https URL, got {shown(scope)}")
+    elif not scope.endswith("/.default"):
+        reader.problem(setting, f"must end with /.default, for example {PUBLIC_CLOUD_SCOPE}")
+    return scope
+
+
+def read_service_url(reader: Reader, setting: str, default: str) -> str:
+    """The address of one of Azure's services, which has no path. Problems are reported."""
+    url = reader.text(setting, default).rstrip("/")
+    if not is_allowed_url(url) or "?" in url or "#" in url:
+        reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
+    elif urlsplit(url).path:
+        reader.problem(setting, f"must have no path, for example {default}")
+    return url
 
 
 def shown(address: str) -> str:

@@ -9,17 +9,22 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
-from urllib.parse import urlsplit
 
-from meter.config.addresses import read_hub_endpoint, read_table_endpoint, shown
+from meter.config.addresses import (
+    read_hub_endpoint,
+    read_service_url,
+    read_table_endpoint,
+    read_token_scope,
+    shown,
+)
 from meter.config.backends import named_key_settings, read_accounts, read_backends
 from meter.config.callers import read_discovery_queries, read_token_rules
 from meter.config.host import function_timeout_seconds, proxy_warnings
 from meter.config.memory import visible_memory_bytes
 from meter.config.names import refuse_unknown
+from meter.config.prices import read_price_settings
 from meter.config.reader import Reader
 from meter.config.values import (
-    PUBLIC_CLOUD_SCOPE,
     Durability,
     GatewaySettings,
     HubSettings,
@@ -29,7 +34,6 @@ from meter.config.values import (
     StorageSettings,
 )
 from meter.errors import InvalidSettings
-from meter.gateway.address import is_allowed_url
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.http import RequestLimits
@@ -139,6 +143,7 @@ def _settings(reader: Reader) -> Settings:
         hub=publish.hub,
         storage=publish.storage,
         timeout_seconds=publish.timeout_seconds,
+        prices=read_price_settings(reader),
         warnings=proxy_warnings(reader.environment),
     )
 
@@ -153,7 +158,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         discovery_queries=read_discovery_queries(reader),
         backends=backends,
         auth=auth,
-        token_scope=_token_scope(reader),
+        token_scope=read_token_scope(reader),
         durability=reader.choice("METER_DURABILITY", Durability.ACKNOWLEDGED),
         source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
@@ -176,17 +181,6 @@ def _gateway(reader: Reader) -> GatewaySettings:
         ),
         drains=_drain_limits(reader, admission.subject_share_percent),
     )
-
-
-def _token_scope(reader: Reader) -> str:
-    setting = "METER_BACKEND_TOKEN_SCOPE"
-    scope = reader.text(setting, PUBLIC_CLOUD_SCOPE)
-    is_url = scope.startswith("https://") and is_allowed_url(scope)
-    if not is_url or any(mark.isspace() for mark in scope):
-        reader.problem(setting, f"must be one https URL, got {shown(scope)}")
-    elif not scope.endswith("/.default"):
-        reader.problem(setting, f"must end with /.default, for example {PUBLIC_CLOUD_SCOPE}")
-    return scope
 
 
 def _total_seconds(reader: Reader) -> float:
@@ -308,18 +302,8 @@ def _storage(reader: Reader) -> StorageSettings:
 
 
 def _monitor_url(reader: Reader) -> str:
-    return _service_url(reader, "METER_MONITOR_URL", "https://management.azure.com")
+    return read_service_url(reader, "METER_MONITOR_URL", "https://management.azure.com")
 
 
 def _retail_prices_url(reader: Reader) -> str:
-    return _service_url(reader, "METER_RETAIL_PRICES_URL", "https://prices.azure.com")
-
-
-def _service_url(reader: Reader, setting: str, default: str) -> str:
-    """The address of one of Azure's services, which has no path."""
-    url = reader.text(setting, default).rstrip("/")
-    if not is_allowed_url(url) or "?" in url or "#" in url:
-        reader.problem(setting, "must be an https url; plain http is accepted on loopback only")
-    elif urlsplit(url).path:
-        reader.problem(setting, f"must have no path, for example {default}")
-    return url
+    return read_service_url(reader, "METER_RETAIL_PRICES_URL", "https://prices.azure.com")

@@ -1,8 +1,11 @@
-"""Opens the files of a price book for the commands."""
+"""Opens the files of a price book: those that a command is given, and those of the settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from meter.config.prices import CURRENCY, FILES
+from meter.config.values import PriceSettings
+from meter.errors import InvalidInput
 from meter.reports.pricing.book import Price, PriceBook, book_in
 from meter.reports.pricing.read import BookReader
 
@@ -10,6 +13,22 @@ from meter.reports.pricing.read import BookReader
 def read_price_book(paths: Sequence[Path], currency: str | None = None) -> PriceBook:
     """The book of all files together, in one currency. Raises InvalidInput with every problem."""
     return book_in(read_prices(paths), currency)
+
+
+def configured_book(settings: PriceSettings) -> PriceBook | None:
+    """The book that METER_PRICES names, None where it names none. Raises InvalidInput.
+
+    Reading a large one takes a second or two, and the files may be anywhere.
+    """
+    if settings.problems:
+        raise InvalidInput(settings.problems)
+    if not settings.files:
+        return None
+    try:
+        prices = read_prices([Path(name) for name in settings.files])
+        return book_in(prices, settings.currency, choice=CURRENCY)
+    except InvalidInput as exc:
+        raise InvalidInput([f"{FILES}: {problem}" for problem in exc.problems]) from None
 
 
 def read_prices(paths: Sequence[Path]) -> list[Price]:

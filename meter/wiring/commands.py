@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from meter.adapters.monitor import AzureMonitor
     from meter.adapters.retail.api import RetailPrices
     from meter.adapters.tables import TablesRowStore
-    from meter.config.values import ReconcileSettings, Settings
+    from meter.config.values import PriceSettings, ReconcileSettings, Settings
     from meter.gateway.backend import Backend
     from meter.ledger.aggregator import Aggregator
     from meter.upkeep.closing.views import ClosedViews
@@ -27,6 +27,13 @@ def current_settings() -> "Settings":
     from meter.config.environment import load_settings
 
     return load_settings(os.environ)
+
+
+def current_price_settings() -> "PriceSettings":
+    """Which price book the environment names."""
+    from meter.config.prices import load_price_settings
+
+    return load_price_settings(os.environ)
 
 
 def current_reconcile_settings() -> "ReconcileSettings":

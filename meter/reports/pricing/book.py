@@ -240,14 +240,19 @@ class PriceBook:
         return known
 
 
-def book_in(prices: Sequence[Price], currency: str | None) -> PriceBook:
-    """The book of the prices in that currency; None: in the only one. Raises InvalidInput."""
+def book_in(
+    prices: Sequence[Price], currency: str | None, *, choice: str = "--currency"
+) -> PriceBook:
+    """The book of the prices in that currency; None: in the only one. Raises InvalidInput.
+
+    `choice` is by what people choose the currency.
+    """
     known = sorted({price.currency for price in prices})
     if not known:
         raise InvalidInput(["the price book has no prices"])
     if currency is None and len(known) > 1:
         raise InvalidInput(
-            [f"the prices are in {' and '.join(known)}: choose one currency with --currency"]
+            [f"the prices are in {' and '.join(known)}: choose one currency with {choice}"]
         )
     chosen = currency or known[0]
     if chosen not in known:

@@ -1,10 +1,12 @@
 """`check-config`: what valid settings amount to, and every problem of invalid ones."""
 
 import os
+from pathlib import Path
 
 import pytest
 
 from meter.__main__ import main
+from tests.support.prices import book_text, line
 from tests.unit.config.test_environment import BACKEND, REQUIRED, backends
 
 
@@ -143,3 +145,27 @@ def test_other_proxies_are_not_warned_of(
     run(REQUIRED | settings, monkeypatch)
 
     assert "warning" not in capsys.readouterr().out
+
+
+def test_the_price_book_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the app would say of money is known before it is deployed."""
+    path = tmp_path / "book.csv"
+    path.write_text(book_text(line(price="2.50")))
+
+    assert run(REQUIRED | {"METER_PRICES": str(path)}, monkeypatch) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "money: 1 prices in USD"
+
+
+def test_problems_of_the_price_book_stand_beside_those_of_the_settings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All are told at once."""
+    code = run(REQUIRED | {"METER_PRICES": "none.csv", "METER_DURABILITY": "safe"}, monkeypatch)
+
+    assert code == 1
+    assert capsys.readouterr().err == (
+        "error: METER_DURABILITY must be one of acknowledged, background, got 'safe'\n"
+        "error: METER_PRICES: none.csv: cannot be read: No such file or directory\n"
+    )

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from meter.config.values import PriceSettings
 from meter.errors import InvalidInput
 from meter.reports.pricing.kinds import Kind
-from meter.wiring.books import read_price_book
+from meter.wiring.books import configured_book, read_price_book
 from tests.support.prices import DAY, book_text, line, use
 
 
@@ -47,3 +48,36 @@ def test_a_file_that_cannot_be_opened_is_a_problem_beside_the_others(tmp_path: P
     assert first == f"{tmp_path}/none.csv: cannot be read: No such file or directory"
     assert second == f"{tmp_path}: cannot be read: Is a directory"
     assert third.startswith(f"{bad}, line 2, column unit: must be a whole number from 1")
+
+
+def test_the_settings_name_a_book_and_one_of_its_currencies(tmp_path: Path) -> None:
+    """As --prices and --currency do; without files there is no book."""
+    path = tmp_path / "book.csv"
+    path.write_text(book_text(line(price="2.50"), line(price="2.30", currency="EUR")))
+    book = configured_book(PriceSettings(files=(str(path),), currency="EUR"))
+
+    assert book is not None
+    assert [price.price for price in book.prices] == [Decimal("2.30")]
+    assert configured_book(PriceSettings()) is None
+
+
+def test_problems_of_the_book_name_the_setting_to_change(tmp_path: Path) -> None:
+    """The reader of check-config gave no option."""
+    path, absent = tmp_path / "book.csv", tmp_path / "none.csv"
+    path.write_text(book_text(line(price="2.50"), line(price="2.30", currency="EUR")))
+    wrong = [
+        PriceSettings(files=(str(absent),)),
+        PriceSettings(files=(str(path),)),
+        PriceSettings(problems=("METER_PRICES is odd",)),
+    ]
+    found: list[str] = []
+    for settings in wrong:
+        with pytest.raises(InvalidInput) as refusal:
+            configured_book(settings)
+        found += refusal.value.problems
+
+    assert found == [
+        f"METER_PRICES: {absent}: cannot be read: No such file or directory",
+        "METER_PRICES: the prices are in EUR and USD: choose one currency with METER_PRICES_CURRENCY",
+        "METER_PRICES is odd",
+    ]
