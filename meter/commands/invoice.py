@@ -12,19 +12,18 @@ from meter.commands.capacity import read_capacity_file
 from meter.commands.options import (
     add_capacity,
     add_focus,
-    add_format,
     focus_terms,
     reader,
     window_of_periods,
 )
-from meter.commands.output import open_output
+from meter.commands.output import add_output, chosen_format, open_output
 from meter.commands.progress import ProgressLine
 from meter.gateway.backend import Backend
 from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
 from meter.reports.invoice.grouping import ALL, IN_A_TABLE
-from meter.reports.invoice.write.invoice import warnings_of, write_invoice
+from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invoice
 from meter.reports.query import parse_groups
 from meter.reports.write.report import Format
 from meter.window import Period
@@ -47,11 +46,8 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help=f"any of {', '.join(ALL)}; comma-separated (default: all; in a table: "
         f"{','.join(IN_A_TABLE)})",
     )
-    add_format(command, tuple(Format))
+    add_output(command, FORMATS)
     add_focus(command)
-    command.add_argument(
-        "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
-    )
     command.set_defaults(run=partial(_run, command))
 
 
@@ -89,7 +85,8 @@ def _add_inputs(command: argparse.ArgumentParser) -> None:
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    if options.format == Format.FOCUS and options.cost != Metric.BILLED:
+    options.format = chosen_format(parser, options, _inputs(options))
+    if options.format is Format.FOCUS and options.cost != Metric.BILLED:
         parser.error("argument --cost: a FOCUS file has what was billed: give --cost billed")
     backends = current_reconcile_settings().backends
     progress = ProgressLine[_Read](options.clock, sys.stderr, _progress_text)
@@ -108,6 +105,10 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     capacity = read_capacity_file(options.capacity) if options.capacity else None
     _warn(asyncio.run(_write(options, bill, capacity, backends)))
     return 0
+
+
+def _inputs(options: argparse.Namespace) -> list[Path]:
+    return [*options.export, *filter(None, (options.mapping, options.capacity))]
 
 
 class _Read(NamedTuple):
@@ -145,7 +146,7 @@ async def _write(
     groups = options.group or (IN_A_TABLE if form is Format.TABLE else ALL)
     async with open_views() as store:
         split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
-        with open_output(options.out) as out:
+        with open_output(options.out, form) as out:
             focus = focus_terms(options, backends)
             await write_invoice(split, groups, form, out, focus=focus)
     return list(warnings_of(split.totals))

@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from meter.commands.capacity import (
@@ -18,13 +17,12 @@ from meter.commands.capacity import (
 from meter.commands.options import (
     add_capacity,
     add_focus,
-    add_format,
     add_prices,
     add_range,
     focus_terms,
     reader,
 )
-from meter.commands.output import open_output
+from meter.commands.output import add_output, chosen_format, open_output
 from meter.commands.progress import ProgressLine
 from meter.reports.capacity.entries import Capacity
 from meter.reports.pricing.book import PriceBook
@@ -39,7 +37,7 @@ from meter.reports.query import (
 )
 from meter.reports.rows import UsageRow
 from meter.reports.usage import usage_report
-from meter.reports.write.report import Format, write_report
+from meter.reports.write.report import FORMATS, Format, write_report
 from meter.terminal import aligned
 from meter.window import Period, Window
 from meter.wiring.books import read_price_book
@@ -70,16 +68,14 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     )
     add_prices(command)
     add_capacity(command)
-    add_format(command, tuple(Format))
+    add_output(command, FORMATS)
     add_focus(command)
-    command.add_argument(
-        "--out", type=Path, metavar="FILE", help="write to this file (default: standard output)"
-    )
     command.set_defaults(run=partial(_run, command))
 
 
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    form = Format(options.format)
+    inputs = [*options.prices, *([options.capacity] if options.capacity else [])]
+    form = options.format = chosen_format(parser, options, inputs)
     try:
         query = make_query(
             period=Period(options.by),
@@ -121,7 +117,7 @@ async def _report(
         progress.show(Reading(rows, window))
 
     async with open_views() as store:
-        with open_output(options.out) as out:
+        with open_output(options.out, form) as out:
             try:
                 costs = await costs_of(capacity, store, query, book, now=now, watch=watch)
                 is_by_month = query.period is Period.MONTH

@@ -1,7 +1,7 @@
 """Writes a split invoice in one of its formats."""
 
-from collections.abc import Iterator, Sequence
-from typing import TextIO
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO, TextIO, cast
 
 from meter.reports.focus.billed import billed_charges
 from meter.reports.focus.terms import FocusTerms
@@ -13,7 +13,7 @@ from meter.reports.invoice.write.csv import write_csv
 from meter.reports.invoice.write.json import write_json
 from meter.reports.invoice.write.table import write_table
 from meter.reports.query import Grouping
-from meter.reports.write.report import Format
+from meter.reports.write.report import Format, Output
 
 _WARNINGS = {
     LineKind.OTHER: "is not through the meter: its quantities were billed and not counted",
@@ -21,28 +21,39 @@ _WARNINGS = {
 }
 
 
+type _TextWriter = Callable[[Split, Sequence[Grouping], TextIO], Awaitable[None]]
+type _BinaryWriter = Callable[[Split, Sequence[Grouping], BinaryIO], Awaitable[None]]
+
+_TEXTS: Mapping[Format, _TextWriter] = {
+    Format.TABLE: write_table,
+    Format.CSV: write_csv,
+    Format.JSON: write_json,
+}
+_BINARIES: Mapping[Format, _BinaryWriter] = {}
+FORMATS = tuple(
+    form for form in Format if form is Format.FOCUS or form in _TEXTS or form in _BINARIES
+)
+
+
 async def write_invoice(
     split: Split,
     groups: Sequence[Grouping],
     form: Format,
-    out: TextIO,
+    out: Output,
     *,
     focus: FocusTerms | None = None,
 ) -> None:
     """Write it. Raises StorageUnavailable, LedgerDamaged, OSError.
 
-    `focus` are the terms of a FOCUS file.
+    `out` takes bytes if the format is binary. `focus` are the terms of a FOCUS file.
     """
-    match form:
-        case Format.TABLE:
-            await write_table(split, groups, out)
-        case Format.CSV:
-            await write_csv(split, groups, out)
-        case Format.JSON:
-            await write_json(split, groups, out)
-        case Format.FOCUS:
-            terms = focus or FocusTerms()
-            await write_charges(billed_charges(split, groups, terms), terms, out)
+    if form is Format.FOCUS:
+        terms = focus or FocusTerms()
+        await write_charges(billed_charges(split, groups, terms), terms, cast(TextIO, out))
+    elif form.is_binary:
+        await _BINARIES[form](split, groups, cast(BinaryIO, out))
+    else:
+        await _TEXTS[form](split, groups, cast(TextIO, out))
 
 
 def warnings_of(totals: Totals) -> Iterator[str]:
