@@ -5,12 +5,24 @@ No call depends on money, so a problem here is no problem of the settings: it is
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from meter.config.reader import Reader
-from meter.config.values import PriceSettings
 
 FILES, CURRENCY = "METER_PRICES", "METER_PRICES_CURRENCY"
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriceSettings:
+    """The price book that the app itself uses: its files in their order, and its currency.
+
+    Without files it says nothing of money. `problems` are of these settings: calls do not need them.
+    """
+
+    files: tuple[str, ...] = ()
+    currency: str | None = None
+    problems: tuple[str, ...] = ()
 
 
 def load_price_settings(environment: Mapping[str, str]) -> PriceSettings:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+from meter.config.prices import PriceSettings
 from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import Backend, BackendAuth
 from meter.gateway.balance.exchange import ForwardLimits
@@ -93,21 +94,9 @@ class PublishSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PriceSettings:
-    """The price book that the app itself uses: its files in their order, and its currency.
-
-    Without files it says nothing of money. `problems` are of these settings: calls do not need them.
-    """
-
-    files: tuple[str, ...] = ()
-    currency: str | None = None
-    problems: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(PublishSettings):
     """All settings. `warnings` are of such that are valid, and dangerous."""
 
     gateway: GatewaySettings
-    prices: PriceSettings = PriceSettings()
+    prices: PriceSettings = field(default_factory=PriceSettings)
     warnings: tuple[str, ...] = ()

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from meter.config.prices import CURRENCY, FILES
-from meter.config.values import PriceSettings
+from meter.config.prices import CURRENCY, FILES, PriceSettings
 from meter.errors import InvalidInput
 from meter.reports.pricing.book import Price, PriceBook, book_in
 from meter.reports.pricing.read import BookReader

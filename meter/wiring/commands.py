@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from meter.adapters.monitor import AzureMonitor
     from meter.adapters.retail.api import RetailPrices
     from meter.adapters.tables import TablesRowStore
-    from meter.config.values import PriceSettings, ReconcileSettings, Settings
+    from meter.config.prices import PriceSettings
+    from meter.config.values import ReconcileSettings, Settings
     from meter.gateway.backend import Backend
     from meter.ledger.aggregator import Aggregator
     from meter.upkeep.closing.views import ClosedViews

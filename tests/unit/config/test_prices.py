@@ -3,8 +3,7 @@
 import pytest
 
 from meter.config.environment import load_settings
-from meter.config.prices import load_price_settings
-from meter.config.values import PriceSettings
+from meter.config.prices import PriceSettings, load_price_settings
 from tests.unit.config.test_environment import REQUIRED
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from meter.config.values import PriceSettings
+from meter.config.prices import PriceSettings
 from meter.errors import InvalidInput
 from meter.reports.pricing.kinds import Kind
 from meter.wiring.books import configured_book, read_price_book
