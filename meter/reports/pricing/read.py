@@ -5,38 +5,20 @@ not over several lines, so that a forgotten quote hides no prices. Lines without
 """
 
 import csv
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import date
-from typing import Any, Protocol
+from typing import Any
 
 from meter.errors import InvalidInput
 from meter.reports.pricing.book import Price
 from meter.reports.pricing.cells import COLUMNS, READERS
+from meter.reports.text_file import Lines, not_text, undecodable
 
 MOST_ROWS = 200_000  # a book is held in memory; Azure's whole list has 27,000 prices by region
 MOST_PROBLEMS = 50
 MOST_LINE_CHARS = 20_000
 _SHOWN_CHARS = 60
-
-_NOT_UTF_8 = re.compile(r"[\udc80-\udcff]")  # bytes, as `surrogateescape` decodes them
-
-# How files begin that people take for CSV; bytes beyond ASCII as `surrogateescape` decodes them.
-_OTHER_FILES = (
-    ("\x1f\udc8b", "gzip: unpack it first"),
-    ("PK\x03\x04", "a workbook or a zip file: save it as CSV in UTF-8"),
-    ("PAR1", "Parquet: save it as CSV in UTF-8"),
-    ("\udcff\udcfe", "UTF-16: save it as CSV in UTF-8"),
-    ("\udcfe\udcff", "UTF-16: save it as CSV in UTF-8"),
-)
-
-
-class Lines(Protocol):
-    """A text file: UTF-8, with `surrogateescape` for other bytes, and with its own line ends."""
-
-    def readline(self, size: int = -1, /) -> str:
-        """The rest of the line, or its next `size` characters; empty at the end."""
 
 
 class BookReader:
@@ -205,18 +187,15 @@ def _line_problem(line: str | None) -> str:
         return f"has more than {MOST_LINE_CHARS:,} characters: a row is one line"
     if "\0" in line:
         return "has a NUL byte: save the file as CSV in UTF-8"
-    if not line.isascii() and (other := _NOT_UTF_8.search(line)):
-        return f"is not UTF-8 (byte 0x{ord(other[0]) - 0xDC00:02x}): save the file as CSV in UTF-8"
-    return ""
+    return undecodable(line)
 
 
 def _not_a_header(line: str | None) -> str:
     """Why the first line cannot be a header; empty where it can."""
     if line is None:
         return f"has more than {MOST_LINE_CHARS:,} characters: a CSV file with a header is expected"
-    for beginning, what in _OTHER_FILES:
-        if line.startswith(beginning):
-            return f"is {what}"
+    if problem := not_text(line):
+        return problem
     text = line.removeprefix("\ufeff").strip()
     if not text:
         return f"the first line is empty: a header is expected, {','.join(COLUMNS)}"

@@ -1,6 +1,5 @@
 """Writes a usage report as CSV: every column, every text quoted and no number."""
 
-import re
 from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
@@ -11,18 +10,8 @@ from meter.reports.columns import Value
 from meter.reports.pricing.money import amount_text
 from meter.reports.rows import Total
 from meter.reports.usage import Report
+from meter.reports.write.guard import guarded
 from meter.terminal import printable
-
-# Spreadsheets run cells that begin with one of these as formulas, some after quotes, blanks and what
-# shows no sign: controls, format characters, fillers and variation selectors. Where the list
-# separator is `;` or a tab, a cell begins behind each of them, and behind a line's end.
-_UNSEEN = (
-    r"\s\"\x00-\x1f\x7f-\xa0\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u0890\u0891\u08e2\u115f\u1160"
-    r"\u17b4\u17b5\u180b-\u180f\u2000-\u200f\u2028-\u202f\u205f-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff"
-    r"\uffa0\ufff0-\ufffb\U000110bd\U000110cd\U00013430-\U0001343f\U0001bca0-\U0001bca3"
-    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
-)
-_FORMULA = re.compile(rf"(^(?=[\t\r\n])|(?:^|[;\t\r\n])(?=[{_UNSEEN}]*[=+\-@＝＋－＠﹦﹢﹣﹫−]))")
 
 
 async def write_csv(report: Report, out: TextIO, total: Total) -> None:
@@ -62,8 +51,7 @@ def _cell(value: Value, *, is_terminal: bool) -> str:
 
 @lru_cache(maxsize=16_384)  # most texts of a file are in many of its rows
 def _safe_text(text: str, *, is_terminal: bool) -> str:
-    # An apostrophe in front makes a spreadsheet read the cell as text.
-    text = _FORMULA.sub(r"\1'", text)
+    text = guarded(text)
     return _text(printable(text) if is_terminal else text)
 
 
