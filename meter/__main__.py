@@ -22,6 +22,7 @@ _COMMANDS = {
     "report": "report the counted calls and tokens",
     "prices": "fill and check a price book",
     "invoice": "split Azure's bill of a month by counted usage",
+    "subjects": "list and set names, teams and cost centres",
     "reconcile": "compare the counted tokens with Azure Monitor's",
     "check-config": "check the settings and list every problem",
     "deadletters": "list, show and replay events that could not be counted",

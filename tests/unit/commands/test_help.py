@@ -9,6 +9,7 @@ COMMANDS = [
     "report",
     "prices",
     "invoice",
+    "subjects",
     "reconcile",
     "check-config",
     "deadletters",
@@ -47,7 +48,8 @@ def test_help_imports_no_client_and_no_server(words: list[str]) -> None:
     "words",
     [[], *([command] for command in COMMANDS)]
     + [["deadletters", action] for action in ("list", "show", "replay")]
-    + [["prices", action] for action in ("import", "check")],
+    + [["prices", action] for action in ("import", "check")]
+    + [["subjects", action] for action in ("list", "set", "import", "export")],
     ids=str,
 )
 def test_help_fits_a_terminal_and_explains_every_option(

@@ -1,0 +1,195 @@
+"""`subjects set` for one subject, and `subjects import` for those of a file."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+from meter.commands.options import reader
+from meter.commands.progress import ProgressLine
+from meter.errors import InvalidInput, MeterError
+from meter.ports import RowStore
+from meter.reports.subjects.changes import Change, Plan, plan_changes
+from meter.reports.subjects.entry import EDITABLE, Entry, read_entries
+from meter.reports.subjects.file import MOST_TEXT_CHARS, FileRow, read_file
+from meter.reports.subjects.storing import write_changes
+from meter.terminal import aligned, printable
+from meter.usage import MAX_SUBJECT_CHARS, is_writable
+from meter.wiring.commands import open_store
+
+_NOTHING = "-"
+
+
+def add_set(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `set`."""
+    parser = actions.add_parser(
+        "set",
+        help="set what is known of one subject",
+        description="Sets the display name, team or cost centre of one subject; what is not given stays. "
+        "A subject that has not called yet may be prepared.",
+    )
+    parser.add_argument(
+        "subject", metavar="SUBJECT", type=reader(_subject), help="as reports have it, exactly"
+    )
+    for column in EDITABLE:
+        words = column.replace("_", " ")
+        parser.add_argument(
+            f"--{column.replace('_', '-')}",
+            dest=column,
+            type=reader(_text),
+            metavar="TEXT",
+            help=f"its {words}; '' clears it",
+        )
+    parser.set_defaults(writes=True, run=partial(_set, parser))
+
+
+def add_import(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the arguments of `import`."""
+    parser = actions.add_parser(
+        "import",
+        help="take names, teams and cost centres from a CSV file",
+        description="Takes display_name, team and cost_centre from a CSV file with a header line and a "
+        "column subject. What the file does not have stays. Nothing is written unless the whole file is "
+        "valid; after an interruption, import it again.",
+    )
+    parser.add_argument(
+        "file", type=Path, metavar="FILE.csv", help="UTF-8; commas or semicolons between cells"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="list what would change, without writing"
+    )
+    parser.add_argument(
+        "--clear-empty",
+        action="store_true",
+        help="empty cells clear what is stored (default: they leave it)",
+    )
+    parser.set_defaults(writes=True, run=_import)
+
+
+def _subject(text: str) -> str:
+    if not 0 < len(text) <= MAX_SUBJECT_CHARS or not is_writable(text):
+        raise ValueError(f"a subject has 1 to {MAX_SUBJECT_CHARS} characters, got {text!r:.60}")
+    return text
+
+
+def _text(text: str) -> str:
+    if len(text.strip()) > MOST_TEXT_CHARS or not is_writable(text):
+        raise ValueError(f"must be a text of up to {MOST_TEXT_CHARS:,} characters")
+    return text.strip()
+
+
+def _set(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    cells = {name: value for name in EDITABLE if (value := getattr(options, name)) is not None}
+    if not cells:
+        parser.error("give at least one of --display-name, --team and --cost-centre")
+    row = FileRow(line=1, subject=options.subject, cells=cells)
+
+    async def change() -> Plan:
+        async with open_store() as store:
+            plan = plan_changes([row], await _entries(store), clears_empty=True)
+            await write_changes(store, plan.changes)
+            return plan
+
+    plan = asyncio.run(change())
+    for line in _shown(plan.changes) or ["nothing to change"]:
+        print(line)
+    _warn(plan)
+    return 0
+
+
+def _import(options: argparse.Namespace) -> int:
+    rows = _read(options.file)
+    plan = asyncio.run(_apply(rows, options))
+    if options.dry_run:
+        for line in _shown(plan.changes):
+            print(line)
+    _warn(plan)
+    for line in _conclusion(plan, is_dry_run=options.dry_run):
+        print(line)
+    return 0
+
+
+def _read(path: Path) -> list[FileRow]:
+    """The rows of a file. Raises InvalidInput with every problem."""
+    try:
+        # What is not UTF-8 is decoded to code points that the reader refuses with their line.
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+            return read_file(str(path), lines)
+    except OSError as exc:
+        raise InvalidInput([f"{path}: cannot be read: {exc.strerror or exc}"]) from exc
+
+
+async def _apply(rows: Sequence[FileRow], options: argparse.Namespace) -> Plan:
+    """Plan the changes and, if this is no dry run, write them."""
+    progress = ProgressLine[int](options.clock, sys.stderr, _progress_text)
+    async with open_store() as store:
+        plan = plan_changes(rows, await _entries(store), clears_empty=options.clear_empty)
+        if options.dry_run:
+            return plan
+        try:
+            await write_changes(store, plan.changes, wrote=progress.show)
+        except MeterError:
+            done = progress.latest or 0
+            progress.clear()
+            print(
+                f"{done:,} of {len(plan.changes):,} subjects were changed: import the file again to "
+                "change the others",
+                file=sys.stderr,
+            )
+            raise
+        finally:
+            progress.clear()
+        return plan
+
+
+async def _entries(store: RowStore) -> list[Entry]:
+    return [each async for each in read_entries(store) if isinstance(each, Entry)]
+
+
+def _progress_text(written: int, seconds: float) -> str:
+    return f"{written:,} subjects changed, {seconds:.0f} s"
+
+
+def _shown(changes: Sequence[Change]) -> list[str]:
+    """A line per cell that changes: before and after."""
+    body = [
+        (
+            change.subject,
+            column,
+            before or _NOTHING,
+            "->",
+            after or _NOTHING,
+            "new subject" if change.is_new else "",
+        )
+        for change in changes
+        for column, (before, after) in change.texts.items()
+    ]
+    head = ("SUBJECT", "COLUMN", "BEFORE", "", "AFTER", "")
+    return aligned(head, body, text_columns=range(len(head)), is_ruled=False) if body else []
+
+
+def _warn(plan: Plan) -> None:
+    for subject in plan.odd:
+        print(
+            f"warning: the new subject {subject!r:.300} begins or ends with a blank",
+            file=sys.stderr,
+        )
+    for column, subjects in plan.not_taken.items():
+        others = f" and {len(subjects) - 1:,} others" if len(subjects) > 1 else ""
+        print(
+            f"warning: {column} of {printable(subjects[0])}{others} differs from what is stored and is "
+            "not taken: the meter fills it in",
+            file=sys.stderr,
+        )
+
+
+def _conclusion(plan: Plan, *, is_dry_run: bool) -> Iterator[str]:
+    done = "would be changed" if is_dry_run else "changed"
+    new = f", {plan.new:,} of them new" if plan.new else ""
+    tail = " (a dry run)" if is_dry_run else ""
+    yield f"{len(plan.changes):,} of {plan.rows:,} subjects {done}{new}{tail}"
+    if plan.left:
+        cells = "1 empty cell leaves" if plan.left == 1 else f"{plan.left:,} empty cells leave"
+        yield f"{cells} what is stored: --clear-empty would clear it"
