@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum, auto
 from fractions import Fraction
 from operator import attrgetter
 
@@ -17,6 +18,30 @@ from meter.usage import COUNT_NAMES, format_time
 
 type Value = int | Decimal | Fraction | str | tuple[str, ...] | None
 """An amount of money is a fraction, a percentage a decimal; None is not known."""
+
+
+class Cells(Enum):
+    """What a column's values are, for files that have types."""
+
+    COUNT = auto()
+    NUMBER = auto()
+    """A decimal number that is no money."""
+    AMOUNT = auto()
+    PERCENTAGE = auto()
+    TEXT = auto()
+    TEXTS = auto()
+    WINDOW = auto()
+    """The name of a month, a day or an hour; a total has another text."""
+    MOMENT = auto()
+    """A moment as `format_time` writes it; empty where there is none."""
+
+    @property
+    def is_text(self) -> bool:
+        """Whether people read it as text."""
+        return self in _TEXTS
+
+
+_TEXTS = {Cells.TEXT, Cells.TEXTS, Cells.WINDOW, Cells.MOMENT}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,11 +55,16 @@ class Column:
     name: str
     heading: str
     get: Callable[[UsageRow], Value]
-    is_text: bool = False
+    cells: Cells = Cells.COUNT
     is_optional: bool = False
     has_total: bool = True
     currency: str | None = None
     shown: str = "{}"
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its values are texts."""
+        return self.cells.is_text
 
 
 def usage_columns(
@@ -53,6 +83,7 @@ def _labels(query: Query) -> Iterator[Column]:
         _label(place, name) for place, name in enumerate((query.period, *query.groups))
     )
     is_told = query.first == query.last and query.groups  # by the first line of a table
+    window = replace(window, cells=Cells.WINDOW)
     yield replace(window, heading="") if is_told else window
     yield from names
 
@@ -65,7 +96,7 @@ _CORRECTS = Column(
     name="corrections_of",
     heading="corrections",
     get=_corrects,
-    is_text=True,
+    cells=Cells.TEXT,
     is_optional=True,
     has_total=False,
     shown="corrections of {}",
@@ -77,7 +108,7 @@ def _label(place: int, name: str) -> Column:
         texts = (row.label, *row.names)
         return texts[place] if place < len(texts) else ""
 
-    return Column(name=name, heading=_heading(name), get=get, is_text=True, has_total=False)
+    return Column(name=name, heading=_heading(name), get=get, cells=Cells.TEXT, has_total=False)
 
 
 def _heading(name: str) -> str:
@@ -99,12 +130,23 @@ def _adjusted(name: str) -> Column:
     return _count(f"adjusted_{name}", _heading(f"adj. {name}"), f"adjusted.{name}")
 
 
+def _net(name: str) -> Column:
+    """What is to be charged: a count and its adjustment. The table has both, and can do without."""
+    place = COUNT_NAMES.index(name)
+
+    def get(row: UsageRow) -> int:
+        sums = row.sums
+        return sums.tokens[place] + sums.adjusted[place]
+
+    return Column(name=f"net_{name}", heading="", get=get, is_optional=True)
+
+
 def _moment(name: str) -> Column:
     def get(row: UsageRow) -> str:
         moment: datetime | None = getattr(row.sums, name)
         return format_time(moment) if moment else ""
 
-    return Column(name=name, heading="", get=get, is_text=True, has_total=False)
+    return Column(name=name, heading="", get=get, cells=Cells.MOMENT, has_total=False)
 
 
 _SUMS = (
@@ -115,6 +157,7 @@ _SUMS = (
     _count("missing_calls", "missing", "missing_calls"),
     _count("adjustments", "adjustments", "adjustments"),
     *map(_adjusted, COUNT_NAMES),
+    *map(_net, COUNT_NAMES),
     _moment("first_call_at"),
     _moment("last_call_at"),
 )
@@ -134,16 +177,25 @@ def _money(currency: str) -> Iterator[Column]:
         name="adjusted_cost",
         heading="adj. cost",
         get=_adjusted_cost,
+        cells=Cells.AMOUNT,
         is_optional=True,
         currency=currency,
     )
     yield Column(
-        name="cost", heading=f"cost {currency}", get=lambda row: row.cost, currency=currency
+        name="cost",
+        heading=f"cost {currency}",
+        get=lambda row: row.cost,
+        cells=Cells.AMOUNT,
+        currency=currency,
     )
-    yield Column(name="currency", heading="", get=lambda _: currency, is_text=True)
+    yield Column(name="currency", heading="", get=lambda _: currency, cells=Cells.TEXT)
     yield replace(_percentage("share_percent", "share", _share_of_cost), has_total=False)
     yield Column(
-        name="unpriced", heading="no price for", get=_unpriced, is_text=True, is_optional=True
+        name="unpriced",
+        heading="no price for",
+        get=_unpriced,
+        cells=Cells.TEXTS,
+        is_optional=True,
     )
 
 
@@ -171,7 +223,13 @@ def _percentage(name: str, heading: str, share: Callable[[UsageRow], Fraction | 
         found = share(row)
         return None if found is None else exact_decimal(round(100 * found, _PERCENT_DIGITS))
 
-    return Column(name=name, heading=heading, get=get, is_optional=heading != "share")
+    return Column(
+        name=name,
+        heading=heading,
+        get=get,
+        cells=Cells.PERCENTAGE,
+        is_optional=heading != "share",
+    )
 
 
 _PERCENT_DIGITS = 4

@@ -12,7 +12,7 @@ from meter.reports.columns import Column, usage_columns
 from meter.reports.rows import UsageRow, total_of
 from meter.reports.usage import Report
 from meter.reports.write.report import Format, write_report
-from meter.usage import COUNT_NAMES, TokenUsage
+from meter.usage import COUNT_NAMES, NO_USAGE, TokenUsage
 from meter.window import Window
 from tests.support.reports import query
 
@@ -29,6 +29,19 @@ def test_every_count_of_a_call_has_a_column() -> None:
     for each in COUNT_NAMES:
         assert columns[each].get(row) == getattr(numbers, each)
         assert columns[f"adjusted_{each}"].get(row) == getattr(adjusted, each)
+        assert columns[f"net_{each}"].get(row) == 0
+
+
+@pytest.mark.parametrize("is_adjusted", [False, True])
+def test_a_net_count_is_what_is_to_be_charged(is_adjusted: bool) -> None:
+    """The count plus its adjustments, whose own column has their sign."""
+    back = TokenUsage(prompt_tokens=-30, total_tokens=-30) if is_adjusted else NO_USAGE
+    used = TokenUsage(prompt_tokens=100, total_tokens=100)
+    row = UsageRow(sums=Sums(tokens=used, adjustments=int(is_adjusted), adjusted=back))
+    columns = {column.name: column for column in usage_columns(query())}
+
+    assert columns["net_total_tokens"].get(row) == (70 if is_adjusted else 100)
+    assert not columns["net_total_tokens"].heading
 
 
 def test_a_total_has_no_window_and_no_names() -> None:

@@ -122,10 +122,12 @@ async def test_csv_has_every_column_and_plain_numbers(store: MemoryRowStore) -> 
         '"file_search_calls","code_interpreter_calls"'
     )
     adjusted = kinds.replace(',"', ',"adjusted_').replace('"', '"adjusted_', 1)
+    net = adjusted.replace("adjusted_", "net_")
     assert text == (
         f'"month","subject","tier","calls","failed_calls",{kinds},"estimated_calls",'
-        f'"missing_calls","adjustments",{adjusted},"first_call_at","last_call_at"\n'
+        f'"missing_calls","adjustments",{adjusted},{net},"first_call_at","last_call_at"\n'
         f'"2026-11","alice","standard",1234,0,1234000,0,1234000{",0" * 17},0,0,0{",0" * 20},'
+        f"1234000,0,1234000{',0' * 17},"
         '"2026-11-23T07:30:00.000000Z","2026-11-23T07:30:00.000000Z"\n'
     )
 
