@@ -31,6 +31,9 @@ MeterError
   MonitorUnavailable     Azure Monitor did not answer, or gave no usable numbers
   PricesUnavailable      Azure's Retail Prices API did not answer, or gave no usable prices
   LedgerMissing          a month has no ledger to rebuild it from
+  ExportUnavailable      the place of an export cannot be read or written
+    ExportHeld             another process writes to it
+  ExportRefused          the export there is of another kind, or newer than this program
   AmbiguousPrice         rows of one price file are equally good for some usage
 """
 
@@ -317,6 +320,18 @@ class PricesUnavailable(MeterError):
 
 class LedgerMissing(MeterError):
     """The month has no ledger: it had no calls, or its retention has ended."""
+
+
+class ExportUnavailable(MeterError):
+    """The folder or container of an export cannot be read or written: full, forbidden, gone."""
+
+
+class ExportHeld(ExportUnavailable):
+    """Another process writes to the export now."""
+
+
+class ExportRefused(MeterError):
+    """What is asked for does not fit the export that is there already; nothing was changed."""
 
 
 class AmbiguousPrice(MeterError):

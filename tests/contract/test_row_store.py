@@ -43,6 +43,7 @@ def running_azurite(folder: Path) -> Iterator[str]:
         yield (
             f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};"
             f"TableEndpoint=http://127.0.0.1:{ports['table']}/{AZURITE_ACCOUNT};"
+            f"BlobEndpoint=http://127.0.0.1:{ports['blob']}/{AZURITE_ACCOUNT};"
         )
     finally:
         process.terminate()

@@ -1,0 +1,1 @@
+"""Where exports are put: a container of Blob Storage, or a local folder."""
