@@ -20,6 +20,7 @@ from meter.terminal import printable
 
 _COMMANDS = {
     "report": "report the counted calls and tokens",
+    "export": "write the report's files to a folder or a container",
     "prices": "fill and check a price book",
     "invoice": "split Azure's bill of a month by counted usage",
     "subjects": "list and set names, teams and cost centres",

@@ -10,11 +10,14 @@ from azure.data.tables.aio import TableServiceClient
 from azure.eventhub import parse_connection_string
 from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
+from azure.storage.blob.aio import ContainerClient
 
+from meter.adapters.blobs.container import BLOB_OPTIONS, BlobContainer
 from meter.adapters.hub.reader import GROUP, EventHubReader
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore, TablesTransport
+from meter.config.exports import container_endpoint
 from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
-from meter.errors import PublishFailed
+from meter.errors import InvalidInput, PublishFailed
 
 # `EventHubSender` has its own retries. By default the SDK pauses even after its last try.
 HUB_SCOPE = "https://eventhubs.azure.net/.default"  # in all clouds
@@ -24,13 +27,31 @@ PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor":
 def build_store(settings: StorageSettings) -> TablesRowStore:
     """Connect to Table Storage."""
     endpoint = settings.endpoint
-    transport = TablesTransport(reads_environment=bool(getproxies_environment().keys() - {"no"}))
-    options = {**CLIENT_OPTIONS, "transport": transport}
+    options = {**CLIENT_OPTIONS, "transport": _transport()}
     if (text := endpoint.connection_string) is not None:
         return TablesRowStore(TableServiceClient.from_connection_string(text, **options))
     address, identity = _address_and_identity(endpoint)
     service = TableServiceClient(address, credential=identity, **options)
     return TablesRowStore(service, identity)
+
+
+def build_container(text: str, storage: StorageSettings) -> BlobContainer:
+    """Connect to a container of Blob Storage. Raises InvalidInput where its address is not known."""
+    try:
+        endpoint, name = container_endpoint(text, storage.endpoint)
+        if (connection_string := endpoint.connection_string) is not None:
+            return BlobContainer(
+                ContainerClient.from_connection_string(
+                    connection_string, name, **BLOB_OPTIONS, transport=_transport()
+                )
+            )
+    except ValueError as exc:
+        raise InvalidInput([f"the container {text}: {exc}"]) from None
+    address, identity = _address_and_identity(endpoint)
+    client = ContainerClient.from_container_url(
+        address, credential=identity, **BLOB_OPTIONS, transport=_transport()
+    )
+    return BlobContainer(client, identity)
 
 
 def build_producer(settings: HubSettings) -> EventHubProducerClient:
@@ -71,6 +92,10 @@ async def check_sign_in(settings: HubSettings) -> None:
                 "not signed in to Azure: run `az login`, or set EventHubConnection; the role is "
                 "Azure Event Hubs Data Sender on the event hub"
             ) from exc
+
+
+def _transport() -> TablesTransport:
+    return TablesTransport(reads_environment=bool(getproxies_environment().keys() - {"no"}))
 
 
 def _address_and_identity(endpoint: AzureEndpoint) -> tuple[str, AsyncTokenCredential]:

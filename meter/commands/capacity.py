@@ -1,14 +1,11 @@
-"""Reads the capacity file of a command, and what it costs in a report's range."""
+"""What provisioned capacity costs in a command's range, and what is to be said of it."""
 
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
-from meter.errors import InvalidInput
 from meter.ports import RowStore
 from meter.reports.capacity.costs import NO_CAPACITY, CapacityCosts
 from meter.reports.capacity.entries import Capacity
-from meter.reports.capacity.read import read_capacity
 from meter.reports.capacity.reading import currency_of, read_capacity_costs
 from meter.reports.owners import Owners, read_owners
 from meter.reports.pricing.book import PriceBook
@@ -16,15 +13,6 @@ from meter.reports.query import Query
 from meter.reports.usage import Watch
 from meter.reports.write.capacity import capacity_lines
 from meter.reports.write.report import Format
-
-
-def read_capacity_file(path: Path) -> Capacity:
-    """The entries of a file. Raises InvalidInput with every problem."""
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise InvalidInput([f"{path}: cannot be read: {exc.strerror or exc}"]) from None
-    return read_capacity(data, str(path))
 
 
 def book_without_prices(capacity: Capacity, query: Query) -> PriceBook:

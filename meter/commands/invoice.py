@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from meter.commands.capacity import read_capacity_file
 from meter.commands.options import (
     add_capacity,
     add_focus,
@@ -27,6 +26,7 @@ from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invo
 from meter.reports.query import parse_groups
 from meter.reports.write.report import Format
 from meter.window import Period
+from meter.wiring.books import read_capacity_file
 from meter.wiring.commands import current_reconcile_settings, open_views
 from meter.wiring.invoices import read_bill, split_bill
 

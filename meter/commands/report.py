@@ -11,7 +11,6 @@ from typing import NamedTuple
 from meter.commands.capacity import (
     book_without_prices,
     costs_of,
-    read_capacity_file,
     summary_of,
 )
 from meter.commands.options import (
@@ -40,7 +39,7 @@ from meter.reports.usage import usage_report
 from meter.reports.write.report import FORMATS, Format, write_report
 from meter.terminal import aligned
 from meter.window import Period, Window
-from meter.wiring.books import read_price_book
+from meter.wiring.books import read_capacity_file, read_price_book
 from meter.wiring.commands import known_backends, open_views
 
 MOST_UNPRICED = 20

@@ -21,7 +21,7 @@ from meter.config.backends import named_key_settings, read_accounts, read_backen
 from meter.config.callers import read_discovery_queries, read_token_rules
 from meter.config.host import function_timeout_seconds, proxy_warnings
 from meter.config.memory import visible_memory_bytes
-from meter.config.names import refuse_unknown
+from meter.config.names import READ_APART, refuse_unknown
 from meter.config.prices import read_price_settings
 from meter.config.reader import Reader
 from meter.config.values import (
@@ -129,7 +129,7 @@ def _known_names() -> frozenset[str]:
     reader = Reader({})
     _settings(reader)
     _reconciliation(reader)
-    return frozenset(reader.asked) | LOCAL_SETTINGS
+    return frozenset(reader.asked) | LOCAL_SETTINGS | READ_APART
 
 
 def _settings(reader: Reader) -> Settings:

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from meter.config.reader import Reader
 
 PREFIX = "METER_"
+# Of the exports: read by themselves (`exports.py`), since calls do not need them.
+READ_APART = frozenset({"METER_EXPORT_CONTAINER", "METER_EXPORT_BILLING_ACCOUNT", "METER_CAPACITY"})
 _LISTED = "; docs/configuration.md lists them"
 _OURS = (PREFIX.lower(), "meterstorage")
 _CONNECTIONS = ("AzureWebJobsStorage", "EventHubConnection", "MeterStorage")

@@ -1,10 +1,12 @@
-"""Opens the files of a price book: those that a command is given, and those of the settings."""
+"""Opens the files of prices and of capacity: those that a command is given, and those of the settings."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 from meter.config.prices import CURRENCY, FILES, PriceSettings
 from meter.errors import InvalidInput
+from meter.reports.capacity.entries import Capacity
+from meter.reports.capacity.read import read_capacity
 from meter.reports.pricing.book import Price, PriceBook, book_in
 from meter.reports.pricing.read import BookReader
 
@@ -41,3 +43,12 @@ def read_prices(paths: Sequence[Path]) -> list[Price]:
         except OSError as exc:
             reader.refuse(str(path), f"cannot be read: {exc.strerror or exc}")
     return reader.prices()
+
+
+def read_capacity_file(path: Path) -> Capacity:
+    """The entries of a file. Raises InvalidInput with every problem."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise InvalidInput([f"{path}: cannot be read: {exc.strerror or exc}"]) from None
+    return read_capacity(data, str(path))

@@ -162,7 +162,7 @@ async def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "v1").mkdir()
     (tmp_path / "v1" / "usage").write_bytes(b"no folder")
     async with LocalFolder(tmp_path).hold() as folder:
-        with pytest.raises(ExportUnavailable, match="date=2026-11-23/usage.csv.gz: "):
+        with pytest.raises(ExportUnavailable, match=r"date=2026-11-23/usage\.csv\.gz: "):
             await folder.put(PATH, io.BytesIO(b"abc"), replaces=None)
 
         assert await folder.paths("v1/") == ["v1/usage"]
@@ -200,7 +200,9 @@ def test_a_dead_process_lets_go_of_its_folder(tmp_path: Path) -> None:
 
 async def test_a_container_that_does_not_answer_is_unavailable(azurite: str) -> None:
     """The address is in the message; a key is not."""
-    elsewhere = re.sub(r"(BlobEndpoint=http://127\.0\.0\.1):\d+", rf"\1:{free_ports(1)[0]}", azurite)
+    elsewhere = re.sub(
+        r"(BlobEndpoint=http://127\.0\.0\.1):\d+", rf"\1:{free_ports(1)[0]}", azurite
+    )
     client = ContainerClient.from_connection_string(
         elsewhere, "exports", **{**BLOB_OPTIONS, "retry_total": 0}
     )

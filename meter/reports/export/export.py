@@ -11,7 +11,7 @@ The next run makes all of it good: it compares with the manifest, which says wha
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,7 +23,7 @@ from msgspec import structs
 from meter.errors import AmbiguousPrice, ExportRefused, InvalidInput, LedgerDamaged
 from meter.ports import Clock
 from meter.reports.export.layout import MANIFEST, ROOT, Encoding, Kind, encoding_of, path_of
-from meter.reports.export.making import Made, Maker, WriteTable
+from meter.reports.export.making import Made, Maker
 from meter.reports.export.manifest import (
     Entry,
     Failure,
@@ -35,6 +35,7 @@ from meter.reports.export.manifest import (
 from meter.reports.export.plan import MonthPlan, due_months, last_finished_day, month_asked
 from meter.reports.export.source import Source
 from meter.reports.export.target import ExportFolder, ExportTarget
+from meter.reports.export.writers import Writers
 from meter.usage import format_time
 from meter.window import Period, Window
 
@@ -55,19 +56,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Export:
-    """One export.
-
-    `writers` are those that this process has, the preferred one first; `encoding` chooses one. `new_file`
-    gives an empty file, which may become large.
-    """
+    """One export. `encoding` chooses one of `writers`; `new_file` gives an empty file for each."""
 
     source: Source
     target: ExportTarget
     clock: Clock
     retention: timedelta
-    writers: Mapping[Encoding, WriteTable]
+    writers: Writers
     new_file: Callable[[], BinaryIO]
-    page: WriteTable | None = None
     encoding: Encoding | None = None
 
     async def run(self, wanted: Window | None = None) -> Outcome:
@@ -90,8 +86,8 @@ class Export:
 
     def _encoding(self, before: Manifest | None) -> Encoding:
         """That which is asked for, else the folder's own: programs on one folder may have others."""
-        chosen = self.encoding or (before.encoding if before else next(iter(self.writers)))
-        if chosen not in self.writers:
+        chosen = self.encoding or (before.encoding if before else next(iter(self.writers.tables)))
+        if chosen not in self.writers.tables:
             raise ExportRefused(
                 f"the tables in {self.target.name} are {chosen}, which needs the extra parquet "
                 '(pip install "aoai-meter[parquet]"); --format csv.gz writes open months anew'
@@ -132,7 +128,6 @@ class _Run:
             new_file=export.new_file,
             encoding=self.encoding,
             writers=export.writers,
-            page=export.page,
             now=export.clock.now(),
         )
 

@@ -1,33 +1,25 @@
 """Makes the files of a month, each whole, before the first one is put into the folder."""
 
-import gzip
 import io
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import BinaryIO, NamedTuple, TextIO
+from typing import BinaryIO, NamedTuple
 
 from msgspec import structs
 
+from meter.errors import ExportUnavailable
 from meter.reports.export.layout import Encoding, Kind, path_of
 from meter.reports.export.manifest import Entry, totals_of
 from meter.reports.export.plan import MonthPlan
 from meter.reports.export.source import Source
-from meter.reports.focus.charge import FocusCharge
-from meter.reports.focus.priced import priced_charges
-from meter.reports.focus.write import write_charges
-from meter.reports.rows import Total, UsageRow
+from meter.reports.export.writers import FocusWriter, Writers, WriteTable
+from meter.reports.rows import UsageRow
 from meter.reports.usage import Report
-from meter.reports.write.report import Format, write_report
 from meter.usage import format_time
 from meter.window import Period, Window, window_of
 
-type WriteTable = Callable[[Report, BinaryIO], Awaitable[UsageRow]]
-"""Writes a report to a file, and gives its total."""
-
-_GZIP_LEVEL = 6
 _READ_BYTES = 1_048_576
 
 
@@ -45,25 +37,26 @@ class Maker:
     source: Source
     new_file: Callable[[], BinaryIO]
     encoding: Encoding
-    writers: Mapping[Encoding, WriteTable]
-    page: WriteTable | None
+    writers: Writers
     now: datetime
 
     async def month(self, plan: MonthPlan) -> Made:
         """The month's sums."""
         report = await self.source.month(plan.month, self.now)
-        return await self._made(Kind.MONTH, plan.month, report, self.writers[self.encoding], plan)
+        return await self._made(
+            Kind.MONTH, plan.month, report, self.writers.tables[self.encoding], plan
+        )
 
     async def others(self, plan: MonthPlan) -> AsyncIterator[Made]:
         """The month's page and charges, and its days."""
         if self.source.currency is not None:
             report = await self.source.month(plan.month, self.now)
-            charges = _Charges(self.source)
-            made = await self._made(Kind.FOCUS, plan.month, report, charges.write, plan)
-            yield made._replace(entry=structs.replace(made.entry, rows=charges.count))
-        if self.page is not None:
+            focus = FocusWriter(self.source.focus)
+            made = await self._made(Kind.FOCUS, plan.month, report, focus.write, plan)
+            yield made._replace(entry=structs.replace(made.entry, rows=focus.rows))
+        if self.writers.page is not None:
             report = await self.source.month(plan.month, self.now)
-            yield await self._made(Kind.PAGE, plan.month, report, self.page, plan)
+            yield await self._made(Kind.PAGE, plan.month, report, self.writers.page, plan)
         async for made in self.days(plan):
             yield made
 
@@ -75,7 +68,9 @@ class Maker:
         for day in plan.days():
             report = reports.of(day)
             if only is None or day == only:
-                yield await self._made(Kind.DAY, day, report, self.writers[self.encoding], plan)
+                yield await self._made(
+                    Kind.DAY, day, report, self.writers.tables[self.encoding], plan
+                )
             else:
                 async for _ in report.rows:
                     pass
@@ -93,6 +88,9 @@ class Maker:
             while part := content.read(_READ_BYTES):
                 digest.update(part)
             content.seek(0)
+        except OSError as exc:
+            content.close()
+            raise ExportUnavailable(f"no room to make the file of {window.name}: {exc}") from exc
         except BaseException:
             content.close()
             raise
@@ -113,32 +111,6 @@ class Maker:
         return Made(entry, content)
 
 
-async def write_csv_gz(report: Report, out: BinaryIO) -> UsageRow:
-    """Write a report as gzipped CSV; the same rows are always the same bytes."""
-    with _gzipped_text(out) as text:
-        return await write_report(report, Format.CSV, text)
-
-
-@dataclass(slots=True)
-class _Charges:
-    """Writes a month's charges as FOCUS, and counts them."""
-
-    source: Source
-    count: int = 0
-
-    async def write(self, report: Report, out: BinaryIO) -> UsageRow:
-        total, terms = Total(), self.source.focus
-        with _gzipped_text(out) as text:
-            charges = priced_charges(report, terms, total)
-            await write_charges(self._counted(charges), terms, text)
-        return total.row()
-
-    async def _counted(self, charges: AsyncIterator[FocusCharge]) -> AsyncIterator[FocusCharge]:
-        async for charge in charges:
-            self.count += 1
-            yield charge
-
-
 @dataclass(slots=True)
 class _Counted:
     """Rows, counted while they are read."""
@@ -150,18 +122,6 @@ class _Counted:
         async for row in self.rows:
             self.count += 1
             yield row
-
-
-@contextmanager
-def _gzipped_text(out: BinaryIO) -> Iterator[TextIO]:
-    # Without a time in its head: what has not changed has the same digest.
-    with gzip.GzipFile(
-        fileobj=out, mode="wb", mtime=0, compresslevel=_GZIP_LEVEL, filename=""
-    ) as packed:
-        text = io.TextIOWrapper(packed, encoding="utf-8", newline="")
-        yield text
-        text.flush()
-        text.detach()
 
 
 def _days_of(window: Window, now: datetime) -> tuple[str, str]:

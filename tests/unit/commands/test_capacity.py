@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from meter.__main__ import main
-from meter.commands.capacity import book_without_prices, costs_of, read_capacity_file, summary_of
+from meter.commands.capacity import book_without_prices, costs_of, summary_of
 from meter.reports.capacity.costs import NO_CAPACITY
 from meter.reports.capacity.entries import Capacity
 from meter.reports.write.report import Format
+from meter.wiring.books import read_capacity_file
 from tests.fakes.rows import MemoryRowStore
 from tests.support.capacity import entry
 from tests.support.events import NOW

@@ -7,6 +7,7 @@ import pytest
 
 COMMANDS = [
     "report",
+    "export",
     "prices",
     "invoice",
     "subjects",

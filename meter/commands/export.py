@@ -1,0 +1,173 @@
+"""`python -m meter export`: writes the report's files to a folder or a container."""
+
+import argparse
+import asyncio
+import os
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from meter.commands.options import (
+    add_capacity,
+    add_focus,
+    add_prices,
+    focus_terms,
+    reader,
+    window_of_periods,
+)
+from meter.commands.progress import ProgressLine
+from meter.errors import InvalidInput
+from meter.reports.export.export import Outcome
+from meter.reports.export.layout import MANIFEST, Encoding
+from meter.reports.focus.terms import FocusTerms
+from meter.window import Period, Window
+from meter.wiring.books import read_price_book
+from meter.wiring.commands import known_backends
+
+if TYPE_CHECKING:
+    from meter.wiring.sources import Money
+
+
+def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command's arguments."""
+    command = commands.add_parser(
+        "export",
+        description="Writes usage by day and by month, charges as FOCUS and pages to a folder or a "
+        "container, for Power BI, Fabric, DuckDB, pandas and others, and brings them up to date when "
+        "it is repeated: what has not changed stays, closed months are written once. The nightly "
+        "export of the app does the same. Exit code 0: all is written; 1: a failure; 2: invalid "
+        "arguments.",
+        epilog="example: python -m meter export --to exports --prices prices.csv",
+    )
+    _add_place(command)
+    _add_range(command)
+    add_prices(command, purpose="adds what the usage costs (default: METER_PRICES)")
+    add_capacity(command)
+    command.add_argument(
+        "--format",
+        choices=[each.value for each in Encoding],
+        help="how tables are written (default: as in the folder; in a new one Parquet where pyarrow "
+        "is installed, else csv.gz)",
+    )
+    add_focus(command)
+    command.set_defaults(run=partial(_run, command))
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    place = command.add_mutually_exclusive_group()
+    place.add_argument("--to", type=Path, metavar="FOLDER", help="a folder of this machine")
+    place.add_argument(
+        "--container",
+        type=reader(_container),
+        metavar="URL",
+        help="a container of Blob Storage, or the name of one in the account of the tables "
+        "(default: METER_EXPORT_CONTAINER)",
+    )
+
+
+def _add_range(command: argparse.ArgumentParser) -> None:
+    when = command.add_mutually_exclusive_group()
+    when.add_argument(
+        "--date",
+        dest="wanted",
+        type=window_of_periods([Period.DAY]),
+        metavar="YYYY-MM-DD",
+        help="only the file of this day (UTC), which must be over",
+    )
+    when.add_argument(
+        "--month",
+        dest="wanted",
+        type=window_of_periods([Period.MONTH]),
+        metavar="YYYY-MM",
+        help="only the files of this month, whatever its age (default: all that may have changed)",
+    )
+
+
+def _container(text: str) -> str:
+    from meter.config.exports import container_problem
+
+    if problem := container_problem(text):
+        raise ValueError(problem)
+    return text
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from meter.config.environment import load_storage_settings
+    from meter.config.exports import load_export_settings
+    from meter.wiring.exports import run_export
+
+    settings = load_export_settings(os.environ)
+    place = options.to or options.container or settings.container
+    if place is None:
+        parser.error(
+            "one of --to and --container is required, unless METER_EXPORT_CONTAINER is set"
+        )
+    if options.currency and not options.prices:
+        parser.error("argument --currency: takes effect with --prices only")
+    if place is settings.container and settings.problems:
+        raise InvalidInput(settings.problems)
+    progress = ProgressLine[Reading](options.clock, sys.stderr, _progress_text)
+    try:
+        done = asyncio.run(
+            run_export(
+                place,
+                load_storage_settings(os.environ),
+                _money(options),
+                wanted=options.wanted,
+                encoding=Encoding(options.format) if options.format else None,
+                clock=options.clock,
+                watch=lambda rows, window: progress.show(Reading(rows, window)),
+            )
+        )
+    finally:
+        progress.clear()
+    for line in _lines(done, place, options.wanted):
+        print(line)
+    for failure in done.manifest.failed:
+        print(f"error: {failure.month} is left as it was: {failure.reason}", file=sys.stderr)
+    return 1 if done.manifest.failed else 0
+
+
+class Reading(NamedTuple):
+    """How far the reading of one report is."""
+
+    rows: int
+    window: Window
+
+
+def _progress_text(read: Reading, _seconds: float) -> str:
+    return f"{read.rows:,} rows read, at {read.window.name}"
+
+
+def _money(options: argparse.Namespace) -> "Money":
+    """What the options name, else what the settings do."""
+    from meter.wiring.sources import configured_money
+
+    default = FocusTerms()
+    is_said = (options.billing_account, options.focus_version) != (
+        default.billing_account,
+        default.version,
+    )
+    return configured_money(
+        os.environ,
+        book=read_price_book(options.prices, options.currency) if options.prices else None,
+        prices=options.prices,
+        capacity=options.capacity,
+        focus=focus_terms(options, known_backends()) if is_said else None,
+    )
+
+
+def _lines(done: Outcome, place: Path | str, wanted: Window | None) -> list[str]:
+    manifest = done.manifest
+    final = wanted is not None and manifest.is_final(wanted.month)
+    if final and not done.written and not done.unchanged:
+        assert wanted is not None
+        return [f"{wanted.month.name} is closed, and final in {place}: nothing is written again"]
+    sizes = sum(entry.bytes for entry in done.written)
+    return [
+        *(f"{entry.path}  {entry.rows:,} rows" for entry in done.written),
+        f"{len(done.written):,} files written ({sizes:,} bytes), {done.unchanged:,} as they were; "
+        f"{MANIFEST} lists {len(manifest.files):,}"
+        + (f", days to {manifest.complete_to}" if manifest.complete_to else ""),
+    ]
