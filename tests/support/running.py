@@ -1,5 +1,6 @@
 """Starts a local stack as a user does and inspects it from outside: files, ports, tables, pids."""
 
+import io
 import json
 import os
 import signal
@@ -8,13 +9,15 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import requests
 from azure.data.tables import TableServiceClient
+
+from local.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 START_SECONDS = 60.0
@@ -39,8 +42,11 @@ class RunningStack:
         return str(self.description["gateway_url"])
 
     def token(self, subject: str, *options: str) -> str:
-        """A signed token, minted by the user's command."""
-        return run_local("token", "--state", str(self.state), "--subject", subject, *options)
+        """A signed token, as `local token` mints it; in this process, which takes no time."""
+        printed = io.StringIO()
+        with redirect_stdout(printed):
+            main(["token", "--state", str(self.state), "--subject", subject, *options])
+        return printed.getvalue().strip()
 
     def post(
         self, path: str, token: str | None, body: object = None, **kwargs: Any
