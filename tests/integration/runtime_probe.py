@@ -153,7 +153,8 @@ def _held() -> Mapping[str, int]:
 
 
 if __name__ == "__main__":
-    os.environ["METER_INVOCATION_WAIT_SECONDS"] = str(WAIT_SECONDS)
+    if sys.argv[1] == "alone":
+        os.environ["METER_INVOCATION_WAIT_SECONDS"] = str(WAIT_SECONDS)
     logging.getLogger("azure.functions").setLevel(logging.WARNING)
     logging.getLogger("meter").setLevel(logging.CRITICAL)
     sys.stdout.write(json.dumps(asyncio.run(drive(sys.argv[1], int(sys.argv[2])))))
