@@ -1,24 +1,18 @@
-"""`python -m meter`: runs one command of `meter.commands`."""
+"""`python -m meter`, installed as `aoai-meter`: runs one command of `meter.commands`."""
 
 import argparse
-import logging
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from meter.adapters.clock import SystemClock
-from meter.errors import (
-    AccessDenied,
-    InvalidInput,
-    InvalidSettings,
-    MeterError,
-    NotSignedIn,
-    StorageUnavailable,
-)
-from meter.ports import Clock
-from meter.terminal import printable
+from meter.commands.console.parser import CommandParser, program_name
+from meter.commands.console.streams import ended
 
-_COMMANDS = {
+if TYPE_CHECKING:
+    from meter.ports import Clock
+
+COMMANDS = {
     "report": "report the counted calls and tokens",
     "export": "write the report's files to a folder or a container",
     "prices": "fill and check a price book",
@@ -35,63 +29,50 @@ _COMMANDS = {
     "verify-proof": "check such a proof, without any access",
 }
 _FOLDERS = {"close": "closing.", "prove": "closing.", "verify-proof": "closing."}
+_EXAMPLES = ("report --by day", "report --help", "--version")
+_ENDINGS = {130: "interrupted", 141: "what reads the output was closed, as after `| head -1`"}
 
 
-def main(arguments: list[str] | None = None, *, clock: Clock | None = None) -> int:
-    """Run one command. Returns 0 for success, 1 for failure; exits with 2 for invalid arguments."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    options = _parser(arguments).parse_args(arguments)
-    options.clock = clock or SystemClock()
-    # Failures are reported below; the SDKs' retries are not for a terminal.
-    logging.getLogger("azure").setLevel(logging.ERROR)
-    try:
-        return int(options.run(options))
-    except (InvalidSettings, InvalidInput) as exc:
-        for problem in exc.problems:
-            print(f"error: {printable(problem)}", file=sys.stderr)
-    except (MeterError, OSError) as exc:
-        print(f"error: {printable(_reason(exc, options))}", file=sys.stderr)
-    return 1
+def main(arguments: list[str] | None = None, *, clock: "Clock | None" = None) -> int:
+    """Run one command. Returns its exit code; exits with 2 for invalid arguments."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return ended(lambda: _run(parser_of(words).parse_args(words), clock))
 
 
-def _reason(exc: MeterError | OSError, options: argparse.Namespace) -> str:
-    is_writing = getattr(options, "writes", False) and not getattr(options, "dry_run", False)
-    role = f"Storage Table Data {'Contributor' if is_writing else 'Reader'} on the data account"
-    match exc:
-        case NotSignedIn():
-            return (
-                f"not signed in to Azure: run `az login`, or set MeterStorage; the role is {role}"
-            )
-        case AccessDenied(code="AuthorizationPermissionMismatch"):
-            return (
-                f"signed in to Azure, but without the role {role}; a new one takes minutes: {exc}"
-            )
-        case AccessDenied():
-            return f"table storage refused the key, the sign-in or this network: {exc}"
-        case StorageUnavailable():
-            return f"table storage did not answer: {exc}"
-        case OSError(filename=str(name), strerror=str(reason)):
-            return f"{name}: {reason}"
-        case _:
-            return str(exc)
+def _run(options: argparse.Namespace, clock: "Clock | None") -> int:
+    from meter.commands.console.running import run  # imports what help does not need
+
+    return run(options, clock)
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def parser_of(arguments: Sequence[str]) -> CommandParser:
     """The parser of the arguments; it imports no command but the chosen one."""
-    parser = argparse.ArgumentParser(
-        prog="python -m meter",
-        description="Reports, checks and repairs what the meter counted. "
-        "Exit code 0: success; 1: failure; 2: invalid arguments.",
+    parser = CommandParser(
+        prog=program_name(),
+        description="Reports, checks and repairs what the meter counted.",
+        examples=_EXAMPLES,
+        exit_codes=_ENDINGS,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    chosen = next((each for each in arguments if each in _COMMANDS), None)
-    for name, text in _COMMANDS.items():
+    chosen = next((each for each in arguments if each in COMMANDS), None)
+    for name, text in COMMANDS.items():
         if name == chosen:
             module = f"{_FOLDERS.get(name, '')}{name.replace('-', '_')}"
-            import_module(f"meter.commands.{module}").add_parser(commands)
+            import_module(f"meter.commands.arguments.{module}").add_parser(commands)
         else:
             commands.add_parser(name, help=text)
     return parser
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from meter.commands.console.version import NAME, program_version
+
+        print(NAME, program_version())
+        parser.exit()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """`python -m meter check-config`: lists every problem of the settings, or what they amount to."""
 
-import argparse
 from collections.abc import Iterable, Iterator
 
 from meter.errors import InvalidInput, InvalidSettings
@@ -10,17 +9,8 @@ from meter.wiring.books import configured_book
 from meter.wiring.commands import current_price_settings, current_settings
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    command = commands.add_parser(
-        "check-config",
-        description="Checks the settings in the environment. Exit code 0: they are valid; the "
-        "backends and who is let in are listed. 1: they are not; every problem is listed.",
-    )
-    command.set_defaults(run=_run)
-
-
-def _run(_options: argparse.Namespace) -> int:
+def run() -> int:
+    """List what is valid."""
     if problems := list(_problems()):
         raise InvalidInput(problems)
     settings = current_settings()

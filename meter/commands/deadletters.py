@@ -7,11 +7,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-from meter.commands.options import add_format, add_range, reader
-from meter.ledger.decode import Reason
-from meter.ledger.keys import FIRST_KEY, LAST_KEY, parse_letter_key
+from meter.commands.console.parser import CommandParser
+from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ports import RowStore
 from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
@@ -25,81 +23,14 @@ from meter.upkeep.replay import (
     read_letters,
 )
 from meter.usage import format_time
-from meter.window import Period
 from meter.wiring.commands import open_repairs, open_store
 
 MAX_DETAIL_CHARS = 100
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    parser = commands.add_parser(
-        "deadletters",
-        description="Lists, shows and replays events that could not be counted.",
-    )
-    actions = parser.add_subparsers(dest="action", required=True)
-    listing = actions.add_parser("list", help="list dead letters, one line per letter")
-    _add_selection(listing)
-    add_format(listing, (Format.TABLE, Format.JSON))
-    listing.set_defaults(run=_list)
-    show = actions.add_parser("show", help="write the whole body of one dead letter")
-    show.add_argument("key", metavar="KEY", type=reader(_key), help="as printed by `list`")
-    show.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="write the body to this file, byte for byte (default: standard output)",
-    )
-    show.set_defaults(run=_show)
-    replay = actions.add_parser(
-        "replay",
-        help="count dead letters that are valid now",
-        description="Counts dead letters that are valid now, once per event and in the window of "
-        "the event's own time, and deletes their rows. Exit code 0: all were counted; 1: some "
-        "were refused or not found; 2: invalid arguments.",
-    )
-    _add_replaying(replay)
-    replay.set_defaults(writes=True, run=partial(_replay, replay))
+def list_letters(options: argparse.Namespace) -> int:
+    """List them."""
 
-
-def _add_replaying(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "keys",
-        metavar="KEY",
-        type=reader(_key),
-        nargs="*",
-        help="as printed by `list` (default: all)",
-    )
-    _add_selection(parser)
-    parser.add_argument(
-        "--file", type=Path, metavar="FILE", help="count this file in place of the body of one KEY"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="report what would be counted, without writing"
-    )
-
-
-def _add_selection(parser: argparse.ArgumentParser) -> None:
-    selection = parser.add_argument_group(
-        "selection",
-        "By the day of enqueuing. Letters without that day are included only if neither --from "
-        "nor --to is given.",
-    )
-    add_range(
-        selection,
-        first_default="the oldest",
-        last_default="the newest",
-        periods=(Period.MONTH, Period.DAY),
-    )
-    selection.add_argument(
-        "--reason",
-        choices=[reason.value for reason in Reason],
-        metavar="REASON",
-        help=f"one of {', '.join(Reason)} (default: any)",
-    )
-
-
-def _list(options: argparse.Namespace) -> int:
     async def read() -> list[_Described]:
         async with open_store() as store:
             # The letters are not kept: their bodies can be long.
@@ -121,7 +52,9 @@ def _list(options: argparse.Namespace) -> int:
     return 0
 
 
-def _show(options: argparse.Namespace) -> int:
+def show(options: argparse.Namespace) -> int:
+    """Write the body of one."""
+
     async def read() -> StoredLetter | None:
         async with open_store() as store:
             return await find_letter(store, options.key)
@@ -140,7 +73,8 @@ def _show(options: argparse.Namespace) -> int:
     return 0
 
 
-def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def replay(parser: CommandParser, options: argparse.Namespace) -> int:
+    """Count those that are valid now."""
     if options.keys and (options.first or options.last or options.reason):
         parser.error("give either KEYs or --reason, --from and --to, not both")
     if options.file is not None and len(options.keys) != 1:
@@ -167,11 +101,6 @@ def _replay(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int
         print(f"error: {_absence(key, None)}", file=sys.stderr)
     print(_conclusion(summary, is_dry_run=options.dry_run))
     return 1 if summary.refused or absent else 0
-
-
-def _key(text: str) -> str:
-    parse_letter_key(text)
-    return text
 
 
 async def _selected(store: RowStore, options: argparse.Namespace) -> AsyncIterator[StoredLetter]:

@@ -4,24 +4,17 @@ import argparse
 import asyncio
 import os
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from meter.commands.options import (
-    add_capacity,
-    add_focus,
-    add_prices,
-    focus_terms,
-    reader,
-    window_of_periods,
-)
+from meter.commands.console.parser import CommandParser
+from meter.commands.output import focus_terms
 from meter.commands.progress import ProgressLine
 from meter.errors import InvalidInput
 from meter.reports.export.export import Outcome
 from meter.reports.export.layout import MANIFEST, Encoding
 from meter.reports.focus.terms import FocusTerms
-from meter.window import Period, Window
+from meter.window import Window
 from meter.wiring.books import read_price_book
 from meter.wiring.commands import known_backends
 
@@ -29,70 +22,8 @@ if TYPE_CHECKING:
     from meter.wiring.sources import Money
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    command = commands.add_parser(
-        "export",
-        description="Writes usage by day and by month, charges as FOCUS and pages to a folder or a "
-        "container, for Power BI, Fabric, DuckDB, pandas and others, and brings them up to date when "
-        "it is repeated: what has not changed stays, closed months are written once. The nightly "
-        "export of the app does the same. Exit code 0: all is written; 1: a failure; 2: invalid "
-        "arguments.",
-        epilog="example: python -m meter export --to exports --prices prices.csv",
-    )
-    _add_place(command)
-    _add_range(command)
-    add_prices(command, purpose="adds what the usage costs (default: METER_PRICES)")
-    add_capacity(command)
-    command.add_argument(
-        "--format",
-        choices=[each.value for each in Encoding],
-        help="how tables are written (default: as in the folder; in a new one Parquet where pyarrow "
-        "is installed, else csv.gz)",
-    )
-    add_focus(command)
-    command.set_defaults(run=partial(_run, command))
-
-
-def _add_place(command: argparse.ArgumentParser) -> None:
-    place = command.add_mutually_exclusive_group()
-    place.add_argument("--to", type=Path, metavar="FOLDER", help="a folder of this machine")
-    place.add_argument(
-        "--container",
-        type=reader(_container),
-        metavar="URL",
-        help="a container of Blob Storage, or the name of one in the account of the tables "
-        "(default: METER_EXPORT_CONTAINER)",
-    )
-
-
-def _add_range(command: argparse.ArgumentParser) -> None:
-    when = command.add_mutually_exclusive_group()
-    when.add_argument(
-        "--date",
-        dest="wanted",
-        type=window_of_periods([Period.DAY]),
-        metavar="YYYY-MM-DD",
-        help="only the file of this day (UTC), which must be over",
-    )
-    when.add_argument(
-        "--month",
-        dest="wanted",
-        type=window_of_periods([Period.MONTH]),
-        metavar="YYYY-MM",
-        help="only the files of this month, whatever its age (default: all that may have changed)",
-    )
-
-
-def _container(text: str) -> str:
-    from meter.config.exports import container_problem
-
-    if problem := container_problem(text):
-        raise ValueError(problem)
-    return text
-
-
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def run(parser: CommandParser, options: argparse.Namespace) -> int:
+    """Export, and say what was written."""
     from meter.config.environment import load_storage_settings
     from meter.config.exports import load_export_settings
     from meter.wiring.exports import run_export

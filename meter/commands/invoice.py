@@ -4,87 +4,27 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from meter.commands.options import (
-    add_capacity,
-    add_focus,
-    focus_terms,
-    reader,
-    window_of_periods,
-)
-from meter.commands.output import add_output, chosen_format, open_output
+from meter.commands.console.parser import CommandParser
+from meter.commands.output import chosen_format, focus_terms, open_output
 from meter.commands.progress import ProgressLine
 from meter.gateway.backend import Backend
 from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
-from meter.reports.invoice.grouping import ALL, IN_A_TABLE
-from meter.reports.invoice.write.invoice import FORMATS, warnings_of, write_invoice
-from meter.reports.query import parse_groups
+from meter.reports.invoice.grouping import ALL
+from meter.reports.invoice.write.invoice import warnings_of, write_invoice
+from meter.reports.query import INVOICE_GROUPS
 from meter.reports.write.report import Format
-from meter.window import Period
 from meter.wiring.books import read_capacity_file
 from meter.wiring.commands import current_reconcile_settings, open_views
 from meter.wiring.invoices import read_bill, split_bill
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    command = commands.add_parser(
-        "invoice",
-        description="Splits the cost of the backends' accounts, as Azure's cost exports have it, by "
-        "counted usage. The lines sum to the export, to the last digit.",
-    )
-    _add_inputs(command)
-    command.add_argument(
-        "--group",
-        type=reader(parse_groups),
-        metavar="NAMES",
-        help=f"any of {', '.join(ALL)}; comma-separated (default: all; in a table: "
-        f"{','.join(IN_A_TABLE)})",
-    )
-    add_output(command, FORMATS)
-    add_focus(command)
-    command.set_defaults(run=partial(_run, command))
-
-
-def _add_inputs(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--export",
-        type=Path,
-        nargs="+",
-        action="extend",
-        required=True,
-        metavar="FILE",
-        help="cost exports: usage details or FOCUS, as CSV, gzipped CSV or Parquet",
-    )
-    command.add_argument(
-        "--month",
-        type=window_of_periods((Period.MONTH,)),
-        required=True,
-        metavar="MONTH",
-        help="the month to split: YYYY-MM (UTC)",
-    )
-    command.add_argument(
-        "--mapping",
-        type=Path,
-        metavar="FILE",
-        help="CSV that says what meters charge for: meter_id or meter_name, kind, model, unit, and "
-        "optional deployment_type, tier, context",
-    )
-    add_capacity(command)
-    command.add_argument(
-        "--cost",
-        choices=[metric.value for metric in Metric],
-        default=Metric.BILLED.value,
-        help="which cost of a FOCUS export (default: billed)",
-    )
-
-
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def run(parser: CommandParser, options: argparse.Namespace) -> int:
+    """Split the bill, and write its lines."""
     options.format = chosen_format(parser, options, _inputs(options))
     if options.format is Format.FOCUS and options.cost != Metric.BILLED:
         parser.error("argument --cost: a FOCUS file has what was billed: give --cost billed")
@@ -143,7 +83,7 @@ async def _write(
 ) -> list[str]:
     """Write the lines; gives what is to be told about them."""
     form = Format(options.format)
-    groups = options.group or (IN_A_TABLE if form is Format.TABLE else ALL)
+    groups = options.group or (INVOICE_GROUPS if form is Format.TABLE else ALL)
     async with open_views() as store:
         split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
         with open_output(options.out, form) as out:

@@ -1,14 +1,13 @@
 """The options that several commands take, and how their texts become values."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from meter.gateway.backend import Backend
-from meter.reports.focus.columns import FocusVersion
-from meter.reports.focus.terms import UNKNOWN_ACCOUNT, FocusTerms, resources_of
+from meter.reports.focus.version import UNKNOWN_ACCOUNT, FocusVersion
 from meter.reports.pricing.cells import parse_currency
-from meter.reports.write.report import Format
+from meter.reports.write.formats import Format
+from meter.usage import is_writable
 from meter.window import Period, Window, parse_window
 
 _FORMS = {Period.MONTH: "YYYY-MM", Period.DAY: "YYYY-MM-DD", Period.HOUR: "YYYY-MM-DDTHH"}
@@ -36,6 +35,13 @@ def window_of_periods(periods: Sequence[Period]) -> Callable[[str], Window]:
         return window
 
     return reader(read)
+
+
+def subject_of_token(text: str) -> str:
+    """A subject, as a token can have it. Raises ValueError."""
+    if not text or not is_writable(text):
+        raise ValueError(f"takes the subject of a token, got {text!r}")
+    return text
 
 
 def add_range(
@@ -99,6 +105,22 @@ def add_format(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> No
     )
 
 
+def add_output(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:
+    """Add `--format` and `--out`, to be read with `output.chosen_format`."""
+    parser.add_argument(
+        "--format",
+        choices=[form.value for form in formats],
+        help="how the output is written (default: as the ending of --out says, else table)",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FILE",
+        help="write to this file, packed if it ends in .gz (default: standard output)",
+    )
+    parser.set_defaults(formats=tuple(formats))
+
+
 def add_focus(parser: argparse.ArgumentParser) -> None:
     """Add what a FOCUS file needs: `--focus-version` and `--billing-account`."""
     parser.add_argument(
@@ -120,15 +142,6 @@ def _parse_account(text: str) -> str:
     if not text.strip():
         raise ValueError("a billing account has an id; got an empty text")
     return text.strip()
-
-
-def focus_terms(options: argparse.Namespace, backends: Iterable[Backend]) -> FocusTerms:
-    """The terms that these options say, and the accounts of the backends."""
-    return FocusTerms(
-        version=FocusVersion(options.focus_version),
-        billing_account=options.billing_account,
-        resources=resources_of(backends),
-    )
 
 
 def _forms(periods: Sequence[Period]) -> str:

@@ -7,37 +7,26 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Buffer, Iterable, Iterator, Sequence
+from collections.abc import Buffer, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from errno import EACCES
 from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast, overload
 
+from meter.commands.console.parser import CommandParser
 from meter.errors import InvalidInput
-from meter.reports.write.report import PACKED, Format, Output, format_named
+from meter.gateway.backend import Backend
+from meter.reports.focus.terms import FocusTerms, resources_of
+from meter.reports.focus.version import FocusVersion
+from meter.reports.write.formats import PACKED, Format, format_named
+from meter.reports.write.report import Output
 
 _IN_MEMORY = 1 << 20
 _BUFFER = 1 << 17
 
 
-def add_output(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> None:
-    """Add `--format` and `--out`, to be read with `chosen_format`."""
-    parser.add_argument(
-        "--format",
-        choices=[form.value for form in formats],
-        help="how the output is written (default: as the ending of --out says, else table)",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="FILE",
-        help="write to this file, packed if it ends in .gz (default: standard output)",
-    )
-    parser.set_defaults(formats=tuple(formats))
-
-
 def chosen_format(
-    parser: argparse.ArgumentParser, options: argparse.Namespace, inputs: Iterable[Path] = ()
+    parser: CommandParser, options: argparse.Namespace, inputs: Iterable[Path] = ()
 ) -> Format:
     """The format of the output. Exits with 2 if it cannot go where it is to go.
 
@@ -63,6 +52,15 @@ def chosen_format(
     if problem := _problem(out, inputs):
         parser.error(f"argument --out: {out} {problem}")
     return form
+
+
+def focus_terms(options: argparse.Namespace, backends: Iterable[Backend]) -> FocusTerms:
+    """The terms that these options say, and the accounts of the backends."""
+    return FocusTerms(
+        version=FocusVersion(options.focus_version),
+        billing_account=options.billing_account,
+        resources=resources_of(backends),
+    )
 
 
 def _problem(out: Path, inputs: Iterable[Path]) -> str | None:

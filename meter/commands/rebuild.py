@@ -2,21 +2,17 @@
 
 import argparse
 import asyncio
-import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 
-from meter.bucket import BUCKETS
-from meter.commands.options import reader, window_of_periods
 from meter.commands.progress import ProgressLine
 from meter.errors import LedgerMissing, StorageUnavailable
-from meter.ledger.keys import LEDGER_PARTITIONS
 from meter.terminal import printable
 from meter.upkeep.differences import LEDGER_KINDS, Difference, Kind
 from meter.upkeep.rebuild import Progress, Rebuild, Summary
-from meter.usage import format_time, is_writable
-from meter.window import Period, Window
+from meter.usage import format_time
+from meter.window import Window
 from meter.wiring.commands import open_repairs
 
 _DONE = {
@@ -26,53 +22,11 @@ _DONE = {
     Kind.DIFFERENT: "overwritten",
     Kind.SURPLUS: "removed",
 }
-_BUCKETS = re.compile(r"(\d{1,2})(?:-(\d{1,2}))?", re.ASCII)
 _CAUSES = "the month had no calls, or its ledger was dropped after its retention"
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    parser = commands.add_parser(
-        "rebuild",
-        description="Checks that the sums of a month's ledger are what its markers add up to, and "
-        "makes UsageByHour, UsageByDay and UsageByMonth equal to the sums. Safe while calls are "
-        "counted. Exit code 0: the ledger was sound and the views are equal to it now; 1: "
-        "anything else; 2: invalid arguments.",
-    )
-    parser.add_argument(
-        "--month",
-        required=True,
-        type=window_of_periods([Period.MONTH]),
-        metavar="YYYY-MM",
-        help="the month to check (UTC)",
-    )
-    part = parser.add_mutually_exclusive_group()
-    part.add_argument(
-        "--buckets",
-        type=reader(_partitions),
-        default=LEDGER_PARTITIONS,
-        metavar="FIRST-LAST",
-        help=f"only these of the month's {BUCKETS} parts, 0-{BUCKETS - 1}: to resume, or to share it "
-        "among processes",
-    )
-    part.add_argument("--subject", type=reader(_subject), help="only this subject's rows")
-    report_only = "report what would change, without writing"
-    parser.add_argument("--dry-run", action="store_true", help=report_only)
-    parser.add_argument(
-        "--repair-ledger",
-        action="store_true",
-        help="also set wrong sums of the ledger to what their markers add up to",
-    )
-    parser.add_argument(
-        "--prune",
-        action="store_true",
-        help="also remove view rows without a sum, and lower those with more calls than the ledger: "
-        "they may be all that is left of these calls",
-    )
-    parser.set_defaults(writes=True, run=_run)
-
-
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Check the ledger, and repair its views."""
     month: Window = options.month
     progress = ProgressLine(options.clock, sys.stderr, progress_text)
     try:
@@ -141,21 +95,6 @@ async def _rebuild(
             prunes=options.prune,
         )
         return await rebuild.run(_report, show)
-
-
-def _partitions(text: str) -> Sequence[str]:
-    """Ledger partitions as `FIRST-LAST`, or just one."""
-    match = _BUCKETS.fullmatch(text)
-    first, last = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    if not first <= last < BUCKETS:
-        raise ValueError(f"takes FIRST-LAST from 0 to {BUCKETS - 1}, got {text!r}")
-    return LEDGER_PARTITIONS[first : last + 1]
-
-
-def _subject(text: str) -> str:
-    if not text or not is_writable(text):
-        raise ValueError(f"takes the subject of a token, got {text!r}")
-    return text
 
 
 def _report(difference: Difference) -> None:

@@ -4,55 +4,22 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Sequence
-from fractions import Fraction
-from functools import partial
 
-from meter.commands.options import add_format, add_range, reader
+from meter.commands.console.parser import CommandParser
 from meter.gateway.backend import Backend
 from meter.reports.matching import BackendNames
 from meter.reports.query import Query
 from meter.reports.reconcile import read_counted, reconcile
 from meter.reports.tally import CountedUnder, Hours, OwnDeployment, Recorded
-from meter.reports.terms import make_terms, parse_names, parse_tolerance
-from meter.reports.write.reconciliation import FORMATS, write_reconciliation
+from meter.reports.terms import make_terms
+from meter.reports.write.reconciliation import write_reconciliation
 from meter.reports.write.report import Format
 from meter.usage import Tier
 from meter.wiring.commands import current_reconcile_settings, open_monitor, open_store
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    command = commands.add_parser(
-        "reconcile",
-        description="Compares the counted tokens of each deployment on each account with those "
-        "that Azure Monitor recorded. Exit code 0: all are within the tolerance; 1: at least one "
-        "is not, or nothing could be compared; 2: invalid arguments.",
-    )
-    add_range(
-        command,
-        first_default="the start of --to, or of yesterday",
-        last_default="the last complete hour after --from, or the end of yesterday",
-    )
-    command.add_argument(
-        "--tolerance",
-        type=reader(parse_tolerance),
-        default=Fraction(1, 200),
-        metavar="PERCENT",
-        help="largest accepted difference of a deployment, in percent of Azure's tokens "
-        "(default: 0.5%%)",
-    )
-    command.add_argument(
-        "--ignore",
-        type=reader(parse_names),
-        default=frozenset(),
-        metavar="NAMES",
-        help="deployments that may be called directly, by their names in Azure, comma-separated",
-    )
-    add_format(command, FORMATS)
-    command.set_defaults(run=partial(_run, command))
-
-
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def run(parser: CommandParser, options: argparse.Namespace) -> int:
+    """Compare, and write what was found."""
     try:
         terms = make_terms(
             first=options.first,

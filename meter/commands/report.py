@@ -5,7 +5,6 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple
 
 from meter.commands.capacity import (
@@ -13,15 +12,8 @@ from meter.commands.capacity import (
     costs_of,
     summary_of,
 )
-from meter.commands.options import (
-    add_capacity,
-    add_focus,
-    add_prices,
-    add_range,
-    focus_terms,
-    reader,
-)
-from meter.commands.output import add_output, chosen_format, open_output
+from meter.commands.console.parser import CommandParser
+from meter.commands.output import chosen_format, focus_terms, open_output
 from meter.commands.progress import ProgressLine
 from meter.reports.capacity.entries import Capacity
 from meter.reports.pricing.book import PriceBook
@@ -32,11 +24,10 @@ from meter.reports.query import (
     Query,
     RangeError,
     make_query,
-    parse_groups,
 )
 from meter.reports.rows import UsageRow
 from meter.reports.usage import usage_report
-from meter.reports.write.report import FORMATS, Format, write_report
+from meter.reports.write.report import Format, write_report
 from meter.terminal import aligned
 from meter.window import Period, Window
 from meter.wiring.books import read_capacity_file, read_price_book
@@ -45,34 +36,8 @@ from meter.wiring.commands import known_backends, open_views
 MOST_UNPRICED = 20
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    command = commands.add_parser(
-        "report",
-        description="Reports the counted calls and tokens per window and group, and what they cost.",
-    )
-    command.add_argument(
-        "--by",
-        choices=[period.value for period in Period],
-        default=Period.MONTH.value,
-        help="length of the windows (default: month)",
-    )
-    add_range(command, first_default="the start of this month", last_default="now")
-    command.add_argument(
-        "--group",
-        type=reader(parse_groups),
-        metavar="NAMES",
-        help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)}; "
-        "in a FOCUS file: all)",
-    )
-    add_prices(command)
-    add_capacity(command)
-    add_output(command, FORMATS)
-    add_focus(command)
-    command.set_defaults(run=partial(_run, command))
-
-
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def run(parser: CommandParser, options: argparse.Namespace) -> int:
+    """Write the report."""
     inputs = [*options.prices, *([options.capacity] if options.capacity else [])]
     form = options.format = chosen_format(parser, options, inputs)
     try:

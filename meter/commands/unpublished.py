@@ -8,7 +8,7 @@ from itertools import batched
 from pathlib import Path
 
 from meter.errors import PublishFailed
-from meter.publishing.loglines import UNPUBLISHED, UnpublishedEvents, unpublished_events
+from meter.publishing.loglines import UnpublishedEvents, unpublished_events
 from meter.terminal import printable, shown_document
 from meter.wiring.commands import open_sender
 
@@ -17,29 +17,8 @@ _REFUSED = ("AuthenticationError", "unauthorized-access")
 SENT_TOGETHER = 20  # of 32 KB at most each, below the hub's 1 MB
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    parser = commands.add_parser(
-        "unpublished",
-        description=f"Reads the events of `{UNPUBLISHED}` lines from logs, joins lines written in "
-        "parts, and writes each event once, one JSON line per event. Publishing is safe to "
-        "repeat: an event is counted once. Exit code 0: all were read, and published if asked; "
-        "1: some could not be; 2: invalid arguments.",
-    )
-    parser.add_argument(
-        "files",
-        metavar="FILE",
-        type=Path,
-        nargs="*",
-        help="logs as text, one log line per line (default: standard input)",
-    )
-    parser.add_argument(
-        "--publish", action="store_true", help="send the events to the hub instead of writing them"
-    )
-    parser.set_defaults(run=_run)
-
-
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Write or publish the events."""
     found = unpublished_events(_lines(options.files))
     for text in found.unreadable:
         print(f"unreadable: {printable(text, most=MAX_SHOWN_CHARS)}", file=sys.stderr)

@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from uuid import UUID
 
 from meter.adjustment import ADJUSTMENT_TYPE, Countable
 from meter.ledger.reading.careful import read_adjustment, read_usage_event
+from meter.ledger.reading.reason import Reason as Reason
 from meter.ledger.reading.shortcut import read_plain
 from meter.strict import Fields, Invalid
 from meter.usage import EVENT_TYPE, UsageEvent
@@ -23,21 +23,6 @@ MAX_DIGITS = 20
 # A message with more refused values is one letter: half a million `0` must not be as many rows.
 MAX_LETTERS_OF_A_MESSAGE = 50
 _SPACE = re.compile(r"[ \t\n\r]*")
-
-
-class Reason(StrEnum):
-    """Why an event was not counted."""
-
-    NOT_JSON = "not-json"
-    NOT_AN_EVENT = "not-an-event"
-    UNKNOWN_TYPE = "unknown-type"
-    INVALID_FIELD = "invalid-field"
-    TOO_LATE = "too-late"
-    IN_THE_FUTURE = "in-the-future"
-    MONTH_CLOSED = "month-closed"
-    CANNOT_BE_STORED = "cannot-be-stored"
-    NO_CALL = "no-call"
-    BELOW_ZERO = "below-zero"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

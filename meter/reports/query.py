@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from meter.terminal.words import suggestion
 from meter.window import Period, Window, window_of
 
 _MOMENT = timedelta(microseconds=1)
@@ -35,6 +36,8 @@ class Grouping(StrEnum):
         return "".join(part.capitalize() for part in self.split("_"))
 
 
+# In a table; a file has all.
+INVOICE_GROUPS = (Grouping.SUBJECT, Grouping.NAME)
 # The other dimensions are one value for most users, and the table is wide enough.
 DEFAULT_GROUPS = (Grouping.SUBJECT, Grouping.DEPLOYMENT, Grouping.MODEL, Grouping.TIER)
 
@@ -128,7 +131,9 @@ def parse_groups(text: str) -> tuple[Grouping, ...]:
     groups: list[Grouping] = []
     for name in filter(None, (part.strip() for part in text.split(","))):
         if name not in tuple(Grouping):
-            raise ValueError(f"a group is one of {', '.join(Grouping)}; got {name!r}")
+            raise ValueError(
+                f"a group is one of {', '.join(Grouping)}; got {name!r}{suggestion(name, Grouping)}"
+            )
         groups.append(Grouping(name))
     if len(set(groups)) < len(groups):
         raise ValueError(f"a group is named twice in {text!r}")

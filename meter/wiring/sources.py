@@ -13,7 +13,8 @@ from meter.ports import RowStore
 from meter.reports.capacity.entries import Capacity
 from meter.reports.export.manifest import SourceFile
 from meter.reports.export.source import Source
-from meter.reports.focus.terms import UNKNOWN_ACCOUNT, FocusTerms, resources_of
+from meter.reports.focus.terms import FocusTerms, resources_of
+from meter.reports.focus.version import UNKNOWN_ACCOUNT
 from meter.reports.pricing.book import PriceBook
 from meter.reports.usage import Watch
 from meter.upkeep.closing.views import closed_views

@@ -9,8 +9,8 @@ from meter.ledger.rows import SumRow
 from meter.ports import Row
 from meter.reports.capacity.entries import Idle
 from meter.reports.focus.charge import Resource
-from meter.reports.focus.columns import FocusVersion
 from meter.reports.focus.terms import FocusTerms
+from meter.reports.focus.version import FocusVersion
 from meter.reports.owners import Owner, Owners
 from meter.reports.pricing.book import Origin
 from meter.reports.query import Grouping

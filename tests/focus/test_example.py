@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from meter.reports.focus.columns import FocusVersion
+from meter.reports.focus.version import FocusVersion
 from tests.focus.example import example_invoice, example_report
 from tests.focus.validate import Results, results_of
 from tests.support.focus import rows_of

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from meter.reports.focus.columns import FocusVersion
+from meter.reports.focus.version import FocusVersion
 from tests.focus.example import example_invoice, example_report
 
 RULES = "1.2.0.1"  # the validator has none of 1.4 yet

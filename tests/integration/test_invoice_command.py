@@ -12,7 +12,7 @@ from azure.data.tables import TableServiceClient
 
 from meter.__main__ import main
 from meter.ports import Row
-from meter.reports.focus.columns import FocusVersion
+from meter.reports.focus.version import FocusVersion
 from meter.usage import TokenUsage
 from meter.wiring.commands import open_store
 from tests.contract.test_row_store import running_azurite

@@ -12,8 +12,8 @@ from meter.reports.capacity.costs import NO_CAPACITY
 from meter.reports.capacity.entries import Capacity, Entry
 from meter.reports.capacity.reading import read_capacity_costs
 from meter.reports.focus.charge import Resource
-from meter.reports.focus.columns import FocusVersion
 from meter.reports.focus.terms import FocusTerms
+from meter.reports.focus.version import FocusVersion
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.grouping import label_of
 from meter.reports.invoice.line import Totals

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 
-from meter.reports.focus.columns import FocusVersion
+from meter.reports.focus.version import FocusVersion
 
 # Type and nullability: S text, D decimal, T time, J JSON; `!` never null, `?` may be null, `0` always here.
 _BOTH = """

@@ -3,7 +3,8 @@
 import re
 
 from meter.reports.focus.charge import Method
-from meter.reports.focus.columns import FocusVersion, focus_columns
+from meter.reports.focus.columns import focus_columns
+from meter.reports.focus.version import FocusVersion
 from tests.focus.validate import CANNOT_HOLD
 from tests.support.running import REPOSITORY
 

@@ -10,7 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 
 from meter.adapters.clock import system_dice
-from meter.commands.options import window_of_periods
 from meter.commands.progress import ProgressLine
 from meter.errors import HubUnavailable, InvalidInput, InvalidSettings, PublishFailed
 from meter.ports import HubReader
@@ -19,54 +18,13 @@ from meter.upkeep.closing.close import Closing, Refused
 from meter.upkeep.closing.header import Header
 from meter.upkeep.rebuild import Progress
 from meter.usage import is_writable
-from meter.window import Period
 from meter.wiring.commands import open_hub_reader, open_store
 
 MAX_NAME_CHARS = 200
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command's arguments."""
-    parser = commands.add_parser(
-        "close",
-        description="Writes a snapshot of a month's sums that is never changed, and prints its root: "
-        "publish that. Calls that arrive later are corrections in the month in which they arrive. "
-        "Exit code 0: closed; 1: refused, with every reason, or closed before; 2: invalid arguments.",
-    )
-    parser.add_argument(
-        "--month",
-        required=True,
-        type=window_of_periods([Period.MONTH]),
-        metavar="YYYY-MM",
-        help="the month to close (UTC)",
-    )
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument(
-        "--check",
-        action="store_true",
-        help="write nothing; exit code 0: the month is closed, and its rows are what its root says",
-    )
-    choice.add_argument(
-        "--force",
-        action="store_true",
-        help="close it although calls may be missing; the reasons are stored with it",
-    )
-    parser.add_argument(
-        "--prices",
-        type=Path,
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FILE",
-        help="the files of the price book; their SHA-256 is stored",
-    )
-    parser.add_argument(
-        "--by", metavar="NAME", help="who closes it (default: the user of this machine)"
-    )
-    parser.set_defaults(writes=True, run=_run)
-
-
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Close the month, or check it."""
     prices = _digests(options.prices)
     by = _user() if options.by is None else options.by
     if not 0 < len(by.strip()) <= MAX_NAME_CHARS or not is_writable(by):
@@ -98,6 +56,10 @@ def _run(options: argparse.Namespace) -> int:
         return 130
     finally:
         progress.clear()
+    return _say(result, options)
+
+
+def _say(result: Header | Refused, options: argparse.Namespace) -> int:
     match result:
         case Refused():
             return _refuse(options.month.name, result, is_forced=options.force)

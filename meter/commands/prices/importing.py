@@ -1,19 +1,15 @@
 """`python -m meter prices import`: fills a price book with Azure's retail prices."""
 
 import argparse
-import re
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from meter.commands.options import reader
 from meter.commands.output import open_output
 from meter.commands.progress import ProgressLine
 from meter.errors import InvalidInput
-from meter.reports.pricing.book import compared_region
-from meter.reports.pricing.cells import parse_currency
 from meter.reports.pricing.retail.price import RetailPrice, Wanted
 from meter.reports.pricing.retail.saved import saved_prices
 from meter.reports.pricing.retail.update import Update, updated_book
@@ -28,66 +24,10 @@ if TYPE_CHECKING:
 
 MOST_SAVED_BYTES = 67_108_864
 _GZIP, _GZIP_WINDOW = b"\x1f\x8b", 31
-_REGION = re.compile(r"[a-z][a-z0-9]{1,49}", re.ASCII)
 
 
-def add_parser(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the action's arguments."""
-    text = "fill a price book with Azure's retail prices"
-    parser = actions.add_parser(
-        "import",
-        help=text,
-        description="Fills a price book with Azure's retail prices, without sign-in. Rows that somebody "
-        "added stay, and so do prices that held before. Nothing is written unless all was read.",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="BOOK.csv",
-        help="the price book, made or updated",
-    )
-    _add_wanted(parser)
-    parser.add_argument(
-        "--from-file",
-        type=Path,
-        metavar="FILE",
-        help="read saved prices of the API, JSON or CSV, plain or gzip, instead of fetching them",
-    )
-    parser.add_argument(
-        "--skipped", type=Path, metavar="FILE", help="list each skipped row in this CSV file"
-    )
-    parser.set_defaults(run=_run)
-
-
-def _add_wanted(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments that say which prices to take."""
-    parser.add_argument(
-        "--region",
-        type=reader(_region),
-        action="append",
-        default=[],
-        metavar="REGION",
-        help="prices of this region, for example swedencentral; may be repeated (default: all)",
-    )
-    parser.add_argument(
-        "--product",
-        type=reader(_product),
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="prices of this product, for example 'Azure OpenAI GPT5'; may be repeated (default: all)",
-    )
-    parser.add_argument(
-        "--currency",
-        type=reader(parse_currency),
-        default="USD",
-        metavar="CODE",
-        help="prices in this currency (default: USD)",
-    )
-
-
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Fill the book."""
     wanted = Wanted(
         currency=options.currency,
         regions=tuple(dict.fromkeys(options.region)),
@@ -128,19 +68,6 @@ def _check_paths(out: Path, skipped: Path | None) -> None:
         if path.is_dir() or not path.absolute().parent.is_dir():
             reason = "is a folder" if path.is_dir() else "is in a folder that does not exist"
             raise InvalidInput([f"{path}: {reason}"])
-
-
-def _region(text: str) -> str:
-    region = compared_region(text)
-    if not _REGION.fullmatch(region):
-        raise ValueError(f"must be an Azure region's name, such as swedencentral, got {text!r:.60}")
-    return region
-
-
-def _product(text: str) -> str:
-    if not text.strip() or len(text) > 100 or not text.isprintable():
-        raise ValueError(f"must be a product's name, such as 'Azure OpenAI GPT5', got {text!r:.60}")
-    return text.strip()
 
 
 def _fetched(

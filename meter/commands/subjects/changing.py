@@ -4,83 +4,24 @@ import argparse
 import asyncio
 import sys
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
-from meter.commands.options import reader
+from meter.commands.console.parser import CommandParser
 from meter.commands.progress import ProgressLine
 from meter.errors import InvalidInput, MeterError
 from meter.ports import RowStore
 from meter.reports.subjects.changes import Change, Plan, plan_changes
 from meter.reports.subjects.entry import EDITABLE, Entry, read_entries
-from meter.reports.subjects.file import MOST_TEXT_CHARS, FileRow, read_file
+from meter.reports.subjects.file import FileRow, read_file
 from meter.reports.subjects.storing import write_changes
 from meter.terminal import aligned, printable
-from meter.usage import MAX_SUBJECT_CHARS, is_writable
 from meter.wiring.commands import open_store
 
 _NOTHING = "-"
 
 
-def add_set(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the arguments of `set`."""
-    parser = actions.add_parser(
-        "set",
-        help="set what is known of one subject",
-        description="Sets the display name, team or cost centre of one subject; what is not given stays. "
-        "A subject that has not called yet may be prepared.",
-    )
-    parser.add_argument(
-        "subject", metavar="SUBJECT", type=reader(_subject), help="as reports have it, exactly"
-    )
-    for column in EDITABLE:
-        words = column.replace("_", " ")
-        parser.add_argument(
-            f"--{column.replace('_', '-')}",
-            dest=column,
-            type=reader(_text),
-            metavar="TEXT",
-            help=f"its {words}; '' clears it",
-        )
-    parser.set_defaults(writes=True, run=partial(_set, parser))
-
-
-def add_import(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the arguments of `import`."""
-    parser = actions.add_parser(
-        "import",
-        help="take names, teams and cost centres from a CSV file",
-        description="Takes display_name, team and cost_centre from a CSV file with a header line and a "
-        "column subject. What the file does not have stays. Nothing is written unless the whole file is "
-        "valid; after an interruption, import it again.",
-    )
-    parser.add_argument(
-        "file", type=Path, metavar="FILE.csv", help="UTF-8; commas or semicolons between cells"
-    )
-    parser.add_argument(
-        "--dry-run", action="store_true", help="list what would change, without writing"
-    )
-    parser.add_argument(
-        "--clear-empty",
-        action="store_true",
-        help="empty cells clear what is stored (default: they leave it)",
-    )
-    parser.set_defaults(writes=True, run=_import)
-
-
-def _subject(text: str) -> str:
-    if not 0 < len(text) <= MAX_SUBJECT_CHARS or not is_writable(text):
-        raise ValueError(f"a subject has 1 to {MAX_SUBJECT_CHARS} characters, got {text!r:.60}")
-    return text
-
-
-def _text(text: str) -> str:
-    if len(text.strip()) > MOST_TEXT_CHARS or not is_writable(text):
-        raise ValueError(f"must be a text of up to {MOST_TEXT_CHARS:,} characters")
-    return text.strip()
-
-
-def _set(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+def set_subject(parser: CommandParser, options: argparse.Namespace) -> int:
+    """Set what is known of one subject."""
     cells = {name: value for name in EDITABLE if (value := getattr(options, name)) is not None}
     if not cells:
         parser.error("give at least one of --display-name, --team and --cost-centre")
@@ -99,7 +40,8 @@ def _set(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     return 0
 
 
-def _import(options: argparse.Namespace) -> int:
+def import_subjects(options: argparse.Namespace) -> int:
+    """Take what a file has."""
     rows = _read(options.file)
     plan = asyncio.run(_apply(rows, options))
     if options.dry_run:

@@ -8,23 +8,16 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
 from meter.reports.columns import Value
 from meter.reports.focus.charge import Category, FocusCharge
+from meter.reports.focus.version import FocusVersion
 from meter.reports.owners import NO_OWNER
 from meter.reports.query import Grouping
 
 MICROSOFT = "Microsoft"
-
-
-class FocusVersion(StrEnum):
-    """The versions that can be written."""
-
-    V1_2 = "1.2"
-    V1_4 = "1.4"
 
 
 type Get = Callable[[FocusCharge], Value]

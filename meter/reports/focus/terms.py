@@ -5,9 +5,7 @@ from dataclasses import dataclass, field
 
 from meter.gateway.backend import Backend
 from meter.reports.focus.charge import Resource
-from meter.reports.focus.columns import FocusVersion
-
-UNKNOWN_ACCOUNT = "unknown"
+from meter.reports.focus.version import UNKNOWN_ACCOUNT, FocusVersion
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

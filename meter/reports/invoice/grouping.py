@@ -10,7 +10,6 @@ from meter.reports.owners import Owners
 from meter.reports.query import Grouping
 
 ALL = tuple(Grouping)
-IN_A_TABLE = (Grouping.SUBJECT, Grouping.NAME)
 
 
 def label_of(groups: Sequence[Grouping], owners: Owners) -> Label:

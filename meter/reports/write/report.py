@@ -1,7 +1,6 @@
-"""The formats of reports, and the one place that knows which writer writes which of them."""
+"""The one place that knows which writer writes which format of a report."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from enum import StrEnum
 from typing import BinaryIO, TextIO, cast
 
 from meter.reports.focus.priced import priced_charges
@@ -10,59 +9,11 @@ from meter.reports.focus.write import write_charges
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
 from meter.reports.write.csv import write_csv
+from meter.reports.write.formats import PACKED as PACKED
+from meter.reports.write.formats import Format as Format
+from meter.reports.write.formats import format_named as format_named
 from meter.reports.write.json import write_json
 from meter.reports.write.table import write_table
-
-
-class Format(StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    FOCUS = "focus"
-    PARQUET = "parquet"
-    XLSX = "xlsx"
-    HTML = "html"
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether it is bytes, and nothing to look at on a terminal."""
-        return self in {Format.PARQUET, Format.XLSX}
-
-    @property
-    def encoding(self) -> str:
-        """The encoding of its text in files: Excel reads CSV as UTF-8 if it begins with the mark."""
-        return "utf-8-sig" if self is Format.CSV else "utf-8"
-
-    def suits(self, file_name: str) -> bool:
-        """Whether a file of this name may hold it: a name that says nothing may hold anything."""
-        named = format_named(file_name)
-        return (
-            named is None
-            or named is self
-            or (named is Format.TABLE and not self.is_binary)  # .txt is any text
-            or (named is Format.CSV and self is Format.FOCUS)
-        )
-
-
-_ENDINGS = {
-    ".txt": Format.TABLE,
-    ".csv": Format.CSV,
-    ".json": Format.JSON,
-    ".parquet": Format.PARQUET,
-    ".xlsx": Format.XLSX,
-    ".html": Format.HTML,
-    ".htm": Format.HTML,
-}
-PACKED = ".gz"
-
-
-def format_named(file_name: str) -> Format | None:
-    """The format that a file's ending names, also before `.gz`; None for any other ending."""
-    name = file_name.lower().removesuffix(PACKED)
-    return next((form for ending, form in _ENDINGS.items() if name.endswith(ending)), None)
-
 
 type Output = TextIO | BinaryIO
 """Where a report goes: bytes for a binary format, text for the others."""

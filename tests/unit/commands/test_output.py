@@ -1,6 +1,5 @@
 """The output file of a command: whole, or as it was before."""
 
-import argparse
 import gzip
 import os
 import subprocess
@@ -10,7 +9,9 @@ from typing import BinaryIO, TextIO, cast
 
 import pytest
 
-from meter.commands.output import add_output, chosen_format, open_output
+from meter.commands.console.parser import CommandParser
+from meter.commands.options import add_output
+from meter.commands.output import chosen_format, open_output
 from meter.errors import InvalidInput
 from meter.reports.write.report import Format
 
@@ -113,7 +114,7 @@ def test_a_pipe_is_written_directly(tmp_path: Path) -> None:
 
 def chosen(words: list[str], inputs: list[Path] | None = None) -> Format:
     """The format that a command of all formats but HTML takes."""
-    parser = argparse.ArgumentParser()
+    parser = CommandParser()
     add_output(parser, [form for form in Format if form is not Format.HTML])
     return chosen_format(parser, parser.parse_args(words), inputs or [])
 

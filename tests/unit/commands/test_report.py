@@ -21,7 +21,7 @@ def no_storage(monkeypatch: pytest.MonkeyPatch) -> None:
     ("words", "accepted"),
     [
         ([], "COMMAND"),
-        (["raport"], "'report'"),
+        (["raport"], "did you mean report?"),
         (["report", "--by", "week"], "hour"),
         (["report", "--format", "pdf"], "csv"),
         (

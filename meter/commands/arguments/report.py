@@ -1,0 +1,55 @@
+"""The arguments of `report`."""
+
+from argparse import Namespace
+
+from meter.commands.console.parser import CommandParser, Commands
+from meter.commands.options import (
+    add_capacity,
+    add_focus,
+    add_output,
+    add_prices,
+    add_range,
+    reader,
+)
+from meter.reports.query import DEFAULT_GROUPS, Grouping, parse_groups
+from meter.reports.write.formats import REPORT_FORMATS
+from meter.window import Period
+
+
+def add_parser(commands: Commands) -> None:
+    """Add the command's arguments."""
+    command = commands.add_parser(
+        "report",
+        description="Reports the counted calls and tokens per window and group, and what they cost.",
+        examples=(
+            "report --by day --from 2026-11-01 --to 2026-11-23",
+            "report --prices contract.csv list.csv --group team,cost_centre",
+            "report --group subject,model --format csv --out usage.csv",
+        ),
+        exit_codes={0: "written", 1: "settings, storage, prices or the output failed"},
+    )
+    command.add_argument(
+        "--by",
+        choices=[period.value for period in Period],
+        default=Period.MONTH.value,
+        help="length of the windows (default: month)",
+    )
+    add_range(command, first_default="the start of this month", last_default="now")
+    command.add_argument(
+        "--group",
+        type=reader(parse_groups),
+        metavar="NAMES",
+        help=f"any of {', '.join(Grouping)}; comma-separated (default: {','.join(DEFAULT_GROUPS)}; "
+        "in a FOCUS file: all)",
+    )
+    add_prices(command)
+    add_capacity(command)
+    add_output(command, REPORT_FORMATS)
+    add_focus(command)
+    command.set_defaults(run=lambda options: _run(command, options))
+
+
+def _run(parser: CommandParser, options: Namespace) -> int:
+    from meter.commands.report import run
+
+    return run(parser, options)

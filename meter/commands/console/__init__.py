@@ -1,0 +1,1 @@
+"""What all commands share toward their caller: arguments and help, messages, and the terminal."""
