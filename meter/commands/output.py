@@ -106,7 +106,9 @@ def _stream(path: Path | None, form: Format) -> Iterator[Output]:
                 yield cast(BinaryIO, whole)
                 return
             encoding = "utf-8" if raw.isatty() else form.encoding
-            with io.TextIOWrapper(whole, encoding=encoding, newline="") as text:
+            # Half a character, which no encoding has, is shown as JSON would escape it.
+            errors = "backslashreplace"
+            with io.TextIOWrapper(whole, encoding, errors, newline="") as text:
                 yield text
 
 

@@ -10,6 +10,7 @@ from decimal import Decimal
 from enum import Enum, auto
 from fractions import Fraction
 from operator import attrgetter
+from typing import Protocol
 
 from meter.reports.pricing.money import exact_decimal
 from meter.reports.query import Query
@@ -30,6 +31,8 @@ class Cells(Enum):
     PERCENTAGE = auto()
     TEXT = auto()
     TEXTS = auto()
+    DAY = auto()
+    """A date as ISO 8601 writes it."""
     WINDOW = auto()
     """The name of a month, a day or an hour; a total has another text."""
     MOMENT = auto()
@@ -41,7 +44,23 @@ class Cells(Enum):
         return self in _TEXTS
 
 
-_TEXTS = {Cells.TEXT, Cells.TEXTS, Cells.WINDOW, Cells.MOMENT}
+_TEXTS = {Cells.TEXT, Cells.TEXTS, Cells.DAY, Cells.WINDOW, Cells.MOMENT}
+
+
+class FileColumn(Protocol):
+    """What a file with types needs to know of a column; amounts have a currency."""
+
+    @property
+    def name(self) -> str:
+        """Its heading."""
+
+    @property
+    def cells(self) -> Cells:
+        """What its values are."""
+
+    @property
+    def currency(self) -> str | None:
+        """In which its amounts are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

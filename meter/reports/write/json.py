@@ -8,16 +8,17 @@ from typing import TextIO
 
 from meter.reports.columns import Column, Value
 from meter.reports.pricing.money import amount_text
+from meter.reports.query import Query
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
 from meter.reports.write.capacity import capacity_document
 from meter.terminal import shown_document
+from meter.usage import format_time
 
 
 async def write_json(report: Report, out: TextIO, total: Total) -> None:
     """Write the rows as they are read."""
-    query = report.query
-    head = document_text({"by": query.period, "from": query.first.name, "to": query.last.name})
+    head = document_text(_query_document(report.query))
     head = head.removesuffix("\n}") + ',\n  "rows": ['
     before, after = f"{head}\n", f"{head}]"
     async for row in report.rows:
@@ -25,11 +26,24 @@ async def write_json(report: Report, out: TextIO, total: Total) -> None:
         text = f"{before}    {document_text(_values(report.columns, row), depth=4)}"
         out.write(shown_document(text, out))
         before, after = ",\n", "\n  ]"
-    for name, part in _ends(report, total.row()).items():
+    for name, part in totals_document(report, total.row()).items():
         text = f'{after},\n  "{name}": {document_text(part, depth=2)}'
         out.write(shown_document(text, out))
         after = ""
     out.write("\n}\n")
+
+
+def head_document(report: Report) -> dict[str, object]:
+    """What a report is about, for files that have a place for it beside the rows."""
+    return {
+        **_query_document(report.query),
+        "currency": report.currency,
+        "as_of": None if report.as_of is None else format_time(report.as_of),
+    }
+
+
+def _query_document(query: Query) -> dict[str, object]:
+    return {"by": query.period, "from": query.first.name, "to": query.last.name}
 
 
 def document_text(document: object, *, depth: int = 0) -> str:
@@ -38,8 +52,8 @@ def document_text(document: object, *, depth: int = 0) -> str:
     return text.replace("\n", "\n" + " " * depth)
 
 
-def _ends(report: Report, total: UsageRow) -> dict[str, object]:
-    """What follows the rows."""
+def totals_document(report: Report, total: UsageRow) -> dict[str, object]:
+    """What follows the rows: their total, what has no price, and provisioned capacity."""
     totals = _values((column for column in report.columns if column.has_total), total)
     ends: dict[str, object] = {"totals": totals}
     if report.currency is not None:

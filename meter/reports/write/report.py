@@ -13,6 +13,7 @@ from meter.reports.write.formats import PACKED as PACKED
 from meter.reports.write.formats import Format as Format
 from meter.reports.write.formats import format_named as format_named
 from meter.reports.write.json import write_json
+from meter.reports.write.parquet import write_parquet
 from meter.reports.write.table import write_table
 
 type Output = TextIO | BinaryIO
@@ -26,7 +27,7 @@ _TEXTS: Mapping[Format, _TextWriter] = {
     Format.CSV: write_csv,
     Format.JSON: write_json,
 }
-_BINARIES: Mapping[Format, _BinaryWriter] = {}
+_BINARIES: Mapping[Format, _BinaryWriter] = {Format.PARQUET: write_parquet}
 FORMATS = tuple(
     form for form in Format if form is Format.FOCUS or form in _TEXTS or form in _BINARIES
 )

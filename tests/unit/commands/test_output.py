@@ -1,6 +1,7 @@
 """The output file of a command: whole, or as it was before."""
 
 import gzip
+import json
 import os
 import subprocess
 import sys
@@ -239,6 +240,16 @@ def test_csv_begins_with_a_byte_order_mark(
     assert (tmp_path / "json").read_bytes() == b"zo\xc3\xab\n"
     assert (tmp_path / "focus").read_bytes() == b"zo\xc3\xab\n"
     assert capfdbinary.readouterr().out == b"\xef\xbb\xbfzo\xc3\xab\n"
+
+
+def test_half_a_character_is_shown(tmp_path: Path) -> None:
+    """JSON has the same text then; a report is not lost to one name."""
+    path = tmp_path / "usage.json"
+    with open_output(path, Format.JSON) as out:
+        cast(TextIO, out).write('"a\ud800"')
+
+    assert path.read_bytes() == b'"a\\ud800"'
+    assert json.loads(path.read_bytes()) == "a\ud800"
 
 
 def test_a_file_that_is_named_so_is_packed(tmp_path: Path) -> None:
