@@ -1,4 +1,4 @@
-"""The function app's entry points: front door, aggregator and three timers.
+"""The function app's entry points: front door, aggregator and four timers.
 
 The host imports this module on every cold start and drops the whole app if that fails, so nothing
 here connects or reads settings that can be wrong. Annotations must be real at run time.
@@ -74,3 +74,11 @@ async def sweep(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the bindin
 async def retention(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
     """Every day: drop ledgers that are past their retention."""
     await _app.drop_old_ledgers()
+
+
+# Apart too: it can be disabled, and writes where METER_EXPORT_CONTAINER says, if it says so.
+@app.function_name("export")
+@app.timer_trigger(arg_name="timer", schedule="0 15 2 * * *", run_on_startup=False)
+async def export(timer: func.TimerRequest) -> None:  # noqa: ARG001  # the binding's name
+    """Every night (UTC): write the files of the days and months that may have changed."""
+    await _app.export()

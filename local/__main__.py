@@ -11,7 +11,7 @@ from pathlib import Path
 from local.child import ChildFailed
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
-from local.plan import BACKEND_KEY_SETTING, Plan, make_plan, read_stack
+from local.plan import BACKEND_KEY_SETTING, EXPORTS, Plan, make_plan, read_stack
 from local.serving import stop_asked
 from local.stack import Stack, Unready
 from local.state import StateTaken
@@ -210,6 +210,7 @@ def _exports(state: Path) -> list[str]:
         BACKEND_KEY_SETTING: str(stack["backend_key"]),
         "METER_EVENT_HUB": str(stack["event_hub_name"]),
         "EventHubConnection": str(stack["event_hub_connection_string"]),
+        "METER_EXPORT_CONTAINER": EXPORTS,
         "MeterStorage": str(stack["storage_connection_string"]),
         "AzureWebJobsStorage": str(stack["storage_connection_string"]),
     }

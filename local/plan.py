@@ -15,6 +15,7 @@ from local.child import free_ports, is_free
 from local.openai.server import DEFAULT_DEPLOYMENTS
 
 HUB_NAME = "usage"
+EXPORTS = "exports"
 AUDIENCE = "api://aoai-meter"
 KEY_NAME = "RootManageSharedAccessKey"
 BACKEND_KEY_SETTING = "LOCAL_BACKEND_KEY"
@@ -105,6 +106,7 @@ class Plan:
             "METER_EVENT_HUB": HUB_NAME,
             "METER_OUTBOX_INTERVAL_SECONDS": f"{self.outbox_seconds:g}",
             "METER_LOG_LEVEL": "WARNING",
+            "METER_EXPORT_CONTAINER": EXPORTS,
             BACKEND_KEY_SETTING: self.backend_key,
             "EventHubConnection": self.hub_connection_string,
             "MeterStorage": self.storage_connection_string,

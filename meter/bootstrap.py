@@ -43,8 +43,6 @@ from meter.gateway.http import (
 )
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
-from meter.upkeep.retention import Retention
-from meter.upkeep.sweep import Sweep
 from meter.wiring.gateway import Gateway, build_gateway
 from meter.wiring.metering import (
     Publisher,
@@ -52,6 +50,7 @@ from meter.wiring.metering import (
     build_publisher,
     collect_rarely,
 )
+from meter.wiring.timers import NightlyExport, drop_old_ledgers, sweep_views
 
 # Share of the shutdown time; running answers get the rest.
 CLOSING_SHARE = 0.4
@@ -84,6 +83,7 @@ class App:
         self._store: TablesRowStore | None = None
         self._ready: Readiness | None = None
         self._warming: asyncio.Task[None] | None = None
+        self._exports = NightlyExport()
 
     async def answer(self, request: Request) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
@@ -146,12 +146,15 @@ class App:
     async def sweep(self) -> int:
         """One run of the sweep timer: how many view rows it repaired."""
         store, _ = self._storage()
-        return await Sweep(store=store, tables=store, clock=SystemClock()).run()
+        return await sweep_views(store)
 
     async def drop_old_ledgers(self) -> str | None:
         """One run of the retention timer: the table it dropped, if any."""
-        store, retention = self._storage()
-        return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
+        return await drop_old_ledgers(*self._storage())
+
+    async def export(self) -> None:
+        """One run of the export timer, if the settings say where it goes. Raises MeterError."""
+        await self._exports.run(self._environment())
 
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published. Raises InvalidSettings."""
@@ -190,6 +193,7 @@ class App:
                 await _close(self._gateway, seconds)
             if self._aggregator is not None:
                 await self._aggregator.close(VIEWS_SHARE * seconds)
+            await self._exports.close()
             for closable in (self._publisher, self._store):
                 if closable is not None:
                     await closable.close()

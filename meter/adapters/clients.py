@@ -10,14 +10,11 @@ from azure.data.tables.aio import TableServiceClient
 from azure.eventhub import parse_connection_string
 from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
 from azure.identity.aio import DefaultAzureCredential
-from azure.storage.blob.aio import ContainerClient
 
-from meter.adapters.blobs.container import BLOB_OPTIONS, BlobContainer
 from meter.adapters.hub.reader import GROUP, EventHubReader
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore, TablesTransport
-from meter.config.exports import container_endpoint
 from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
-from meter.errors import InvalidInput, PublishFailed
+from meter.errors import PublishFailed
 
 # `EventHubSender` has its own retries. By default the SDK pauses even after its last try.
 HUB_SCOPE = "https://eventhubs.azure.net/.default"  # in all clouds
@@ -27,31 +24,12 @@ PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor":
 def build_store(settings: StorageSettings) -> TablesRowStore:
     """Connect to Table Storage."""
     endpoint = settings.endpoint
-    options = {**CLIENT_OPTIONS, "transport": _transport()}
+    options = {**CLIENT_OPTIONS, "transport": new_transport()}
     if (text := endpoint.connection_string) is not None:
         return TablesRowStore(TableServiceClient.from_connection_string(text, **options))
-    address, identity = _address_and_identity(endpoint)
+    address, identity = address_and_identity(endpoint)
     service = TableServiceClient(address, credential=identity, **options)
     return TablesRowStore(service, identity)
-
-
-def build_container(text: str, storage: StorageSettings) -> BlobContainer:
-    """Connect to a container of Blob Storage. Raises InvalidInput where its address is not known."""
-    try:
-        endpoint, name = container_endpoint(text, storage.endpoint)
-        if (connection_string := endpoint.connection_string) is not None:
-            return BlobContainer(
-                ContainerClient.from_connection_string(
-                    connection_string, name, **BLOB_OPTIONS, transport=_transport()
-                )
-            )
-    except ValueError as exc:
-        raise InvalidInput([f"the container {text}: {exc}"]) from None
-    address, identity = _address_and_identity(endpoint)
-    client = ContainerClient.from_container_url(
-        address, credential=identity, **BLOB_OPTIONS, transport=_transport()
-    )
-    return BlobContainer(client, identity)
 
 
 def build_producer(settings: HubSettings) -> EventHubProducerClient:
@@ -61,7 +39,7 @@ def build_producer(settings: HubSettings) -> EventHubProducerClient:
         return EventHubProducerClient.from_connection_string(
             text, eventhub_name=settings.name, **PRODUCER_OPTIONS
         )
-    address, identity = _address_and_identity(endpoint)
+    address, identity = address_and_identity(endpoint)
     return EventHubProducerClient(address, settings.name, identity, **PRODUCER_OPTIONS)
 
 
@@ -74,7 +52,7 @@ def build_hub_reader(settings: HubSettings) -> EventHubReader:
             text, GROUP, eventhub_name=settings.name
         )
     else:
-        address, identity = _address_and_identity(endpoint)
+        address, identity = address_and_identity(endpoint)
         consumer = EventHubConsumerClient(address, settings.name, GROUP, identity)
     return EventHubReader(consumer, name=f"{address}/{settings.name}")
 
@@ -83,7 +61,7 @@ async def check_sign_in(settings: HubSettings) -> None:
     """Raise PublishFailed where no identity gives a token for the hub; the SDK does not say so."""
     if settings.endpoint.connection_string is not None:
         return
-    _, identity = _address_and_identity(settings.endpoint)
+    _, identity = address_and_identity(settings.endpoint)
     async with identity:
         try:
             await identity.get_token(HUB_SCOPE)
@@ -94,11 +72,13 @@ async def check_sign_in(settings: HubSettings) -> None:
             ) from exc
 
 
-def _transport() -> TablesTransport:
+def new_transport() -> TablesTransport:
+    """A transport of one client, which closes it."""
     return TablesTransport(reads_environment=bool(getproxies_environment().keys() - {"no"}))
 
 
-def _address_and_identity(endpoint: AzureEndpoint) -> tuple[str, AsyncTokenCredential]:
+def address_and_identity(endpoint: AzureEndpoint) -> tuple[str, AsyncTokenCredential]:
+    """The address of a service without a connection string, and who signs in there."""
     assert endpoint.address is not None, "settings name one or the other"
     if endpoint.client_id is None:
         return endpoint.address, DefaultAzureCredential()

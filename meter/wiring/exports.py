@@ -1,20 +1,18 @@
 """Exports, for the command and for the nightly timer: where they go, and running them."""
 
-import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
+from meter.adapters.blobs.connect import build_container
 from meter.adapters.blobs.folder import LocalFolder
-from meter.adapters.clients import build_container, build_store
+from meter.adapters.clients import build_store
 from meter.adapters.clock import SystemClock
 from meter.config.environment import load_storage_settings
 from meter.config.exports import load_export_settings
 from meter.config.values import StorageSettings
-from meter.errors import ExportHeld, MeterError
 from meter.ports import Clock
 from meter.reports.export.export import Export, Outcome
 from meter.reports.export.layout import Encoding
@@ -25,8 +23,6 @@ from meter.window import Window
 from meter.wiring.sources import Money, configured_money, source_on
 
 IN_MEMORY_BYTES = 1_048_576
-
-log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -70,60 +66,14 @@ async def run_export(
         await store.close()
 
 
-async def export_nightly(environment: Mapping[str, str]) -> None:
-    """The nightly export, if METER_EXPORT_CONTAINER names where it goes; logs what became of it.
+async def run_configured_export(environment: Mapping[str, str]) -> Outcome:
+    """Bring the export up to date that the settings name, from what they name.
 
-    What it could not write is due the next night. Raises MeterError, which fails the invocation.
+    Raises InvalidInput, InvalidSettings, and as `Export.run` does.
     """
-    settings = load_export_settings(environment)
-    if settings.container is None and not settings.problems:
-        return
-    started = SystemClock().monotonic()
-    try:
-        done = await _run_apart(lambda: _export(environment, settings.container or ""))
-    except ExportHeld as exc:
-        log.warning("export_skipped reason=%s", exc)
-        return
-    except MeterError as exc:
-        log.error("export_failed reason=%s", exc)
-        raise
-    log.info(
-        "export_finished files=%d unchanged=%d months_failed=%d complete_to=%s seconds=%.0f",
-        len(done.written),
-        done.unchanged,
-        len(done.manifest.failed),
-        done.manifest.complete_to,
-        SystemClock().monotonic() - started,
-    )
-
-
-async def _export(environment: Mapping[str, str], container: str) -> Outcome:
-    money = configured_money(environment)
-    return await run_export(container, load_storage_settings(environment), money)
-
-
-async def _run_apart[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run it in a thread with an event loop of its own, since calls and events may share this process.
-
-    Cancelling the wait cancels the work.
-    """
-    started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
-
-    def in_thread() -> T:
-        with asyncio.Runner() as runner:
-            loop = runner.get_loop()
-            task = loop.create_task(work())
-            started.append((loop, task))
-            return loop.run_until_complete(task)
-
-    running = asyncio.ensure_future(asyncio.to_thread(in_thread))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        for loop, task in started:
-            loop.call_soon_threadsafe(task.cancel)
-        await asyncio.gather(running, return_exceptions=True)
-        raise
+    money, settings = configured_money(environment), load_export_settings(environment)
+    assert settings.container is not None, "the caller checks that there is one"
+    return await run_export(settings.container, load_storage_settings(environment), money)
 
 
 def _new_file() -> BinaryIO:

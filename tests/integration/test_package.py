@@ -77,6 +77,7 @@ def test_the_deployed_app_is_indexed(package: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert sorted(json.loads(done.stdout)) == [
         "aggregator",
+        "export",
         "front_door",
         "outbox",
         "retention",
