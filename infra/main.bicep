@@ -185,6 +185,19 @@ param maximumThroughputUnits int = 4
 @description('Keep a copy of every usage event as Avro blobs in the data account (Event Hubs Capture).')
 param captureEnabled bool = false
 
+@description('Write the report files to a container of the data account every night (METER_EXPORT_CONTAINER).')
+param exportsEnabled bool = true
+
+@description('Days after its last change until an exported file moves to the cool tier; 0: never.')
+@minValue(0)
+@maxValue(99999)
+param exportsCoolAfterDays int = 400
+
+@description('Days after its last change until an exported file is deleted, final ones included; 0: never.')
+@minValue(0)
+@maxValue(99999)
+param exportsDeleteAfterDays int = 0
+
 @description('Redundancy of the data account. Choose Standard_LRS in a region without zones.')
 @allowed([
   'Standard_LRS'
@@ -201,7 +214,7 @@ param logRetentionDays int = 30
 
 // -- who may read --
 
-@description('Object id of the Entra group that may read the usage tables; empty: no assignment.')
+@description('Object id of the Entra group that may read the usage tables and the exports; empty: no assignment.')
 param analystsGroupId string = ''
 
 @description('Object id of the Entra group that may read the Azure OpenAI accounts\' metrics, for `python -m meter reconcile`; empty: no assignment.')
@@ -213,6 +226,7 @@ var suffix = uniqueString(resourceGroup().id, namePrefix)
 var eventHubName = 'usage'
 var deploymentContainer = 'app-package'
 var captureContainer = 'usage-capture'
+var exportContainer = 'exports'
 var usageTables = [
   'UsageByHour'
   'UsageByDay'
@@ -273,6 +287,7 @@ var meterSettings = union(
   empty(allowedApps) ? {} : { METER_ALLOWED_APPS: join(allowedApps, ',') },
   empty(requiredRoles) ? {} : { METER_REQUIRED_ROLES: join(requiredRoles, ',') },
   empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') },
+  exportsEnabled ? { METER_EXPORT_CONTAINER: exportContainer } : {},
   keepLedgers ? { 'AzureWebJobs.retention.Disabled': 'true' } : {}
 )
 
@@ -319,7 +334,7 @@ module dataStorage 'modules/storage-account.bicep' = {
     location: location
     tags: tags
     skuName: dataStorageSku
-    containers: captureEnabled ? [captureContainer] : []
+    containers: concat(captureEnabled ? [captureContainer] : [], exportsEnabled ? [exportContainer] : [])
     tables: usageTables
     deleteLock: true
     workspaceId: monitoring.outputs.workspaceId
@@ -353,6 +368,18 @@ module access 'modules/access.bicep' = {
     namespaceName: eventHubs.outputs.namespaceName
     hubName: eventHubs.outputs.hubName
     appInsightsName: monitoring.outputs.appInsightsName
+  }
+}
+
+module exportAccess 'modules/exports.bicep' = if (exportsEnabled) {
+  name: 'exports'
+  params: {
+    appPrincipalId: identity.outputs.principalId
+    analystsGroupId: analystsGroupId
+    accountName: dataStorage.outputs.name
+    containerName: exportContainer
+    coolAfterDays: exportsCoolAfterDays
+    deleteAfterDays: exportsDeleteAfterDays
   }
 }
 
@@ -405,4 +432,5 @@ output functionAppName string = functionApp.outputs.name
 output gatewayUrl string = functionApp.outputs.url
 output eventHubNamespace string = eventHubs.outputs.fullyQualifiedNamespace
 output tableServiceUri string = dataStorage.outputs.tableEndpoint
+output exportsUrl string = exportsEnabled ? '${dataStorage.outputs.blobEndpoint}${exportContainer}' : ''
 output identityClientId string = identity.outputs.clientId

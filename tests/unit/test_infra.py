@@ -64,6 +64,10 @@ LEAST_ROLES = {
     ("3913510d-42f4-4e42-8a64-420c390055eb", "appInsights", "appPrincipalId"),
     # Storage Blob Data Contributor: Capture writes as the namespace
     ("ba92f5b4-2d11-453d-a403-e96b0029c9fe", "captureContainer", "namespacePrincipalId"),
+    # Storage Blob Data Contributor: the nightly export
+    ("ba92f5b4-2d11-453d-a403-e96b0029c9fe", "exportContainer", "appPrincipalId"),
+    # Storage Blob Data Reader
+    ("2a2b9908-6ea1-4ae2-8e65-a410df84e7d1", "exportContainer", "analystsGroupId"),
 }
 
 METER_SETTINGS = {
@@ -82,6 +86,7 @@ METER_SETTINGS = {
     "METER_RETENTION_DAYS",
     "METER_EVENT_HUB",
     "METER_BACKEND_TOKEN_SCOPE",
+    "METER_EXPORT_CONTAINER",
 }
 
 # Settings and site properties that Flex Consumption refuses, on some stamps or on all:
@@ -267,6 +272,29 @@ def test_ledgers_can_be_kept_by_a_parameter() -> None:
         "keepLedgers ? { 'AzureWebJobs.retention.Disabled': 'true' } : {}"
         in TEMPLATES["main.bicep"]
     )
+
+
+def test_exports_have_a_container_that_the_app_and_the_analysts_reach() -> None:
+    """On the locked account; switched off, neither container nor setting is there."""
+    text, access = TEMPLATES["main.bicep"], _module("exportAccess")
+    storage = " ".join(_block("main.bicep", "module dataStorage").split())
+
+    assert "param exportsEnabled bool = true\n" in text
+    assert "exportsEnabled ? { METER_EXPORT_CONTAINER: exportContainer } : {}" in text
+    assert "exportsEnabled ? [exportContainer] : []" in storage
+    assert access.value("accountName") == "dataStorage.outputs.name"
+    assert access.value("appPrincipalId") == "identity.outputs.principalId"
+    assert access.value("analystsGroupId") == "analystsGroupId"
+
+
+def test_exported_files_are_deleted_only_where_somebody_said_so() -> None:
+    """By default old ones move to a cheaper tier; other containers are no concern of the rule."""
+    [policy] = _deployed(f"{ACCOUNT}/managementPolicies")
+
+    assert "param exportsDeleteAfterDays int = 0\n" in TEMPLATES["main.bicep"]
+    assert "'${containerName}/v1/'" in policy.lines
+    deletion = "{ delete: { daysAfterModificationGreaterThan: deleteAfterDays } }"
+    assert f"deleteAfterDays > 0 ? {deletion} : {{}}" in policy.lines
 
 
 def test_each_cloud_has_its_token_scope() -> None:
@@ -510,7 +538,7 @@ def test_every_module_is_used() -> None:
 
 
 def test_the_outputs_are_the_documented_ones() -> None:
-    """Scripts after a deployment read these five names."""
+    """Scripts after a deployment read these six names."""
     outputs = re.findall(r"^output (\w+) ", TEMPLATES["main.bicep"], re.MULTILINE)
 
     assert outputs == [
@@ -518,5 +546,6 @@ def test_the_outputs_are_the_documented_ones() -> None:
         "gatewayUrl",
         "eventHubNamespace",
         "tableServiceUri",
+        "exportsUrl",
         "identityClientId",
     ]
