@@ -36,6 +36,7 @@ class AiohttpUpstream:
             middlewares=(_send_once,),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            skip_auto_headers=("content-type",),  # a POST without a body has none
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=connect_timeout_seconds, sock_read=idle_timeout_seconds
             ),
