@@ -11,7 +11,7 @@ import json
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
@@ -32,7 +32,10 @@ UNAUTHENTICATED_MESSAGE = (
 )
 MISSING_MESSAGE = (
     "Unauthorized. Access token is missing: send an Entra ID access token as "
-    "'Authorization: Bearer TOKEN', or in the header api-key."
+    "'Authorization: Bearer TOKEN', or in the header api-key or x-api-key."
+)
+SEVERAL_MESSAGE = (
+    "Unauthorized. A credential's header is given twice, or holds a list: send one access token."
 )
 NOT_COMPACT_MESSAGE = (
     "Unauthorized. The credential is no access token (a JWT); API keys are not accepted."
@@ -43,6 +46,7 @@ DEFAULT_NAME_CLAIMS = ("app_displayname", "preferred_username", "upn", "unique_n
 
 _FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"})
 _COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_DOTS_IN_TOKEN = 2  # a key may have some, too, and is then refused as a token
 _MAX_KID_CHARS = 255  # RFC 7515, section 4.1.4: any string; the bound is ours
 
 log = logging.getLogger(__name__)
@@ -183,23 +187,24 @@ class TokenVerifier:
 
 
 def token_in(headers: Headers) -> str:
-    """The bearer token; also taken from `api-key`, the only header that some tools can set.
+    """The caller's token: of the headers that can carry one, the first that has a token decides alone.
 
-    Raises Unauthenticated.
+    Many tools can set `api-key` or `x-api-key` only, or fill several headers at once: one with the
+    token, another with a key that is none. Raises Unauthenticated, also for a header that is given
+    twice, or holds a list: two parsers could take two values from it.
     """
-    authorization = [value for name, value in headers if name == "authorization"]
-    if len(authorization) > 1:
-        raise _refuse("several_authorization_headers")
-    if authorization:
-        scheme, _, token = authorization[0].strip().partition(" ")
-        if scheme.lower() == "bearer" and token:
-            return token.strip()
-    api_keys = [value for name, value in headers if name == "api-key"]
-    if len(api_keys) > 1:
-        raise _refuse("several_api_key_headers")
-    if api_keys and api_keys[0]:
-        return api_keys[0].strip()
-    raise Unauthenticated(MISSING_MESSAGE)
+    first = ""
+    for header, read in _CARRIERS:
+        values = [value for name, value in headers if name == header]
+        if len(values) > 1 or any("," in value for value in values):
+            raise _refuse("several_credentials", SEVERAL_MESSAGE)
+        credential = read(values[0]) if values else ""
+        if credential.count(".") == _DOTS_IN_TOKEN:
+            return credential
+        first = first or credential
+    if not first:
+        raise Unauthenticated(MISSING_MESSAGE)
+    return first
 
 
 def log_refusal(refusal: Unauthenticated | Forbidden, event_id: UUID) -> None:
@@ -213,6 +218,18 @@ def log_refusal(refusal: Unauthenticated | Forbidden, event_id: UUID) -> None:
 def is_subject(value: object) -> bool:
     """Whether a value can be billed: 1-255 characters that UTF-8 can encode."""
     return isinstance(value, str) and 0 < len(value) <= MAX_SUBJECT_CHARS and is_writable(value)
+
+
+def _bearer(value: str) -> str:
+    scheme, _, credential = value.strip().partition(" ")
+    return credential.strip() if scheme.lower() == "bearer" else ""
+
+
+_CARRIERS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("authorization", _bearer),
+    ("api-key", str.strip),
+    ("x-api-key", str.strip),
+)
 
 
 def _read_header(token: str, algorithms: frozenset[str]) -> tuple[str, str]:

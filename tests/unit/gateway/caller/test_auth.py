@@ -2,6 +2,7 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import jwt
 import pytest
@@ -235,7 +236,47 @@ def test_a_call_without_a_token_learns_where_it_goes(headers: tuple[tuple[str, s
     assert (refused.value.message, refused.value.reason) == (MISSING_MESSAGE, "")
 
 
-@pytest.mark.parametrize("name", ["authorization", "api-key"])
+GOOD, STALE = token(), token(payload=claims(exp=NOW - 3600))
+JUNK = "00112233445566778899aabbccddeeff"
+
+
+@pytest.mark.parametrize(
+    ("headers", "chosen"),
+    [
+        ((("authorization", f"Bearer {GOOD}"),), GOOD),
+        ((("authorization", f"bearer {GOOD}"),), GOOD),
+        ((("authorization", f"BEARER   {GOOD}"),), GOOD),
+        ((("api-key", GOOD),), GOOD),
+        ((("x-api-key", f" {GOOD} "),), GOOD),
+        ((("api-key", GOOD), ("authorization", f"Bearer {GOOD}")), GOOD),
+        ((("x-api-key", GOOD), ("authorization", f"Bearer {GOOD}")), GOOD),
+        ((("api-key", JUNK), ("authorization", f"Bearer {GOOD}")), GOOD),
+        ((("api-key", GOOD), ("authorization", f"Bearer {JUNK}")), GOOD),
+        ((("x-api-key", GOOD), ("api-key", JUNK), ("authorization", "Basic YTpi")), GOOD),
+        ((("api-key", GOOD), ("authorization", f"Bearer {STALE}")), STALE),
+        ((("x-api-key", GOOD), ("api-key", STALE)), STALE),
+        ((("api-key", STALE), ("x-api-key", GOOD), ("authorization", GOOD)), STALE),
+        ((("api-key", JUNK), ("x-api-key", "other")), JUNK),
+        # Behind the one that decides, nothing counts.
+        ((("authorization", f"Bearer {GOOD}"), ("api-key", "a, b")), GOOD),
+        ((("api-key", GOOD), ("x-api-key", STALE), ("x-api-key", STALE)), GOOD),
+    ],
+)
+def test_the_first_header_with_a_token_decides_alone(
+    headers: tuple[tuple[str, str], ...], chosen: str
+) -> None:
+    """`Authorization`, `api-key`, `x-api-key`: whatever stands in the others, a better token too."""
+    assert token_in(headers) == chosen
+
+
+async def test_a_stale_token_is_refused_before_its_rights() -> None:
+    """401, upon which clients fetch a new token; 403 would end their session."""
+    rules = replace(RULES, required_roles=frozenset({"Caller"}))
+    with pytest.raises(Unauthenticated):
+        await verifier(FakeClock(), rules=rules).verify(STALE)
+
+
+@pytest.mark.parametrize("name", ["authorization", "api-key", "x-api-key"])
 @pytest.mark.parametrize("is_other", [False, True], ids=["equal", "another"])
 @pytest.mark.parametrize("is_joined", [False, True], ids=["as sent", "as the host joins them"])
 async def test_two_credentials_are_none(name: str, *, is_other: bool, is_joined: bool) -> None:
@@ -248,7 +289,7 @@ async def test_two_credentials_are_none(name: str, *, is_other: bool, is_joined:
     with pytest.raises(Unauthenticated) as refused:
         await verifier(FakeClock()).verify(token_in(headers))
 
-    assert refused.value.reason
+    assert refused.value.reason == "several_credentials"
 
 
 async def test_the_longest_token_is_16_kib() -> None:
