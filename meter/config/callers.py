@@ -1,4 +1,4 @@
-"""Reads who is let in: issuers, audiences, tenants, client apps, roles and scopes."""
+"""Reads who is let in (issuers, audiences, tenants, client apps, roles, scopes), and at which paths."""
 
 import re
 from collections import defaultdict
@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from meter.config.reader import Reader
 from meter.gateway.address import is_allowed_url
 from meter.gateway.caller.auth import DEFAULT_NAME_CLAIMS, TokenRules
+from meter.gateway.request.route import Routes
+from meter.gateway.request.spelling import Spellings
 
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
@@ -29,6 +31,13 @@ _ENTRA_FORMS = {
     "login.chinacloudapi.cn": (_V1_CHINA, _V2_CHINA),
 }
 _NAME_CLAIMS = "METER_NAME_CLAIMS"
+_PREFIXES = "METER_PATH_PREFIXES"
+MAX_PREFIX_CHARS = 256
+# First segments of the app's own addresses, and of the Functions host's, which reads them in any case.
+OWN_SEGMENTS = ("openai", "healthz", "readyz", "admin", "runtime", ".well-known")
+_SEGMENT = re.compile(
+    r"[A-Za-z0-9._~!$&'()*+;=:@-]+", re.ASCII
+)  # RFC 3986 section 3.3, not encoded
 _CLAIM = frozenset(" ,;")  # not in a claim's name
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 _APP_QUERY = re.compile(rf"appid={_ID.pattern}", re.ASCII | re.IGNORECASE)
@@ -84,6 +93,15 @@ def read_discovery_queries(reader: Reader) -> dict[str, frozenset[str]]:
                 f"got {query!r}",
             )
     return {issuer: frozenset(found) for issuer, found in queries.items()}
+
+
+def read_routes(reader: Reader) -> Routes:
+    """The addresses, under the prefixes too. Problems are reported."""
+    found = reader.ordered_names(_PREFIXES)
+    for prefix in found:
+        if (text := _prefix_problem(prefix)) is not None:
+            reader.problem(_PREFIXES, text, f"got {prefix[:MAX_PREFIX_CHARS]!r}")
+    return Routes(Spellings(found))
 
 
 def _name_claims(reader: Reader) -> tuple[str, ...]:
@@ -147,3 +165,23 @@ def _check_ids(reader: Reader, rules: TokenRules) -> None:
                 "5d1f7c1e-3c52-4b8e-9f0a-0c1d2e3f4a5b",
                 f"got {', '.join(wrong)}",
             )
+
+
+def _prefix_problem(prefix: str) -> str | None:
+    """Why a prefix cannot be one; None when it can."""
+    segments = prefix.split("/")[1:]
+    if not prefix.startswith("/"):
+        return "must be paths that begin with /, for example /corp/team"
+    if len(prefix) > MAX_PREFIX_CHARS:
+        return f"must be paths of at most {MAX_PREFIX_CHARS} characters"
+    if prefix.endswith("/"):
+        return "must be paths without a slash at the end, for example /corp/team"
+    if "" in segments:
+        return "must be paths without //"
+    if not {".", ".."}.isdisjoint(segments):
+        return "must be paths without the segments . and .."
+    if "%" in prefix or not all(map(_SEGMENT.fullmatch, segments)):
+        return "must be paths of letters, digits and marks that need no encoding, without % ? # and spaces"
+    if segments[0].lower() in OWN_SEGMENTS:
+        return f"must not begin with an address of the app or its host: {', '.join(OWN_SEGMENTS)}"
+    return None

@@ -18,7 +18,7 @@ from meter.config.addresses import (
     shown,
 )
 from meter.config.backends import named_key_settings, read_accounts, read_backends
-from meter.config.callers import read_discovery_queries, read_token_rules
+from meter.config.callers import read_discovery_queries, read_routes, read_token_rules
 from meter.config.host import function_timeout_seconds, proxy_warnings
 from meter.config.memory import visible_memory_bytes
 from meter.config.names import READ_APART, refuse_unknown
@@ -162,6 +162,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         durability=reader.choice("METER_DURABILITY", Durability.ACKNOWLEDGED),
         source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
+        routes=read_routes(reader),
         jwks_refresh_seconds=number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
         connect_timeout_seconds=number("METER_CONNECT_TIMEOUT_SECONDS", 5, least=0.1, most=60),
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),

@@ -12,6 +12,7 @@ from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.admission import AdmissionLimits
+from meter.gateway.request.route import Routes
 
 # Azure Government and Azure China have their own.
 PUBLIC_CLOUD_SCOPE = "https://cognitiveservices.azure.com/.default"
@@ -45,6 +46,7 @@ class GatewaySettings:
     durability: Durability
     source: str
     exposes_backend: bool
+    routes: Routes
     jwks_refresh_seconds: float
     connect_timeout_seconds: float
     idle_timeout_seconds: float

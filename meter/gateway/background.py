@@ -32,6 +32,7 @@ from meter.gateway.request.body import JsonBody
 from meter.gateway.request.operations import Operation
 from meter.gateway.request.prepare import Payload
 from meter.gateway.request.route import Route, is_deployment_name, parse_route
+from meter.gateway.request.spelling import Address
 from meter.ports import Dice, UsageSink
 from meter.usage import NO_USAGE, Context, Outcome, UsageEvent, UsageSource, new_event_id
 
@@ -165,6 +166,7 @@ def _path(route: Route, response_id: str) -> str | None:
     version = {} if route.api_version is None else {"api-version": route.api_version}
     address = f"/openai/{'v1/' if route.v1 else ''}responses/{response_id}"
     try:
-        return parse_route("GET", address, urlencode(version)).upstream_path("")
+        asked = Address(asked=address, path=address, query=urlencode(version))
+        return parse_route("GET", asked).upstream_path("")
     except CallerError:
         return None  # an id that no caller could read either

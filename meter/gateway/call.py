@@ -108,7 +108,13 @@ class Call:
 
     def body_for(self, backend: Backend, *, asks_for_usage: bool) -> OutgoingBody:
         """The body to send to a backend, with the usage option where it is asked for."""
-        return outgoing_body(self.body, self.deployment, backend, asks_for_usage=asks_for_usage)
+        return outgoing_body(
+            self.body,
+            self.deployment,
+            backend,
+            asks_for_usage=asks_for_usage,
+            sets_model=self.route.sets_model,
+        )
 
     def request_for(
         self, backend: Backend, credentials: Headers, *, asks_for_usage: bool

@@ -28,7 +28,7 @@ from meter.gateway.http import (
     marked,
 )
 from meter.gateway.limits.admission import Admission
-from meter.gateway.request.dispatch import check_upgrade, dispatch, without_api_version
+from meter.gateway.request.dispatch import check_upgrade, dispatch
 from meter.gateway.request.prepare import (
     demand_of,
     deployment_of,
@@ -38,7 +38,7 @@ from meter.gateway.request.prepare import (
     reasoning_of,
     response_id_of,
 )
-from meter.gateway.request.route import Route
+from meter.gateway.request.route import Route, Routes
 from meter.ports import Clock, Dice, Headers, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
 
@@ -60,6 +60,7 @@ class FrontDoor:
     source: str
     long_context_tokens: int
     exposes_backend: bool = False
+    routes: Routes = field(default_factory=Routes)
     detached: Detached = field(default_factory=Detached)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
@@ -83,7 +84,7 @@ class FrontDoor:
         check_upgrade(request)
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.admission.identify(request.headers, event_id)
-        route = dispatch(request, self.forwarder.pool.backends)
+        route = dispatch(request, self.routes, self.forwarder.pool.backends)
         if isinstance(route, Answer):
             return route
         if route.deployment is not None:
@@ -189,8 +190,6 @@ class FrontDoor:
 
     def _whole(self, call: Call, answer: WholeAnswer, ending: Ending) -> Answer:
         headers = self._headers(call, answer)
-        if answer.status == 404 and call.route.lacks_api_version:
-            return without_api_version(call.route, headers)
         if ending.usage_source is UsageSource.REPORTED:
             total = ending.usage.total_tokens if call.route.served.is_charged else 0
             headers = (*headers, ("total-tokens", str(total)))

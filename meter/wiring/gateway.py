@@ -59,6 +59,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         source=gateway.source,
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
+        routes=gateway.routes,
     )
     return Gateway(
         front_door=front_door,

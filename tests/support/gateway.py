@@ -26,6 +26,8 @@ from meter.gateway.front_door import FrontDoor
 from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
 from meter.gateway.limits.admission import Admission, AdmissionLimits
 from meter.gateway.limits.intake import BodyLimits
+from meter.gateway.request.route import Routes
+from meter.gateway.request.spelling import Spellings
 from meter.ports import Headers, TokenCounter
 from meter.usage import Tier
 from tests.fakes.gateway import (
@@ -184,6 +186,7 @@ class Door:
     max_buffered_bytes: int = 33_554_432
     counter: TokenCounter | None = None
     spool_room: int | None = None
+    prefixes: tuple[str, ...] = ()
     spools: list[FakeSpool] = field(default_factory=list)
 
     def new_spool(self) -> FakeSpool:
@@ -234,6 +237,7 @@ class Door:
             source="/aoai-meter/test",
             long_context_tokens=272_000,
             exposes_backend=self.exposes_backend,
+            routes=Routes(Spellings(self.prefixes)),
         )
 
     async def call(

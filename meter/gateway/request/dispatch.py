@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from meter.errors import EncodingRefused, NotServed, UpgradeRefused
+from meter.errors import EncodingRefused, UpgradeRefused
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
-from meter.gateway.http import Answer, Request, error_answer, quoted
+from meter.gateway.http import Answer, Request, quoted
 from meter.gateway.request.models import answer_models, is_about_models
 from meter.gateway.request.operations import Body
-from meter.gateway.request.route import Route, allowed_methods, parse_route
+from meter.gateway.request.route import Route, Routes
 from meter.ports import Headers
 
 
@@ -28,15 +28,15 @@ def check_upgrade(request: Request) -> None:
         )
 
 
-def dispatch(request: Request, backends: Iterable[Backend]) -> Answer | Route:
+def dispatch(request: Request, routes: Routes, backends: Iterable[Backend]) -> Answer | Route:
     """The answer to OPTIONS or about models, else the call's route.
 
     Raises NotServed, MethodNotAllowed, BadRequest or EncodingRefused.
     """
     if request.method == "OPTIONS":
-        allow = ", ".join(allowed_methods(request.raw_path))
+        allow = ", ".join(routes.methods(request.raw_path, request.query))
         return Answer(status=204, headers=(("allow", allow),), body=b"")
-    route = parse_route(request.method, request.raw_path, request.query)
+    route = routes.route(request.method, request.raw_path, request.query)
     if route.served.body is not Body.NONE:
         _check_encoding(request.headers)
     return answer_models(route, backends) if is_about_models(route) else route
@@ -50,19 +50,3 @@ def _check_encoding(headers: Headers) -> None:
                 f"The request body has the content encoding {quoted(value)}. Send it as it is, without "
                 "Content-Encoding."
             )
-
-
-def without_api_version(route: Route, headers: Headers) -> Answer:
-    """A backend's 404 to a classic call without `api-version`, with its likely reason.
-
-    Azure answers such calls as it answers any unknown address. `headers` are its answer's own.
-    """
-    error = error_answer(
-        NotServed(
-            "Resource not found. The address has no `api-version`, which Azure OpenAI requires there: "
-            f"add ?api-version=..., or call /openai/v1/{route.served.tail} without it."
-        )
-    )
-    names = {name for name, _ in error.headers}
-    kept = tuple(pair for pair in headers if pair[0] not in names | {"content-encoding"})
-    return Answer(status=error.status, headers=(*kept, *error.headers), body=error.body)

@@ -171,6 +171,7 @@ def rows_of(tail: str) -> tuple[tuple[Served, ...], str | None]:
 
 # First segment of an address under /openai/, /openai/v1/ or a deployment, and its public name.
 NOT_SERVED: Mapping[str, str] = {
+    "anthropic": "The Messages API",
     "assistants": "The Assistants API",
     "batches": "The Batch API",
     "containers": "The Containers API",
@@ -180,8 +181,11 @@ NOT_SERVED: Mapping[str, str] = {
     "files": "The Files API",
     "fine_tuning": "Fine-tuning",
     "fine-tunes": "Fine-tuning",
+    "messages": "The Messages API",
     "moderations": "The Moderations API",
+    "operations": "The asynchronous image API",
     "realtime": "The Realtime API",
+    "skills": "The Skills API",
     "threads": "The Assistants API",
     "uploads": "The Files API",
     "vector_stores": "The Vector Stores API",

@@ -158,12 +158,23 @@ def drawing_too(backends: Sequence[Backend], route: Route, headers: Headers) -> 
 
 
 def outgoing_body(
-    body: Payload, deployment: str, backend: Backend, *, asks_for_usage: bool
+    body: Payload,
+    deployment: str,
+    backend: Backend,
+    *,
+    asks_for_usage: bool,
+    sets_model: bool = False,
 ) -> OutgoingBody:
-    """The body as one backend takes it: with its own deployment name, and the usage option."""
+    """The body as one backend takes it: with its own deployment name, and the usage option.
+
+    `sets_model`: JSON names that deployment whatever it named before.
+    """
     match body:
         case JsonBody():
-            return _outgoing_json(body, deployment, backend, asks_for_usage=asks_for_usage)
+            is_named = body.model == deployment or sets_model
+            name = backend.own_name(deployment) if is_named else body.model
+            model = None if name == body.model else str(name)
+            return _outgoing_json(body, model, asks_for_usage=asks_for_usage)
         case FormBody():
             own_name = backend.own_name(deployment)
             model = own_name if body.model == deployment != own_name else None
@@ -188,13 +199,8 @@ def prompt_of(body: Payload) -> Sequence[PromptPart]:
     return texts_of(body) if isinstance(body, JsonBody) else ()
 
 
-def _outgoing_json(
-    body: JsonBody, deployment: str, backend: Backend, *, asks_for_usage: bool
-) -> OutgoingBody:
-    members: dict[str, str] = {}
-    own_name = backend.own_name(deployment)
-    if isinstance(body.model, str) and body.model == deployment != own_name:
-        members["model"] = json.dumps(own_name)
+def _outgoing_json(body: JsonBody, model: str | None, *, asks_for_usage: bool) -> OutgoingBody:
+    members: dict[str, str] = {} if model is None else {"model": json.dumps(model)}
     if asks_for_usage:
         members |= with_usage_asked(body)
     parts = body.spliced(members) if members else [memoryview(body.raw)]

@@ -1,18 +1,20 @@
 """Parses a request line: operation, deployment and address style.
 
-Deny by default: a raw path that is not exactly one of the known forms (`operations.py`) is refused,
-so encoded, doubled or dotted segments never reach a backend. The upstream path is built anew.
-What was probably meant by another path is said, but never guessed at (`unserved.py`).
+Deny by default: an address that is not exactly one of the known forms (`operations.py`), in one of the
+spellings that are read (`spelling.py`), is refused, so encoded, doubled or dotted segments never reach
+a backend. The upstream path is built anew. What was probably meant by another path is said, but never
+guessed at (`unserved.py`).
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
-from urllib.parse import parse_qsl
 from uuid import UUID
 
-from meter.errors import BadRequest, MethodNotAllowed
+from meter.errors import BadRequest, MethodNotAllowed, NotServed
 from meter.gateway.request.operations import Operation, Place, Served, rows_of
+from meter.gateway.request.spelling import Address, Spellings
 from meter.gateway.request.unserved import not_served
 from meter.gateway.stream_failure import StreamFailure
 
@@ -32,9 +34,9 @@ class Route:
     query: str
 
     @property
-    def lacks_api_version(self) -> bool:
-        """Whether the address is a classic one without the version that Azure requires there."""
-        return not self.v1 and not self.api_version
+    def sets_model(self) -> bool:
+        """Whether the body must name the deployment because the address did, and now does not."""
+        return self.v1 and self.deployment is not None
 
     @property
     def operation(self) -> Operation:
@@ -64,36 +66,60 @@ class Route:
         return f"{path}?{self.query}" if self.query else path
 
 
-@lru_cache(maxsize=MAX_CACHED_ROUTES)
-def parse_route(method: str, raw_path: str, query: str) -> Route:
-    """Parse a request line. Raises NotServed (404), MethodNotAllowed (405) or BadRequest (query).
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """The request lines that are known, in all spellings that are read (`spelling.py`).
 
-    HEAD is served as GET; the server omits the body. Applications repeat the same few request lines,
-    so the latest are cached.
+    Applications repeat the same few request lines, so the latest are cached.
     """
-    address = _parse_address(raw_path)
+
+    spellings: Spellings = field(default_factory=Spellings)
+    _latest: Callable[[str, str, str], Route] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_latest", lru_cache(maxsize=MAX_CACHED_ROUTES)(self._route))
+
+    def route(self, method: str, raw_path: str, query: str) -> Route:
+        """What a request line asks for.
+
+        Raises NotServed (404), MethodNotAllowed (405) or BadRequest (query).
+        """
+        return self._latest(method, raw_path, query)
+
+    def methods(self, raw_path: str, query: str) -> tuple[str, ...]:
+        """The methods that an address accepts. Raises NotServed (404)."""
+        return _methods(_parse_address(self.spellings.read(raw_path, query)).served)
+
+    def _route(self, method: str, raw_path: str, query: str) -> Route:
+        route = parse_route(method, self.spellings.read(raw_path, query))
+        if len(query) > MAX_QUERY_CHARS:
+            raise BadRequest(f"The query string is longer than {MAX_QUERY_CHARS} characters.")
+        if not _QUERY.fullmatch(query):
+            raise BadRequest("The query string holds characters that are not allowed.")
+        return route
+
+
+def parse_route(method: str, address: Address) -> Route:
+    """What a method asks for at a canonical address. Raises NotServed (404) or MethodNotAllowed (405).
+
+    HEAD is served as GET; the server omits the body.
+    """
+    parsed = _parse_address(address)
     wanted = "GET" if method == "HEAD" else method
-    found = next((served for served in address.served if served.method == wanted), None)
+    found = next((served for served in parsed.served if served.method == wanted), None)
     if found is None:
-        raise MethodNotAllowed(_methods(address.served))
-    if len(query) > MAX_QUERY_CHARS:
-        raise BadRequest(f"The query string is longer than {MAX_QUERY_CHARS} characters.")
-    if not _QUERY.fullmatch(query):
-        raise BadRequest("The query string holds characters that are not allowed.")
-    api_versions = [value for name, value in parse_qsl(query) if name == "api-version"]
+        raise MethodNotAllowed(_methods(parsed.served))
+    api_version = address.api_version
+    if parsed.deployment is not None and api_version is None:
+        raise _without_api_version(found)
     return Route(
         served=found,
-        deployment=address.deployment,
-        stored_id=address.stored_id,
-        api_version=api_versions[0][:64] if api_versions else None,
-        v1=address.v1,
-        query=query,
+        deployment=address.model or parsed.deployment,
+        stored_id=parsed.stored_id,
+        api_version=None if api_version is None else api_version[:64],
+        v1=parsed.v1,
+        query=address.query,
     )
-
-
-def allowed_methods(raw_path: str) -> tuple[str, ...]:
-    """The methods that an address accepts. Raises NotServed (404)."""
-    return _methods(_parse_address(raw_path).served)
 
 
 def is_deployment_name(name: object) -> bool:
@@ -102,17 +128,17 @@ def is_deployment_name(name: object) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Address:
+class _Parsed:
     served: tuple[Served, ...]
     deployment: str | None
     stored_id: str | None
     v1: bool
 
 
-def _parse_address(raw_path: str) -> _Address:
-    match = _PATH.fullmatch(raw_path)
+def _parse_address(address: Address) -> _Parsed:
+    match = _PATH.fullmatch(address.path)
     if match is None:
-        raise not_served(raw_path)
+        raise not_served(address.asked)
     tail, deployment = match["tail"], match["deployment"]
     is_v1 = match["v1"] is not None
     rows, stored_id = rows_of(tail)
@@ -120,8 +146,17 @@ def _parse_address(raw_path: str) -> _Address:
         place = Place.SHARED if deployment is None else Place.BY_DEPLOYMENT
         rows = tuple(served for served in rows if served.place is place)
     if not rows:
-        raise not_served(raw_path)
-    return _Address(rows, deployment, stored_id, is_v1)
+        raise not_served(address.asked)
+    return _Parsed(rows, deployment, stored_id, is_v1)
+
+
+def _without_api_version(served: Served) -> NotServed:
+    """Azure would answer as it answers any unknown address."""
+    return NotServed(
+        f"Resource not found. The address of this call of {served.tail} has no `api-version`, which Azure "
+        "OpenAI requires below /openai/deployments/: add ?api-version=..., or call "
+        f"/openai/v1/{served.tail} without it."
+    )
 
 
 def _methods(rows: tuple[Served, ...]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ def not_served(raw_path: str) -> NotServed:
     if meant := _meant(segments):
         text = f"{asked}; did you mean {' or '.join(meant)}? An address must match exactly."
         return NotServed(f"Resource not found. {text}")
-    if family := next((NOT_SERVED[part] for part in segments if part in NOT_SERVED), None):
+    if family := _family(segments):
         refusal = f"{family} is not served here."
         if _FAMILY.match(raw_path):
             return NotServed(f"{refusal} {asked}. {_WHAT_IS_SERVED}")
@@ -32,13 +32,22 @@ def not_served(raw_path: str) -> NotServed:
     return NotServed(f"Resource not found. {asked}. {what}")
 
 
+def _family(segments: list[str]) -> str | None:
+    """The public name of what is asked for, where that is known and not served."""
+    named = (NOT_SERVED[part] for part in segments if part in NOT_SERVED)
+    within = (name for words, name in _WITHIN if words.search("/".join(segments)))
+    return next(named, None) or next(within, None)
+
+
 def _meant(segments: list[str]) -> list[str]:
     """The addresses that end like the path."""
     for length in range(min(MAX_TAIL_SEGMENTS, len(segments)), 0, -1):
         before, tail = segments[:-length], "/".join(segments[-length:])
-        rows, _ = rows_of(tail)
+        rows, stored_id = rows_of(tail)
         if not rows and not (rows := rows_of(tail := tail.lower())[0]):
             continue
+        if stored_id is not None and rows_of(stored_id)[0]:
+            continue  # `/models/embeddings` is Azure AI Inference's address of embeddings
         if any(part in NOT_SERVED for part in before):
             return []
         prefixes = {part.lower() for part in before}
@@ -60,6 +69,12 @@ def _tails(place: Place) -> str:
     return ", ".join(each.tail for each in TABLE if each.place is place and each.is_charged)
 
 
+# Operations beside others that are served.
+_WITHIN = (
+    (re.compile(r"chat/completions/."), "The API of stored chat completions"),
+    (re.compile(r"images/generations:submit"), "The asynchronous image API"),
+    (re.compile(r"images/variations"), "The Image Variations API"),
+)
 _FAMILY = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?[a-z_-]+(?:/|$)", re.ASCII)
 _RESPONSE_IDS = (
     "Below responses/ are compact, input_tokens and stored responses, whose ids begin with resp_."

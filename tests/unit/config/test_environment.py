@@ -136,6 +136,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_REQUIRED_SCOPES="call",
             METER_SUBJECT_CLAIM="oid",
             METER_NAME_CLAIMS="name, upn,,name",
+            METER_PATH_PREFIXES="/corp,/corp/team",
             METER_LONG_CONTEXT_TOKENS="128000",
             METER_ALGORITHMS="RS256,ES256",
             METER_DURABILITY="background",

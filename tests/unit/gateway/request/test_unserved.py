@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis.strategies import lists, sampled_from, text
 
 from meter.errors import MethodNotAllowed, NotServed
-from meter.gateway.request.route import parse_route
+from meter.gateway.request.route import Routes
 from meter.gateway.request.unserved import not_served
 
 WORDS = ["openai", "v1", "deployments", "gpt", "chat", "completions", "responses", "resp_1", ""]
@@ -32,6 +32,8 @@ V1 = "/openai/v1/chat/completions"
         ("/openai/deployments/gpt/chat/completions/", [CLASSIC, V1]),
         ("/openai/deployments/gpt/responses", ["/openai/responses", "/openai/v1/responses"]),
         ("/responses/compact", ["/openai/v1/responses/compact"]),
+        ("/models/chat/completions", [V1]),
+        ("/models/embeddings", ["/openai/v1/embeddings"]),
         ("/v1/responses/resp_1/cancel", ["/openai/v1/responses/resp_1/cancel"]),
         ("//openai/models", ["/openai/models", "/openai/v1/models"]),
     ],
@@ -50,6 +52,12 @@ def test_what_was_probably_meant_is_named(asked: str, meant: list[str]) -> None:
         ("/openai//files", "The Files API"),
         ("/v1/files/file-1", "The Files API"),
         ("/openai/evals%2Feval_1%2Fruns", "The Evaluation API"),
+        ("/anthropic/v1/messages", "The Messages API"),
+        ("/openai/v1/chat/completions/chatcmpl-1", "The API of stored chat completions"),
+        ("/openai/images/generations:submit", "The asynchronous image API"),
+        ("/openai/operations/images/op1", "The asynchronous image API"),
+        ("/openai/deployments/d/images/variations", "The Image Variations API"),
+        ("/openai/v1/skills", "The Skills API"),
         ("/openai/v1/threads/t/responses", "The Assistants API"),
         ("/openai/deployments/gpt/moderations", "The Moderations API"),
     ],
@@ -65,7 +73,7 @@ def test_a_family_is_named_however_it_is_spelt(asked: str, family: str) -> None:
 
 def test_each_list_names_the_prefix_under_which_it_is_served() -> None:
     """Responses are not under a deployment, chat completions not under /openai/ alone."""
-    message = not_served("/anthropic/v1/messages").message
+    message = not_served("/openai/v1/nothing").message
 
     assert "audio/speech under /openai/deployments/{deployment}/; responses" in message
     assert "models under /openai/; and all of them under /openai/v1/." in message
@@ -93,7 +101,7 @@ def test_what_is_suggested_is_served(segments: list[str]) -> None:
 
     for address in filter(None, meant.partition("?")[0].split(" or ")):
         try:
-            parse_route("POST", address.replace("{deployment}", "gpt"), "")
+            Routes().route("POST", address.replace("{deployment}", "gpt"), "api-version=1")
         except MethodNotAllowed:
             continue
         except NotServed as exc:
