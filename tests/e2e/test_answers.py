@@ -91,7 +91,12 @@ def test_a_rotated_key_is_accepted_without_a_restart(stack: RunningStack) -> Non
 @pytest.mark.parametrize(
     ("path", "body", "status", "code"),
     [
-        ("/openai/deployments/nope/chat/completions", BODY, 404, "DeploymentNotFound"),
+        (
+            "/openai/deployments/nope/chat/completions?api-version=1",
+            BODY,
+            404,
+            "DeploymentNotFound",
+        ),
         ("/openai/v1/chat/completions", {**BODY, "model": "nope"}, 404, "DeploymentNotFound"),
         ("/openai/v1/chat/completions", {"messages": []}, 400, "BadRequest"),
         ("/openai/v1/files", BODY, 404, "404"),
@@ -317,11 +322,11 @@ def test_a_backend_gets_the_gateways_credentials_and_the_verified_subject(
     }
     token = own_backend.token(subject)
     own_backend.post(
-        "/openai/deployments/public/chat/completions", token, BODY, headers=smuggled
+        "/openai/deployments/public/chat/completions?api-version=1", token, BODY, headers=smuggled
     ).raise_for_status()
 
     path, headers, body = _Backend.seen[-1]
-    assert path == "/openai/deployments/private-name/chat/completions"
+    assert path == "/openai/deployments/private-name/chat/completions?api-version=1"
     assert headers["api-key"] == "the-backend-key"
     assert headers["caller-subject"] == "Zo%C3%AB%2F..%2F%C3%BC%23%3F"
     assert not {"authorization", "cookie", "x-ms-spillover-deployment", "x-forwarded-for"} & set(
