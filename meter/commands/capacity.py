@@ -49,5 +49,5 @@ def summary_of(capacity: Capacity | None, costs: CapacityCosts, form: Format) ->
                 f"warning: {each.entry.place}: no provisioned call of {each.entry.label} was counted: "
                 "are its name, and its tier in METER_BACKENDS, right?"
             )
-    if form not in {Format.TABLE, Format.JSON}:
+    if form in {Format.CSV, Format.FOCUS}:
         yield from capacity_lines(costs)

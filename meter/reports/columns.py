@@ -62,6 +62,10 @@ class FileColumn(Protocol):
     def currency(self) -> str | None:
         """In which its amounts are."""
 
+    @property
+    def is_optional(self) -> bool:
+        """Whether nobody misses it where all its values are 0 or empty."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:

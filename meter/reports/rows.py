@@ -61,15 +61,16 @@ class UsageRow:
 
 @dataclass(slots=True)
 class Total:
-    """Rows added up, while they are written."""
+    """Rows added up, while they are written; up to `most` of them are held until then."""
 
+    most: int = _SUMS_AT_ONCE
     _sums: list[Sums] = field(default_factory=list)
     _charge: Charge | None = None
 
     def add(self, row: UsageRow) -> None:
         """Add a row."""
         self._sums.append(row.sums)
-        if len(self._sums) == _SUMS_AT_ONCE:
+        if len(self._sums) == self.most:
             self._sums = [total_sums(self._sums)]
         if row.charge is not None:
             self._charge = self._charge or Charge()

@@ -7,13 +7,12 @@ goes to the next one of its column, so that the column adds up to the exact tota
 """
 
 import json
-from collections.abc import Buffer, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from decimal import Context, Decimal
 from fractions import Fraction
 from importlib import import_module
-from io import RawIOBase
 from typing import Any, BinaryIO, Self
 
 from meter.errors import InvalidInput
@@ -21,6 +20,7 @@ from meter.reports.columns import Cells, FileColumn, Value
 from meter.reports.rows import Total
 from meter.reports.usage import Report
 from meter.reports.write.json import head_document, totals_document
+from meter.reports.write.sink import Sink
 from meter.window import Window
 
 ROW_GROUP = 65_536
@@ -61,7 +61,7 @@ class ParquetTable:
             raise InvalidInput(
                 ["Parquet needs pyarrow: pip install 'aoai-meter[parquet]', or write CSV or JSON"]
             ) from None
-        self._sink = _Sink(out)
+        self._sink = Sink(out)
         self._parts = [
             (place, part)
             for place, column in enumerate(columns)
@@ -118,25 +118,6 @@ def _metadata(document: dict[str, object]) -> dict[str, str]:
         for name, value in document.items()
         if value is not None
     }
-
-
-class _Sink(RawIOBase):
-    """Bytes to a stream, up to a cut: Arrow writes the end of a table even of one that failed."""
-
-    def __init__(self, out: BinaryIO) -> None:
-        self._out: BinaryIO | None = out
-
-    def cut(self) -> None:
-        """Drop what comes from now on."""
-        self._out = None
-
-    def write(self, data: Buffer, /) -> int:
-        """Write the bytes."""
-        return memoryview(data).nbytes if self._out is None else self._out.write(data)
-
-    def writable(self) -> bool:
-        """It is."""
-        return True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from meter.reports.write.formats import format_named as format_named
 from meter.reports.write.json import write_json
 from meter.reports.write.parquet import write_parquet
 from meter.reports.write.table import write_table
+from meter.reports.write.xlsx import write_xlsx
 
 type Output = TextIO | BinaryIO
 """Where a report goes: bytes for a binary format, text for the others."""
@@ -27,7 +28,10 @@ _TEXTS: Mapping[Format, _TextWriter] = {
     Format.CSV: write_csv,
     Format.JSON: write_json,
 }
-_BINARIES: Mapping[Format, _BinaryWriter] = {Format.PARQUET: write_parquet}
+_BINARIES: Mapping[Format, _BinaryWriter] = {
+    Format.PARQUET: write_parquet,
+    Format.XLSX: write_xlsx,
+}
 FORMATS = tuple(
     form for form in Format if form is Format.FOCUS or form in _TEXTS or form in _BINARIES
 )
