@@ -136,12 +136,17 @@ def view_range(first: Window, last: Window) -> tuple[str, str]:
 
 
 def subject_key(row_key: str) -> str:
-    """The escaped subject in the row key of a marker, a note, a sum or a view row."""
+    """The escaped subject in the row key of a ledger's marker, note or sum."""
     match row_key[:2]:
         case "c|" | "a|" | "s|":
             return row_key.split("|", 3)[2]
         case _:
             return row_key.partition("|")[0]
+
+
+def view_subject_key(row_key: str) -> str:
+    """The escaped subject in the row key of a view row, which has no prefix: subjects may look like one."""
+    return row_key.partition("|")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from operator import add, attrgetter
 
 from meter.ledger.fold import NO_PLACE, Sums, total_sums
-from meter.ledger.keys import subject_key
+from meter.ledger.keys import view_subject_key
 from meter.ledger.rows import PLACE_COLUMNS, Place
 from meter.ports import Row
 from meter.reports.capacity.costs import NO_CAPACITY, PAID_KINDS, CapacityCosts
@@ -187,7 +187,7 @@ def labels_of(groups: Iterable[Grouping], owners: Owners) -> list[Callable[[Row]
 
 def _joined(group: Grouping, owners: Owners) -> Callable[[Row], str]:
     value = attrgetter(group.value)
-    return lambda row: str(value(owners.of_key(subject_key(row.key))))
+    return lambda row: str(value(owners.of_key(view_subject_key(row.key))))
 
 
 def _dimension(group: Grouping) -> Callable[[Row], str]:

@@ -23,9 +23,9 @@ from meter.ledger.keys import (
     ledger_partition,
     ledger_table,
     parse_sum_key,
-    subject_key,
     unescape,
     view_partition,
+    view_subject_key,
     view_window,
 )
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
@@ -235,7 +235,7 @@ class Comparison:
 
     def _owners(self, row: Row) -> Collection[str]:
         """The ledger partitions in which the row's sum can be: all where only a wrong hash is left."""
-        key = subject_key(row.key)
+        key = view_subject_key(row.key)
         try:
             subject = unescape(key)
         except ValueError:

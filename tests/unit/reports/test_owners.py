@@ -39,9 +39,12 @@ async def test_what_is_not_known_has_a_row_of_its_own(store: MemoryRowStore) -> 
     assert total_of(found).sums.calls == 3
 
 
-@pytest.mark.parametrize("subject", ["zoë|x", "CN=build/agent #7", "x" * 200])
+@pytest.mark.parametrize("subject", ["zoë|x", "CN=build/agent #7", "x" * 200, "a", "c", "s"])
 async def test_any_subject_finds_its_owner(store: MemoryRowStore, subject: str) -> None:
-    """By its key, which operators copy: also where that holds only a hash of the subject."""
+    """By its key, which operators copy: also where that holds only a hash of the subject.
+
+    And where it looks like the beginning of a ledger's key.
+    """
     await usage_of(store, query(), row("2026-11", subject))
     (key,) = store.rows("UsageByMonth")
     await _enter(store, key.partition("|")[0], Team="search")
