@@ -65,6 +65,7 @@ _INDEX = {
     "about": "Azure OpenAI, metered: send its requests to /openai/v1/ with an Entra ID token.",
     "docs": "docs/calling.md",
     "models": "/openai/v1/models",
+    "usage": "/usage/me",
 }
 
 log = logging.getLogger(__name__)
@@ -225,6 +226,7 @@ class App:
                 load_keys=gateway.keys.load,
                 issuers=gateway.settings.rules.issuers,
                 backlog=gateway.publisher.outbox.backlog,
+                prices=gateway.price_book,
                 clock=SystemClock(),
             )
         found = await self._ready.report()

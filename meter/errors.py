@@ -13,6 +13,7 @@ MeterError
     UpgradeRefused         426: a WebSocket handshake
     TooLarge               413, 414, 431; 408 or 400 for a body that does not arrive whole
     Overloaded             429 or 503 with a wait
+    UsageUnavailable       503 with a wait: the caller's own usage cannot be read
   CallerGone             the caller closed its connection
   AnswerCut              the connection must be broken off before the answer's end
   UpstreamError          a backend gave no usable answer
@@ -93,6 +94,7 @@ class ErrorKind(StrEnum):
     THROTTLED = "throttled"
     SHARE = "share"
     OVERLOADED = "overloaded"
+    STORAGE = "storage"
     KEYS = "keys"
     SETTINGS = "settings"
     BACKENDS = "backends"
@@ -237,6 +239,21 @@ class Overloaded(CallerError):
         kind = ErrorKind.OVERLOADED if status == 503 else kind
         super().__init__(message, status=status, code=str(status) if status else None, kind=kind)
         self.retry_after_seconds = retry_after_seconds
+
+
+class UsageUnavailable(CallerError):
+    """What a caller used cannot be read now; calls are served and counted all the same."""
+
+    status = 503
+    code = "ServiceUnavailable"
+    retry_after_seconds = 5.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Your usage cannot be read now. Calls are served and counted all the same. Please retry "
+            f"after {self.retry_after_seconds:.0f} seconds.",
+            kind=ErrorKind.STORAGE,
+        )
 
 
 class CallerGone(MeterError):

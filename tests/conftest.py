@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from local.demo import EXAMPLE_PRICES
 from tests.support.real_proxy import find_proxy
 from tests.support.running import RunningStack, run_stack
 
@@ -19,6 +20,7 @@ SHORT_LIMITS = {
     "METER_JWKS_REFRESH_SECONDS": "1",
     "METER_INVOCATION_WAIT_SECONDS": "2",
     "METER_EXPOSE_BACKEND": "true",
+    "METER_PRICES": str(EXAMPLE_PRICES),
 }
 
 

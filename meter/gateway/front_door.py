@@ -28,7 +28,7 @@ from meter.gateway.http import (
     marked,
 )
 from meter.gateway.limits.admission import Admission
-from meter.gateway.request.dispatch import check_upgrade, dispatch
+from meter.gateway.request.dispatch import Dispatcher, check_upgrade
 from meter.gateway.request.prepare import (
     demand_of,
     deployment_of,
@@ -38,7 +38,7 @@ from meter.gateway.request.prepare import (
     reasoning_of,
     response_id_of,
 )
-from meter.gateway.request.route import Route, Routes
+from meter.gateway.request.route import Route
 from meter.ports import Clock, Dice, Headers, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
 
@@ -60,7 +60,7 @@ class FrontDoor:
     source: str
     long_context_tokens: int
     exposes_backend: bool = False
-    routes: Routes = field(default_factory=Routes)
+    dispatcher: Dispatcher = field(default_factory=Dispatcher)
     detached: Detached = field(default_factory=Detached)
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
@@ -84,7 +84,7 @@ class FrontDoor:
         check_upgrade(request)
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.admission.identify(request.headers, event_id)
-        route = dispatch(request, self.routes, self.forwarder.pool.backends)
+        route = await self.dispatcher.dispatch(request, principal, self.forwarder.pool.backends)
         if isinstance(route, Answer):
             return route
         if route.deployment is not None:

@@ -126,8 +126,10 @@ def error_answer(exc: CallerError) -> Answer:
 
 
 def marked[A: Answer | StreamingAnswer](answer: A, event_id: UUID) -> A:
-    """The answer as a caller gets it: with its call's id, and not for any cache to keep."""
-    own = (("x-meter-event-id", str(event_id)), ("cache-control", "no-store"))
+    """The answer as a caller gets it: with its call's id, and not for any cache to keep unless it may."""
+    own = [("x-meter-event-id", str(event_id))]
+    if not any(name == "cache-control" for name, _ in answer.headers):
+        own.append(("cache-control", "no-store"))
     return replace(answer, headers=(*answer.headers, *own))
 
 

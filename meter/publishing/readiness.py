@@ -23,7 +23,8 @@ type Ping = Callable[[], Awaitable[None]]
 class Readiness:
     """Reports whether an instance is ready. One event loop owns it.
 
-    `load_keys` takes an issuer, `backlog` counts the outbox.
+    `load_keys` takes an issuer, `backlog` counts the outbox, `prices` says what became of the price
+    book, if there is to be one.
     """
 
     ping_hub: Ping
@@ -31,13 +32,14 @@ class Readiness:
     load_keys: Callable[[str], Awaitable[bool]]
     issuers: Collection[str]
     backlog: Callable[[], Awaitable[Backlog]]
+    prices: Callable[[], Awaitable[str | None]]
     clock: Clock
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
     _known: Mapping[str, object] | None = None
     _known_until: float = 0.0
 
     async def report(self) -> Mapping[str, object]:
-        """`status` is `ready`, or `unready` with `reasons`; `outbox` does not affect it."""
+        """`status` is `ready`, or `unready` with `reasons`; `outbox` and `prices` do not affect it."""
         async with self._making:
             if self._known is None or self.clock.monotonic() >= self._known_until:
                 self._known = await self._make()
@@ -56,7 +58,9 @@ class Readiness:
         if not all(loaded):
             reasons.append("an issuer's keys are not loaded")
         status = {"status": "unready", "reasons": reasons} if reasons else {"status": "ready"}
-        return {**status, "outbox": await _outbox(self.backlog)}
+        found = {**status, "outbox": await _outbox(self.backlog)}
+        prices = await self.prices()
+        return found if prices is None else {**found, "prices": prices}
 
 
 async def _is_reachable(ping: Ping) -> bool:

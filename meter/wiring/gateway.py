@@ -1,5 +1,6 @@
 """Builds the front door."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from meter.adapters.clock import SystemClock, system_dice
@@ -15,19 +16,20 @@ from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
 from meter.publishing.sink import PublishingSink
-from meter.wiring.admission import build_admission
+from meter.wiring.entrance import build_admission, build_book, build_dispatcher
 from meter.wiring.metering import Publisher, build_sink
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """A front door and the parts that it stands on."""
+    """A front door and the parts that it stands on. `price_book` says what became of the app's own."""
 
     front_door: FrontDoor
     keys: KeyRing
     publisher: Publisher
     sink: PublishingSink
     settings: GatewaySettings
+    price_book: Callable[[], Awaitable[str | None]]
     upstream: AiohttpUpstream
     credentials: ConfiguredCredentials
 
@@ -46,6 +48,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         DiscoveryKeySource(gateway.discovery_queries), clock, gateway.jwks_refresh_seconds
     )
     pool = Pool(gateway.backends, clock, dice)
+    book = build_book(settings.prices)
     forwarder = Forwarder(pool, upstream, credentials, clock, gateway.forwarding)
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
@@ -59,7 +62,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         source=gateway.source,
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
-        routes=gateway.routes,
+        dispatcher=build_dispatcher(gateway.routes, publisher.store, book, clock),
     )
     return Gateway(
         front_door=front_door,
@@ -67,6 +70,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         publisher=publisher,
         sink=sink,
         settings=gateway,
+        price_book=book.state,
         upstream=upstream,
         credentials=credentials,
     )

@@ -201,7 +201,7 @@ def test_health_reports_a_working_stack(stack: RunningStack) -> None:
     """/healthz: the process is alive. /readyz: settings, keys, storage and hub are available."""
     assert requests.get(f"{stack.url}/healthz", timeout=10).json() == {"status": "alive"}
     ready = requests.get(f"{stack.url}/readyz", timeout=10).json()
-    assert ready == {"status": "ready", "outbox": ready["outbox"]}
+    assert ready == {"status": "ready", "outbox": ready["outbox"], "prices": "read"}
     assert set(ready["outbox"]) == {"events", "oldest_seconds"}
 
 

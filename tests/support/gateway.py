@@ -26,6 +26,7 @@ from meter.gateway.front_door import FrontDoor
 from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
 from meter.gateway.limits.admission import Admission, AdmissionLimits
 from meter.gateway.limits.intake import BodyLimits
+from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
 from meter.ports import Headers, TokenCounter
@@ -237,7 +238,7 @@ class Door:
             source="/aoai-meter/test",
             long_context_tokens=272_000,
             exposes_backend=self.exposes_backend,
-            routes=Routes(Spellings(self.prefixes)),
+            dispatcher=Dispatcher(routes=Routes(Spellings(self.prefixes))),
         )
 
     async def call(

@@ -1,15 +1,19 @@
 """Decides what a request is for: an answer of the gateway's own, or a call for a backend."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from meter.errors import EncodingRefused, UpgradeRefused
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.gateway.http import Answer, Request, quoted
+from meter.gateway.own_usage import PATH as OWN_USAGE_PATH
+from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.models import answer_models, is_about_models
 from meter.gateway.request.operations import Body
 from meter.gateway.request.route import Route, Routes
 from meter.ports import Headers
+from meter.usage import Principal
 
 
 def check_upgrade(request: Request) -> None:
@@ -26,6 +30,22 @@ def check_upgrade(request: Request) -> None:
             "WebSocket is not served here. Send the request as a POST; with `stream: true` it is "
             "answered with server-sent events."
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dispatcher:
+    """Gives each request of a known caller its answer, or its route to a backend."""
+
+    routes: Routes = field(default_factory=Routes)
+    own_usage: OwnUsage | None = None
+
+    async def dispatch(
+        self, request: Request, principal: Principal, backends: Iterable[Backend]
+    ) -> Answer | Route:
+        """The answer about the caller's own usage, else as `dispatch`; also raises UsageUnavailable."""
+        if self.own_usage is not None and request.raw_path == OWN_USAGE_PATH:
+            return await self.own_usage.answer(request, principal)
+        return dispatch(request, self.routes, backends)
 
 
 def dispatch(request: Request, routes: Routes, backends: Iterable[Backend]) -> Answer | Route:

@@ -23,7 +23,7 @@ async def write_json(report: Report, out: TextIO, total: Total) -> None:
     before, after = f"{head}\n", f"{head}]"
     async for row in report.rows:
         total.add(row)
-        text = f"{before}    {document_text(_values(report.columns, row), depth=4)}"
+        text = f"{before}    {document_text(values_document(report.columns, row), depth=4)}"
         out.write(shown_document(text, out))
         before, after = ",\n", "\n  ]"
     for name, part in totals_document(report, total.row()).items():
@@ -54,7 +54,7 @@ def document_text(document: object, *, depth: int = 0) -> str:
 
 def totals_document(report: Report, total: UsageRow) -> dict[str, object]:
     """What follows the rows: their total, what has no price, and provisioned capacity."""
-    totals = _values((column for column in report.columns if column.has_total), total)
+    totals = values_document((column for column in report.columns if column.has_total), total)
     ends: dict[str, object] = {"totals": totals}
     if report.currency is not None:
         ends["unpriced"] = [
@@ -65,7 +65,8 @@ def totals_document(report: Report, total: UsageRow) -> dict[str, object]:
     return ends
 
 
-def _values(columns: Iterable[Column], row: UsageRow) -> dict[str, object]:
+def values_document(columns: Iterable[Column], row: UsageRow) -> dict[str, object]:
+    """The values of a row by their columns' names, as JSON has them."""
     return {column.name: _json_value(column.get(row)) for column in columns}
 
 

@@ -20,9 +20,9 @@ from meter.ledger.keys import (
     parse_sum_key,
     subject_key,
     unescape,
-    view_subject_key,
     view_partition,
     view_range,
+    view_subject_key,
     view_window,
 )
 from meter.window import Window

@@ -40,12 +40,23 @@ class Keys:
         return issuer in self.loaded
 
 
+@dataclass
+class Book:
+    """The price book's state."""
+
+    found: str | None
+
+    async def state(self) -> str | None:
+        return self.found
+
+
 def readiness(
     *,
     hub: Service | None = None,
     storage: Service | None = None,
     outbox: Service | None = None,
     loaded: frozenset[str] = frozenset({"a", "b"}),
+    prices: str | None = None,
     clock: FakeClock | None = None,
 ) -> Readiness:
     return Readiness(
@@ -54,6 +65,7 @@ def readiness(
         load_keys=Keys(loaded).load,
         issuers=["a", "b"],
         backlog=(outbox or Service()).count,
+        prices=Book(prices).state,
         clock=clock or FakeClock(),
     )
 
@@ -81,6 +93,15 @@ async def test_events_that_wait_are_reported_and_make_nothing_unready() -> None:
     assert await reported(outbox=waiting) == {
         "status": "ready",
         "outbox": {"events": 12, "oldest_seconds": 340},
+    }
+
+
+async def test_a_price_book_that_cannot_be_read_makes_nothing_unready() -> None:
+    """Calls need no prices; who deployed it sees it all the same."""
+    assert await readiness(prices="invalid").report() == {
+        "status": "ready",
+        "outbox": {"events": 0, "oldest_seconds": 0},
+        "prices": "invalid",
     }
 
 

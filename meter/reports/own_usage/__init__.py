@@ -1,0 +1,1 @@
+"""The usage of one subject, as it is shown to that subject."""
