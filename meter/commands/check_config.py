@@ -1,12 +1,14 @@
 """`python -m meter check-config`: lists every problem of the settings, or what they amount to."""
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from meter.errors import InvalidInput, InvalidSettings
 from meter.gateway.backend import Backend
 from meter.terminal import printable
-from meter.wiring.books import configured_book
+from meter.wiring.books import configured_book, read_capacity_file
 from meter.wiring.commands import current_price_settings, current_settings
+from meter.wiring.sources import current_export_settings
 
 
 def run() -> int:
@@ -38,21 +40,29 @@ def run() -> int:
     _say(f"billed by the claim {rules.subject_claim}")
     if (book := configured_book(settings.prices)) is not None:
         _say(f"money: {len(book.prices):,} prices in {book.currency}")
+    if (container := current_export_settings().container) is not None:
+        _say(f"exports: every night to the container {container}")
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     return 0
 
 
 def _problems() -> Iterator[str]:
-    """Those of the settings, then those of the price book, without which calls are served all the same."""
+    """Those of the settings, then of money and exports, without which calls are served all the same."""
     try:
         current_settings()
     except InvalidSettings as exc:
         yield from exc.problems
-    try:
-        configured_book(current_price_settings())
-    except InvalidInput as exc:
-        yield from exc.problems
+    exports = current_export_settings()
+    yield from exports.problems
+    for read in (
+        lambda: configured_book(current_price_settings()),
+        lambda: exports.capacity and read_capacity_file(Path(exports.capacity)),
+    ):
+        try:
+            read()
+        except InvalidInput as exc:
+            yield from exc.problems
 
 
 def _served(backend: Backend) -> Iterable[str]:

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 def run(parser: CommandParser, options: argparse.Namespace) -> int:
     """Export, and say what was written."""
     from meter.config.environment import load_storage_settings
-    from meter.config.exports import load_export_settings
     from meter.wiring.exports import run_export
+    from meter.wiring.sources import current_export_settings
 
-    settings = load_export_settings(os.environ)
+    settings = current_export_settings()
     place = options.to or options.container or settings.container
     if place is None:
         parser.error(

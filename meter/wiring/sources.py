@@ -1,12 +1,13 @@
 """What an export is made from: the tables, and the files of prices and capacity with their digests."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
 from meter.config.backends import load_known_backends
-from meter.config.exports import load_export_settings
+from meter.config.exports import ExportSettings, load_export_settings
 from meter.config.prices import load_price_settings
 from meter.errors import InvalidInput
 from meter.ports import RowStore
@@ -29,6 +30,11 @@ class Money:
     capacity: Capacity | None = None
     files: Sequence[SourceFile] = ()
     focus: FocusTerms = field(default_factory=FocusTerms)
+
+
+def current_export_settings() -> ExportSettings:
+    """Where the environment has exports go."""
+    return load_export_settings(os.environ)
 
 
 def configured_money(

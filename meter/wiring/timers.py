@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,8 @@ from meter.upkeep.sweep import Sweep
 
 if TYPE_CHECKING:
     from meter.reports.export.export import Outcome
+
+type _Run = Coroutine[Any, Any, "Outcome"]
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +34,10 @@ async def drop_old_ledgers(store: TablesRowStore, retention: timedelta) -> str |
 
 
 class NightlyExport:
-    """The export timer: one run at a time, which ends when it is closed."""
+    """The export timer; a run ends when it is closed. `export` is one run, from the environment."""
 
-    def __init__(self) -> None:
+    def __init__(self, export: Callable[[Mapping[str, str]], _Run] | None = None) -> None:
+        self._export = export or _export
         self._runs: set[asyncio.Task[Outcome]] = set()
 
     async def run(self, environment: Mapping[str, str]) -> None:
@@ -45,7 +50,7 @@ class NightlyExport:
             return
         clock = SystemClock()
         started = clock.monotonic()
-        task = asyncio.create_task(_run_apart(lambda: _export(environment)))
+        task = asyncio.create_task(_run_apart(lambda: self._export(environment)))
         self._runs.add(task)
         task.add_done_callback(self._runs.discard)
         try:
@@ -85,19 +90,24 @@ async def _run_apart[T](work: Callable[[], Coroutine[Any, Any, T]]) -> T:
     Cancelling the wait cancels the work.
     """
     started: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[T]]] = []
+    is_cancelled = threading.Event()
 
     def in_thread() -> T:
         with asyncio.Runner() as runner:
             loop = runner.get_loop()
             task = loop.create_task(work())
             started.append((loop, task))
+            if is_cancelled.is_set():
+                task.cancel()
             return loop.run_until_complete(task)
 
     running = asyncio.ensure_future(asyncio.to_thread(in_thread))
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
+        is_cancelled.set()
         for loop, task in started:
-            loop.call_soon_threadsafe(task.cancel)
+            with suppress(RuntimeError):  # it has ended just now
+                loop.call_soon_threadsafe(task.cancel)
         await asyncio.gather(running, return_exceptions=True)
         raise

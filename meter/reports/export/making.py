@@ -81,7 +81,9 @@ class Maker:
         rows = _Counted(report.rows)
         content = self.new_file()
         try:
-            total = await write(replace(report, rows=rows.each()), content)
+            # Tables do not say when they were made: what has not changed has the same digest.
+            as_of = report.as_of if kind is Kind.PAGE else None
+            total = await write(replace(report, rows=rows.each(), as_of=as_of), content)
             size = content.seek(0, io.SEEK_END)
             content.seek(0)
             digest = sha256()

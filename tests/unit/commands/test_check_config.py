@@ -169,3 +169,27 @@ def test_problems_of_the_price_book_stand_beside_those_of_the_settings(
         "error: METER_DURABILITY must be one of acknowledged, background, got 'safe'\n"
         "error: METER_PRICES: none.csv: cannot be read: No such file or directory\n"
     )
+
+
+def test_exports_are_checked_with_the_rest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A container that is none, and a capacity file that is not there."""
+    missing = str(tmp_path / "capacity.toml")
+    exports = {"METER_EXPORT_CONTAINER": "No", "METER_CAPACITY": missing}
+    code = run(REQUIRED | exports, monkeypatch)
+    shown = capsys.readouterr().err
+
+    assert code == 1
+    assert "error: METER_EXPORT_CONTAINER must be a container's name" in shown
+    assert f"error: {missing}: cannot be read" in shown
+
+
+def test_where_exports_go_is_listed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only where there are any."""
+    code = run(REQUIRED | {"METER_EXPORT_CONTAINER": "exports"}, monkeypatch)
+
+    assert code == 0
+    assert "exports: every night to the container exports\n" in capsys.readouterr().out
