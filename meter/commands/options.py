@@ -110,7 +110,8 @@ def add_output(parser: argparse.ArgumentParser, formats: Sequence[Format]) -> No
     parser.add_argument(
         "--format",
         choices=[form.value for form in formats],
-        help="how the output is written (default: as the ending of --out says, else table)",
+        metavar="FORMAT",
+        help=f"{', '.join(formats)} (default: as the ending of --out says, else table)",
     )
     parser.add_argument(
         "--out",

@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import IO, BinaryIO, TextIO, cast, overload
 
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.version import program_version
 from meter.errors import InvalidInput
 from meter.gateway.backend import Backend
 from meter.reports.focus.terms import FocusTerms, resources_of
 from meter.reports.focus.version import FocusVersion
+from meter.reports.page.terms import PageTerms
+from meter.reports.query import Query
 from meter.reports.write.formats import PACKED, Format, format_named
 from meter.reports.write.report import Output
 
@@ -187,3 +190,10 @@ def _naming(name: str) -> Iterator[None]:
     except OSError as exc:
         exc.filename = name
         raise
+
+
+def page_terms(query: Query, options: argparse.Namespace) -> PageTerms | None:
+    """The terms of a page, if that is the format."""
+    if options.format is not Format.HTML:
+        return None
+    return PageTerms(query=query, budget=options.budget, version=program_version())

@@ -3,7 +3,7 @@
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,11 +13,11 @@ from meter.commands.capacity import (
     summary_of,
 )
 from meter.commands.console.parser import CommandParser
-from meter.commands.output import chosen_format, focus_terms, open_output
+from meter.commands.output import chosen_format, focus_terms, open_output, page_terms
 from meter.commands.progress import ProgressLine
 from meter.reports.capacity.entries import Capacity
 from meter.reports.pricing.book import PriceBook
-from meter.reports.pricing.cost import Unpriced
+from meter.reports.pricing.unpriced import unpriced_lines
 from meter.reports.query import (
     DEFAULT_GROUPS,
     Grouping,
@@ -28,12 +28,9 @@ from meter.reports.query import (
 from meter.reports.rows import UsageRow
 from meter.reports.usage import usage_report
 from meter.reports.write.report import Format, write_report
-from meter.terminal import aligned
 from meter.window import Period, Window
 from meter.wiring.books import read_capacity_file, read_price_book
 from meter.wiring.commands import known_backends, open_views
-
-MOST_UNPRICED = 20
 
 
 def run(parser: CommandParser, options: argparse.Namespace) -> int:
@@ -54,6 +51,8 @@ def run(parser: CommandParser, options: argparse.Namespace) -> int:
         parser.error("argument --currency: takes effect with --prices only")
     if form is Format.FOCUS and not (options.prices or options.capacity):
         parser.error("argument --format: FOCUS is about costs: give --prices or --capacity as well")
+    if options.budget is not None and not (form is Format.HTML and options.prices):
+        parser.error("argument --budget: takes effect with --format html and --prices only")
     book = read_price_book(options.prices, options.currency) if options.prices else None
     capacity = read_capacity_file(options.capacity) if options.capacity else None
     if capacity is not None and book is None:
@@ -76,6 +75,8 @@ async def _report(
     progress = ProgressLine[Reading](options.clock, sys.stderr, progress_text)
     now, form = options.clock.now(), Format(options.format)
     focus = focus_terms(options, known_backends()) if form is Format.FOCUS else None
+    page = page_terms(query, options)
+    read = query if page is None else page.read
 
     def watch(rows: int, window: Window) -> None:
         progress.show(Reading(rows, window))
@@ -83,22 +84,23 @@ async def _report(
     async with open_views() as store:
         with open_output(options.out, form) as out:
             try:
-                costs = await costs_of(capacity, store, query, book, now=now, watch=watch)
+                costs = await costs_of(capacity, store, read, book, now=now, watch=watch)
                 is_by_month = query.period is Period.MONTH
+                corrections = await store.corrections(query.windows() if is_by_month else ())
                 report = usage_report(
                     store,
-                    query,
+                    read,
                     book=book,
                     capacity=costs,
-                    corrections=await store.corrections(query.windows() if is_by_month else ()),
+                    corrections=corrections if page is None else page.placed(corrections),
                     as_of=now,
                     watch=watch,
                 )
                 report = replace(report, rows=_clearing(progress, report.rows))
-                total = await write_report(report, form, out, focus=focus)
+                total = await write_report(report, form, out, focus=focus, page=page)
             finally:
                 progress.clear()
-    return [*_warnings(total), *summary_of(capacity, costs, form)]
+    return [*unpriced_lines(total), *summary_of(capacity, costs, form)]
 
 
 class Reading(NamedTuple):
@@ -120,16 +122,3 @@ async def _clearing(
     async for row in rows:
         progress.clear()
         yield row
-
-
-def _warnings(total: UsageRow) -> Iterator[str]:
-    """What has no price, and how much of it there is: the largest first."""
-    found = sorted(total.unpriced, key=lambda each: (-abs(each[1]), each[0]))
-    if not found:
-        return
-    yield "warning: usage without a price is not in the cost:"
-    head = ("quantity", *Unpriced._fields)
-    cells = [(f"{quantity:,}", *(text or "unknown" for text in key)) for key, quantity in found]
-    yield from aligned(head, cells[:MOST_UNPRICED], text_columns=range(1, len(head)))
-    if (more := len(found) - MOST_UNPRICED) > 0:
-        yield f"... and {more} more: the JSON lists all"

@@ -11,6 +11,7 @@ from meter.commands.options import (
     add_range,
     reader,
 )
+from meter.reports.page.terms import parse_budget
 from meter.reports.query import DEFAULT_GROUPS, Grouping, parse_groups
 from meter.reports.write.formats import REPORT_FORMATS
 from meter.window import Period
@@ -25,6 +26,7 @@ def add_parser(commands: Commands) -> None:
             "report --by day --from 2026-11-01 --to 2026-11-23",
             "report --prices contract.csv list.csv --group team,cost_centre",
             "report --group subject,model --format csv --out usage.csv",
+            "report --prices list.csv --budget 5000 --out report.html",
         ),
         exit_codes={0: "written", 1: "settings, storage, prices or the output failed"},
     )
@@ -44,6 +46,12 @@ def add_parser(commands: Commands) -> None:
     )
     add_prices(command)
     add_capacity(command)
+    command.add_argument(
+        "--budget",
+        type=reader(parse_budget),
+        metavar="AMOUNT",
+        help="of --format html: what a calendar month may cost, in the currency of the prices",
+    )
     add_output(command, REPORT_FORMATS)
     add_focus(command)
     command.set_defaults(run=lambda options: _run(command, options))

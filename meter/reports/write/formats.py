@@ -55,6 +55,6 @@ def format_named(file_name: str) -> Format | None:
 
 TABLE_AND_JSON = (Format.TABLE, Format.JSON)
 # Apart from their writers, which take long to import: `--help` names the formats, too.
-REPORT_FORMATS = (Format.TABLE, Format.CSV, Format.JSON, Format.FOCUS, Format.PARQUET)
+REPORT_FORMATS = tuple(Format)
 INVOICE_FORMATS = (Format.TABLE, Format.CSV, Format.JSON, Format.FOCUS)
 SUBJECTS_FORMATS = (Format.TABLE, Format.CSV, Format.JSON)

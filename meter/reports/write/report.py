@@ -6,6 +6,8 @@ from typing import BinaryIO, TextIO, cast
 from meter.reports.focus.priced import priced_charges
 from meter.reports.focus.terms import FocusTerms
 from meter.reports.focus.write import write_charges
+from meter.reports.page.terms import PageTerms
+from meter.reports.page.write import write_page
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
 from meter.reports.write.csv import write_csv
@@ -33,22 +35,32 @@ _BINARIES: Mapping[Format, _BinaryWriter] = {
     Format.XLSX: write_xlsx,
 }
 FORMATS = tuple(
-    form for form in Format if form is Format.FOCUS or form in _TEXTS or form in _BINARIES
+    form
+    for form in Format
+    if form in {Format.FOCUS, Format.HTML} or form in _TEXTS or form in _BINARIES
 )
 
 
 async def write_report(
-    report: Report, form: Format, out: Output, *, focus: FocusTerms | None = None
+    report: Report,
+    form: Format,
+    out: Output,
+    *,
+    focus: FocusTerms | None = None,
+    page: PageTerms | None = None,
 ) -> UsageRow:
     """Write the rows as they are read, and give their total. Raises StorageUnavailable, OSError.
 
     Nothing is written before the first row was read, so storage that never answers leaves no trace.
-    `out` takes bytes if the format is binary. `focus` are the terms of a FOCUS file.
+    `out` takes bytes if the format is binary. `focus` are the terms of a FOCUS file,
+    `page` those of a page.
     """
     total = Total()
     if form is Format.FOCUS:
         terms = focus or FocusTerms()
         await write_charges(priced_charges(report, terms, total), terms, cast(TextIO, out))
+    elif form is Format.HTML:
+        await write_page(report, cast(TextIO, out), total, terms=page)
     elif form.is_binary:
         await _BINARIES[form](report, cast(BinaryIO, out), total)
     else:
