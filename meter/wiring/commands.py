@@ -4,7 +4,7 @@ The SDKs are imported here, when a command runs, so that `--help` answers at onc
 """
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -52,12 +52,14 @@ def known_backends() -> "tuple[Backend, ...]":
 
 
 @asynccontextmanager
-async def open_store() -> AsyncIterator["TablesRowStore"]:
+async def open_store(
+    environment: Mapping[str, str] = os.environ,
+) -> AsyncIterator["TablesRowStore"]:
     """The tables that the environment names, closed at the end. Raises InvalidSettings."""
     from meter.adapters.clients import build_store
     from meter.config.environment import load_storage_settings
 
-    store = build_store(load_storage_settings(os.environ))
+    store = build_store(load_storage_settings(environment))
     try:
         yield store
     finally:
@@ -65,11 +67,13 @@ async def open_store() -> AsyncIterator["TablesRowStore"]:
 
 
 @asynccontextmanager
-async def open_views() -> AsyncIterator["ClosedViews"]:
+async def open_views(
+    environment: Mapping[str, str] = os.environ,
+) -> AsyncIterator["ClosedViews"]:
     """The same tables for reports: of closed months the numbers that were closed."""
     from meter.upkeep.closing.views import closed_views
 
-    async with open_store() as store:
+    async with open_store(environment) as store:
         yield await closed_views(store)
 
 
