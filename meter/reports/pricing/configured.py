@@ -7,7 +7,7 @@ shown without money.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from meter.errors import InvalidInput
@@ -31,25 +31,29 @@ class ConfiguredBook:
     """
 
     read: Callable[[], Awaitable[PriceBook | None]]
-    _book: PriceBook | None = None
-    _state: BookState | None = None
-    _is_asked: bool = False
-    _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _reading: asyncio.Task[tuple[PriceBook | None, BookState | None]] | None = None
 
     async def book(self) -> PriceBook | None:
         """The book; None where there is none that can be used."""
-        async with self._lock:
-            if not self._is_asked:
-                try:
-                    self._book = await self.read()
-                    self._state = None if self._book is None else BookState.READ
-                except InvalidInput as exc:
-                    self._state = BookState.INVALID
-                    log.error("prices_invalid problems=%s", "; ".join(exc.problems))
-                self._is_asked = True
-            return self._book
+        book, _ = await self._found()
+        return book
 
     async def state(self) -> BookState | None:
         """What became of it; None where the settings name none."""
-        await self.book()
-        return self._state
+        _, state = await self._found()
+        return state
+
+    async def _found(self) -> tuple[PriceBook | None, BookState | None]:
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        return await asyncio.shield(
+            self._reading
+        )  # a caller that leaves must not make it read again
+
+    async def _read(self) -> tuple[PriceBook | None, BookState | None]:
+        try:
+            book = await self.read()
+        except InvalidInput as exc:
+            log.error("prices_invalid problems=%s", "; ".join(exc.problems))
+            return None, BookState.INVALID
+        return book, None if book is None else BookState.READ

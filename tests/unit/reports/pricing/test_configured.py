@@ -55,3 +55,15 @@ async def test_a_book_that_cannot_be_used_is_told_once(caplog: pytest.LogCapture
     assert caplog.messages == [
         "prices_invalid problems=METER_PRICES: a.csv: x; METER_PRICES: b.csv: y"
     ]
+
+
+async def test_a_caller_that_leaves_does_not_have_it_read_again() -> None:
+    """The thread that reads it cannot be stopped."""
+    found = book(price())
+    made, reads = configured(found)
+    leaving = asyncio.create_task(made.book())
+    await asyncio.sleep(0)
+    leaving.cancel()
+
+    assert await made.book() is found
+    assert len(reads) == 1
