@@ -6,7 +6,7 @@ import platform
 import sys
 from pathlib import Path
 
-from bench import aggregator, front_door, invoice, publish, report
+from bench import aggregator, files, front_door, invoice, publish, report
 from bench.servers import ground
 
 RESULTS = Path(__file__).parent / "results.md"
@@ -32,6 +32,7 @@ async def _run() -> list[str]:
         ]
     sections += aggregator.report(await aggregator.measure())
     sections += report.report(await report.measure())
+    sections += files.report(await files.measure())
     sections += invoice.report(await invoice.measure())
     return [
         "# Benchmark results",

@@ -68,7 +68,7 @@ class StreamingStore:
 
     def __init__(self, subjects: int) -> None:
         self._subjects = [f"subject-{number:06}" for number in range(subjects)]
-        self._rows = [_text_of(model) for model in MODELS]
+        self._rows = [row_text(_SUBJECT, model) for model in MODELS]
 
     async def scan(
         self, table: str, *, first_partition: str, last_partition: str, **_options: Any
@@ -99,7 +99,7 @@ class StreamingStore:
 _SUBJECT = "subject-000000"
 
 
-def _text_of(model: str) -> str:
+def row_text(subject: str, model: str) -> str:
     """A row of the subject and a deployment, as the service writes it."""
     sums = Sums(
         calls=7,
@@ -114,7 +114,7 @@ def _text_of(model: str) -> str:
         last_call_at=datetime(2026, 11, 1, 16, 30, 12, 345678, tzinfo=UTC),
         place=("swedencentral", "global"),
     )
-    names = Dimensions(_SUBJECT, "app-1", model, f"{model}-2026-01-01", "east", "standard", "short")
+    names = Dimensions(subject, "app-1", model, f"{model}-2026-01-01", "east", "standard", "short")
     row = SumRow(key=SumKey(Window("2026-11-01"), names), sums=sums, revision=7)
     return write_row(Row(key=row.key.view_row_key, columns=row.columns()))
 

@@ -23,7 +23,7 @@ from meter.reports.write.json import head_document, totals_document
 from meter.reports.write.sink import Sink
 from meter.window import Window
 
-ROW_GROUP = 65_536
+ROW_GROUP = 32_768
 BATCH = 4_096
 LAYOUT = "1"
 """The version of the columns' types and of the metadata; columns may be added to it."""

@@ -11,7 +11,9 @@ from meter.reports.invoice.line import LineKind, Totals
 from meter.reports.invoice.split import Split
 from meter.reports.invoice.write.csv import write_csv
 from meter.reports.invoice.write.json import write_json
+from meter.reports.invoice.write.parquet import write_parquet
 from meter.reports.invoice.write.table import write_table
+from meter.reports.invoice.write.xlsx import write_xlsx
 from meter.reports.query import Grouping
 from meter.reports.write.report import Format, Output
 
@@ -29,7 +31,10 @@ _TEXTS: Mapping[Format, _TextWriter] = {
     Format.CSV: write_csv,
     Format.JSON: write_json,
 }
-_BINARIES: Mapping[Format, _BinaryWriter] = {}
+_BINARIES: Mapping[Format, _BinaryWriter] = {
+    Format.PARQUET: write_parquet,
+    Format.XLSX: write_xlsx,
+}
 FORMATS = tuple(
     form for form in Format if form is Format.FOCUS or form in _TEXTS or form in _BINARIES
 )

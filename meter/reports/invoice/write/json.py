@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import TextIO
+from typing import Any, TextIO
 
 from meter.reports.invoice.amounts import plain
 from meter.reports.invoice.line import LineKind, MeterTotal, Totals
@@ -28,12 +28,13 @@ async def write_json(split: Split, groups: Sequence[str], out: TextIO) -> None:
         out.write(shown_document(f"{before}    {document_text(document, depth=4)}", out))
         before, after = ",\n", "\n  "
     out.write(f"{after}]")
-    for name, part in _ends(totals, split.bill.month.name).items():
+    for name, part in ends_of(totals, split.bill.month.name).items():
         out.write(shown_document(f',\n  "{name}": {document_text(part, depth=2)}', out))
     out.write("\n}\n")
 
 
-def _ends(totals: Totals, month: str) -> dict[str, object]:
+def ends_of(totals: Totals, month: str) -> dict[str, Any]:
+    """What follows the lines: what they are in all, and what could not be matched."""
     meters = list(totals.sorted())
     return {
         "totals": {

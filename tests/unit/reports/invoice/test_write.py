@@ -1,12 +1,16 @@
-"""Split invoices as tables, CSV and JSON."""
+"""Split invoices in all formats."""
 
 import csv
 import io
 import json
 from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
+from openpyxl import load_workbook
 
 from meter.ledger.rows import SumRow
 from meter.reports.invoice.billed import Bill
@@ -179,3 +183,68 @@ async def test_a_table_shows_the_meters_that_differ_most(exported: Export) -> No
 
     assert "... and 3 more meters: the JSON lists all\n" in table
     assert len(document["totals"]["meters"]) == 33
+
+
+async def bytes_of(bill: Bill, form: Format, *rows: SumRow) -> bytes:
+    store = MemoryRowStore()
+    await views_on(store).write(rows)
+    groups = (Grouping.SUBJECT, Grouping.MODEL)
+    split = Split(bill=bill, backends=[backend()], store=store, label=label_of(groups, Owners()))
+    out = io.BytesIO()
+    await write_invoice(split, groups, form, out)
+    return out.getvalue()
+
+
+async def test_parquet_has_the_lines_of_the_json(exported: Export) -> None:
+    """With types; costs that need more than 20 decimals still add up to the export."""
+    bill = exported(details(CostInBillingCurrency="0.1234567890123"), details(MeterName="odd"))
+    rows = [used(name, 333) for name in "abc"]
+    data = await bytes_of(bill, Format.PARQUET, *rows)
+    text = await written(bill, Format.JSON, *rows, groups=(Grouping.SUBJECT, Grouping.MODEL))
+    document = json.JSONDecoder().raw_decode(text)[0]
+
+    table = pyarrow.parquet.ParquetFile(io.BytesIO(data)).read(use_threads=False)
+    assert str(table.schema.field("date").type) == "date32[day]"
+    for line, expected in zip(table.to_pylist(), document["lines"], strict=True):
+        for name, value in line.items():
+            if name in {"quantity", "ratio", "cost"}:
+                assert abs(value - Decimal(expected[name])) <= Decimal("1e-20")
+            else:
+                assert (str(value) if name == "date" else value) == expected[name]
+    assert sum(table["cost"].to_pylist()) == Decimal(document["totals"]["cost"])
+    metadata = {name.decode(): value.decode() for name, value in table.schema.metadata.items()}
+    assert (metadata["meter.month"], metadata["meter.currency"]) == ("2026-10", "USD")
+    assert json.loads(metadata["meter.totals"]) == document["totals"]
+
+
+async def test_a_workbook_has_the_lines_and_who_pays(exported: Export) -> None:
+    """The dearest first; what nobody pays is named by its kind, and what does not match has sheets."""
+    bill = exported(details(CostInBillingCurrency="2"), details(MeterName="odd"))
+    data = await bytes_of(bill, Format.XLSX, used("=1+1", 600), used("bob", 250, 7))
+
+    book = load_workbook(io.BytesIO(data))
+    assert book.sheetnames == [
+        "lines",
+        "subject",
+        "model",
+        "meters",
+        "unmapped",
+        "unbilled",
+        "about",
+    ]
+    head, *lines = book["lines"].values
+    first = dict(zip(map(str, head), lines[0], strict=True))
+    assert first["date"] == datetime(2026, 10, 1)  # noqa: DTZ001  # Excel has no zones
+    assert (first["subject"], first["quantity"], first["ratio"]) == ("=1+1", 600, 0.6)
+    assert first["cost"] == pytest.approx(1.2)
+    assert list(book["subject"].values)[:3] == [
+        ("subject", "cost"),
+        ("=1+1", pytest.approx(1.2)),
+        ("bob", pytest.approx(0.5)),
+    ]
+    kinds = {name for name, _ in list(book["subject"].values)[3:]}
+    assert kinds == {"(not through the meter)", "(unmapped)"}
+    assert book["subject"]["B2"].number_format == "#,##0.00"
+    assert ("month", "2026-10") in {row[:2] for row in book["about"].values}
+    unbilled = dict(zip(*book["unbilled"].values, strict=True))
+    assert (unbilled["kind"], unbilled["quantity"]) == ("output", 7)
