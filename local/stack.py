@@ -9,6 +9,7 @@ from pathlib import Path
 
 import aiohttp
 
+from local.azurite import azurite_command
 from local.child import Child, ChildFailed
 from local.functions.admin import KEY_VARIABLE
 from local.plan import BACKEND_NAMES, KEY_NAME, Plan, write_json
@@ -102,21 +103,9 @@ class Stack:
 
     def _azurite(self) -> Child:
         ports, folder = self.plan.ports, self.plan.state / "azurite"
-        script = REPOSITORY / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
-        arguments = [
-            "node",
-            str(script),
-            "--silent",
-            "--disableTelemetry",
-            "--skipApiVersionCheck",
-            "--location",
-            str(folder),
-        ]
-        for service in ("blob", "queue", "table"):
-            arguments += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(ports[service])]
         return Child(
             name="azurite",
-            arguments=arguments,
+            arguments=azurite_command(folder, ports),
             port=ports["table"],
             log_path=self.plan.state / "logs" / "azurite.log",
             environment=self.plan.environment,

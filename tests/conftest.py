@@ -7,6 +7,7 @@ import pytest
 from hypothesis import settings
 
 from local.demo import EXAMPLE_PRICES
+from tests.support.azurite import running_azurite
 from tests.support.real_proxy import find_proxy
 from tests.support.running import RunningStack, run_stack
 
@@ -34,6 +35,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     state: Path = tmp_path_factory.mktemp("stack")
     with run_stack(state, settings=SHORT_LIMITS) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def storage_accounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[str]]:
+    """Connection strings of empty storage accounts, as many as are asked for, on one Azurite."""
+    with running_azurite(tmp_path_factory.mktemp("azurite")) as accounts:
+        yield accounts
+
+
+@pytest.fixture(scope="module")
+def azurite(storage_accounts: Iterator[str]) -> str:
+    """The connection string of a storage account that its module has to itself."""
+    return next(storage_accounts)
 
 
 @pytest.fixture(scope="session")

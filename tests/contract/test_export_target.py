@@ -5,7 +5,7 @@ import io
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -18,7 +18,6 @@ from meter.adapters.blobs.folder import LocalFolder
 from meter.errors import ExportHeld, ExportUnavailable
 from meter.reports.export.layout import LOCK
 from meter.reports.export.target import ExportTarget
-from tests.contract.test_row_store import running_azurite
 from tests.fakes.export import MemoryTarget
 
 PATH = "v1/usage/date=2026-11-23/usage.csv.gz"
@@ -29,12 +28,6 @@ class Broken(io.BytesIO):
 
     def read(self, size: int | None = -1, /) -> bytes:
         raise OSError(5, "Input/output error")
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @pytest.fixture(params=["memory", "folder", "azurite"])

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, cast
@@ -16,18 +16,11 @@ from meter.ports import Backlog, Conflict, Row, RowStore, Written
 from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
 from meter.usage import encode_event, new_event_id
 from meter.wiring.metering import build_aggregator
-from tests.contract.test_row_store import running_azurite
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW, RETENTION, raw_message, usage_event
 
 EVERYTHING = {"first_partition": "", "last_partition": "~"}
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @pytest.fixture(params=["fake", "azurite"])

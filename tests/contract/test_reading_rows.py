@@ -3,7 +3,7 @@
 import asyncio
 import json
 import math
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,7 +22,6 @@ from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.errors import AccessDenied, StorageUnavailable
 from meter.ports import Row
 from tests.contract.test_entity_group import KEY, caught
-from tests.contract.test_row_store import running_azurite
 
 ODD = ["a", "it's", "zoë=😀", "two words", "a+b&c=d,e;f(g)$h!i*", "'; drop", "100%25", "x" * 400]
 TABLE = "OfAllTypes"
@@ -46,21 +45,20 @@ VALUES: Sequence[Mapping[str, object]] = [
 
 
 @pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Azurite with a table of all types of values under odd keys."""
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        with SyncServiceClient.from_connection_string(connection_string) as service:
-            table = service.create_table(TABLE)
-            for partition in ODD:
-                for number, values in enumerate(VALUES):
-                    place = {"PartitionKey": partition, "RowKey": f"{ODD[number]}-{number}"}
-                    table.create_entity({**place, **values})
-        yield connection_string
+def stored(azurite: str) -> str:
+    """Storage with a table of all types of values under odd keys."""
+    with SyncServiceClient.from_connection_string(azurite) as service:
+        table = service.create_table(TABLE)
+        for partition in ODD:
+            for number, values in enumerate(VALUES):
+                place = {"PartitionKey": partition, "RowKey": f"{ODD[number]}-{number}"}
+                table.create_entity({**place, **values})
+    return azurite
 
 
 @pytest.fixture
-async def filled(azurite: str) -> AsyncIterator[TableServiceClient]:
-    async with TableServiceClient.from_connection_string(azurite, **CLIENT_OPTIONS) as service:
+async def filled(stored: str) -> AsyncIterator[TableServiceClient]:
+    async with TableServiceClient.from_connection_string(stored, **CLIENT_OPTIONS) as service:
         yield service
 
 

@@ -1,9 +1,6 @@
 """`meter.ports.RowStore` and `Tables`: the fake and the adapter on Azurite keep the same promises."""
 
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
 from pathlib import Path
@@ -12,8 +9,6 @@ from uuid import uuid4
 import pytest
 from azure.data.tables.aio import TableServiceClient
 
-from local.child import free_ports, is_free
-from local.plan import AZURITE_ACCOUNT, AZURITE_KEY
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.errors import RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, RowStore, Written
@@ -23,37 +18,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 AZURITE = REPOSITORY / "node_modules" / "azurite" / "dist" / "src" / "azurite.js"
 START_SECONDS = 30.0
 P = "partition"
-
-
-@contextmanager
-def running_azurite(folder: Path) -> Iterator[str]:
-    """Azurite on free loopback ports; gives its connection string."""
-    ports = dict(zip(("blob", "queue", "table"), free_ports(3), strict=True))
-    words = ["node", str(AZURITE), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
-    words += ["--location", str(folder)]
-    for service, port in ports.items():
-        words += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        give_up = time.monotonic() + START_SECONDS
-        while is_free(ports["table"]):
-            assert process.poll() is None, "Azurite ended"
-            assert time.monotonic() < give_up, "Azurite did not start"
-            time.sleep(0.05)  # another process starts; there is nothing else to wait for
-        yield (
-            f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};AccountKey={AZURITE_KEY};"
-            f"TableEndpoint=http://127.0.0.1:{ports['table']}/{AZURITE_ACCOUNT};"
-            f"BlobEndpoint=http://127.0.0.1:{ports['blob']}/{AZURITE_ACCOUNT};"
-        )
-    finally:
-        process.terminate()
-        process.wait(START_SECONDS)
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @pytest.fixture(params=["fake", "azurite"])

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from local.azurite import azurite_command
 from local.child import free_ports, is_free
 from local.plan import AZURITE_ACCOUNT, AZURITE_KEY
-from tests.contract.test_row_store import AZURITE
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 class AzuriteProcess:
@@ -36,12 +36,10 @@ class AzuriteProcess:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
-        words = ["node", str(AZURITE), "--silent", "--disableTelemetry", "--skipApiVersionCheck"]
-        words += ["--location", str(self._folder)]
-        for service, port in self._ports.items():
-            words += [f"--{service}Host", "127.0.0.1", f"--{service}Port", str(port)]
         self._process = subprocess.Popen(
-            words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            azurite_command(self._folder, self._ports),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         give_up = time.monotonic() + WAIT_SECONDS
         while is_free(self.port):

@@ -17,7 +17,7 @@ import pytest_asyncio
 from azure.data.tables.aio import TableServiceClient
 
 from local.faults import FaultProxy, Flow, Rules
-from local.plan import AZURITE_ACCOUNT, AZURITE_KEY, HUB_NAME
+from local.plan import HUB_NAME
 from meter.adapters.clients import build_producer
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
@@ -27,7 +27,6 @@ from meter.ledger.decode import Message
 from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
 from meter.publishing.sink import PublishingSink
 from meter.usage import TokenUsage, UsageEvent
-from tests.contract.test_row_store import running_azurite
 from tests.faults.books import assert_counted_once, read_books
 from tests.faults.delivery import deliver, path_to
 from tests.faults.hub import HubProcess, hub_connection_string, read_hub, running_hub
@@ -61,19 +60,14 @@ def beside_the_others(scenario: Scenario) -> Callable[..., Coroutine[Any, Any, N
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def outcomes(
-    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path_factory: pytest.TempPathFactory, storage_accounts: Iterator[str]
 ) -> AsyncIterator[Mapping[Scenario, asyncio.Task[None]]]:
     """All scenarios, started; each has its own storage account, since it empties its outbox."""
-    accounts = [f"account{number}" for number in range(len(SCENARIOS))]
     with ExitStack() as parts:
-        environment = parts.enter_context(pytest.MonkeyPatch.context())
-        environment.setenv("AZURITE_ACCOUNTS", ";".join(f"{a}:{AZURITE_KEY}" for a in accounts))
-        azurite = parts.enter_context(running_azurite(tmp_path_factory.mktemp("azurite")))
         tasks = {}
-        for scenario, account in zip(SCENARIOS, accounts, strict=True):
+        for scenario in SCENARIOS:
             hub = parts.enter_context(running_hub(tmp_path_factory.mktemp("hub")))
-            storage = azurite.replace(AZURITE_ACCOUNT, account)
-            tasks[scenario] = asyncio.create_task(scenario(hub, storage))
+            tasks[scenario] = asyncio.create_task(scenario(hub, next(storage_accounts)))
         yield tasks
         await asyncio.gather(*tasks.values(), return_exceptions=True)
 

@@ -15,7 +15,6 @@ from meter.adapters.clock import SystemClock
 from meter.upkeep.rebuild import Rebuild, Summary
 from meter.usage import UsageEvent, encode_event
 from meter.window import Window
-from tests.contract.test_row_store import running_azurite
 from tests.faults.books import assert_counted_once, read_books
 from tests.faults.delivery import StoragePath, path_to
 from tests.faults.hub import HubProcess, hub_connection_string, read_hub, running_hub
@@ -25,12 +24,6 @@ LEDGER = "Ledger202611"
 MONTH = Window("2026-11")
 # The SDK does not close connections that break while it opens them.
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @pytest.fixture(autouse=True)

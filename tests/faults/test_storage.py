@@ -16,7 +16,6 @@ from azure.data.tables import TableServiceClient as BlockingTableServiceClient
 from local.faults import Flow, RequestFault, Rules
 from meter.ledger.decode import Message
 from meter.usage import TokenUsage, UsageEvent
-from tests.contract.test_row_store import running_azurite
 from tests.faults.books import VIEWS, Books, assert_counted_once, read_books
 from tests.faults.delivery import deliver, path_to
 from tests.support.events import NOW, message, raw_message, usage_event
@@ -26,12 +25,6 @@ AT_ONCE = 3
 BUSY = json.dumps({"odata.error": {"code": "ServerBusy", "message": {"value": "busy"}}})
 LEAST_REQUESTS = 20  # a sweep that ends sooner has not failed every request
 RUNS = count(1)  # each run has subjects of its own, since all share one Azurite
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 def call(number: int, subject: str, minute: int, tokens: int) -> UsageEvent:

@@ -18,7 +18,6 @@ from meter.ports import HubPartition, HubReader
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
 from meter.wiring.commands import open_aggregator, open_hub_reader, open_sender
-from tests.contract.test_row_store import running_azurite
 from tests.faults.hub import hub_connection_string, running_hub
 from tests.support.events import message, usage_event
 from tests.support.running import RunningStack, eventually, new_subject
@@ -30,15 +29,14 @@ THIS_MONTH = window_of(NOW, Period.MONTH).name
 
 
 @pytest.fixture(scope="module")
-def services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Azurite and a hub, named in the environment."""
+def services(azurite: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Storage and a hub, named in the environment."""
     folder = tmp_path_factory.mktemp("closing")
     with (
         pytest.MonkeyPatch.context() as environment,
-        running_azurite(folder) as storage,
         running_hub(folder / "hub") as hub,
     ):
-        environment.setenv("MeterStorage", storage)
+        environment.setenv("MeterStorage", azurite)
         environment.setenv("EventHubConnection", hub_connection_string(hub.port))
         environment.setenv("METER_EVENT_HUB", HUB_NAME)
         yield

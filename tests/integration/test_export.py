@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,6 @@ from azure.storage.blob import ContainerClient
 
 from meter.__main__ import main
 from meter.wiring.commands import open_store
-from tests.contract.test_row_store import running_azurite
 from tests.fakes.gateway import FakeClock
 from tests.support.exports import NIGHT
 from tests.support.ledger import views_on
@@ -34,13 +32,12 @@ MANIFEST = "v1/manifest.json"
 
 
 @pytest.fixture(scope="module")
-def filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def filled(azurite: str) -> str:
     """Usage of two days of November."""
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        with pytest.MonkeyPatch.context() as environment:
-            environment.setenv("MeterStorage", connection_string)
-            asyncio.run(_fill())
-        yield connection_string
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MeterStorage", azurite)
+        asyncio.run(_fill())
+    return azurite
 
 
 @pytest.fixture

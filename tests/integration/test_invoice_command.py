@@ -15,7 +15,6 @@ from meter.ports import Row
 from meter.reports.focus.version import FocusVersion
 from meter.usage import TokenUsage
 from meter.wiring.commands import open_store
-from tests.contract.test_row_store import running_azurite
 from tests.support.focus import rows_of, summed
 from tests.support.focus_spec import problems_of
 from tests.support.invoice import INPUT, OUTPUT, csv_of, details
@@ -26,7 +25,7 @@ from tests.support.reports import row
 
 
 @pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def storage(storage_accounts: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A day's use of two subjects, one of them of a team."""
     monkeypatch.delenv("METER_MONITOR_URL", raising=False)
     backend = {
@@ -36,12 +35,11 @@ def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         "deployments": {"gpt-4o": {"name": "gpt-4o", "deployment_type": "global"}},
     }
     monkeypatch.setenv("METER_BACKENDS", json.dumps([backend]))
-    with running_azurite(tmp_path / "azurite") as connection_string:
-        monkeypatch.setenv("MeterStorage", connection_string)
-        with TableServiceClient.from_connection_string(connection_string) as service:
-            service.create_table_if_not_exists("Subjects")
-        asyncio.run(_fill())
-        yield
+    connection_string = next(storage_accounts)
+    monkeypatch.setenv("MeterStorage", connection_string)
+    with TableServiceClient.from_connection_string(connection_string) as service:
+        service.create_table_if_not_exists("Subjects")
+    asyncio.run(_fill())
 
 
 async def _fill() -> None:

@@ -2,25 +2,17 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from meter.__main__ import main
 from meter.wiring.commands import open_store
-from tests.contract.test_row_store import running_azurite
 from tests.support.ledger import views_on
 from tests.support.prices import book_text, line
 from tests.support.reports import row
 
 CHECK = ["prices", "check", "--month", "2026-11"]
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 async def write_views() -> None:

@@ -21,7 +21,6 @@ from meter.ledger.keys import ledger_partition, letter_digest
 from meter.usage import UsageEvent, encode_event, new_event_id
 from meter.window import Period, window_of
 from meter.wiring.commands import open_aggregator
-from tests.contract.test_row_store import running_azurite
 from tests.support.events import document, message, raw_message, usage_event
 
 LAST_HOUR = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(minutes=30)
@@ -30,12 +29,6 @@ SHOWN = NAMES.replace("|", "  ")
 DAY = window_of(LAST_HOUR, Period.DAY).name
 MONTH = DAY[:7]
 ENQUEUED = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @dataclass(slots=True)

@@ -11,7 +11,6 @@ from azure.data.tables import TableServiceClient
 from meter.__main__ import main
 from meter.ports import Row
 from meter.wiring.commands import open_store
-from tests.contract.test_row_store import running_azurite
 from tests.support.capacity import tokens
 from tests.support.ledger import views_on
 from tests.support.prices import book_text, line
@@ -37,14 +36,13 @@ bob = 1
 
 
 @pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def storage(storage_accounts: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """An hour's calls of two subjects, one of them of a team, and a call that spilled over."""
-    with running_azurite(tmp_path / "azurite") as connection_string:
-        monkeypatch.setenv("MeterStorage", connection_string)
-        with TableServiceClient.from_connection_string(connection_string) as service:
-            service.create_table_if_not_exists("Subjects")
-        asyncio.run(_fill())
-        yield
+    connection_string = next(storage_accounts)
+    monkeypatch.setenv("MeterStorage", connection_string)
+    with TableServiceClient.from_connection_string(connection_string) as service:
+        service.create_table_if_not_exists("Subjects")
+    asyncio.run(_fill())
 
 
 async def _fill() -> None:

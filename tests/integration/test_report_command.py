@@ -12,7 +12,6 @@ from meter.__main__ import main
 from meter.ports import Row
 from meter.usage import TokenUsage
 from meter.wiring.commands import open_store
-from tests.contract.test_row_store import running_azurite
 from tests.support.ledger import views_on
 from tests.support.prices import book_text, line
 from tests.support.reports import row
@@ -21,14 +20,13 @@ NOVEMBER = ["report", "--from", "2026-11", "--to", "2026-11"]
 
 
 @pytest.fixture
-def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def storage(storage_accounts: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two subjects' usage of two days, one of them of a team, and one without a price."""
-    with running_azurite(tmp_path / "azurite") as connection_string:
-        monkeypatch.setenv("MeterStorage", connection_string)
-        with TableServiceClient.from_connection_string(connection_string) as service:
-            service.create_table_if_not_exists("Subjects")
-        asyncio.run(_fill())
-        yield
+    connection_string = next(storage_accounts)
+    monkeypatch.setenv("MeterStorage", connection_string)
+    with TableServiceClient.from_connection_string(connection_string) as service:
+        service.create_table_if_not_exists("Subjects")
+    asyncio.run(_fill())
 
 
 async def _fill() -> None:

@@ -9,17 +9,10 @@ import pytest
 
 from meter.__main__ import main
 from meter.usage import new_event_id
-from tests.contract.test_row_store import running_azurite
 from tests.integration.test_repair_commands import LAST_HOUR, Tables
 from tests.support.events import message, usage_event
 
 NASTY = "=a;b\r\n'=c\t\"%/\\#?\u202e" + 230 * "é"
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @pytest.fixture

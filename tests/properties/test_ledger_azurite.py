@@ -1,13 +1,11 @@
 """The ledger on Azurite: through redelivery, cuts and races, the stored sums equal the events'."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count as count_up
 from urllib.parse import urlsplit
 
-import pytest
 from azure.data.tables.aio import TableServiceClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -23,7 +21,6 @@ from meter.ledger.views.shards import Shards
 from meter.ledger.views.view import ViewWriter
 from meter.usage import TokenUsage, UsageEvent
 from meter.window import Window
-from tests.contract.test_row_store import running_azurite
 from tests.fakes.gateway import FakeClock
 from tests.support.events import usage_event
 from tests.support.ledger import new_writer
@@ -32,12 +29,6 @@ END = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 MONTH = Window("2026-11")
 DIMENSION_COLUMNS = ("ClientApp", "Deployment", "Model", "Backend", "Tier", "Context")
 VIEWS = ("UsageByHour", "UsageByDay", "UsageByMonth")
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 @dataclass(slots=True)

@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,7 +15,6 @@ from local.faults import Flow, HttpFaultProxy, RequestFault, Rules
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.errors import StorageUnavailable
 from meter.ports import Conflict, Row, Written
-from tests.contract.test_row_store import running_azurite
 
 BUSY = json.dumps({"odata.error": {"code": "ServerBusy", "message": {"value": "busy"}}})
 
@@ -219,13 +217,6 @@ async def test_what_is_not_http_is_reset(bench: Bench, server: Server) -> None:
     writer.close()
 
     assert server.applied == []
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder: Path = tmp_path_factory.mktemp("azurite")
-    with running_azurite(folder) as connection_string:
-        yield connection_string
 
 
 async def test_signed_storage_requests_pass_on_another_port(azurite: str) -> None:
