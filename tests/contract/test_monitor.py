@@ -26,7 +26,7 @@ from tests.support.reconcile import EAST, own, tally
 # The stand-in, like Azure, keeps metrics for 93 days.
 FIRST = window_of(datetime.now(UTC) - timedelta(days=2), Period.DAY)
 HOURS = [Window(f"{FIRST.name}T{hour:02}") for hour in range(24)]
-BOUNDS = Bounds(connect_seconds=1, silence_seconds=0.3, total_seconds=0.6, document_bytes=1_000_000)
+BOUNDS = Bounds(connect_seconds=10, silence_seconds=20, total_seconds=60, document_bytes=1_000_000)
 
 type Found = dict[OwnDeployment, Recorded]
 
@@ -53,9 +53,14 @@ class Meeting:
         self.stand_in = stand_in
         self.slept: list[float] = []
         self._numbers = numbers
-        self.monitor = AzureMonitor(
-            f"http://127.0.0.1:{port}", None, bounds=BOUNDS, sleep=self.slept.append
-        )
+        self._url = f"http://127.0.0.1:{port}"
+        self.monitor = AzureMonitor(self._url, None, bounds=BOUNDS, sleep=self.slept.append)
+
+    def wait_no_longer_than(self, *, silence_seconds: float, total_seconds: float) -> None:
+        """Go on with an adapter of less patience."""
+        self.monitor.close()
+        bounds = Bounds(silence_seconds=silence_seconds, total_seconds=total_seconds)
+        self.monitor = AzureMonitor(self._url, None, bounds=bounds, sleep=self.slept.append)
 
     def record(self, numbers: object) -> None:
         """Set what Azure has recorded from now on."""
@@ -349,13 +354,14 @@ async def test_a_failure_that_does_not_pass_is_given_up(meeting: Meeting) -> Non
 
 @pytest.mark.parametrize(
     "fault",
-    [Fault(hang=True), Fault(reset=True), Fault(cut_after_bytes=20), Fault(delay_ms=450)],
+    [Fault(hang=True), Fault(reset=True), Fault(cut_after_bytes=20), Fault(delay_ms=4_000)],
     ids=["silent", "reset", "cut", "late"],
 )
 async def test_an_answer_that_does_not_arrive_is_requested_again(
     meeting: Meeting, fault: Fault
 ) -> None:
     """No answer in time, a reset connection, half a body."""
+    meeting.wait_no_longer_than(silence_seconds=1.5, total_seconds=60)
     meeting.record({"a": {HOURS[0].name: entry(1)}})
     meeting.fail(fault)
 
@@ -516,6 +522,7 @@ async def test_an_endless_answer_is_given_up(meeting: Meeting) -> None:
 
 async def test_a_body_that_trickles_is_given_up(meeting: Meeting) -> None:
     """Each piece is in time, but the whole takes too long."""
+    meeting.wait_no_longer_than(silence_seconds=20, total_seconds=0.3)
     meeting.fail(Fault(body="x" * 40, split_bytes=1, chunk_delay_ms=100, count=None))
 
     assert "no answer" in await meeting.refusal()
