@@ -7,7 +7,7 @@ OPENAI1 := $(VENV)/openai1
 FOCUS := $(VENV)/focus
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-running test-code soak focus-validate check bench up format lock clean
+.PHONY: setup demo all test test-stack test-parts test-code soak focus-validate check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -47,16 +47,29 @@ demo:
 	@$(MAKE) --no-print-directory -j2 setup
 	@$(PY) -m local demo
 
-# Two halves side by side: one mostly waits for processes, the other mostly computes.
-test: setup $(OPENAI1)/.installed
-	@echo "testing: about 12 minutes on two cores; each half shows its results when it is done"
-	@$(MAKE) --no-print-directory --keep-going --output-sync=target -j2 test-running test-code
+# Three jobs at a time, so that the processors compute while some wait for processes. Each shows its results
+# when it is done; the longest start first.
+AT_ONCE := --no-print-directory --keep-going --output-sync=target -j3
 
-test-running:
-	$(PY) -m pytest tests/e2e tests/integration tests/faults
+all: setup $(OPENAI1)/.installed
+	@echo "checking and testing: about 11 minutes on two cores"
+	@$(MAKE) $(AT_ONCE) test-code test-stack check test-parts
+
+test: setup $(OPENAI1)/.installed
+	@echo "testing: about 11 minutes on two cores"
+	@$(MAKE) $(AT_ONCE) test-code test-stack test-parts
+
+STACK := tests/e2e
+PARTS := tests/integration tests/faults tests/contract tests/local
+
+test-stack:
+	$(PY) -m pytest $(STACK)
+
+test-parts:
+	$(PY) -m pytest $(PARTS)
 
 test-code:
-	$(PY) -m pytest --ignore=tests/e2e --ignore=tests/integration --ignore=tests/faults
+	$(PY) -m pytest $(addprefix --ignore=,$(STACK) $(PARTS))
 
 soak: setup
 	$(PY) -m tests.faults.schedules --seconds 120
