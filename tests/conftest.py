@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from local.demo import EXAMPLE_PRICES
 from tests.support.azurite import running_azurite
 from tests.support.real_proxy import find_proxy
-from tests.support.running import RunningStack, run_stack
+from tests.support.running import REPOSITORY, RunningStack, run_stack
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("unhurried", deadline=None)
@@ -22,7 +21,7 @@ SHORT_LIMITS = {
     "METER_JWKS_REFRESH_SECONDS": "1",
     "METER_INVOCATION_WAIT_SECONDS": "5",
     "METER_EXPOSE_BACKEND": "true",
-    "METER_PRICES": str(EXAMPLE_PRICES),
+    "METER_PRICES": str(REPOSITORY / "local" / "example-prices.csv"),
 }
 
 
