@@ -5,7 +5,6 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -23,7 +22,6 @@ from meter.reports.export.layout import Encoding
 from meter.reports.export.target import ExportTarget
 from meter.reports.export.writers import available_writers
 from tests.contract.test_export_target import container_on
-from tests.contract.test_row_store import running_azurite
 from tests.support.exports import Usage, export_of
 from tests.support.reports import book, price
 from tests.support.running import REPOSITORY
@@ -66,12 +64,6 @@ def parquet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place: Path = tmp_path_factory.mktemp("parquet")
     asyncio.run(export_to(LocalFolder(place), Encoding.PARQUET))
     return place
-
-
-@pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        yield connection_string
 
 
 def totals(folder: Path, kind: str) -> tuple[int, Decimal]:

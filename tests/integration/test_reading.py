@@ -2,7 +2,6 @@
 
 import json
 import threading
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -16,7 +15,6 @@ from meter.__main__ import main
 from meter.errors import InvalidInput, InvalidSettings, StorageUnavailable
 from meter.reading import read_usage
 from meter.usage import TokenUsage, new_event_id
-from tests.contract.test_row_store import running_azurite
 from tests.integration.test_repair_commands import LAST_HOUR, Tables
 from tests.support.events import message, usage_event
 from tests.support.prices import book_text, line
@@ -26,22 +24,22 @@ SUBJECTS = {"alice": 19_777, "bob": 20_015, "zoë|x": 3}
 
 
 @pytest.fixture(scope="module")
-def azurite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with running_azurite(tmp_path_factory.mktemp("azurite")) as connection_string:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("MeterStorage", connection_string)
-            events = [
-                usage_event(
-                    subject=subject,
-                    id=new_event_id(LAST_HOUR, number.to_bytes(10)),
-                    time=LAST_HOUR,
-                    started_at=LAST_HOUR,
-                    usage=TokenUsage(prompt_tokens=tokens, total_tokens=tokens),
-                )
-                for number, (subject, tokens) in enumerate(SUBJECTS.items())
-            ]
-            Tables(connection_string).receive(message(*events))
-        yield connection_string
+def azurite(azurite: str) -> str:
+    """Storage with a call of each subject."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MeterStorage", azurite)
+        events = [
+            usage_event(
+                subject=subject,
+                id=new_event_id(LAST_HOUR, number.to_bytes(10)),
+                time=LAST_HOUR,
+                started_at=LAST_HOUR,
+                usage=TokenUsage(prompt_tokens=tokens, total_tokens=tokens),
+            )
+            for number, (subject, tokens) in enumerate(SUBJECTS.items())
+        ]
+        Tables(azurite).receive(message(*events))
+    return azurite
 
 
 @pytest.fixture
