@@ -20,8 +20,7 @@ from azure.data.tables import TableServiceClient
 from local.__main__ import main
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-START_SECONDS = 60.0
-WAIT_SECONDS = 45.0
+WAIT_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import pytest
 from local.faults import Ending, FaultProxy, Flow, Rules
 from local.faults.rules import NO_RULES, RequestFault, parse_rules
 
-PATIENCE_SECONDS = 5.0
+PATIENCE_SECONDS = 30.0
 QUIET_SECONDS = 0.1  # on loopback, bytes that have not arrived by then were not sent
 BLOB = bytes(range(256)) * 2_000
 

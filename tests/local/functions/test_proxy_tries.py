@@ -51,10 +51,10 @@ def heard(front: FrontUnderTest) -> dict[str, tuple[Heard, int, float]]:
         with front.connect() as connection:
             begun = time.monotonic()
             connection.sendall(request.format(path).encode())
-            connection.settimeout(15)
+            connection.settimeout(60)
             connection.recv(1, socket.MSG_PEEK)
             took = time.monotonic() - begun
-            answer = listen(connection, patience=0.2)
+            answer = listen(connection, patience=1)
         return answer, len(front.delivered(path)), took
 
     with ThreadPoolExecutor(len(CASES)) as callers:

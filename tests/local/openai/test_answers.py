@@ -343,7 +343,7 @@ async def test_a_hanging_call_never_answers(bench: Bench) -> None:
     """`hang` leaves the caller to its own timeout; the call is recorded without a status."""
     await bench.fault(hang=True)
     with pytest.raises(openai.APITimeoutError):
-        await bench.azure.chat.completions.create(model="gpt-4o", messages=MESSAGES, timeout=0.1)
+        await bench.azure.chat.completions.create(model="gpt-4o", messages=MESSAGES, timeout=1)
 
     [call] = await bench.calls()
     assert (call["status"], call["completed"]) == (None, False)

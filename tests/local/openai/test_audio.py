@@ -258,7 +258,7 @@ async def test_faults_strike_audio(bench: Bench) -> None:
     with pytest.raises(openai.RateLimitError, match="Speech_Create"):
         await audio.speech.create(model="tts", input=LINE, voice="alloy")
     with pytest.raises(openai.APITimeoutError):
-        await audio.speech.create(model="tts", input=LINE, voice="alloy", timeout=0.2)
+        await audio.speech.create(model="tts", input=LINE, voice="alloy", timeout=1)
 
     assert [call["status"] for call in await bench.recorded(4)] == [429, 429, 429, None]
 
