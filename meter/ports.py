@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from msgspec import Struct
+
 from meter.usage import UsageEvent
 
 MAX_TRANSACTION_ROWS = 100
@@ -119,17 +121,23 @@ class BackendCredentials(Protocol):
         """The header that authenticates the gateway to that backend. Raises UpstreamError."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(Struct, frozen=True, kw_only=True, eq=False, gc=False):
     """A row: its key, its columns and the etag it was read with (None: not stored yet).
 
-    `written_at` is when the store last wrote it, by the store's clock; None if that was not read.
+    `written_at` is when the store last wrote it, by the store's clock, which is not compared; None
+    if that was not read. An event makes a dozen rows, and a `Struct` takes 0.1 us, a frozen
+    dataclass 1.5.
     """
 
     key: str
     columns: Mapping[str, object]
     etag: str | None = None
-    written_at: datetime | None = field(default=None, compare=False)
+    written_at: datetime | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Row):
+            return NotImplemented
+        return (self.key, self.columns, self.etag) == (other.key, other.columns, other.etag)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.adjustment import Countable
 from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable, TableMissing
 from meter.ledger.decode import Reason, Refusal
@@ -68,8 +70,7 @@ class Committed:
     failed: dict[EventKey, StorageUnavailable] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(Struct, frozen=True, gc=False):
     """An event and what it adds."""
 
     event: Countable

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import Struct
 
 from meter.adjustment import Counted, CountedAdjustment
 from meter.ledger.keys import Dimensions, SumKey
@@ -17,8 +18,7 @@ type Place = tuple[str, str]
 NO_PLACE: Place = ("", "")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sums:
+class Sums(Struct, frozen=True, kw_only=True, gc=False):
     """The counts under one key.
 
     Adjustments are apart, so that the metered counts stay visible; `adjusted` may be negative.

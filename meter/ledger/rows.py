@@ -16,10 +16,11 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple
+
+from msgspec import Struct
 
 from meter.errors import LedgerDamaged
 from meter.ledger.fold import Sums
@@ -85,8 +86,7 @@ class Place(NamedTuple):
 _UNNAMED = Place("?", "?", "?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SumRow:
+class SumRow(Struct, frozen=True, kw_only=True, gc=False):
     """One sum as an absolute value."""
 
     key: SumKey

@@ -8,9 +8,10 @@ HTTP requests, answered by as many HTTP responses, or by one that says why nothi
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import chain
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from meter.adapters.odata.entity import write_keys, write_row
 from meter.ports import MAX_TRANSACTION_ROWS, Row
@@ -36,8 +37,7 @@ _XML_CODE = re.compile(r"<(?:\w+:)?code>\s*(\w+)\s*<", re.ASCII | re.IGNORECASE)
 _CODE = re.compile(r"\w{1,80}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True, gc=False):
     """The answer to one operation: the row's new etag, or the error code of one that failed."""
 
     status: int

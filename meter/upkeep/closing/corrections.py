@@ -10,7 +10,8 @@ The ledger's own sums are read, not the views, which follow it; once it was drop
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 
 from meter.ledger.fold import Sums
 from meter.ledger.keys import (

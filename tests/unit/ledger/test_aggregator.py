@@ -1,7 +1,8 @@
 """The aggregator: a batch from bytes to tables, also when a step fails."""
 
 import logging
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 

@@ -1,6 +1,6 @@
 """Views: absolute copies of the ledger's sums that never go back."""
 
-from dataclasses import replace
+from copy import replace
 
 import pytest
 

@@ -1,7 +1,7 @@
 """Which hours and which calls of the hour view an entry is shared by."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from copy import replace
 from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any

@@ -1,7 +1,7 @@
 """Billed rows, split among those whose use was counted."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from copy import replace
 from decimal import Decimal
 from pathlib import Path
 
