@@ -36,6 +36,7 @@ from meter.adapters.odata.query import (
     row_of,
     rows_of,
 )
+from meter.adapters.odata.sending import SendTransaction, transaction_sender
 from meter.adapters.odata.transaction import Part, decode, encode, error_code
 from meter.errors import AccessDenied, NotSignedIn, RowsRefused, StorageUnavailable, TableMissing
 from meter.ports import Conflict, Row, Written
@@ -112,7 +113,7 @@ class TablesRowStore:
     ) -> None:
         self._service = service
         self._identity = identity
-        self._send = _pipeline(service)
+        self._send, self._send_transaction = _pipeline(service)
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def close(self) -> None:
@@ -156,20 +157,20 @@ class TablesRowStore:
         creates_table: bool = True,
     ) -> Written | Conflict:
         """One entity-group transaction."""
-        what = f"{table}: write"
+        what, transaction = f"{table}: write", str(uuid4())
         rows = {"insert": insert, "update": update, "delete": delete}
         try:
             content_type, body = encode(
-                self._service.url, table, partition, **rows, transaction=str(uuid4())
+                self._service.url, table, partition, **rows, transaction=transaction
             )
         except (ValueError, TypeError) as exc:
             raise RowsRefused(f"{what}: {type(exc).__name__}: {exc}") from exc
-        parts = await self._submit(what, content_type, body)
+        parts = await self._submit(what, transaction, content_type, body)
         if (failed := _failed(parts)) and failed.error_code == "TableNotFound":
             if not creates_table:
                 raise TableMissing(table)
             await self._create(table)
-            parts = await self._submit(what, content_type, body)
+            parts = await self._submit(what, transaction, content_type, body)
         return _outcome(what, parts, written=[*insert, *update], deleted=len(delete))
 
     async def scan(
@@ -260,21 +261,11 @@ class TablesRowStore:
             text = answer.text()
         raise _refusal(what, answer.status_code, error_code(answer.headers.get(ERROR), text))
 
-    async def _submit(self, what: str, content_type: str, body: bytes) -> list[Part]:
-        request = HttpRequest(
-            "POST",
-            "/$batch",
-            headers={
-                "x-ms-version": self._service.api_version,
-                "DataServiceVersion": "3.0",
-                "MaxDataServiceVersion": "3.0;NetFx",
-                "Content-Type": content_type,
-                "Accept": "application/json",
-            },
-            content=body,
-        )
+    async def _submit(
+        self, what: str, transaction: str, content_type: str, body: bytes
+    ) -> list[Part]:
         with _translated(what):
-            answer = await self._send(request, stream=True)
+            answer = await self._send_transaction(transaction, content_type, body)
             content, kind = await answer.read(), answer.headers.get("Content-Type", "")
             if answer.status_code == ACCEPTED:
                 return decode(kind, content)
@@ -286,14 +277,14 @@ class TablesRowStore:
             await self._service.create_table_if_not_exists(table)
 
 
-def _pipeline(service: TableServiceClient) -> _Send:
-    send: _Send | None = getattr(getattr(service, "_client", None), "send_request", None)
-    if send is None:
+def _pipeline(service: TableServiceClient) -> tuple[_Send, SendTransaction]:
+    try:
+        return service._client.send_request, transaction_sender(service)
+    except AttributeError as exc:
         raise RuntimeError(
-            "this azure-data-tables has no `TableServiceClient._client.send_request`, which sends "
-            "transactions; 12.7.0 has it (docs/decisions/0018)"
-        )
-    return send
+            f"this azure-data-tables has no pipeline that sends transactions: {exc}; 12.7.0 has it "
+            "(docs/decisions/0018)"
+        ) from exc
 
 
 def _failed(parts: Sequence[Part]) -> Part | None:
