@@ -185,7 +185,8 @@ def disturbed(draw: st.DrawFn) -> bytes:
     start, middle, end = sorted(draw(st.integers(0, len(body))) for _ in range(3))
     first, second = body[start:middle], body[middle:end]
     noise = draw(
-        st.binary(max_size=3) | st.sampled_from([b"\r\n", b"\r\n\r\n", b"--", b"ETag: x\r\n"])
+        st.binary(max_size=3)
+        | st.sampled_from([b"\r\n", b"\r\n\r\n", b"--", b"\0", b"ETag: x\r\n", b"etag: x\r\n"])
     )
     middle_part = draw(
         st.sampled_from([first, second + first, first + first + second, noise + second])
