@@ -17,6 +17,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import compress
 from operator import attrgetter
 from typing import NamedTuple
 
@@ -102,17 +103,14 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
     def ledger_columns(self) -> dict[str, object]:
         """The columns of a new ledger row: those of a view row, without counts of 0."""
         columns: dict[str, object] = dict(zip(_KEY_COLUMNS, self._key_values(), strict=True))
-        return columns | self.changing_columns()
+        return self._with_changing(columns)
 
     def changing_columns(self) -> dict[str, object]:
         """The columns of a row that is there already: not what it is of, and no counts of 0.
 
         Counts only grow, so one that is 0 is so in the row, too.
         """
-        counts = zip(_COUNT_COLUMNS, self._counts(), strict=True)
-        columns: dict[str, object] = {name: count for name, count in counts if count}
-        columns |= zip(PLACE_COLUMNS, self.sums.place, strict=True)
-        return self._with_rest(columns)
+        return self._with_changing({})
 
     def check_range(self) -> None:
         """Raise LedgerDamaged if a count is beyond what a column holds."""
@@ -134,6 +132,12 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
 
     def _key_values(self) -> tuple[object, ...]:
         return *self.key.dimensions, self.key.window.start
+
+    def _with_changing(self, columns: dict[str, object]) -> dict[str, object]:
+        counts = self._counts()
+        columns.update(compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
+        columns.update(zip(PLACE_COLUMNS, self.sums.place, strict=True))
+        return self._with_rest(columns)
 
     def _with_rest(self, columns: dict[str, object]) -> dict[str, object]:
         sums = self.sums

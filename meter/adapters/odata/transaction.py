@@ -72,21 +72,22 @@ def encode(
         raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ROWS} rows, got {count}")
     place = f"{account_url}/{quote(table, safe='')}"
     at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
-    keys = write_keys(partition)
-    post = f"POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}"
-    requests = chain(
+    keys, part = write_keys(partition), f"--changeset_{transaction}\r\n{_PART}"
+    post = f"{part}POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}"
+    patch, delete_at = f"{part}PATCH {at}", f"{part}DELETE {at}"
+    parts = chain(
         (f"{post}{write_row(r)}" for r in insert),
         (
-            f"PATCH {at}{_quoted(r.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(r)}\r\n\r\n"
+            f"{patch}{_quoted(r.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(r)}\r\n\r\n"
             f"{keys}{write_row(r)}"
             for r in update
         ),
         (
-            f"DELETE {at}{_quoted(r.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(r)}\r\n\r\n"
+            f"{delete_at}{_quoted(r.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(r)}\r\n\r\n"
             for r in delete
         ),
     )
-    return f"multipart/mixed; boundary=batch_{transaction}", _body(requests, transaction)
+    return f"multipart/mixed; boundary=batch_{transaction}", _body(parts, transaction)
 
 
 def decode(content_type: str, body: bytes) -> list[Part]:
@@ -144,15 +145,14 @@ def error_code(header: str | None, body: str) -> str | None:
     return found if isinstance(found, str) and _CODE.fullmatch(found) else None
 
 
-def _body(requests: Iterable[str], transaction: str) -> bytes:
-    """No line of a request can begin with a boundary: the JSON is one line of ASCII."""
+def _body(parts: Iterable[str], transaction: str) -> bytes:
+    """No line of a part can begin with a boundary but its first: the JSON is one line of ASCII."""
     batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
     head = f"{batch}\r\nContent-Type: multipart/mixed; boundary={changeset[2:]}\r\n"
-    part = f"{changeset}\r\n{_PART}"
     # Encoded one by one, since large texts take fresh memory each time, which costs more than to fill it.
-    parts = [f"{part}{request}".encode("ascii") for request in requests]
+    encoded = [part.encode("ascii") for part in parts]
     ends = f"{changeset}--\r\n{batch}--\r\n".encode("ascii")
-    return b"\r\n".join([head.encode("ascii"), *parts, ends])
+    return b"\r\n".join([head.encode("ascii"), *encoded, ends])
 
 
 def _quoted(key: str) -> str:
