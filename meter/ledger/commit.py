@@ -258,7 +258,7 @@ class Committer:
             if not new:
                 break
             keys = keys_of(entry for item in new for entry in item.entries)
-            known = self._sums.remembered(share.place, keys)
+            known = self._sums.remembered(keys)
             if has_conflicts:
                 known |= await self._sums.read(share.place, [k for k in keys if k not in known])
             if await self._write(share, new, known):
@@ -292,24 +292,23 @@ class Committer:
                 creates_table=share.creates_table,
             )
         except StorageUnavailable as exc:
-            self._sums.forget(share.place, (row.key for row in sums))
+            self._sums.forget(row.key for row in sums)
             if not isinstance(exc, RowsRefused):  # it may have been applied
                 self._marks.leave(share.place)
             raise
         if isinstance(result, Conflict):
-            self._sums.forget(share.place, (row.key for row in sums))
+            self._sums.forget(row.key for row in sums)
             await self._marks.refresh(share.place)
             return False
         self._marks.written(share.place, result.etags[mark.key])
-        by_key = {row.key: each for row, each in zip(rows, sums, strict=True)}
-        self._sums.put(share.place, by_key, result.etags)
+        self._sums.put(sums, (result.etags[row.key] for row in rows))
         self._on_commit(sums)
         return True
 
     async def _show_repeats(self, share: _Share, items: Sequence[_Item]) -> None:
         """Who counted them may have died before showing them; its mark is taken up only later."""
         keys = list(keys_of(entry for item in items for entry in item.entries))
-        self._sums.forget(share.place, keys)
+        self._sums.forget(keys)
         try:
             found = await self._sums.read(share.place, keys)
         except LedgerDamaged:
@@ -349,7 +348,7 @@ def _chunks(items: Sequence[_Item]) -> Iterator[list[_Item]]:
     keys: set[SumKey] = set()
     for item in items:
         own = keys_of(item.entries)
-        if chunk and len(chunk) + 2 + len(keys | own) > MAX_TRANSACTION_ROWS:
+        if chunk and len(chunk) + 2 + len(keys) + len(own - keys) > MAX_TRANSACTION_ROWS:
             yield chunk
             chunk, keys = [], set()
         chunk.append(item)

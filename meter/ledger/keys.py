@@ -14,6 +14,8 @@ from functools import lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.bucket import BUCKETS, bucket_of
 from meter.window import Window
 
@@ -54,7 +56,7 @@ class Dimensions(NamedTuple):
 DIMENSION_NAMES = Dimensions._fields
 
 
-class SumKey(NamedTuple):
+class SumKey(Struct, frozen=True, cache_hash=True, gc=False):
     """What one sum is of."""
 
     window: Window

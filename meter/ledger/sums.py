@@ -10,7 +10,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from meter.errors import LedgerDamaged
 from meter.ledger.keys import SumKey, sums_of_window, sums_since
@@ -21,14 +22,14 @@ from meter.ports import Row, RowStore
 from meter.window import Window
 
 MAX_KNOWN_BYTES = 96 * 1024 * 1024
-# An entry's objects in CPython 3.13, without the text of its key; most of its counts are 0.
+# An entry's objects in CPython 3.13, without the texts of its key; most of its counts are 0.
 _ENTRY_BYTES = 900
 # Fewer sums of a window are read one by one, in parallel. A query reads so many rows of a window in the
 # time of one such read.
 SUMS_BY_RANGE, ROWS_A_READ = 8, 50
 
 
-class Known(NamedTuple):
+class Known(Struct, frozen=True, gc=False):
     """A stored sum, and the etag of its row."""
 
     etag: str
@@ -37,21 +38,19 @@ class Known(NamedTuple):
 
 log = logging.getLogger(__name__)
 
-type _Key = tuple[Place, str]
-
 
 class KnownSums:
     """Reads sums and remembers them."""
 
     def __init__(self, store: RowStore, most_bytes: int = MAX_KNOWN_BYTES) -> None:
         self._store = store
-        self._known: Memory[_Key, Known] = Memory(most_bytes, _size)
+        self._known: Memory[SumKey, Known] = Memory(most_bytes, _size)
         self._rows: dict[tuple[Place, Window], int] = {}  # when they were read by range last
 
-    def remembered(self, place: Place, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
+    def remembered(self, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
         """Those of the sums that are remembered."""
-        found = ((key, self._known.get((place, key.row_key))) for key in keys)
-        return {key: known for key, known in found if known is not None}
+        get = self._known.get
+        return {key: known for key in keys if (known := get(key)) is not None}
 
     async def read(self, place: Place, keys: Sequence[SumKey]) -> dict[SumKey, Known]:
         """Those of the sums that are stored, as they are now. Raises StorageUnavailable, LedgerDamaged."""
@@ -78,19 +77,19 @@ class KnownSums:
         found = []
         async for _, row in rows:
             try:
-                found.append(self._remember(place, row, read_sum_row(partition, row)).row)
+                found.append(self._remember(row, read_sum_row(partition, row)).row)
             except (LedgerDamaged, ValueError) as exc:
                 log.error("sum_damaged table=%s reason=%s", table, exc)
         return found
 
-    def put(self, place: Place, rows: Mapping[str, SumRow], etags: Mapping[str, str]) -> None:
-        """Remember sums that were written, by row key."""
-        for row_key, row in rows.items():
-            self._known.put((place, row_key), Known(etags[row_key], row))
+    def put(self, rows: Iterable[SumRow], etags: Iterable[str]) -> None:
+        """Remember sums that were written, and the etags of their rows."""
+        for row, etag in zip(rows, etags, strict=True):
+            self._known.put(row.key, Known(etag, row))
 
-    def forget(self, place: Place, keys: Iterable[SumKey]) -> None:
+    def forget(self, keys: Iterable[SumKey]) -> None:
         """Do not trust what is remembered of these sums."""
-        self._known.drop_all((place, key.row_key) for key in keys)
+        self._known.drop_all(keys)
 
     async def _read_window(
         self, place: Place, window: Window, keys: Sequence[SumKey]
@@ -105,7 +104,7 @@ class KnownSums:
         found = {}
         for row_key, row in stored.items():
             key = by_row_key[row_key]
-            found[key] = self._remember(place, row, sum_row(key, row.columns))
+            found[key] = self._remember(row, sum_row(key, row.columns))
         return found
 
     async def _read_range(
@@ -129,16 +128,16 @@ class KnownSums:
                 found[row.key] = row
             else:
                 with suppress(LedgerDamaged, ValueError):  # told when it is wanted
-                    self._remember(place, row, read_sum_row(partition, row))
+                    self._remember(row, read_sum_row(partition, row))
         self._rows[place, window] = count
         return found
 
-    def _remember(self, place: Place, row: Row, value: SumRow) -> Known:
+    def _remember(self, row: Row, value: SumRow) -> Known:
         assert row.etag is not None, "a stored row has an etag"
         known = Known(row.etag, value)
-        self._known.put((place, row.key), known)
+        self._known.put(value.key, known)
         return known
 
 
-def _size(key: _Key, _: Known) -> int:
-    return _ENTRY_BYTES + len(key[1])
+def _size(key: SumKey, _: Known) -> int:
+    return _ENTRY_BYTES + sum(map(len, key.dimensions))

@@ -43,7 +43,7 @@ async def test_few_sums_are_read_one_by_one() -> None:
         "d03": 4,
     }
     assert store.calls["scan"] == 0
-    assert not sums.remembered(PLACE, [key(2)])
+    assert not sums.remembered([key(2)])
 
 
 async def test_many_sums_are_read_with_their_window() -> None:
@@ -54,7 +54,7 @@ async def test_many_sums_are_read_with_their_window() -> None:
     found = await sums.read(PLACE, some)
 
     assert len(found) == SUMS_BY_RANGE
-    assert len(sums.remembered(PLACE, map(key, range(30)))) == 30
+    assert len(sums.remembered(map(key, range(30)))) == 30
     assert (store.calls["scan"], store.calls["read"]) == (1, 0)
 
 
@@ -93,6 +93,6 @@ async def test_a_forgotten_sum_is_not_remembered() -> None:
     """After a conflict it may be another."""
     sums = KnownSums(await stored(3))
     await sums.read(PLACE, [key(1)])
-    sums.forget(PLACE, [key(1)])
+    sums.forget([key(1)])
 
-    assert not sums.remembered(PLACE, [key(1)])
+    assert not sums.remembered([key(1)])

@@ -44,7 +44,7 @@ def used(
     tokens = TokenUsage(**counts)
     found = row(day, subject, usage=tokens, backend="backend")
     dimensions = found.key.dimensions._replace(**names or {})
-    return replace(found, key=found.key._replace(dimensions=dimensions))
+    return replace(found, key=replace(found.key, dimensions=dimensions))
 
 
 def adjusted(counted: SumRow, **counts: int) -> SumRow:
