@@ -14,7 +14,7 @@ another one.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -107,21 +107,24 @@ class Marks:
         mark = self._at(place)
         mark.number, mark.etag = mark.number + 1, None
 
-    def add(self, key: SumKey) -> None:
-        """A committed sum is not shown yet."""
-        self._at(_place_of(key)).behind[key.window] += 1
+    def add(self, keys: Iterable[SumKey]) -> None:
+        """Committed sums are not shown yet."""
+        for (window, place), number in _by_place(keys).items():
+            self._at(place).behind[window] += number
 
-    def discard(self, key: SumKey) -> None:
-        """A sum that was added is shown."""
-        behind = self._at(_place_of(key)).behind
-        behind[key.window] -= 1
-        if behind[key.window] <= 0:
-            del behind[key.window]
+    def discard(self, keys: Iterable[SumKey]) -> None:
+        """Sums that were added are shown."""
+        for (window, place), number in _by_place(keys).items():
+            behind = self._at(place).behind
+            behind[window] -= number
+            if behind[window] <= 0:
+                del behind[window]
 
-    def left(self, key: SumKey) -> None:
-        """A sum that was added is left to the sweep."""
-        self.leave(_place_of(key))
-        self.discard(key)
+    def left(self, keys: Collection[SumKey]) -> None:
+        """Sums that were added are left to the sweep."""
+        for _, place in _by_place(keys):
+            self.leave(place)
+        self.discard(keys)
 
     async def clear(self, *, even_recent: bool = False) -> None:
         """Remove the marks of what is shown, and was so for a while."""
@@ -180,5 +183,10 @@ def window_of_mark(row: Row, month: Window) -> Window:
         return Window(f"{month.name}-01T00")
 
 
-def _place_of(key: SumKey) -> Place:
-    return ledger_table(key.window.month), ledger_partition(key.dimensions.subject)
+def _by_place(keys: Iterable[SumKey]) -> dict[tuple[Window, Place], int]:
+    """How many sums there are of each window and place."""
+    counts = Counter((key.window, ledger_partition(key.dimensions.subject)) for key in keys)
+    return {
+        (window, (ledger_table(window.month), partition)): number
+        for (window, partition), number in counts.items()
+    }

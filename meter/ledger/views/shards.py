@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from meter.bucket import BUCKETS, bucket_of
-from meter.ledger.keys import FIRST_KEY, LAST_KEY, SumKey, view_partition
+from meter.ledger.keys import FIRST_KEY, LAST_KEY, view_partition
+from meter.ledger.rows import SumRow
 from meter.ports import Clock, Row, RowStore
 from meter.window import Period, Window, window_of
 
@@ -77,11 +78,16 @@ class Shards:
         """The number of partitions of the window's view rows."""
         return self._splits.count(window)
 
-    def partition_of(self, key: SumKey) -> str:
-        """The view partition of a sum."""
-        count = self.count(key.window)
-        shard = None if count == 1 else bucket_of(key.dimensions.subject) % count
-        return view_partition(key.window, shard)
+    def split(self, window: Window, rows: Sequence[SumRow]) -> Mapping[str, Sequence[SumRow]]:
+        """Sums of a window by their view partition."""
+        count = self.count(window)
+        if count == 1:
+            return {view_partition(window, None): rows}
+        parts: dict[str, list[SumRow]] = {}
+        for row in rows:
+            shard = bucket_of(row.key.dimensions.subject) % count
+            parts.setdefault(view_partition(window, shard), []).append(row)
+        return parts
 
     def partitions_of(self, window: Window) -> list[str]:
         """All view partitions of a window."""

@@ -1,8 +1,8 @@
 """Copies committed sums to the views, and callers to `Subjects`, without holding up the ledger.
 
 Sums that are committed wait here, the newest state of each. Few are written with each batch; where
-they are many they are written together every few seconds, since one that changes a thousand times
-meanwhile is copied once. A batch waits a little for the copies that it begins. While the views of a
+they are many they are written together, after 20 s at the latest, since one that changes a thousand
+times meanwhile is copied once. A batch waits a little for the copies that it begins. While the views of a
 window are throttled their rows wait on, and they alone are tried again, after 1 s, 2 s, 4 s and so on
 to a minute.
 
@@ -33,11 +33,11 @@ from meter.window import Window
 CADENCE_SECONDS = 5.0
 # As few are written with each batch: to put them off would save nothing, and a crash would show later.
 FEW_ROWS = 100
-MANY_ROWS, MOST_CADENCES = 1_000, 2.0
+MANY_ROWS, MOST_CADENCES = 1_000, 4.0
 PATIENCE_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
 # About 1 KB each; most are remembered for the ledger anyway.
-MAX_WAITING_ROWS = 50_000
+MAX_WAITING_ROWS = 80_000
 ROWS_AT_ONCE = 1_000
 MAX_KNOWN_SUBJECTS = 50_000
 
@@ -52,8 +52,8 @@ class _Queue[K, T]:
     clock: Clock
     write: Callable[[Sequence[T]], Awaitable[object]]
     newer: Callable[[T, T], T]
-    written: Callable[[K], None]
-    left: Callable[[K], None]
+    written: Callable[[Sequence[K]], None]
+    left: Callable[[Sequence[K]], None]
     waiting: dict[K, T] = field(default_factory=dict)
     failures: int = 0
     due_at: float = 0.0
@@ -82,10 +82,10 @@ class _Queue[K, T]:
                     key: self.waiting[key] for key in left[:ROWS_AT_ONCE] if key in self.waiting
                 }
                 await self._write(some)
-                for key, row in some.items():
-                    if self.waiting.get(key) is row:
-                        del self.waiting[key]
-                        self.written(key)
+                done = [key for key, row in some.items() if self.waiting.get(key) is row]
+                for key in done:
+                    del self.waiting[key]
+                self.written(done)
                 del left[:ROWS_AT_ONCE]
             self.failures = 0
         except StorageUnavailable as exc:
@@ -107,7 +107,7 @@ class _Queue[K, T]:
             keys = list(rows)
             if len(keys) == 1:  # it would hold up the others for ever
                 if self.waiting.pop(keys[0], None) is not None:
-                    self.left(keys[0])
+                    self.left(keys)
                 log.error(
                     "row_refused partition=%s row=%s reason=%s",
                     self.name,
@@ -148,9 +148,7 @@ class Showing:
 
     def add(self, sums: Iterable[SumRow]) -> None:
         """Keep committed sums until they are shown."""
-        for row in sums:
-            if self._window(row.key.window).add(row.key, row):
-                self.marks.add(row.key)
+        self.marks.add([row.key for row in sums if self._window(row.key.window).add(row.key, row)])
 
     def note(self, events: Iterable[Countable]) -> None:
         """Keep the callers of these events until they are recorded."""
@@ -224,7 +222,7 @@ class Showing:
             dropped = list(islice(waiting, surplus))
             for key in dropped:
                 del waiting[key]
-                self.marks.left(key)
+            self.marks.left(dropped)
             if dropped:
                 log.warning("views_left_to_sweep partition=%s rows=%d", window.name, len(dropped))
 
@@ -256,8 +254,8 @@ class Showing:
             await self.marks.clear()
 
 
-def _nothing(_key: str) -> None:
-    """A subject that was not recorded is with its next call."""
+def _nothing(_keys: Sequence[str]) -> None:
+    """Subjects that were not recorded are with their next call."""
 
 
 def _name(row: object) -> str:

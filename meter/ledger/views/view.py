@@ -16,7 +16,7 @@ given the sum and its view another revision. When a copy is made is `showing.py`
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import batched
 
@@ -44,11 +44,7 @@ class ViewWriter:
 
     async def write(self, rows: Iterable[SumRow]) -> int:
         """Copy the sums to their views; gives the number of rows written. Raises StorageUnavailable."""
-        await self._shards.read()
-        places: defaultdict[tuple[Window, str], dict[str, SumRow]] = defaultdict(dict)
-        for row in rows:
-            place = row.key.window, self._shards.partition_of(row.key)
-            places[place][row.key.view_row_key] = row
+        places = await self._by_place(rows)
         written = await asyncio.gather(*(self._write(*at, of) for at, of in places.items()))
         for window in {window for window, _ in places}:
             await self._shards.note_rows(window, self._added[window])
@@ -59,23 +55,33 @@ class ViewWriter:
 
         For a process that has not written them itself. Raises StorageUnavailable.
         """
-        await self._shards.read()
-        counts: defaultdict[tuple[Window, str], int] = defaultdict(int)
-        for row in rows:
-            counts[row.key.window, self._shards.partition_of(row.key)] += 1
-        for (window, partition), count in counts.items():
-            if count >= ROWS_BY_RANGE:
+        for (window, partition), some in (await self._by_place(rows)).items():
+            if len(some) >= ROWS_BY_RANGE:
                 await self._rows.learn(VIEW_TABLES[window.period], partition)
 
-    async def _write(self, window: Window, partition: str, rows: Mapping[str, SumRow]) -> int:
+    async def _by_place(
+        self, rows: Iterable[SumRow]
+    ) -> Mapping[tuple[Window, str], Sequence[SumRow]]:
+        await self._shards.read()
+        windows: defaultdict[Window, list[SumRow]] = defaultdict(list)
+        for row in rows:
+            windows[row.key.window].append(row)
+        return {
+            (window, partition): some
+            for window, of in windows.items()
+            for partition, some in self._shards.split(window, of).items()
+        }
+
+    async def _write(self, window: Window, partition: str, rows: Sequence[SumRow]) -> int:
         written = 0
-        for some in batched(rows.items(), MAX_TRANSACTION_ROWS, strict=False):
+        latest = {row.key.view_row_key: row for row in rows}
+        for some in batched(latest.items(), MAX_TRANSACTION_ROWS, strict=False):
             part = dict(some)
             table = VIEW_TABLES[window.period]
             build = partial(_newer, part)
             changed = await self._rows.change(table, partition, list(part), build)
             written += len(changed)
-            self._added[window] += sum(row.etag is None for row in changed)
+            self._added[window] += len([row for row in changed if row.etag is None])
         return written
 
 

@@ -46,7 +46,7 @@ async def commit_only(store: MemoryRowStore, *events: Countable, at: datetime = 
 
     def keep(sums: Sequence[SumRow]) -> None:
         for row in sums:
-            marks.add(row.key)
+            marks.add([row.key])
 
     committer = Committer(store, marks, keep)
     for event in events:
