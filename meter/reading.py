@@ -9,7 +9,6 @@ disturbs none: storage is read in a thread of its own, so that it works in Jupyt
 """
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
@@ -17,7 +16,6 @@ from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 
-from meter.config.environment import load_storage_settings
 from meter.reports.columns import Cells, Column
 from meter.reports.pricing.book import PriceBook
 from meter.reports.pricing.money import exact_decimal
@@ -26,7 +24,7 @@ from meter.reports.rows import UsageRow
 from meter.reports.usage import Report, usage_report
 from meter.window import Period, Window, parse_window, window_of
 from meter.wiring.books import read_price_book
-from meter.wiring.commands import open_views
+from meter.wiring.commands import open_views, storage_environment
 
 ROWS_AT_ONCE = 1_000
 
@@ -71,9 +69,7 @@ def read_usage(
     book = read_price_book([Path(file) for file in files], currency) if files else None
     if currency is not None and book is None:
         raise ValueError("currency takes effect with prices only")
-    environment = _environment(storage)
-    load_storage_settings(environment)
-    return _in_a_thread(query, book, environment)
+    return _in_a_thread(query, book, storage_environment(storage))
 
 
 def _period(by: str) -> Period:
@@ -93,16 +89,6 @@ def _window(when: When) -> Window:
             return window_of(when, Period.HOUR)
         case _:
             return parse_window(when.isoformat())
-
-
-def _environment(storage: str | None) -> Mapping[str, str]:
-    """The settings to read storage by."""
-    if storage is None:
-        return os.environ
-    is_address = storage.strip().lower().startswith(("https://", "http://"))
-    name = "MeterStorage__tableServiceUri" if is_address else "MeterStorage"
-    kept = ("AZURE_CLIENT_ID", "MeterStorage__clientId")
-    return {name: storage, **{key: os.environ[key] for key in kept if key in os.environ}}
 
 
 def _in_a_thread(

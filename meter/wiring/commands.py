@@ -51,6 +51,24 @@ def known_backends() -> "tuple[Backend, ...]":
     return load_known_backends(os.environ)
 
 
+def storage_environment(storage: str | None) -> Mapping[str, str]:
+    """The settings of the tables that a program names; None: those in the environment.
+
+    `storage` is a connection string, or the tables' address. Raises InvalidSettings.
+    """
+    from meter.config.environment import load_storage_settings
+
+    environment: Mapping[str, str] = os.environ
+    if storage is not None:
+        is_address = storage.strip().lower().startswith(("https://", "http://"))
+        name = "MeterStorage__tableServiceUri" if is_address else "MeterStorage"
+        identity = {"AZURE_CLIENT_ID", "MeterStorage__clientId"}
+        kept = {key: value for key, value in os.environ.items() if key in identity}
+        environment = {**kept, name: storage}
+    load_storage_settings(environment)
+    return environment
+
+
 @asynccontextmanager
 async def open_store(
     environment: Mapping[str, str] = os.environ,
