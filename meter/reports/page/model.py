@@ -174,6 +174,7 @@ class Gathering:
                 _in_windows(self._by_window, windows),
                 currency=currency,
                 budget=self.terms.budget,
+                as_of=report.as_of,
             ),
             panels=panels_of(self._groups, whole, currency, notes),
             corrections=self._corrections(total),

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
 
@@ -43,8 +44,12 @@ def series_of(
     *,
     currency: str | None,
     budget: Decimal | None,
+    as_of: datetime | None = None,
 ) -> Series:
-    """The usage of these windows. Corrections have no place in time, and are not in it."""
+    """The usage of these windows. Corrections have no place in time, and are not in it.
+
+    What a month has cost is not known of windows after `as_of`.
+    """
     nothing = Tally()
     tallies = [found.get(window, nothing) for window in windows]
     costs = [tally.cost for tally in tallies]
@@ -59,7 +64,10 @@ def series_of(
     }
     if currency is not None:
         drawn["cost"] = [_height(cost, currency) for cost in costs]
-        drawn["reached"] = [_height(cost, currency) for cost in reached]
+        drawn["reached"] = [
+            None if as_of is not None and window.start > as_of else _height(cost, currency)
+            for window, cost in zip(windows, reached, strict=True)
+        ]
         drawn["budget"] = None if budget is None else float(budget)
     return Series(
         period=_NAMES[windows[0].period],

@@ -17,7 +17,7 @@ from meter.reports.pricing.money import exact_decimal
 from meter.reports.query import Grouping, Query
 from meter.reports.rows import Charge, UsageRow
 from meter.terminal import printable
-from meter.window import Window
+from meter.window import Period, Window
 
 type Json = dict[str, object]
 
@@ -146,7 +146,8 @@ class _Filled:
         name = self.column.name
         head: Json = {"name": name, "heading": _heading(self.column)}
         if self.column.is_text:
-            head |= {"type": "text", "shown": True, "texts": list(self.places)}
+            is_told = name in tuple(Period) and len(self.places) == 1  # by the page's title
+            head |= {"type": "text", "shown": not is_told, "texts": list(self.places)}
             head["codes"] = _differences([value for value in self.values if isinstance(value, int)])
             head["printed"] = _printed(self.places)
             return head

@@ -73,7 +73,7 @@
     };
     const draw = () => {
       if (plot) plot.destroy();
-      const width = isPrinting ? 690 : Math.max(260, place.clientWidth);
+      const width = isPrinting ? 670 : Math.max(260, place.clientWidth);
       const { data, series } = makeSeries();
       const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
       plot = new uPlot({
@@ -82,7 +82,7 @@
         cursor: { y: false, points: { show: false }, drag: { x: false, y: false } },
         scales: { x: { time: false, range: () => [-0.6, windows.length - 0.4] }, y: { range: (_, low, high) => [Math.min(0, low || 0), (high || 1) * 1.05] } },
         axes: [
-          { ...axis, grid: { show: false }, space: 60, incrs: [1, 2, 3, 4, 6, 7, 12, 14, 24, 31, 48, 90, 180], values: (_, splits) => splits.map((at) => (Number.isInteger(at) && windows[at] ? shortWindow(windows[at]) : "")) },
+          { ...axis, size: 28, grid: { show: false }, space: 60, incrs: [1, 2, 3, 4, 6, 7, 12, 14, 24, 31, 48, 90, 180], values: (_, splits) => splits.map((at) => (Number.isInteger(at) && windows[at] ? shortWindow(windows[at]) : "")) },
           { ...axis, size: 56, values: (_, splits) => splits.map(short) },
         ],
         hooks: { setCursor: [(self) => show(self.cursor.left >= 0 ? self.cursor.idx : null)] },
@@ -222,7 +222,7 @@
       let most = this.heading.length + 3;
       if (this.type === "text") {
         this.display.forEach((text, place) => { most = Math.max(most, text.length + (this.notes?.[place] ? this.notes[place].length + 2 : 0)); });
-        return Math.min(most, 44);
+        return Math.min(most, 28);
       }
       return Math.max(most, this.type === "amount" ? 12 : 9, this.totalText ? this.totalText.length + 1 : 0);
     }
@@ -343,7 +343,7 @@
       const cell = make("th", { scope: "col", class: column.type === "text" ? null : "number", "aria-sort": isSorted ? (this.sort.down ? "descending" : "ascending") : null, "data-name": column.name });
       const button = make("button", { type: "button", text: column.heading || column.name });
       button.addEventListener("click", () => this.sortBy(column));
-      cell.append(button);
+        cell.append(button, make("span", { class: "print", "aria-hidden": "true", text: column.heading || column.name }));
       return cell;
     }
 
