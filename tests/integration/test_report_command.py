@@ -1,12 +1,20 @@
 """`report` with prices on Azurite: output, messages and exit codes."""
 
 import asyncio
+import csv
+import io
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from azure.data.tables import TableServiceClient
+from openpyxl import load_workbook
 
 from meter.__main__ import main
 from meter.ports import Row
@@ -93,3 +101,62 @@ def test_a_months_chargeback(
         "(no team)  4,001  4,000,000     20.00  72.7%  output",
         "search     2,000  2,000,000      7.50  27.3%",
     ]
+
+
+def test_every_file_has_the_same_numbers(
+    storage: None, book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its format is that of its name; a spreadsheet reads the CSV as UTF-8."""
+    words = [*NOVEMBER, "--group", "team", "--prices", str(book), "--currency", "USD"]
+    files = [tmp_path / f"usage.{ending}" for ending in ("json", "csv", "parquet", "xlsx")]
+    codes = [main([*words, "--out", str(file)]) for file in files]
+
+    assert codes == [0, 0, 0, 0]
+    assert capsys.readouterr().out == ""
+    as_json, as_csv, as_parquet, as_xlsx = (file.read_bytes() for file in files)
+    document = json.loads(as_json)
+    expected = [(row["team"], row["calls"], Decimal(row["cost"])) for row in document["rows"]]
+    assert expected == [("(no team)", 4_001, 20), ("search", 2_000, Decimal("7.5"))]
+    assert as_csv.startswith(b'\xef\xbb\xbf"month",')
+    assert [
+        (row["team"], int(row["net_total_tokens"]), Decimal(row["cost"]))
+        for row in csv.DictReader(io.StringIO(as_csv.decode("utf-8-sig"), newline=""))
+    ] == [("(no team)", 4_000_000, 20), ("search", 2_000_000, Decimal("7.5"))]
+    table = pyarrow.parquet.ParquetFile(io.BytesIO(as_parquet)).read(use_threads=False)
+    assert list(
+        zip(*(table[name].to_pylist() for name in ("team", "calls", "cost")), strict=True)
+    ) == (expected)
+    head, *rows = load_workbook(io.BytesIO(as_xlsx))["usage"].values
+    found = [dict(zip(map(str, head), row, strict=True)) for row in rows]
+    assert [tuple(row[name] for name in ("team", "calls", "cost")) for row in found] == expected
+
+
+def test_an_output_that_cannot_be_written_is_named(
+    storage: None, book: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A full disk, a folder, and a file that is read: what was there stays."""
+    full = main([*NOVEMBER, "--format", "csv", "--out", "/dev/full"])
+    full_says = capsys.readouterr().err
+    prices = book.read_text()
+    for out, reason in ((tmp_path, "is a folder"), (book, "is read by this command")):
+        with pytest.raises(SystemExit) as ending:
+            main([*NOVEMBER, "--prices", str(book), "--format", "csv", "--out", str(out)])
+        assert ending.value.code == 2
+        assert f"argument --out: {out} {reason}" in capsys.readouterr().err
+
+    assert (full, full_says) == (1, "error: /dev/full: No space left on device\n")
+    assert book.read_text() == prices
+
+
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_a_reader_that_has_enough_ends_it_quietly(form: str, storage: None) -> None:
+    """As `| head` does with other tools: the code is that of a broken pipe, and nobody is told."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        words = [sys.executable, "-m", "meter", *NOVEMBER, "--format", form]
+        done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    finally:
+        os.close(writer)
+
+    assert (done.returncode, done.stderr) == (141, "")
