@@ -11,8 +11,9 @@ from meter.reports.owners import Owners, read_owners
 from meter.reports.pricing.book import PriceBook
 from meter.reports.query import Query
 from meter.reports.usage import Watch
-from meter.reports.write.capacity import capacity_lines
+from meter.reports.write.capacity import capacity_pieces
 from meter.reports.write.report import Format
+from meter.terminal.table import Piece
 
 
 def book_without_prices(capacity: Capacity, query: Query) -> PriceBook:
@@ -39,7 +40,7 @@ async def costs_of(
     )
 
 
-def summary_of(capacity: Capacity | None, costs: CapacityCosts, form: Format) -> Iterator[str]:
+def summary_of(capacity: Capacity | None, costs: CapacityCosts, form: Format) -> Iterator[Piece]:
     """What looks like a slip; and the summary, if the format has no place for it."""
     if capacity is not None and not costs.entries:
         yield "warning: no entry of the capacity file is valid in this range"
@@ -50,4 +51,4 @@ def summary_of(capacity: Capacity | None, costs: CapacityCosts, form: Format) ->
                 "are its name, and its tier in METER_BACKENDS, right?"
             )
     if form in {Format.CSV, Format.FOCUS}:
-        yield from capacity_lines(costs)
+        yield from capacity_pieces(costs)

@@ -9,11 +9,13 @@ from dataclasses import replace
 from functools import partial
 
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.screen import screen_on
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ports import RowStore
 from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
-from meter.terminal import aligned, cut, printable, shown_document
+from meter.terminal import cut, printable, shown_document
+from meter.terminal.table import Column, table_of
 from meter.upkeep.replay import (
     Judgement,
     Replay,
@@ -26,6 +28,8 @@ from meter.usage import format_time
 from meter.wiring.commands import open_repairs, open_store
 
 MAX_DETAIL_CHARS = 100
+_RANKS = {"KEY": 0, "ENQUEUED": 2, "BYTES": 3, "REASON": 0, "DETAIL": 1}
+_COLUMNS = [Column(heading=name, is_text=True, rank=rank) for name, rank in _RANKS.items()]
 
 
 def list_letters(options: argparse.Namespace) -> int:
@@ -43,12 +47,12 @@ def list_letters(options: argparse.Namespace) -> int:
     if not found:
         print("no dead letters")
         return 0
-    head = ("KEY", "ENQUEUED", "BYTES", "REASON", "DETAIL")
+    screen = screen_on(sys.stdout)
     body = [_line(each) for each in found]
-    print("\n".join(aligned(head, body, text_columns=range(len(head)), is_ruled=False)))
+    screen.show(table_of(_COLUMNS, body, is_ruled=False, advice="--format json"))
     reasons = Counter(str(each["reason"]) for each in found)
     counts = ", ".join(f"{count} {printable(reason)}" for reason, count in sorted(reasons.items()))
-    print(f"{len(found)} dead letters: {counts}")
+    screen.show(f"{len(found)} dead letters: {counts}")
     return 0
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.screen import screen_on, table_screen
 from meter.commands.output import chosen_format, focus_terms, open_output
 from meter.commands.progress import ProgressLine
 from meter.gateway.backend import Backend
@@ -71,8 +72,7 @@ def _doubts(bill: Bill) -> Iterator[str]:
 
 
 def _warn(lines: Iterable[str]) -> None:
-    for line in lines:
-        print(line, file=sys.stderr)
+    screen_on(sys.stderr).show(*lines)
 
 
 async def _write(
@@ -88,5 +88,7 @@ async def _write(
         split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
         with open_output(options.out, form) as out:
             focus = focus_terms(options, backends)
-            await write_invoice(split, groups, form, out, focus=focus)
+            await write_invoice(
+                split, groups, form, out, focus=focus, screen=table_screen(form, out)
+            )
     return list(warnings_of(split.totals))

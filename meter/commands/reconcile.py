@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.screen import screen_on
 from meter.gateway.backend import Backend
 from meter.reports.matching import BackendNames
 from meter.reports.query import Query
@@ -35,7 +36,7 @@ def run(parser: CommandParser, options: argparse.Namespace) -> int:
     counted = asyncio.run(_read_counted(terms.query))
     recorded = _read_recorded(settings.monitor_url, backends, terms.query)
     found = reconcile(terms, backends, counted=counted, recorded=recorded)
-    write_reconciliation(found, Format(options.format), sys.stdout)
+    write_reconciliation(found, Format(options.format), sys.stdout, screen_on(sys.stdout))
     return 0 if found.agrees else 1
 
 

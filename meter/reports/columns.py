@@ -72,7 +72,8 @@ class Column:
     """One column: its name in files, its heading in the table for people, and its values.
 
     Files hold all columns; the table shows those with a heading, the optional ones only if a
-    value is not 0, with their texts in the words of `shown`. A column of amounts has their `currency`.
+    value is not 0, with their texts in the words of `shown`. A column of amounts has their `currency`;
+    one that somebody asked for, `is_asked`, is shown whatever it holds.
     """
 
     name: str
@@ -83,6 +84,7 @@ class Column:
     has_total: bool = True
     currency: str | None = None
     shown: str = "{}"
+    is_asked: bool = False
 
     @property
     def is_text(self) -> bool:
@@ -131,10 +133,11 @@ def _label(place: int, name: str) -> Column:
         texts = (row.label, *row.names)
         return texts[place] if place < len(texts) else ""
 
-    return Column(name=name, heading=_heading(name), get=get, cells=Cells.TEXT, has_total=False)
+    return Column(name=name, heading=heading_of(name), get=get, cells=Cells.TEXT, has_total=False)
 
 
-def _heading(name: str) -> str:
+def heading_of(name: str) -> str:
+    """The heading of a column in the table for people."""
     words = name.removesuffix("_tokens").removesuffix("_calls").replace("_", " ")
     return words.replace(" completion", " compl.")
 
@@ -146,11 +149,11 @@ def _count(name: str, heading: str, path: str) -> Column:
 
 
 def _used(name: str) -> Column:
-    return _count(name, _heading(name), f"tokens.{name}")
+    return _count(name, heading_of(name), f"tokens.{name}")
 
 
 def _adjusted(name: str) -> Column:
-    return _count(f"adjusted_{name}", _heading(f"adj. {name}"), f"adjusted.{name}")
+    return _count(f"adjusted_{name}", heading_of(f"adj. {name}"), f"adjusted.{name}")
 
 
 def _net(name: str) -> Column:

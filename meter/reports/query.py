@@ -63,6 +63,11 @@ class Query:
         """The length of the windows."""
         return self.first.period
 
+    @property
+    def is_by_month(self) -> bool:
+        """Whether its windows are months, which can be closed and corrected."""
+        return self.period is Period.MONTH
+
     def windows(self, period: Period | None = None) -> Iterator[Window]:
         """The windows in order, or those of a shorter period that they consist of."""
         period = period or self.period

@@ -33,7 +33,7 @@ class UsageRow:
     """The usage of one group in one window. The total of all rows has no window and no names.
 
     `charge` is None where there is no price book. `corrects` is a closed month for which the usage
-    arrived in this window.
+    arrived in this window. `others` is of how many rows this is the rest, if it is one.
     """
 
     window: Window | None = None
@@ -41,6 +41,7 @@ class UsageRow:
     sums: Sums = field(default_factory=Sums)
     charge: Charge | None = None
     corrects: Window | None = None
+    others: int = 0
 
     @property
     def label(self) -> str:

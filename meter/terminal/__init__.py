@@ -1,7 +1,6 @@
-"""Writes text and tables for people: aligned columns, no characters that steer a terminal."""
+"""Texts and tables for people: no characters that steer a terminal, and widths in its cells."""
 
 import unicodedata
-from collections.abc import Collection, Sequence
 from typing import TextIO
 
 
@@ -34,40 +33,14 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def aligned(
-    head: Sequence[str],
-    body: Sequence[Sequence[str]],
-    last: Sequence[str] | None = None,
-    *,
-    text_columns: Collection[int],
-    is_ruled: bool = True,
-) -> list[str]:
-    """One line per row, columns two spaces apart: texts to the left, all others to the right.
-
-    A ruled table has a rule below the head and above the last row, except in columns without a
-    head.
-    """
-    ends = [] if last is None else [last]
-    rows = [[printable(cell) for cell in row] for row in (head, *body, *ends)]
-    widths = [max(_cells(row[column]) for row in rows) for column in range(len(head))]
-
-    def line(row: Sequence[str]) -> str:
-        cells = []
-        for column, (cell, width) in enumerate(zip(row, widths, strict=True)):
-            space = " " * (width - _cells(cell))
-            cells.append(cell + space if column in text_columns else space + cell)
-        return "  ".join(cells).rstrip()
-
-    rule = "  ".join(
-        ("-" if name else " ") * width for name, width in zip(head, widths, strict=True)
-    ).rstrip()
-    lines = [line(row) for row in rows]
-    if not is_ruled:
-        return lines
-    tail = [] if last is None else [rule, lines.pop()]
-    return [lines[0], rule, *lines[1:], *tail]
+def cells(text: str) -> int:
+    """The width of a text in terminal cells: East Asian wide characters take two, marks none."""
+    if text.isascii():
+        return len(text)
+    return sum(map(_char_cells, text))
 
 
-def _cells(text: str) -> int:
-    """The width of a text in terminal cells: East Asian wide characters take two."""
-    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
+def _char_cells(char: str) -> int:
+    if unicodedata.category(char) in {"Mn", "Me", "Cf"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(char) in "WF" else 1

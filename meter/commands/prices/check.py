@@ -6,6 +6,7 @@ import sys
 from typing import NamedTuple
 
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.screen import screen_on
 from meter.commands.progress import ProgressLine
 from meter.reports.pricing.book import PriceBook
 from meter.reports.pricing.check import BookCheck, check_book
@@ -23,7 +24,7 @@ def run(parser: CommandParser, options: argparse.Namespace) -> int:
         parser.error("a price book is required: FILE, or --prices FILE")
     book = read_price_book(paths, options.currency)
     check = asyncio.run(_check(book, options))
-    write_book_check(check, Format(options.format), sys.stdout)
+    write_book_check(check, Format(options.format), sys.stdout, screen_on(sys.stdout))
     return 0 if check.is_priced else 1
 
 

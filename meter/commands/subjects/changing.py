@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.screen import screen_on
 from meter.commands.progress import ProgressLine
 from meter.errors import InvalidInput, MeterError
 from meter.ports import RowStore
@@ -14,7 +15,8 @@ from meter.reports.subjects.changes import Change, Plan, plan_changes
 from meter.reports.subjects.entry import EDITABLE, Entry, read_entries
 from meter.reports.subjects.file import FileRow, read_file
 from meter.reports.subjects.storing import write_changes
-from meter.terminal import aligned, printable
+from meter.terminal import printable
+from meter.terminal.table import Piece, table_of, texts
 from meter.wiring.commands import open_store
 
 _NOTHING = "-"
@@ -34,8 +36,7 @@ def set_subject(parser: CommandParser, options: argparse.Namespace) -> int:
             return plan
 
     plan = asyncio.run(change())
-    for line in _shown(plan.changes) or ["nothing to change"]:
-        print(line)
+    screen_on(sys.stdout).show(*(_shown(plan.changes) or ["nothing to change"]))
     _warn(plan)
     return 0
 
@@ -45,8 +46,7 @@ def import_subjects(options: argparse.Namespace) -> int:
     rows = _read(options.file)
     plan = asyncio.run(_apply(rows, options))
     if options.dry_run:
-        for line in _shown(plan.changes):
-            print(line)
+        screen_on(sys.stdout).show(*_shown(plan.changes))
     _warn(plan)
     for line in _conclusion(plan, is_dry_run=options.dry_run):
         print(line)
@@ -94,7 +94,7 @@ def _progress_text(written: int, seconds: float) -> str:
     return f"{written:,} subjects changed, {seconds:.0f} s"
 
 
-def _shown(changes: Sequence[Change]) -> list[str]:
+def _shown(changes: Sequence[Change]) -> list[Piece]:
     """A line per cell that changes: before and after."""
     body = [
         (
@@ -108,8 +108,8 @@ def _shown(changes: Sequence[Change]) -> list[str]:
         for change in changes
         for column, (before, after) in change.texts.items()
     ]
-    head = ("SUBJECT", "COLUMN", "BEFORE", "", "AFTER", "")
-    return aligned(head, body, text_columns=range(len(head)), is_ruled=False) if body else []
+    columns = texts("SUBJECT", "COLUMN", "BEFORE", "", "AFTER", "")
+    return [table_of(columns, body, is_ruled=False)] if body else []
 
 
 def _warn(plan: Plan) -> None:

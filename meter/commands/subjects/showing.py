@@ -7,6 +7,7 @@ from typing import TextIO, cast
 
 from meter.commands.arguments.subjects import Missing
 from meter.commands.console.parser import CommandParser
+from meter.commands.console.screen import screen_on
 from meter.commands.output import chosen_format, open_output
 from meter.reports.owners import NO_OWNER
 from meter.reports.subjects.entry import Entry, read_entries
@@ -22,7 +23,8 @@ def list_subjects(parser: CommandParser, options: argparse.Namespace) -> int:
     found = [entry for entry in read_all() if _is_wanted(entry, options)]
     found.sort(key=lambda entry: (entry.subject.casefold(), entry.subject))
     with open_output(options.out, form) as out:
-        write_entries(found, form, cast(TextIO, out))
+        text = cast(TextIO, out)
+        write_entries(found, form, text, screen_on(text))
     return 0
 
 

@@ -8,12 +8,17 @@ from meter.reports.subjects.entry import COLUMNS, Entry
 from meter.reports.write.csv import csv_line
 from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
-from meter.terminal import aligned, shown_document
+from meter.terminal import shown_document
+from meter.terminal.plain import PlainScreen
+from meter.terminal.table import Column, Piece, Screen, table_of
 
-_HEAD = ("SUBJECT", "NAME", "TEAM", "COST CENTRE", "LAST CALL")
+_RANKS = {"SUBJECT": 0, "NAME": 0, "TEAM": 1, "COST CENTRE": 2, "LAST CALL": 3}
+_COLUMNS = [Column(heading=name, is_text=True, rank=rank) for name, rank in _RANKS.items()]
 
 
-def write_entries(entries: Sequence[Entry], form: Format, out: TextIO) -> None:
+def write_entries(
+    entries: Sequence[Entry], form: Format, out: TextIO, screen: Screen | None = None
+) -> None:
     """Write the entries in their order. Raises OSError."""
     match form:
         case Format.CSV:
@@ -25,7 +30,7 @@ def write_entries(entries: Sequence[Entry], form: Format, out: TextIO) -> None:
             ]
             out.write(shown_document(document_text(found) + "\n", out))
         case _:
-            out.writelines(f"{line}\n" for line in _table(entries))
+            (screen or PlainScreen(out)).show(*_table(entries))
 
 
 def write_entries_csv(entries: Iterable[Entry], out: TextIO) -> None:
@@ -35,7 +40,7 @@ def write_entries_csv(entries: Iterable[Entry], out: TextIO) -> None:
     out.writelines(csv_line(each.values(), is_terminal=is_terminal) for each in entries)
 
 
-def _table(entries: Sequence[Entry]) -> list[str]:
+def _table(entries: Sequence[Entry]) -> list[Piece]:
     if not entries:
         return ["no subjects"]
     body = [
@@ -48,7 +53,7 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         )
         for each in entries
     ]
-    lines = aligned(_HEAD, body, text_columns=range(len(_HEAD)), is_ruled=False)
+    table = table_of(_COLUMNS, body, is_ruled=False, advice="--format csv")
     missing = [
         f"{count:,} without a {what}"
         for what, count in (
@@ -59,4 +64,4 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         if count
     ]
     noun = "subject" if len(entries) == 1 else "subjects"
-    return [*lines, ", ".join([f"{len(entries):,} {noun}", *missing])]
+    return [table, ", ".join([f"{len(entries):,} {noun}", *missing])]

@@ -8,10 +8,13 @@ from meter.reports.pricing.book import Price
 from meter.reports.pricing.check import BookCheck, Extent, Finding, Standing
 from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
-from meter.terminal import aligned, printable, shown_document
+from meter.terminal import printable, shown_document
+from meter.terminal.plain import PlainScreen
+from meter.terminal.table import Piece, Screen, numbers, table_of, texts
 
 FORMATS = (Format.TABLE, Format.JSON)
 MOST_LINES = 20
+_ADVICE = "--format json"
 
 _HEAD = ("quantity", "kind", "model", "tier", "context", "deployment type", "region", "days")
 _ASIDE = {
@@ -26,11 +29,13 @@ _TITLES = {
 }
 
 
-def write_book_check(check: BookCheck, form: Format, out: TextIO) -> None:
+def write_book_check(
+    check: BookCheck, form: Format, out: TextIO, screen: Screen | None = None
+) -> None:
     """Write it in one of `FORMATS`. Raises ValueError for another one."""
     match form:
         case Format.TABLE:
-            out.writelines(f"{line}\n" for line in _table(check))
+            (screen or PlainScreen(out)).show(*_table(check))
         case Format.JSON:
             out.write(f"{shown_document(document_text(_document(check)), out)}\n")
         case _:
@@ -48,7 +53,7 @@ def verdict(check: BookCheck) -> str:
     return f"NOT PRICED: {unpriced} without a price, {ambiguous} ambiguous"
 
 
-def _table(check: BookCheck) -> Iterator[str]:
+def _table(check: BookCheck) -> Iterator[Piece]:
     month = check.month
     last_day = month.end - timedelta(days=1)
     yield f"{month.start:%Y-%m-%d} to {last_day:%Y-%m-%d} UTC, prices in {check.currency}"
@@ -76,7 +81,7 @@ def _has_no_place(finding: Finding) -> bool:
     return not (finding.usage.region and finding.usage.deployment_type)
 
 
-def _findings(standing: Standing, found: Sequence[tuple[Finding, Extent]]) -> Iterator[str]:
+def _findings(standing: Standing, found: Sequence[tuple[Finding, Extent]]) -> Iterator[Piece]:
     aside = _ASIDE.get(standing)
     lines = []
     for finding, extent in found[:MOST_LINES]:
@@ -86,8 +91,8 @@ def _findings(standing: Standing, found: Sequence[tuple[Finding, Extent]]) -> It
         span = days[0] if len(extent.days) == 1 else f"{len(extent.days)}, {' to '.join(days)}"
         cells = [f"{extent.quantity:,}", usage.kind, *(name or "unknown" for name in names), span]
         lines.append([*cells, ", ".join(finding.detail)] if aside else cells)
-    head = (*_HEAD, aside) if aside else _HEAD
-    yield from aligned(head, lines, text_columns=range(1, len(head)), is_ruled=False)
+    head = [*numbers(*_HEAD[:1]), *texts(*_HEAD[1:], *([aside] if aside else []))]
+    yield table_of(head, lines, is_ruled=False, advice=_ADVICE)
     yield from _more(found)
 
 
@@ -96,7 +101,7 @@ def _ties(ties: Sequence[tuple[str, ...]]) -> Iterator[str]:
     yield from _more(ties)
 
 
-def _rows(prices: Sequence[Price]) -> Iterator[str]:
+def _rows(prices: Sequence[Price]) -> Iterator[Piece]:
     cells = [
         (
             each.place,
@@ -104,8 +109,7 @@ def _rows(prices: Sequence[Price]) -> Iterator[str]:
         )
         for each in prices[:MOST_LINES]
     ]
-    head = ("row", *_HEAD[1:-1])
-    yield from aligned(head, cells, text_columns=range(len(head)), is_ruled=False)
+    yield table_of(texts("row", *_HEAD[1:-1]), cells, is_ruled=False, advice=_ADVICE)
     yield from _more(prices)
 
 

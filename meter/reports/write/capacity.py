@@ -9,27 +9,19 @@ from collections.abc import Iterator
 from meter.reports.capacity.costs import CapacityCosts, EntryTotals
 from meter.reports.capacity.sharing import Totals
 from meter.reports.pricing.money import amount_text, exact_decimal, rounded
-from meter.terminal import aligned
+from meter.terminal.table import Piece, numbers, table_of, texts
 
 _DIGITS = 6  # of a utilisation
 
 
-def capacity_lines(costs: CapacityCosts) -> Iterator[str]:
+def capacity_pieces(costs: CapacityCosts) -> Iterator[Piece]:
     """A table for people: one line per entry, over all windows."""
     if costs.entries:
-        head = (
-            "capacity",
-            "from",
-            "PTUs",
-            "hours",
-            "with use",
-            "utilisation",
-            "cost",
-            "used",
-            "idle",
-        )
-        body = [_cells(each) for each in costs.entries]
-        yield from aligned(head, body, text_columns=(0, 1))
+        columns = [
+            *texts("capacity", "from"),
+            *numbers("PTUs", "hours", "with use", "utilisation", "cost", "used", "idle"),
+        ]
+        yield table_of(columns, [_cells(each) for each in costs.entries])
     for each in costs.entries:
         if each.to_come:
             yield (

@@ -20,6 +20,11 @@ class Format(StrEnum):
         return self in {Format.PARQUET, Format.XLSX}
 
     @property
+    def lists_rows(self) -> bool:
+        """Whether it is the rows of a report, of which columns and an order can be chosen."""
+        return self not in {Format.FOCUS, Format.HTML}
+
+    @property
     def encoding(self) -> str:
         """The encoding of its text in files: Excel reads CSV as UTF-8 if it begins with the mark."""
         return "utf-8-sig" if self is Format.CSV else "utf-8"
@@ -56,5 +61,5 @@ def format_named(file_name: str) -> Format | None:
 TABLE_AND_JSON = (Format.TABLE, Format.JSON)
 # Apart from their writers, which take long to import: `--help` names the formats, too.
 REPORT_FORMATS = tuple(Format)
-INVOICE_FORMATS = (Format.TABLE, Format.CSV, Format.JSON, Format.FOCUS)
+INVOICE_FORMATS = tuple(form for form in Format if form is not Format.HTML)
 SUBJECTS_FORMATS = (Format.TABLE, Format.CSV, Format.JSON)

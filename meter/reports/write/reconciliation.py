@@ -7,7 +7,9 @@ from meter.reports.reconcile import Line, Reconciliation, Standing
 from meter.reports.tally import JUDGED_TOKENS, Pair
 from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
-from meter.terminal import aligned, cut, printable, shown_document
+from meter.terminal import cut, printable, shown_document
+from meter.terminal.plain import PlainScreen
+from meter.terminal.table import Column, Piece, Screen, table_of, texts
 from meter.window import Window
 
 FORMATS = (Format.TABLE, Format.JSON)
@@ -17,11 +19,13 @@ _LONGEST_LABEL = 32
 _SHORTEST_ACCOUNT = 8
 
 
-def write_reconciliation(found: Reconciliation, form: Format, out: TextIO) -> None:
+def write_reconciliation(
+    found: Reconciliation, form: Format, out: TextIO, screen: Screen | None = None
+) -> None:
     """Write it in one of `FORMATS`. Raises ValueError for another one."""
     match form:
         case Format.TABLE:
-            out.writelines(f"{line}\n" for line in _table(found))
+            (screen or PlainScreen(out)).show(*_table(found))
         case Format.JSON:
             out.write(f"{shown_document(document_text(_document(found)), out)}\n")
         case _:
@@ -48,24 +52,29 @@ def verdict(found: Reconciliation) -> str:
 
 type _Cells = tuple[str, ...]
 
-_COLUMNS = ("counted", "azure", "difference", "%", "")
-_TEXTS = {0, len(_COLUMNS)}
+_ADVICE = "--format json"
+_NUMBERS = [Column(heading=name, rank=rank) for name, rank in (("counted", 3), ("azure", 2))]
+_NUMBERS += [Column(heading="difference"), Column(heading="%", rank=1)]
 
 
-def _table(found: Reconciliation) -> Iterator[str]:
+def _columns(first: str) -> list[Column]:
+    return [*texts(first), *_NUMBERS, *texts("")]
+
+
+def _table(found: Reconciliation) -> Iterator[Piece]:
     query = found.terms.query
-    parts = [[f"{query.first.name} to {query.last.name}, whole hours, UTC"]]
+    parts: list[list[Piece]] = [[f"{query.first.name} to {query.last.name}, whole hours, UTC"]]
     compared = [line for line in found.lines if line.standing is not Standing.NOT_COMPARABLE]
     if compared:
         rows = [row for line in compared for row in _line_rows(line)]
         total = _row("total", found.total, "total_tokens", "")
-        parts.append(aligned(("tokens", *_COLUMNS), rows, total, text_columns=_TEXTS))
+        parts.append([table_of(_columns("tokens"), rows, total, advice=_ADVICE)])
     if differing := _differing_hours(compared):
         rows = [_hour_row(line, window, pair) for line, window, pair in differing[:MOST_HOURS]]
-        parts.append(aligned(("hour", *_COLUMNS), rows, text_columns=_TEXTS))
+        parts.append([table_of(_columns("hour"), rows, advice=_ADVICE)])
         if (more := len(differing) - MOST_HOURS) > 0:
             parts[-1].append(f"... and {more} more hours: the JSON lists all")
-    reasons = [
+    reasons: list[Piece] = [
         f"not comparable: {printable(line.label)}, "
         f"{line.sums.counted.total_tokens:,} tokens counted; {printable(line.reason)}"
         for line in found.lines

@@ -18,6 +18,8 @@ from meter.reports.write.json import write_json
 from meter.reports.write.parquet import write_parquet
 from meter.reports.write.table import write_table
 from meter.reports.write.xlsx import write_xlsx
+from meter.terminal.plain import PlainScreen
+from meter.terminal.table import Screen
 
 type Output = TextIO | BinaryIO
 """Where a report goes: bytes for a binary format, text for the others."""
@@ -26,7 +28,6 @@ type _BinaryWriter = Callable[[Report, BinaryIO, Total], Awaitable[None]]
 
 # A writer adds to the total what it writes, and writes nothing before it has read the first row.
 _TEXTS: Mapping[Format, _TextWriter] = {
-    Format.TABLE: write_table,
     Format.CSV: write_csv,
     Format.JSON: write_json,
 }
@@ -37,7 +38,7 @@ _BINARIES: Mapping[Format, _BinaryWriter] = {
 FORMATS = tuple(
     form
     for form in Format
-    if form in {Format.FOCUS, Format.HTML} or form in _TEXTS or form in _BINARIES
+    if form in {Format.TABLE, Format.FOCUS, Format.HTML} or form in _TEXTS or form in _BINARIES
 )
 
 
@@ -48,12 +49,13 @@ async def write_report(
     *,
     focus: FocusTerms | None = None,
     page: PageTerms | None = None,
+    screen: Screen | None = None,
 ) -> UsageRow:
     """Write the rows as they are read, and give their total. Raises StorageUnavailable, OSError.
 
     Nothing is written before the first row was read, so storage that never answers leaves no trace.
     `out` takes bytes if the format is binary. `focus` are the terms of a FOCUS file,
-    `page` those of a page.
+    `page` those of a page; `screen` is what shows a table on `out`.
     """
     total = Total()
     if form is Format.FOCUS:
@@ -61,6 +63,8 @@ async def write_report(
         await write_charges(priced_charges(report, terms, total), terms, cast(TextIO, out))
     elif form is Format.HTML:
         await write_page(report, cast(TextIO, out), total, terms=page)
+    elif form is Format.TABLE:
+        await write_table(report, screen or PlainScreen(cast(TextIO, out)), total)
     elif form.is_binary:
         await _BINARIES[form](report, cast(BinaryIO, out), total)
     else:

@@ -8,46 +8,89 @@ from collections.abc import Sequence
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
-from typing import TextIO
 
-from meter.reports.columns import Column, Value
+from meter.reports.columns import Cells, Column, Value
 from meter.reports.pricing.money import rounded, rounding_left
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
-from meter.reports.write.capacity import capacity_lines
-from meter.terminal import aligned
+from meter.reports.write.capacity import capacity_pieces
+from meter.terminal.table import Column as TableColumn
+from meter.terminal.table import Screen, Table, table_of
 from meter.window import Period, window_of
 
 _NOT_KNOWN = "-"
+_ADVICE = "--columns NAMES or --format csv"
+_NO_LABEL = Column(name="", heading="", get=lambda _: "", cells=Cells.TEXT, has_total=False)
+_RANKS = {
+    "adjusted_cost": 15,
+    "adjusted_total_tokens": 15,
+    "calls": 20,
+    "prompt_tokens": 30,
+    "completion_tokens": 30,
+    "estimated_calls": 40,
+    "missing_calls": 40,
+    "estimated_percent": 40,
+    "missing_percent": 40,
+    "failed_calls": 45,
+    "share_percent": 60,
+    "adjustments": 70,
+}
+_BESIDE_COST, _OF_A_KIND = 10, 80
+_KINDS = ("_tokens", "_calls", "seconds", "images", "characters")
 
 
-async def write_table(report: Report, out: TextIO, total: Total) -> None:
-    """Write all rows at once, since the widths of the columns depend on them."""
+async def write_table(report: Report, screen: Screen, total: Total) -> None:
+    """Show all rows at once, since the widths of the columns depend on them."""
     rows = []
     async for row in report.rows:
         total.add(row)
         rows.append(row)
     if not rows:
         query = report.query
-        out.write(f"No calls from {query.first.name} to {query.last.name} (UTC).\n")
+        screen.show(f"No calls from {query.first.name} to {query.last.name} (UTC).")
         return
+    screen.show(_range(report), _table(report.columns, rows, total.row()))
+    if summary := list(capacity_pieces(report.capacity)):
+        screen.show("", *summary)
+
+
+def _table(columns: Sequence[Column], rows: Sequence[UsageRow], whole: UsageRow) -> Table:
     # Rows decide what is shown, not their total: adjustments may add up to 0.
-    columns = [
-        column
-        for column in report.columns
-        if column.heading and (not column.is_optional or any(map(column.get, rows)))
-    ]
-    out.write(f"{_range(report)}\n")
-    whole = total.row()
-    lines = aligned(
-        [column.heading for column in columns],
-        [*(_cells(columns, row) for row in rows), *_rounding(columns, rows, whole)],
-        [whole.label, *_cells(columns, whole, is_total=True)[1:]],
-        text_columns=[place for place, column in enumerate(columns) if column.is_text],
+    shown = [column for column in columns if _is_shown(column, rows)]
+    if not shown or not shown[0].is_text:
+        shown.insert(0, _NO_LABEL)  # the place of `total`
+    has_cost = any(column.name == "cost" for column in shown)
+    last = [whole.label, *_cells(shown, whole, is_total=True)[1:]]
+    return table_of(
+        [
+            TableColumn(
+                heading=column.heading,
+                is_text=column.is_text,
+                rank=_rank(column.name, has_cost=has_cost),
+                # What some rows alone say is no setting of the whole report.
+                is_asked=column.is_asked or (column.is_text and column.is_optional),
+            )
+            for column in shown
+        ],
+        [*(_cells(shown, row) for row in rows), *_rounding(shown, rows, whole)],
+        last,
+        advice=_ADVICE,
     )
-    out.writelines(f"{line}\n" for line in lines)
-    if summary := list(capacity_lines(report.capacity)):
-        out.writelines(f"{line}\n" for line in ("", *summary))
+
+
+def _is_shown(column: Column, rows: Sequence[UsageRow]) -> bool:
+    """Whether it says anything: counts that are all 0 do not, but for the number of calls."""
+    if not column.heading or column.is_asked:
+        return bool(column.heading)
+    is_count = column.cells is Cells.COUNT and column.name != "calls"
+    return not (is_count or column.is_optional) or any(map(column.get, rows))
+
+
+def _rank(name: str, *, has_cost: bool) -> int:
+    """How soon a column is left out: kinds of tokens first; names and what counts in the end never."""
+    if name == "total_tokens":
+        return _BESIDE_COST if has_cost else 0
+    return _RANKS.get(name, _OF_A_KIND if name.endswith(_KINDS) else 0)
 
 
 def _range(report: Report) -> str:

@@ -26,7 +26,7 @@ except SystemExit as ending:
     assert ending.code == 0
 print(",".join({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
 """
-SLOW = {"azure", "aiohttp", "starlette", "requests", "jwt", "cryptography", "msgspec", "asyncio"}
+SLOW = {"azure", "aiohttp", "starlette", "requests", "jwt", "cryptography", "asyncio"}
 SLOW |= {"rich"}
 
 

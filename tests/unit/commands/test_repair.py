@@ -3,7 +3,9 @@
 import pytest
 
 from meter.__main__ import main
-from meter.terminal import aligned, cut, printable
+from meter.terminal import cut, printable
+from meter.terminal.plain import plain_lines
+from meter.terminal.table import table_of, texts
 
 
 @pytest.fixture
@@ -97,7 +99,7 @@ def test_a_file_that_cannot_be_read_exits_with_1(capsys: pytest.CaptureFixture[s
 def test_listed_texts_cannot_steer_a_terminal() -> None:
     """Every sender to the hub controls what is shown."""
     body = [("a\nb", "\x1b[2Jgone"), ("long key", cut("x" * 9, 8)), ("日本", "wide")]
-    lines = aligned(("KEY", "DETAIL"), body, text_columns={0, 1}, is_ruled=False)
+    lines = list(plain_lines(table_of(texts("KEY", "DETAIL"), body, is_ruled=False)))
 
     assert lines == [
         "KEY       DETAIL",

@@ -6,7 +6,7 @@ import pytest
 
 from local.child import free_ports
 from meter.__main__ import main
-from meter.commands.report import Reading, progress_text
+from meter.commands.reporting.reading import Reading, progress_text
 from meter.window import Window
 from tests.support.prices import book_text, line
 

@@ -16,6 +16,8 @@ from meter.reports.invoice.write.table import write_table
 from meter.reports.invoice.write.xlsx import write_xlsx
 from meter.reports.query import Grouping
 from meter.reports.write.report import Format, Output
+from meter.terminal.plain import PlainScreen
+from meter.terminal.table import Screen
 
 _WARNINGS = {
     LineKind.OTHER: "is not through the meter: its quantities were billed and not counted",
@@ -27,7 +29,6 @@ type _TextWriter = Callable[[Split, Sequence[Grouping], TextIO], Awaitable[None]
 type _BinaryWriter = Callable[[Split, Sequence[Grouping], BinaryIO], Awaitable[None]]
 
 _TEXTS: Mapping[Format, _TextWriter] = {
-    Format.TABLE: write_table,
     Format.CSV: write_csv,
     Format.JSON: write_json,
 }
@@ -36,7 +37,9 @@ _BINARIES: Mapping[Format, _BinaryWriter] = {
     Format.XLSX: write_xlsx,
 }
 FORMATS = tuple(
-    form for form in Format if form is Format.FOCUS or form in _TEXTS or form in _BINARIES
+    form
+    for form in Format
+    if form in {Format.TABLE, Format.FOCUS} or form in _TEXTS or form in _BINARIES
 )
 
 
@@ -47,14 +50,18 @@ async def write_invoice(
     out: Output,
     *,
     focus: FocusTerms | None = None,
+    screen: Screen | None = None,
 ) -> None:
     """Write it. Raises StorageUnavailable, LedgerDamaged, OSError.
 
-    `out` takes bytes if the format is binary. `focus` are the terms of a FOCUS file.
+    `out` takes bytes if the format is binary. `focus` are the terms of a FOCUS file,
+    `screen` is what shows a table on `out`.
     """
     if form is Format.FOCUS:
         terms = focus or FocusTerms()
         await write_charges(billed_charges(split, groups, terms), terms, cast(TextIO, out))
+    elif form is Format.TABLE:
+        await write_table(split, groups, screen or PlainScreen(cast(TextIO, out)))
     elif form.is_binary:
         await _BINARIES[form](split, groups, cast(BinaryIO, out))
     else:

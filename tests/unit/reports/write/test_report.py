@@ -35,12 +35,12 @@ async def test_a_table_is_aligned_grouped_and_ends_with_its_total(store: MemoryR
 
     assert text == (
         "2026-11-01 to 2026-11-30 UTC\n"
-        "subject        calls     prompt  completion      total\n"
-        "-------------  -----  ---------  ----------  ---------\n"
-        "a-longer-name      1      1,000           0      1,000\n"
-        "alice          1,234  1,234,000           0  1,234,000\n"
-        "-------------  -----  ---------  ----------  ---------\n"
-        "total          1,235  1,235,000           0  1,235,000\n"
+        "subject        calls     prompt      total\n"
+        "-------------  -----  ---------  ---------\n"
+        "a-longer-name      1      1,000      1,000\n"
+        "alice          1,234  1,234,000  1,234,000\n"
+        "-------------  -----  ---------  ---------\n"
+        "total          1,235  1,235,000  1,235,000\n"
     )
 
 
@@ -74,8 +74,8 @@ async def test_a_table_of_several_windows_says_which(store: MemoryRowStore) -> N
     several = await text_of(store, Format.TABLE, query(first="2026-10"), row("2026-11"))
     single = await text_of(store, Format.TABLE, query(groups=""))
 
-    assert several.splitlines()[3].split() == ["2026-11", "alice", "1", "1,000", "0", "1,000"]
-    assert single.splitlines()[3].split() == ["2026-11", "1", "1,000", "0", "1,000"]
+    assert several.splitlines()[3].split() == ["2026-11", "alice", "1", "1,000", "1,000"]
+    assert single.splitlines()[3].split() == ["2026-11", "1", "1,000", "1,000"]
 
 
 async def test_a_table_without_calls_says_so(store: MemoryRowStore) -> None:
