@@ -40,6 +40,7 @@ from meter.gateway.http import (
     RequestLimits,
     error_answer,
     marked,
+    wait_headers,
 )
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
@@ -295,5 +296,5 @@ def _is_open(request: Request) -> bool:
 
 
 def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:
-    headers = (("content-type", "application/json"),)
+    headers = (("content-type", "application/json"), *wait_headers(1 if status == 503 else None))
     return Answer(status=status, headers=headers, body=json.dumps(body).encode())

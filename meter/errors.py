@@ -38,6 +38,7 @@ MeterError
   AmbiguousPrice         rows of one price file are equally good for some usage
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -115,10 +116,17 @@ _KINDS = {
 }
 
 
+_WITH_WAIT = frozenset({429, 503})
+MAX_TOLD_SECONDS = 60
+# Not 401: clients fetch a new token upon it, and try again.
+_HOPELESS = frozenset({400, 403, 404, 405, 413, 414, 415, 431})
+
+
 class CallerError(MeterError):
     """The call is answered with this error. `code` is AOAI's `error.code`.
 
     `kind` follows from the class, or from the status where a class has several.
+    `retry_after_seconds` is the wait after which a retry may succeed, where that is known.
     `words` are members of `error` in the words of the backend that failed last, `should_retry` is
     its advice.
     """
@@ -126,7 +134,6 @@ class CallerError(MeterError):
     status = 400
     code = "BadRequest"
     kind = ErrorKind.BAD_REQUEST
-    retry_after_seconds: float | None = None
     words: Mapping[str, object] = MappingProxyType({})
     should_retry: str | None = None
 
@@ -137,12 +144,30 @@ class CallerError(MeterError):
         code: str | None = None,
         status: int | None = None,
         kind: ErrorKind | None = None,
+        retry_after_seconds: float | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.status = status or type(self).status
         self.kind = kind or _KINDS.get(self.status, type(self).kind)
+        self.retry_after_seconds = retry_after_seconds
+
+    @property
+    def told_wait_seconds(self) -> int | None:
+        """The wait that callers are told: every 429 and 503 has one, in whole seconds from 1 to 60.
+
+        Without one some clients retry at once, others never; a day's wait they would sleep through.
+        """
+        if self.status not in _WITH_WAIT:
+            return None
+        return min(MAX_TOLD_SECONDS, max(1, math.ceil(self.retry_after_seconds or 0)))
+
+    @property
+    def told_to_retry(self) -> str | None:
+        """The advice to SDKs: a backend's, else not to repeat what no wait can help."""
+        is_hopeless = self.status in _HOPELESS and self.kind is not ErrorKind.BODY
+        return self.should_retry or ("false" if is_hopeless else None)
 
 
 class Unauthenticated(CallerError):
@@ -237,8 +262,13 @@ class Overloaded(CallerError):
         kind: ErrorKind | None = None,
     ) -> None:
         kind = ErrorKind.OVERLOADED if status == 503 else kind
-        super().__init__(message, status=status, code=str(status) if status else None, kind=kind)
-        self.retry_after_seconds = retry_after_seconds
+        super().__init__(
+            message,
+            status=status,
+            code=str(status) if status else None,
+            kind=kind,
+            retry_after_seconds=retry_after_seconds,
+        )
 
 
 class UsageUnavailable(CallerError):

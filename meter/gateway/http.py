@@ -1,13 +1,13 @@
 """Requests and answers as the front door sees them, independent of the server."""
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
 
 from meter.errors import (
+    MAX_TOLD_SECONDS,
     CallerError,
     EncodingRefused,
     ErrorKind,
@@ -114,15 +114,19 @@ def error_answer(exc: CallerError) -> Answer:
         # RFC 9110 section 15.5.22: the answer names the protocol that is spoken here.
         headers.append(("upgrade", "HTTP/1.1"))
         headers.append(("connection", "upgrade, close"))
-    if exc.retry_after_seconds is not None:
-        # Rounded up, so that no caller returns too early.
-        headers.append(("retry-after", str(math.ceil(exc.retry_after_seconds))))
-        headers.append(("retry-after-ms", str(math.ceil(exc.retry_after_seconds * 1000))))
-    if exc.should_retry is not None:
-        headers.append(("x-should-retry", exc.should_retry))
+    headers += wait_headers(exc.told_wait_seconds)
+    if exc.told_to_retry is not None:
+        headers.append(("x-should-retry", exc.told_to_retry))
     error = error_document(exc.message, code=exc.code, status=exc.status)["error"]
     body = json.dumps({"error": {**error, **exc.words}}).encode()
     return Answer(status=exc.status, headers=tuple(headers), body=body)
+
+
+def wait_headers(seconds: int | None) -> Headers:
+    """The same wait for clients that read either header; none for None."""
+    if seconds is None:
+        return ()
+    return (("retry-after", str(seconds)), ("retry-after-ms", str(seconds * 1000)))
 
 
 def marked[A: Answer | StreamingAnswer](answer: A, event_id: UUID) -> A:
@@ -169,9 +173,14 @@ NOT_CONFIGURED = CallerError(
     status=503,
     code="ServiceUnavailable",
     kind=ErrorKind.SETTINGS,
+    retry_after_seconds=MAX_TOLD_SECONDS,
 )
 NO_KEYS = CallerError(
-    "Tokens cannot be verified now.", status=503, code="ServiceUnavailable", kind=ErrorKind.KEYS
+    "Tokens cannot be verified now.",
+    status=503,
+    code="ServiceUnavailable",
+    kind=ErrorKind.KEYS,
+    retry_after_seconds=5,
 )
 INTERNAL_ERROR = CallerError(
     "The gateway failed unexpectedly.", status=500, code="InternalServerError"

@@ -1,6 +1,5 @@
 """The caller's answer when no backend is left: the gateway's status, a backend's own words."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 from meter.errors import CallerError, Overloaded
@@ -23,16 +22,20 @@ def _refusal_of(last: Failover) -> CallerError:
     if last.fault is Fault.TIMEOUT:
         return CallerError("No backend answered in time.", status=504, code="GatewayTimeout")
     if last.status in {503, 504}:
-        code = "ServiceUnavailable" if last.status == 503 else "GatewayTimeout"
-        return CallerError("No backend can serve this call now.", status=last.status, code=code)
+        return CallerError(
+            "No backend can serve this call now.",
+            status=last.status,
+            code="ServiceUnavailable" if last.status == 503 else "GatewayTimeout",
+            retry_after_seconds=last.wait_seconds,
+        )
     return CallerError("No backend could serve this call.", status=502, code="BadGateway")
 
 
 def _words(error: StatedError, refusal: CallerError) -> Mapping[str, object]:
     """The members of the answer's `error`; a status or a wait that differs from ours is not told."""
-    wait, message = refusal.retry_after_seconds, error.message
+    wait, message = refusal.told_wait_seconds, error.message
     if wait is not None and message is not None:
-        message = with_wait(message, math.ceil(wait))
+        message = with_wait(message, wait)
     is_other_status = (error.code or "").isdecimal() and error.code != str(refusal.status)
     words: dict[str, object] = {
         "message": message,

@@ -234,7 +234,7 @@ async def test_when_all_throttle_the_caller_is_told_when_to_come_back() -> None:
 
     assert (answer.status, error_of(answer)["type"]) == (429, "rate_limit_error")
     assert headers_of(answer)["retry-after"] == "3"
-    assert headers_of(answer)["retry-after-ms"] == "2500"
+    assert headers_of(answer)["retry-after-ms"] == "3000"
 
 
 async def test_a_backend_that_does_not_answer_is_a_gateway_timeout() -> None:
