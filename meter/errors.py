@@ -134,6 +134,7 @@ class CallerError(MeterError):
     status = 400
     code = "BadRequest"
     kind = ErrorKind.BAD_REQUEST
+    retry_after_seconds: float | None = None
     words: Mapping[str, object] = MappingProxyType({})
     should_retry: str | None = None
 
@@ -151,7 +152,8 @@ class CallerError(MeterError):
         self.code = code or type(self).code
         self.status = status or type(self).status
         self.kind = kind or _KINDS.get(self.status, type(self).kind)
-        self.retry_after_seconds = retry_after_seconds
+        if retry_after_seconds is not None:
+            self.retry_after_seconds = retry_after_seconds
 
     @property
     def told_wait_seconds(self) -> int | None:

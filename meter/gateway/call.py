@@ -28,6 +28,8 @@ from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import Outcome, Principal, Tier, UsageEvent
 
+MAX_CHOICES = 128  # of one chat; for more a backend does not answer
+
 
 @dataclass(slots=True, kw_only=True)
 class Call:
@@ -100,6 +102,12 @@ class Call:
     def body_error(self) -> CallerError | None:
         """As `error_of` says."""
         return error_of(self.body)
+
+    @property
+    def choices(self) -> int:
+        """How many texts the caller asks for."""
+        asked = self.body.member("n") if isinstance(self.body, JsonBody) else None
+        return asked if isinstance(asked, int) and 1 <= asked <= MAX_CHOICES else 1
 
     def path_for(self, backend: Backend) -> str:
         """The path and query to send to a backend."""

@@ -147,7 +147,8 @@ class FrontDoor:
             raise
         if answering.done():
             return answering.result()
-        relay = LateRelay(answering, self.relays.times, call.route.stream_failure(call.event_id))
+        failure = call.route.stream_failure(call.event_id, choices=call.choices)
+        relay = LateRelay(answering, self.relays.times, failure)
         return StreamingAnswer(status=200, headers=LATE_HEADERS, relay=relay)
 
     async def _forward(self, call: Call) -> Answer | StreamingAnswer:
@@ -203,7 +204,7 @@ class FrontDoor:
             prompt=partial(prompt_of, call.body),
             is_text=call.is_text,
             subject=call.principal.subject,
-            failure=call.route.stream_failure(call.event_id),
+            failure=call.route.stream_failure(call.event_id, choices=call.choices),
         )
         return StreamingAnswer(
             status=answer.status, headers=self._headers(call, answer), relay=relay

@@ -6,6 +6,7 @@ Only frames that can matter are parsed as JSON: usage, errors, the closing frame
 import json
 import re
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, field, replace
 from typing import cast
 
@@ -20,6 +21,7 @@ from meter.gateway.answer.sse import (
     event_name,
     frame_data,
 )
+from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import (
     NOTHING_READ,
     Reading,
@@ -63,7 +65,7 @@ class StreamReader:
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
     model: str | None = None
     is_over: bool = False
-    has_error: bool = False
+    error: StatedError | None = None
     reports_usage: bool = True
     seen: SeenContent = field(default_factory=SeenContent)
     failure: StreamFailure = field(default_factory=StreamFailure)
@@ -76,7 +78,7 @@ class StreamReader:
     _has_typed_end: bool = False
     _closed_image: bool = False
     _partial_usage: Mapping[str, object] | None = None  # the image's closing frame repeats it
-    _ends_in_frame: bool = False  # in one too long to hold, of which a part has been relayed
+    _ends_in_frame: bool = False  # its last one is not whole
     _oversize: MemberReader | None = None
     _oversize_head: bytes = b""
 
@@ -93,6 +95,11 @@ class StreamReader:
             model=self.model,
             has_failed=False,
         )
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the stream has stated an error."""
+        return self.error is not None
 
     @property
     def is_complete(self) -> bool:
@@ -137,19 +144,47 @@ class StreamReader:
     def take_rest(self) -> bytes:
         """At the stream's end: the held bytes, and an unfinished last frame."""
         was_oversize, rest = self._cutter.is_oversize, self._cutter.rest()
-        is_hidden = False
         if was_oversize:
             self._note_oversize(rest)
             assert self._oversize is not None  # fed just now
             self._ends_in_frame = self._oversize.is_in_object
             self._read_oversize()
+            rest += b"" if self._ends_in_frame else _blank_line_behind(rest)
         elif rest:
-            is_hidden = self._is_hidden(rest)
-        return self.take_held() + (b"" if is_hidden else rest)
+            rest = self._last_frame(rest)
+        return self.take_held() + rest
+
+    def drop_rest(self) -> None:
+        """At a break: read what an unfinished last frame reports; the caller does not get it."""
+        error, failure, is_in_part = self.error, copy(self.failure), self._cutter.is_oversize
+        self.take_rest()
+        self.error = error
+        if not is_in_part:  # of one too long to hold the caller has the beginning
+            self.failure = failure
 
     def cut_notice(self) -> bytes:
-        """An error frame; a frame that was cut is ended first, so that a parser does not merge the two."""
-        return (b"" if self.takes_comments else b"\n\n") + self.failure.event(_CUT)
+        """What is still to be said of a stream that fails, after what was relayed.
+
+        A backend's own error has been relayed; of a response its words are repeated as its API ends one. A
+        frame that was cut is ended first, so that a parser does not merge the two.
+        """
+        if self.error is not None and self.failure.response_id is None:
+            return b""
+        words = _CUT if self.error is None else _document(self.error)
+        return (b"" if self.takes_comments else b"\n\n") + self.failure.event(words)
+
+    def _last_frame(self, frame: bytes) -> bytes:
+        """A frame that only the stream's end has ended, with the blank line that clients wait for.
+
+        A part of one is nothing to a client, and would swallow what is said behind it.
+        """
+        data = frame_data(frame)
+        if _is_whole(data):
+            return b"" if self._is_hidden(frame) else frame + _blank_line_behind(frame)
+        if self.is_complete or not self.failure.is_known:
+            return b"" if self._is_hidden(frame) else frame
+        self._ends_in_frame = bool(data or event_name(frame))
+        return b""
 
     def _read(self, piece: Piece) -> None:
         match piece.kind:
@@ -164,8 +199,8 @@ class StreamReader:
                 pass
 
     def _is_hidden(self, frame: bytes) -> bool:
-        is_error = error_in_frame(frame, has_output=not self.seen.is_empty) is not None
-        self.has_error = self.has_error or is_error
+        error = error_in_frame(frame, has_output=not self.seen.is_empty)
+        self.error = self.error or error
         data = frame_data(frame)
         if data == b"[DONE]":
             self.is_over = True
@@ -173,19 +208,21 @@ class StreamReader:
         if self.model is None and (named := _MODEL.search(data)):
             self.model = named[1].decode(errors="replace")
         if data:
-            self.failure.note(data)
-        if not is_error:  # its words are no output
+            is_asked = self.failure.response_id is not None and not self.failure.is_named
+            self.failure.note(data, is_named=is_asked and bool(event_name(frame)))
+        if error is None:  # its words are no output
             self.seen.add(data)
         has_usage = _USAGE_KEY in data and (data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data)))
-        is_ours = is_typed(data) and (
-            any(kind in data for kind in _TERMINAL_WORDS) or _BACKGROUND.search(data) is not None
+        is_ours = not self.failure.has_choices and (
+            any(kind in frame for kind in _TERMINAL_WORDS)
+            or (is_typed(data) and _BACKGROUND.search(data) is not None)
         )
         if not (has_usage or is_ours or self._has_new_tier(data)):
             return False
         document = json_object(data)
         if document is None:
             return False
-        reading = self._note(document, str(document.get("type")))
+        reading = self._note(document, str(document.get("type") or event_name(frame)))
         is_usage_frame = reading.reported is not None and document.get("choices") == []
         return self.hides_usage and is_usage_frame
 
@@ -232,9 +269,11 @@ class StreamReader:
         document = self._oversize.document
         self._oversize, self._oversize_head = None, b""
         kind = str(members.get("type") or name)
-        is_error = name == "error" or error_in_document(members, may_be_bare=False) is not None
-        self.has_error = self.has_error or is_error or kind == "response.failed"
-        self.failure.note(json.dumps(members).encode())
+        error = error_in_document(members, may_be_bare=False)
+        if error is None and (name == "error" or kind == "response.failed"):
+            error = StatedError()
+        self.error = self.error or error
+        self.failure.note(json.dumps(members).encode(), is_named=bool(name))
         self._note(document, kind)
 
 
@@ -275,6 +314,9 @@ class ByteReader:
         """Nothing: there is no closing frame."""
         return b""
 
+    def drop_rest(self) -> None:
+        """At a break: the last byte has nothing to say."""
+
     def take_rest(self) -> bytes:
         """The last byte."""
         rest, self._held = self._held, b""
@@ -283,6 +325,20 @@ class ByteReader:
     def cut_notice(self) -> bytes:
         """Nothing: a cut answer is short of its length or its last chunk."""
         return b""
+
+
+def _is_whole(data: bytes) -> bool:
+    """Whether an event's data is there to its end."""
+    return data == b"[DONE]" or json_object(data) is not None
+
+
+def _blank_line_behind(frame: bytes) -> bytes:
+    """What ends a frame whose blank line is missing, in part or whole."""
+    return b"\n" if frame.endswith(b"\n") else b"\n\n"
+
+
+def _document(error: StatedError) -> Mapping[str, object]:
+    return {"error": {"code": error.code, "message": error.message}}
 
 
 type AnswerReader = StreamReader | ByteReader

@@ -3,7 +3,8 @@
 | event                          | the caller sees                    | outcome      | usage              |
 |--------------------------------|------------------------------------|--------------|--------------------|
 | the stream ends                | all of it                          | served       | reported           |
-| an error frame arrives         | all of it, then a cut              | failed       | as far as reported |
+| an error frame arrives         | all of it (a response also         | failed       | as far as reported |
+|                                | `response.failed`), then a cut     |              |                    |
 | the backend cuts the stream    | an error frame, then a cut         | failed       | as far as known    |
 | it ends without closing frame  | an error frame, then a cut         | failed       | as far as known    |
 | the total timeout expires      | an error frame, then a cut         | failed       | as far as known    |
@@ -180,8 +181,7 @@ class StreamRelay:
             await self._wrote(sink, held)
         if self._is_caller_gone or (is_whole and not self.reader.is_broken):
             return
-        if is_whole:
-            raise AnswerCut  # an error before a clean end is silent in some SDKs
+        # An error before a clean end is silent in some SDKs.
         notice = self.reader.cut_notice()
         if not notice or await self._wrote(sink, notice):
             raise AnswerCut
@@ -211,7 +211,7 @@ class StreamRelay:
             # closing frame a stream has nothing more to lose.
             if self.reader.is_complete:
                 return True
-            self.reader.take_rest()
+            self.reader.drop_rest()
             return False
         rest = self.reader.take_rest()
         if self.reader.is_cut_short:

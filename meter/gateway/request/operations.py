@@ -94,6 +94,11 @@ class Served:
         return self.operation in {Operation.RESPONSES, Operation.RESPONSES_GET}
 
     @property
+    def streams_media(self) -> bool:
+        """Whether an event stream of it tells of images or audio, or of what audio says."""
+        return self.answers_in_text or self.output is not Output.TEXT
+
+    @property
     def answers_in_text(self) -> bool:
         """Whether its answer may be text that is no JSON."""
         return self.operation in {Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS}

@@ -43,14 +43,19 @@ class Route:
         """The operation."""
         return self.served.operation
 
-    def stream_failure(self, event_id: UUID) -> StreamFailure:
+    def stream_failure(self, event_id: UUID, *, choices: int = 1) -> StreamFailure:
         """How an event stream would say that it cannot be finished.
 
-        The call's id stands in for that of a new response which no backend has named.
+        The call's id stands in for that of a new response which no backend has named. `choices` is how
+        many a chat is asked for.
         """
         if self.served.streams_a_response:
             return StreamFailure(response_id=self.stored_id or f"resp_{event_id.hex}")
-        return StreamFailure(has_choices=self.served.takes_stream_options)
+        return StreamFailure(
+            has_choices=self.served.takes_stream_options,
+            is_media=self.served.streams_media,
+            choices=choices,
+        )
 
     def upstream_path(self, deployment: str) -> str:
         """The path and query to send to a backend, with that backend's deployment name."""

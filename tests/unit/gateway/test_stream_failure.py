@@ -109,7 +109,7 @@ def test_a_response_of_which_nothing_was_seen_has_the_id_it_is_given() -> None:
 def test_odd_frames_do_not_hinder_it(data: bytes) -> None:
     """Whatever the backend sent."""
     failure = StreamFailure(response_id="resp_0")
-    failure.note(data)
+    failure.note(data, is_named=True)
 
     _, event = last_event(b"\n\n" + failure.event({"error": "odd"}))
 
@@ -117,24 +117,66 @@ def test_odd_frames_do_not_hinder_it(data: bytes) -> None:
     assert event["response"]["error"]["code"] == "server_error"
 
 
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ended", "broken"])
 @pytest.mark.parametrize(
-    ("parts", "is_response"),
+    "parts",
     [
-        ([TEXT_FRAME, ERROR_FRAME], False),
-        ([TEXT_FRAME, ERROR_FRAME, DONE_FRAME], False),
-        ([TEXT_FRAME, b'event: error\ndata: {"message":"x"}\n\n'], False),
-        ([CREATED, DELTA, responses_frame("error", 42, code="x", message="y")], True),
-        ([CREATED, DELTA, ERROR_FRAME], True),
+        [TEXT_FRAME, ERROR_FRAME],
+        [TEXT_FRAME, ERROR_FRAME, DONE_FRAME],
+        [TEXT_FRAME, b'event: error\ndata: {"message":"x"}\n\n'],
     ],
 )
 async def test_a_backends_own_error_is_relayed_and_then_cut(
-    parts: list[bytes], is_response: bool
+    parts: list[Part], is_broken: bool
 ) -> None:
     """A clean end behind it is silent in .NET's SDKs. It is told once."""
-    received, is_cut, made = await relayed(*parts, is_response=is_response)
+    broken = [UpstreamBroken("a")] if is_broken and parts[-1] != DONE_FRAME else []
+    received, is_cut, made = await relayed(*parts, *broken, is_response=False)
 
-    assert (received, is_cut) == (b"".join(parts), True)
+    assert (received, is_cut) == (b"".join(p for p in parts if isinstance(p, bytes)), True)
     assert made.sink.events[0].outcome is Outcome.FAILED
+
+
+@pytest.mark.parametrize("is_broken", [False, True], ids=["ended", "broken"])
+@pytest.mark.parametrize(
+    ("error", "code", "number"),
+    [
+        (responses_frame("error", 42, code="server_error", message="x"), "server_error", 43),
+        (ERROR_FRAME, "server_error", 42),
+        (b'event: error\ndata: {"error":{"code":429,"message":"x"}}\n\n', "429", 42),
+    ],
+)
+async def test_behind_a_backends_own_error_a_response_fails_too(
+    error: bytes, code: str, number: int, is_broken: bool
+) -> None:
+    """With the same words: some agents read `response.failed` alone."""
+    broken = [UpstreamBroken("a")] if is_broken else []
+    received, is_cut, made = await relayed(CREATED, DELTA, error, *broken, is_response=True)
+
+    name, event = last_event(received)
+    assert is_cut
+    assert received.startswith(CREATED + DELTA + error)
+    assert (name, event["sequence_number"]) == ("event: response.failed", number)
+    assert event["response"]["error"] == {"code": code, "message": "x"}
+    assert made.sink.events[0].outcome is Outcome.FAILED
+
+
+async def test_a_response_that_fails_by_itself_fails_once() -> None:
+    """Azure sends the error, and then the event that ends the stream."""
+    error = responses_frame("error", 41, code="x", message="y")
+    received, is_cut, _ = await relayed(CREATED, DELTA, error, FAILED, is_response=True)
+
+    assert (received, is_cut) == (CREATED + DELTA + error + FAILED, False)
+
+
+@pytest.mark.parametrize("is_named", [False, True])
+async def test_an_added_event_has_a_name_where_the_others_have(is_named: bool) -> None:
+    """Some readers take no line that the stream did not have before."""
+    frames = [CREATED, DELTA] if is_named else [f.partition(b"\n")[2] for f in (CREATED, DELTA)]
+    received, _, _ = await relayed(*frames, is_response=True)
+
+    last = received.rstrip(b"\n").rsplit(b"\n\n", 1)[-1]
+    assert last.startswith(b"event: response.failed\ndata: " if is_named else b"data: {")
 
 
 @pytest.mark.parametrize("end", [FAILED, COMPLETED])
@@ -150,6 +192,8 @@ async def test_a_response_that_ends_by_its_own_event_ends_cleanly(end: bytes) ->
     [
         ([TEXT_FRAME], False),
         ([TEXT_FRAME, TEXT_FRAME[:-20]], False),
+        ([TEXT_FRAME, USAGE_FRAME], False),
+        ([FINISHED, b'data: {"choices":[{"index":1,"delta":{"co'], False),
         ([CREATED], True),
         ([CREATED, DELTA], True),
     ],
@@ -166,7 +210,7 @@ async def test_a_clean_end_without_a_closing_frame_is_a_cut(
     assert made.sink.events[0].outcome is Outcome.FAILED
 
 
-@pytest.mark.parametrize("parts", [[TEXT_FRAME, FINISHED], [TEXT_FRAME, USAGE_FRAME], [FINISHED]])
+@pytest.mark.parametrize("parts", [[TEXT_FRAME, FINISHED], [FINISHED, USAGE_FRAME], [FINISHED]])
 async def test_a_text_that_has_ended_may_lack_the_closing_frame(parts: list[bytes]) -> None:
     """Its own words say that nothing is missing."""
     received, is_cut, made = await relayed(*parts, is_response=False)
@@ -331,15 +375,16 @@ SPEECH = typed("speech.audio.delta", audio="AA")
         ([WORD, typed("transcript.text.done", logprobs=["x" * 300])], True),
         ([SPEECH], False),
         ([SPEECH, typed("speech.audio.done")], True),
-        ([typed("a.kind.of.tomorrow")], True),
-        ([b"data: words\n\n"], True),
+        ([typed("a.kind.of.tomorrow")], False),
+        ([typed("a.kind.of.tomorrow"), typed("tomorrow.done")], True),
+        ([b"data: words\n\n"], False),
     ],
-    ids=range(12),
+    ids=range(13),
 )
 async def test_streams_of_images_and_sound_end_by_their_own_events(
     parts: list[bytes], is_whole: bool
 ) -> None:
-    """Of an unknown kind of stream nothing is said."""
+    """At least one, whatever its kind is called."""
     made = door(stream_answer(*parts))
     answer = await made.call(
         b'{"model":"gpt","prompt":"x","stream":true}',
@@ -355,3 +400,34 @@ async def test_streams_of_images_and_sound_end_by_their_own_events(
         with pytest.raises(AnswerCut):
             await answer.relay.run(caller)
         assert b'data: {"error": {' in caller.received
+
+
+@pytest.mark.parametrize("missing", [b"\n\n", b"\n"])
+@pytest.mark.parametrize(
+    ("parts", "is_response"),
+    [
+        ([TEXT_FRAME, DONE_FRAME], False),
+        ([TEXT_FRAME, FINISHED], False),
+        ([CREATED, COMPLETED], True),
+    ],
+)
+async def test_a_last_event_gets_the_blank_line_that_it_lacks(
+    parts: list[bytes], is_response: bool, missing: bytes
+) -> None:
+    """Nearly every client drops an event without one: a response would never be completed."""
+    *before, last = parts
+    received, is_cut, made = await relayed(
+        *before, last.removesuffix(missing), is_response=is_response
+    )
+
+    assert (received, is_cut) == (b"".join(parts), False)
+    assert made.sink.events[0].outcome is Outcome.SERVED
+
+
+async def test_as_many_texts_must_end_as_were_asked_for() -> None:
+    """One that never began is missing, too."""
+    made = door(stream_answer(choice_frame(0), choice_frame(0, "stop")))
+    answer = await made.call(b'{"model":"gpt","stream":true,"n":2,"messages":[]}')
+    assert isinstance(answer, StreamingAnswer)
+    with pytest.raises(AnswerCut):
+        await answer.relay.run(FakeCaller())

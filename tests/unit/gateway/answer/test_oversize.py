@@ -206,14 +206,14 @@ async def test_a_long_closing_frame_is_held_until_its_event_is_safe() -> None:
 
 @pytest.mark.parametrize("size", [100, 100_000])
 async def test_a_long_closing_frame_without_a_blank_line_counts(size: int) -> None:
-    """The end of the stream ends it too."""
+    """The end of the stream ends it too, and the caller gets the line that clients wait for."""
     made = door(stream_answer(*chunks(closing(), size)), max_frame_bytes=MOST)
     caller = FakeCaller()
     await relayed(made, caller)
 
     event = made.sink.events[0]
     assert (event.usage.total_tokens, event.outcome) == (5, Outcome.SERVED)
-    assert caller.received == closing()
+    assert caller.received == closing() + b"\n\n"
 
 
 CUTS: dict[str, list[Part]] = {

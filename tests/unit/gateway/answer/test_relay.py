@@ -100,7 +100,7 @@ async def test_an_unfinished_last_frame_is_held_until_the_event_is_safe() -> Non
     await relay(stream_answer(TEXT_FRAME, USAGE_FRAME.rstrip()), ends).run(caller)
 
     assert seen == [TEXT_FRAME]
-    assert caller.received == TEXT_FRAME + USAGE_FRAME.rstrip()
+    assert caller.received == TEXT_FRAME + USAGE_FRAME
     assert ends.counted == [(Outcome.SERVED, UsageSource.REPORTED, REPORTED)]
 
 
