@@ -156,7 +156,7 @@ def test_the_programs_of_the_page_run(azurite: str, encoding: Encoding) -> None:
     """On a container; only the sign-in is another, since Azurite has no Entra ID."""
     name = f"exports-{encoding.replace('.', '-')}"
     asyncio.run(_fill(azurite, name, encoding))
-    with_pandas, plain = blocks("python")
+    with_pandas, plain, _of_tables = blocks("python")
     with ContainerClient.from_connection_string(azurite, name) as client:
         sign_in = re.compile(
             r"ContainerClient\.from_container_url\(.*?^\)", re.DOTALL | re.MULTILINE

@@ -1,6 +1,7 @@
 """`meter.reading` on Azurite: the report's numbers as plain Python values, inside and outside a loop."""
 
 import json
+import re
 import threading
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -18,6 +19,7 @@ from meter.usage import TokenUsage, new_event_id
 from tests.integration.test_repair_commands import LAST_HOUR, Tables
 from tests.support.events import message, usage_event
 from tests.support.prices import book_text, line
+from tests.support.running import REPOSITORY
 
 DAY = LAST_HOUR.strftime("%Y-%m-%d")
 SUBJECTS = {"alice": 19_777, "bob": 20_015, "zoë|x": 3}
@@ -91,6 +93,26 @@ def test_values_are_plain_and_those_of_the_report(
         Decimal("66.71666666666666666667"),
         Decimal("0.01"),
     ]
+
+
+def test_the_example_of_the_page_runs(
+    azurite: str, book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it stands in docs/analysts.md, on this account and in this month."""
+    page = (REPOSITORY / "docs" / "analysts.md").read_text(encoding="utf-8")
+    section = page[page.index("## In a notebook") :]
+    block = re.search(r"```python\n(.*?)```", section, re.DOTALL)
+    assert block is not None
+    monkeypatch.chdir(book.parent)
+    (book.parent / "list.csv").write_text(book.read_text())
+    (book.parent / "contract.csv").write_text(book.read_text())
+    text = block[1].replace("https://DATA_ACCOUNT.table.core.windows.net", azurite)
+    names: dict[str, Any] = {}
+    exec(text.replace("2026-11", DAY[:7]), names)  # the page's own code
+
+    assert names["tokens"].to_dict() == {"(no team)": 39_795}
+    assert names["cost"].to_dict() == {"(no team)": Decimal("132.65")}
+    assert names["models"].fetchall() == [("gpt-4o-2024-11-20", 39_795)]
 
 
 def test_pandas_and_duckdb_add_the_rows_up(azurite: str, book: Path) -> None:
