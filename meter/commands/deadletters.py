@@ -10,6 +10,8 @@ from functools import partial
 
 from meter.commands.console.parser import CommandParser
 from meter.commands.console.screen import screen_on
+from meter.commands.console.watched import Scanned, WatchedStore, scanned_text
+from meter.commands.progress import ProgressLine
 from meter.ledger.keys import FIRST_KEY, LAST_KEY
 from meter.ports import RowStore
 from meter.reports.write.json import document_text
@@ -35,12 +37,18 @@ _COLUMNS = [Column(heading=name, is_text=True, rank=rank) for name, rank in _RAN
 def list_letters(options: argparse.Namespace) -> int:
     """List them."""
 
+    progress = ProgressLine[Scanned](options.clock, sys.stderr, scanned_text)
+
     async def read() -> list[_Described]:
         async with open_store() as store:
+            letters = _selected(WatchedStore(store, progress.show), options)
             # The letters are not kept: their bodies can be long.
-            return [_described(letter) async for letter in _selected(store, options)]
+            return [_described(letter) async for letter in letters]
 
-    found = asyncio.run(read())
+    try:
+        found = asyncio.run(read())
+    finally:
+        progress.clear()
     if options.format == Format.JSON:
         print(shown_document(document_text(found), sys.stdout))
         return 0

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from meter.commands.console.parser import CommandParser
 from meter.commands.console.screen import screen_on, table_screen
+from meter.commands.console.watched import ClearedScreen, Scanned, WatchedStore, scanned_text
 from meter.commands.output import chosen_format, focus_terms, open_output
 from meter.commands.progress import ProgressLine
 from meter.gateway.backend import Backend
 from meter.reports.capacity.entries import Capacity
 from meter.reports.invoice.billed import Bill
 from meter.reports.invoice.columns import Metric
-from meter.reports.invoice.grouping import ALL
 from meter.reports.invoice.write.invoice import warnings_of, write_invoice
-from meter.reports.query import INVOICE_GROUPS
+from meter.reports.query import INVOICE_GROUPS, Grouping
 from meter.reports.write.report import Format
 from meter.wiring.books import read_capacity_file
 from meter.wiring.commands import current_reconcile_settings, open_views
@@ -83,12 +83,18 @@ async def _write(
 ) -> list[str]:
     """Write the lines; gives what is to be told about them."""
     form = Format(options.format)
-    groups = options.group or (INVOICE_GROUPS if form is Format.TABLE else ALL)
-    async with open_views() as store:
-        split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
+    groups = options.group or (INVOICE_GROUPS if form is Format.TABLE else tuple(Grouping))
+    progress = ProgressLine[Scanned](options.clock, sys.stderr, scanned_text)
+    async with open_views() as views:
+        store = WatchedStore(views, progress.show)
         with open_output(options.out, form) as out:
-            focus = focus_terms(options, backends)
-            await write_invoice(
-                split, groups, form, out, focus=focus, screen=table_screen(form, out)
-            )
+            if form is not Format.TABLE and out.isatty():
+                store.watch = lambda _: None  # lines are written between readings
+            try:
+                split = await split_bill(bill, store, capacity, backends=backends, groups=groups)
+                screen = ClearedScreen(progress, table_screen(form, out) or screen_on(sys.stdout))
+                focus = focus_terms(options, backends)
+                await write_invoice(split, groups, form, out, focus=focus, screen=screen)
+            finally:
+                progress.clear()
     return list(warnings_of(split.totals))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TextIO
 
+from meter.commands.console.screen import USUAL_WIDTH, is_overwritable, width_of
 from meter.ports import Clock
 
 SECONDS_ON_TERMINAL, SECONDS_ELSEWHERE = 2.0, 60.0
@@ -31,12 +32,14 @@ class ProgressLine[T]:
         """Note the progress, and say it if that was not done just now."""
         self.latest = progress
         now = self.clock.monotonic()
-        is_terminal = self.out.isatty()
+        is_terminal = is_overwritable(self.out)
         if now < self._said_at + (SECONDS_ON_TERMINAL if is_terminal else SECONDS_ELSEWHERE):
             return
         self._said_at = now
         text = self.text(progress, now - self._started_at)
         if is_terminal:
+            width = width_of(self.out) or USUAL_WIDTH
+            text = text[: width - 1]  # a line that wraps could not be overwritten
             print(f"\r{text:{self._width}}", end="", file=self.out, flush=True)
             self._width = len(text)
         else:

@@ -144,8 +144,12 @@ def test_storage_that_does_not_answer_at_all_is_said_in_one_line(
         (64, "64 of 64 buckets, 120,000 calls, 6,000 calls/s, comparing the last views"),
     ],
 )
-def test_progress_is_one_line_that_a_terminal_overwrites(checked: int, text: str) -> None:
+def test_progress_is_one_line_that_a_terminal_overwrites(
+    checked: int, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A shorter line covers the longer one before it, and in the end it is gone."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "200")
     clock, out = FakeClock(), Terminal()
     line = ProgressLine(clock, out, progress_text)
     progress = Progress(partitions=LEDGER_PARTITIONS, calls=120_000, checked=checked)
