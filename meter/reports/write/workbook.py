@@ -180,6 +180,8 @@ class Sheet:
 def write_cell(sheet: Any, row: int, place: int, cell: _Cell, form: Any) -> None:
     """Write a cell; nothing where it is empty."""
     match cell:
+        case int() | Decimal():  # most cells of a report
+            sheet.write_number(row, place, cell, form)
         case None | "":
             pass
         case str():
@@ -191,8 +193,6 @@ def write_cell(sheet: Any, row: int, place: int, cell: _Cell, form: Any) -> None
                 sheet.write_string(row, place, text, form)
         case datetime():
             sheet.write_datetime(row, place, cell, form)
-        case _:
-            sheet.write_number(row, place, cell, form)
 
 
 def shown_text(text: str) -> str:
