@@ -7,7 +7,7 @@ from functools import partial
 from typing import BinaryIO
 
 from meter.reports.capacity.costs import CapacityCosts
-from meter.reports.columns import Cells, Column, Value, usage_columns
+from meter.reports.columns import Column, Value, usage_columns
 from meter.reports.pricing.cost import Unpriced
 from meter.reports.query import Grouping
 from meter.reports.rows import Total, UsageRow, note_shares
@@ -15,6 +15,7 @@ from meter.reports.usage import Report
 from meter.reports.write.workbook import Workbook
 from meter.usage import format_time
 
+_OTHERS = "(others)"
 _SUMS_AT_ONCE = 4  # there are as many totals as there are names
 _NOTES = (
     "Net counts, such as net_total_tokens, are counts with their adjustments: what is to be charged.",
@@ -48,7 +49,8 @@ class _Sums:
         self._totals: defaultdict[str, Total] = defaultdict(partial(Total, _SUMS_AT_ONCE))
 
     def add(self, row: UsageRow) -> None:
-        self._totals[row.names[self._place]].add(row)
+        name = _OTHERS if row.others else row.names[self._place]
+        self._totals[name].add(row)
 
     def rows(self) -> list[UsageRow]:
         """A row per name: the dearest first, or without costs those with the most tokens."""
@@ -70,8 +72,11 @@ def _write_sums(book: Workbook, report: Report, group: Grouping, found: _Sums) -
 
 
 def _columns_of_sums(report: Report, group: Grouping) -> Sequence[Column]:
-    columns = usage_columns(replace(report.query, groups=(group,)), report.currency)
-    return [column for column in columns if column.cells is not Cells.WINDOW]
+    """The name, and what the report has of sums."""
+    query = report.query
+    _, label, *_ = usage_columns(replace(query, groups=(group,)))
+    of_rows = {query.period, *query.groups, "corrections_of", "others"}
+    return [label, *(column for column in report.columns if column.name not in of_rows)]
 
 
 def _about(report: Report, total: UsageRow) -> Iterator[Sequence[Value]]:

@@ -18,6 +18,7 @@ from openpyxl.utils import get_column_letter
 from openpyxl.utils.escape import unescape
 
 from meter.errors import InvalidInput, StorageUnavailable
+from meter.reports.arrange.arrange import Arrangement, arranged
 from meter.reports.columns import Cells, usage_columns
 from meter.reports.pricing.cost import Unpriced
 from meter.reports.pricing.kinds import Kind
@@ -200,6 +201,21 @@ async def test_sums_of_many_rows_are_right() -> None:
         (row["subject"], row["calls"], row["total_tokens"]) for row in rows_of(book, "subject")
     ]
     assert found == [("s0", 34, 1683), ("s2", 33, 1650), ("s1", 33, 1617)]
+
+
+async def test_sums_have_the_columns_that_were_asked_for() -> None:
+    """Rows that are not shown one by one are one name in all of them."""
+    rows = [used(name, "search", cost=Fraction(n)) for n, name in ((1, "a"), (2, "b"), (9, "c"))]
+    wanted = Arrangement(columns=("day", "team", "cost", "failed_calls", "others"), top=1)
+    book = await book_of(arranged(report_of(rows, BY_DAY, "EUR"), wanted))
+
+    assert next(iter(book["usage"].values)) == ("day", "team", "cost", "failed_calls", "others")
+    for group, name in (("subject", "c"), ("team", "search")):
+        assert list(book[group].values) == [
+            (group, "cost", "failed_calls"),
+            (name, 9, 0),
+            ("(others)", 3, 0),
+        ]
 
 
 async def test_a_sheet_says_what_it_is_about() -> None:
