@@ -19,7 +19,7 @@ from pathlib import Path
 from meter.reports.columns import Cells, Column
 from meter.reports.pricing.book import PriceBook
 from meter.reports.pricing.money import exact_decimal
-from meter.reports.query import DEFAULT_GROUPS, Query, make_query, parse_groups
+from meter.reports.query import DEFAULT_GROUPS, Query, RangeError, make_query, parse_groups
 from meter.reports.rows import UsageRow
 from meter.reports.usage import Report, usage_report
 from meter.window import Period, Window, parse_window, window_of
@@ -27,6 +27,8 @@ from meter.wiring.books import read_price_book
 from meter.wiring.commands import open_views, storage_environment
 
 ROWS_AT_ONCE = 1_000
+# The arguments by the names that they have as options.
+_ARGUMENTS = {"--from": "first", "--to": "last", "--by ": "by="}
 
 type Plain = int | Decimal | str | datetime | list[str] | None
 """What a row has: None where it is not known."""
@@ -58,18 +60,28 @@ def read_usage(
     InvalidInput for prices and InvalidSettings for the environment before anything is read; then
     StorageUnavailable, of which NotSignedIn and AccessDenied say why, LedgerDamaged and AmbiguousPrice.
     """
-    query = make_query(
-        period=_period(by),
-        first=None if first is None else _window(first),
-        last=None if last is None else _window(last),
-        groups=parse_groups(",".join([group] if isinstance(group, str) else group)),
-        now=datetime.now(UTC),
-    )
+    query = _query(_period(by), first, last, [group] if isinstance(group, str) else group)
     files = [prices] if isinstance(prices, str | Path) else prices
     book = read_price_book([Path(file) for file in files], currency) if files else None
     if currency is not None and book is None:
         raise ValueError("currency takes effect with prices only")
     return _in_a_thread(query, book, storage_environment(storage))
+
+
+def _query(period: Period, first: When | None, last: When | None, group: Sequence[str]) -> Query:
+    try:
+        return make_query(
+            period=period,
+            first=None if first is None else _window(first),
+            last=None if last is None else _window(last),
+            groups=parse_groups(",".join(group)),
+            now=datetime.now(UTC),
+        )
+    except RangeError as exc:
+        text = str(exc)
+        for option, argument in _ARGUMENTS.items():
+            text = text.replace(option, argument)
+        raise ValueError(text) from None
 
 
 def _period(by: str) -> Period:

@@ -165,7 +165,11 @@ def test_the_environment_says_where_the_tables_are(
         ({"by": "week"}, "by is one of hour, day, month; got 'week'"),
         ({"group": ["teem"]}, "a group is one of subject, name, team, .*; got 'teem'"),
         ({"first": "2026-02-30"}, "a time is YYYY-MM, .* got '2026-02-30'"),
-        ({"by": "month", "first": "2026-11-02", "last": "2026-11"}, "is inside a month"),
+        (
+            {"by": "month", "first": "2026-11-02", "last": "2026-11"},
+            "is inside a month: use by=day",
+        ),
+        ({"last": "2020-01"}, "is after the end 2020-01: give first as well"),
         ({"first": datetime(2026, 11, 2)}, "needs its time zone"),  # noqa: DTZ001  # the mistake
         ({"currency": "EUR"}, "takes effect with prices only"),
     ],

@@ -84,6 +84,17 @@ def test_subjects_are_listed_for_people_and_scripts(
     assert capsys.readouterr().out.splitlines()[1].startswith('"alice","","Research",')
 
 
+def test_subjects_are_listed_in_the_order_in_which_people_look(
+    tables: Tables, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without regard to case and accents, numbers by value."""
+    counted(tables, "user10", "User9", "élan", "Zoë", "alice")
+    assert main(["subjects", "list", "--format", "json"]) == 0
+
+    found = [each["subject"] for each in json.loads(capsys.readouterr().out)]
+    assert found == ["alice", "élan", "User9", "user10", "Zoë"]
+
+
 def test_a_file_is_imported_whole_or_not_at_all(
     tables: Tables, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from meter.commands.arguments.subjects import Missing
 from meter.commands.console.parser import CommandParser
 from meter.commands.console.screen import screen_on
 from meter.commands.output import chosen_format, open_output
+from meter.reports.arrange.order import human_key
 from meter.reports.owners import NO_OWNER
 from meter.reports.subjects.entry import Entry, read_entries
 from meter.reports.subjects.write import write_entries, write_entries_csv
@@ -21,7 +22,7 @@ def list_subjects(parser: CommandParser, options: argparse.Namespace) -> int:
     """Write those that are asked for."""
     form = chosen_format(parser, options)
     found = [entry for entry in read_all() if _is_wanted(entry, options)]
-    found.sort(key=lambda entry: (entry.subject.casefold(), entry.subject))
+    found.sort(key=lambda entry: human_key(entry.subject))
     with open_output(options.out, form) as out:
         text = cast(TextIO, out)
         write_entries(found, form, text, screen_on(text))
