@@ -7,7 +7,7 @@ OPENAI1 := $(VENV)/openai1
 FOCUS := $(VENV)/focus
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo all test test-stack test-parts test-code soak focus-validate check bench up format lock clean
+.PHONY: setup demo all test test-stack test-parts test-code soak focus-validate screenshots check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -77,6 +77,9 @@ soak: setup
 
 focus-validate: setup $(FOCUS)/.installed
 	$(PY) -m tests.focus.validate --python $(FOCUS)/bin/python
+
+screenshots: setup
+	$(PY) -m tests.browser.screenshots
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -59,9 +59,11 @@ class TableRows:
         """All columns that say something, in order."""
         self._flush()
         by_name = {each.column.name: each for each in self._columns}
+        labels, others = self._columns[: self._labels], self._columns[self._labels :]
+        others.sort(key=lambda each: each.column.name != "cost")  # first, as what most look for
         return [
             each.document(self._sum_of(each, by_name))
-            for place, each in enumerate(self._columns)
+            for place, each in enumerate([*labels, *others])
             if place < self._labels or each.column.name in _KEPT or not each.is_empty
             if not each.column.name.startswith("net_") or not by_name["adjustments"].is_empty
         ]
