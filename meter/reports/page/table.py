@@ -29,6 +29,8 @@ _SHOWN = {
 }
 _KEPT = {"calls", "prompt_tokens", "completion_tokens", "total_tokens", "cost"}
 _LEFT_OUT = {"currency", "first_call_at", "last_call_at"}
+# Net counts are those of calls where there are no adjustments: the column is left out then.
+_OF_ADJUSTMENTS = ("adjust", "net_")
 _SUM_OF = ("prompt_tokens", "completion_tokens")
 
 
@@ -69,11 +71,14 @@ class TableRows:
         ]
 
     def _flush(self) -> None:
-        for (corrects, names), rows in sorted(self._open.items(), key=_order):
-            row = _added(rows, self._window, names, corrects)
-            for each in self._columns:
-                each.take(row)
-            self.count += 1
+        rows = [
+            _added(parts, self._window, names, corrects)
+            for (corrects, names), parts in sorted(self._open.items(), key=_order)
+        ]
+        is_adjusted = any(row.sums.adjustments for row in rows)
+        for each in self._columns:
+            each.take(rows, is_adjusted=is_adjusted)
+        self.count += len(rows)
         self._open.clear()
 
     def _sum_of(self, column: "_Filled", by_name: dict[str, "_Filled"]) -> tuple[str, ...]:
@@ -125,20 +130,25 @@ class _Filled:
     def __post_init__(self) -> None:
         self._get = self.column.get
 
-    def take(self, row: UsageRow) -> None:
-        value = self._get(row)
+    def take(self, rows: Sequence[UsageRow], *, is_adjusted: bool) -> None:
+        """Take the values of a window's rows: there are many, and few columns are ever filled."""
+        if self.column.name.startswith(_OF_ADJUSTMENTS) and not is_adjusted:
+            self.values += [None if self.column.currency else 0] * len(rows)
+        elif self.column.is_text or self.column.currency is not None:
+            self.values += [self._value(self._get(row)) for row in rows]
+        else:
+            self.values += map(self._get, rows)  # type: ignore[arg-type]  # counts are whole numbers
+
+    def _value(self, value: Value) -> int | Decimal | None:
         match value:
-            case int() | None:
-                self.values.append(value)
             case Fraction():
-                self.values.append(exact_decimal(value))
+                return exact_decimal(value)
             case str():
-                self.values.append(self.places.setdefault(value, len(self.places)))
+                return self.places.setdefault(value, len(self.places))
             case tuple():
-                text = ", ".join(value)
-                self.values.append(self.places.setdefault(text, len(self.places)))
-            case Decimal():
-                self.values.append(value)
+                return self.places.setdefault(", ".join(value), len(self.places))
+            case _:
+                return value
 
     @property
     def is_empty(self) -> bool:

@@ -190,14 +190,41 @@
       return Float64Array.from({ length: rows }, (_, row) => rank.get(this.numbers[row]));
     }
 
+    /** Exact: numbers are added as such while that loses nothing. */
     sum(rows) {
       let sum = 0n;
+      let part = 0;
       let known = this.type !== "amount";
       for (const row of rows) {
         const value = this.value(row);
-        if (value !== null) { sum += BigInt(value); known = true; }
+        if (value === null) continue;
+        known = true;
+        if (typeof value === "number" && Math.abs(value) < 2 ** 51) {
+          part += value;
+          if (Math.abs(part) > 2 ** 51) { sum += BigInt(part); part = 0; }
+        } else sum += BigInt(value);
       }
-      return known ? sum : null;
+      return known ? sum + BigInt(part) : null;
+    }
+
+    /** What the rows' printed amounts add up to. */
+    printedSum(rows) {
+      const surplus = this.digits - this.table.currencyDigits;
+      const unit = 10 ** surplus;
+      let sum = 0n;
+      let part = 0;
+      for (const row of rows) {
+        const value = this.value(row);
+        if (value === null) continue;
+        if (this.isLarge || surplus < 0 || surplus > 15) { sum += this.minor(BigInt(value)); continue; }
+        const size = Math.abs(value);
+        const rest = size % unit;
+        let found = (size - rest) / unit;
+        if (rest > unit - rest || (rest === unit - rest && found % 2 === 1)) found += 1;
+        part += value < 0 ? -found : found;
+        if (Math.abs(part) > 2 ** 51) { sum += BigInt(part); part = 0; }
+      }
+      return sum + BigInt(part);
     }
 
     minor(exact) {
@@ -297,11 +324,7 @@
         if (sum === null) continue;
         const total = column.minor(sum);
         column.totalText = this.money(total);
-        column.left = total;
-        for (const row of this.rows) {
-          const value = column.value(row);
-          if (value !== null) column.left -= column.minor(BigInt(value));
-        }
+        column.left = total - column.printedSum(this.rows);
       }
     }
 
