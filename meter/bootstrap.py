@@ -290,9 +290,13 @@ async def _close(gateway: Gateway, seconds: float) -> None:
 
 
 def _is_open(request: Request) -> bool:
-    """Whether a request needs no token. At the root only reading methods do not."""
-    path = request.scope["path"]
-    return path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
+    """Whether a request needs no token. At the root only reading methods do not.
+
+    A WebSocket handshake is the front door's to refuse, at any address.
+    """
+    path, headers = request.scope["path"], request.headers
+    is_handshake = "websocket" in headers.get("upgrade", "").lower()
+    return path in _OPEN and (path != "/" or request.method in _OPEN_METHODS) and not is_handshake
 
 
 def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:

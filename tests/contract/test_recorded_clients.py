@@ -43,11 +43,14 @@ UNMETERED = re.compile(rb'"background":\s*true')
 
 
 @asynccontextmanager
-async def front_door(made: RecordingBackend) -> AsyncIterator[tuple[str, int]]:
-    """The front door as the app runs it, on a real port, in front of a recording backend."""
+async def front_door(made: RecordingBackend, *, own: str = "") -> AsyncIterator[tuple[str, int]]:
+    """The front door as the app runs it, on a real port, in front of a recording backend.
+
+    `own` is what the backend's names have behind the public ones.
+    """
     upstream = AiohttpUpstream(connect_timeout_seconds=5, idle_timeout_seconds=10)
     account = replace(
-        backend(), url=made.url, deployments={name: Deployment(name) for name in DEPLOYMENTS}
+        backend(), url=made.url, deployments={name: Deployment(name + own) for name in DEPLOYMENTS}
     )
     door = Door(
         upstream,  # type: ignore[arg-type]  # the real one in its place

@@ -12,15 +12,17 @@ from meter.bootstrap import App
 from meter.wiring.metering import GC_ALLOCATIONS
 from tests.unit.config.test_environment import REQUIRED
 
+HUB = "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=a2V5;UseDevelopmentEmulator=true"
 
-def asked(method: str, path: str) -> Request:
+
+def asked(method: str, path: str, *headers: tuple[bytes, bytes]) -> Request:
     scope = {
         "type": "http",
         "method": method,
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
-        "headers": [],
+        "headers": list(headers),
     }
     return Request(scope)
 
@@ -78,10 +80,21 @@ async def test_every_answer_has_an_id_and_is_kept_by_no_cache(
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/nowhere"])
+async def test_a_websocket_handshake_is_refused_at_any_address(path: str) -> None:
+    """Coding agents fall back at once upon 426; other protocols are nobody's to refuse."""
+    app = App(lambda: REQUIRED | {"EventHubConnection": HUB})
+    websocket = await app.answer(asked("GET", path, (b"upgrade", b"WebSocket")))
+    other = await app.answer(asked("GET", path, (b"upgrade", b"h2c")))
+    await app.close()
+
+    assert (websocket.status_code, len(websocket.headers["x-meter-event-id"])) == (426, 36)
+    assert other.status_code != 426
+
+
 async def test_a_dangerous_setting_is_logged_and_serves(caplog: pytest.LogCaptureFixture) -> None:
     """Once, when the front door is built; `/readyz` does not speak of it."""
-    hub = "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=a2V5;UseDevelopmentEmulator=true"
-    proxied = {"EventHubConnection": hub, "ALL_PROXY": "http://p.example"}
+    proxied = {"EventHubConnection": HUB, "ALL_PROXY": "http://p.example"}
     app = App(lambda: REQUIRED | proxied)
     caplog.set_level(logging.WARNING, logger="meter")
 
