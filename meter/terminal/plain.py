@@ -16,6 +16,7 @@ _TO_THE_RIGHT = {"R", "AL", "RLE", "RLO", "RLI"}
 # Ends a text that runs to the left: else the terminal would swap the columns behind it, too.
 _BACK_TO_THE_RIGHT = "\N{LEFT-TO-RIGHT MARK}"
 NARROWEST = 10
+_WIDEST_BLOCK = 40  # an eye finds the number of a heading
 
 
 class Role(StrEnum):
@@ -132,10 +133,12 @@ def _stacked(table: Table, width: int) -> Iterator[tuple[str, Role]]:
 def _labelled(column: Column, cell: str, width: int) -> list[str]:
     if not column.heading:
         return split(cell, width)
-    room = width - cells(column.heading) - GAP
+    room = min(width, _WIDEST_BLOCK) - cells(column.heading) - GAP
+    if column.is_text:
+        room = width - cells(column.heading) - GAP
     if cells(cell) <= room:
         space = " " * (0 if column.is_text else room - cells(cell))
         return [f"{column.heading}{' ' * GAP}{space}{steady(cell)}"]
     if column.is_text:
         return [column.heading, *(f"  {steady(part)}" for part in split(cell, width - 2))]
-    return [column.heading, f"{cell:>{width}}"]
+    return [column.heading, f"{cell:>{min(width, _WIDEST_BLOCK)}}"]

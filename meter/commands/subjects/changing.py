@@ -16,7 +16,7 @@ from meter.reports.subjects.entry import EDITABLE, Entry, read_entries
 from meter.reports.subjects.file import FileRow, read_file
 from meter.reports.subjects.storing import write_changes
 from meter.terminal import printable
-from meter.terminal.table import Piece, table_of, texts
+from meter.terminal.table import Column, Piece, table_of
 from meter.wiring.commands import open_store
 
 _NOTHING = "-"
@@ -108,7 +108,8 @@ def _shown(changes: Sequence[Change]) -> list[Piece]:
         for change in changes
         for column, (before, after) in change.texts.items()
     ]
-    columns = texts("SUBJECT", "COLUMN", "BEFORE", "", "AFTER", "")
+    headings = ("SUBJECT", "COLUMN", "BEFORE", "", "AFTER", "")
+    columns = [Column(heading=each, is_text=True, is_asked=True) for each in headings]
     return [table_of(columns, body, is_ruled=False)] if body else []
 
 

@@ -10,13 +10,14 @@ from meter.reports.write.json import document_text
 from meter.reports.write.report import Format
 from meter.terminal import printable, shown_document
 from meter.terminal.plain import PlainScreen
-from meter.terminal.table import Piece, Screen, numbers, table_of, texts
+from meter.terminal.table import Column, Piece, Screen, numbers, table_of, texts
 
 FORMATS = (Format.TABLE, Format.JSON)
 MOST_LINES = 20
 _ADVICE = "--format json"
 
 _HEAD = ("quantity", "kind", "model", "tier", "context", "deployment type", "region", "days")
+_RANKS = {"days": 1, "tier": 2, "context": 3, "region": 4, "deployment type": 5}
 _ASIDE = {
     Standing.AMBIGUOUS: "equally good rows",
     Standing.CHARGED_AS_PARENT: "charged as",
@@ -91,9 +92,13 @@ def _findings(standing: Standing, found: Sequence[tuple[Finding, Extent]]) -> It
         span = days[0] if len(extent.days) == 1 else f"{len(extent.days)}, {' to '.join(days)}"
         cells = [f"{extent.quantity:,}", usage.kind, *(name or "unknown" for name in names), span]
         lines.append([*cells, ", ".join(finding.detail)] if aside else cells)
-    head = [*numbers(*_HEAD[:1]), *texts(*_HEAD[1:], *([aside] if aside else []))]
+    head = [*numbers(*_HEAD[:1]), *_columns(_HEAD[1:]), *texts(*([aside] if aside else []))]
     yield table_of(head, lines, is_ruled=False, advice=_ADVICE)
     yield from _more(found)
+
+
+def _columns(headings: Sequence[str]) -> list[Column]:
+    return [Column(heading=each, is_text=True, rank=_RANKS.get(each, 0)) for each in headings]
 
 
 def _ties(ties: Sequence[tuple[str, ...]]) -> Iterator[str]:
@@ -109,7 +114,7 @@ def _rows(prices: Sequence[Price]) -> Iterator[Piece]:
         )
         for each in prices[:MOST_LINES]
     ]
-    yield table_of(texts("row", *_HEAD[1:-1]), cells, is_ruled=False, advice=_ADVICE)
+    yield table_of([*texts("row"), *_columns(_HEAD[1:-1])], cells, is_ruled=False, advice=_ADVICE)
     yield from _more(prices)
 
 
