@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 def run(parser: CommandParser, options: argparse.Namespace) -> int:
     """Export, and say what was written."""
-    from meter.config.environment import load_storage_settings
     from meter.wiring.exports import run_export
     from meter.wiring.sources import current_export_settings
 
@@ -43,7 +41,6 @@ def run(parser: CommandParser, options: argparse.Namespace) -> int:
         done = asyncio.run(
             run_export(
                 place,
-                load_storage_settings(os.environ),
                 _money(options),
                 wanted=options.wanted,
                 encoding=Encoding(options.format) if options.format else None,
@@ -81,7 +78,6 @@ def _money(options: argparse.Namespace) -> "Money":
         default.version,
     )
     return configured_money(
-        os.environ,
         book=read_price_book(options.prices, options.currency) if options.prices else None,
         prices=options.prices,
         capacity=options.capacity,

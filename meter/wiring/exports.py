@@ -1,5 +1,6 @@
 """Exports, for the command and for the nightly timer: where they go, and running them."""
 
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -40,15 +41,19 @@ async def open_place(place: Path | str, storage: StorageSettings) -> AsyncIterat
 
 async def run_export(
     place: Path | str,
-    storage: StorageSettings,
     money: Money,
     *,
+    environment: Mapping[str, str] | None = None,
     wanted: Window | None = None,
     encoding: Encoding | None = None,
     clock: Clock | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
-    """Bring an export up to date. Raises as `Export.run` does."""
+    """Bring an export up to date, from the tables that the environment names.
+
+    Raises InvalidInput, InvalidSettings, and as `Export.run` does.
+    """
+    storage = load_storage_settings(os.environ if environment is None else environment)
     store = build_store(storage)
     try:
         async with open_place(place, storage) as target:
@@ -73,7 +78,7 @@ async def run_configured_export(environment: Mapping[str, str]) -> Outcome:
     """
     money, settings = configured_money(environment), load_export_settings(environment)
     assert settings.container is not None, "the caller checks that there is one"
-    return await run_export(settings.container, load_storage_settings(environment), money)
+    return await run_export(settings.container, money, environment=environment)
 
 
 def _new_file() -> BinaryIO:

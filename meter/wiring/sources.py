@@ -38,7 +38,7 @@ def current_export_settings() -> ExportSettings:
 
 
 def configured_money(
-    environment: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
     *,
     book: PriceBook | None = None,
     prices: Sequence[Path] = (),
@@ -49,6 +49,7 @@ def configured_money(
 
     Raises InvalidInput, and InvalidSettings for the backends.
     """
+    environment = os.environ if environment is None else environment
     exports = load_export_settings(environment)
     if exports.problems:
         raise InvalidInput(exports.problems)

@@ -1,6 +1,7 @@
 """What is deployed: the app's own files, whatever else lies in the folder."""
 
 from collections.abc import Callable
+from importlib.metadata import files
 
 import pytest
 
@@ -64,3 +65,17 @@ def test_git_keeps_the_secrets_of_a_deployment_out_of_commits() -> None:
     secrets = [".azure/meter-prod/.env", ".env", "app-roles.json", "key.pem", "venv/bin/python"]
 
     assert deployed(secrets, ignored) == []
+
+
+def test_the_locked_packages_stay_small() -> None:
+    """By what pip noted of each: a heavy package is seen here before a deployment is made."""
+    lines = (REPOSITORY / "requirements.txt").read_text().splitlines()
+    names = [line.partition("==")[0] for line in lines if "==" in line]
+    sizes = {
+        name: sum(file.size or 0 for file in files(name) or () if file.suffix != ".pyc")
+        for name in names
+    }
+
+    assert "azure-storage-blob" in names
+    assert [name for name, size in sizes.items() if not size] == []
+    assert sum(sizes.values()) < 60_000_000

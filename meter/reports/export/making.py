@@ -13,7 +13,7 @@ from meter.errors import ExportUnavailable
 from meter.reports.export.layout import Encoding, Kind, path_of
 from meter.reports.export.manifest import Entry, totals_of
 from meter.reports.export.plan import MonthPlan
-from meter.reports.export.source import Source
+from meter.reports.export.source import DayReports, Source
 from meter.reports.export.writers import FocusWriter, Writers, WriteTable
 from meter.reports.rows import UsageRow
 from meter.reports.usage import Report
@@ -55,7 +55,8 @@ class Maker:
             made = await self._made(Kind.FOCUS, plan.month, report, focus.write, plan)
             yield made._replace(entry=structs.replace(made.entry, rows=focus.rows))
         if self.writers.page is not None:
-            report = await self.source.month(plan.month, self.now)
+            _, last = _days_of(plan.month, self.now)
+            report = await self.source.by_day(plan.month, Window(last), self.now)
             yield await self._made(Kind.PAGE, plan.month, report, self.writers.page, plan)
         async for made in self.days(plan):
             yield made
@@ -64,7 +65,8 @@ class Maker:
         """The finished days of the month: all, or one."""
         if plan.last_day is None:
             return
-        reports = await self.source.days(plan.month, plan.last_day, self.now)
+        whole = await self.source.by_day(plan.month, plan.last_day, self.now)
+        reports = DayReports(whole)
         for day in plan.days():
             report = reports.of(day)
             if only is None or day == only:

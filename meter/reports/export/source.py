@@ -56,10 +56,10 @@ class Source:
         query = query_between(month.start, month.end, Period.MONTH, GROUPS)
         return await self._report(query, now, await self.corrections([month]))
 
-    async def days(self, month: Window, last: Window, now: datetime) -> "DayReports":
-        """The reports of a month's days until the last, read in one go."""
+    async def by_day(self, month: Window, last: Window, now: datetime) -> Report:
+        """The report of a month's days until the last."""
         query = query_between(month.start, last.end, Period.DAY, GROUPS)
-        return DayReports(await self._report(query, now, {}))
+        return await self._report(query, now, {})
 
     async def _report(self, query: Query, now: datetime, corrections: Corrections) -> Report:
         book = self.book
@@ -85,7 +85,7 @@ class Source:
 
 
 class DayReports:
-    """One reading of several days as a report for each; they must be read in order."""
+    """One reading of several days as a report of each; they must be read in order."""
 
     def __init__(self, whole: Report) -> None:
         self._whole = whole
