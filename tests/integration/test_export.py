@@ -1,7 +1,7 @@
 """Exports on Azurite: by the timer of the function app, and by the command, in containers and folders."""
 
 import asyncio
-import gzip
+import io
 import json
 import os
 import signal
@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet
 import pytest
 import requests
 from azure.core.exceptions import ResourceNotFoundError
@@ -90,7 +91,7 @@ def test_the_timer_exports_to_the_container(stack: RunningStack) -> None:
         timeout=60,
     )
     month = f"{datetime.now(UTC):%Y-%m}"
-    path = f"v1/usage-by-month/period={month}/usage.csv.gz"
+    path = f"v1/usage-by-month/period={month}/usage.parquet"
 
     def is_exported() -> bool:
         try:
@@ -103,7 +104,8 @@ def test_the_timer_exports_to_the_container(stack: RunningStack) -> None:
 
     assert answer.status_code == 202
     eventually(is_exported, "the export is written")
-    assert f'"{subject}"' in gzip.decompress(blob(storage, "exports", path)).decode()
+    table = pyarrow.parquet.read_table(io.BytesIO(blob(storage, "exports", path)))
+    assert subject in table["subject"].to_pylist()
 
 
 def test_the_command_writes_a_folder_and_says_what(
@@ -112,7 +114,7 @@ def test_the_command_writes_a_folder_and_says_what(
     """With money where there are prices; a repeat changes nothing."""
     book = tmp_path / "book.csv"
     book.write_text(book_text(line(price="2.50")))
-    words = ("--to", str(tmp_path / "out"), "--prices", str(book))
+    words = ("--to", str(tmp_path / "out"), "--prices", str(book), "--format", "csv.gz")
     first = run(*words)
     said = capsys.readouterr().out
     files = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*.gz")}
@@ -121,7 +123,7 @@ def test_the_command_writes_a_folder_and_says_what(
     assert (first, second) == (0, 0)
     assert "v1/usage/date=2026-11-23/usage.csv.gz  2 rows" in said
     assert "days to 2026-11-23" in said
-    assert "0 files written (0 bytes), 25 as they were" in capsys.readouterr().out
+    assert "0 files written (0 bytes), 26 as they were" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in files} == files
     manifest = manifest_of((tmp_path / "out" / MANIFEST).read_bytes())
     assert manifest["currency"] == "USD"
@@ -138,7 +140,7 @@ def test_the_command_writes_a_container_of_the_tables_account(
     by_address = run("--container", f"{address}/finance")
 
     assert (by_name, by_address) == (0, 0)
-    assert "24 as they were" in capsys.readouterr().out
+    assert "25 as they were" in capsys.readouterr().out
     assert manifest_of(blob(storage, "finance", MANIFEST))["complete_to"] == "2026-11-23"
 
 
@@ -197,7 +199,7 @@ def test_a_killed_export_is_made_good_by_the_next(storage: str, tmp_path: Path) 
     process = subprocess.Popen(words, env=os.environ.copy(), stdout=subprocess.DEVNULL)
     try:
         give_up = time.monotonic() + 60
-        while not list(out.rglob("*.gz")) and process.poll() is None:
+        while not list(out.rglob("usage.*")) and process.poll() is None:
             assert time.monotonic() < give_up
             time.sleep(0.002)  # another process works; there is nothing else to wait for
     finally:
@@ -208,5 +210,5 @@ def test_a_killed_export_is_made_good_by_the_next(storage: str, tmp_path: Path) 
 
     assert all((out / each["path"]).exists() for each in listed)
     assert run("--to", str(out), "--month", "2024-02") == 0
-    assert len(manifest_of(manifest.read_bytes())["files"]) == 1 + 29
+    assert len(manifest_of(manifest.read_bytes())["files"]) == 2 + 29
     assert not list(out.rglob("*.part"))

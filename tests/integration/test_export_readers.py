@@ -121,12 +121,15 @@ def test_pandas_and_pyarrow_read_a_folder_of_parquet(parquet_folder: Path, kind:
 
 
 @pytest.mark.parametrize("encoding", list(Encoding))
-def test_a_later_run_finds_nothing_to_write(tmp_path: Path, encoding: Encoding) -> None:
-    """The same rows are the same bytes, in either format."""
+def test_a_later_run_writes_nothing_but_the_pages(tmp_path: Path, encoding: Encoding) -> None:
+    """The same rows are the same bytes, in either format; a page says when it was made."""
     asyncio.run(export_to(LocalFolder(tmp_path), encoding))
+    pages = list((tmp_path / "v1" / "pages").glob("*.html"))
 
     later = LATER + timedelta(hours=5)
-    assert asyncio.run(export_to(LocalFolder(tmp_path), encoding, later)) == 0
+    # November has settled: it is read again only if its sums change.
+    assert [page.stem for page in sorted(pages)] == ["2026-11", "2026-12", "2027-01"]
+    assert asyncio.run(export_to(LocalFolder(tmp_path), encoding, later)) == 2
 
 
 def test_focus_files_add_up_to_the_cost(csv_folder: Path) -> None:
@@ -178,6 +181,14 @@ async def _fill(azurite: str, name: str, encoding: Encoding) -> None:
         await export_to(container, encoding)
     finally:
         await container.close()
+
+
+def test_each_month_has_a_page(csv_folder: Path) -> None:
+    """Which shows whose usage it is of."""
+    text = (csv_folder / "v1" / "pages" / "2026-12.html").read_text(encoding="utf-8")
+
+    assert text.startswith("<!")
+    assert "2026-12" in text
 
 
 def test_a_file_has_the_texts_of_its_subjects(csv_folder: Path) -> None:

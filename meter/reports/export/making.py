@@ -4,6 +4,7 @@ import io
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from functools import partial
 from hashlib import sha256
 from typing import BinaryIO, NamedTuple
 
@@ -14,7 +15,7 @@ from meter.reports.export.layout import Encoding, Kind, path_of
 from meter.reports.export.manifest import Entry, totals_of
 from meter.reports.export.plan import MonthPlan
 from meter.reports.export.source import DayReports, Source
-from meter.reports.export.writers import FocusWriter, Writers, WriteTable
+from meter.reports.export.writers import FocusWriter, Writers, WriteTable, write_page
 from meter.reports.rows import UsageRow
 from meter.reports.usage import Report
 from meter.usage import format_time
@@ -54,10 +55,10 @@ class Maker:
             focus = FocusWriter(self.source.focus)
             made = await self._made(Kind.FOCUS, plan.month, report, focus.write, plan)
             yield made._replace(entry=structs.replace(made.entry, rows=focus.rows))
-        if self.writers.page is not None:
-            _, last = _days_of(plan.month, self.now)
-            report = await self.source.by_day(plan.month, Window(last), self.now)
-            yield await self._made(Kind.PAGE, plan.month, report, self.writers.page, plan)
+        if self.writers.has_pages:
+            report, terms = await self.source.page(plan.month, self.now)
+            write = partial(write_page, terms=terms)
+            yield await self._made(Kind.PAGE, plan.month, report, write, plan)
         async for made in self.days(plan):
             yield made
 

@@ -12,8 +12,9 @@ from meter.reports.capacity.reading import read_capacity_costs
 from meter.reports.export.manifest import SourceFile
 from meter.reports.focus.terms import FocusTerms
 from meter.reports.owners import read_owners
+from meter.reports.page.terms import PageTerms
 from meter.reports.pricing.book import PriceBook
-from meter.reports.query import Grouping, Query, query_between
+from meter.reports.query import DEFAULT_GROUPS, Grouping, Query, query_between
 from meter.reports.rows import UsageRow
 from meter.reports.usage import Corrections, Report, Watch, usage_report
 from meter.window import Period, Window
@@ -55,6 +56,13 @@ class Source:
         """The report of one month with its corrections: one row for each group."""
         query = query_between(month.start, month.end, Period.MONTH, GROUPS)
         return await self._report(query, now, await self.corrections([month]))
+
+    async def page(self, month: Window, now: datetime) -> tuple[Report, PageTerms]:
+        """The report of one month for its page, and what the page shows of it."""
+        query = query_between(month.start, month.end, Period.MONTH, DEFAULT_GROUPS)
+        terms = PageTerms(query=query)
+        corrections = terms.placed(await self.corrections([month]))
+        return await self._report(terms.read, now, corrections), terms
 
     async def by_day(self, month: Window, last: Window, now: datetime) -> Report:
         """The report of a month's days until the last."""

@@ -13,9 +13,10 @@ from meter.reports.focus.charge import FocusCharge
 from meter.reports.focus.priced import priced_charges
 from meter.reports.focus.terms import FocusTerms
 from meter.reports.focus.write import write_charges
+from meter.reports.page.terms import PageTerms
 from meter.reports.rows import Total, UsageRow
 from meter.reports.usage import Report
-from meter.reports.write.report import FORMATS, Format, write_report
+from meter.reports.write.report import Format, write_report
 
 type WriteTable = Callable[[Report, BinaryIO], Awaitable[UsageRow]]
 """Writes a report to a file, and gives its total."""
@@ -25,19 +26,19 @@ _GZIP_LEVEL = 6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Writers:
-    """The writers that a process has: of tables, the preferred one first, and of pages."""
+    """The writers of tables that a process has, the preferred one first; and whether it writes pages."""
 
     tables: Mapping[Encoding, WriteTable]
-    page: WriteTable | None = None
+    has_pages: bool = False
 
 
 def available_writers() -> Writers:
-    """Parquet where pyarrow is installed; pages where there are any."""
+    """Parquet where pyarrow is installed, and all else."""
     tables: dict[Encoding, WriteTable] = {}
-    if Format.PARQUET in FORMATS and find_spec("pyarrow"):
+    if find_spec("pyarrow"):
         tables[Encoding.PARQUET] = _write_parquet
     tables[Encoding.CSV] = write_csv_gz
-    return Writers(tables=tables, page=_write_page if Format.HTML in FORMATS else None)
+    return Writers(tables=tables, has_pages=True)
 
 
 async def write_csv_gz(report: Report, out: BinaryIO) -> UsageRow:
@@ -50,10 +51,11 @@ async def _write_parquet(report: Report, out: BinaryIO) -> UsageRow:
     return await write_report(report, Format.PARQUET, out)
 
 
-async def _write_page(report: Report, out: BinaryIO) -> UsageRow:
+async def write_page(report: Report, out: BinaryIO, *, terms: PageTerms) -> UsageRow:
+    """Write a report's page."""
     text = io.TextIOWrapper(out, encoding="utf-8", newline="")
     try:
-        return await write_report(report, Format.HTML, text)
+        return await write_report(report, Format.HTML, text, page=terms)
     finally:
         text.detach()
 
