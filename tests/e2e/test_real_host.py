@@ -127,21 +127,23 @@ async def _upload_to_full(stack: RunningStack) -> list[tuple[int, Any]]:
         ("chunked", LARGE, 4),
         ("expect", LARGE, 0),
     ]
-    stack.fault({"chunk_delay_ms": 1_000, "count": None})
+    stack.fault({"chunk_delay_ms": 5_000, "count": None})
     async with aiohttp.ClientSession() as session:
 
-        async def hold(token: str) -> None:
+        async def hold(token: str, is_held: asyncio.Event) -> None:
             headers = {"authorization": f"Bearer {token}"}
             async with session.post(stack.url + CHAT, json=BODIES[CHAT], headers=headers) as answer:
+                is_held.set()
                 await answer.read()
 
         heard = []
-        holding = [asyncio.create_task(hold(one))]
-        await asyncio.sleep(1)
+        held = [asyncio.Event(), asyncio.Event()]
+        holding = [asyncio.create_task(hold(one, held[0]))]
+        await held[0].wait()
         for kind in kinds:
             heard += await _upload(stack, [(CHAT, without_role), (CHAT, one)], *kind)
-        holding.append(asyncio.create_task(hold(two)))
-        await asyncio.sleep(1)
+        holding.append(asyncio.create_task(hold(two, held[1])))
+        await held[1].wait()
         for kind in kinds:
             heard += await _upload(stack, [(CHAT, three)], *kind)
         for task in holding:

@@ -16,7 +16,8 @@ CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
 CALL_SECONDS = 30.0
 THINK_SECONDS = 0.05  # between two calls of a caller
 RECOVERY_SECONDS = 0.2  # after a call that was not answered
-DRAIN_SECONDS = 60.0
+DRAIN_SECONDS = 120.0
+UNTIL_SECONDS = 120.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,7 +97,7 @@ class Callers:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition in other processes. Raises TimeoutError."""
-    async with asyncio.timeout(CALL_SECONDS):
+    async with asyncio.timeout(UNTIL_SECONDS):
         while not condition():  # noqa: ASYNC110  # other processes cannot signal an event
             await asyncio.sleep(0.01)
 

@@ -19,7 +19,7 @@ from meter.ledger.decode import Message
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 KEY = "a-key-of-the-tests"
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 READ_SECONDS = 120.0  # takes 5 s on an idle machine, and over twice that beside busy processes
 _CONFIG = {
     "UserConfig": {

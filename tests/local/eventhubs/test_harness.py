@@ -21,7 +21,7 @@ HUB = "usage-events"
 KEY_NAME = "RootManageSharedAccessKey"
 KEY = "SAS_KEY_VALUE"
 PARTITIONS = 4
-WAIT_SECONDS = 15.0
+WAIT_SECONDS = 60.0
 FIRST_MS = 1_700_000_000_000
 
 # The SDK waits for this time once at nearly every step of opening a link, in vain; on loopback
