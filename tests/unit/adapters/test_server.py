@@ -68,6 +68,8 @@ class Wire:
         more: str = "",
         length: int | None = None,
     ) -> None:
+        if path.startswith("/openai/deployments/"):
+            path += "?api-version=2024-10-21"
         if body is not None:
             more += f"content-length: {len(body) if length is None else length}\r\n"
         head = (
