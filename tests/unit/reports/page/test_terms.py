@@ -1,0 +1,57 @@
+"""What a page reads, and the budget it is given."""
+
+from decimal import Decimal
+
+import pytest
+
+from meter.ports import Row
+from meter.reports.page.terms import PAGE_GROUPS, PageTerms, chart_period, parse_budget
+from meter.window import Window
+from tests.support.reports import query
+
+
+@pytest.mark.parametrize(
+    ("by", "first", "last", "charts", "read"),
+    [
+        ("day", "2026-11-01", "2026-11-03", "hour", "hour"),
+        ("day", "2026-11-01", "2026-11-04", "day", "day"),
+        ("hour", "2026-11-01", "2026-11-30", "day", "hour"),
+        ("month", "2026-11", "2026-11", "day", "day"),
+        ("month", "2026-01", "2026-12", "month", "month"),
+        ("day", "2026-01", "2026-12", "month", "day"),
+    ],
+)
+def test_charts_and_table_are_read_at_once(
+    by: str, first: str, last: str, charts: str, read: str
+) -> None:
+    """In the shorter of their windows, by all that the page adds up."""
+    wanted = query(by, first, last, groups="context")
+    terms = PageTerms(query=wanted)
+
+    assert (chart_period(wanted), terms.read.period) == (charts, read)
+    assert terms.read.groups[:-1] == PAGE_GROUPS
+    assert terms.read.groups[-1] == "context"
+    assert terms.read.first.start == wanted.first.start
+    assert terms.read.last.end == wanted.last.end
+
+
+def test_corrections_come_with_the_last_day_of_their_month() -> None:
+    """They belong to a month as a whole, and the table's rows are months."""
+    found = [(Window("2026-10-30"), Row(key="alice", columns={}))]
+
+    placed = PageTerms(query=query("month")).placed({Window("2026-11"): found})
+
+    assert placed == {Window("2026-11-30"): found}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", "0.00", "-1", "1e3", "1,000", "NaN", "Infinity", "٣", "1."]
+)
+def test_a_budget_is_a_plain_amount_above_0(text: str) -> None:
+    """Anything else is refused with what is accepted."""
+    with pytest.raises(ValueError, match="a budget is an amount above 0, such as"):
+        parse_budget(text)
+
+
+def test_a_budget_keeps_its_digits() -> None:
+    assert parse_budget("4999.50") == Decimal("4999.50")
