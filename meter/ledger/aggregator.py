@@ -151,7 +151,9 @@ class Aggregator:
             except StorageUnavailable as exc:
                 counted.other_outages.append(exc)
         missed = counted.lost | counted.refused.keys()
-        self.showing.note(call for call in calls if (call.subject, call.id) not in missed)
+        if missed:
+            calls = [call for call in calls if (call.subject, call.id) not in missed]
+        self.showing.note(calls)
         return counted
 
     async def _commit_adjustments(

@@ -73,12 +73,9 @@ class Committed:
 class _Item(Struct, frozen=True, gc=False):
     """An event and what it adds."""
 
+    key: EventKey
     event: Countable
     entries: Sequence[Entry]
-
-    @property
-    def key(self) -> EventKey:
-        return self.event.subject, self.event.id
 
     @property
     def row_key(self) -> str:
@@ -166,7 +163,7 @@ class Committer:
             trouble=trouble or Trouble(self._marks.clock),
         )
         unique = {(event.subject, event.id): event for event in reversed(events)}
-        items = [_Item(e, entries_of(e.subject, e)) for e in reversed(unique.values())]
+        items = [_Item(k, e, entries_of(k[0], e)) for k, e in reversed(unique.items())]
         items.sort(key=lambda item: item.entries[0][0][0].dimensions)  # a sum's in one transaction
         async with self._marks.lock(share.place):
             for chunk in _chunks(items):

@@ -270,6 +270,25 @@ async def test_the_request_around_them_is_that_of_the_sdk(
     assert ours.headers.get("Authorization", "").startswith(authorization or "")
 
 
+async def test_other_requests_keep_the_policies_of_the_sdk() -> None:
+    """A policy knows the one after it: shared, the transactions' would end the chain of the others."""
+    asked: list[Mapping[str, object]] = []
+
+    class Listener(Catcher):
+        async def send(self, request: HttpRequest, **options: Any) -> Any:
+            asked.append({**request.headers, **options})
+            return await super().send(request)
+
+    store = TablesRowStore(TableServiceClient(URL, credential=KEY, transport=Listener()))
+    with pytest.raises(_CaughtError):
+        await store.write("T", "p", insert=[Row(key="a", columns={})])
+    with pytest.raises(_CaughtError):
+        await store.read("T", "p", ["a"])
+
+    assert [each.get("raw_response_hook") for each in asked] == [None, None]
+    assert all(each["x-ms-client-request-id"] for each in asked)
+
+
 async def test_each_transaction_has_boundaries_of_its_own() -> None:
     """Boundaries are unique, as in the SDK."""
     rows = Rows(insert=[Row(key="a", columns={})])
