@@ -12,7 +12,7 @@ from meter.commands.options import (
     reader,
 )
 from meter.reports.arrange.asked import parse_columns, parse_sort
-from meter.reports.page.terms import parse_budget
+from meter.reports.page.budget import parse_budget
 from meter.reports.query import DEFAULT_GROUPS, Grouping, parse_groups
 from meter.reports.write.formats import REPORT_FORMATS
 from meter.window import Period

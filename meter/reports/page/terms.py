@@ -1,6 +1,5 @@
 """What a page is asked for beside its report: the table's groups, a budget; and what it reads for that."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -13,7 +12,6 @@ from meter.window import Period, Window, window_of
 PAGE_GROUPS = tuple(group for group in Grouping if group is not Grouping.CONTEXT)
 _HOURS_UP_TO_DAYS = 3
 _DAYS_UP_TO_DAYS = 186
-_AMOUNT = re.compile(r"\d{1,15}(\.\d{1,6})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +41,6 @@ class PageTerms:
         if period is Period.MONTH:
             return corrections
         return {_last_part(month, period): rows for month, rows in corrections.items()}
-
-
-def parse_budget(text: str) -> Decimal:
-    """Read an amount above 0. Raises ValueError that says what is accepted."""
-    if not _AMOUNT.fullmatch(text) or not Decimal(text):
-        raise ValueError(f"a budget is an amount above 0, such as 5000 or 4999.50; got {text!r}")
-    return Decimal(text)
 
 
 def chart_period(query: Query) -> Period:
