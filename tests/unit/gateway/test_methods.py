@@ -1,6 +1,7 @@
 """What is answered without a backend: other methods, the list of models, what is not served."""
 
 import json
+import logging
 
 import pytest
 
@@ -8,7 +9,7 @@ from meter.gateway.backend import Backend, Deployment
 from meter.gateway.http import Answer
 from meter.gateway.request.operations import NOT_SERVED
 from tests.fakes.gateway import FakeUpstream, json_answer
-from tests.support.gateway import SERVED, Door, backend, door, error_of, headers_of
+from tests.support.gateway import SERVED, Door, backend, bearer, door, error_of, headers_of
 
 MODEL = {"id": "gpt", "object": "model", "created": 0, "owned_by": "azure-openai"}
 
@@ -190,3 +191,16 @@ async def test_each_operation_is_asked_for_at_its_own_address(
     assert made.upstream.requests[0].url == f"https://a.example{upstream_path}?api-version=1"
     assert json.loads(made.upstream.bodies[0]) == {"model": "own"}
     assert made.sink.events[0].operation == "/".join(path.split("/")[-2:])
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/openai/v1", "/openai/v1/", "/openai", "/anthropic/api/hello"])
+async def test_whoever_looks_whether_something_is_there_makes_no_noise(
+    method: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Agents ask base paths at their start, without a credential: 401, and 404 with one; no line."""
+    caplog.set_level(logging.DEBUG, logger="meter")
+    answers = [await door().call(b"", method=method, path=path, headers=h) for h in ((), bearer())]
+
+    assert [answer.status for answer in answers] == [401, 404]
+    assert caplog.records == []
