@@ -14,6 +14,7 @@ DEPLOYED = [
     "meter/__init__.py",
     "meter/gateway/answer/sse.py",
     "meter/py.typed",
+    "prices/contract.csv",
     "requirements.txt",
 ]
 KEPT_BACK = [
