@@ -104,7 +104,9 @@ def test_the_timer_exports_to_the_container(stack: RunningStack) -> None:
 
     assert answer.status_code == 202
     eventually(is_exported, "the export is written")
-    table = pyarrow.parquet.read_table(io.BytesIO(blob(storage, "exports", path)))
+    table = pyarrow.parquet.read_table(
+        io.BytesIO(blob(storage, "exports", path)), use_threads=False
+    )
     assert subject in table["subject"].to_pylist()
 
 

@@ -42,7 +42,7 @@ def _read(path: Path, file: Any, metric: Metric, bill: Bill, watch: Watch) -> No
         raise InvalidInput([f"{path}: {exc}"]) from None
     row = 0
     columns = sorted({header[each] for each in layout.places if each is not None})
-    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns):
+    for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=columns, use_threads=False):
         for number, cells in _wanted(batch, header, layout, bill):
             bill.add(cells, partial(_place, path, row + number + 1))
         row += batch.num_rows
