@@ -7,7 +7,7 @@ OPENAI1 := $(VENV)/openai1
 FOCUS := $(VENV)/focus
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo all test test-stack test-parts test-code soak focus-validate screenshots check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -50,10 +50,6 @@ demo:
 # Three jobs at a time, so that the processors compute while some wait for processes. Each shows its results
 # when it is done; the longest start first.
 AT_ONCE := --no-print-directory --keep-going --output-sync=target -j3
-
-all: setup $(OPENAI1)/.installed
-	@echo "checking and testing: about 11 minutes on two cores"
-	@$(MAKE) $(AT_ONCE) test-code test-stack check test-parts
 
 test: setup $(OPENAI1)/.installed
 	@echo "testing: about 11 minutes on two cores"

@@ -1,10 +1,10 @@
-"""A thousand random schedules of the ledger; a failure names its seed. `make soak` tries others."""
+"""Two thousand random schedules of the ledger; a failure names its seed. `make soak` tries others."""
 
 import pytest
 
 from tests.support.schedules import run_schedule
 
-SCHEDULES = 1_000
+SCHEDULES = 2_000
 AT_ONCE = 100
 
 
