@@ -1,11 +1,9 @@
-"""What a page reads, and the budget it is given."""
-
-from decimal import Decimal
+"""What a page reads."""
 
 import pytest
 
 from meter.ports import Row
-from meter.reports.page.terms import PAGE_GROUPS, PageTerms, chart_period, parse_budget
+from meter.reports.page.terms import PAGE_GROUPS, PageTerms, chart_period
 from meter.window import Window
 from tests.support.reports import query
 
@@ -42,16 +40,3 @@ def test_corrections_come_with_the_last_day_of_their_month() -> None:
     placed = PageTerms(query=query("month")).placed({Window("2026-11"): found})
 
     assert placed == {Window("2026-11-30"): found}
-
-
-@pytest.mark.parametrize(
-    "text", ["", "0", "0.00", "-1", "1e3", "1,000", "NaN", "Infinity", "٣", "1."]
-)
-def test_a_budget_is_a_plain_amount_above_0(text: str) -> None:
-    """Anything else is refused with what is accepted."""
-    with pytest.raises(ValueError, match="a budget is an amount above 0, such as"):
-        parse_budget(text)
-
-
-def test_a_budget_keeps_its_digits() -> None:
-    assert parse_budget("4999.50") == Decimal("4999.50")
