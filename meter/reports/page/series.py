@@ -68,7 +68,7 @@ def series_of(
             None if as_of is not None and window.start > as_of else _height(cost, currency)
             for window, cost in zip(windows, reached, strict=True)
         ]
-        drawn["budget"] = None if budget is None else float(budget)
+        drawn["budget"] = None if budget is None else f"{budget:f}"
     return Series(
         period=_NAMES[windows[0].period],
         moments=[
@@ -108,6 +108,6 @@ def _by_month(windows: Sequence[Window], costs: Sequence[Fraction | None]) -> li
     return reached
 
 
-def _height(cost: Fraction | None, currency: str) -> float:
-    """How high to draw an amount. Nothing is computed from it: the texts have the amounts."""
-    return float(rounded(cost or Fraction(0), currency))
+def _height(cost: Fraction | None, currency: str) -> str:
+    """How high to draw an amount. Nothing is computed from it: the other texts have the amounts."""
+    return f"{rounded(cost or Fraction(0), currency):f}"

@@ -120,10 +120,12 @@
     if (drawn.cost) {
       chart("cost-chart", windows, () => {
         const line = (stroke, dash) => ({ stroke, width: 2, dash, points: { show: windows.length === 1 }, spanGaps: false });
-        const data = [places, drawn.cost, drawn.reached];
+        // Amounts are exact texts; how high they are drawn need not be.
+        const height = (amount) => (amount === null ? null : Number(amount));
+        const data = [places, drawn.cost.map(height), drawn.reached.map(height)];
         const series = [bar(colour("k1")), line(colour("k4"))];
         if (drawn.budget !== null) {
-          data.push(places.map(() => drawn.budget));
+          data.push(places.map(() => height(drawn.budget)));
           series.push(line(colour("alert"), [6, 4]));
         }
         return { data, series };
