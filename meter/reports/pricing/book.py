@@ -67,15 +67,13 @@ class Price:
     meter_name: str = ""
     file: int = 0
     place: str = ""
+    rate: Fraction = field(init=False)
+    """The price of one."""
 
     def __post_init__(self) -> None:
         for name, compared in _COMPARED.items():
             object.__setattr__(self, name, compared(getattr(self, name)))
-
-    @property
-    def rate(self) -> Fraction:
-        """The price of one."""
-        return Fraction(self.price) / self.unit
+        object.__setattr__(self, "rate", Fraction(self.price) / self.unit)
 
     def is_valid_on(self, day: date) -> bool:
         """Whether the price applies on that day (UTC)."""

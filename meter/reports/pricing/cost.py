@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from fractions import Fraction
+from math import lcm
 from typing import NamedTuple
 
 from meter.reports.pricing.book import Price, PriceBook, Use
@@ -65,7 +66,15 @@ class Bill:
         """The exact cost of what has a price, in the book's currency; None where nothing has."""
         if not self.charged and not self.has_other:
             return None
-        return sum((p.rate * quantity for p, quantity in self.charged.items()), self.other)
+        # As whole numbers over one denominator: a fraction finds its greatest divisor at each step.
+        above, below = self.other.numerator, self.other.denominator
+        for price, quantity in self.charged.items():
+            part, of = price.rate.numerator * quantity, price.rate.denominator
+            if of != below:
+                common = lcm(below, of)
+                above, part, below = above * (common // below), part * (common // of), common
+            above += part
+        return Fraction(above, below)
 
     @property
     def unpriced_kinds(self) -> list[Kind]:

@@ -8,6 +8,7 @@ floating point is on the way.
 from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 # ISO 4217, list one: the currencies whose minor unit is not a hundredth.
 _WITHOUT_MINOR_UNIT = "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF"
@@ -26,13 +27,19 @@ def minor_digits(currency: str) -> int:
 
 def exact_decimal(amount: Fraction) -> Decimal:
     """The amount with all its digits; one without a last digit is rounded to 20 decimals."""
-    rest, digits = amount.denominator, 0
+    return _quantized(amount, _digits_below(amount.denominator))
+
+
+@lru_cache(maxsize=4_096)  # the amounts of a report have few denominators
+def _digits_below(denominator: int) -> int:
+    """How many decimals show all digits of what is divided by that number."""
+    rest, digits = denominator, 0
     for factor in (2, 5):
         power = 0
         while rest % factor == 0:
             rest, power = rest // factor, power + 1
         digits = max(digits, power)
-    return _quantized(amount, digits if rest == 1 else _ENDLESS_DIGITS)
+    return digits if rest == 1 else _ENDLESS_DIGITS
 
 
 def amount_text(amount: Fraction) -> str:
@@ -54,5 +61,9 @@ def rounding_left(lines: Sequence[Decimal], total: Decimal) -> Decimal:
 
 
 def _quantized(amount: Fraction, digits: int) -> Decimal:
-    scaled = round(amount * 10**digits)  # Fraction rounds half to even
+    """Half to even, as `round` does, but in whole numbers: no fraction is made on the way."""
+    scaled, rest = divmod(amount.numerator * 10**digits, amount.denominator)
+    twice = 2 * rest
+    if twice > amount.denominator or (twice == amount.denominator and scaled % 2):
+        scaled += 1
     return Decimal(scaled).scaleb(-digits, _CONTEXT)
