@@ -186,7 +186,7 @@ async def _upload(
         "/openai/v1/responses/%252e%252e",
         "/openai/v1/responses/%E9",
         "//openai/v1/responses",
-        "/openai/v1//responses",
+        "/openai/v1///responses",
         "/openai/deployments/gpt-4o%2F..%2Fx/chat/completions",
     ],
 )

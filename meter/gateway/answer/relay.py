@@ -159,6 +159,7 @@ class StreamRelay:
     is_estimable: bool = False
     _is_caller_gone: bool = field(default=False)
     _writes: int = field(default=0)
+    _unsent: bytes = field(default=b"")  # whole events before an end that came too early
     _finishing: asyncio.Future[None] | None = field(default=None)
 
     async def run(self, sink: CallerSink) -> None:
@@ -182,7 +183,7 @@ class StreamRelay:
         if self._is_caller_gone or (is_whole and not self.reader.is_broken):
             return
         # An error before a clean end is silent in some SDKs.
-        notice = self.reader.cut_notice()
+        notice = self._unsent + self.reader.cut_notice()
         if not notice or await self._wrote(sink, notice):
             raise AnswerCut
 
@@ -215,6 +216,7 @@ class StreamRelay:
             return False
         rest = self.reader.take_rest()
         if self.reader.is_cut_short:
+            self._unsent = rest
             return False
         await self._finish(self._ended())
         if rest:

@@ -163,10 +163,14 @@ async def test_a_backend_that_answers_early_is_believed() -> None:
     assert made.is_idle
 
 
+HEARD = b'data: {"type":"transcript.text.delta","delta":"x"}\n\n'
+ALL_HEARD = b'data: {"type":"transcript.text.done","text":"x"}\n\n'
+
+
 async def test_a_stream_that_begins_early_does_not_end_the_form() -> None:
     """Half a form must not look like a whole one: it is kept until the stream has ended."""
     go_on = asyncio.Event()
-    made = door(stream_answer(b"data: x\n\n", go_on))
+    made = door(stream_answer(HEARD, go_on, ALL_HEARD))
     made.upstream.parts_read["a"] = 1
     answer = await send(made, MODEL_LAST[:100], MODEL_LAST[100:], path=TRANSCRIPTION_PATH)
     assert isinstance(answer, StreamingAnswer)
