@@ -280,6 +280,7 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
 
 async def _close(gateway: Gateway, seconds: float) -> None:
     """End the calls under way and publish their events, in about that time."""
+    gateway.front_door.relays.estimator.hurry()
     gateway.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
     detached = gateway.front_door.detached
     await detached.finish(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)

@@ -58,26 +58,39 @@ class Estimator:
 
     counter: TokenCounter | None = None
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _hurried: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def hurry(self) -> None:
+        """From now on, count bytes: the process ends, and a tokenizer that loads takes seconds."""
+        self._hurried.set()
 
     async def usage(self, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
         """The estimate; None where there is nothing to estimate from."""
-        if self.counter is None:
-            return _counted(_Bytes(), prompt, seen)
+        if self.counter is None or self._hurried.is_set():
+            return _by_bytes(prompt, seen)
+        counting = asyncio.create_task(self._by_tokenizer(self.counter, prompt, seen))
+        hurried = asyncio.create_task(self._hurried.wait())
+        try:
+            await asyncio.wait({counting, hurried}, return_when=asyncio.FIRST_COMPLETED)
+            return counting.result() if counting.done() else _by_bytes(prompt, seen)
+        finally:
+            counting.cancel()
+            hurried.cancel()
+
+    async def _by_tokenizer(
+        self, counter: TokenCounter, prompt: PromptTexts, seen: SeenContent
+    ) -> TokenUsage | None:
         if await self._has_turn():
             try:
                 # In a thread: a tokenizer written in Python is slow on a long prompt.
-                return await asyncio.to_thread(_counted, self.counter, prompt, seen)
+                return await asyncio.to_thread(_counted, counter, prompt, seen)
             except Exception as exc:
                 # A tokenizer that fails on hostile text must not cost the call its event. Its
                 # message may repeat the text.
                 log.warning("estimate_failed reason=%s", type(exc).__name__)
             finally:
                 self._turn.release()
-        try:
-            return await asyncio.to_thread(_counted, _Bytes(), prompt, seen)
-        except Exception as exc:
-            log.warning("estimate_failed reason=%s", type(exc).__name__)
-        return _counted(_Bytes(), tuple, seen)
+        return await asyncio.to_thread(_by_bytes, prompt, seen)
 
     async def _has_turn(self) -> bool:
         try:
@@ -128,6 +141,15 @@ def _image_tokens(part: dict[str, object]) -> int:
     image = part.get("image_url")
     detail = image.get("detail") if isinstance(image, dict) else part.get("detail")
     return SMALL_IMAGE_TOKENS if detail == "low" else IMAGE_TOKENS
+
+
+def _by_bytes(prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:
+    """The estimate without a tokenizer; of the answer alone where the prompt cannot be read."""
+    try:
+        return _counted(_Bytes(), prompt, seen)
+    except Exception as exc:
+        log.warning("estimate_failed reason=%s", type(exc).__name__)
+    return _counted(_Bytes(), tuple, seen)
 
 
 def _counted(counter: _Counter, prompt: PromptTexts, seen: SeenContent) -> TokenUsage | None:

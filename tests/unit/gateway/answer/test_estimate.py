@@ -278,6 +278,25 @@ async def test_an_estimate_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatc
     assert await slow == TokenUsage(prompt_tokens=5, total_tokens=5)
 
 
+async def test_a_process_that_ends_waits_for_no_tokenizer() -> None:
+    """It may load its tables for seconds; the call must have its event by then."""
+    release = threading.Event()
+
+    class Loading(WordCounter):
+        def count(self, text: str) -> int:
+            assert release.wait(5)
+            return super().count(text)
+
+    estimator = Estimator(Loading())
+    begun = asyncio.create_task(estimator.usage(lambda: ["12345678"], SeenContent()))
+    await asyncio.sleep(0.01)
+    estimator.hurry()
+    later = await estimator.usage(lambda: ["12345678"], SeenContent())
+
+    assert await begun == later == TokenUsage(prompt_tokens=5, total_tokens=5)
+    release.set()
+
+
 async def test_a_prompt_that_cannot_be_read_costs_no_event() -> None:
     """Whatever is raised on the way to the texts."""
 
