@@ -23,7 +23,7 @@ from meter.ports import Headers
 # As much as the server takes at once before it waits for the caller.
 PART_BYTES = 65_536
 WRITE_SECONDS = 60.0
-CUT_PAUSE_SECONDS = 0.05
+CUT_PAUSE_SECONDS = 0.2  # a busy proxy needs more than the 5 ms of an idle one
 MOST_CUT_PAUSES = 5
 
 
