@@ -23,9 +23,11 @@ async def _receive(stack: RunningStack, container: str, wanted: str, enough: int
         assert event is not None, "no time-out was asked for"
         parts = cast(Iterable[bytes], event.body)
         body = b"".join(parts).decode(errors="replace")
-        if body.startswith(wanted):
-            found.append(body)
         await partition.update_checkpoint(event)
+        if body.startswith(wanted):
+            found.append(
+                body
+            )  # partitions are read at once: enough are those with their checkpoints
         if len(found) >= enough:
             complete.set()
 
