@@ -274,7 +274,7 @@ class Overloaded(CallerError):
 
 
 class UsageUnavailable(CallerError):
-    """What a caller used cannot be read now; calls are served and counted all the same."""
+    """What a caller used cannot be read now; calls are still served and counted."""
 
     status = 503
     code = "ServiceUnavailable"
@@ -282,7 +282,7 @@ class UsageUnavailable(CallerError):
 
     def __init__(self) -> None:
         super().__init__(
-            "Your usage cannot be read now. Calls are served and counted all the same. Please retry "
+            "Your usage cannot be read now. Calls are still served and counted. Please retry "
             f"after {self.retry_after_seconds:.0f} seconds.",
             kind=ErrorKind.STORAGE,
         )

@@ -20,7 +20,7 @@ class CallRecord:
     `usage` is what the account computed, also for a caller that disconnected before receiving it, in
     the form that the answer tells it; `counts` is what is billed, by the names of the usage event,
     without the zeros. `tools` has the `deployment`, `model` and `counts` of image tools. Of speech as
-    bytes and of DALL-E's images, which tell no tokens, `counts` has the characters and the images.
+    bytes and of DALL-E's images, which report no tokens, `counts` has the characters and the images.
     `requested_tier` is the body's word, `service_tier` the answer's; `spilled_from` is the deployment of
     which a fault's headers say that its traffic came here.
     `request_headers` are names without values, so the record holds no secret.

@@ -48,7 +48,7 @@ def run() -> int:
 
 
 def _problems() -> Iterator[str]:
-    """Those of the settings, then of money and exports, without which calls are served all the same."""
+    """Those of the settings, then of money and exports, which no call needs."""
     try:
         current_settings()
     except InvalidSettings as exc:

@@ -37,7 +37,7 @@ _LATER_INDEX = re.compile(rb'"index"[ \t]*:[ \t]*[1-9]')
 
 @dataclass(slots=True)
 class StreamFailure:
-    """The failure of one stream, as far as its frames tell what it must say.
+    """The failure of one stream, as far as its frames show what it must say.
 
     `response_id` names a response of whose stream nothing was seen; None where the stream is none of
     the Responses API. `has_choices` says that it is one of chat or completions, with as many as

@@ -16,7 +16,7 @@ class SubjectNames:
     """What people call the subjects.
 
     Where several have one name, or a name could be taken for another subject or for a line of the
-    report's own, the beginning of the subject tells whose it is.
+    report's own, the beginning of the subject is shown as well.
     """
 
     def __init__(self, owners: Owners) -> None:

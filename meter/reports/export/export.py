@@ -39,7 +39,7 @@ from meter.reports.export.writers import Writers
 from meter.usage import format_time
 from meter.window import Period, Window
 
-# What is wrong with one month alone: others are written all the same.
+# What is wrong with one month alone: the others are still written.
 _OF_A_MONTH = (AmbiguousPrice, InvalidInput, LedgerDamaged)
 
 log = logging.getLogger(__name__)

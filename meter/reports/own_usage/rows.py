@@ -1,7 +1,7 @@
 """Reads the view rows of one subject: a range of keys in a window's partition, or in one of its shards.
 
 Row keys begin with the escaped subject and a bar, which no escaped text contains, so the range holds no
-other subject's rows; each row is looked at once more all the same.
+other subject's rows; each row is checked once more nevertheless.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """Where a library writes a file's bytes: up to a cut, after which they are dropped.
 
-Libraries that were given up write a file's end all the same when they let go of it, which would make
+A library that is abandoned still writes the end of its file when it is cleaned up, which would make
 half a file look like a whole one.
 """
 
@@ -36,4 +36,4 @@ class Sink(RawIOBase):
         return 0 if self._out is None else self._out.seek(offset, whence)
 
     def flush(self) -> None:
-        """Leave that to whoever opened the stream."""
+        """Leave that to the opener of the stream."""
