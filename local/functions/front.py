@@ -32,6 +32,7 @@ class Front:
             authority=worker.netloc,
         )
         self._server: asyncio.Server | None = None
+        self._is_stopping = False
         self._callers: dict[asyncio.Task[None], tuple[Caller, Stream]] = {}
 
     async def start(self, port: int) -> int:
@@ -44,6 +45,7 @@ class Front:
 
     async def stop(self, *, grace_seconds: float) -> None:
         """Stop listening, let calls end within the grace time, then reset their connections."""
+        self._is_stopping = True
         if self._server is not None:
             self._server.close()
         for caller, _ in self._callers.values():
@@ -58,6 +60,9 @@ class Front:
         self._forwarder.close()
 
     def _serve(self, stream: Stream) -> None:
+        if self._is_stopping:  # accepted just before the listener closed
+            stream.close()
+            return
         caller = Caller(stream, self._ways)
         task = asyncio.create_task(caller.serve())
         self._callers[task] = (caller, stream)

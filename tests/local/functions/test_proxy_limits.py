@@ -109,6 +109,8 @@ def test_a_stopped_host_lets_calls_end_and_then_resets_them() -> None:
         for each in callers:
             each.start()
         idle = front.connect()
+        idle.sendall(f"GET {front.path()} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        idle.recv(1)
         deadline = time.monotonic() + 30
         while not (front.delivered(brief) and front.delivered(endless)):
             assert time.monotonic() < deadline
