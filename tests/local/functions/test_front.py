@@ -71,7 +71,7 @@ async def call(
     length = b"content-length: %d\r\nconnection: close\r\n" % len(body)
     writer.write(line + b" HTTP/1.1\r\nhost: x\r\n" + length + headers)
     writer.write(b"\r\n" + body)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         answer = await reader.read()
     writer.close()
     return answer

@@ -184,7 +184,7 @@ def test_silence_ends_a_forward(kind: str) -> None:
         for caller in callers:
             caller.start()
         for caller in callers:
-            caller.join(timeout=20)
+            caller.join(timeout=60)
 
     assert sorted(heard) == [(200, "reset"), (500, "fin")]
 

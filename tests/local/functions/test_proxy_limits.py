@@ -62,7 +62,7 @@ def test_a_connection_that_the_worker_has_closed_is_not_used(front: FrontUnderTe
     answers = []
     for _ in range(5):
         answers.append(front.post(closing))
-        time.sleep(0.2)
+        time.sleep(0.5)
 
     assert [answer.status for answer in answers] == [200] * 5
     assert len(front.delivered(closing)) == 5

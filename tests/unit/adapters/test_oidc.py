@@ -172,7 +172,7 @@ async def test_an_issuer_that_is_down_is_reported() -> None:
 
 async def test_the_event_loop_does_not_wait_for_the_issuer() -> None:
     """The fetch runs in a thread, so the server in this very loop can answer it."""
-    async with running() as issuer, asyncio.timeout(5):
+    async with running() as issuer, asyncio.timeout(30):
         assert await DiscoveryKeySource().fetch(issuer.url) == KEYS
 
 

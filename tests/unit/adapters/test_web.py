@@ -354,7 +354,7 @@ async def test_a_stream_that_is_not_taken_is_given_up(taken: int) -> None:
     )
     response = response_of(await made.stream(), made.front_door.detached, write_seconds=0.01)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await response({"type": "http"}, wire.receive, wire.send)
     await made.front_door.detached.finish(5, cut_seconds=0)
 

@@ -166,7 +166,7 @@ async def test_a_form_whose_caller_breaks_off_has_no_end() -> None:
         body = held(BODY[:5_000], TooLarge("It stopped.", status=408))
         with pytest.raises(UpstreamBroken):
             await send(made, url, body)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await is_over.wait()
         body.close()
 
@@ -192,7 +192,7 @@ async def test_a_form_that_names_two_models_has_no_end() -> None:
         await body.read_model(KIND)
         with pytest.raises(UpstreamBroken):
             await send(made, url, body)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await is_over.wait()
         body.close()
 
@@ -217,7 +217,7 @@ async def test_an_early_answer_ends_the_sending() -> None:
         told = b"".join([chunk async for chunk in answer.chunks()])
         await answer.close()
         body.close()
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             await is_over.wait()
 
     assert (answer.status, told) == (413, b"{}")
