@@ -274,7 +274,7 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
     return response_of(
         await door.handle(limited),
         door.detached,
-        write_seconds=gateway.settings.times.write_seconds,
+        write_seconds=gateway.settings.limits.times.write_seconds,
     )
 
 

@@ -17,10 +17,10 @@ from meter.config.addresses import (
     read_token_scope,
     shown,
 )
-from meter.config.backends import named_key_settings, read_accounts, read_backends
+from meter.config.backends.read import named_key_settings, read_accounts, read_backends
 from meter.config.callers import read_discovery_queries, read_routes, read_token_rules
-from meter.config.host import function_timeout_seconds, proxy_warnings
-from meter.config.memory import visible_memory_bytes
+from meter.config.host import proxy_warnings
+from meter.config.limits import read_body_limits, read_limits, read_request_limits
 from meter.config.names import READ_APART, refuse_unknown
 from meter.config.prices import read_price_settings
 from meter.config.reader import Reader
@@ -34,24 +34,11 @@ from meter.config.values import (
     StorageSettings,
 )
 from meter.errors import InvalidSettings
-from meter.gateway.answer.relay import DrainLimits, RelayTimes
-from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.http import RequestLimits
-from meter.gateway.limits.admission import AdmissionLimits
-from meter.gateway.limits.intake import BodyLimits
 
-# The Functions host refuses larger bodies with a bare 500, chunk framing included: 1 MiB below its limit.
-MOST_BODY_BYTES = 104_857_600 - 1_048_576
 _HUB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?", re.ASCII)
 # Read by the local stack only; it passes them on to the app.
 LOCAL_SETTINGS = frozenset({"METER_OUTBOX_INTERVAL_SECONDS"})
-
-
-class OnDisconnect(StrEnum):
-    """What happens to a stream whose caller leaves."""
-
-    DRAIN = "drain"
-    CANCEL = "cancel"
 
 
 class LogLevel(StrEnum):
@@ -111,7 +98,7 @@ def invocation_wait_seconds(environment: Mapping[str, str]) -> float:
 def request_limits(environment: Mapping[str, str]) -> RequestLimits:
     """The bounds on requests; the default for each that is invalid."""
     reader = Reader(environment)
-    return _request_limits(reader, _body_limits(reader))
+    return read_request_limits(reader, read_body_limits(reader))
 
 
 def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
@@ -151,7 +138,7 @@ def _settings(reader: Reader) -> Settings:
 def _gateway(reader: Reader) -> GatewaySettings:
     number, whole = reader.number, reader.whole
     backends, auth = read_backends(reader)
-    admission = _admission_limits(reader)
+    bodies = read_body_limits(reader)
     _log_level(reader)  # the app reads it by itself; here its mistakes are reported
     return GatewaySettings(
         rules=read_token_rules(reader),
@@ -171,88 +158,9 @@ def _gateway(reader: Reader) -> GatewaySettings:
         long_context_tokens=whole(
             "METER_LONG_CONTEXT_TOKENS", 272_000, least=1, most=1_000_000_000_000
         ),
-        requests=_request_limits(reader, admission.bodies),
-        admission=admission,
-        first_keepalive_seconds=number("METER_FIRST_KEEPALIVE_SECONDS", 80, least=0.1, most=220),
-        forwarding=_forward_limits(reader),
-        times=RelayTimes(
-            write_seconds=number("METER_WRITE_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
-            keepalive_seconds=number("METER_KEEPALIVE_SECONDS", 20, least=0.1, most=220),
-            total_seconds=_total_seconds(reader),
-        ),
-        drains=_drain_limits(reader, admission.subject_share_percent),
+        requests=read_request_limits(reader, bodies),
+        limits=read_limits(reader, bodies),
     )
-
-
-def _total_seconds(reader: Reader) -> float:
-    name = "METER_TOTAL_TIMEOUT_SECONDS"
-    seconds = reader.number(name, 1700, least=1, most=86_400)
-    most = function_timeout_seconds(reader)
-    if seconds > most:
-        reader.problem(
-            name,
-            f"must be at most the host's functionTimeout, {most:g} seconds (host.json), which ends "
-            f"every call of the instance; got {seconds:g}",
-        )
-    return seconds
-
-
-def _admission_limits(reader: Reader) -> AdmissionLimits:
-    whole = reader.whole
-    return AdmissionLimits(
-        max_concurrent_calls=whole("METER_MAX_CONCURRENT_CALLS", 1_000, least=1, most=100_000),
-        subject_share_percent=whole("METER_SUBJECT_SHARE_PERCENT", 50, least=1, most=100),
-        body_budget_bytes=whole(
-            "METER_BODY_BUDGET_BYTES",
-            visible_memory_bytes() // 4,
-            least=1_024,
-            most=1_099_511_627_776,
-        ),
-        bodies=_body_limits(reader),
-    )
-
-
-def _body_limits(reader: Reader) -> BodyLimits:
-    whole = reader.whole
-    return BodyLimits(
-        max_form_bytes=whole("METER_MAX_BODY_BYTES", 33_554_432, least=1_024, most=MOST_BODY_BYTES),
-        max_json_bytes=whole(
-            "METER_MAX_JSON_BODY_BYTES", 16_777_216, least=1_024, most=MOST_BODY_BYTES
-        ),
-    )
-
-
-def _request_limits(reader: Reader, bodies: BodyLimits) -> RequestLimits:
-    whole = reader.whole
-    return RequestLimits(
-        max_headers=whole("METER_MAX_HEADERS", 200, least=20, most=10_000),
-        max_header_bytes=whole("METER_MAX_HEADER_BYTES", 65_536, least=1_024, most=1_048_576),
-        max_body_bytes=max(bodies.max_form_bytes, bodies.max_json_bytes),
-        read_timeout_seconds=reader.number("METER_READ_TIMEOUT_SECONDS", 60, least=0.1, most=1800),
-        max_refused_uploads=whole("METER_MAX_REFUSED_UPLOADS", 64, least=0, most=10_000),
-    )
-
-
-def _forward_limits(reader: Reader) -> ForwardLimits:
-    number, whole = reader.number, reader.whole
-    return ForwardLimits(
-        first_byte_timeout_seconds=number(
-            "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
-        ),
-        attempts_timeout_seconds=number(
-            "METER_ATTEMPTS_TIMEOUT_SECONDS", 220, least=0.1, most=1800
-        ),
-        max_buffered_bytes=whole(
-            "METER_MAX_BUFFERED_ANSWER_BYTES", 33_554_432, least=65_536, most=1_073_741_824
-        ),
-    )
-
-
-def _drain_limits(reader: Reader, share_percent: int) -> DrainLimits:
-    most = reader.whole("METER_MAX_DRAINS", 100, least=0, most=10_000)
-    seconds = reader.number("METER_DRAIN_SECONDS", 300, least=1, most=1800)
-    drains = reader.choice("METER_ON_DISCONNECT", OnDisconnect.DRAIN) is OnDisconnect.DRAIN
-    return DrainLimits(most=most if drains else 0, seconds=seconds, share_percent=share_percent)
 
 
 def _shutdown_seconds(reader: Reader) -> float:

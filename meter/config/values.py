@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+from meter.config.limits import Limits
 from meter.config.prices import PriceSettings
-from meter.gateway.answer.relay import DrainLimits, RelayTimes
 from meter.gateway.backend import Backend, BackendAuth
-from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
-from meter.gateway.limits.admission import AdmissionLimits
 from meter.gateway.request.route import Routes
 
 # Azure Government and Azure China have their own.
@@ -54,11 +52,7 @@ class GatewaySettings:
     max_frame_bytes: int
     long_context_tokens: int
     requests: RequestLimits
-    admission: AdmissionLimits
-    first_keepalive_seconds: float
-    forwarding: ForwardLimits
-    times: RelayTimes
-    drains: DrainLimits
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

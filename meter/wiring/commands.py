@@ -46,7 +46,7 @@ def current_reconcile_settings() -> "ReconcileSettings":
 
 def known_backends() -> "tuple[Backend, ...]":
     """The backends in the environment, if it has any. Raises InvalidSettings with every problem."""
-    from meter.config.backends import load_known_backends
+    from meter.config.backends.read import load_known_backends
 
     return load_known_backends(os.environ)
 

@@ -22,7 +22,7 @@ def build_admission(settings: GatewaySettings, keys: KeyRing, clock: Clock) -> A
     """The entrance of one instance."""
     return Admission(
         verifier=TokenVerifier(settings.rules, keys, clock),
-        limits=settings.admission,
+        limits=settings.limits.admission,
         new_spool=FileSpool,
     )
 

@@ -49,7 +49,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
     )
     pool = Pool(gateway.backends, clock, dice)
     book = build_book(settings.prices)
-    forwarder = Forwarder(pool, upstream, credentials, clock, gateway.forwarding)
+    forwarder = Forwarder(pool, upstream, credentials, clock, gateway.limits.forwarding)
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
         forwarder=forwarder,
@@ -57,8 +57,8 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         clock=clock,
         dice=dice,
         relays=_relays(gateway),
-        background=Background(forwarder, sink, dice, gateway.drains.share_percent),
-        first_keepalive_seconds=gateway.first_keepalive_seconds,
+        background=Background(forwarder, sink, dice, gateway.limits.drains.share_percent),
+        first_keepalive_seconds=gateway.limits.first_keepalive_seconds,
         source=gateway.source,
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
@@ -78,8 +78,8 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
 
 def _relays(settings: GatewaySettings) -> Relays:
     return Relays(
-        times=settings.times,
-        drains=Drains(settings.drains),
+        times=settings.limits.times,
+        drains=Drains(settings.limits.drains),
         estimator=build_estimator(),
         max_frame_bytes=settings.max_frame_bytes,
     )

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
 
-from meter.config.backends import load_known_backends
+from meter.config.backends.read import load_known_backends
 from meter.config.exports import ExportSettings, load_export_settings
 from meter.config.prices import load_price_settings
 from meter.errors import InvalidInput

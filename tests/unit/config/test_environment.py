@@ -69,24 +69,24 @@ def test_what_is_not_set_has_its_default() -> None:
         read_timeout_seconds=60,
         max_refused_uploads=64,
     )
-    assert gateway.admission == AdmissionLimits(
+    assert gateway.limits.admission == AdmissionLimits(
         max_concurrent_calls=1000,
         body_budget_bytes=visible_memory_bytes() // 4,
         subject_share_percent=50,
         bodies=BodyLimits(max_form_bytes=33_554_432, max_json_bytes=16_777_216),
     )
-    assert gateway.first_keepalive_seconds == 80
-    assert gateway.forwarding == ForwardLimits(
+    assert gateway.limits.first_keepalive_seconds == 80
+    assert gateway.limits.forwarding == ForwardLimits(
         first_byte_timeout_seconds=120,
         attempts_timeout_seconds=220,
         max_buffered_bytes=33_554_432,
     )
-    assert gateway.times == RelayTimes(
+    assert gateway.limits.times == RelayTimes(
         write_seconds=60,
         keepalive_seconds=20,
         total_seconds=1700,
     )
-    assert gateway.drains == DrainLimits(most=100, seconds=300, share_percent=50)
+    assert gateway.limits.drains == DrainLimits(most=100, seconds=300, share_percent=50)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (5, 600)
     assert (settings.timeout_seconds, gateway.shutdown_seconds) == (1, 25)
     assert gateway.long_context_tokens == 272_000
@@ -100,7 +100,7 @@ def test_up_to_so_many_streams_are_drained_only_where_they_are_drained() -> None
     drained = REQUIRED | {"METER_MAX_DRAINS": "6"}
 
     drains = [
-        load_settings(drained | {"METER_ON_DISCONNECT": word}).gateway.drains.most
+        load_settings(drained | {"METER_ON_DISCONNECT": word}).gateway.limits.drains.most
         for word in ("drain", "cancel")
     ]
 
@@ -192,24 +192,24 @@ def test_all_that_is_set_is_used() -> None:
         read_timeout_seconds=12,
         max_refused_uploads=3,
     )
-    assert gateway.admission == AdmissionLimits(
+    assert gateway.limits.admission == AdmissionLimits(
         max_concurrent_calls=13,
         body_budget_bytes=900_000,
         subject_share_percent=30,
         bodies=BodyLimits(max_form_bytes=7000, max_json_bytes=9000),
     )
-    assert gateway.first_keepalive_seconds == 14
-    assert gateway.forwarding == ForwardLimits(
+    assert gateway.limits.first_keepalive_seconds == 14
+    assert gateway.limits.forwarding == ForwardLimits(
         first_byte_timeout_seconds=2,
         attempts_timeout_seconds=21,
         max_buffered_bytes=80_000,
     )
-    assert gateway.times == RelayTimes(
+    assert gateway.limits.times == RelayTimes(
         write_seconds=9,
         keepalive_seconds=10,
         total_seconds=11,
     )
-    assert gateway.drains == DrainLimits(most=0, seconds=5, share_percent=30)
+    assert gateway.limits.drains == DrainLimits(most=0, seconds=5, share_percent=30)
     assert (gateway.connect_timeout_seconds, gateway.idle_timeout_seconds) == (0.5, 3)
     assert (settings.timeout_seconds, gateway.shutdown_seconds) == (4, 12)
     assert (gateway.max_frame_bytes, gateway.durability) == (70_000, Durability.BACKGROUND)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from meter.config.backends import load_known_backends
+from meter.config.backends.read import load_known_backends
 from meter.errors import InvalidSettings
 
 ACCOUNT = (

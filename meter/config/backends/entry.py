@@ -1,139 +1,19 @@
-"""Reads the backends document, METER_BACKENDS: the AOAI accounts and their deployments."""
+"""Reads one entry of the backends document: an account, and how the gateway authenticates to it."""
 
-import json
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from meter.config.addresses import account_url_problem, shown
-from meter.config.deployments import FactsReader, read_deployments
+from meter.config.backends.deployments import FactsReader, read_deployments
+from meter.config.backends.document import SETTING
 from meter.config.reader import Reader
-from meter.errors import InvalidSettings
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
 from meter.usage import Tier
 
-SETTING = "METER_BACKENDS"
 _KEY_LENGTH = 32  # of the shortest key of an account
 
 
-def read_backends(
-    reader: Reader,
-) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
-    """The backends, and by name how the gateway authenticates to each. Problems are reported."""
-    readers = _backend_readers(reader)
-    backends = _backends(reader, readers)
-    auth = {backend.name: each.auth() for backend, each in zip(backends, readers, strict=True)}
-    return backends, auth
-
-
-def read_accounts(reader: Reader) -> tuple[Backend, ...]:
-    """The backends as accounts in Azure, without their keys. Problems are reported."""
-    backends = _backends(reader, _backend_readers(reader))
-    first_of_url: dict[str, Backend] = {}
-    for backend in backends:
-        first = first_of_url.setdefault(backend.url.lower(), backend)
-        if (first.resource_id or "").lower() != (backend.resource_id or "").lower():
-            # Calls to one of them would look like calls of strangers.
-            reader.problem(
-                SETTING,
-                "needs one resource_id, or none, for all backends of one url",
-                f"backends {first.name!r} and {backend.name!r}",
-            )
-    if backends and all(backend.resource_id is None for backend in backends):
-        reader.problem(SETTING, "gives no backend a resource_id, so there is no account to query")
-    return backends
-
-
-def load_known_backends(environment: Mapping[str, str]) -> tuple[Backend, ...]:
-    """The backends without their keys; none where there is no setting. Raises InvalidSettings."""
-    reader = Reader(environment)
-    backends = _backends(reader, _backend_readers(reader)) if reader.text(SETTING) else ()
-    if reader.problems:
-        raise InvalidSettings(reader.problems)
-    return backends
-
-
-def _backends(reader: Reader, readers: Sequence["_BackendReader"]) -> tuple[Backend, ...]:
-    backends = tuple(each.backend() for each in readers)
-    names: set[str] = set()
-    for backend in backends:
-        if backend.name in names:
-            reader.problem(SETTING, "has a name twice", f"backend {backend.name!r}")
-        names.add(backend.name)
-    return backends
-
-
-def named_key_settings(reader: Reader) -> frozenset[str]:
-    """The settings that the document names for keys, as far as it can be read."""
-    entries = _Document(Reader(reader.environment)).entries()
-    auths = [entry.get("auth") for entry in entries if isinstance(entry, dict)]
-    names = [auth.get("setting") for auth in auths if isinstance(auth, dict)]
-    return frozenset(name for name in names if isinstance(name, str))
-
-
-def _backend_readers(reader: Reader) -> list["_BackendReader"]:
-    document = _Document(reader)
-    readers = []
-    for index, entry in enumerate(document.entries()):
-        if isinstance(entry, dict):
-            readers.append(_BackendReader(reader, document.place, index, entry))
-        else:
-            place = f"backend '#{index + 1}'{document.place}"
-            reader.problem(SETTING, "has an entry that is not an object", place)
-    return readers
-
-
-class _Document:
-    """The backends document; `place` says in which file it is, for the details of problems."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-        self._text = reader.text(SETTING)
-        self._is_inline = self._text.startswith(("{", "["))
-        self.place = "" if self._is_inline else f" in {self._text!r}"
-
-    def entries(self) -> Sequence[object]:
-        """Its entries; none where it cannot be read. Problems are reported."""
-        if not self._text:
-            self._problem("is not set: give the backends as JSON, or a file's path")
-            return []
-        try:
-            text = self._text if self._is_inline else Path(self._text).read_text(encoding="utf-8")
-        except (OSError, ValueError) as exc:
-            reason = f"{type(exc).__name__}{self.place}"
-            self._problem("is the path of a file that cannot be read", reason)
-            return []
-        try:
-            document = json.loads(text, object_pairs_hook=self._object)
-        except (ValueError, RecursionError) as exc:
-            self._problem("is not valid JSON", f"{str(exc)[:200]}{self.place}")
-            return []
-        entries = document.get("backends") if isinstance(document, dict) else document
-        others = sorted(document.keys() - {"backends"}) if isinstance(document, dict) else []
-        if others:
-            self._problem(f"accepts backends; got {', '.join(others)}", self.place.strip())
-        if isinstance(entries, list) and entries:
-            return entries
-        if others and entries is None:
-            return []  # told already
-        self._problem('must be {"backends": [...]} with at least one backend', self.place.strip())
-        return []
-
-    def _object(self, members: list[tuple[str, object]]) -> dict[str, object]:
-        """An object of the document. Of equal keys JSON would keep the last without a word."""
-        found = dict(members)
-        if len(found) < len(members):
-            counts = Counter(key for key, _ in members)
-            twice = ", ".join(repr(key)[:100] for key, count in counts.items() if count > 1)
-            self._problem("has a key twice in one object", f"{twice}{self.place}")
-        return found
-
-    def _problem(self, text: str, detail: str = "") -> None:
-        self._reader.problem(SETTING, text, detail)
-
-
-class _BackendReader:
+class BackendReader:
     """Reads one entry of METER_BACKENDS."""
 
     _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)

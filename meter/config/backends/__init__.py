@@ -1,0 +1,1 @@
+"""The backends document, METER_BACKENDS: the AOAI accounts and their deployments."""
