@@ -42,6 +42,7 @@ from meter.gateway.http import (
     marked,
     wait_headers,
 )
+from meter.gateway.request.dispatch import refused_upgrade
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
 from meter.wiring.gateway import Gateway, build_gateway
@@ -97,7 +98,7 @@ class App:
         except InvalidSettings as exc:
             problems = "; ".join(exc.problems)
             log.error("settings_invalid event_id=%s problems=%s", event_id, problems)
-            error: CallerError = NOT_CONFIGURED
+            error: CallerError = _refused_upgrade(request) or NOT_CONFIGURED
         except TooLarge as exc:
             error = exc
         except Exception:
@@ -295,9 +296,13 @@ def _is_open(request: Request) -> bool:
 
     A WebSocket handshake is the front door's to refuse, at any address.
     """
-    path, headers = request.scope["path"], request.headers
-    is_handshake = "websocket" in headers.get("upgrade", "").lower()
-    return path in _OPEN and (path != "/" or request.method in _OPEN_METHODS) and not is_handshake
+    path = request.scope["path"]
+    is_open = path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
+    return is_open and _refused_upgrade(request) is None
+
+
+def _refused_upgrade(request: Request) -> CallerError | None:
+    return refused_upgrade(request.method, tuple(request.headers.items()))
 
 
 def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:

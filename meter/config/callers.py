@@ -1,12 +1,17 @@
-"""Reads who is let in (issuers, audiences, tenants, client apps, roles, scopes), and at which paths."""
+"""Reads who is let in (issuers, audiences, tenants, client apps, roles, scopes), and at which paths.
+
+Also what OpenCode is told about that.
+"""
 
 import re
 from collections import defaultdict
 from urllib.parse import urlsplit
 
+from meter.config.documents import UNREAD, JsonSetting
 from meter.config.reader import Reader
 from meter.gateway.address import is_allowed_url
 from meter.gateway.caller.auth import DEFAULT_NAME_CLAIMS, TokenRules
+from meter.gateway.opencode import OpenCode, opencode_of, opencode_problem
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
 
@@ -102,6 +107,17 @@ def read_routes(reader: Reader) -> Routes:
         if (text := _prefix_problem(prefix)) is not None:
             reader.problem(_PREFIXES, text, f"got {prefix[:MAX_PREFIX_CHARS]!r}")
     return Routes(Spellings(found))
+
+
+def read_opencode(reader: Reader) -> OpenCode:
+    """What OpenCode is told; nothing where there is no setting. Problems are reported."""
+    setting = JsonSetting(reader, "METER_OPENCODE")
+    document = setting.read()
+    if document is UNREAD:
+        return OpenCode()
+    if (text := opencode_problem(document)) is not None:
+        setting.problem(text, setting.place.strip())
+    return opencode_of(document)
 
 
 def _name_claims(reader: Reader) -> tuple[str, ...]:

@@ -18,7 +18,12 @@ from meter.config.addresses import (
     shown,
 )
 from meter.config.backends.read import named_key_settings, read_accounts, read_backends
-from meter.config.callers import read_discovery_queries, read_routes, read_token_rules
+from meter.config.callers import (
+    read_discovery_queries,
+    read_opencode,
+    read_routes,
+    read_token_rules,
+)
 from meter.config.host import proxy_warnings
 from meter.config.limits import read_body_limits, read_limits, read_request_limits
 from meter.config.names import READ_APART, refuse_unknown
@@ -150,6 +155,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
         routes=read_routes(reader),
+        opencode=read_opencode(reader),
         jwks_refresh_seconds=number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
         connect_timeout_seconds=number("METER_CONNECT_TIMEOUT_SECONDS", 5, least=0.1, most=60),
         idle_timeout_seconds=number("METER_IDLE_TIMEOUT_SECONDS", 600, least=1, most=1800),

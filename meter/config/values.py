@@ -10,6 +10,7 @@ from meter.config.prices import PriceSettings
 from meter.gateway.backend import Backend, BackendAuth
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
+from meter.gateway.opencode import OpenCode
 from meter.gateway.request.route import Routes
 
 # Azure Government and Azure China have their own.
@@ -45,6 +46,7 @@ class GatewaySettings:
     source: str
     exposes_backend: bool
     routes: Routes
+    opencode: OpenCode
     jwks_refresh_seconds: float
     connect_timeout_seconds: float
     idle_timeout_seconds: float

@@ -28,7 +28,7 @@ from meter.gateway.http import (
     marked,
 )
 from meter.gateway.limits.admission import Admission
-from meter.gateway.request.dispatch import Dispatcher, check_upgrade
+from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.prepare import (
     demand_of,
     deployment_of,
@@ -81,7 +81,8 @@ class FrontDoor:
             return error_answer(INTERNAL_ERROR)
 
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
-        check_upgrade(request)
+        if (public := self.dispatcher.answer_to_anyone(request)) is not None:
+            return public
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.admission.identify(request.headers, event_id)
         route = await self.dispatcher.dispatch(request, principal, self.forwarder.pool.backends)

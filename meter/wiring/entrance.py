@@ -11,7 +11,6 @@ from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.limits.admission import Admission
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.dispatch import Dispatcher
-from meter.gateway.request.route import Routes
 from meter.ports import Clock, RowStore
 from meter.reports.own_usage.reader import OwnUsageReader
 from meter.reports.pricing.configured import ConfiguredBook
@@ -33,8 +32,12 @@ def build_book(settings: PriceSettings) -> ConfiguredBook:
 
 
 def build_dispatcher(
-    routes: Routes, store: RowStore, book: ConfiguredBook, clock: Clock
+    settings: GatewaySettings, store: RowStore, book: ConfiguredBook, clock: Clock
 ) -> Dispatcher:
-    """What is done with the requests of known callers."""
+    """What is done with requests, before any backend."""
     reader = OwnUsageReader(store=store, clock=clock, book=book.book)
-    return Dispatcher(routes=routes, own_usage=OwnUsage(reader=reader, clock=clock))
+    return Dispatcher(
+        routes=settings.routes,
+        own_usage=OwnUsage(reader=reader, clock=clock),
+        opencode=settings.opencode,
+    )

@@ -62,7 +62,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         source=gateway.source,
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
-        dispatcher=build_dispatcher(gateway.routes, publisher.store, book, clock),
+        dispatcher=build_dispatcher(gateway, publisher.store, book, clock),
     )
     return Gateway(
         front_door=front_door,

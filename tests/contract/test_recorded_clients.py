@@ -37,6 +37,7 @@ DEPLOYMENTS = (
 )
 type Replayed = list[tuple[Recorded, Answered, list[Arrived]]]
 
+OPENCODE = "/.well-known/opencode"  # needs no credential
 CREDENTIALS = {"authorization", "x-api-key", "cookie"}
 # What cannot be metered is refused for what it asks, whatever its address.
 UNMETERED = re.compile(rb'"background":\s*true')
@@ -94,7 +95,7 @@ def expected(request: Recorded) -> Outcome:
     """What is to become of a request."""
     if request.is_upgrade:
         return Outcome("426", "WebSocket")
-    if not request.has_credential:
+    if not request.has_credential and request.target != OPENCODE:
         return Outcome("401", "Access token is missing")
     if UNMETERED.search(request.body) and b'"stream":true' not in request.body:
         return Outcome("400", "stream: true")

@@ -92,6 +92,20 @@ async def test_a_websocket_handshake_is_refused_at_any_address(path: str) -> Non
     assert other.status_code != 426
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/openai/v1/responses"])
+@pytest.mark.parametrize("header", [(b"upgrade", b"websocket"), (b"sec-websocket-key", b"x")])
+async def test_a_websocket_handshake_is_refused_without_settings_too(
+    path: str, header: tuple[bytes, bytes]
+) -> None:
+    """426 is true whatever the settings are: no wait makes an agent's handshake succeed."""
+    answer = await App(dict).answer(asked("GET", path, header))
+
+    assert (answer.status_code, answer.headers["x-meter-error"]) == (426, "upgrade")
+    assert answer.headers["upgrade"] == "HTTP/1.1"
+    assert "retry-after" not in answer.headers
+    assert len(answer.headers["x-meter-event-id"]) == 36
+
+
 async def test_a_dangerous_setting_is_logged_and_serves(caplog: pytest.LogCaptureFixture) -> None:
     """Once, when the front door is built; `/readyz` does not speak of it."""
     proxied = {"EventHubConnection": HUB, "ALL_PROXY": "http://p.example"}

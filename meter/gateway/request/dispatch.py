@@ -7,6 +7,7 @@ from meter.errors import EncodingRefused, UpgradeRefused
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.gateway.http import Answer, Request, quoted
+from meter.gateway.opencode import OpenCode, is_opencode
 from meter.gateway.own_usage import PATH as OWN_USAGE_PATH
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.models import answer_models, is_about_models
@@ -16,33 +17,48 @@ from meter.ports import Headers
 from meter.usage import Principal
 
 
-def check_upgrade(request: Request) -> None:
-    """Raise UpgradeRefused for a WebSocket handshake (RFC 6455 section 4.1).
+def refused_upgrade(method: str, headers: Headers) -> UpgradeRefused | None:
+    """The refusal of a WebSocket handshake (RFC 6455 section 4.1); None for any other request.
 
     Before the token is read, at any address: coding agents try WebSocket first, and 426 makes them
     fall back at once, while they retry other statuses. A host between may take `upgrade` out.
     """
-    if request.method != "GET":
-        return
-    asked = (header(request.headers, "upgrade") or "").lower()
-    if "websocket" in asked or header(request.headers, "sec-websocket-key") is not None:
-        raise UpgradeRefused(
-            "WebSocket is not served here. Send the request as a POST; with `stream: true` it is "
-            "answered with server-sent events."
-        )
+    asked = (header(headers, "upgrade") or "").lower()
+    is_handshake = "websocket" in asked or header(headers, "sec-websocket-key") is not None
+    if method != "GET" or not is_handshake:
+        return None
+    return UpgradeRefused(
+        "WebSocket is not served here. Send the request as a POST; with `stream: true` it is "
+        "answered with server-sent events."
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dispatcher:
-    """Gives each request of a known caller its answer, or its route to a backend."""
+    """Gives each request its answer, or its route to a backend."""
 
     routes: Routes = field(default_factory=Routes)
     own_usage: OwnUsage | None = None
+    opencode: OpenCode = field(default_factory=OpenCode)
+
+    def answer_to_anyone(self, request: Request) -> Answer | None:
+        """The answer to a request that needs no token; None where it needs one.
+
+        Raises UpgradeRefused, or what OpenCode's document is refused with.
+        """
+        if (refused := refused_upgrade(request.method, request.headers)) is not None:
+            raise refused
+        if is_opencode(request.raw_path, self.routes.spellings.prefixes):
+            return self.opencode.answer(request.method)
+        return None
 
     async def dispatch(
         self, request: Request, principal: Principal, backends: Iterable[Backend]
     ) -> Answer | Route:
-        """The answer about the caller's own usage, else as `dispatch`; also raises UsageUnavailable."""
+        """Of a known caller: the answer about its own usage, else as `dispatch`.
+
+        Also raises UsageUnavailable.
+        """
         if self.own_usage is not None and request.raw_path == OWN_USAGE_PATH:
             return await self.own_usage.answer(request, principal)
         return dispatch(request, self.routes, backends)

@@ -1,4 +1,7 @@
-"""Prefixes of addresses are read as they are matched, and what could be misread is refused."""
+"""Prefixes and OpenCode's document are read as they are used, and what could be misread is refused."""
+
+import json
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +54,40 @@ def test_a_prefix_that_could_be_misread_is_refused(prefix: str) -> None:
     (problem,) = refused.value.problems
     assert problem.startswith(f"{SETTING} must ")
     assert "\n" not in problem
+
+
+OPENCODE = {"auth": {"command": ["az"], "env": "T"}, "config": {"model": "gateway/gpt-4o"}}
+
+
+def published(text: str) -> bytes | None:
+    return load_settings(REQUIRED | {"METER_OPENCODE": text}).gateway.opencode.document
+
+
+def test_opencode_is_told_what_the_setting_or_its_file_has(tmp_path: Path) -> None:
+    """Nothing without it."""
+    file = tmp_path / "opencode.json"
+    file.write_text(json.dumps(OPENCODE))
+
+    assert json.loads(published(json.dumps(OPENCODE)) or b"") == OPENCODE
+    assert published(str(file)) == published(json.dumps(OPENCODE))
+    assert published("") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{", "is not valid JSON"),
+        ("[]", 'must be {"auth"'),
+        ('{"config": {"x": NaN}}', "is not valid JSON"),
+        ('{"auth": {"command": [], "env": "T"}, "config": {}}', "needs auth.command"),
+        ('{"auth": {}, "auth": {}, "config": {}}', "has a key twice"),
+        ("/no/such/file.json", "is the path of a file that cannot be read"),
+        ("true", "is the path of a file that cannot be read"),
+    ],
+)
+def test_a_document_for_opencode_that_is_none_is_refused(text: str, problem: str) -> None:
+    """At the start, and not by each developer's OpenCode."""
+    with pytest.raises(InvalidSettings) as refused:
+        published(text)
+
+    assert refused.value.problems[0].startswith(f"METER_OPENCODE {problem}")
