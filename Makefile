@@ -5,9 +5,11 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 OPENAI1 := $(VENV)/openai1
 FOCUS := $(VENV)/focus
+SBOM := $(VENV)/sbom
+DEPLOYED := $(VENV)/deployed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots package sbom check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -41,6 +43,17 @@ $(FOCUS)/.installed: requirements-focus.txt $(STAMP)
 	@echo "installing the FOCUS validator into $(FOCUS) ..."
 	@$(PY) -m venv --clear $(FOCUS)
 	@$(FOCUS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-focus.txt
+	@touch $@
+
+# What is deployed, alone, and what describes it.
+$(DEPLOYED)/.installed: requirements.txt $(STAMP)
+	@$(PY) -m venv --clear --without-pip $(DEPLOYED)
+	@$(PY) -m pip --python $(DEPLOYED)/bin/python install -q --disable-pip-version-check --no-compile -r requirements.txt
+	@touch $@
+
+$(SBOM)/.installed: requirements-sbom.txt $(STAMP)
+	@$(PY) -m venv --clear $(SBOM)
+	@$(SBOM)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-sbom.txt
 	@touch $@
 
 demo:
@@ -77,6 +90,15 @@ focus-validate: setup $(FOCUS)/.installed
 screenshots: setup
 	$(PY) -m tests.browser.screenshots
 
+package: setup
+	@$(PY) -m local.package
+
+sbom: setup $(DEPLOYED)/.installed $(SBOM)/.installed
+	@mkdir -p dist
+	@$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json $(DEPLOYED)/bin/python 2>/dev/null
+	@$(PY) -m local.sbom dist/sbom.cdx.json
+	@echo "written: dist/sbom.cdx.json"
+
 check: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -94,7 +116,7 @@ format: setup
 	$(VENV)/bin/ruff check --fix .
 
 lock: setup
-	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade -o requirements.txt pyproject.toml
+	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade --generate-hashes -o requirements.txt pyproject.toml
 	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 	npm install --package-lock-only --silent
 
