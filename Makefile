@@ -9,7 +9,7 @@ SBOM := $(VENV)/sbom
 DEPLOYED := $(VENV)/deployed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots package sbom check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code soak soak-http focus-validate screenshots package sbom check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -83,6 +83,9 @@ test-code:
 soak: setup
 	$(PY) -m tests.faults.schedules --seconds 120
 	$(PY) -m tests.faults.soak --seconds 600
+
+soak-http: setup
+	$(PY) -m tests.faults.soak_http --seconds 600
 
 focus-validate: setup $(FOCUS)/.installed
 	$(PY) -m tests.focus.validate --python $(FOCUS)/bin/python
