@@ -70,6 +70,16 @@ class Telemetry(Protocol):
         """A repeat was given the answer of a call under way."""
 
 
+class CountObserver(Protocol):
+    """Observes an aggregator. It neither waits nor raises."""
+
+    def counted(self, calls: Sequence[UsageEvent], repeats: int) -> None:
+        """These calls are in the ledger now, and were not before; so many others had been."""
+
+    def dead_lettered(self, count: int) -> None:
+        """So many events were set aside as dead letters."""
+
+
 class NoTelemetry:
     """`Telemetry` that observes nothing."""
 
