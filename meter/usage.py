@@ -193,10 +193,7 @@ class CountedCall(CallUsage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageEvent(CallUsage):
-    """One call that reached a backend. `service_tier` is the answer's own word for its tier.
-
-    `traceparent` is the W3C trace that the call is part of.
-    """
+    """One call that reached a backend. `service_tier` is the answer's own word for its tier."""
 
     id: UUID
     source: str
@@ -213,7 +210,6 @@ class UsageEvent(CallUsage):
     duration_ms: int
     time_to_first_byte_ms: int | None = None
     client_retry_count: int = 0
-    traceparent: str | None = None
 
     @property
     def client_app(self) -> str | None:
@@ -255,26 +251,15 @@ def encode_event(event: UsageEvent) -> bytes:
 
 
 def encode_envelope(
-    kind: str,
-    source: str,
-    event_id: UUID,
-    subject: str,
-    time: datetime,
-    data: Mapping[str, object],
-    *,
-    traceparent: str | None = None,
+    kind: str, source: str, event_id: UUID, subject: str, time: datetime, data: Mapping[str, object]
 ) -> bytes:
-    """Write a CloudEvents 1.0 document, with its tracing extension if the event is part of a trace.
-
-    Raises ValueError for text that UTF-8 cannot encode.
-    """
+    """Write a CloudEvents 1.0 document. Raises ValueError for text that UTF-8 cannot encode."""
     document = {
         "specversion": "1.0",
         "type": kind,
         "source": source,
         "id": str(event_id),
         "subject": subject,
-        **({} if traceparent is None else {"traceparent": traceparent}),
         "time": format_time(time),
         "datacontenttype": "application/json",
         "data": data,
@@ -320,13 +305,7 @@ def format_time(moment: datetime) -> str:
 
 def _encode(event: UsageEvent) -> bytes:
     return encode_envelope(
-        EVENT_TYPE,
-        event.source,
-        event.id,
-        event.principal.subject,
-        event.time,
-        _data(event),
-        traceparent=event.traceparent,
+        EVENT_TYPE, event.source, event.id, event.principal.subject, event.time, _data(event)
     )
 
 

@@ -36,10 +36,11 @@ _ENTRA_FORMS = {
     "login.chinacloudapi.cn": (_V1_CHINA, _V2_CHINA),
 }
 _NAME_CLAIMS = "METER_NAME_CLAIMS"
+_OPERATOR_ROLE = "METER_OPERATOR_ROLE"
 _PREFIXES = "METER_PATH_PREFIXES"
 MAX_PREFIX_CHARS = 256
 # First segments of the app's own addresses, and of the Functions host's, which reads them in any case.
-OWN_SEGMENTS = ("openai", "healthz", "readyz", "admin", "runtime", ".well-known")
+OWN_SEGMENTS = ("openai", "healthz", "readyz", "doctor", "admin", "runtime", ".well-known")
 _SEGMENT = re.compile(
     r"[A-Za-z0-9._~!$&'()*+;=:@-]+", re.ASCII
 )  # RFC 3986 section 3.3, not encoded
@@ -83,6 +84,14 @@ def read_token_rules(reader: Reader) -> TokenRules:
     _check_algorithms(reader, rules)
     _check_ids(reader, rules)
     return rules
+
+
+def read_operator_role(reader: Reader) -> str | None:
+    """The app role of those who may ask the app what it finds; None: nobody may. Problems are reported."""
+    role = reader.text(_OPERATOR_ROLE)
+    if any(mark.isspace() or mark == "," for mark in role):
+        reader.problem(_OPERATOR_ROLE, f"must be one app role's value, got {role!r:.60}")
+    return role or None
 
 
 def read_discovery_queries(reader: Reader) -> dict[str, frozenset[str]]:

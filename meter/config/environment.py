@@ -21,6 +21,7 @@ from meter.config.backends.read import named_key_settings, read_accounts, read_b
 from meter.config.callers import (
     read_discovery_queries,
     read_opencode,
+    read_operator_role,
     read_routes,
     read_token_rules,
 )
@@ -29,14 +30,16 @@ from meter.config.limits import read_body_limits, read_limits, read_request_limi
 from meter.config.names import READ_APART, refuse_unknown
 from meter.config.prices import read_price_settings
 from meter.config.reader import Reader
-from meter.config.telemetry.settings import read_telemetry
 from meter.config.values import (
+    PUBLIC_CLOUD_SCOPE,
+    AzureEndpoint,
     Durability,
     GatewaySettings,
     HubSettings,
     PublishSettings,
     ReconcileSettings,
     Settings,
+    SettingsParts,
     StorageSettings,
 )
 from meter.errors import InvalidSettings
@@ -107,6 +110,34 @@ def request_limits(environment: Mapping[str, str]) -> RequestLimits:
     return read_request_limits(reader, read_body_limits(reader))
 
 
+def read_parts(environment: Mapping[str, str]) -> SettingsParts:
+    """Each part of the settings by itself: an invalid one hides no other."""
+
+    def part[T](read: Callable[[Reader], T]) -> T | None:
+        reader = Reader(environment)
+        found = read(reader)
+        others = {problem.setting for problem in reader.problems} - reader.unresolved
+        return None if others else found
+
+    whole = Reader(environment)
+    _settings(whole)
+    refuse_unknown(whole, _known_names() | named_key_settings(whole))
+    backends, auth = read_backends(Reader(environment))
+    return SettingsParts(
+        rules=part(read_token_rules),
+        discovery_queries=read_discovery_queries(Reader(environment)),
+        backends=backends,
+        auth=auth,
+        token_scope=part(read_token_scope) or PUBLIC_CLOUD_SCOPE,
+        hub=part(lambda reader: _publish(reader).hub),
+        storage=part(_storage),
+        host_blobs=_host_blobs(Reader(environment)),
+        problems=tuple(whole.problems),
+        unresolved=whole.unresolved,
+        warnings=proxy_warnings(environment),
+    )
+
+
 def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
     reader = Reader(environment)
     settings = read(reader)
@@ -137,7 +168,6 @@ def _settings(reader: Reader) -> Settings:
         storage=publish.storage,
         timeout_seconds=publish.timeout_seconds,
         prices=read_price_settings(reader),
-        telemetry=read_telemetry(reader),
         warnings=proxy_warnings(reader.environment),
     )
 
@@ -156,6 +186,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         durability=reader.choice("METER_DURABILITY", Durability.ACKNOWLEDGED),
         source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
+        operator_role=read_operator_role(reader),
         routes=read_routes(reader),
         opencode=read_opencode(reader),
         jwks_refresh_seconds=number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),
@@ -215,6 +246,22 @@ def _storage(reader: Reader) -> StorageSettings:
     return StorageSettings(
         endpoint=read_table_endpoint(reader, setting),
         retention=timedelta(days=reader.number("METER_RETENTION_DAYS", 100, least=1, most=3_660)),
+    )
+
+
+def _host_blobs(reader: Reader) -> AzureEndpoint | None:
+    """The account in which the Functions host keeps its state; None where none is named."""
+    setting = "AzureWebJobsStorage"
+    connection_string = reader.text(setting) or None
+    account = reader.text(f"{setting}__accountName")
+    usual = f"https://{account}.blob.core.windows.net" if account else ""
+    address = reader.text(f"{setting}__blobServiceUri", usual) or None
+    if connection_string is None and address is None:
+        return None
+    return AzureEndpoint(
+        connection_string=connection_string,
+        address=address,
+        client_id=reader.text(f"{setting}__clientId", reader.text("AZURE_CLIENT_ID")) or None,
     )
 
 

@@ -39,6 +39,11 @@ class Reader:
             self._unresolved.add(name)
         return text or default
 
+    @property
+    def unresolved(self) -> frozenset[str]:
+        """The settings, of those that were read, that hold a reference which Azure has not resolved."""
+        return frozenset(self._unresolved)
+
     def problem(self, setting: str, text: str, detail: str = "") -> None:
         """Report a problem; `detail` may name backends and files, so it is for operators."""
         if setting not in self._unresolved:

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from meter.config.limits import Limits
 from meter.config.prices import PriceSettings
-from meter.config.telemetry.settings import TelemetrySettings
+from meter.errors import Problem
 from meter.gateway.backend import Backend, BackendAuth
 from meter.gateway.caller.auth import TokenRules
 from meter.gateway.http import RequestLimits
@@ -46,6 +46,7 @@ class GatewaySettings:
     durability: Durability
     source: str
     exposes_backend: bool
+    operator_role: str | None
     routes: Routes
     opencode: OpenCode
     jwks_refresh_seconds: float
@@ -98,5 +99,25 @@ class Settings(PublishSettings):
 
     gateway: GatewaySettings
     prices: PriceSettings = field(default_factory=PriceSettings)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SettingsParts:
+    """Each part of the settings by itself, None where it is not valid, and every problem of them all.
+
+    A part may hold references that Azure has not resolved, whose settings are `unresolved`.
+    `host_blobs` is the storage account of the Functions host; None where none is named.
+    """
+
+    rules: TokenRules | None
+    discovery_queries: Mapping[str, Collection[str]]
+    backends: tuple[Backend, ...]
+    auth: Mapping[str, BackendAuth]
+    token_scope: str
+    hub: HubSettings | None
+    storage: StorageSettings | None
+    host_blobs: AzureEndpoint | None
+    problems: tuple[Problem, ...]
+    unresolved: frozenset[str]
+    warnings: tuple[str, ...]

@@ -14,14 +14,7 @@ from meter.gateway.balance.affinity import Owner
 from meter.gateway.balance.forward import Attempts, Candidates
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
 from meter.gateway.billing import Billing, Charge
-from meter.gateway.headers import (
-    IMAGE_DEPLOYMENT,
-    TRACEPARENT,
-    downstream_headers,
-    header,
-    traced,
-    upstream_headers,
-)
+from meter.gateway.headers import IMAGE_DEPLOYMENT, downstream_headers, header, upstream_headers
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.prepare import (
     OutgoingBody,
@@ -32,7 +25,7 @@ from meter.gateway.request.prepare import (
     outgoing_body,
 )
 from meter.gateway.request.route import Route, is_deployment_name
-from meter.ports import Clock, Headers, Telemetry, Trace, UpstreamRequest, UsageSink
+from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import Outcome, Principal, Tier, UsageEvent
 
 MAX_CHOICES = 128  # of one chat; for more a backend does not answer
@@ -42,9 +35,9 @@ MAX_CHOICES = 128  # of one chat; for more a backend does not answer
 class Call:
     """A verified and routed call. `end` ends it exactly once, however it ends.
 
-    `deployment` is the public name that usage is counted under. `headers` are the caller's, with its
-    trace as it goes on; `answer` is the backend's once it has begun. `reasoning` has the digests of the
-    reasoning items that the call carries. `holds` gives back the slot and the spool.
+    `deployment` is the public name that usage is counted under. `headers` are the caller's, `answer`
+    is the backend's once it has begun. `reasoning` has the digests of the reasoning items that the
+    call carries. `holds` gives back the slot and the spool.
     """
 
     event_id: UUID
@@ -59,7 +52,6 @@ class Call:
     background: Background
     sink: UsageSink
     clock: Clock
-    telemetry: Telemetry
     holds: ExitStack
     started_at: datetime
     started: float
@@ -67,13 +59,10 @@ class Call:
     attempts: Attempts = field(default_factory=Attempts)
     answer: WholeAnswer | StreamedAnswer | None = None
     charge: Charge = field(init=False)
-    trace: Trace = field(init=False)
     _is_ended: bool = False
 
     def __post_init__(self) -> None:
         self.charge = Charge(self.route.served)
-        self.trace = self.telemetry.begin(traced(self.headers), self.started_at)
-        self.headers = self.trace.headers
 
     @property
     def is_streaming(self) -> bool:
@@ -239,8 +228,6 @@ class Call:
         self._is_ended = True
         with self.holds:
             events = self._events(ending) if self.attempts.made else ()
-        if events:
-            self.telemetry.ended(self.trace, events)
         await publish_all(self.sink, events)
 
     def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
@@ -296,7 +283,6 @@ class Call:
             duration_ms=self._elapsed_ms(self.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
             client_retry_count=_retry_count(self.headers),
-            traceparent=header(self.headers, TRACEPARENT),
         )
 
     def _spilled_from(self, ending: Ending, billing: Billing) -> str | None:

@@ -39,7 +39,7 @@ from meter.gateway.request.prepare import (
     response_id_of,
 )
 from meter.gateway.request.route import Route
-from meter.ports import NO_TELEMETRY, Clock, Dice, Headers, Telemetry, UsageSink
+from meter.ports import Clock, Dice, Headers, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,6 @@ class FrontDoor:
     exposes_backend: bool = False
     dispatcher: Dispatcher = field(default_factory=Dispatcher)
     detached: Detached = field(default_factory=Detached)
-    telemetry: Telemetry = NO_TELEMETRY
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
         """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
@@ -73,22 +72,17 @@ class FrontDoor:
         try:
             return await self._handle(request, event_id)
         except CallerError as exc:
-            return self._rejected(exc)
+            return error_answer(exc)
         except KeysUnavailable:
-            return self._rejected(NO_KEYS)
+            return error_answer(NO_KEYS)
         except Exception:
             # Last resort: an internal error still gets an answer that callers can parse.
             log.exception("call_failed_unexpectedly event_id=%s", event_id)
             return error_answer(INTERNAL_ERROR)
 
-    def _rejected(self, error: CallerError) -> Answer:
-        """The answer to a call that no backend has seen."""
-        self.telemetry.rejected(error.status, error.kind)
-        return error_answer(error)
-
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
-        if (public := self.dispatcher.answer_to_anyone(request)) is not None:
-            return public
+        if (own := await self.dispatcher.answer_before_entry(request, event_id)) is not None:
+            return own
         started_at, started = self.clock.now(), self.clock.monotonic()
         principal = await self.admission.identify(request.headers, event_id)
         route = await self.dispatcher.dispatch(request, principal, self.forwarder.pool.backends)
@@ -101,7 +95,6 @@ class FrontDoor:
             self.background.check_room(principal.subject, route, body)
             reasoning, owners = reasoning_of(route, body), self.background.owners
             owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
-            owning = None if owner is None else owner.backend
             deployment = deployment_of(route, body, owner)
             call = Call(
                 event_id=event_id,
@@ -112,14 +105,15 @@ class FrontDoor:
                 body=body,
                 headers=request.headers,
                 candidates=replace(
-                    self._candidates(route, request.headers, deployment, owning),
+                    self._candidates(
+                        route, request.headers, deployment, owner.backend if owner else None
+                    ),
                     demand=demand_of(body, principal.subject),
                 ),
                 reasoning=reasoning,
                 background=self.background,
                 sink=self.sink,
                 clock=self.clock,
-                telemetry=self.telemetry,
                 holds=holds.pop_all(),
                 started_at=started_at,
                 started=started,
@@ -185,7 +179,7 @@ class FrontDoor:
             raise
 
     async def _fail(self, call: Call, exc: CallerError) -> Answer:
-        answer = error_answer(exc) if call.attempts.made else self._rejected(exc)
+        answer = error_answer(exc)
         await call.end(Ending(outcome=Outcome.FAILED, status=answer.status))
         return answer
 

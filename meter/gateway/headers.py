@@ -9,7 +9,6 @@ import re
 from urllib.parse import quote
 
 from meter.ports import Headers
-from meter.trace import valid_traceparent
 
 # The head that .NET reads from a worker has at most 65,536 bytes, status line and framing included.
 MAX_ANSWER_BYTES = 61_440
@@ -17,14 +16,13 @@ MAX_ANSWER_BYTES = 61_440
 MAX_BACKEND_BYTES = MAX_ANSWER_BYTES - 2_048
 
 IMAGE_DEPLOYMENT = "x-ms-oai-image-generation-deployment"
-TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 
 _UPSTREAM = frozenset(
     {
         "accept",
         "content-type",
-        TRACEPARENT,
-        TRACESTATE,
+        "traceparent",
+        "tracestate",
         "user-agent",
         "x-ms-return-client-request-id",  # Azure's SDKs: asks for the id in the answer
         "x-ms-useragent",  # Azure's SDKs in browsers, which may not set `user-agent`
@@ -94,17 +92,6 @@ def upstream_headers(caller: Headers, subject: str, credentials: Headers) -> Hea
         ("caller-subject", subject_header(subject)),
         *credentials,
     )
-
-
-def traced(headers: Headers) -> Headers:
-    """The caller's headers, less those of a trace that cannot be continued: its parent is not valid.
-
-    Of two parents neither is (W3C Trace Context, section 3.2).
-    """
-    parents = [value for name, value in headers if name == TRACEPARENT]
-    if len(parents) == 1 and valid_traceparent(parents[0]):
-        return headers
-    return tuple(each for each in headers if each[0] not in {TRACEPARENT, TRACESTATE})
 
 
 def downstream_headers(backend: Headers, *, with_origin: bool = False) -> Headers:

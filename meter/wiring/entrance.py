@@ -1,6 +1,8 @@
 """Builds the front door's entrance: who may enter, and what is answered without a backend."""
 
 import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 from meter.adapters.spool import FileSpool
@@ -9,12 +11,16 @@ from meter.config.values import GatewaySettings
 from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.limits.admission import Admission
+from meter.gateway.operators.page import OperatorPage
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.dispatch import Dispatcher
 from meter.ports import Clock, RowStore
 from meter.reports.own_usage.reader import OwnUsageReader
 from meter.reports.pricing.configured import ConfiguredBook
 from meter.wiring.books import configured_book
+
+type Environment = Callable[[], Mapping[str, str]]
+"""The app's settings as they are now."""
 
 
 def build_admission(settings: GatewaySettings, keys: KeyRing, clock: Clock) -> Admission:
@@ -32,7 +38,11 @@ def build_book(settings: PriceSettings) -> ConfiguredBook:
 
 
 def build_dispatcher(
-    settings: GatewaySettings, store: RowStore, book: ConfiguredBook, clock: Clock
+    settings: GatewaySettings,
+    store: RowStore,
+    book: ConfiguredBook,
+    operators: OperatorPage | None,
+    clock: Clock,
 ) -> Dispatcher:
     """What is done with requests, before any backend."""
     reader = OwnUsageReader(store=store, clock=clock, book=book.book)
@@ -40,4 +50,27 @@ def build_dispatcher(
         routes=settings.routes,
         own_usage=OwnUsage(reader=reader, clock=clock),
         opencode=settings.opencode,
+        operators=operators,
     )
+
+
+def build_operators(
+    settings: GatewaySettings, keys: KeyRing, environment: Environment, clock: Clock
+) -> OperatorPage | None:
+    """The operators' page, if there is one. Their role is all they need, and no caller's role opens it."""
+    if settings.operator_role is None:
+        return None
+    role = frozenset({settings.operator_role})
+    rules = replace(settings.rules, required_roles=role, required_scopes=frozenset())
+    return OperatorPage(
+        verifier=TokenVerifier(rules, keys, clock),
+        examine=lambda: _examine(environment()),
+        clock=clock,
+    )
+
+
+async def _examine(environment: Mapping[str, str]) -> Mapping[str, object]:
+    # What it asks with, the blobs' SDK among it, is no part of a cold start.
+    from meter.wiring.doctor.examine import examine
+
+    return (await examine(environment, on_app=True)).document()

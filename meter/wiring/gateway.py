@@ -16,7 +16,13 @@ from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
 from meter.publishing.sink import PublishingSink
-from meter.wiring.entrance import build_admission, build_book, build_dispatcher
+from meter.wiring.entrance import (
+    Environment,
+    build_admission,
+    build_book,
+    build_dispatcher,
+    build_operators,
+)
 from meter.wiring.metering import Publisher, build_sink
 
 
@@ -34,21 +40,19 @@ class Gateway:
     credentials: ConfiguredCredentials
 
 
-def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
+def build_gateway(settings: Settings, publisher: Publisher, environment: Environment) -> Gateway:
     """Build a front door. Must be called in the event loop that will own it."""
     gateway = settings.gateway
     clock, dice = SystemClock(), system_dice()
     sink = build_sink(publisher, settings)
-    upstream = AiohttpUpstream(
-        connect_timeout_seconds=gateway.connect_timeout_seconds,
-        idle_timeout_seconds=gateway.idle_timeout_seconds,
-    )
+    upstream = _upstream(gateway)
     credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
     keys = KeyRing(
         DiscoveryKeySource(gateway.discovery_queries), clock, gateway.jwks_refresh_seconds
     )
     pool = Pool(gateway.backends, clock, dice)
     book = build_book(settings.prices)
+    operators = build_operators(gateway, keys, environment, clock)
     forwarder = Forwarder(pool, upstream, credentials, clock, gateway.limits.forwarding)
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
@@ -62,7 +66,7 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         source=gateway.source,
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
-        dispatcher=build_dispatcher(gateway, publisher.store, book, clock),
+        dispatcher=build_dispatcher(gateway, publisher.store, book, operators, clock),
     )
     return Gateway(
         front_door=front_door,
@@ -73,6 +77,13 @@ def build_gateway(settings: Settings, publisher: Publisher) -> Gateway:
         price_book=book.state,
         upstream=upstream,
         credentials=credentials,
+    )
+
+
+def _upstream(settings: GatewaySettings) -> AiohttpUpstream:
+    return AiohttpUpstream(
+        connect_timeout_seconds=settings.connect_timeout_seconds,
+        idle_timeout_seconds=settings.idle_timeout_seconds,
     )
 
 

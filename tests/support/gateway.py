@@ -29,7 +29,7 @@ from meter.gateway.limits.intake import BodyLimits
 from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
-from meter.ports import NO_TELEMETRY, Headers, Telemetry, TokenCounter
+from meter.ports import Headers, TokenCounter
 from meter.usage import Tier
 from tests.fakes.gateway import (
     START,
@@ -188,7 +188,6 @@ class Door:
     counter: TokenCounter | None = None
     spool_room: int | None = None
     prefixes: tuple[str, ...] = ()
-    telemetry: Telemetry = NO_TELEMETRY
     spools: list[FakeSpool] = field(default_factory=list)
 
     def new_spool(self) -> FakeSpool:
@@ -240,7 +239,6 @@ class Door:
             long_context_tokens=272_000,
             exposes_backend=self.exposes_backend,
             dispatcher=Dispatcher(routes=Routes(Spellings(self.prefixes))),
-            telemetry=self.telemetry,
         )
 
     async def call(

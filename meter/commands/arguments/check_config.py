@@ -18,6 +18,6 @@ def add_parser(commands: Commands) -> None:
 
 
 def _run(_options: Namespace) -> int:
-    from meter.commands.check_config import run
+    from meter.commands.checks.check_config import run
 
     return run()

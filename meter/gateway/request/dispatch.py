@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from meter.errors import EncodingRefused, UpgradeRefused
 from meter.gateway.backend import Backend
 from meter.gateway.headers import header
 from meter.gateway.http import Answer, Request, quoted
 from meter.gateway.opencode import OpenCode, is_opencode
+from meter.gateway.operators.page import PATH as OPERATORS_PATH
+from meter.gateway.operators.page import OperatorPage
 from meter.gateway.own_usage import PATH as OWN_USAGE_PATH
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.models import answer_models, is_about_models
 from meter.gateway.request.operations import Body
 from meter.gateway.request.route import Route, Routes
+from meter.gateway.request.unserved import not_served
 from meter.ports import Headers
 from meter.usage import Principal
 
@@ -40,6 +44,7 @@ class Dispatcher:
     routes: Routes = field(default_factory=Routes)
     own_usage: OwnUsage | None = None
     opencode: OpenCode = field(default_factory=OpenCode)
+    operators: OperatorPage | None = None
 
     def answer_to_anyone(self, request: Request) -> Answer | None:
         """The answer to a request that needs no token; None where it needs one.
@@ -51,6 +56,18 @@ class Dispatcher:
         if is_opencode(request.raw_path, self.routes.spellings.prefixes):
             return self.opencode.answer(request.method)
         return None
+
+    async def answer_before_entry(self, request: Request, event_id: UUID) -> Answer | None:
+        """The answer to anyone, or to operators, who need another role than callers; else None.
+
+        Raises what `answer_to_anyone` and the operators' page raise; NotServed where there is none, with a
+        token or without.
+        """
+        if request.raw_path != OPERATORS_PATH:
+            return self.answer_to_anyone(request)
+        if self.operators is None:
+            raise not_served(request.raw_path)
+        return self.answer_to_anyone(request) or await self.operators.answer(request, event_id)
 
     async def dispatch(
         self, request: Request, principal: Principal, backends: Iterable[Backend]

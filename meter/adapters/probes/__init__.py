@@ -1,0 +1,1 @@
+"""Probes of the services that the app needs, for `meter.doctor`: they ask, and judge nothing."""

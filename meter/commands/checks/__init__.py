@@ -1,0 +1,1 @@
+"""Commands that check settings: by themselves, and against what they name."""

@@ -1,0 +1,1 @@
+"""What the app answers to those who run it."""

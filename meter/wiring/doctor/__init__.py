@@ -1,0 +1,1 @@
+"""Builds the checks of `doctor` from settings, and runs them."""
