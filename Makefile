@@ -7,7 +7,7 @@ OPENAI1 := $(VENV)/openai1
 FOCUS := $(VENV)/focus
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots infra check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -76,6 +76,19 @@ focus-validate: setup $(FOCUS)/.installed
 
 screenshots: setup
 	$(PY) -m tests.browser.screenshots
+
+
+package: setup
+	@$(PY) -m local.package
+
+sbom: setup $(DEPLOYED)/.installed $(SBOM)/.installed
+	@mkdir -p dist
+	@$(SBOM)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o dist/sbom.cdx.json $(DEPLOYED)/bin/python 2>/dev/null
+	@$(PY) -m local.sbom dist/sbom.cdx.json
+	@echo "written: dist/sbom.cdx.json"
+
+infra: setup
+	$(PY) -m tests.infra
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -1,57 +1,23 @@
 // The whole deployment of the meter into one resource group: see docs/deployment.md.
 targetScope = 'resourceGroup'
 
-// -- types --
-
-@description('One Azure OpenAI backend: an entry of METER_BACKENDS, and the location of its account for the role assignment.')
-type backendType = {
-  @description('Name of the backend in usage events, logs and metrics.')
-  name: string
-
-  @description('Endpoint, e.g. https://contoso-eus.openai.azure.com/')
-  url: string
-
-  @description('Backends with the lowest number are tried first.')
-  @minValue(1)
-  priority: int
-
-  @description('Share of the calls within one priority.')
-  @minValue(1)
-  @maxValue(100)
-  weight: int
-
-  @description('How Azure bills the deployments of this backend.')
-  tier: 'provisioned' | 'standard'
-
-  @description('Azure region of the account, e.g. swedencentral.')
-  region: string?
-
-  @description('Where Azure may process the calls; a deployment can have its own.')
-  deployment_type: ('global' | 'data-zone' | 'regional')?
-
-  @description('Deployment names that callers use, each with its name on this backend, or { name, model, tier, deployment_type }.')
-  deployments: object
-
-  @description('How the app authenticates to the backend. Default: { "kind": "managed-identity" }.')
-  auth: object?
-
-  @description('Name of the existing account. If omitted, no role is assigned, and the backend has no resource_id.')
-  accountName: string?
-
-  @description('Resource group of the existing account. Default: that of this deployment.')
-  accountResourceGroup: string?
-
-  @description('Subscription of the existing account. Default: that of this deployment.')
-  accountSubscriptionId: string?
-}
-
-@description('Always-ready instances of one scale group: "http" for the front door, "function:NAME" for another.')
-type alwaysReadyType = {
-  name: string
-
-  @minValue(1)
-  instanceCount: int
-}
+import {
+  addressProblems
+  backendProblems
+  prefixProblems
+  secretProblems
+  settingProblems
+} from 'checks.bicep'
+import {
+  alwaysReadyType
+  backendType
+  endpointType
+  existingNetworkType
+  publicAccessType
+  settingsType
+  tagsType
+  textType
+} from 'types.bicep'
 
 // -- names and location --
 
@@ -64,45 +30,45 @@ param namePrefix string = 'meter'
 param location string = resourceGroup().location
 
 @description('Tags of every resource.')
-param tags object = {}
+param tags tagsType = {}
 
 // -- who may call --
 
 @description('Accepted token audiences (METER_AUDIENCES).')
 @minLength(1)
-param audiences string[]
+param audiences textType[]
 
 @description('Entra tenant of the callers.')
-param tenantId string = tenant().tenantId
+param tenantId textType = tenant().tenantId
 
 @description('Accepted token issuers (METER_ISSUERS). Default: the tenant\'s v1 and v2 issuers.')
 @minLength(1)
-param issuers string[] = [
+param issuers textType[] = [
   '${environment().name == 'AzureChinaCloud' ? 'https://sts.chinacloudapi.cn' : 'https://sts.windows.net'}/${tenantId}/'
-  uri(environment().authentication.loginEndpoint, '${tenantId}/v2.0')
+  // China's tokens name another host than its environment() does.
+  '${environment().name == 'AzureChinaCloud' ? 'https://login.partner.microsoftonline.cn/' : environment().authentication.loginEndpoint}${tenantId}/v2.0'
 ]
 
 @description('Tenants whose tokens are accepted (METER_ALLOWED_TENANTS).')
 @minLength(1)
-param allowedTenants string[] = [
+param allowedTenants textType[] = [
   tenantId
 ]
 
 @description('Client app ids that may call (METER_ALLOWED_APPS); empty: any client with a valid token.')
-param allowedApps string[] = []
+param allowedApps textType[] = []
 
 @description('App roles; a caller needs one of them (METER_REQUIRED_ROLES). Empty: none needed.')
-param requiredRoles string[] = []
+param requiredRoles textType[] = []
 
 @description('Scopes; a caller needs one of them (METER_REQUIRED_SCOPES). Empty: none needed.')
-param requiredScopes string[] = []
+param requiredScopes textType[] = []
 
 @description('Token claim that identifies the metered subject (METER_SUBJECT_CLAIM): sub, or oid. Choose before the first call.')
-@minLength(1)
-param subjectClaim string = 'sub'
+param subjectClaim textType = 'sub'
 
 @description('Token claims with the caller\'s name, of which the first with text is recorded (METER_NAME_CLAIMS). Names are personal data; empty: none.')
-param nameClaims string[] = [
+param nameClaims textType[] = [
   'app_displayname'
   'preferred_username'
   'upn'
@@ -117,18 +83,10 @@ param nameClaims string[] = [
 param backends backendType[]
 
 @description('Whether an answer ends only once its usage event is stored (METER_DURABILITY).')
-@allowed([
-  'acknowledged'
-  'background'
-])
-param durability string = 'acknowledged'
+param durability 'acknowledged' | 'background' = 'acknowledged'
 
 @description('What happens to a stream whose client disconnects (METER_ON_DISCONNECT).')
-@allowed([
-  'drain'
-  'cancel'
-])
-param onDisconnect string = 'drain'
+param onDisconnect 'drain' | 'cancel' = 'drain'
 
 @description('Prompt tokens above which a call is of context long (METER_LONG_CONTEXT_TOKENS).')
 @minValue(1)
@@ -141,18 +99,39 @@ param retentionDays int = 100
 @description('Keep every ledger: the function that drops ledgers past their retention is disabled.')
 param keepLedgers bool = false
 
-@description('Additional app settings by name: METER_* settings, keys of backends, settings of the host (AzureFunctionsJobHost__*). Settings with a parameter of their own cannot be changed here. Flex Consumption refuses FUNCTIONS_WORKER_RUNTIME, WEBSITE_* and the settings of builds.')
-param additionalSettings object = {}
+@description('Other app settings by name: METER_* settings, and settings of the host (AzureFunctionsJobHost__*). Refused: names with a parameter of their own, names that Flex Consumption refuses, and secrets.')
+param additionalSettings settingsType = {}
+
+@description('Settings that hold secrets, such as keys of backends, each with the address of its secret: https://VAULT.vault.azure.net/secrets/NAME. The front door\'s identity needs Key Vault Secrets User there.')
+param keyVaultReferences settingsType = {}
+
+// -- apps and network --
+
+@description('Run the aggregator and its timers in an app of their own, with an identity that cannot call models; the front door\'s then cannot change counts.')
+param separateAggregator bool = false
+
+@description('Close storage and Event Hubs to public addresses: the apps reach them through private endpoints in a virtual network.')
+param vnetEnabled bool = false
+
+@description('Address range of that network, at least a /25.')
+param vnetAddressPrefix string = '10.90.0.0/24'
+
+@description('Subnets and zones of your own, instead of new ones.')
+param existingNetwork existingNetworkType?
+
+@description('Public IPv4 addresses and ranges that may pass all the same: operators and analysts with the commands, build agents.')
+param allowedAddresses textType[] = []
+
+@description('Who may call the gateway: everybody with a token, or the virtual network and allowedAddresses alone (private). Private also holds for publishing code.')
+param gatewayAccess 'public' | 'private' = 'public'
+
+@description('Spread the app over the zones of its region. Azure then keeps at least two always-ready instances of each scale group.')
+param zoneRedundant bool = false
 
 // -- size --
 
 @description('Memory of one instance in MB.')
-@allowed([
-  512
-  2048
-  4096
-])
-param instanceMemoryMB int = 2048
+param instanceMemoryMB 512 | 2048 | 4096 = 2048
 
 @description('Maximum number of on-demand instances per scale group: all HTTP functions are one, each other function is one.')
 @minValue(40)
@@ -199,13 +178,7 @@ param exportsCoolAfterDays int = 400
 param exportsDeleteAfterDays int = 0
 
 @description('Redundancy of the data account. Choose Standard_LRS in a region without zones.')
-@allowed([
-  'Standard_LRS'
-  'Standard_ZRS'
-  'Standard_GRS'
-  'Standard_GZRS'
-])
-param dataStorageSku string = 'Standard_ZRS'
+param dataStorageSku 'Standard_LRS' | 'Standard_ZRS' | 'Standard_GRS' | 'Standard_GZRS' = 'Standard_ZRS'
 
 @description('Retention of logs in days.')
 @minValue(30)
@@ -220,9 +193,64 @@ param analystsGroupId string = ''
 @description('Object id of the Entra group that may read the Azure OpenAI accounts\' metrics, for `python -m meter reconcile`; empty: no assignment.')
 param operatorsGroupId string = ''
 
-// -- derived --
+// -- checks --
 
-var suffix = uniqueString(resourceGroup().id, namePrefix)
+var usageSettings = [
+  'METER_ISSUERS'
+  'METER_AUDIENCES'
+  'METER_ALLOWED_TENANTS'
+  'METER_ALLOWED_APPS'
+  'METER_REQUIRED_ROLES'
+  'METER_REQUIRED_SCOPES'
+  'METER_SUBJECT_CLAIM'
+  'METER_NAME_CLAIMS'
+  'METER_LONG_CONTEXT_TOKENS'
+  'METER_BACKENDS'
+  'METER_BACKEND_TOKEN_SCOPE'
+  'METER_DURABILITY'
+  'METER_ON_DISCONNECT'
+  'METER_RETENTION_DAYS'
+  'METER_EVENT_HUB'
+  'METER_EXPORT_CONTAINER'
+]
+
+var secretNames = map(items(keyVaultReferences), s => s.key)
+
+var problems = concat(
+  prefixProblems(namePrefix),
+  flatten(map(backends, b => backendProblems(b, secretNames))),
+  settingProblems(additionalSettings, concat(usageSettings, secretNames)),
+  secretProblems(keyVaultReferences),
+  addressProblems(allowedAddresses),
+  vnetEnabled || (empty(allowedAddresses) && existingNetwork == null && gatewayAccess == 'public')
+    ? []
+    : ['allowedAddresses, existingNetwork and a private gateway need vnetEnabled'],
+  separateAggregator && existingNetwork != null && empty(existingNetwork.?aggregatorSubnetId)
+    ? ['existingNetwork: separateAggregator needs aggregatorSubnetId']
+    : [],
+  zoneRedundant && !contains(dataStorageSku, 'ZRS')
+    ? ['zoneRedundant needs dataStorageSku Standard_ZRS or Standard_GZRS']
+    : []
+)
+
+// -- names: made here alone, so that what-if knows every resource beforehand --
+
+var suffix = empty(problems) ? uniqueString(resourceGroup().id, namePrefix) : fail(join(problems, '; '))
+var names = {
+  identity: '${namePrefix}-id-${suffix}'
+  aggregatorIdentity: '${namePrefix}-agg-id-${suffix}'
+  workspace: '${namePrefix}-log-${suffix}'
+  appInsights: '${namePrefix}-ai-${suffix}'
+  runtimeAccount: '${namePrefix}rt${suffix}'
+  aggregatorRuntimeAccount: '${namePrefix}ra${suffix}'
+  dataAccount: '${namePrefix}da${suffix}'
+  namespace: '${namePrefix}-eh-${suffix}'
+  plan: '${namePrefix}-plan-${suffix}'
+  aggregatorPlan: '${namePrefix}-agg-plan-${suffix}'
+  app: '${namePrefix}-func-${suffix}'
+  aggregatorApp: '${namePrefix}-agg-${suffix}'
+  network: '${namePrefix}-net-${suffix}'
+}
 var eventHubName = 'usage'
 var deploymentContainer = 'app-package'
 var captureContainer = 'usage-capture'
@@ -237,9 +265,47 @@ var usageTables = [
   'HubPositions'
   'Outbox'
 ]
+var appNames = concat([names.app], separateAggregator ? [names.aggregatorApp] : [])
+
+// What differs between clouds; `environment()` has no such properties.
+var clouds = {
+  AzureCloud: {
+    tokenScope: 'https://cognitiveservices.azure.com/.default'
+    eventHubs: 'servicebus.windows.net'
+    sites: 'azurewebsites.net'
+  }
+  AzureUSGovernment: {
+    tokenScope: 'https://cognitiveservices.azure.us/.default'
+    eventHubs: 'servicebus.usgovcloudapi.net'
+    sites: 'azurewebsites.us'
+  }
+  AzureChinaCloud: {
+    tokenScope: 'https://cognitiveservices.azure.cn/.default'
+    eventHubs: 'servicebus.chinacloudapi.cn'
+    sites: 'chinacloudsites.cn'
+  }
+}
+var cloud = clouds[environment().name]
+var dataTableEndpoint = 'https://${names.dataAccount}.table.${environment().suffixes.storage}/'
+var dataBlobEndpoint = 'https://${names.dataAccount}.blob.${environment().suffixes.storage}/'
+var eventHubNamespaceHost = '${names.namespace}.${cloud.eventHubs}'
+
+// -- settings --
+
+@description('Id of each backend\'s account; empty where there is none.')
+var accountIds = [
+  for backend in backends: empty(backend.?accountName)
+    ? ''
+    : resourceId(
+        backend.?accountSubscriptionId ?? subscription().subscriptionId,
+        backend.?accountResourceGroup ?? resourceGroup().name,
+        'Microsoft.CognitiveServices/accounts',
+        backend.?accountName ?? 'none'
+      )
+]
 
 var backendEntries = [
-  for backend in backends: {
+  for (backend, i) in backends: {
     name: backend.name
     url: backend.url
     priority: backend.priority
@@ -248,28 +314,20 @@ var backendEntries = [
     region: backend.?region
     deployment_type: backend.?deployment_type
     auth: backend.?auth ?? { kind: 'managed-identity' }
-    deployments: backend.deployments
-    resource_id: empty(backend.?accountName)
-      ? null
-      : resourceId(
-          backend.?accountSubscriptionId ?? subscription().subscriptionId,
-          backend.?accountResourceGroup ?? resourceGroup().name,
-          'Microsoft.CognitiveServices/accounts',
-          backend.?accountName ?? 'none'
-        )
+    deployments: union(backend.?deployments ?? {}, backend.?describedDeployments ?? {})
+    resource_id: empty(accountIds[i]) ? null : accountIds[i]
   }
 ]
 
-// Token scopes of Azure OpenAI by cloud; `environment()` has no such property.
-var backendTokenScopes = {
-  AzureCloud: 'https://cognitiveservices.azure.com/.default'
-  AzureUSGovernment: 'https://cognitiveservices.azure.us/.default'
-  AzureChinaCloud: 'https://cognitiveservices.azure.cn/.default'
-}
-
 // Of two equal names the later one wins, so additionalSettings cannot override the ones below.
-var meterSettings = union(
-  additionalSettings,
+var sharedSettings = union(additionalSettings, {
+  METER_BACKENDS: string({ backends: backendEntries })
+  METER_RETENTION_DAYS: string(retentionDays)
+  METER_EVENT_HUB: eventHubName
+})
+
+var frontDoorSettings = union(
+  toObject(items(keyVaultReferences), s => s.key, s => '@Microsoft.KeyVault(SecretUri=${s.value})'),
   {
     METER_ISSUERS: join(issuers, ',')
     METER_AUDIENCES: join(audiences, ',')
@@ -277,74 +335,197 @@ var meterSettings = union(
     METER_SUBJECT_CLAIM: subjectClaim
     METER_NAME_CLAIMS: empty(nameClaims) ? ',' : join(nameClaims, ',') // an empty setting may be lost on the way
     METER_LONG_CONTEXT_TOKENS: string(longContextTokens)
-    METER_BACKENDS: string({ backends: backendEntries })
     METER_DURABILITY: durability
     METER_ON_DISCONNECT: onDisconnect
-    METER_RETENTION_DAYS: string(retentionDays)
-    METER_EVENT_HUB: eventHubName
-    METER_BACKEND_TOKEN_SCOPE: backendTokenScopes[environment().name]
+    METER_BACKEND_TOKEN_SCOPE: cloud.tokenScope
   },
   empty(allowedApps) ? {} : { METER_ALLOWED_APPS: join(allowedApps, ',') },
   empty(requiredRoles) ? {} : { METER_REQUIRED_ROLES: join(requiredRoles, ',') },
-  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') },
-  exportsEnabled ? { METER_EXPORT_CONTAINER: exportContainer } : {},
-  keepLedgers ? { 'AzureWebJobs.retention.Disabled': 'true' } : {}
+  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') }
 )
+
+var aggregatorSettings = union(
+  exportsEnabled ? { METER_EXPORT_CONTAINER: exportContainer } : {},
+  keepLedgers ? disabled(['retention']) : {}
+)
+
+@description('Settings with which the Functions host does not start functions.')
+func disabled(functions string[]) settingsType => toObject(functions, f => 'AzureWebJobs.${f}.Disabled', f => 'true')
+
+// What needs the right to send runs in the front door; what counts, in the aggregator.
+var frontDoorFunctions = ['front_door', 'outbox']
+var aggregatorFunctions = ['aggregator', 'sweep', 'retention', 'export']
+
+// -- network --
+
+var zoneNames = {
+  blob: 'privatelink.blob.${environment().suffixes.storage}'
+  table: 'privatelink.table.${environment().suffixes.storage}'
+  namespace: 'privatelink.${cloud.eventHubs}'
+  sites: 'privatelink.${cloud.sites}'
+}
+var isPrivate = gatewayAccess == 'private'
+var subnetNames = {
+  app: 'front-door'
+  aggregator: 'aggregator'
+  endpoints: 'private-endpoints'
+}
+var newSubnets = {
+  app: resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, subnetNames.app)
+  aggregator: resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, subnetNames.aggregator)
+  endpoints: resourceId('Microsoft.Network/virtualNetworks/subnets', names.network, subnetNames.endpoints)
+}
+var newZones = {
+  blob: resourceId('Microsoft.Network/privateDnsZones', zoneNames.blob)
+  table: resourceId('Microsoft.Network/privateDnsZones', zoneNames.table)
+  namespace: resourceId('Microsoft.Network/privateDnsZones', zoneNames.namespace)
+  sites: resourceId('Microsoft.Network/privateDnsZones', zoneNames.sites)
+}
+var zoneIds = existingNetwork == null ? newZones : (existingNetwork.?zoneIds ?? {})
+var appSubnetId = vnetEnabled ? existingNetwork.?appSubnetId ?? newSubnets.app : ''
+var aggregatorSubnetId = vnetEnabled ? existingNetwork.?aggregatorSubnetId ?? newSubnets.aggregator : ''
+
+var endpoints endpointType[] = concat(
+  [
+    {
+      name: '${names.runtimeAccount}-blob'
+      targetId: resourceId('Microsoft.Storage/storageAccounts', names.runtimeAccount)
+      groupId: 'blob'
+      zoneId: zoneIds.?blob ?? ''
+    }
+    {
+      name: '${names.dataAccount}-table'
+      targetId: resourceId('Microsoft.Storage/storageAccounts', names.dataAccount)
+      groupId: 'table'
+      zoneId: zoneIds.?table ?? ''
+    }
+    {
+      name: '${names.dataAccount}-blob'
+      targetId: resourceId('Microsoft.Storage/storageAccounts', names.dataAccount)
+      groupId: 'blob'
+      zoneId: zoneIds.?blob ?? ''
+    }
+    {
+      name: '${names.namespace}-namespace'
+      targetId: resourceId('Microsoft.EventHub/namespaces', names.namespace)
+      groupId: 'namespace'
+      zoneId: zoneIds.?namespace ?? ''
+    }
+  ],
+  separateAggregator
+    ? [
+        {
+          name: '${names.aggregatorRuntimeAccount}-blob'
+          targetId: resourceId('Microsoft.Storage/storageAccounts', names.aggregatorRuntimeAccount)
+          groupId: 'blob'
+          zoneId: zoneIds.?blob ?? ''
+        }
+      ]
+    : []
+)
+var everybody publicAccessType = { isOpen: true, addresses: [] }
+var nobody publicAccessType = { isOpen: false, addresses: [] }
+var operators publicAccessType = { isOpen: false, addresses: allowedAddresses }
+var servicesAccess publicAccessType = vnetEnabled ? operators : everybody
+var appAccess publicAccessType = isPrivate ? operators : everybody
 
 // -- resources --
 
 module identity 'modules/identity.bicep' = {
-  name: 'identity'
   params: {
-    name: '${namePrefix}-id-${suffix}'
+    name: names.identity
+    location: location
+    tags: tags
+  }
+}
+
+module aggregatorIdentity 'modules/identity.bicep' = if (separateAggregator) {
+  params: {
+    name: names.aggregatorIdentity
     location: location
     tags: tags
   }
 }
 
 module monitoring 'modules/monitoring.bicep' = {
-  name: 'monitoring'
   params: {
-    workspaceName: '${namePrefix}-log-${suffix}'
-    appInsightsName: '${namePrefix}-ai-${suffix}'
+    workspaceName: names.workspace
+    appInsightsName: names.appInsights
     location: location
     tags: tags
     retentionDays: logRetentionDays
   }
 }
 
-module runtimeStorage 'modules/storage-account.bicep' = {
-  name: 'runtime-storage'
+module network 'modules/network.bicep' = if (vnetEnabled && existingNetwork == null) {
   params: {
-    name: '${namePrefix}rt${suffix}'
+    name: names.network
     location: location
     tags: tags
-    skuName: 'Standard_LRS'
-    containers: [
-      deploymentContainer
-    ]
-    workspaceId: monitoring.outputs.workspaceId
+    addressPrefix: vnetAddressPrefix
+    appSubnetName: subnetNames.app
+    aggregatorSubnetName: subnetNames.aggregator
+    endpointSubnetName: subnetNames.endpoints
+    zoneNames: concat([zoneNames.blob, zoneNames.table, zoneNames.namespace], isPrivate ? [zoneNames.sites] : [])
   }
 }
 
-module dataStorage 'modules/storage-account.bicep' = {
-  name: 'data-storage'
+module runtimeStorage 'modules/storage-account.bicep' = {
   params: {
-    name: '${namePrefix}da${suffix}'
+    name: names.runtimeAccount
+    location: location
+    tags: tags
+    skuName: zoneRedundant ? 'Standard_ZRS' : 'Standard_LRS'
+    containers: [
+      deploymentContainer
+    ]
+    publicAccess: vnetEnabled ? nobody : everybody
+    workspaceName: names.workspace
+  }
+  dependsOn: [
+    monitoring
+  ]
+}
+
+// An account of its own: a host owns the blobs of its runtime account, checkpoints and keys among them.
+module aggregatorRuntimeStorage 'modules/storage-account.bicep' = if (separateAggregator) {
+  params: {
+    name: names.aggregatorRuntimeAccount
+    location: location
+    tags: tags
+    skuName: zoneRedundant ? 'Standard_ZRS' : 'Standard_LRS'
+    containers: [
+      deploymentContainer
+    ]
+    publicAccess: vnetEnabled ? nobody : everybody
+    workspaceName: names.workspace
+  }
+  dependsOn: [
+    monitoring
+  ]
+}
+
+module dataStorage 'modules/storage-account.bicep' = {
+  params: {
+    name: names.dataAccount
     location: location
     tags: tags
     skuName: dataStorageSku
     containers: concat(captureEnabled ? [captureContainer] : [], exportsEnabled ? [exportContainer] : [])
     tables: usageTables
     deleteLock: true
-    workspaceId: monitoring.outputs.workspaceId
+    publicAccess: servicesAccess
+    letsAzureServicesIn: captureEnabled
+    workspaceName: names.workspace
   }
+  dependsOn: [
+    monitoring
+  ]
 }
 
 module eventHubs 'modules/event-hubs.bicep' = {
-  name: 'event-hubs'
   params: {
-    namespaceName: '${namePrefix}-eh-${suffix}'
+    namespaceName: names.namespace
     hubName: eventHubName
     location: location
     tags: tags
@@ -352,48 +533,86 @@ module eventHubs 'modules/event-hubs.bicep' = {
     throughputUnits: throughputUnits
     maximumThroughputUnits: maximumThroughputUnits
     captureEnabled: captureEnabled
-    captureAccountName: dataStorage.outputs.name
+    captureAccountName: names.dataAccount
     captureContainerName: captureContainer
-    workspaceId: monitoring.outputs.workspaceId
+    publicAccess: servicesAccess
+    workspaceName: names.workspace
   }
+  dependsOn: [
+    dataStorage
+    monitoring
+  ]
 }
 
-module access 'modules/access.bicep' = {
-  name: 'access'
-  params: {
-    appPrincipalId: identity.outputs.principalId
-    analystsGroupId: analystsGroupId
-    runtimeAccountName: runtimeStorage.outputs.name
-    dataAccountName: dataStorage.outputs.name
-    namespaceName: eventHubs.outputs.namespaceName
-    hubName: eventHubs.outputs.hubName
-    appInsightsName: monitoring.outputs.appInsightsName
+module privateEndpoints 'modules/private-endpoint.bicep' = [
+  for endpoint in (vnetEnabled ? endpoints : []): {
+    params: {
+      name: endpoint.name
+      location: location
+      tags: tags
+      subnetId: existingNetwork.?endpointSubnetId ?? newSubnets.endpoints
+      targetId: endpoint.targetId
+      groupId: endpoint.groupId
+      zoneId: endpoint.zoneId
+    }
+    dependsOn: [
+      network
+      runtimeStorage
+      aggregatorRuntimeStorage
+      dataStorage
+      eventHubs
+    ]
   }
+]
+
+module access 'modules/access.bicep' = {
+  params: {
+    #disable-next-line what-if-short-circuiting // an identity made anew has another principal, and the assignments other names
+    frontDoorPrincipalId: identity.outputs.principalId
+    #disable-next-line what-if-short-circuiting // the same
+    aggregatorPrincipalId: separateAggregator ? aggregatorIdentity!.outputs.principalId : identity.outputs.principalId
+    isSeparate: separateAggregator
+    analystsGroupId: analystsGroupId
+    runtimeAccountName: names.runtimeAccount
+    aggregatorRuntimeAccountName: names.aggregatorRuntimeAccount
+    dataAccountName: names.dataAccount
+    namespaceName: names.namespace
+    hubName: eventHubName
+    appInsightsName: names.appInsights
+  }
+  dependsOn: [
+    monitoring
+    runtimeStorage
+    aggregatorRuntimeStorage
+    dataStorage
+    eventHubs
+  ]
 }
 
 module exportAccess 'modules/exports.bicep' = if (exportsEnabled) {
-  name: 'exports'
   params: {
-    appPrincipalId: identity.outputs.principalId
+    #disable-next-line what-if-short-circuiting // an identity made anew has another principal, and the assignment another name
+    appPrincipalId: separateAggregator ? aggregatorIdentity!.outputs.principalId : identity.outputs.principalId
     analystsGroupId: analystsGroupId
-    accountName: dataStorage.outputs.name
+    accountName: names.dataAccount
     containerName: exportContainer
     coolAfterDays: exportsCoolAfterDays
     deleteAfterDays: exportsDeleteAfterDays
   }
+  dependsOn: [
+    dataStorage
+  ]
 }
 
-// Sequential: two backends of one account create the same assignment.
-@batchSize(1)
+// Each account once: several backends may be of one, and Azure ignores the case of names.
+var openAiAccounts = map(union(map(filter(accountIds, id => !empty(id)), id => toLower(id)), []), id => split(first(filter(accountIds, each => toLower(each) == id))!, '/'))
+
 module openAiAccess 'modules/openai-access.bicep' = [
-  for backend in backends: if (!empty(backend.?accountName)) {
-    name: 'openai-access-${uniqueString(backend.name)}'
-    scope: resourceGroup(
-      backend.?accountSubscriptionId ?? subscription().subscriptionId,
-      backend.?accountResourceGroup ?? resourceGroup().name
-    )
+  for account in openAiAccounts: {
+    scope: resourceGroup(account[2], account[4])
     params: {
-      accountName: backend.?accountName ?? 'none'
+      accountName: last(account)
+      #disable-next-line what-if-short-circuiting // an identity made anew has another principal, and the assignment another name
       appPrincipalId: identity.outputs.principalId
       operatorsGroupId: operatorsGroupId
     }
@@ -401,36 +620,90 @@ module openAiAccess 'modules/openai-access.bicep' = [
 ]
 
 module functionApp 'modules/function-app.bicep' = {
-  name: 'function-app'
   params: {
-    name: '${namePrefix}-func-${suffix}'
-    planName: '${namePrefix}-plan-${suffix}'
+    name: names.app
+    planName: names.plan
     location: location
-    tags: tags
-    identityId: identity.outputs.id
+    tags: union(tags, { 'azd-service-name': 'api' }) // azd finds the app by this tag: the service's name in azure.yaml
+    identityName: names.identity
     identityClientId: identity.outputs.clientId
-    runtimeBlobEndpoint: runtimeStorage.outputs.blobEndpoint
-    runtimeQueueEndpoint: runtimeStorage.outputs.queueEndpoint
-    runtimeTableEndpoint: runtimeStorage.outputs.tableEndpoint
+    runtimeAccountName: names.runtimeAccount
     deploymentContainer: deploymentContainer
-    dataTableEndpoint: dataStorage.outputs.tableEndpoint
-    eventHubNamespace: eventHubs.outputs.fullyQualifiedNamespace
+    dataTableEndpoint: dataTableEndpoint
+    eventHubNamespace: eventHubNamespaceHost
     appInsightsConnectionString: monitoring.outputs.appInsightsConnectionString
-    meterSettings: meterSettings
+    settings: separateAggregator
+      ? union(sharedSettings, frontDoorSettings, disabled(aggregatorFunctions))
+      : union(sharedSettings, frontDoorSettings, aggregatorSettings)
     instanceMemoryMB: instanceMemoryMB
     maximumInstanceCount: maximumInstanceCount
     httpPerInstanceConcurrency: httpPerInstanceConcurrency
-    alwaysReady: alwaysReady
-    workspaceId: monitoring.outputs.workspaceId
+    alwaysReady: separateAggregator ? filter(alwaysReady, a => a.name != 'function:aggregator') : alwaysReady
+    isZoneRedundant: zoneRedundant
+    subnetId: appSubnetId
+    publicAccess: appAccess
+    publishAccess: appAccess
+    workspaceName: names.workspace
   }
   dependsOn: [
     access // the host reads its storage as soon as it starts
+    privateEndpoints
   ]
 }
 
-output functionAppName string = functionApp.outputs.name
+module aggregatorApp 'modules/function-app.bicep' = if (separateAggregator) {
+  params: {
+    name: names.aggregatorApp
+    planName: names.aggregatorPlan
+    location: location
+    tags: tags
+    identityName: names.aggregatorIdentity
+    identityClientId: separateAggregator ? aggregatorIdentity!.outputs.clientId : ''
+    runtimeAccountName: names.aggregatorRuntimeAccount
+    deploymentContainer: deploymentContainer
+    dataTableEndpoint: dataTableEndpoint
+    eventHubNamespace: eventHubNamespaceHost
+    appInsightsConnectionString: monitoring.outputs.appInsightsConnectionString
+    settings: union(sharedSettings, aggregatorSettings, disabled(frontDoorFunctions))
+    instanceMemoryMB: instanceMemoryMB
+    maximumInstanceCount: maximumInstanceCount
+    httpPerInstanceConcurrency: httpPerInstanceConcurrency
+    alwaysReady: filter(alwaysReady, a => a.name == 'function:aggregator')
+    isZoneRedundant: zoneRedundant
+    subnetId: aggregatorSubnetId
+    publicAccess: nobody // it answers no calls
+    publishAccess: appAccess
+    workspaceName: names.workspace
+  }
+  dependsOn: [
+    access
+    privateEndpoints
+  ]
+}
+
+module gatewayPrivateEndpoints 'modules/private-endpoint.bicep' = [
+  for app in (isPrivate ? appNames : []): {
+    params: {
+      name: '${app}-sites'
+      location: location
+      tags: tags
+      subnetId: existingNetwork.?endpointSubnetId ?? newSubnets.endpoints
+      targetId: resourceId('Microsoft.Web/sites', app)
+      groupId: 'sites'
+      zoneId: zoneIds.?sites ?? ''
+    }
+    dependsOn: [
+      network
+      functionApp
+      aggregatorApp
+    ]
+  }
+]
+
+output functionAppName string = names.app
+output aggregatorAppName string = separateAggregator ? names.aggregatorApp : names.app
 output gatewayUrl string = functionApp.outputs.url
-output eventHubNamespace string = eventHubs.outputs.fullyQualifiedNamespace
-output tableServiceUri string = dataStorage.outputs.tableEndpoint
-output exportsUrl string = exportsEnabled ? '${dataStorage.outputs.blobEndpoint}${exportContainer}' : ''
+output eventHubNamespace string = eventHubNamespaceHost
+output tableServiceUri string = dataTableEndpoint
+output exportsUrl string = exportsEnabled ? '${dataBlobEndpoint}${exportContainer}' : ''
 output identityClientId string = identity.outputs.clientId

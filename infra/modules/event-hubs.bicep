@@ -1,9 +1,11 @@
 // The Event Hubs namespace without keys, its one hub for usage events, and optional Capture.
 
+import { publicAccessType, tagsType } from '../types.bicep'
+
 param namespaceName string
 param hubName string
 param location string
-param tags object
+param tags tagsType
 param partitions int
 param throughputUnits int
 param maximumThroughputUnits int
@@ -13,12 +15,21 @@ param captureEnabled bool
 
 param captureAccountName string
 param captureContainerName string
-param workspaceId string
 
+@description('Who may reach the namespace by its public address.')
+param publicAccess publicAccessType
+
+param workspaceName string
+
+var publicNetworkAccess = publicAccess.isOpen || !empty(publicAccess.addresses) ? 'Enabled' : 'Disabled'
 var canGrow = maximumThroughputUnits > throughputUnits
 
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {
+  name: workspaceName
+}
+
 // Capture writes as the namespace itself, so the namespace has an identity only with Capture.
-resource namespace 'Microsoft.EventHub/namespaces@2024-01-01' = {
+resource namespace 'Microsoft.EventHub/namespaces@2026-01-01' = {
   name: namespaceName
   location: location
   tags: tags
@@ -31,26 +42,42 @@ resource namespace 'Microsoft.EventHub/namespaces@2024-01-01' = {
   properties: {
     disableLocalAuth: true
     minimumTlsVersion: '1.2'
-    publicNetworkAccess: 'Enabled'
+    publicNetworkAccess: publicNetworkAccess
     isAutoInflateEnabled: canGrow
     maximumThroughputUnits: canGrow ? maximumThroughputUnits : 0
   }
 }
 
-resource captureAccount 'Microsoft.Storage/storageAccounts@2023-05-01' existing = if (captureEnabled) {
+resource networkRules 'Microsoft.EventHub/namespaces/networkRuleSets@2026-01-01' = {
+  parent: namespace
+  name: 'default'
+  properties: {
+    publicNetworkAccess: publicNetworkAccess
+    defaultAction: publicAccess.isOpen ? 'Allow' : 'Deny'
+    trustedServiceAccessEnabled: false
+    ipRules: [
+      for address in publicAccess.addresses: {
+        action: 'Allow'
+        ipMask: address
+      }
+    ]
+  }
+}
+
+resource captureAccount 'Microsoft.Storage/storageAccounts@2025-06-01' existing = if (captureEnabled) {
   name: captureAccountName
 }
 
 module captureAccess 'capture-access.bicep' = if (captureEnabled) {
-  name: 'capture-access'
   params: {
     accountName: captureAccountName
     containerName: captureContainerName
+    #disable-next-line what-if-short-circuiting // a namespace made anew has another principal, and the assignment another name
     namespacePrincipalId: captureEnabled ? namespace.identity.principalId : ''
   }
 }
 
-resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
+resource hub 'Microsoft.EventHub/namespaces/eventhubs@2026-01-01' = {
   parent: namespace
   name: hubName
   properties: {
@@ -86,22 +113,23 @@ resource hub 'Microsoft.EventHub/namespaces/eventhubs@2024-01-01' = {
 }
 
 @description('The consumer group of the Event Hub trigger.')
-resource aggregatorGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
+resource aggregatorGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2026-01-01' = {
   parent: hub
   name: 'aggregator'
 }
 
 @description('The consumer group for other readers.')
-resource auditGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2024-01-01' = {
+resource auditGroup 'Microsoft.EventHub/namespaces/eventhubs/consumergroups@2026-01-01' = {
   parent: hub
   name: 'audit'
 }
 
+#disable-next-line use-recent-api-versions // the only other version lacks category groups and metrics of their own
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: namespace
   properties: {
-    workspaceId: workspaceId
+    workspaceId: workspace.id
     logs: [
       {
         categoryGroup: 'allLogs'
@@ -116,7 +144,3 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
     ]
   }
 }
-
-output namespaceName string = namespace.name
-output hubName string = hub.name
-output fullyQualifiedNamespace string = split(replace(namespace.properties.serviceBusEndpoint, 'https://', ''), ':')[0]

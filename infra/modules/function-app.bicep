@@ -1,35 +1,49 @@
-// The function app on Flex Consumption: front door, aggregator and timers; every connection uses identity.
+// A function app on Flex Consumption, and its plan, which can have no other; every connection uses identity.
+
+import { alwaysReadyType, publicAccessType, settingsType, tagsType } from '../types.bicep'
 
 param name string
 param planName string
 param location string
-param tags object
-param identityId string
+param tags tagsType
+param identityName string
 param identityClientId string
-param runtimeBlobEndpoint string
-param runtimeQueueEndpoint string
-param runtimeTableEndpoint string
+param runtimeAccountName string
 param deploymentContainer string
 param dataTableEndpoint string
 param eventHubNamespace string
 param appInsightsConnectionString string
 
 @description('METER_* and other app settings by name.')
-param meterSettings object
+param settings settingsType
 
 param instanceMemoryMB int
 param maximumInstanceCount int
 param httpPerInstanceConcurrency int
-param alwaysReady array
-param workspaceId string
+param alwaysReady alwaysReadyType[]
+param isZoneRedundant bool
 
-// Of two equal names the later one wins: no METER_* setting can replace these.
-var appSettings = union(meterSettings, {
+@description('Id of the subnet through which the app\'s own calls go; empty: none.')
+param subnetId string
+
+@description('Who may call the app by its public address.')
+param publicAccess publicAccessType
+
+@description('Who may publish code to it, by the same address.')
+param publishAccess publicAccessType
+
+param workspaceName string
+
+var suffix = environment().suffixes.storage
+var runtimeBlobEndpoint = 'https://${runtimeAccountName}.blob.${suffix}/'
+
+// Of two equal names the later one wins: no setting can replace these.
+var appSettings = union(settings, {
   AzureWebJobsStorage__credential: 'managedidentity'
   AzureWebJobsStorage__clientId: identityClientId
   AzureWebJobsStorage__blobServiceUri: runtimeBlobEndpoint
-  AzureWebJobsStorage__queueServiceUri: runtimeQueueEndpoint
-  AzureWebJobsStorage__tableServiceUri: runtimeTableEndpoint
+  AzureWebJobsStorage__queueServiceUri: 'https://${runtimeAccountName}.queue.${suffix}/'
+  AzureWebJobsStorage__tableServiceUri: 'https://${runtimeAccountName}.table.${suffix}/'
   EventHubConnection__fullyQualifiedNamespace: eventHubNamespace
   EventHubConnection__credential: 'managedidentity'
   EventHubConnection__clientId: identityClientId
@@ -41,7 +55,15 @@ var appSettings = union(meterSettings, {
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
 })
 
-resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {
+  name: workspaceName
+}
+
+resource identity 'Microsoft.ManagedIdentity/userAssignedIdentities@2024-11-30' existing = {
+  name: identityName
+}
+
+resource plan 'Microsoft.Web/serverfarms@2025-03-01' = {
   name: planName
   location: location
   tags: tags
@@ -52,32 +74,55 @@ resource plan 'Microsoft.Web/serverfarms@2024-04-01' = {
   }
   properties: {
     reserved: true // Linux
+    zoneRedundant: isZoneRedundant
   }
 }
 
-resource app 'Microsoft.Web/sites@2024-04-01' = {
+resource app 'Microsoft.Web/sites@2025-03-01' = {
   name: name
   location: location
-  tags: union(tags, { 'azd-service-name': 'api' }) // azd finds the app by this tag: the service's name in azure.yaml
+  tags: tags
   kind: 'functionapp,linux'
   identity: {
     type: 'UserAssigned'
     userAssignedIdentities: {
-      '${identityId}': {}
+      '${identity.id}': {}
     }
   }
   properties: {
     serverFarmId: plan.id
     httpsOnly: true
     clientAffinityEnabled: false
-    publicNetworkAccess: 'Enabled'
-    keyVaultReferenceIdentity: identityId
-    // Closes /admin to everyone, the master key included. The published types lag behind the property.
+    publicNetworkAccess: publicAccess.isOpen || publishAccess.isOpen || !empty(publishAccess.addresses)
+      ? 'Enabled'
+      : 'Disabled'
+    virtualNetworkSubnetId: empty(subnetId) ? null : subnetId
+    keyVaultReferenceIdentity: identity.id
+    // Closes /admin to everyone, the master key included. The published types lack the property.
     #disable-next-line BCP037
     functionsRuntimeAdminIsolationEnabled: true
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
+      ipSecurityRestrictionsDefaultAction: publicAccess.isOpen ? 'Allow' : 'Deny'
+      ipSecurityRestrictions: [
+        for (address, i) in publicAccess.addresses: {
+          name: 'allowed-${i}'
+          action: 'Allow'
+          priority: 100 + i
+          ipAddress: contains(address, '/') ? address : '${address}/32'
+        }
+      ]
+      scmIpSecurityRestrictionsUseMain: false
+      scmIpSecurityRestrictionsDefaultAction: publishAccess.isOpen ? 'Allow' : 'Deny'
+      scmIpSecurityRestrictions: [
+        for (address, i) in publishAccess.addresses: {
+          name: 'allowed-${i}'
+          action: 'Allow'
+          priority: 100 + i
+          ipAddress: contains(address, '/') ? address : '${address}/32'
+        }
+      ]
       appSettings: [
         for setting in items(appSettings): {
           name: setting.key
@@ -92,7 +137,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
           value: '${runtimeBlobEndpoint}${deploymentContainer}'
           authentication: {
             type: 'UserAssignedIdentity'
-            userAssignedIdentityResourceId: identityId
+            userAssignedIdentityResourceId: identity.id
           }
         }
       }
@@ -114,7 +159,7 @@ resource app 'Microsoft.Web/sites@2024-04-01' = {
   }
 }
 
-resource ftpPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+resource ftpPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: app
   name: 'ftp'
   properties: {
@@ -122,7 +167,7 @@ resource ftpPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
   }
 }
 
-resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2024-04-01' = {
+resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2025-03-01' = {
   parent: app
   name: 'scm'
   properties: {
@@ -131,11 +176,12 @@ resource scmPublishing 'Microsoft.Web/sites/basicPublishingCredentialsPolicies@2
 }
 
 // A second, unsampled copy of the app's log: it contains events that could not be published anywhere.
+#disable-next-line use-recent-api-versions // the only other version lacks category groups and metrics of their own
 resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: app
   properties: {
-    workspaceId: workspaceId
+    workspaceId: workspace.id
     logs: [
       {
         category: 'FunctionAppLogs'
@@ -151,5 +197,4 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
   }
 }
 
-output name string = app.name
 output url string = 'https://${app.properties.defaultHostName}'

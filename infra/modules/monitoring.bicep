@@ -1,12 +1,14 @@
 // Log Analytics, and App Insights that stores in it and accepts telemetry from Entra identities only.
 
+import { tagsType } from '../types.bicep'
+
 param workspaceName string
 param appInsightsName string
 param location string
-param tags object
+param tags tagsType
 param retentionDays int
 
-resource workspace 'Microsoft.OperationalInsights/workspaces@2023-09-01' = {
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {
   name: workspaceName
   location: location
   tags: tags
@@ -34,9 +36,6 @@ resource appInsights 'Microsoft.Insights/components@2020-02-02' = {
     DisableLocalAuth: true
   }
 }
-
-output workspaceId string = workspace.id
-output appInsightsName string = appInsights.name
 
 @description('Where to send telemetry. It grants no access: local auth is off.')
 output appInsightsConnectionString string = appInsights.properties.ConnectionString

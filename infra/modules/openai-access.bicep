@@ -9,7 +9,7 @@ param operatorsGroupId string
 var cognitiveServicesOpenAiUser = '5e0bd9bd-7b93-4f28-af87-19fc36ad61bd'
 var monitoringReader = '43d0d8ad-25c7-4714-9337-8ba259a9fe05'
 
-resource openAiAccount 'Microsoft.CognitiveServices/accounts@2024-10-01' existing = {
+resource openAiAccount 'Microsoft.CognitiveServices/accounts@2025-06-01' existing = {
   name: accountName
 }
 

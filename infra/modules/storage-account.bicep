@@ -1,8 +1,10 @@
 // A storage account without keys or public blobs, with its containers and tables; one for the runtime, one for data.
 
+import { publicAccessType, tagsType } from '../types.bicep'
+
 param name string
 param location string
-param tags object
+param tags tagsType
 param skuName string
 
 @description('Blob containers to create.')
@@ -14,9 +16,19 @@ param tables string[] = []
 @description('Lock the account against deletion. Rows and tables can still be deleted.')
 param deleteLock bool = false
 
-param workspaceId string
+@description('Who may reach the account by its public address.')
+param publicAccess publicAccessType
 
-resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
+@description('Let services of Azure in that act as an identity with a role here: Event Hubs, for Capture.')
+param letsAzureServicesIn bool = false
+
+param workspaceName string
+
+resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {
+  name: workspaceName
+}
+
+resource account 'Microsoft.Storage/storageAccounts@2025-06-01' = {
   name: name
   location: location
   tags: tags
@@ -31,16 +43,26 @@ resource account 'Microsoft.Storage/storageAccounts@2023-05-01' = {
     defaultToOAuthAuthentication: true
     minimumTlsVersion: 'TLS1_2'
     supportsHttpsTrafficOnly: true
-    publicNetworkAccess: 'Enabled'
+    publicNetworkAccess: publicAccess.isOpen || !empty(publicAccess.addresses) ? 'Enabled' : 'Disabled'
+    networkAcls: {
+      defaultAction: publicAccess.isOpen ? 'Allow' : 'Deny'
+      bypass: letsAzureServicesIn ? 'AzureServices' : 'None'
+      ipRules: [
+        for address in publicAccess.addresses: {
+          action: 'Allow'
+          value: replace(address, '/32', '') // storage refuses /32
+        }
+      ]
+    }
   }
 }
 
-resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2023-05-01' = {
+resource blobService 'Microsoft.Storage/storageAccounts/blobServices@2025-06-01' = {
   parent: account
   name: 'default'
 }
 
-resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2023-05-01' = [
+resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containers@2025-06-01' = [
   for container in containers: {
     parent: blobService
     name: container
@@ -50,12 +72,12 @@ resource blobContainers 'Microsoft.Storage/storageAccounts/blobServices/containe
   }
 ]
 
-resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2023-05-01' = {
+resource tableService 'Microsoft.Storage/storageAccounts/tableServices@2025-06-01' = {
   parent: account
   name: 'default'
 }
 
-resource serviceTables 'Microsoft.Storage/storageAccounts/tableServices/tables@2023-05-01' = [
+resource serviceTables 'Microsoft.Storage/storageAccounts/tableServices/tables@2025-06-01' = [
   for table in tables: {
     parent: tableService
     name: table
@@ -72,11 +94,12 @@ resource lock 'Microsoft.Authorization/locks@2020-05-01' = if (deleteLock) {
 }
 
 // Deletions only: a log line per table write would cost more than the write.
+#disable-next-line use-recent-api-versions // the only other version lacks category groups and metrics of their own
 resource blobDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: blobService
   properties: {
-    workspaceId: workspaceId
+    workspaceId: workspace.id
     logs: [
       {
         category: 'StorageDelete'
@@ -92,11 +115,12 @@ resource blobDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-previ
   }
 }
 
+#disable-next-line use-recent-api-versions // the only other version lacks category groups and metrics of their own
 resource tableDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' = {
   name: 'to-log-analytics'
   scope: tableService
   properties: {
-    workspaceId: workspaceId
+    workspaceId: workspace.id
     logs: [
       {
         category: 'StorageDelete'
@@ -111,8 +135,3 @@ resource tableDiagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-prev
     ]
   }
 }
-
-output name string = account.name
-output blobEndpoint string = account.properties.primaryEndpoints.blob
-output queueEndpoint string = account.properties.primaryEndpoints.queue
-output tableEndpoint string = account.properties.primaryEndpoints.table

@@ -1,551 +1,436 @@
-"""The templates in infra/ keep the rules on keys, roles and settings, read as text."""
+"""The deployment of every option, evaluated, keeps the rules on keys, roles and settings."""
 
+import ast
 import json
 import re
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from meter.config.backends.read import load_known_backends
+from meter.config.environment import (
+    load_publish_settings,
+    load_reconcile_settings,
+    load_settings,
+    load_storage_settings,
+)
+from meter.config.exports import load_export_settings
+from tests.infra.evaluated import Assignment, Deployment, deployment, short_name
+from tests.infra.expressions import STORAGE_SUFFIXES
+from tests.infra.kept import SNAPSHOTS, TEMPLATE, option_names
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-INFRA = REPOSITORY / "infra"
-MAIN = INFRA / "main.bicep"
-TEMPLATES = {path.name: path.read_text("utf-8") for path in [MAIN, *INFRA.glob("modules/*.bicep")]}
-AZURE_YAML = (REPOSITORY / "azure.yaml").read_text("utf-8")
-PARAMETER_FILE = (INFRA / "main.parameters.json").read_text("utf-8")
-DEPLOYMENT_GUIDE = (REPOSITORY / "docs" / "deployment.md").read_text("utf-8")
+GUIDE = (REPOSITORY / "docs" / "deployment.md").read_text("utf-8")
+OPTIONS = option_names()
+TWO_APPS = {"addresses", "two-apps"}
 
 ACCOUNT = "Microsoft.Storage/storageAccounts"
-CONTAINER = "Microsoft.Storage/storageAccounts/blobServices/containers"
 NAMESPACE = "Microsoft.EventHub/namespaces"
 APP = "Microsoft.Web/sites"
-PUBLISHING = "Microsoft.Web/sites/basicPublishingCredentialsPolicies"
-APP_INSIGHTS = "Microsoft.Insights/components"
-WORKSPACE = "Microsoft.OperationalInsights/workspaces"
-ROLE_ASSIGNMENT = "Microsoft.Authorization/roleAssignments"
-DIAGNOSTICS = "Microsoft.Insights/diagnosticSettings"
 
-# What a deployed resource of a type must say, and how many such resources there are.
 HARDENING = [
-    (ACCOUNT, 1, "allowSharedKeyAccess: false"),
-    (ACCOUNT, 1, "allowBlobPublicAccess: false"),
-    (ACCOUNT, 1, "minimumTlsVersion: 'TLS1_2'"),
-    (ACCOUNT, 1, "supportsHttpsTrafficOnly: true"),
-    (CONTAINER, 1, "publicAccess: 'None'"),
-    (NAMESPACE, 1, "disableLocalAuth: true"),
-    (NAMESPACE, 1, "minimumTlsVersion: '1.2'"),
-    (APP_INSIGHTS, 1, "DisableLocalAuth: true"),
-    (WORKSPACE, 1, "disableLocalAuth: true"),
-    (APP, 1, "httpsOnly: true"),
-    (APP, 1, "minTlsVersion: '1.2'"),
-    (APP, 1, "scmMinTlsVersion: '1.2'"),
-    (APP, 1, "functionsRuntimeAdminIsolationEnabled: true"),
-    (APP, 1, "type: 'UserAssignedIdentity'"),
-    (PUBLISHING, 2, "allow: false"),
+    (ACCOUNT, "allowSharedKeyAccess", False),
+    (ACCOUNT, "allowBlobPublicAccess", False),
+    (ACCOUNT, "allowCrossTenantReplication", False),
+    (ACCOUNT, "minimumTlsVersion", "TLS1_2"),
+    (ACCOUNT, "supportsHttpsTrafficOnly", True),
+    (f"{ACCOUNT}/blobServices/containers", "publicAccess", "None"),
+    (NAMESPACE, "disableLocalAuth", True),
+    (NAMESPACE, "minimumTlsVersion", "1.2"),
+    ("Microsoft.Insights/components", "DisableLocalAuth", True),
+    ("Microsoft.OperationalInsights/workspaces", "features.disableLocalAuth", True),
+    (APP, "httpsOnly", True),
+    (APP, "siteConfig.minTlsVersion", "1.2"),
+    (APP, "siteConfig.scmMinTlsVersion", "1.2"),
+    (APP, "functionsRuntimeAdminIsolationEnabled", True),
+    (APP, "functionAppConfig.deployment.storage.authentication.type", "UserAssignedIdentity"),
+    (f"{APP}/basicPublishingCredentialsPolicies", "allow", False),
 ]
 
-# Role id, the resource it is given on, and who gets it. Nothing else may be assigned.
-LEAST_ROLES = {
-    # Storage Blob Data Owner
-    ("b7e6dc6d-f1e8-4753-8033-0f276bb0955b", "runtimeAccount", "appPrincipalId"),
-    # Storage Table Data Contributor
-    ("0a9a7e1f-b9d0-4cc4-a60d-0319b160aaa3", "dataAccount", "appPrincipalId"),
-    # Storage Table Data Reader
-    ("76199698-9eea-4c19-bc75-cec21354c6b6", "dataAccount", "analystsGroupId"),
-    # Azure Event Hubs Data Sender
-    ("2b629674-e913-4c01-ae53-ef4638d8f975", "hub", "appPrincipalId"),
-    # Azure Event Hubs Data Receiver
-    ("a638d3c7-ab3a-418d-83e6-5f17a39d4fde", "hub", "appPrincipalId"),
-    # Cognitive Services OpenAI User
-    ("5e0bd9bd-7b93-4f28-af87-19fc36ad61bd", "openAiAccount", "appPrincipalId"),
-    # Monitoring Reader
-    ("43d0d8ad-25c7-4714-9337-8ba259a9fe05", "openAiAccount", "operatorsGroupId"),
-    # Monitoring Metrics Publisher
-    ("3913510d-42f4-4e42-8a64-420c390055eb", "appInsights", "appPrincipalId"),
-    # Storage Blob Data Contributor: Capture writes as the namespace
-    ("ba92f5b4-2d11-453d-a403-e96b0029c9fe", "captureContainer", "namespacePrincipalId"),
-    # Storage Blob Data Contributor: the nightly export
-    ("ba92f5b4-2d11-453d-a403-e96b0029c9fe", "exportContainer", "appPrincipalId"),
-    # Storage Blob Data Reader
-    ("2a2b9908-6ea1-4ae2-8e65-a410df84e7d1", "exportContainer", "analystsGroupId"),
-}
-
-METER_SETTINGS = {
-    "METER_ISSUERS",
-    "METER_AUDIENCES",
-    "METER_ALLOWED_TENANTS",
-    "METER_ALLOWED_APPS",
-    "METER_REQUIRED_ROLES",
-    "METER_REQUIRED_SCOPES",
-    "METER_SUBJECT_CLAIM",
-    "METER_NAME_CLAIMS",
-    "METER_LONG_CONTEXT_TOKENS",
-    "METER_BACKENDS",
-    "METER_DURABILITY",
-    "METER_ON_DISCONNECT",
-    "METER_RETENTION_DAYS",
-    "METER_EVENT_HUB",
-    "METER_BACKEND_TOKEN_SCOPE",
-    "METER_EXPORT_CONTAINER",
-}
-
-# Settings and site properties that Flex Consumption refuses, on some stamps or on all:
+# Site properties and settings that Flex Consumption refuses, on some stamps or on all:
 # learn.microsoft.com/azure/azure-functions/functions-app-settings#flex-consumption-plan-deprecations
-REFUSED_BY_FLEX = re.compile(
-    r"^\s*(ftpsState|alwaysOn|linuxFxVersion|pythonVersion|http20Enabled|use32BitWorkerProcess"
-    r"|functionAppScaleLimit|preWarmedInstanceCount|containerSize|isReserved"
-    r"|FUNCTIONS_\w+|ENABLE_ORYX_BUILD|SCM_\w+|WEBSITE_\w+)\s*:",
-    re.MULTILINE | re.IGNORECASE,
-)
-
-PLATFORM_SETTINGS = {
-    "AzureWebJobsStorage__credential",
-    "AzureWebJobsStorage__clientId",
-    "AzureWebJobsStorage__blobServiceUri",
-    "AzureWebJobsStorage__queueServiceUri",
-    "AzureWebJobsStorage__tableServiceUri",
-    "EventHubConnection__fullyQualifiedNamespace",
-    "EventHubConnection__credential",
-    "EventHubConnection__clientId",
-    "MeterStorage__tableServiceUri",
-    "MeterStorage__credential",
-    "MeterStorage__clientId",
-    "AZURE_CLIENT_ID",
-    "APPLICATIONINSIGHTS_CONNECTION_STRING",
-    "APPLICATIONINSIGHTS_AUTHENTICATION_STRING",
+REFUSED_PROPERTIES = {
+    "ftpsState",
+    "alwaysOn",
+    "linuxFxVersion",
+    "pythonVersion",
+    "http20Enabled",
+    "use32BitWorkerProcess",
+    "functionAppScaleLimit",
+    "preWarmedInstanceCount",
+    "containerSize",
+    "isReserved",
 }
+REFUSED_SETTINGS = ("FUNCTIONS_", "ENABLE_ORYX_BUILD", "SCM_", "WEBSITE_")
 
-BACKEND_KEYS = {"name", "url", "priority", "weight", "tier", "auth", "deployments"}
-PRICING_KEYS = {"region", "deployment_type"}
-ACCOUNT_KEYS = {"accountName", "accountResourceGroup", "accountSubscriptionId"}
-
-GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 SECRETS = re.compile(
-    r"\blist\w*\(|AccountKey|SharedAccess|InstrumentationKey|password|api-key|sig=|\bsecret", re.I
+    r"\blist[A-Z]\w*\(|AccountKey|SharedAccess|InstrumentationKey|password|sig=", re.IGNORECASE
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Declaration:
-    """A top-level resource or module of a template: its symbol, its type or path, its lines."""
-
-    template: str
-    symbol: str
-    kind: str
-    is_existing: bool
-    lines: tuple[str, ...]
-
-    def value(self, name: str) -> str:
-        """Returns what the property `name`, at any depth, is set to; empty when it is not set."""
-        prefix = f"{name}: "
-        return next(
-            (line.removeprefix(prefix) for line in self.lines if line.startswith(prefix)), ""
-        )
+def _snapshot_path(option: str) -> Path:
+    return SNAPSHOTS / f"{option}.json"
 
 
-def _declarations(keyword: str) -> list[Declaration]:
-    pattern = re.compile(
-        rf"^{keyword} (\w+) '([^'@]+)[^']*' (existing )?=(.*?)^[}}\]]", re.MULTILINE | re.DOTALL
-    )
-    return [
-        Declaration(
-            template=template,
-            symbol=found[1],
-            kind=found[2],
-            is_existing=found[3] is not None,
-            lines=tuple(_without_comment(line) for line in found[4].splitlines()),
-        )
-        for template, text in TEMPLATES.items()
-        for found in pattern.finditer(text)
-    ]
+def _at(value: Any, path: str) -> Any:
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
 
 
-def _without_comment(line: str) -> str:
-    return re.sub(r"(^|\s)//.*", "", line).strip()
+def _scope(scope: str) -> str:
+    """What the guide calls the end of a resource's id."""
+    for pattern, words in [
+        (r"/tables/(\w+)$", r"table `\1`"),
+        (r"/containers/([\w-]+)$", r"container `\1`"),
+        (r"/eventhubs/(\w+)$", r"hub `\1`"),
+        (r"/storageAccounts/meterr[ta]$", "runtime account"),
+        (r"/storageAccounts/meterda$", "data account"),
+        (r"/components/meter-ai$", "Application Insights"),
+        (r"/CognitiveServices/accounts/[\w-]+$", "each account"),
+    ]:
+        if found := re.search(pattern, short_name(scope).replace("Microsoft.", ""), re.IGNORECASE):
+            return found.expand(words)
+    return scope
 
 
-def _deployed(kind: str) -> list[Declaration]:
-    return [
-        resource
-        for resource in _declarations("resource")
-        if resource.kind == kind and not resource.is_existing
-    ]
+def _documented() -> set[tuple[str, str, str]]:
+    """The rows of the guide's table of roles: id, who, on what."""
+    rows = re.findall(r"^\| [\w ]+ \| `([0-9a-f-]{36})` \| ([^|]+) \| ([^|]+) \|", GUIDE, re.M)
+    return {(role, who.strip(), what.strip()) for role, who, what in rows}
 
 
-def _module(symbol: str) -> Declaration:
-    return next(module for module in _declarations("module") if module.symbol == symbol)
+def _who(assignment: Assignment, *, is_separate: bool) -> tuple[str, ...]:
+    match short_name(assignment.principal):
+        case "meter-id":
+            return ("front door",) if is_separate else ("front door", "aggregator")
+        case "meter-agg-id":
+            return ("aggregator",)
+        case "meter-eh":
+            return ("the namespace",)
+        case "00000000-0000-0000-0000-00000000000a":
+            return ("`analystsGroupId`",)
+        case "00000000-0000-0000-0000-00000000000b":
+            return ("`operatorsGroupId`",)
+        case other:
+            return (other,)
 
 
-def _block(template: str, opening: str) -> str:
-    """Returns the text from the line that starts with `opening` up to its closing bracket."""
-    found = re.search(
-        rf"^{re.escape(opening)}.*?^[}}\])]", TEMPLATES[template], re.MULTILINE | re.DOTALL
-    )
-    assert found is not None, f"{template} has no {opening!r}"
-    return found[0]
-
-
-def _assignments(resource: Declaration) -> tuple[str, str, str]:
-    text = TEMPLATES[resource.template]
-    variable = re.search(
-        r"'Microsoft.Authorization/roleDefinitions', (\w+)\)", resource.value("roleDefinitionId")
-    )
-    assert variable is not None, f"{resource.symbol} names no role variable"
-    role = re.search(rf"^var {variable[1]} = '({GUID.pattern})'$", text, re.MULTILINE)
-    assert role is not None, f"{variable[1]} is not a role id"
-    return role[1], resource.value("scope"), resource.value("principalId")
-
-
-@pytest.mark.parametrize(("kind", "count", "line"), HARDENING, ids=lambda value: str(value))
-def test_every_resource_of_a_type_is_hardened(kind: str, count: int, line: str) -> None:
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize(("kind", "path", "value"), HARDENING, ids=lambda value: str(value))
+def test_every_resource_of_a_type_is_hardened(
+    option: str, kind: str, path: str, value: object
+) -> None:
     """Keys and passwords are off, TLS is 1.2 and blobs are private on every resource we deploy."""
-    resources = _deployed(kind)
+    resources = deployment(option).of(kind)
 
-    assert len(resources) == count
-    assert [r.symbol for r in resources if line not in r.lines] == []
-
-
-def test_the_roles_are_the_least_ones_and_each_has_its_scope() -> None:
-    """A role outside the table, on another resource or for someone else is a finding."""
-    assigned = [_assignments(resource) for resource in _deployed(ROLE_ASSIGNMENT)]
-
-    assert len(assigned) == len(LEAST_ROLES)
-    assert set(assigned) == LEAST_ROLES
+    assert resources
+    assert [r.name for r in resources if _at(r.properties, path) != value] == []
 
 
-def test_no_role_is_assigned_but_through_a_declared_assignment() -> None:
-    """The templates hold no id that the role table does not explain."""
-    ids = {found for text in TEMPLATES.values() for found in GUID.findall(text)}
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_resource_is_deployed_twice(option: str) -> None:
+    """Two declarations of one resource undo each other, or fail; Azure ignores the case of ids."""
+    counts = Counter(resource.id.lower() for resource in deployment(option).resources)
 
-    assert ids == {role for role, _, _ in LEAST_ROLES}
-
-
-def test_each_role_lands_on_the_account_its_name_says() -> None:
-    """Runtime and data account have one type: swapped, the app could read no table."""
-    access = _module("access")
-
-    assert access.value("runtimeAccountName") == "runtimeStorage.outputs.name"
-    assert access.value("dataAccountName") == "dataStorage.outputs.name"
-    assert access.value("appPrincipalId") == "identity.outputs.principalId"
-    assert access.value("analystsGroupId") == "analystsGroupId"
+    assert [id_ for id_, count in counts.items() if count > 1] == []
 
 
-def test_role_assignments_are_named_after_what_they_join() -> None:
-    """A name made of scope, principal and role makes a second deployment change nothing."""
-    names = {r.symbol: r.value("name") for r in _deployed(ROLE_ASSIGNMENT)}
-    scopes = {r.symbol: r.value("scope") for r in _deployed(ROLE_ASSIGNMENT)}
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_role_is_a_documented_one(option: str) -> None:
+    """A role that the guide does not list, on another resource or for someone else is a finding."""
+    is_separate = option in TWO_APPS
+    documented = _documented()
+    undocumented = [
+        each
+        for each in deployment(option).assignments()
+        if not any(
+            (each.role, f"{who}{words}", _scope(each.scope)) in documented
+            for who in _who(each, is_separate=is_separate)
+            for words in ("", ", of two apps" if is_separate else "")
+        )
+    ]
 
-    assert [s for s, n in names.items() if not n.startswith(f"guid({scopes[s]}.id, ")] == []
-    assert len(set(names.values())) == len(names)
+    assert undocumented == []
 
 
-def test_a_role_assignment_of_a_new_principal_has_a_new_name() -> None:
+def test_every_documented_role_is_assigned_by_some_option() -> None:
+    """The guide promises nobody a right that is not there."""
+    assigned = {
+        (each.role, f"{who}{words}", _scope(each.scope))
+        for option in OPTIONS
+        for each in deployment(option).assignments()
+        for who in _who(each, is_separate=option in TWO_APPS)
+        for words in ("", ", of two apps")
+    }
+
+    assert _documented() - assigned == set()
+    assert len(_documented()) > 10
+
+
+def test_one_app_has_these_roles_and_no_other() -> None:
+    """As shipped: what is needed to answer, publish, count and export."""
+    found = {(each.role[:8], _scope(each.scope)) for each in deployment("shipped").assignments()}
+
+    assert found == {
+        ("b7e6dc6d", "runtime account"),
+        ("0a9a7e1f", "data account"),
+        ("2b629674", "hub `usage`"),
+        ("a638d3c7", "hub `usage`"),
+        ("3913510d", "Application Insights"),
+        ("5e0bd9bd", "each account"),
+        ("ba92f5b4", "container `exports`"),
+    }
+
+
+def test_of_two_apps_each_has_the_rights_of_its_half() -> None:
+    """The front door writes no table but the outbox's; the aggregator calls no model and sends no event."""
+    found: dict[str, set[tuple[str, str]]] = {}
+    for each in deployment("two-apps").assignments():
+        of = found.setdefault(short_name(each.principal), set())
+        of.add((each.role[:8], _scope(each.scope)))
+
+    assert found["meter-id"] == {
+        ("b7e6dc6d", "runtime account"),
+        ("0a9a7e1f", "table `Outbox`"),
+        ("76199698", "data account"),
+        ("2b629674", "hub `usage`"),
+        ("3913510d", "Application Insights"),
+        ("5e0bd9bd", "each account"),
+    }
+    assert found["meter-agg-id"] == {
+        ("b7e6dc6d", "runtime account"),
+        ("0a9a7e1f", "data account"),
+        ("a638d3c7", "hub `usage`"),
+        ("3913510d", "Application Insights"),
+        ("ba92f5b4", "container `exports`"),
+    }
+
+
+def test_two_apps_share_no_runtime_account() -> None:
+    """Who owns an account's blobs can move checkpoints and read the other host's keys."""
+    owned = [
+        short_name(each.scope.rsplit("/", 1)[-1])
+        for each in sorted(deployment("two-apps").assignments(), key=lambda a: a.principal)
+        if each.role.startswith("b7e6dc6d")
+    ]
+
+    assert owned == ["meterra", "meterrt"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_a_role_assignment_of_a_new_principal_has_a_new_name(option: str) -> None:
     """Azure refuses to change the principal of an assignment: RoleAssignmentUpdateNotPermitted."""
-    assignments = _deployed(ROLE_ASSIGNMENT)
+    snapshot = json.loads(_snapshot_path(option).read_text("utf-8"))
+    unnamed = [
+        each["id"]
+        for each in snapshot["predictedResources"]
+        if each["type"].endswith("/roleAssignments")
+        and (principal := each["properties"]["principalId"]).startswith("[")
+        and principal.strip("[]") not in each["name"]
+    ]
 
-    assert [
-        r.symbol for r in assignments if f", {r.value('principalId')}, " not in r.value("name")
-    ] == []
-
-
-def test_capture_writes_as_the_namespace_itself() -> None:
-    """The principal that writes is the one of the namespace of this deployment."""
-    capture = _module("captureAccess")
-
-    assert capture.value("namespacePrincipalId") == (
-        "captureEnabled ? namespace.identity.principalId : ''"
-    )
-    assert "if (captureEnabled)" in TEMPLATES["event-hubs.bicep"]
+    assert unnamed == []
 
 
-def test_no_template_sets_what_flex_consumption_refuses() -> None:
+@pytest.mark.parametrize("option", OPTIONS)
+def test_what_if_knows_every_resource_beforehand(option: str) -> None:
+    """Only the principal of an identity, in the name of a role assignment, is Azure's to say."""
+    snapshot = json.loads(_snapshot_path(option).read_text("utf-8"))
+    unknown = [
+        each["id"]
+        for each in snapshot["predictedResources"]
+        if "reference(" in each["id"] and not each["type"].endswith("/roleAssignments")
+    ]
+
+    assert unknown == []
+
+
+@pytest.mark.parametrize("path", [TEMPLATE, *map(_snapshot_path, OPTIONS)], ids=lambda p: p.name)
+def test_no_key_is_read_or_written_anywhere(path: Path) -> None:
+    """No template asks Azure for a key, and none holds one."""
+    document = json.loads(path.read_text("utf-8"))
+    document.get("variables", {}).pop("_1.marksOfSecrets", None)  # to refuse them
+
+    assert SECRETS.findall(json.dumps(document)) == []
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_connection_is_by_identity(option: str) -> None:
+    """Each credential is the app's own identity, and settings that hold secrets only point to them."""
+    for settings in deployment(option).settings().values():
+        credentials = {v for k, v in settings.items() if k.endswith("__credential")}
+        clients = {v for k, v in settings.items() if k.endswith(("__clientId", "_CLIENT_ID"))}
+        keys = [v for k, v in settings.items() if k.endswith("_KEY")]
+
+        assert credentials == {"managedidentity"}
+        assert len(clients) == 1
+        assert all(key.startswith("@Microsoft.KeyVault(SecretUri=https://") for key in keys)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_no_app_sets_what_flex_consumption_refuses(option: str) -> None:
     """One such property fails the deployment after everything else was made (code 51021)."""
-    found = {name: REFUSED_BY_FLEX.findall(text) for name, text in TEMPLATES.items()}
+    for app in deployment(option).of(APP):
+        config = app.properties["siteConfig"]
+        names = [each["name"] for each in config["appSettings"]]
 
-    assert [name for name, properties in found.items() if properties] == []
+        assert config.keys() & REFUSED_PROPERTIES == set()
+        assert [n for n in names if n.upper().startswith(REFUSED_SETTINGS)] == []
 
 
-def test_ledgers_can_be_kept_by_a_parameter() -> None:
-    """A setting made by hand would be lost with the next deployment, and ledgers the night after."""
-    assert "param keepLedgers bool = false\n" in TEMPLATES["main.bicep"]
-    assert (
-        "keepLedgers ? { 'AzureWebJobs.retention.Disabled': 'true' } : {}"
-        in TEMPLATES["main.bicep"]
+def _front_door(found: Deployment) -> dict[str, str]:
+    """Its settings, with secrets in place of the references to them, as the app sees them."""
+    settings = found.settings()[found.outputs["functionAppName"]]
+    return {k: "k" * 40 if v.startswith("@Microsoft") else v for k, v in settings.items()}
+
+
+@pytest.mark.parametrize("cloud", STORAGE_SUFFIXES)
+@pytest.mark.parametrize("option", OPTIONS)
+def test_the_app_accepts_its_settings(option: str, cloud: str) -> None:
+    """Every mandatory one is set, and every METER_* one is known: the app's own check says so."""
+    found = deployment(option, cloud)
+    settings = load_settings(_front_door(found))
+    aggregator = found.settings()[found.outputs["aggregatorAppName"]]
+
+    assert len(settings.gateway.backends) == (40 if option == "forty-backends" else 1) or (
+        option in ("shipped", "groups") and len(settings.gateway.backends) == 2
+    )
+    assert load_storage_settings(aggregator).endpoint.address == settings.storage.endpoint.address
+    assert load_publish_settings(_front_door(found)).hub.name == "usage"
+    assert load_export_settings(aggregator).problems == ()
+    assert load_known_backends(aggregator) == settings.gateway.backends
+
+
+def test_reconciliation_knows_the_accounts() -> None:
+    """The ids of accounts are those that roles are assigned on."""
+    settings = load_reconcile_settings(_front_door(deployment("other-subscription")))
+
+    [backend] = settings.backends
+    assert backend.resource_id is not None
+    assert backend.resource_id.startswith("/subscriptions/44444444-4444-4444-4444-444444444444/")
+    assert backend.resource_id in {
+        each.scope for each in deployment("other-subscription").assignments()
+    }
+
+
+@pytest.mark.parametrize(
+    ("cloud", "scope", "login"),
+    [
+        ("AzureCloud", "https://cognitiveservices.azure.com/.default", "microsoftonline.com"),
+        ("AzureUSGovernment", "https://cognitiveservices.azure.us/.default", "microsoftonline.us"),
+        ("AzureChinaCloud", "https://cognitiveservices.azure.cn/.default", "microsoftonline.cn"),
+    ],
+)
+def test_each_cloud_has_its_addresses(cloud: str, scope: str, login: str) -> None:
+    """Azure Government and Azure China refuse tokens of the public cloud, and issue their own."""
+    settings = _front_door(deployment("shipped", cloud))
+
+    assert settings["METER_BACKEND_TOKEN_SCOPE"] == scope
+    assert login in settings["METER_ISSUERS"]
+    assert settings["MeterStorage__tableServiceUri"].endswith(f".table.{STORAGE_SUFFIXES[cloud]}/")
+
+
+def _functions() -> set[str]:
+    tree = ast.parse((REPOSITORY / "function_app.py").read_text("utf-8"))
+    return {
+        str(ast.literal_eval(call.args[0]))
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "function_name"
+    }
+
+
+@pytest.mark.parametrize("option", sorted(TWO_APPS))
+def test_of_two_apps_each_function_runs_in_one(option: str) -> None:
+    """A function that ran in both would lack rights in one; the retention can be off in both."""
+    found = deployment(option)
+    runs = {
+        app: {f for f in _functions() if f"AzureWebJobs.{f}.Disabled" not in settings}
+        for app, settings in found.settings().items()
+    }
+    kept = {"retention"} if option == "two-apps" else set()
+
+    assert runs[found.outputs["functionAppName"]] == {"front_door", "outbox"}
+    assert runs[found.outputs["aggregatorAppName"]] == (
+        _functions() - {"front_door", "outbox"} - kept
     )
 
 
-def test_exports_have_a_container_that_the_app_and_the_analysts_reach() -> None:
-    """On the locked account; switched off, neither container nor setting is there."""
-    text, access = TEMPLATES["main.bicep"], _module("exportAccess")
-    storage = " ".join(_block("main.bicep", "module dataStorage").split())
+@pytest.mark.parametrize("option", sorted(set(OPTIONS) - TWO_APPS))
+def test_in_one_app_every_function_runs(option: str) -> None:
+    """Only the retention is ever off, where ledgers are kept."""
+    [settings] = deployment(option).settings().values()
+    disabled = {name for name in settings if name.endswith(".Disabled")}
 
-    assert "param exportsEnabled bool = true\n" in text
-    assert "exportsEnabled ? { METER_EXPORT_CONTAINER: exportContainer } : {}" in text
-    assert "exportsEnabled ? [exportContainer] : []" in storage
-    assert access.value("accountName") == "dataStorage.outputs.name"
-    assert access.value("appPrincipalId") == "identity.outputs.principalId"
-    assert access.value("analystsGroupId") == "analystsGroupId"
+    assert disabled == ({"AzureWebJobs.retention.Disabled"} if option == "capture" else set())
+
+
+def test_an_aggregator_of_its_own_holds_no_key_and_answers_no_call() -> None:
+    """References to secrets are the front door's alone; the aggregator's address refuses everybody."""
+    found = deployment("two-apps")
+    name = found.outputs["aggregatorAppName"]
+    [app] = [each for each in found.of(APP) if each.name == name]
+
+    assert [v for v in found.settings()[name].values() if "KeyVault" in v] == []
+    assert app.properties["siteConfig"]["ipSecurityRestrictionsDefaultAction"] == "Deny"
+    assert app.properties["siteConfig"]["ipSecurityRestrictions"] == []
+
+
+def test_each_app_has_the_always_ready_instances_of_its_functions() -> None:
+    """Azure refuses an instance of a function that the app does not run."""
+    found = deployment("two-apps")
+    ready = {
+        short_name(app.name): app.properties["functionAppConfig"]["scaleAndConcurrency"][
+            "alwaysReady"
+        ]
+        for app in found.of(APP)
+    }
+
+    assert ready == {
+        "meter-func": [{"name": "http", "instanceCount": 2}],
+        "meter-agg": [{"name": "function:aggregator", "instanceCount": 1}],
+    }
 
 
 def test_exported_files_are_deleted_only_where_somebody_said_so() -> None:
     """By default old ones move to a cheaper tier; other containers are no concern of the rule."""
-    [policy] = _deployed(f"{ACCOUNT}/managementPolicies")
+    actions = {}
+    for option in ("shipped", "capture"):
+        [policy] = deployment(option).of(f"{ACCOUNT}/managementPolicies")
+        [rule] = policy.properties["policy"]["rules"]
+        assert rule["definition"]["filters"]["prefixMatch"] == ["exports/v1/"]
+        actions[option] = rule["definition"]["actions"]["baseBlob"]
 
-    assert "param exportsDeleteAfterDays int = 0\n" in TEMPLATES["main.bicep"]
-    assert "'${containerName}/v1/'" in policy.lines
-    deletion = "{ delete: { daysAfterModificationGreaterThan: deleteAfterDays } }"
-    assert f"deleteAfterDays > 0 ? {deletion} : {{}}" in policy.lines
+    cool = {"tierToCool": {"daysAfterModificationGreaterThan": 400}}
+    assert actions["shipped"] == cool
+    assert actions["capture"] == cool | {"delete": {"daysAfterModificationGreaterThan": 800}}
 
 
-def test_each_cloud_has_its_token_scope() -> None:
-    """Azure Government and Azure China refuse tokens of the public cloud."""
-    block = _block("main.bicep", "var backendTokenScopes")
+def test_exports_can_be_switched_off() -> None:
+    """Then there is neither container nor setting."""
+    found = deployment("groups")
+    containers = {r.name.rsplit("/", 1)[-1] for r in found.of(f"{ACCOUNT}/blobServices/containers")}
 
-    assert dict(re.findall(r"^  (\w+): '(.+)'$", block, re.MULTILINE)) == {
-        "AzureCloud": "https://cognitiveservices.azure.com/.default",
-        "AzureUSGovernment": "https://cognitiveservices.azure.us/.default",
-        "AzureChinaCloud": "https://cognitiveservices.azure.cn/.default",
-    }
-    assert (
-        "METER_BACKEND_TOKEN_SCOPE: backendTokenScopes[environment().name]"
-        in TEMPLATES["main.bicep"]
-    )
+    assert containers == {"app-package"}
+    assert "METER_EXPORT_CONTAINER" not in _front_door(found)
+    assert found.outputs["exportsUrl"] == ""
 
 
-def test_every_role_is_explained_in_the_deployment_guide() -> None:
-    """Who deploys can look up each role, by its id, in docs/deployment.md."""
-    missing = [role for role, _, _ in LEAST_ROLES if role not in DEPLOYMENT_GUIDE]
+def test_the_data_account_is_locked_against_deletion() -> None:
+    """It holds the ledger; the runtime's account can be made anew."""
+    [lock] = deployment("shipped").of("Microsoft.Authorization/locks")
 
-    assert missing == []
+    assert short_name(lock.id.split("/providers/Microsoft.Authorization/")[0]).endswith("/meterda")
+    assert lock.properties["level"] == "CanNotDelete"
 
 
-def test_the_meter_settings_have_the_documented_names() -> None:
-    """The app gets exactly the METER_* settings of the contract that have a parameter here."""
-    named = set(re.findall(r"\b(METER_\w+):", _block("main.bicep", "var meterSettings")))
-    anywhere = {
-        name for text in TEMPLATES.values() for name in re.findall(r"\bMETER_[A-Z_]+", text)
-    }
+def test_forty_backends_of_twenty_accounts_get_one_role_each() -> None:
+    """Two backends of one account, in any case of its name, would make one assignment twice."""
+    found = deployment("forty-backends")
+    accounts = [a.scope.lower() for a in found.assignments() if a.role.startswith("5e0bd9bd")]
 
-    assert named == METER_SETTINGS
-    assert anywhere - {"METER_"} == METER_SETTINGS
-
-
-def test_every_connection_is_by_identity() -> None:
-    """The settings besides METER_* are these; none of them holds a key."""
-    block = _block("function-app.bicep", "var appSettings")
-    named = re.findall(r"^  (\w+): (.+)$", block, re.MULTILINE)
-    credentials = {value for name, value in named if name.endswith("__credential")}
-    clients = {value for name, value in named if name.endswith(("__clientId", "_CLIENT_ID"))}
-
-    assert {name for name, _ in named} == PLATFORM_SETTINGS
-    assert credentials == {"'managedidentity'"}
-    assert clients == {"identityClientId"}
-
-
-def test_the_platform_settings_cannot_be_replaced() -> None:
-    """In a union the later name counts: free-form settings come first, identity settings last."""
-    assert _block("main.bicep", "var meterSettings").splitlines()[1] == "  additionalSettings,"
-    assert "var appSettings = union(meterSettings, {" in TEMPLATES["function-app.bicep"]
-
-
-def test_the_meter_reads_the_data_account_and_not_the_runtime_one() -> None:
-    """MeterStorage points to the account that is locked and that analysts read."""
-    app = _module("functionApp")
-
-    assert app.value("dataTableEndpoint") == "dataStorage.outputs.tableEndpoint"
-    assert app.value("runtimeTableEndpoint") == "runtimeStorage.outputs.tableEndpoint"
-    assert "MeterStorage__tableServiceUri: dataTableEndpoint" in TEMPLATES["function-app.bicep"]
-
-
-def test_the_backends_setting_has_the_documented_shape() -> None:
-    """An entry of METER_BACKENDS has these keys, and proves itself by managed identity."""
-    entry = _block("main.bicep", "var backendEntries")
-    keys = set(re.findall(r"^    (\w+): ", entry, re.MULTILINE))
-
-    assert keys == BACKEND_KEYS | PRICING_KEYS | {"resource_id"}
-    assert "auth: backend.?auth ?? { kind: 'managed-identity' }" in entry
-    assert "METER_BACKENDS: string({ backends: backendEntries })" in TEMPLATES["main.bicep"]
-
-
-def test_a_backends_resource_id_is_its_accounts() -> None:
-    """Made of the same three names as the role assignment's scope; null where there is no name."""
-    entry = " ".join(_block("main.bicep", "var backendEntries").split())
-    module = " ".join(_block("main.bicep", "module openAiAccess").split())
-    place = [
-        "backend.?accountSubscriptionId ?? subscription().subscriptionId",
-        "backend.?accountResourceGroup ?? resourceGroup().name",
-    ]
-
-    assert f"resource_id: empty(backend.?accountName) ? null : resourceId( {place[0]}, " in entry
-    assert f"{place[1]}, 'Microsoft.CognitiveServices/accounts', backend.?accountName" in entry
-    assert all(each in module for each in place)
-
-
-def test_the_default_issuers_are_both_of_the_tenant() -> None:
-    """v1 and v2 tokens of the tenant are accepted without setting an issuer by hand."""
-    block = _block("main.bicep", "param issuers")
-
-    assert [line.strip() for line in block.splitlines()[1:-1]] == [
-        "'${environment().name == 'AzureChinaCloud' ? 'https://sts.chinacloudapi.cn' "
-        ": 'https://sts.windows.net'}/${tenantId}/'",
-        "uri(environment().authentication.loginEndpoint, '${tenantId}/v2.0')",
-    ]
-
-
-def test_an_empty_allow_list_sets_nothing() -> None:
-    """A list left empty leaves its setting out, so that no empty value has to mean anything."""
-    text = TEMPLATES["main.bicep"]
-
-    assert "empty(allowedApps) ? {} : { METER_ALLOWED_APPS: join(allowedApps, ',') }" in text
-    assert "empty(requiredRoles) ? {} : { METER_REQUIRED_ROLES: join(requiredRoles, ',') }" in text
-    assert (
-        "empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') }" in text
-    )
-
-
-@pytest.mark.parametrize("name", ["audiences", "issuers", "allowedTenants", "backends"])
-def test_what_decides_who_gets_in_cannot_be_empty(name: str) -> None:
-    """A deployment without audience, issuer, tenant or backend is refused before it starts."""
-    assert f"@minLength(1)\nparam {name} " in TEMPLATES["main.bicep"]
-
-
-def test_no_template_holds_or_fetches_a_secret() -> None:
-    """No key, password or list*() call; the one connection string says where telemetry goes."""
-    files = TEMPLATES | {"azure.yaml": AZURE_YAML, "main.parameters.json": PARAMETER_FILE}
-    found = {name: SECRETS.findall(text) for name, text in files.items() if SECRETS.search(text)}
-    strings = {
-        line
-        for text in files.values()
-        for line in re.findall(r"\S*\.\w*ConnectionString\b", text, re.IGNORECASE)
-    }
-
-    assert found == {}
-    assert strings == {
-        "appInsights.properties.ConnectionString",
-        "monitoring.outputs.appInsightsConnectionString",
-    }
-
-
-def test_the_app_runs_python_on_flex_consumption() -> None:
-    """The plan is FC1 and the runtime the Python version the project is tested with."""
-    [plan] = _deployed("Microsoft.Web/serverfarms")
-    [app] = _deployed(APP)
-    runtime = app.lines.index("runtime: {")
-
-    assert plan.value("tier") == "'FlexConsumption'"
-    assert plan.value("name") == "planName"
-    assert "name: 'FC1'" in plan.lines
-    assert app.lines[runtime + 1 : runtime + 3] == ("name: 'python'", "version: '3.13'")
-    assert app.value("perInstanceConcurrency") == "httpPerInstanceConcurrency"
-
-
-def test_the_host_starts_only_after_its_roles() -> None:
-    """An app deployed before its roles cannot read its own storage."""
-    app = _module("functionApp")
-    depends_on = app.lines.index("dependsOn: [")
-
-    assert app.lines[depends_on + 1] == "access"
-
-
-def test_the_hub_is_the_one_the_meter_expects() -> None:
-    """Hub `usage`, 8 partitions unless asked otherwise, 7 days, groups aggregator and audit."""
-    [hub] = _deployed(f"{NAMESPACE}/eventhubs")
-    groups = {g.value("name") for g in _deployed(f"{NAMESPACE}/eventhubs/consumergroups")}
-
-    assert "var eventHubName = 'usage'\n" in TEMPLATES["main.bicep"]
-    assert "param eventHubPartitions int = 8\n" in TEMPLATES["main.bicep"]
-    assert "param captureEnabled bool = false\n" in TEMPLATES["main.bicep"]
-    assert hub.value("retentionTimeInHours") == "168"
-    assert groups == {"'aggregator'", "'audit'"}
-
-
-def test_the_usage_data_is_locked_against_deletion() -> None:
-    """The data account has a delete lock; the runtime account needs none."""
-    [lock] = _deployed("Microsoft.Authorization/locks")
-
-    assert lock.value("level") == "'CanNotDelete'"
-    assert lock.value("scope") == "account"
-    assert _module("dataStorage").value("deleteLock") == "true"
-    assert _module("runtimeStorage").value("deleteLock") == ""
-
-
-def test_the_fixed_tables_are_the_documented_ones() -> None:
-    """Analysts find their tables before the first call; ledger tables are the app's own."""
-    tables = re.findall(r"'(\w+)'", _block("main.bicep", "var usageTables"))
-
-    assert tables == [
-        "UsageByHour",
-        "UsageByDay",
-        "UsageByMonth",
-        "ViewShards",
-        "Subjects",
-        "DeadLetters",
-        "HubPositions",
-        "Outbox",
-    ]
-
-
-def test_what_can_fail_reports_to_log_analytics() -> None:
-    """App, namespace, blobs and tables send their logs and metrics to the workspace."""
-    settings = _deployed(DIAGNOSTICS)
-
-    assert {s.value("scope") for s in settings} == {
-        "app",
-        "namespace",
-        "blobService",
-        "tableService",
-    }
-    assert {s.value("workspaceId") for s in settings} == {"workspaceId"}
-
-
-def test_azd_finds_the_app_by_the_name_of_the_service() -> None:
-    """The only service of azure.yaml is the value of the app's azd-service-name tag."""
-    services = AZURE_YAML.partition("\nservices:\n")[2]
-    names = re.findall(r"^  ([\w-]+):", services, re.MULTILINE)
-    tags = re.findall(r"'azd-service-name': '([\w-]+)'", TEMPLATES["function-app.bicep"])
-
-    assert names == tags == ["api"]
-    assert {"    project: .", "    language: python", "    host: function"} <= set(
-        services.splitlines()
-    )
-
-
-def test_the_example_parameters_fit_the_template() -> None:
-    """Each example value has a parameter, and each parameter without a default an example."""
-    given = set(json.loads(PARAMETER_FILE)["parameters"])
-    declared = dict(re.findall(r"^param (\w+) [^\n=]+?( =.*)?$", TEMPLATES["main.bicep"], re.M))
-    needed = {name for name, default in declared.items() if not default}
-
-    assert needed == {"audiences", "backends"}
-    assert needed <= given <= set(declared)
-
-
-def test_the_example_backends_have_only_known_keys() -> None:
-    """The compiler would refuse an unknown key, but only at deployment."""
-    backends = json.loads(PARAMETER_FILE)["parameters"]["backends"]["value"]
-    typed = set(re.findall(r"^  (\w+): ", _block("main.bicep", "type backendType"), re.MULTILINE))
-
-    assert typed == BACKEND_KEYS | PRICING_KEYS | ACCOUNT_KEYS
-    assert all(BACKEND_KEYS - {"auth"} <= set(backend) <= typed for backend in backends)
-    assert all(backend["url"].startswith("https://") for backend in backends)
-
-
-def test_every_module_is_used() -> None:
-    """A module that main.bicep does not name is deployed by nobody."""
-    used = {Path(module.kind).name for module in _declarations("module")}
-
-    assert used == set(TEMPLATES) - {"main.bicep"}
-
-
-def test_the_outputs_are_the_documented_ones() -> None:
-    """Scripts after a deployment read these six names."""
-    outputs = re.findall(r"^output (\w+) ", TEMPLATES["main.bicep"], re.MULTILINE)
-
-    assert outputs == [
-        "functionAppName",
-        "gatewayUrl",
-        "eventHubNamespace",
-        "tableServiceUri",
-        "exportsUrl",
-        "identityClientId",
-    ]
+    assert len(accounts) == len(set(accounts)) == 20

@@ -1,0 +1,19 @@
+// Refused before anything is made, with a network.
+using '../../../infra/main.bicep'
+
+param namePrefix = '1meter'
+param audiences = ['00000000-0000-0000-0000-000000000001']
+param vnetEnabled = true
+param separateAggregator = true
+param allowedAddresses = ['10.0.0.7', 'laptop.contoso.com']
+param existingNetwork = { appSubnetId: 'a', endpointSubnetId: 'b' }
+param backends = [
+  {
+    name: 'eus'
+    url: 'https://contoso-eus.openai.azure.com/'
+    priority: 1
+    weight: 100
+    tier: 'standard'
+    deployments: { 'gpt-4o': 'gpt-4o' }
+  }
+]

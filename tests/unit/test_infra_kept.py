@@ -1,0 +1,125 @@
+"""The compiled template and the evaluated deployments that are kept are those of the sources."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.infra.compiler import Compiler, find_compiler, running
+from tests.infra.kept import (
+    INFRA,
+    REFUSALS,
+    SNAPSHOTS,
+    SOURCES,
+    TEMPLATE,
+    made,
+    option_names,
+    refused_names,
+    source_hashes,
+    without_generator,
+)
+
+REFUSED = {
+    "types": [
+        "too short to assign",  # an empty audience
+        "'function:aggregator' | 'function:outbox' | 'http'",
+        'The property "key" is not allowed',
+        "'api-key' | 'managed-identity'",
+        "minimum allowable value is 1",
+        "maximum allowable value is 100",
+        'The property "gpt-4o" expected a value of type "string"',
+        'The property "resourceGroup" is not allowed',
+    ],
+    "checks": [
+        "namePrefix must be lower-case letters and digits, the first a letter; got Me-ter",
+        "backend plain: url must begin with https://",
+        "backend plain: needs at least one deployment",
+        "backend without-vault: auth.setting must be a name in keyVaultReferences",
+        "meter_issuers has a parameter of its own",
+        "OTHER holds a secret",
+        "Flex Consumption refuses WEBSITE_RUN_FROM_PACKAGE",
+        "WEU_KEY must be https://VAULT.vault.azure.net/secrets/NAME",
+        "allowedAddresses, existingNetwork and a private gateway need vnetEnabled",
+        "zoneRedundant needs dataStorageSku Standard_ZRS or Standard_GZRS",
+    ],
+    "network": [
+        "got 1meter",
+        "10.0.0.7 is no public IPv4 address",
+        "laptop.contoso.com is no public IPv4 address",
+        "separateAggregator needs aggregatorSubnetId",
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def compiler() -> Iterator[Compiler]:
+    path = find_compiler()
+    if path is None:
+        pytest.skip("no Bicep compiler here; the digests say that what is kept is fresh")
+    with running(path) as found:
+        yield found
+
+
+def test_what_is_kept_was_made_of_these_sources() -> None:
+    """After a change of infra/ or of an option: `make infra`."""
+    assert json.loads(SOURCES.read_text("utf-8"))["sources"] == source_hashes()
+
+
+def test_there_is_one_snapshot_per_option() -> None:
+    """None is left over, and none is missing."""
+    kept = {path.stem for path in SNAPSHOTS.glob("*.json")}
+
+    assert kept == {*option_names(), REFUSALS.stem, SOURCES.stem}
+
+
+def test_the_compiler_still_says_what_is_kept(compiler: Compiler) -> None:
+    """It also refuses every warning, its linter's included."""
+    files = made(compiler)
+    differing = [
+        path.name
+        for path, text in files.items()
+        if without_generator(text) != without_generator(path.read_text("utf-8"))
+    ]
+
+    assert differing == []
+
+
+def test_the_sources_are_as_the_compiler_formats_them(compiler: Compiler) -> None:
+    """One form, so that a difference is a change."""
+    sources = sorted(INFRA.rglob("*.bicep"))
+
+    assert [p.name for p in sources if compiler.formatted(p) != p.read_text("utf-8")] == []
+
+
+@pytest.mark.parametrize(
+    ("case", "reason"), [(case, each) for case, reasons in REFUSED.items() for each in reasons]
+)
+def test_values_that_would_fail_or_open_something_are_refused(case: str, reason: str) -> None:
+    """By their type with the line, or with all reasons at once before anything is made."""
+    assert reason in json.loads(REFUSALS.read_text("utf-8"))[case]
+
+
+def test_every_set_of_refused_values_has_its_reasons() -> None:
+    """Otherwise it would show nothing."""
+    assert refused_names() == sorted(REFUSED)
+
+
+def test_every_rule_of_the_linter_is_an_error() -> None:
+    """One that is off would have to say why, in infra/bicepconfig.json and here."""
+    lines = (INFRA / "bicepconfig.json").read_text("utf-8").splitlines()
+    config = json.loads("\n".join(each for each in lines if not each.strip().startswith("//")))
+    rules = config["analyzers"]["core"]["rules"]
+
+    assert {name: rule for name, rule in rules.items() if rule != {"level": "error"}} == {}
+    assert len(rules) > 40
+
+
+def test_the_template_offers_every_parameter() -> None:
+    """What the Deploy to Azure button asks for is what main.bicep takes."""
+    template = json.loads(TEMPLATE.read_text("utf-8"))
+    shipped = json.loads((INFRA / "main.parameters.json").read_text("utf-8"))["parameters"]
+
+    assert shipped.keys() <= template["parameters"].keys()
+    assert [n for n, p in template["parameters"].items() if "metadata" not in p] == []
+    assert Path(TEMPLATE).stat().st_size < 4 * 1024 * 1024  # what Azure takes
