@@ -187,6 +187,7 @@ def _gateway(reader: Reader) -> GatewaySettings:
         source=f"/aoai-meter/{reader.text('WEBSITE_SITE_NAME', 'local')}",
         exposes_backend=reader.flag("METER_EXPOSE_BACKEND"),
         operator_role=read_operator_role(reader),
+        joins_retries=reader.switch("METER_JOIN_RETRIES"),
         routes=read_routes(reader),
         opencode=read_opencode(reader),
         jwks_refresh_seconds=number("METER_JWKS_REFRESH_SECONDS", 30, least=1, most=86_400),

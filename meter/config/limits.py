@@ -105,7 +105,7 @@ def _forward_limits(reader: Reader) -> ForwardLimits:
     number, whole = reader.number, reader.whole
     return ForwardLimits(
         first_byte_timeout_seconds=number(
-            "METER_FIRST_BYTE_TIMEOUT_SECONDS", 120, least=0.1, most=1800
+            "METER_FIRST_BYTE_TIMEOUT_SECONDS", 200, least=0.1, most=1800
         ),
         attempts_timeout_seconds=number(
             "METER_ATTEMPTS_TIMEOUT_SECONDS", 220, least=0.1, most=1800

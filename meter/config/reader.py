@@ -91,6 +91,13 @@ class Reader:
             self.problem(name, f"must be one of {', '.join(type(default))}, got {text!r}")
             return default
 
+    def switch(self, name: str) -> bool:
+        """`on` or `off`, in any case; on where it is not set."""
+        text = self.text(name, "on").lower()
+        if text not in {"on", "off"}:
+            self.problem(name, f"must be on or off, got {text!r}")
+        return text != "off"
+
     def flag(self, name: str) -> bool:
         """`true` or `false`, in any case; false where it is not set."""
         text = self.text(name, "false").lower()

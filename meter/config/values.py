@@ -47,6 +47,7 @@ class GatewaySettings:
     source: str
     exposes_backend: bool
     operator_role: str | None
+    joins_retries: bool
     routes: Routes
     opencode: OpenCode
     jwks_refresh_seconds: float

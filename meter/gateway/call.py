@@ -10,25 +10,45 @@ from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.relay import Ending
 from meter.gateway.backend import Backend
 from meter.gateway.background import Background, publish_all
-from meter.gateway.balance.affinity import Owner
-from meter.gateway.balance.forward import Attempts, Candidates
+from meter.gateway.balance.affinity import Owner, Owners
+from meter.gateway.balance.forward import Attempts, Candidates, Forwarder
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
 from meter.gateway.billing import Billing, Charge
-from meter.gateway.headers import IMAGE_DEPLOYMENT, downstream_headers, header, upstream_headers
+from meter.gateway.headers import (
+    IMAGE_DEPLOYMENT,
+    downstream_headers,
+    header,
+    retry_count,
+    upstream_headers,
+)
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.prepare import (
     OutgoingBody,
     Payload,
     asks_for_events,
+    demand_of,
+    deployment_of,
+    drawing_too,
     error_of,
     image_deployment_of,
     outgoing_body,
+    reasoning_of,
+    response_id_of,
 )
 from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
 from meter.usage import Outcome, Principal, Tier, UsageEvent
 
 MAX_CHOICES = 128  # of one chat; for more a backend does not answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """Where a call goes: the public deployment name, its backends, the digests of its reasoning items."""
+
+    deployment: str
+    candidates: Candidates
+    reasoning: tuple[str, ...]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -282,7 +302,7 @@ class Call:
             started_at=self.started_at,
             duration_ms=self._elapsed_ms(self.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
-            client_retry_count=_retry_count(self.headers),
+            client_retry_count=retry_count(self.headers),
         )
 
     def _spilled_from(self, ending: Ending, billing: Billing) -> str | None:
@@ -304,10 +324,28 @@ class Call:
         return round((until - self.started) * 1000)
 
 
-def _retry_count(headers: Headers) -> int:
-    """How often the caller's SDK has retried."""
-    text = header(headers, "x-stainless-retry-count") or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+def way_of(
+    route: Route,
+    body: Payload,
+    headers: Headers,
+    principal: Principal,
+    forwarder: Forwarder,
+    owners: Owners,
+) -> Way:
+    """Where a call goes. Raises BadRequest or NotServed."""
+    reasoning = reasoning_of(route, body)
+    owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
+    deployment, pool = deployment_of(route, body, owner), forwarder.pool
+    is_by_id = route.served.is_by_id
+    candidates = Candidates(
+        backends=pool.backends
+        if is_by_id
+        else drawing_too(pool.serving(deployment), route, headers),
+        load_key=f"/{route.operation}" if is_by_id else deployment,  # no deployment begins with /
+        demand=demand_of(body, principal.subject),
+        owner=owner.backend if owner else None,
+    )
+    return Way(deployment=deployment, candidates=candidates, reasoning=reasoning)
 
 
 def _native_spillover(headers: Headers) -> str | None:

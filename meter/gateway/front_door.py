@@ -15,8 +15,8 @@ from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.late import LATE_HEADERS, LateRelay, run_out
 from meter.gateway.answer.relay import Ending, Relays
 from meter.gateway.background import Background
-from meter.gateway.balance.forward import Candidates, Forwarder
-from meter.gateway.call import Call
+from meter.gateway.balance.forward import Forwarder
+from meter.gateway.call import Call, way_of
 from meter.gateway.detached import Detached, start_now
 from meter.gateway.http import (
     INTERNAL_ERROR,
@@ -27,18 +27,10 @@ from meter.gateway.http import (
     error_answer,
     marked,
 )
+from meter.gateway.joining.joins import Joins, Repeatable
 from meter.gateway.limits.admission import Admission
 from meter.gateway.request.dispatch import Dispatcher
-from meter.gateway.request.prepare import (
-    demand_of,
-    deployment_of,
-    drawing_too,
-    prompt_of,
-    read_body,
-    reasoning_of,
-    response_id_of,
-)
-from meter.gateway.request.route import Route
+from meter.gateway.request.prepare import prompt_of, read_body
 from meter.ports import Clock, Dice, Headers, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
 
@@ -56,6 +48,7 @@ class FrontDoor:
     dice: Dice
     relays: Relays
     background: Background
+    joins: Joins
     first_keepalive_seconds: float
     source: str
     long_context_tokens: int
@@ -92,56 +85,37 @@ class FrontDoor:
             self.forwarder.pool.serving(route.deployment)  # before a byte of the body is taken
         with ExitStack() as holds:
             body = await read_body(route, self.admission.enter(principal, request, holds))
-            self.background.check_room(principal.subject, route, body)
-            reasoning, owners = reasoning_of(route, body), self.background.owners
-            owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
-            deployment = deployment_of(route, body, owner)
-            call = Call(
-                event_id=event_id,
-                source=self.source,
-                principal=principal,
-                route=route,
-                deployment=deployment,
-                body=body,
-                headers=request.headers,
-                candidates=replace(
-                    self._candidates(
-                        route, request.headers, deployment, owner.backend if owner else None
-                    ),
-                    demand=demand_of(body, principal.subject),
-                ),
-                reasoning=reasoning,
-                background=self.background,
-                sink=self.sink,
-                clock=self.clock,
-                holds=holds.pop_all(),
-                started_at=started_at,
-                started=started,
-                long_context_tokens=self.long_context_tokens,
-            )
-        return await self._answer(call)
+            repeatable = self.joins.repeatable(event_id, principal, request, route, body)
+            if (joiner := await self.joins.find(repeatable)) is None:
+                self.background.check_room(principal.subject, route, body)
+                owners = self.background.owners
+                way = way_of(route, body, request.headers, principal, self.forwarder, owners)
+                call = Call(
+                    event_id=event_id,
+                    source=self.source,
+                    principal=principal,
+                    route=route,
+                    deployment=way.deployment,
+                    candidates=way.candidates,
+                    reasoning=way.reasoning,
+                    body=body,
+                    headers=request.headers,
+                    background=self.background,
+                    sink=self.sink,
+                    clock=self.clock,
+                    holds=holds.pop_all(),
+                    started_at=started_at,
+                    started=started,
+                    long_context_tokens=self.long_context_tokens,
+                )
+        return await (self._answer(call, repeatable) if joiner is None else joiner.answer())
 
-    def _candidates(
-        self, route: Route, headers: Headers, deployment: str, owner: str | None
-    ) -> Candidates:
-        """The backends that may answer. Raises NotServed when none serves the deployment."""
-        pool, is_by_id = self.forwarder.pool, route.served.is_by_id
-        return Candidates(
-            backends=pool.backends
-            if is_by_id
-            else drawing_too(pool.serving(deployment), route, headers),
-            load_key=f"/{route.operation}"
-            if is_by_id
-            else deployment,  # no deployment begins with /
-            owner=owner,
-        )
-
-    async def _answer(self, call: Call) -> Answer | StreamingAnswer:
+    async def _answer(self, call: Call, repeatable: Repeatable | None) -> Answer | StreamingAnswer:
         # A task of its own: cancelling the request must not cancel the call's usage event.
         answering = start_now(self._forward(call))
         try:
             if not call.is_streaming:
-                return await asyncio.shield(answering)
+                return await self.joins.own(repeatable, answering)
             await asyncio.wait({answering}, timeout=self.first_keepalive_seconds)
         except asyncio.CancelledError:
             self.detached.start(run_out(answering))
@@ -188,7 +162,8 @@ class FrontDoor:
             ending = await call.read(answer)
             await call.end(ending)
             whole = self._whole(call, answer, ending)
-            return replace(whole, release=held.pop_all().close)
+            is_served = ending.outcome is Outcome.SERVED and answer.status < 400
+            return replace(whole, is_served=is_served, release=held.pop_all().close)
 
     def _whole(self, call: Call, answer: WholeAnswer, ending: Ending) -> Answer:
         headers = self._headers(call, answer)

@@ -16,6 +16,8 @@ MAX_ANSWER_BYTES = 61_440
 MAX_BACKEND_BYTES = MAX_ANSWER_BYTES - 2_048
 
 IMAGE_DEPLOYMENT = "x-ms-oai-image-generation-deployment"
+REQUEST_ID = "x-ms-client-request-id"
+RETRY_COUNT = "x-stainless-retry-count"
 
 _UPSTREAM = frozenset(
     {
@@ -34,10 +36,12 @@ _REQUEST_IDS = frozenset(
         "request-id",
         "x-client-request-id",
         "x-correlation-id",
-        "x-ms-client-request-id",
+        REQUEST_ID,
         "x-request-id",
     }
 )
+# What SDKs change when they send a request again.
+_FLEETING = _REQUEST_IDS | {"traceparent", "tracestate", RETRY_COUNT}
 _DOWNSTREAM = frozenset(
     {
         "allow",
@@ -80,18 +84,23 @@ _PLAIN_SUBJECT = re.compile(
 
 def upstream_headers(caller: Headers, subject: str, credentials: Headers) -> Headers:
     """The headers to send to a backend for a verified caller."""
-    connection_named = _connection_named(caller)
-    kept = [
-        (name, value)
-        for name, value in caller
-        if name not in connection_named and _may_go_upstream(name, value)
-    ]
     return (
-        *kept,
+        *_passed(caller),
         ("accept-encoding", "identity"),
         ("caller-subject", subject_header(subject)),
         *credentials,
     )
+
+
+def lasting_headers(caller: Headers) -> Headers:
+    """Those that go to a backend and stay the same when a client sends its request again."""
+    return tuple(pair for pair in _passed(caller) if pair[0] not in _FLEETING)
+
+
+def retry_count(caller: Headers) -> int:
+    """How often the caller's SDK has retried."""
+    text = header(caller, RETRY_COUNT) or ""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
 
 
 def downstream_headers(backend: Headers, *, with_origin: bool = False) -> Headers:
@@ -134,6 +143,15 @@ def subject_header(subject: str) -> str:
 def header(headers: Headers, name: str) -> str | None:
     """The first header of that (lower-case) name."""
     return next((value for key, value in headers if key == name), None)
+
+
+def _passed(caller: Headers) -> list[tuple[str, str]]:
+    connection_named = _connection_named(caller)
+    return [
+        (name, value)
+        for name, value in caller
+        if name not in connection_named and _may_go_upstream(name, value)
+    ]
 
 
 def _may_go_upstream(name: str, value: str) -> bool:

@@ -1,7 +1,8 @@
 """Requests and answers as the front door sees them, independent of the server."""
 
+import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 from uuid import UUID
@@ -47,15 +48,24 @@ class RequestLimits:
     max_refused_uploads: int
 
 
+async def _never() -> None:
+    """How long a caller stays of whom nothing else is known."""
+    await asyncio.get_running_loop().create_future()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """A caller's HTTP request. `raw_path` is undecoded."""
+    """A caller's HTTP request. `raw_path` is undecoded.
+
+    `left` returns once the caller has closed its connection, and says nothing before the body's end.
+    """
 
     method: str
     raw_path: str
     query: str
     headers: Headers
     body: RequestBody
+    left: Callable[[], Awaitable[None]] = _never
 
     def check_headers(self, limits: RequestLimits) -> None:
         """Raise TooLarge (431, RFC 6585 section 5) for more or larger headers than are accepted."""
@@ -80,15 +90,17 @@ class Relay(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer whose body is complete.
+    """An answer whose body is complete; `is_served` says that a backend served it, without an error.
 
-    Who sends it calls `release` once it has been sent, or never will be: until then its call holds
-    its slot.
+    Who sends it calls `delivered` once the connection has taken all of it, and `release` behind that,
+    or when it never will be sent: until then its call holds its slot.
     """
 
     status: int
     headers: Headers
     body: bytes
+    is_served: bool = False
+    delivered: Callable[[], None] = field(default=lambda: None, compare=False)
     release: Callable[[], None] = field(default=lambda: None, compare=False)
 
 

@@ -10,6 +10,7 @@ from meter.config.prices import PriceSettings
 from meter.config.values import GatewaySettings
 from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
+from meter.gateway.joining.joins import JoinLimits, Joins
 from meter.gateway.limits.admission import Admission
 from meter.gateway.operators.page import OperatorPage
 from meter.gateway.own_usage import OwnUsage
@@ -22,6 +23,8 @@ from meter.wiring.books import configured_book
 type Environment = Callable[[], Mapping[str, str]]
 """The app's settings as they are now."""
 
+KEPT_PART = 4  # of the room for request bodies
+
 
 def build_admission(settings: GatewaySettings, keys: KeyRing, clock: Clock) -> Admission:
     """The entrance of one instance."""
@@ -30,6 +33,17 @@ def build_admission(settings: GatewaySettings, keys: KeyRing, clock: Clock) -> A
         limits=settings.limits.admission,
         new_spool=FileSpool,
     )
+
+
+def build_joins(settings: GatewaySettings, clock: Clock) -> Joins:
+    """What repeated requests can join."""
+    admission = settings.limits.admission
+    limits = JoinLimits(
+        most_joined=admission.max_concurrent_calls,
+        kept_bytes=admission.body_budget_bytes // KEPT_PART,
+        subject_share_percent=admission.subject_share_percent,
+    )
+    return Joins(clock=clock, limits=limits if settings.joins_retries else None)
 
 
 def build_book(settings: PriceSettings) -> ConfiguredBook:

@@ -21,6 +21,7 @@ from meter.wiring.entrance import (
     build_admission,
     build_book,
     build_dispatcher,
+    build_joins,
     build_operators,
 )
 from meter.wiring.metering import Publisher, build_sink
@@ -63,6 +64,7 @@ def build_gateway(settings: Settings, publisher: Publisher, environment: Environ
         relays=_relays(gateway),
         background=Background(forwarder, sink, dice, gateway.limits.drains.share_percent),
         first_keepalive_seconds=gateway.limits.first_keepalive_seconds,
+        joins=build_joins(gateway, clock),
         source=gateway.source,
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,

@@ -24,6 +24,7 @@ from meter.gateway.caller.auth import TokenRules, TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
 from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
+from meter.gateway.joining.joins import JoinLimits, Joins
 from meter.gateway.limits.admission import Admission, AdmissionLimits
 from meter.gateway.limits.intake import BodyLimits
 from meter.gateway.request.dispatch import Dispatcher
@@ -180,6 +181,7 @@ class Door:
     bodies: BodyLimits = field(
         default_factory=lambda: BodyLimits(max_form_bytes=100_000_000, max_json_bytes=100_000_000)
     )
+    first_byte_timeout_seconds: float = 120
     write_seconds: float = 5
     keepalive_seconds: float = 20
     first_keepalive_seconds: float = 60
@@ -188,6 +190,9 @@ class Door:
     counter: TokenCounter | None = None
     spool_room: int | None = None
     prefixes: tuple[str, ...] = ()
+    joins_retries: bool = True
+    most_joined: int = 100
+    kept_bytes: int = 1_000_000
     spools: list[FakeSpool] = field(default_factory=list)
 
     def new_spool(self) -> FakeSpool:
@@ -203,7 +208,7 @@ class Door:
             credentials=self.credentials,
             clock=self.clock,
             limits=ForwardLimits(
-                first_byte_timeout_seconds=120,
+                first_byte_timeout_seconds=self.first_byte_timeout_seconds,
                 attempts_timeout_seconds=220,
                 max_buffered_bytes=self.max_buffered_bytes,
             ),
@@ -234,6 +239,16 @@ class Door:
                 max_frame_bytes=self.max_frame_bytes,
             ),
             background=Background(forwarder, self.sink, FixedDice(), self.subject_share_percent),
+            joins=Joins(
+                clock=self.clock,
+                limits=JoinLimits(
+                    most_joined=self.most_joined,
+                    kept_bytes=self.kept_bytes,
+                    subject_share_percent=self.subject_share_percent,
+                )
+                if self.joins_retries
+                else None,
+            ),
             first_keepalive_seconds=self.first_keepalive_seconds,
             source="/aoai-meter/test",
             long_context_tokens=272_000,
@@ -255,6 +270,7 @@ class Door:
             request(body, path=path, query=query, method=method, headers=headers)
         )
         if isinstance(answer, Answer):
+            answer.delivered()
             answer.release()
         return answer
 

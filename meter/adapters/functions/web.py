@@ -49,6 +49,7 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
     """The core's view of a Starlette request."""
     scope = request.scope
     raw_path = scope.get("raw_path") or scope["path"].encode()
+    body = _Body(request, limits)
     return GatewayRequest(
         method=scope["method"],
         raw_path=raw_path.partition(b"?")[0].decode("latin-1"),
@@ -56,7 +57,8 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
         headers=tuple(
             (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
         ),
-        body=_Body(request, limits),
+        body=body,
+        left=body.left,
     )
 
 
@@ -81,7 +83,7 @@ class GatewayResponse(Response):
         self.background = None
         self.body = answer.body
         self.raw_headers = _raw(answer.headers)
-        self._release = answer.release
+        self._delivered, self._release = answer.delivered, answer.release
         self._write_seconds = write_seconds
         if answer.status != HTTPStatus.NO_CONTENT:
             self.raw_headers.append((b"content-length", str(len(answer.body)).encode()))
@@ -97,6 +99,7 @@ class GatewayResponse(Response):
                 await self._send(
                     send, {"type": "http.response.body", "body": part, "more_body": more}
                 )
+            self._delivered()
         except (TimeoutError, OSError):
             # Returning without a last body message makes the server break the connection off.
             return
@@ -218,6 +221,15 @@ class _Body:
         self._deadline: float | None = None
         self._size = 0
         self._is_ended = False
+        self._at_end: asyncio.Event | None = None
+
+    async def left(self) -> None:
+        """Return once the caller has closed its connection, which the server says behind the body."""
+        if not self._is_ended:
+            self._at_end = asyncio.Event()
+            await self._at_end.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
 
     async def read(self) -> bytes:
         parts: list[bytes] = []
@@ -253,6 +265,8 @@ class _Body:
             if self._size > self._max_bytes:
                 raise self._too_large()
             self._is_ended = not message.get("more_body", False)
+            if self._is_ended and self._at_end is not None:
+                self._at_end.set()
             if part:
                 return part
         return b""

@@ -87,6 +87,11 @@ class FormBody:
         """The value of the form's `model` part, once `read_model` has read it."""
         return None if self.fields is None else self.fields.value
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of it has arrived."""
+        return self._is_ended
+
     async def read_model(self, content_type: str) -> None:
         """Read on until the form has named its model. Raises BadRequest when it does not."""
         self.fields = _ModelField(_boundary(content_type))

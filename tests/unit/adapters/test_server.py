@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -381,3 +381,82 @@ async def test_callers_that_do_not_read_hold_their_slots_and_little_memory() -> 
 
     assert used == count
     assert waiting < count * 300_000
+
+
+@pytest.mark.parametrize("leaving", ["fin", "reset", "half"])
+@pytest.mark.parametrize("path", [CHAT_PATH, TRANSCRIPTION_PATH])
+async def test_a_repeat_joins_the_call_whose_caller_hung_up(leaving: str, path: str) -> None:
+    """However the connection ends, behind a body of JSON or a form; nothing is left of the call then."""
+    body, more = (CHAT_BODY, "") if path == CHAT_PATH else (FORM, f"content-type: {KIND}\r\n")
+    ready = asyncio.Event()
+    slow = FakeAnswer(200, (("content-type", "application/json"),), [ready, SERVED])
+    made = door(slow)
+    joins = made.front_door.joins
+    async with serving(made) as wire:
+        await wire.send("POST", path, body, more=more)
+        address = wire.writer.get_extra_info("peername")
+        await slow.is_waiting.wait()
+        match leaving:
+            case "fin":
+                wire.writer.close()
+            case "reset":
+                wire.writer.transport.abort()
+            case "half":
+                wire.writer.write_eof()
+        (group,) = joins._groups.values()
+        await until(lambda: group.left_at > 0)
+        repeat = Wire(*await asyncio.open_connection(*address))
+        await repeat.send("POST", path, body, more=more)
+        await until(lambda: joins.joined.used == 1)
+        ready.set()
+        status, headers, got = await repeat.answer()
+        await until(lambda: made.is_idle)
+        repeat.writer.close()
+
+    (event,) = made.sink.events
+    assert (status, got, headers["x-meter-joined"]) == (200, SERVED, str(event.id))
+    assert len(made.upstream.requests) == 1
+    assert joins.is_empty
+    assert joins.joined.used == 0
+
+
+async def test_an_answer_that_was_sent_is_not_kept() -> None:
+    """Also not for one that keeps its connection open, or asks again on it."""
+    made = door(json_answer(200, SERVED), json_answer(200, SERVED))
+    async with serving(made) as wire:
+        for _ in range(2):
+            await wire.send("POST", CHAT_PATH, CHAT_BODY, more="x-stainless-retry-count: 1\r\n")
+            assert (await wire.answer())[0] == 200
+            assert made.front_door.joins.is_empty
+
+    assert len(made.sink.events) == 2
+
+
+async def test_an_answer_that_was_ready_for_a_caller_that_had_left_is_kept() -> None:
+    """The server takes its bytes without a word."""
+    made = door(json_answer(200, SERVED))
+    made.upstream.gate = asyncio.Event()
+    async with serving(made) as wire:
+        address = wire.writer.get_extra_info("peername")
+        await wire.send("POST", CHAT_PATH, CHAT_BODY)
+        await until(lambda: bool(made.upstream.requests))
+        wire.writer.transport.abort()
+        (group,) = made.front_door.joins._groups.values()
+        await until(lambda: group.left_at > 0)
+        made.upstream.gate.set()
+        await until(lambda: made.front_door.joins.kept.quota.used > 0)
+        repeat = Wire(*await asyncio.open_connection(*address))
+        await repeat.send("POST", CHAT_PATH, CHAT_BODY)
+        status, headers, got = await repeat.answer()
+        repeat.writer.close()
+
+    assert (status, got, len(made.sink.events)) == (200, SERVED, 1)
+    assert headers["x-meter-joined"] == str(made.sink.events[0].id)
+    assert made.front_door.joins.is_empty
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for the server's own progress."""
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110  # the server's own progress
+            await asyncio.sleep(0.005)

@@ -331,6 +331,35 @@ async def test_an_answer_to_a_caller_that_is_gone_gives_all_back() -> None:
     assert held.times_released == 1
 
 
+async def test_an_answer_is_delivered_once_the_server_has_all_of_it() -> None:
+    """And before it gives back what it holds."""
+    told: list[str] = []
+    answer = Answer(
+        status=200,
+        headers=(),
+        body=bytes(3),
+        delivered=lambda: told.append("delivered"),
+        release=lambda: told.append("released"),
+    )
+    for wire in (Wire(), Gone()):
+        await GatewayResponse(answer)({"type": "http"}, wire.receive, wire.send)
+
+    assert told == ["delivered", "released", "released"]
+
+
+async def test_a_caller_has_left_when_the_server_says_so_behind_its_body() -> None:
+    """Until the body has come, its reader alone may take the server's messages."""
+    wire = Wire(part(b"ab", more=True), part(b"cd", more=False), {"type": "http.disconnect"})
+    request = gateway_request(asked(wire), request_limits())
+    left = asyncio.ensure_future(request.left())
+    await asyncio.sleep(0)
+    body = await request.body.read()
+    async with asyncio.timeout(30):
+        await left
+
+    assert body == b"abcd"
+
+
 async def test_an_answer_whose_request_is_cancelled_gives_all_back() -> None:
     """While it is being sent."""
     wire, held = Slow(1), Held(3)

@@ -77,7 +77,7 @@ def test_what_is_not_set_has_its_default() -> None:
     )
     assert gateway.limits.first_keepalive_seconds == 80
     assert gateway.limits.forwarding == ForwardLimits(
-        first_byte_timeout_seconds=120,
+        first_byte_timeout_seconds=200,
         attempts_timeout_seconds=220,
         max_buffered_bytes=33_554_432,
     )
@@ -92,6 +92,7 @@ def test_what_is_not_set_has_its_default() -> None:
     assert gateway.long_context_tokens == 272_000
     assert (gateway.max_frame_bytes, gateway.durability) == (4_194_304, Durability.ACKNOWLEDGED)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (30, False)
+    assert gateway.joins_retries
     assert gateway.source == "/aoai-meter/local"
 
 
@@ -167,6 +168,7 @@ def test_all_that_is_set_is_used() -> None:
             METER_SUBJECT_SHARE_PERCENT="30",
             METER_JWKS_REFRESH_SECONDS="8",
             METER_EXPOSE_BACKEND="TRUE",
+            METER_JOIN_RETRIES="Off",
             METER_EVENT_HUB="other",
             WEBSITE_SITE_NAME="site",
         )
@@ -214,6 +216,7 @@ def test_all_that_is_set_is_used() -> None:
     assert (settings.timeout_seconds, gateway.shutdown_seconds) == (4, 12)
     assert (gateway.max_frame_bytes, gateway.durability) == (70_000, Durability.BACKGROUND)
     assert (gateway.jwks_refresh_seconds, gateway.exposes_backend) == (8, True)
+    assert not gateway.joins_retries
     assert (gateway.source, settings.hub.name) == ("/aoai-meter/site", "other")
     assert settings.storage.retention == timedelta(days=30)
 
@@ -315,6 +318,7 @@ def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:
         ("METER_DURABILITY", "safe", "must be one of acknowledged, background, got 'safe'"),
         ("METER_ON_DISCONNECT", "DRAIN", "must be one of drain, cancel, got 'DRAIN'"),
         ("METER_EXPOSE_BACKEND", "yes", "must be true or false, got 'yes'"),
+        ("METER_JOIN_RETRIES", "true", "must be on or off, got 'true'"),
         ("METER_BACKENDS", "{", "is not valid JSON"),
         ("METER_BACKENDS", "[" * 200_000, "is not valid JSON"),
         ("METER_BACKENDS", "[]", 'must be {"backends": [...]} with at least one backend'),

@@ -1,0 +1,151 @@
+"""What is asked for, so that a repeat of it can be told from any other request.
+
+A repeat has the same caller, address, headers and bytes. Of the headers only those matter that go to a
+backend, without what SDKs change from one attempt to the next: ids, trace and the count of retries.
+
+A short body is compared by its digest, as part of the key. Of a long body, and of a form, the digest is
+only computed when there is something to compare it with, or when a caller has left: most calls never
+pay for it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import NamedTuple
+from uuid import UUID
+
+from meter.errors import CallerError
+from meter.gateway.answer.reading.counts import Output
+from meter.gateway.headers import (
+    IMAGE_DEPLOYMENT,
+    REQUEST_ID,
+    header,
+    lasting_headers,
+    retry_count,
+)
+from meter.gateway.http import Request
+from meter.gateway.request.body import JsonBody
+from meter.gateway.request.form import FormBody
+from meter.gateway.request.prepare import Payload, asks_for_events
+from meter.gateway.request.route import Route
+from meter.ports import Headers
+from meter.usage import Principal
+
+SHORT_BYTES = 16_384
+AT_ONCE_BYTES = 262_144  # a digest of more is computed in a thread
+
+
+class RequestKey(NamedTuple):  # a dictionary's key for every call, which a tuple is fast as
+    """What a request and its repeat have in common, but for the bytes of a long body or a form.
+
+    `object_id` is the person, where `METER_SUBJECT_CLAIM` bills several as one subject. `size` is None
+    for a form of undeclared length, `digest` is empty for a body that is not short.
+    """
+
+    issuer: str
+    tenant: str | None
+    subject: str
+    object_id: str | None
+    client_app: str | None
+    path: str
+    query: str
+    headers: Headers
+    size: int | None
+    digest: bytes
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Repeatable:
+    """One request for a whole answer.
+
+    `is_retry`: its SDK says that it is a repeat. `request_id` is its client's id, which repeats keep.
+    `left` returns once the caller has closed its connection.
+    """
+
+    event_id: UUID
+    key: RequestKey
+    body: JsonBody | FormBody
+    is_retry: bool
+    request_id: str | None
+    left: Callable[[], Awaitable[None]]
+    digest: bytes | None = None
+
+    async def learn_digest(self, *, waits: bool) -> bytes | None:
+        """The digest of the body; None where its bytes are gone or were never sent whole.
+
+        `waits`: for a form that is still arriving, which is taken in meanwhile.
+        """
+        if self.digest is None:
+            self.digest = await _digest(self.body, waits=waits)
+        return self.digest
+
+
+def repeatable_of(
+    event_id: UUID, principal: Principal, request: Request, route: Route, body: Payload
+) -> Repeatable | None:
+    """What a request asks for; None where its answer is not to be had twice.
+
+    That is whatever has no body to compare (GET, DELETE, cancel), and whatever is relayed as it comes:
+    event streams, and speech.
+    """
+    is_relayed = asks_for_events(body) or route.served.output is Output.AUDIO
+    if body is None or is_relayed or "stream=true" in route.query.lower().split("&"):
+        return None
+    digest: bytes | None = None
+    if isinstance(body, JsonBody):
+        size: int | None = body.size
+        digest = sha256(body.raw).digest() if body.size <= SHORT_BYTES else None
+    else:
+        size = body.declared_bytes
+    return Repeatable(
+        event_id=event_id,
+        key=RequestKey(
+            issuer=principal.issuer,
+            tenant=principal.tenant,
+            subject=principal.subject,
+            object_id=principal.object_id,
+            client_app=principal.client_app,
+            path=request.raw_path,
+            query=request.query,
+            headers=_headers(request.headers),
+            size=size,
+            digest=digest or b"",
+        ),
+        body=body,
+        is_retry=retry_count(request.headers) > 0,
+        request_id=header(request.headers, REQUEST_ID) or None,
+        left=request.left,
+        digest=digest,
+    )
+
+
+def _headers(caller: Headers) -> Headers:
+    """The headers that count, in an order that no proxy changes."""
+    kept = lasting_headers(caller)
+    image = [(name, value) for name, value in caller if name == IMAGE_DEPLOYMENT]
+    return tuple(sorted([*kept, *image], key=_name))  # stable: a repeated name keeps its order
+
+
+def _name(each: tuple[str, str]) -> str:
+    return each[0]
+
+
+async def _digest(body: JsonBody | FormBody, *, waits: bool) -> bytes | None:
+    if isinstance(body, FormBody):
+        return await _digest_of_form(body) if waits or body.is_whole else None
+    raw = body.raw
+    if len(raw) <= AT_ONCE_BYTES:
+        return sha256(raw).digest() if raw else None
+    return await asyncio.to_thread(lambda: sha256(raw).digest())
+
+
+async def _digest_of_form(form: FormBody) -> bytes | None:
+    digest = sha256()
+    try:
+        async for part in form.parts():
+            digest.update(part)
+            await form.turns.next()
+    except CallerError:
+        return None
+    return digest.digest()
