@@ -5,9 +5,11 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 OPENAI1 := $(VENV)/openai1
 FOCUS := $(VENV)/focus
+SBOM := $(VENV)/sbom
+DEPLOYED := $(VENV)/deployed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-stack test-parts test-code soak focus-validate screenshots infra check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code soak soak-http focus-validate screenshots package sbom infra check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -43,6 +45,17 @@ $(FOCUS)/.installed: requirements-focus.txt $(STAMP)
 	@$(FOCUS)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-focus.txt
 	@touch $@
 
+# What is deployed, alone, and what describes it.
+$(DEPLOYED)/.installed: requirements.txt $(STAMP)
+	@$(PY) -m venv --clear --without-pip $(DEPLOYED)
+	@$(PY) -m pip --python $(DEPLOYED)/bin/python install -q --disable-pip-version-check --no-compile -r requirements.txt
+	@touch $@
+
+$(SBOM)/.installed: requirements-sbom.txt $(STAMP)
+	@$(PY) -m venv --clear $(SBOM)
+	@$(SBOM)/bin/python -m pip install -q --disable-pip-version-check --no-deps -r requirements-sbom.txt
+	@touch $@
+
 demo:
 	@$(MAKE) --no-print-directory -j2 setup
 	@$(PY) -m local demo
@@ -71,12 +84,14 @@ soak: setup
 	$(PY) -m tests.faults.schedules --seconds 120
 	$(PY) -m tests.faults.soak --seconds 600
 
+soak-http: setup
+	$(PY) -m tests.faults.soak_http --seconds 600
+
 focus-validate: setup $(FOCUS)/.installed
 	$(PY) -m tests.focus.validate --python $(FOCUS)/bin/python
 
 screenshots: setup
 	$(PY) -m tests.browser.screenshots
-
 
 package: setup
 	@$(PY) -m local.package
@@ -107,7 +122,7 @@ format: setup
 	$(VENV)/bin/ruff check --fix .
 
 lock: setup
-	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade -o requirements.txt pyproject.toml
+	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade --generate-hashes -o requirements.txt pyproject.toml
 	$(VENV)/bin/pip-compile -q --strip-extras --no-annotate --no-header --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --upgrade --extra dev -c requirements.txt -o requirements-dev.txt pyproject.toml
 	npm install --package-lock-only --silent
 

@@ -10,23 +10,19 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from datetime import timedelta
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from meter.adapters.clients import build_store
 from meter.adapters.clock import SystemClock, new_call_id
 from meter.adapters.functions.console import flush_console, log_to_console
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
-from meter.adapters.tables import TablesRowStore
 from meter.config.environment import (
     event_hub_name,
     invocation_wait_seconds,
     load_publish_settings,
     load_settings,
-    load_storage_settings,
     log_level,
     request_limits,
     shutdown_seconds,
@@ -45,14 +41,13 @@ from meter.gateway.http import (
 from meter.gateway.request.dispatch import refused_upgrade
 from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
+from meter.wiring.counting import Counting
 from meter.wiring.gateway import Gateway, build_gateway
 from meter.wiring.metering import (
     Publisher,
-    build_aggregator,
     build_publisher,
-    collect_rarely,
 )
-from meter.wiring.timers import NightlyExport, drop_old_ledgers, sweep_views
+from meter.wiring.timers import NightlyExport
 
 # Share of the shutdown time; running answers get the rest.
 CLOSING_SHARE = 0.4
@@ -82,8 +77,7 @@ class App:
         self._environment = environment
         self._gateway: Gateway | None = None
         self._publisher: Publisher | None = None
-        self._aggregator: Aggregator | None = None
-        self._store: TablesRowStore | None = None
+        self._counting = Counting(environment)
         self._ready: Readiness | None = None
         self._warming: asyncio.Task[None] | None = None
         self._exports = NightlyExport()
@@ -140,20 +134,15 @@ class App:
 
     def aggregator(self) -> Aggregator:
         """The aggregator. Raises InvalidSettings."""
-        if self._aggregator is None:
-            store, retention = self._storage()
-            self._aggregator = build_aggregator(store, retention)
-            collect_rarely()
-        return self._aggregator
+        return self._counting.aggregator()
 
     async def sweep(self) -> int:
         """One run of the sweep timer: how many view rows it repaired."""
-        store, _ = self._storage()
-        return await sweep_views(store)
+        return await self._counting.sweep()
 
     async def drop_old_ledgers(self) -> str | None:
         """One run of the retention timer: the table it dropped, if any."""
-        return await drop_old_ledgers(*self._storage())
+        return await self._counting.drop_old_ledgers()
 
     async def export(self) -> None:
         """One run of the export timer, if the settings say where it goes. Raises MeterError."""
@@ -194,26 +183,18 @@ class App:
         try:
             if self._gateway is not None:
                 await _close(self._gateway, seconds)
-            if self._aggregator is not None:
-                await self._aggregator.close(VIEWS_SHARE * seconds)
+            await self._counting.close(VIEWS_SHARE * seconds)
             await self._exports.close()
-            for closable in (self._publisher, self._store):
-                if closable is not None:
-                    await closable.close()
+            if self._publisher is not None:
+                await self._publisher.close()
         finally:
             await flush_console()
-        self._gateway = self._publisher = self._store = self._aggregator = self._ready = None
+        self._gateway = self._publisher = self._ready = None
 
     def _publisher_of(self, settings: PublishSettings) -> Publisher:
         if self._publisher is None:
             self._publisher = build_publisher(settings)
         return self._publisher
-
-    def _storage(self) -> tuple[TablesRowStore, timedelta]:
-        settings = load_storage_settings(self._environment())
-        if self._store is None:
-            self._store = build_store(settings)
-        return self._store, settings.retention
 
     async def _readiness(self) -> Answer:
         try:

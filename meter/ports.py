@@ -46,6 +46,60 @@ class UsageSink(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """A call's place in a trace: the headers that continue it, and what telemetry knows it by."""
+
+    headers: Headers
+    span: object = None
+
+
+class Telemetry(Protocol):
+    """What is observed of calls. It neither waits nor raises, and changes nothing but trace headers."""
+
+    def begin(self, headers: Headers, started_at: datetime) -> Trace:
+        """A call begins; its headers, with a trace that is the caller's own or none."""
+
+    def ended(self, trace: Trace, events: Sequence[UsageEvent]) -> None:
+        """A call that had reached a backend has ended. The last of its events is its own."""
+
+    def rejected(self, status: int, reason: str) -> None:
+        """A call was answered without any backend."""
+
+    def joined(self) -> None:
+        """A repeat was given the answer of a call under way."""
+
+
+class CountObserver(Protocol):
+    """Observes an aggregator. It neither waits nor raises."""
+
+    def counted(self, calls: Sequence[UsageEvent], repeats: int) -> None:
+        """These calls are in the ledger now, and were not before; so many others had been."""
+
+    def dead_lettered(self, count: int) -> None:
+        """So many events were set aside as dead letters."""
+
+
+class NoTelemetry:
+    """`Telemetry` that observes nothing."""
+
+    def begin(self, headers: Headers, started_at: datetime) -> Trace:  # noqa: ARG002  # the port's
+        """The headers as they are."""
+        return Trace(headers)
+
+    def ended(self, trace: Trace, events: Sequence[UsageEvent]) -> None:
+        """Nothing."""
+
+    def rejected(self, status: int, reason: str) -> None:
+        """Nothing."""
+
+    def joined(self) -> None:
+        """Nothing."""
+
+
+NO_TELEMETRY = NoTelemetry()
+
+
 class TokenCounter(Protocol):
     """Counts the tokens of a text as a model's tokenizer does."""
 

@@ -193,7 +193,10 @@ class CountedCall(CallUsage):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageEvent(CallUsage):
-    """One call that reached a backend. `service_tier` is the answer's own word for its tier."""
+    """One call that reached a backend. `service_tier` is the answer's own word for its tier.
+
+    `traceparent` is the W3C trace that the call is part of.
+    """
 
     id: UUID
     source: str
@@ -210,6 +213,7 @@ class UsageEvent(CallUsage):
     duration_ms: int
     time_to_first_byte_ms: int | None = None
     client_retry_count: int = 0
+    traceparent: str | None = None
 
     @property
     def client_app(self) -> str | None:
@@ -251,15 +255,26 @@ def encode_event(event: UsageEvent) -> bytes:
 
 
 def encode_envelope(
-    kind: str, source: str, event_id: UUID, subject: str, time: datetime, data: Mapping[str, object]
+    kind: str,
+    source: str,
+    event_id: UUID,
+    subject: str,
+    time: datetime,
+    data: Mapping[str, object],
+    *,
+    traceparent: str | None = None,
 ) -> bytes:
-    """Write a CloudEvents 1.0 document. Raises ValueError for text that UTF-8 cannot encode."""
+    """Write a CloudEvents 1.0 document, with its tracing extension if the event is part of a trace.
+
+    Raises ValueError for text that UTF-8 cannot encode.
+    """
     document = {
         "specversion": "1.0",
         "type": kind,
         "source": source,
         "id": str(event_id),
         "subject": subject,
+        **({} if traceparent is None else {"traceparent": traceparent}),
         "time": format_time(time),
         "datacontenttype": "application/json",
         "data": data,
@@ -305,7 +320,13 @@ def format_time(moment: datetime) -> str:
 
 def _encode(event: UsageEvent) -> bytes:
     return encode_envelope(
-        EVENT_TYPE, event.source, event.id, event.principal.subject, event.time, _data(event)
+        EVENT_TYPE,
+        event.source,
+        event.id,
+        event.principal.subject,
+        event.time,
+        _data(event),
+        traceparent=event.traceparent,
     )
 
 

@@ -30,6 +30,7 @@ from meter.config.limits import read_body_limits, read_limits, read_request_limi
 from meter.config.names import READ_APART, refuse_unknown
 from meter.config.prices import read_price_settings
 from meter.config.reader import Reader
+from meter.config.telemetry.settings import read_telemetry
 from meter.config.values import (
     PUBLIC_CLOUD_SCOPE,
     AzureEndpoint,
@@ -168,6 +169,7 @@ def _settings(reader: Reader) -> Settings:
         storage=publish.storage,
         timeout_seconds=publish.timeout_seconds,
         prices=read_price_settings(reader),
+        telemetry=read_telemetry(reader),
         warnings=proxy_warnings(reader.environment),
     )
 

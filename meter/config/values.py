@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from meter.config.limits import Limits
 from meter.config.prices import PriceSettings
+from meter.config.telemetry.settings import TelemetrySettings
 from meter.errors import Problem
 from meter.gateway.backend import Backend, BackendAuth
 from meter.gateway.caller.auth import TokenRules
@@ -100,6 +101,7 @@ class Settings(PublishSettings):
 
     gateway: GatewaySettings
     prices: PriceSettings = field(default_factory=PriceSettings)
+    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
     warnings: tuple[str, ...] = ()
 
 

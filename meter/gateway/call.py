@@ -16,9 +16,11 @@ from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
 from meter.gateway.billing import Billing, Charge
 from meter.gateway.headers import (
     IMAGE_DEPLOYMENT,
+    TRACEPARENT,
     downstream_headers,
     header,
     retry_count,
+    traced,
     upstream_headers,
 )
 from meter.gateway.request.body import JsonBody
@@ -36,7 +38,7 @@ from meter.gateway.request.prepare import (
     response_id_of,
 )
 from meter.gateway.request.route import Route, is_deployment_name
-from meter.ports import Clock, Headers, UpstreamRequest, UsageSink
+from meter.ports import Clock, Headers, Telemetry, Trace, UpstreamRequest, UsageSink
 from meter.usage import Outcome, Principal, Tier, UsageEvent
 
 MAX_CHOICES = 128  # of one chat; for more a backend does not answer
@@ -55,9 +57,9 @@ class Way:
 class Call:
     """A verified and routed call. `end` ends it exactly once, however it ends.
 
-    `deployment` is the public name that usage is counted under. `headers` are the caller's, `answer`
-    is the backend's once it has begun. `reasoning` has the digests of the reasoning items that the
-    call carries. `holds` gives back the slot and the spool.
+    `deployment` is the public name that usage is counted under. `headers` are the caller's, with its
+    trace as it goes on; `answer` is the backend's once it has begun. `reasoning` has the digests of the
+    reasoning items that the call carries. `holds` gives back the slot and the spool.
     """
 
     event_id: UUID
@@ -72,6 +74,7 @@ class Call:
     background: Background
     sink: UsageSink
     clock: Clock
+    telemetry: Telemetry
     holds: ExitStack
     started_at: datetime
     started: float
@@ -79,10 +82,13 @@ class Call:
     attempts: Attempts = field(default_factory=Attempts)
     answer: WholeAnswer | StreamedAnswer | None = None
     charge: Charge = field(init=False)
+    trace: Trace = field(init=False)
     _is_ended: bool = False
 
     def __post_init__(self) -> None:
         self.charge = Charge(self.route.served)
+        self.trace = self.telemetry.begin(traced(self.headers), self.started_at)
+        self.headers = self.trace.headers
 
     @property
     def is_streaming(self) -> bool:
@@ -248,6 +254,8 @@ class Call:
         self._is_ended = True
         with self.holds:
             events = self._events(ending) if self.attempts.made else ()
+        if events:
+            self.telemetry.ended(self.trace, events)
         await publish_all(self.sink, events)
 
     def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
@@ -303,6 +311,7 @@ class Call:
             duration_ms=self._elapsed_ms(self.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
             client_retry_count=retry_count(self.headers),
+            traceparent=header(self.headers, TRACEPARENT),
         )
 
     def _spilled_from(self, ending: Ending, billing: Billing) -> str | None:

@@ -31,7 +31,7 @@ from meter.gateway.joining.joins import Joins, Repeatable
 from meter.gateway.limits.admission import Admission
 from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.prepare import prompt_of, read_body
-from meter.ports import Clock, Dice, Headers, UsageSink
+from meter.ports import NO_TELEMETRY, Clock, Dice, Headers, Telemetry, UsageSink
 from meter.usage import Outcome, UsageSource, new_event_id
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class FrontDoor:
     exposes_backend: bool = False
     dispatcher: Dispatcher = field(default_factory=Dispatcher)
     detached: Detached = field(default_factory=Detached)
+    telemetry: Telemetry = NO_TELEMETRY
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
         """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
@@ -65,13 +66,18 @@ class FrontDoor:
         try:
             return await self._handle(request, event_id)
         except CallerError as exc:
-            return error_answer(exc)
+            return self._rejected(exc)
         except KeysUnavailable:
-            return error_answer(NO_KEYS)
+            return self._rejected(NO_KEYS)
         except Exception:
             # Last resort: an internal error still gets an answer that callers can parse.
             log.exception("call_failed_unexpectedly event_id=%s", event_id)
             return error_answer(INTERNAL_ERROR)
+
+    def _rejected(self, error: CallerError) -> Answer:
+        """The answer to a call that no backend has seen."""
+        self.telemetry.rejected(error.status, error.kind)
+        return error_answer(error)
 
     async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
         if (own := await self.dispatcher.answer_before_entry(request, event_id)) is not None:
@@ -103,6 +109,7 @@ class FrontDoor:
                     background=self.background,
                     sink=self.sink,
                     clock=self.clock,
+                    telemetry=self.telemetry,
                     holds=holds.pop_all(),
                     started_at=started_at,
                     started=started,
@@ -153,7 +160,7 @@ class FrontDoor:
             raise
 
     async def _fail(self, call: Call, exc: CallerError) -> Answer:
-        answer = error_answer(exc)
+        answer = error_answer(exc) if call.attempts.made else self._rejected(exc)
         await call.end(Ending(outcome=Outcome.FAILED, status=answer.status))
         return answer
 

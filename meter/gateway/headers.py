@@ -9,6 +9,7 @@ import re
 from urllib.parse import quote
 
 from meter.ports import Headers
+from meter.trace import valid_traceparent
 
 # The head that .NET reads from a worker has at most 65,536 bytes, status line and framing included.
 MAX_ANSWER_BYTES = 61_440
@@ -18,13 +19,14 @@ MAX_BACKEND_BYTES = MAX_ANSWER_BYTES - 2_048
 IMAGE_DEPLOYMENT = "x-ms-oai-image-generation-deployment"
 REQUEST_ID = "x-ms-client-request-id"
 RETRY_COUNT = "x-stainless-retry-count"
+TRACEPARENT, TRACESTATE = "traceparent", "tracestate"
 
 _UPSTREAM = frozenset(
     {
         "accept",
         "content-type",
-        "traceparent",
-        "tracestate",
+        TRACEPARENT,
+        TRACESTATE,
         "user-agent",
         "x-ms-return-client-request-id",  # Azure's SDKs: asks for the id in the answer
         "x-ms-useragent",  # Azure's SDKs in browsers, which may not set `user-agent`
@@ -101,6 +103,17 @@ def retry_count(caller: Headers) -> int:
     """How often the caller's SDK has retried."""
     text = header(caller, RETRY_COUNT) or ""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
+
+
+def traced(headers: Headers) -> Headers:
+    """The caller's headers, less those of a trace that cannot be continued: its parent is not valid.
+
+    Of two parents neither is (W3C Trace Context, section 3.2).
+    """
+    parents = [value for name, value in headers if name == TRACEPARENT]
+    if len(parents) == 1 and valid_traceparent(parents[0]):
+        return headers
+    return tuple(each for each in headers if each[0] not in {TRACEPARENT, TRACESTATE})
 
 
 def downstream_headers(backend: Headers, *, with_origin: bool = False) -> Headers:

@@ -24,7 +24,7 @@ from meter.ledger.keys import ledger_partition
 from meter.ledger.marks import Marks
 from meter.ledger.positions import HubPositions
 from meter.ledger.views.showing import Showing
-from meter.ports import Clock, RowStore
+from meter.ports import Clock, CountObserver, RowStore
 from meter.usage import UsageEvent
 from meter.window import Window, windows_of
 
@@ -73,6 +73,16 @@ class _Counted:
             refused=self.refused,
         )
 
+    def tell(self, observers: Sequence[CountObserver], events: Sequence[Countable]) -> None:
+        """Tell them which of the batch's calls were counted just now."""
+        if observers:
+            new = {key for each in self.commits for key in each.new}
+            first = {(each.subject, each.id): each for each in reversed(events)}
+            calls = [each for key, each in reversed(first.items()) if key in new]
+            repeats = sum(each.repeated_calls for each in self.commits)
+            for observer in observers:
+                observer.counted([each for each in calls if isinstance(each, UsageEvent)], repeats)
+
     def raise_outage(self) -> None:
         """One outage is enough to report: the whole batch is delivered again."""
         if self.outages:
@@ -81,12 +91,16 @@ class _Counted:
 
 @dataclass(slots=True, kw_only=True)
 class Aggregator:
-    """Counts batches. One event loop owns it. `writer` is an id that no other process has."""
+    """Counts batches. One event loop owns it. `writer` is an id that no other process has.
+
+    `observers` are told what `handle` counts.
+    """
 
     store: RowStore
     clock: Clock
     retention: timedelta
     writer: str
+    observers: Sequence[CountObserver] = ()
     committer: Committer = field(init=False)
     floor: Floor = field(init=False)
     showing: Showing = field(init=False)
@@ -107,10 +121,14 @@ class Aggregator:
         enqueued = (m.enqueued_at for m in messages if m.enqueued_at is not None)
         now = max([self.clock.now(), *enqueued])
         counted = await self._commit(decoded.events, now, may_be_repeats=may_be_repeats)
+        # At once, also in a delivery that fails: in the next one they are repeats.
+        counted.tell(self.observers, decoded.events)
         await self.showing.keep_up()
         letters = [*decoded.dead_letters, *decoded.letters_of(counted.refused)]
         await keep(self.store, letters, may_be_stored=may_be_repeats)
         _log(letters)
+        for observer in self.observers if letters else ():
+            observer.dead_lettered(len(letters))
         counted.raise_outage()
         await self.positions.save()
         return counted.report(letters)

@@ -1,6 +1,7 @@
 """Builds the parts that usage events pass through."""
 
 import gc
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
@@ -11,7 +12,7 @@ from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
 from meter.config.values import Durability, HubSettings, PublishSettings, Settings
 from meter.ledger.aggregator import Aggregator
-from meter.ports import Clock, RowStore
+from meter.ports import Clock, CountObserver, RowStore
 from meter.publishing.outbox import TableOutbox
 from meter.publishing.sink import PublishingSink
 
@@ -72,9 +73,17 @@ def collect_rarely() -> None:
 
 
 def build_aggregator(
-    store: RowStore, retention: timedelta, *, clock: Clock | None = None
+    store: RowStore,
+    retention: timedelta,
+    *,
+    clock: Clock | None = None,
+    observers: Sequence[CountObserver] = (),
 ) -> Aggregator:
     """Build an aggregator on a store, one for a process."""
     return Aggregator(
-        store=store, clock=clock or SystemClock(), retention=retention, writer=uuid4().hex[:16]
+        store=store,
+        clock=clock or SystemClock(),
+        retention=retention,
+        writer=uuid4().hex[:16],
+        observers=observers,
     )

@@ -3,21 +3,17 @@
 import asyncio
 import json
 import re
-import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
-import uvicorn
-from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
 
-from meter.adapters.functions.protocol import ConnectionLimits, bounded_http
-from meter.adapters.functions.web import gateway_request, response_of
 from meter.adapters.upstream import AiohttpUpstream
 from meter.gateway.backend import Deployment
-from tests.support.gateway import Door, backend, request_limits, token
+from tests.support.gateway import Door, backend, token
+from tests.support.real_proxy import find_proxy
 from tests.support.replay import (
     Answered,
     Arrived,
@@ -29,7 +25,9 @@ from tests.support.replay import (
     recording_backend,
     send,
 )
+from tests.support.serving import Address, behind, served
 
+REPLAY_SECONDS = 300
 DEPLOYMENTS = (
     *("ada", "claude-sonnet-4-5", "dall-e-2", "dall-e-3", "gpt-35-turbo-instruct", "gpt-4o"),
     *("gpt-5", "gpt-image-1", "text-embedding-3-small", "tts", "whisper"),
@@ -44,8 +42,10 @@ UNMETERED = re.compile(rb'"background":\s*true')
 
 
 @asynccontextmanager
-async def front_door(made: RecordingBackend, *, own: str = "") -> AsyncIterator[tuple[str, int]]:
-    """The front door as the app runs it, on a real port, in front of a recording backend.
+async def front_door(
+    made: RecordingBackend, *, own: str = "", proxy: Path | None = None
+) -> AsyncIterator[Address]:
+    """The front door as the app runs it, perhaps behind a proxy, before a recording backend.
 
     `own` is what the backend's names have behind the public ones.
     """
@@ -58,32 +58,22 @@ async def front_door(made: RecordingBackend, *, own: str = "") -> AsyncIterator[
         [account],
         prefixes=("/corp/team", "/api/projects/p1"),
     )
-
-    async def app(scope: Scope, receive: Receive, respond: Send) -> None:
-        request = gateway_request(Request(scope, receive), request_limits())
-        response = response_of(await door.front_door.handle(request), door.front_door.detached)
-        await response(scope, receive, respond)
-
-    config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, log_level="critical")
-    config.load()
-    config.http_protocol_class = bounded_http(ConnectionLimits())
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    listening = socket.create_server(("127.0.0.1", 0))
-    await server.startup(sockets=[listening])
-    try:
-        yield listening.getsockname()
-    finally:
-        await server.shutdown(sockets=[listening])
-        await door.front_door.detached.finish(5, cut_seconds=0)
-        await upstream.close()
-    assert door.is_idle
+    async with AsyncExitStack() as running:
+        running.push_async_callback(upstream.close)
+        address = await running.enter_async_context(served(door))
+        if proxy is not None:
+            address = await running.enter_async_context(behind(proxy, address))
+        yield address
 
 
-async def replay(requests: Sequence[Recorded]) -> Replayed:
+async def replay(requests: Sequence[Recorded], *, proxy: Path | None = None) -> Replayed:
     """Each request's answer, and what arrived at the backend for it."""
     found = []
-    async with recording_backend() as made, front_door(made) as address:
+    async with (
+        asyncio.timeout(REPLAY_SECONDS),
+        recording_backend() as made,
+        front_door(made, proxy=proxy) as address,
+    ):
         for each in requests:
             before = len(made.arrived)
             answer = await send(address, each.on_the_wire(token()), method=each.method)
@@ -102,10 +92,11 @@ def expected(request: Recorded) -> Outcome:
     return outcomes()[request.method, request.target]
 
 
-@pytest.fixture(scope="module", name="replayed")
-def everything_replayed() -> Replayed:
-    """All recorded requests, sent once."""
-    return asyncio.run(replay(recorded_requests()))
+@pytest.fixture(scope="module", name="replayed", params=["alone", "behind Microsoft's proxy"])
+def everything_replayed(request: pytest.FixtureRequest) -> Replayed:
+    """All recorded requests, sent once to each front."""
+    proxy = None if request.param == "alone" else find_proxy()
+    return asyncio.run(replay(recorded_requests(), proxy=proxy))
 
 
 def test_every_recorded_request_line_has_an_outcome() -> None:
@@ -117,7 +108,7 @@ def test_every_recorded_request_line_has_an_outcome() -> None:
 
 def test_a_served_request_arrives_as_it_was_sent(replayed: Replayed) -> None:
     """Path, query, Content-Type and body, but for the usage that the gateway asks for."""
-    for request, answer, arrived in served(replayed):
+    for request, answer, arrived in those_served(replayed):
         assert (answer.status, len(arrived)) == (200, 1), (str(request), answer)
         at_backend = arrived[0]
         kinds: list[str | None] = [
@@ -132,7 +123,7 @@ def test_a_served_request_arrives_as_it_was_sent(replayed: Replayed) -> None:
 
 def test_no_credential_and_no_header_of_codex_passes(replayed: Replayed) -> None:
     """The backend's own key is the only one; `x-codex-*` has paths and addresses of repositories."""
-    for request, _, arrived in served(replayed):
+    for request, _, arrived in those_served(replayed):
         for each in arrived:
             values = " ".join(each.headers.values())
 
@@ -164,7 +155,7 @@ def test_models_are_listed_under_each_of_their_addresses(replayed: Replayed) -> 
     assert {json.loads(answer.body)["object"] for answer in lists} == {"list", "model"}
 
 
-def served(replayed: Replayed) -> Replayed:
+def those_served(replayed: Replayed) -> Replayed:
     """The requests that are served."""
     return [each for each in replayed if expected(each[0]).kind == "served"]
 
@@ -183,4 +174,4 @@ def is_same_body(request: Recorded, arrived: bytes) -> bool:
 @pytest.mark.parametrize("framing", ["content-length", "chunked"])
 def test_both_framings_are_among_the_recorded_requests(replayed: Replayed, framing: str) -> None:
     """A chunked body of JSON, and chunked forms, are what some packages always send."""
-    assert any(each.framing == framing for each, _, _ in served(replayed))
+    assert any(each.framing == framing for each, _, _ in those_served(replayed))

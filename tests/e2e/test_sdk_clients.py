@@ -1,9 +1,10 @@
-"""The plain OpenAI SDK, old and new, sync and async, through the whole pipeline."""
+"""The plain OpenAI SDKs, old and new, of Python (sync and async) and Node, through the whole pipeline."""
 
 import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,36 +13,50 @@ import pytest
 from tests.support.running import REPOSITORY, RunningStack, new_subject
 
 OPENAI_1 = Path(sys.prefix) / "openai1"
-CLIENT = REPOSITORY / "tests" / "e2e" / "sdk_client.py"
+HERE = REPOSITORY / "tests" / "e2e"
 CALLS = 16
+PYTHON = [("1", "sync"), ("1", "async"), ("3", "sync"), ("3", "async")]
+NODE = [(major, "node") for major in "4567"]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the client of one version saw, and under which subject."""
+
+    version: str
+    subject: str
+    seen: Any
+
+
+@pytest.fixture(scope="module", params=[*PYTHON, *NODE], ids="-".join)
+def run(request: pytest.FixtureRequest, stack: RunningStack) -> Run:
+    """The calls of each client in turn."""
+    version, mode = request.param
+    subject = new_subject(f"sdk{version}-{mode}")
+    return Run(version, subject, _run_client(stack, stack.token(subject), mode, version))
 
 
 def _run_client(stack: RunningStack, token: str, mode: str, version: str) -> Any:
-    environment = {**os.environ, "PYTHONPATH": str(OPENAI_1) if version == "1" else ""}
-    done = subprocess.run(
-        [sys.executable, str(CLIENT), stack.url, token, mode],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-    )
+    if mode == "node":
+        command = ["node", str(HERE / "node_client.mjs"), version, stack.url, token]
+    else:
+        command = [sys.executable, str(HERE / "sdk_client.py"), stack.url, token, mode]
+    environment = {name: text for name, text in os.environ.items() if "OPENAI" not in name}
+    environment["PYTHONPATH"] = str(OPENAI_1) if version == "1" else ""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("mode", ["sync", "async"])
-@pytest.mark.parametrize("version", ["1", "3"])
 def test_every_kind_of_call_is_counted_as_the_backends_recorded_it(
-    stack: RunningStack, mode: str, version: str
+    stack: RunningStack, run: Run
 ) -> None:
     """With every SDK, the tokens in the view are those that the backends recorded."""
-    subject = new_subject(f"sdk{version}-{mode}")
-    seen = _run_client(stack, stack.token(subject), mode, version)
-    rows = stack.wait_until_counted(subject, CALLS)
+    rows = stack.wait_until_counted(run.subject, CALLS)
 
-    recorded = stack.calls_of(subject)
-    assert seen["version"].startswith(f"{version}.")
-    assert len(recorded) == len(seen["calls"]) == CALLS
+    recorded = stack.calls_of(run.subject)
+    assert run.seen["version"].startswith(f"{run.version}.")
+    assert len(recorded) == len(run.seen["calls"]) == CALLS
     assert {call["status"] for call in recorded} == {200}
     counted = sum(row["TotalTokens"].value for row in rows)
     assert counted == sum(call["usage"]["total_tokens"] for call in recorded)
@@ -49,16 +64,11 @@ def test_every_kind_of_call_is_counted_as_the_backends_recorded_it(
     assert sum(row["MissingCalls"].value + row["EstimatedCalls"].value for row in rows) == 0
 
 
-@pytest.mark.parametrize("version", ["1", "3"])
-def test_a_caller_sees_the_usage_frame_only_when_it_asked(
-    stack: RunningStack, version: str
-) -> None:
+@pytest.mark.parametrize("style", ["classic", "v1"])
+def test_a_caller_sees_the_usage_frame_only_when_it_asked(run: Run, style: str) -> None:
     """The frame that the gateway requests itself is hidden; one that the caller requested is not."""
-    token = stack.token(new_subject(f"frame{version}"))
-    calls = _run_client(stack, token, "sync", version)["calls"]
+    seen = {call["kind"]: call for call in run.seen["calls"] if call["style"] == style}
 
-    for style in ("classic", "v1"):
-        seen = {call["kind"]: call for call in calls if call["style"] == style}
-        assert seen["chat-stream"]["total_tokens"] is None
-        assert seen["chat-stream-usage"]["total_tokens"] == seen["chat"]["total_tokens"]
-        assert seen["chat-stream-usage"]["chunks"] == seen["chat-stream"]["chunks"] + 1
+    assert seen["chat-stream"]["total_tokens"] is None
+    assert seen["chat-stream-usage"]["total_tokens"] == seen["chat"]["total_tokens"]
+    assert seen["chat-stream-usage"]["chunks"] == seen["chat-stream"]["chunks"] + 1

@@ -6,6 +6,7 @@ import pytest
 
 from tests.faults.books import Books
 from tests.faults.calling import Call, judge
+from tests.faults.soak_http import Sample, slope
 
 GOOD_SUMS = {"2026-11-23T07": (2, 25), "2026-11-23": (2, 25), "2026-11": (2, 25)}
 CALLS = [
@@ -81,3 +82,12 @@ def test_more_calls_counted_than_billed_is_doubled() -> None:
     judgement = judge(CALLS, stored, bills())
 
     assert judgement.doubled == ["a: 4 calls counted, 3 billed"]
+
+
+def test_the_slope_of_memory_is_per_100_000_calls() -> None:
+    """Least squares; one sample, or samples of no calls, have none."""
+    growing = [Sample(calls=calls, megabytes=100 + calls / 10_000) for calls in (0, 500, 900)]
+
+    assert slope(growing) == pytest.approx(10)
+    assert slope(growing[:1]) == 0
+    assert slope([growing[0], growing[0]]) == 0

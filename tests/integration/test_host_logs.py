@@ -149,7 +149,28 @@ def test_the_sdks_write_no_line_per_request(stack: RunningStack) -> None:
         for line in (folder / name).read_text().splitlines()
     ]
 
-    assert [line for line in lines if " INFO " in line] == []
+    assert [line for line in lines if " INFO " in line and " call_counted " not in line] == []
+
+
+def test_each_call_is_logged_by_the_invocation_that_counts_it(stack: RunningStack) -> None:
+    """Streamed or not, once, with its tokens, in what the host keeps."""
+    subject = new_subject("logged")
+    token, folder = stack.token(subject), stack.state / "logs"
+    answers = [stack.post(CHAT, token, BODY | {"stream": stream}) for stream in (False, True)]
+    ids = {answer.headers["x-meter-event-id"] for answer in answers}
+    rows = stack.wait_until_counted(subject, 2)
+
+    def lines(name: str) -> list[str]:
+        text = (folder / name).read_text() if (folder / name).exists() else ""
+        return [line for line in text.splitlines() if f" subject={subject} " in line]
+
+    eventually(lambda: len(lines("gateway.log")) >= 2, "the calls' lines")
+    found = [dict(re.findall(r"(\w+)=(\S+)", line)) for line in lines("gateway.log")]
+    assert sorted(fields["event_id"] for fields in found) == sorted(ids)
+    assert sum(int(fields["total_tokens"]) for fields in found) == sum(
+        row["TotalTokens"].value for row in rows
+    )
+    assert lines("gateway.dropped.log") == []
 
 
 def _settings(stack: RunningStack) -> dict[str, str]:

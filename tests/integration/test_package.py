@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.support.package import FUNCIGNORE, core_tools, deployed, files_of
+from local.package import core_tools, deployed, files_of
+from tests.support.package import FUNCIGNORE
 from tests.support.running import REPOSITORY, RunningStack, eventually, new_subject
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
@@ -86,7 +87,7 @@ def test_the_deployed_app_is_indexed(package: Path) -> None:
 
 
 def test_the_deployed_app_serves_a_call(package: Path, stack: RunningStack) -> None:
-    """A call through the deployed files as a plain ASGI app is answered and counted."""
+    """A call through the deployed files, started as in a container, is answered and counted."""
     subject = new_subject("deployed")
     description = stack.description
     with socket.socket() as probe:
@@ -100,10 +101,9 @@ def test_the_deployed_app_serves_a_call(package: Path, stack: RunningStack) -> N
         "EventHubConnection": description["event_hub_connection_string"],
         "MeterStorage": description["storage_connection_string"],
     }
-    server = [
-        *(sys.executable, "-S", "-m", "uvicorn", "meter.bootstrap:asgi_app"),
-        *("--port", str(port), "--log-level", "warning"),
-    ]
+    _, *arguments = _command_of_the_container()
+    places = {"0.0.0.0": "127.0.0.1", "8080": str(port)}
+    server = [sys.executable, "-S", *(places.get(each, each) for each in arguments)]
     process = subprocess.Popen(server, cwd=package, env=_environment(package) | settings)
     try:
         eventually(lambda: _is_ready(port), "the deployed app is ready")
@@ -121,6 +121,13 @@ def test_the_deployed_app_serves_a_call(package: Path, stack: RunningStack) -> N
     assert answer.status_code == 200
     [row] = stack.wait_until_counted(subject, 1)
     assert row["TotalTokens"].value == answer.json()["usage"]["total_tokens"]
+
+
+def _command_of_the_container() -> list[str]:
+    text = (REPOSITORY / "Containerfile").read_text()
+    (command,) = (line for line in text.splitlines() if line.startswith("CMD "))
+    found: list[str] = json.loads(command.removeprefix("CMD "))
+    return found
 
 
 def _is_ready(port: int) -> bool:

@@ -187,7 +187,14 @@ def usage_events() -> st.SearchStrategy[UsageEvent]:
         duration_ms=counts,
         time_to_first_byte_ms=st.none() | counts,
         client_retry_count=counts,
+        traceparent=st.none() | traceparents(),
     )
+
+
+def traceparents() -> st.SearchStrategy[str]:
+    """Any valid parent of version 00."""
+    ids = st.tuples(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1), st.integers(0, 255))
+    return ids.map(lambda each: f"00-{each[0]:032x}-{each[1]:016x}-{each[2]:02x}")
 
 
 def _changed(whole: dict[str, Any], members: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from meter.gateway.limits.intake import BodyLimits
 from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
-from meter.ports import Headers, TokenCounter
+from meter.ports import NO_TELEMETRY, Headers, Telemetry, TokenCounter
 from meter.usage import Tier
 from tests.fakes.gateway import (
     START,
@@ -193,6 +193,7 @@ class Door:
     joins_retries: bool = True
     most_joined: int = 100
     kept_bytes: int = 1_000_000
+    telemetry: Telemetry = NO_TELEMETRY
     spools: list[FakeSpool] = field(default_factory=list)
 
     def new_spool(self) -> FakeSpool:
@@ -254,6 +255,7 @@ class Door:
             long_context_tokens=272_000,
             exposes_backend=self.exposes_backend,
             dispatcher=Dispatcher(routes=Routes(Spellings(self.prefixes))),
+            telemetry=self.telemetry,
         )
 
     async def call(

@@ -1,4 +1,4 @@
-"""The settings file for Core Tools in docs/local-development.md is that of a running stack."""
+"""The sample of a settings file for Core Tools is that of a running stack."""
 
 import json
 import re
@@ -10,13 +10,13 @@ from local.plan import BACKEND_KEY_SETTING, DEFAULT_PORTS, Plan
 from meter.config.environment import load_settings
 from tests.support.running import REPOSITORY
 
-PAGE = REPOSITORY / "docs" / "local-development.md"
+SAMPLE = REPOSITORY / "local.settings.sample.json"
 NEEDED_BY_THE_HOST = {"FUNCTIONS_WORKER_RUNTIME": "python"}
 
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Plan:
-    """A stack on its usual ports, with the placeholders of the page as its keys."""
+    """A stack on its usual ports, with the placeholders of the sample as its keys."""
     plan = Plan(
         state=tmp_path,
         ports=DEFAULT_PORTS,
@@ -31,10 +31,8 @@ def plan(tmp_path: Path) -> Plan:
     return plan
 
 
-def values_of_the_page() -> dict[str, str]:
-    block = re.search(r"```json\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert block is not None
-    document = json.loads(block[1])
+def sample_values() -> dict[str, str]:
+    document = json.loads(SAMPLE.read_text(encoding="utf-8"))
     assert document["IsEncrypted"] is False
     values: dict[str, str] = document["Values"]
     return values
@@ -46,7 +44,7 @@ def test_its_values_are_those_of_the_stack(plan: Plan) -> None:
         "AzureWebJobsStorage": "UseDevelopmentStorage=true",
         "METER_BACKENDS": ".local/backends.json",
     }
-    values = values_of_the_page()
+    values = sample_values()
 
     own = plan.settings() | written_otherwise | NEEDED_BY_THE_HOST
     assert values == {name: own[name] for name in values}
@@ -55,7 +53,7 @@ def test_its_values_are_those_of_the_stack(plan: Plan) -> None:
 
 def test_it_has_all_that_the_app_and_its_host_need(plan: Plan) -> None:
     """With it the app reads the settings that it has in the stack."""
-    values = values_of_the_page() | {"METER_BACKENDS": str(plan.backends_path)}
+    values = sample_values() | {"METER_BACKENDS": str(plan.backends_path)}
     function_app = (REPOSITORY / "function_app.py").read_text(encoding="utf-8")
     (connection,) = re.findall(r"connection=\"(\w+)\"", function_app)
 

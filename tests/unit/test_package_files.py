@@ -5,7 +5,8 @@ from importlib.metadata import files
 
 import pytest
 
-from tests.support.package import FUNCIGNORE, IsIgnored, core_tools, deployed, git
+from local.package import IsIgnored, core_tools, deployed
+from tests.support.package import FUNCIGNORE, git
 from tests.support.running import REPOSITORY
 
 DEPLOYED = [

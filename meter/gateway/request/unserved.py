@@ -18,7 +18,9 @@ _DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 def not_served(raw_path: str) -> NotServed:
     """The error for the path. A family of operations that is not served is named as such."""
-    segments = [part for part in re.split(r"[/\\]+", unquote(raw_path[:512])) if part]
+    # Twice: the Functions host encodes the percent sign of an encoded slash again.
+    path = unquote(unquote(raw_path[:512]))
+    segments = [part for part in re.split(r"[/\\]+", path) if part]
     asked = f"You asked for {quoted(raw_path)}"
     if meant := _meant(segments):
         text = f"{asked}; did you mean {' or '.join(meant)}? An address must match exactly."

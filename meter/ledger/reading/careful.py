@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from meter.adjustment import MAX_REASON_CHARS, Adjustment
 from meter.strict import MAX_TOKENS, Fields
+from meter.trace import valid_traceparent
 from meter.usage import (
     COUNT_NAMES,
     MANDATORY_COUNTS,
@@ -81,6 +82,7 @@ def read_usage_event(fields: Fields) -> UsageEvent:
         duration_ms=data.count("duration_ms"),
         time_to_first_byte_ms=data.optional_count("time_to_first_byte_ms"),
         client_retry_count=data.count("client_retry_count"),
+        traceparent=valid_traceparent(fields.members.get("traceparent")),
     )
 
 

@@ -15,6 +15,7 @@ from msgspec.json import Decoder
 
 from meter.ledger.reading.careful import MAX_URI_CHARS, merged
 from meter.strict import FIRST_YEAR, MAX_TOKENS
+from meter.trace import valid_traceparent
 from meter.usage import (
     COUNT_NAMES,
     EVENT_TYPE,
@@ -111,6 +112,7 @@ class _Event(_Plain):
     time: _Name
     data: _Data
     datacontenttype: str | None = None
+    traceparent: str | None = None
 
 
 class _NotPlain(Exception):
@@ -133,19 +135,11 @@ def read_plain(body: bytes) -> list[UsageEvent]:
 def _usage_event(event: _Event, data: _Data) -> UsageEvent:
     if event.type != EVENT_TYPE or event.specversion != "1.0":
         raise _NotPlain
-    caller = data.principal
     return UsageEvent(
         id=event.id,
         source=event.source,
         time=_moment(event.time),
-        principal=Principal(
-            subject=event.subject,
-            issuer=caller.issuer,
-            tenant=caller.tenant,
-            object_id=caller.object_id,
-            client_app=caller.client_app,
-            name=clean_name(caller.name),
-        ),
+        principal=_principal(event.subject, data.principal),
         operation=data.operation,
         deployment=data.deployment,
         model=data.model,
@@ -169,6 +163,18 @@ def _usage_event(event: _Event, data: _Data) -> UsageEvent:
         duration_ms=data.duration_ms,
         time_to_first_byte_ms=data.time_to_first_byte_ms,
         client_retry_count=data.client_retry_count,
+        traceparent=valid_traceparent(event.traceparent),
+    )
+
+
+def _principal(subject: str, caller: _Principal) -> Principal:
+    return Principal(
+        subject=subject,
+        issuer=caller.issuer,
+        tenant=caller.tenant,
+        object_id=caller.object_id,
+        client_app=caller.client_app,
+        name=clean_name(caller.name),
     )
 
 

@@ -14,6 +14,7 @@ from meter.gateway.headers import (
     downstream_headers,
     header,
     subject_header,
+    traced,
     upstream_headers,
 )
 from meter.ports import Headers
@@ -392,3 +393,24 @@ def test_headers_are_bounded_in_number_and_size(headers: Headers, is_over: bool)
 
     with pytest.raises(TooLarge) if is_over else nullcontext():
         request(headers=headers).check_headers(limits)
+
+
+PARENT = ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+STATE = ("tracestate", "vendor=1")
+
+
+def test_a_valid_trace_goes_on_as_it_is() -> None:
+    """Untouched, whatever its state says."""
+    caller = (("accept", "*/*"), PARENT, STATE, ("tracestate", "other=2"))
+
+    assert traced(caller) == caller
+
+
+@pytest.mark.parametrize(
+    "parents",
+    [(), (("traceparent", "00-x"),), (PARENT, PARENT), (PARENT, ("traceparent", "00-x"))],
+    ids=["none", "invalid", "two", "an invalid one more"],
+)
+def test_without_one_valid_parent_there_is_no_trace(parents: tuple[tuple[str, str], ...]) -> None:
+    """A state without its parent means nothing; other headers stay."""
+    assert traced((("accept", "*/*"), *parents, STATE)) == (("accept", "*/*"),)

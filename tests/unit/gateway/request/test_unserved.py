@@ -25,6 +25,7 @@ V1 = "/openai/v1/chat/completions"
         ("/api/projects/p/openai/v1/chat/completions", [V1]),
         ("/openai/v1//chat/completions", [V1]),
         ("/openai/v1/chat%2Fcompletions", [V1]),
+        ("/openai/v1/chat%252Fcompletions", [V1]),
         ("/openai/chat/completions", ["/openai/deployments/{deployment}/chat/completions", V1]),
         ("//openai/deployments/gpt/chat/completions", [CLASSIC, V1]),
         ("/openai//deployments/gpt/chat/completions", [CLASSIC, V1]),
@@ -52,6 +53,7 @@ def test_what_was_probably_meant_is_named(asked: str, meant: list[str]) -> None:
         ("/openai//files", "The Files API"),
         ("/v1/files/file-1", "The Files API"),
         ("/openai/evals%2Feval_1%2Fruns", "The Evaluation API"),
+        ("/openai/evals%252Feval_1%252Fruns", "The Evaluation API"),  # as the host passes it on
         ("/anthropic/v1/messages", "The Messages API"),
         ("/openai/v1/chat/completions/chatcmpl-1", "The API of stored chat completions"),
         ("/openai/images/generations:submit", "The asynchronous image API"),

@@ -1,0 +1,1 @@
+"""The settings of what is told of calls: to a telemetry backend, and to the host's log."""

@@ -1,0 +1,54 @@
+"""The half of the app that counts: the aggregator and the timers that look after its tables."""
+
+from collections.abc import Callable, Mapping
+
+from meter.adapters.clients import build_store
+from meter.adapters.tables import TablesRowStore
+from meter.config.environment import load_storage_settings
+from meter.config.values import StorageSettings
+from meter.ledger.aggregator import Aggregator
+from meter.wiring.metering import build_aggregator, collect_rarely
+from meter.wiring.telemetry import count_observers
+from meter.wiring.timers import drop_old_ledgers, sweep_views
+
+
+class Counting:
+    """Builds its parts on first use, in the event loop that then owns them."""
+
+    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
+        self._environment = environment
+        self._aggregator: Aggregator | None = None
+        self._store: TablesRowStore | None = None
+
+    def aggregator(self) -> Aggregator:
+        """The aggregator. Raises InvalidSettings."""
+        if self._aggregator is None:
+            store, settings = self._storage()
+            observers = count_observers(self._environment())
+            self._aggregator = build_aggregator(store, settings.retention, observers=observers)
+            collect_rarely()
+        return self._aggregator
+
+    async def sweep(self) -> int:
+        """One run of the sweep timer: how many view rows it repaired."""
+        store, _ = self._storage()
+        return await sweep_views(store)
+
+    async def drop_old_ledgers(self) -> str | None:
+        """One run of the retention timer: the table it dropped, if any."""
+        store, settings = self._storage()
+        return await drop_old_ledgers(store, settings.retention)
+
+    async def close(self, views_seconds: float) -> None:
+        """Show what waits to be shown, in about that time, and disconnect."""
+        if self._aggregator is not None:
+            await self._aggregator.close(views_seconds)
+        if self._store is not None:
+            await self._store.close()
+        self._aggregator = self._store = None
+
+    def _storage(self) -> tuple[TablesRowStore, StorageSettings]:
+        settings = load_storage_settings(self._environment())
+        if self._store is None:
+            self._store = build_store(settings)
+        return self._store, settings
