@@ -76,6 +76,9 @@ param nameClaims textType[] = [
   'email'
 ]
 
+@description('App role whose bearers may read GET /doctor (METER_OPERATOR_ROLE); empty: no such address.')
+param operatorRole string = ''
+
 // -- behaviour --
 
 @description('Azure OpenAI backends (METER_BACKENDS).')
@@ -87,6 +90,9 @@ param durability 'acknowledged' | 'background' = 'acknowledged'
 
 @description('What happens to a stream whose client disconnects (METER_ON_DISCONNECT).')
 param onDisconnect 'drain' | 'cancel' = 'drain'
+
+@description('Write a line per counted call to the log, with its subject (METER_CALL_LOG).')
+param callLog 'on' | 'off' = 'on'
 
 @description('Prompt tokens above which a call is of context long (METER_LONG_CONTEXT_TOKENS).')
 @minValue(1)
@@ -195,13 +201,14 @@ param operatorsGroupId string = ''
 
 // -- checks --
 
-var usageSettings = [
+var ownSettings = [
   'METER_ISSUERS'
   'METER_AUDIENCES'
   'METER_ALLOWED_TENANTS'
   'METER_ALLOWED_APPS'
   'METER_REQUIRED_ROLES'
   'METER_REQUIRED_SCOPES'
+  'METER_OPERATOR_ROLE'
   'METER_SUBJECT_CLAIM'
   'METER_NAME_CLAIMS'
   'METER_LONG_CONTEXT_TOKENS'
@@ -210,6 +217,7 @@ var usageSettings = [
   'METER_DURABILITY'
   'METER_ON_DISCONNECT'
   'METER_RETENTION_DAYS'
+  'METER_CALL_LOG'
   'METER_EVENT_HUB'
   'METER_EXPORT_CONTAINER'
 ]
@@ -219,7 +227,7 @@ var secretNames = map(items(keyVaultReferences), s => s.key)
 var problems = concat(
   prefixProblems(namePrefix),
   flatten(map(backends, b => backendProblems(b, secretNames))),
-  settingProblems(additionalSettings, concat(usageSettings, secretNames)),
+  settingProblems(additionalSettings, concat(ownSettings, secretNames)),
   secretProblems(keyVaultReferences),
   addressProblems(allowedAddresses),
   vnetEnabled || (empty(allowedAddresses) && existingNetwork == null && gatewayAccess == 'public')
@@ -323,6 +331,7 @@ var backendEntries = [
 var sharedSettings = union(additionalSettings, {
   METER_BACKENDS: string({ backends: backendEntries })
   METER_RETENTION_DAYS: string(retentionDays)
+  METER_CALL_LOG: callLog
   METER_EVENT_HUB: eventHubName
 })
 
@@ -341,7 +350,8 @@ var frontDoorSettings = union(
   },
   empty(allowedApps) ? {} : { METER_ALLOWED_APPS: join(allowedApps, ',') },
   empty(requiredRoles) ? {} : { METER_REQUIRED_ROLES: join(requiredRoles, ',') },
-  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') }
+  empty(requiredScopes) ? {} : { METER_REQUIRED_SCOPES: join(requiredScopes, ',') },
+  empty(operatorRole) ? {} : { METER_OPERATOR_ROLE: operatorRole }
 )
 
 var aggregatorSettings = union(
@@ -700,10 +710,23 @@ module gatewayPrivateEndpoints 'modules/private-endpoint.bicep' = [
   }
 ]
 
+@description('Name of the app to publish code to.')
 output functionAppName string = names.app
+
+@description('Name of the aggregator\'s app to publish code to: the same with one app.')
 output aggregatorAppName string = separateAggregator ? names.aggregatorApp : names.app
+
+@description('Address for callers.')
 output gatewayUrl string = functionApp.outputs.url
+
+@description('Host name of the Event Hubs namespace, for the commands.')
 output eventHubNamespace string = eventHubNamespaceHost
+
+@description('Table address of the data account, for the commands.')
 output tableServiceUri string = dataTableEndpoint
+
+@description('Address of the exports\' container; empty: none.')
 output exportsUrl string = exportsEnabled ? '${dataBlobEndpoint}${exportContainer}' : ''
+
+@description('Client id of the front door\'s identity.')
 output identityClientId string = identity.outputs.clientId

@@ -3,6 +3,7 @@
 @export()
 @description('Tags by name.')
 type tagsType = {
+  @description('A tag\'s value.')
   *: string
 }
 
@@ -19,12 +20,14 @@ type nameType = string
 @description('The app\'s own identity. It needs a role on the account.')
 @sealed()
 type managedIdentityType = {
+  @description('By managed identity.')
   kind: 'managed-identity'
 }
 
 @description('A key, by the name of the app setting that holds it. The key itself never stands here.')
 @sealed()
 type apiKeyType = {
+  @description('By key.')
   kind: 'api-key'
 
   @description('Name of the setting, for which keyVaultReferences has an entry.')
@@ -47,8 +50,10 @@ type describedDeploymentType = {
   @description('Model as answers name it, e.g. gpt-4o-2024-11-20.')
   model: textType?
 
+  @description('How Azure bills its calls.')
   tier: ('provisioned' | 'standard')?
 
+  @description('Where Azure may process the calls.')
   deployment_type: deploymentTypeType?
 }
 
@@ -84,11 +89,13 @@ type backendType = {
 
   @description('Deployment names that callers use, each with its name on this backend.')
   deployments: {
+    @description('Name on this backend, by the name that callers use.')
     *: nameType
   }?
 
   @description('The same, for deployments with a model, tier or type of their own.')
   describedDeployments: {
+    @description('Deployment, by the name that callers use.')
     *: describedDeploymentType
   }?
 
@@ -111,8 +118,10 @@ type backendType = {
 @description('Always-ready instances of one scale group: all HTTP functions are one, each other function is one.')
 @sealed()
 type alwaysReadyType = {
+  @description('The scale group.')
   name: 'http' | 'function:aggregator' | 'function:outbox'
 
+  @description('How many are kept ready; each costs money when idle.')
   @minValue(1)
   instanceCount: int
 }
@@ -134,6 +143,7 @@ type existingNetworkType = {
   zoneIds: zoneIdsType?
 }
 
+@description('Ids of private DNS zones.')
 @sealed()
 type zoneIdsType = {
   @description('privatelink.blob.core.windows.net')
@@ -153,8 +163,13 @@ type zoneIdsType = {
 @description('One private endpoint: which part of which resource, and the zone that names it.')
 @sealed()
 type endpointType = {
+  @description('Name of the endpoint.')
   name: string
+
+  @description('Id of the resource.')
   targetId: string
+
+  @description('Part of the resource.')
   groupId: 'blob' | 'table' | 'namespace' | 'sites'
 
   @description('Id of the zone; empty: no record.')
@@ -164,6 +179,7 @@ type endpointType = {
 @export()
 @description('An app setting that is no secret.')
 type settingsType = {
+  @description('A setting\'s value.')
   *: string
 }
 
@@ -171,6 +187,7 @@ type settingsType = {
 @description('Who may reach a service by its public address: everybody, these addresses, or nobody.')
 @sealed()
 type publicAccessType = {
+  @description('Everybody may.')
   isOpen: bool
 
   @description('IPv4 addresses and ranges; with isOpen false these alone.')

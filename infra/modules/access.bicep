@@ -1,5 +1,6 @@
 // Role assignments in this resource group: the apps', and the analysts'. One app has the rights of both halves.
 
+@description('Principal of the front door\'s identity.')
 param frontDoorPrincipalId string
 
 @description('The front door\'s, where one app is both.')
@@ -11,11 +12,22 @@ param isSeparate bool
 @description('Object id of the analysts\' Entra group; empty: no assignment.')
 param analystsGroupId string
 
+@description('Name of the runtime account.')
 param runtimeAccountName string
+
+@description('Name of the aggregator\'s runtime account, where it is an app of its own.')
 param aggregatorRuntimeAccountName string
+
+@description('Name of the data account.')
 param dataAccountName string
+
+@description('Name of the Event Hubs namespace.')
 param namespaceName string
+
+@description('Name of the hub.')
 param hubName string
+
+@description('Name of the Application Insights resource.')
 param appInsightsName string
 
 var storageBlobDataOwner = 'b7e6dc6d-f1e8-4753-8033-0f276bb0955b'

@@ -1,8 +1,13 @@
 // The role assignment with which the namespace's own identity writes Capture's blobs.
 // A module of its own: its name needs the principal id, since a namespace made anew has another one.
 
+@description('Name of the account.')
 param accountName string
+
+@description('Name of the container.')
 param containerName string
+
+@description('Principal of the namespace\'s identity.')
 param namespacePrincipalId string
 
 var storageBlobDataContributor = 'ba92f5b4-2d11-453d-a403-e96b0029c9fe'

@@ -2,23 +2,40 @@
 
 import { publicAccessType, tagsType } from '../types.bicep'
 
+@description('Name of the Event Hubs namespace.')
 param namespaceName string
+
+@description('Name of the hub.')
 param hubName string
+
+@description('Region.')
 param location string
+
+@description('Tags of the resources.')
 param tags tagsType
+
+@description('Partitions of the hub.')
 param partitions int
+
+@description('Throughput units.')
 param throughputUnits int
+
+@description('Upper limit of auto-inflate.')
 param maximumThroughputUnits int
 
 @description('Also write every event to a blob container.')
 param captureEnabled bool
 
+@description('Name of the account that Capture writes to.')
 param captureAccountName string
+
+@description('Name of the container that Capture writes to.')
 param captureContainerName string
 
 @description('Who may reach the namespace by its public address.')
 param publicAccess publicAccessType
 
+@description('Name of the Log Analytics workspace.')
 param workspaceName string
 
 var publicNetworkAccess = publicAccess.isOpen || !empty(publicAccess.addresses) ? 'Enabled' : 'Disabled'

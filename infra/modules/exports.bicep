@@ -1,11 +1,15 @@
 // Who writes and reads the container of exports, and what becomes of old files.
 
+@description('Principal of the app\'s identity.')
 param appPrincipalId string
 
 @description('Object id of the analysts\' Entra group; empty: no assignment.')
 param analystsGroupId string
 
+@description('Name of the account.')
 param accountName string
+
+@description('Name of the container.')
 param containerName string
 
 @description('Days after its last change until a file moves to the cool tier; 0: never.')

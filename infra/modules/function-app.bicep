@@ -2,25 +2,55 @@
 
 import { alwaysReadyType, publicAccessType, settingsType, tagsType } from '../types.bicep'
 
+@description('Name of the resource.')
 param name string
+
+@description('Name of the plan.')
 param planName string
+
+@description('Region.')
 param location string
+
+@description('Tags of the resources.')
 param tags tagsType
+
+@description('Name of the app\'s identity.')
 param identityName string
+
+@description('Client id of the identity.')
 param identityClientId string
+
+@description('Name of the runtime account.')
 param runtimeAccountName string
+
+@description('Name of the container of the deployed package.')
 param deploymentContainer string
+
+@description('Table address of the data account.')
 param dataTableEndpoint string
+
+@description('Host name of the Event Hubs namespace.')
 param eventHubNamespace string
+
+@description('Where to send telemetry.')
 param appInsightsConnectionString string
 
 @description('METER_* and other app settings by name.')
 param settings settingsType
 
+@description('Memory of one instance in MB.')
 param instanceMemoryMB int
+
+@description('Maximum number of on-demand instances per scale group.')
 param maximumInstanceCount int
+
+@description('Concurrent calls per instance.')
 param httpPerInstanceConcurrency int
+
+@description('Always-ready instances.')
 param alwaysReady alwaysReadyType[]
+
+@description('Spread instances over zones.')
 param isZoneRedundant bool
 
 @description('Id of the subnet through which the app\'s own calls go; empty: none.')
@@ -32,6 +62,7 @@ param publicAccess publicAccessType
 @description('Who may publish code to it, by the same address.')
 param publishAccess publicAccessType
 
+@description('Name of the Log Analytics workspace.')
 param workspaceName string
 
 var suffix = environment().suffixes.storage
@@ -197,4 +228,5 @@ resource diagnostics 'Microsoft.Insights/diagnosticSettings@2021-05-01-preview' 
   }
 }
 
+@description('Address of the app.')
 output url string = 'https://${app.properties.defaultHostName}'

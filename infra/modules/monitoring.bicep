@@ -2,10 +2,19 @@
 
 import { tagsType } from '../types.bicep'
 
+@description('Name of the Log Analytics workspace.')
 param workspaceName string
+
+@description('Name of the Application Insights resource.')
 param appInsightsName string
+
+@description('Region.')
 param location string
+
+@description('Tags of the resources.')
 param tags tagsType
+
+@description('Days that logs are kept.')
 param retentionDays int
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' = {

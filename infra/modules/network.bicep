@@ -2,15 +2,25 @@
 
 import { tagsType } from '../types.bicep'
 
+@description('Name of the resource.')
 param name string
+
+@description('Region.')
 param location string
+
+@description('Tags of the resources.')
 param tags tagsType
 
 @description('At least a /25: three subnets are cut from it.')
 param addressPrefix string
 
+@description('Name of the front door\'s subnet.')
 param appSubnetName string
+
+@description('Name of the aggregator\'s subnet.')
 param aggregatorSubnetName string
+
+@description('Name of the private endpoints\' subnet.')
 param endpointSubnetName string
 
 @description('Names of the private DNS zones.')

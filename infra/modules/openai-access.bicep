@@ -1,6 +1,9 @@
 // Role assignments on one existing Azure OpenAI account; deployed into that account's resource group.
 
+@description('Name of the account.')
 param accountName string
+
+@description('Principal of the app\'s identity.')
 param appPrincipalId string
 
 @description('Object id of the operators\' Entra group; empty: no assignment.')

@@ -2,14 +2,22 @@
 
 import { tagsType } from '../types.bicep'
 
+@description('Name of the resource.')
 param name string
+
+@description('Region.')
 param location string
+
+@description('Tags of the resources.')
 param tags tagsType
+
+@description('Id of the endpoint\'s subnet.')
 param subnetId string
 
 @description('Id of the resource.')
 param targetId string
 
+@description('Part of the resource.')
 param groupId 'blob' | 'table' | 'namespace' | 'sites'
 
 @description('Id of the zone; empty: no record.')

@@ -2,9 +2,16 @@
 
 import { publicAccessType, tagsType } from '../types.bicep'
 
+@description('Name of the resource.')
 param name string
+
+@description('Region.')
 param location string
+
+@description('Tags of the resources.')
 param tags tagsType
+
+@description('Redundancy.')
 param skuName string
 
 @description('Blob containers to create.')
@@ -22,6 +29,7 @@ param publicAccess publicAccessType
 @description('Let services of Azure in that act as an identity with a role here: Event Hubs, for Capture.')
 param letsAzureServicesIn bool = false
 
+@description('Name of the Log Analytics workspace.')
 param workspaceName string
 
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -40,6 +41,11 @@ def find_compiler(environment: Mapping[str, str] = os.environ) -> Path | None:
     folder = environment.get("AZURE_CONFIG_DIR") or Path(environment.get("HOME", "/"), ".azure")
     of_cli = Path(folder, "bin", "bicep")
     return of_cli if of_cli.is_file() else None
+
+
+def version_of(text: str) -> tuple[int, ...]:
+    """A version as numbers, to compare."""
+    return tuple(int(part) for part in re.findall(r"\d+", text)[:3])
 
 
 @contextmanager

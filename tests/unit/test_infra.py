@@ -24,6 +24,7 @@ from tests.infra.kept import SNAPSHOTS, TEMPLATE, option_names
 REPOSITORY = Path(__file__).resolve().parents[2]
 GUIDE = (REPOSITORY / "docs" / "deployment.md").read_text("utf-8")
 OPTIONS = option_names()
+BACKENDS = {"shipped": 2, "groups": 2, "forty-backends": 40}
 TWO_APPS = {"addresses", "two-apps"}
 
 ACCOUNT = "Microsoft.Storage/storageAccounts"
@@ -295,9 +296,7 @@ def test_the_app_accepts_its_settings(option: str, cloud: str) -> None:
     settings = load_settings(_front_door(found))
     aggregator = found.settings()[found.outputs["aggregatorAppName"]]
 
-    assert len(settings.gateway.backends) == (40 if option == "forty-backends" else 1) or (
-        option in ("shipped", "groups") and len(settings.gateway.backends) == 2
-    )
+    assert len(settings.gateway.backends) == BACKENDS.get(option, 1)
     assert load_storage_settings(aggregator).endpoint.address == settings.storage.endpoint.address
     assert load_publish_settings(_front_door(found)).hub.name == "usage"
     assert load_export_settings(aggregator).problems == ()

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from tests.infra.compiler import Compiler, find_compiler, running
+from tests.infra.compiler import Compiler, find_compiler, running, version_of
 from tests.infra.kept import (
     INFRA,
     REFUSALS,
@@ -58,6 +59,8 @@ def compiler() -> Iterator[Compiler]:
     if path is None:
         pytest.skip("no Bicep compiler here; the digests say that what is kept is fresh")
     with running(path) as found:
+        if version_of(found.version) < version_of(json.loads(SOURCES.read_text("utf-8"))["bicep"]):
+            pytest.skip(f"Bicep {found.version} is older than what made the files, and knows less")
         yield found
 
 
@@ -110,9 +113,16 @@ def test_every_rule_of_the_linter_is_an_error() -> None:
     lines = (INFRA / "bicepconfig.json").read_text("utf-8").splitlines()
     config = json.loads("\n".join(each for each in lines if not each.strip().startswith("//")))
     rules = config["analyzers"]["core"]["rules"]
+    levels = {name: rule["level"] for name, rule in rules.items()}
+    unexplained = [
+        line
+        for before, line in pairwise(lines)
+        if '"level": "off"' in line and not before.strip().startswith("// Off: ")
+    ]
 
-    assert {name: rule for name, rule in rules.items() if rule != {"level": "error"}} == {}
-    assert len(rules) > 40
+    assert [n for n, level in levels.items() if level != "error"] == ["use-description-vars"]
+    assert unexplained == []
+    assert len(rules) > 50
 
 
 def test_the_template_offers_every_parameter() -> None:

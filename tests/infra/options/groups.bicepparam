@@ -8,6 +8,8 @@ param allowedApps = ['00000000-0000-0000-0000-00000000000c']
 param requiredRoles = ['Models.Call']
 param requiredScopes = ['user_impersonation']
 param nameClaims = []
+param operatorRole = 'Meter.Operate'
+param callLog = 'off'
 param exportsEnabled = false
 param additionalSettings = {
   METER_MAX_DRAINS: '50'
