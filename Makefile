@@ -9,7 +9,7 @@ SBOM := $(VENV)/sbom
 DEPLOYED := $(VENV)/deployed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-stack test-parts test-code soak soak-http focus-validate screenshots package sbom infra check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code soak soak-http focus-validate screenshots package sbom infra clients check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -104,6 +104,10 @@ sbom: setup $(DEPLOYED)/.installed $(SBOM)/.installed
 
 infra: setup
 	$(PY) -m tests.infra
+
+# The clients go into a temporary folder: they are large, and none of the repository's own packages.
+clients: setup
+	$(PY) -m local.clients --out docs/clients.md
 
 check: setup
 	$(VENV)/bin/ruff format --check .

@@ -1,0 +1,1 @@
+"""Runs coding agents and SDKs from npm, unmodified, against the local stack (`make clients`)."""
