@@ -193,3 +193,20 @@ type publicAccessType = {
   @description('IPv4 addresses and ranges; with isOpen false these alone.')
   addresses: string[]
 }
+
+@export()
+@description('An address that may reach an app.')
+@sealed()
+type restrictionType = {
+  @description('Name of the rule.')
+  name: string
+
+  @description('What becomes of calls from there.')
+  action: 'Allow'
+
+  @description('Order of the rules.')
+  priority: int
+
+  @description('The range.')
+  ipAddress: string
+}

@@ -1,6 +1,6 @@
 // A function app on Flex Consumption, and its plan, which can have no other; every connection uses identity.
 
-import { alwaysReadyType, publicAccessType, settingsType, tagsType } from '../types.bicep'
+import { alwaysReadyType, publicAccessType, restrictionType, settingsType, tagsType } from '../types.bicep'
 
 @description('Name of the resource.')
 param name string
@@ -86,6 +86,30 @@ var appSettings = union(settings, {
   APPLICATIONINSIGHTS_AUTHENTICATION_STRING: 'ClientId=${identityClientId};Authorization=AAD'
 })
 
+@description('Rules for the addresses that may pass.')
+func rules(addresses string[]) restrictionType[] =>
+  map(addresses, (address, i) => {
+    name: 'allowed-${i}'
+    action: 'Allow'
+    priority: 100 + i
+    ipAddress: contains(address, '/') ? address : '${address}/32'
+  })
+
+// Nothing is said where everybody may: it is the default.
+var callers = publicAccess.isOpen
+  ? {}
+  : {
+      ipSecurityRestrictionsDefaultAction: 'Deny'
+      ipSecurityRestrictions: rules(publicAccess.addresses)
+    }
+var publishers = publishAccess.isOpen
+  ? {}
+  : {
+      scmIpSecurityRestrictionsUseMain: false
+      scmIpSecurityRestrictionsDefaultAction: 'Deny'
+      scmIpSecurityRestrictions: rules(publishAccess.addresses)
+    }
+
 resource workspace 'Microsoft.OperationalInsights/workspaces@2025-07-01' existing = {
   name: workspaceName
 }
@@ -135,31 +159,9 @@ resource app 'Microsoft.Web/sites@2025-03-01' = {
     siteConfig: {
       minTlsVersion: '1.2'
       scmMinTlsVersion: '1.2'
-      ipSecurityRestrictionsDefaultAction: publicAccess.isOpen ? 'Allow' : 'Deny'
-      ipSecurityRestrictions: [
-        for (address, i) in publicAccess.addresses: {
-          name: 'allowed-${i}'
-          action: 'Allow'
-          priority: 100 + i
-          ipAddress: contains(address, '/') ? address : '${address}/32'
-        }
-      ]
-      scmIpSecurityRestrictionsUseMain: false
-      scmIpSecurityRestrictionsDefaultAction: publishAccess.isOpen ? 'Allow' : 'Deny'
-      scmIpSecurityRestrictions: [
-        for (address, i) in publishAccess.addresses: {
-          name: 'allowed-${i}'
-          action: 'Allow'
-          priority: 100 + i
-          ipAddress: contains(address, '/') ? address : '${address}/32'
-        }
-      ]
-      appSettings: [
-        for setting in items(appSettings): {
-          name: setting.key
-          value: setting.value
-        }
-      ]
+      ...callers
+      ...publishers
+      appSettings: map(items(appSettings), setting => { name: setting.key, value: setting.value })
     }
     functionAppConfig: {
       deployment: {
