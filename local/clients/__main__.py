@@ -24,7 +24,7 @@ from local.clients.cases import DEPLOYMENT, Ask, Case, all_cases
 from local.clients.counting import Counted, count
 from local.clients.install import NotInstalled, install, isolation, version_of
 from local.clients.programs import Scene, opencode_provider
-from local.clients.running import MOST_SHOWN, Seen, run_client
+from local.clients.running import MOST_SHOWN, NOT_FOUND, Seen, run_client
 from local.clients.writing import Line, table, write_page
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import DEFAULT_APP_ID, mint
@@ -89,6 +89,7 @@ class _Ended:
     case: Case
     subject: str
     seen: Seen | None
+    reason: str
 
 
 async def _run(cases: Sequence[Case], packages: Path, out: Path | None, *, is_alone: bool) -> int:
@@ -139,7 +140,7 @@ async def _one(case: Case, plan: Plan, homes: Path, packages: Path) -> _Ended:
     await _throttle(plan, case.ask is Ask.WAIT)
     seen = await run_client(case.program.set_up(scene), home)
     print(f"  {subject}: {seen.seconds} s", flush=True)
-    return _Ended(case, subject, None if seen.code == 127 else seen)
+    return _Ended(case, subject, None if seen.code == NOT_FOUND else seen, seen.output.strip())
 
 
 def _token_command(homes: Path, plan: Plan, case: Case, subject: str) -> Path:
@@ -175,7 +176,8 @@ def _line(ended: _Ended, counted: Mapping[str, Counted], packages: Path) -> Line
     found = counted.get(ended.subject, Counted())
     version = version_of(packages, case.program.package) or "not installed"
     if seen is None:
-        return Line(case=case, version=version, shown="does not run here", seconds="", events="")
+        why = f"does not run here: {ended.reason}"
+        return Line(case=case, version=version, shown=why, seconds="", events="")
     is_ended = seen.code is not None and (seen.code == 0 or not case.is_answered)
     is_right = found.is_true and (found.served > 0) == case.is_answered
     ok = is_ended and is_right and case.is_shown(seen.output)

@@ -15,6 +15,7 @@ from local.clients.programs import Run
 
 RUN_SECONDS = 180.0
 MOST_SHOWN = 140
+NOT_FOUND = 127  # as a shell says of a program that it cannot start
 # A host that is not this one is not reached, where the network allows it at all.
 NOWHERE = dict.fromkeys(("HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
 _PORT = re.compile(r"http://127\.0\.0\.1:\d+")
@@ -83,7 +84,7 @@ async def _output(
                 preexec_fn=die_with_parent,
             )
         except OSError as exc:
-            return str(exc), 127
+            return exc.strerror or str(exc), NOT_FOUND
         with suppress(TimeoutError):
             await asyncio.wait_for(process.wait(), seconds)
         code = process.returncode
