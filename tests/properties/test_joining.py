@@ -114,7 +114,8 @@ def test_two_requests_are_the_same_if_and_only_if_all_that_counts_is(
     async def same() -> bool:
         first, second = (sent.repeatable() for sent in pair)
         digests = [await each.learn_digest(waits=True) for each in (first, second)]
-        return first.key == second.key and digests[0] == digests[1]
+        has_same_headers = first.lasting_headers() == second.lasting_headers()
+        return first.key == second.key and has_same_headers and digests[0] == digests[1]
 
     assert asyncio.run(same()) == (pair[0].relevant == pair[1].relevant)
 

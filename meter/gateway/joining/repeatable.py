@@ -3,9 +3,9 @@
 A repeat has the same caller, address, headers and bytes. Of the headers only those matter that go to a
 backend, without what SDKs change from one attempt to the next: ids, trace and the count of retries.
 
-A short body is compared by its digest, as part of the key. Of a long body, and of a form, the digest is
-only computed when there is something to compare it with, or when a caller has left: most calls never
-pay for it.
+What every call pays for is the key: the caller, the address, and the digest of a short body. Headers, and
+the digest of a long body or a form, are only looked at when another request has the same key, or when a
+caller has left.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ AT_ONCE_BYTES = 262_144  # a digest of more is computed in a thread
 
 
 class RequestKey(NamedTuple):  # a dictionary's key for every call, which a tuple is fast as
-    """What a request and its repeat have in common, but for the bytes of a long body or a form.
+    """What a request and its repeat have in common, but for headers and the bytes of a long body or form.
 
     `object_id` is the person, where `METER_SUBJECT_CLAIM` bills several as one subject. `size` is None
     for a form of undeclared length, `digest` is empty for a body that is not short.
@@ -50,7 +50,6 @@ class RequestKey(NamedTuple):  # a dictionary's key for every call, which a tupl
     client_app: str | None
     path: str
     query: str
-    headers: Headers
     size: int | None
     digest: bytes
 
@@ -60,16 +59,24 @@ class Repeatable:
     """One request for a whole answer.
 
     `is_retry`: its SDK says that it is a repeat. `request_id` is its client's id, which repeats keep.
-    `left` returns once the caller has closed its connection.
+    `headers` are all of the caller's; `left` returns once the caller has closed its connection.
     """
 
     event_id: UUID
     key: RequestKey
+    headers: Headers
     body: JsonBody | FormBody
     is_retry: bool
     request_id: str | None
     left: Callable[[], Awaitable[None]]
     digest: bytes | None = None
+    _lasting: Headers | None = None
+
+    def lasting_headers(self) -> Headers:
+        """Those that a repeat has, too, in an order that no proxy changes."""
+        if self._lasting is None:
+            self._lasting = _headers(self.headers)
+        return self._lasting
 
     async def learn_digest(self, *, waits: bool) -> bytes | None:
         """The digest of the body; None where its bytes are gone or were never sent whole.
@@ -108,10 +115,10 @@ def repeatable_of(
             client_app=principal.client_app,
             path=request.raw_path,
             query=request.query,
-            headers=_headers(request.headers),
             size=size,
             digest=digest or b"",
         ),
+        headers=request.headers,
         body=body,
         is_retry=retry_count(request.headers) > 0,
         request_id=header(request.headers, REQUEST_ID) or None,
@@ -121,7 +128,6 @@ def repeatable_of(
 
 
 def _headers(caller: Headers) -> Headers:
-    """The headers that count, in an order that no proxy changes."""
     kept = lasting_headers(caller)
     image = [(name, value) for name, value in caller if name == IMAGE_DEPLOYMENT]
     return tuple(sorted([*kept, *image], key=_name))  # stable: a repeated name keeps its order

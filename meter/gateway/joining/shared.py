@@ -21,6 +21,7 @@ from uuid import UUID
 from meter.gateway.detached import start_now
 from meter.gateway.http import Answer, StreamingAnswer
 from meter.gateway.joining.repeatable import Repeatable, RequestKey
+from meter.ports import Headers
 
 type Answering = asyncio.Task[Answer | StreamingAnswer]
 
@@ -64,6 +65,7 @@ class SharedCall:
     expires_at: float = math.inf
     expiry: asyncio.TimerHandle | None = None
     _digest: bytes | None = None
+    _headers: Headers = ()
     _is_learning: bool = False
 
     @property
@@ -76,7 +78,9 @@ class SharedCall:
         return not self.is_over and now < self.expires_at
 
     async def is_equal(self, asked: Repeatable) -> bool:
-        """Whether a request with the same key has the same bytes."""
+        """Whether a request with the same key has the same headers and bytes."""
+        if self.is_over or self._lasting_headers() != asked.lasting_headers():
+            return False
         if self.key.digest:
             return True
         own = self._digest
@@ -134,8 +138,12 @@ class SharedCall:
         if self._digest is None or not self.registry.keep(self, self.answer):
             self.end()
             return
+        self._headers = self._lasting_headers()
         self.is_kept = True
-        self.asked = self.answering = None  # they hold the request
+        self.asked = self.answering = None  # they hold the request, and its token
+
+    def _lasting_headers(self) -> Headers:
+        return self._headers if self.asked is None else self.asked.lasting_headers()
 
 
 @dataclass(slots=True, kw_only=True, eq=False)
