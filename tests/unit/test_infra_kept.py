@@ -1,6 +1,7 @@
 """The compiled template and the evaluated deployments that are kept are those of the sources."""
 
 import json
+import re
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.infra.compiler import Compiler, find_compiler, running, version_of
 from tests.infra.kept import (
     INFRA,
     REFUSALS,
+    REPOSITORY,
     SNAPSHOTS,
     SOURCES,
     TEMPLATE,
@@ -133,3 +135,35 @@ def test_the_template_offers_every_parameter() -> None:
     assert shipped.keys() <= template["parameters"].keys()
     assert [n for n, p in template["parameters"].items() if "metadata" not in p] == []
     assert Path(TEMPLATE).stat().st_size < 4 * 1024 * 1024  # what Azure takes
+
+
+def test_the_guide_names_parameters_that_exist() -> None:
+    """And the shipped file sets no other."""
+    template = json.loads(TEMPLATE.read_text("utf-8"))
+    guide = (REPOSITORY / "docs" / "deployment.md").read_text("utf-8")
+    section = guide.partition("## 3. Parameters")[2].partition("### `sub` or `oid`")[0]
+    named = {
+        name
+        for cell in re.findall(r"^\| ([^|]*`[^|]*) \|", section, re.MULTILINE)
+        for name in re.findall(r"`(\w+)[^`]*`", cell)
+    }
+
+    assert named - template["parameters"].keys() == set()
+    assert len(named) > 20
+
+
+def test_the_compiler_is_the_named_one_else_that_on_the_path_else_the_azure_clis(
+    tmp_path: Path,
+) -> None:
+    """Without any, the digests alone are compared."""
+    of_cli, on_path = tmp_path / ".azure" / "bin" / "bicep", tmp_path / "tools" / "bicep"
+    home = {"HOME": str(tmp_path), "PATH": str(on_path.parent)}
+    nowhere = find_compiler(home)
+    for file in (of_cli, on_path):
+        file.parent.mkdir(parents=True)
+        file.touch(0o755)
+
+    assert nowhere is None
+    assert find_compiler(home | {"PATH": ""}) == of_cli
+    assert find_compiler(home) == on_path
+    assert find_compiler(home | {"BICEP": "/opt/bicep"}) == Path("/opt/bicep")
