@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from local.clients.cases import DEPLOYMENT, Ask, Case, all_cases
 from local.clients.counting import Counted, count
 from local.clients.install import NotInstalled, install, isolation, version_of
 from local.clients.programs import Scene, opencode_provider
-from local.clients.running import MOST_SHOWN, NOT_FOUND, Seen, run_client
+from local.clients.running import MOST_SHOWN, NOT_FOUND, RUN_SECONDS, Seen, run_client
 from local.clients.writing import Line, table, write_page
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import DEFAULT_APP_ID, mint
@@ -32,6 +33,7 @@ from local.plan import AUDIENCE, BACKEND_NAMES, Plan, make_plan, without_setting
 from local.stack import Stack, Unready
 
 OTHER_APP_ID = "0c1d2e3f-5d1f-4c1e-8c52-9f0a4b8e4a5b"
+TOTAL_SECONDS = 2_400.0  # for all runs together
 WAIT_SECONDS = 2
 ANSWER_SHOWN = 40  # characters; the stand-ins' answers are long and all alike
 
@@ -99,7 +101,8 @@ async def _run(cases: Sequence[Case], packages: Path, out: Path | None, *, is_al
     try:
         await stack.start()
         await stack.wait_until_ready()
-        ended = [await _one(case, plan, homes, packages) for case in cases]
+        deadline = time.monotonic() + TOTAL_SECONDS
+        ended = [await _one(case, plan, homes, packages, deadline) for case in cases]
         counted = await count(plan)
     except (ChildFailed, Unready) as exc:
         print(exc, file=sys.stderr)
@@ -128,7 +131,7 @@ def _plan(state: Path) -> Plan:
     return replace(plan, environment={**plan.environment, **settings})
 
 
-async def _one(case: Case, plan: Plan, homes: Path, packages: Path) -> _Ended:
+async def _one(case: Case, plan: Plan, homes: Path, packages: Path, deadline: float) -> _Ended:
     subject = f"{case.program.name} {case.ask}"
     home = homes / "home"
     shutil.rmtree(home, ignore_errors=True)
@@ -141,7 +144,8 @@ async def _one(case: Case, plan: Plan, homes: Path, packages: Path) -> _Ended:
         packages=packages,
     )
     await _throttle(plan, case.ask is Ask.WAIT)
-    seen = await run_client(case.program.set_up(scene), home)
+    seconds = max(0.0, min(RUN_SECONDS, deadline - time.monotonic()))
+    seen = await run_client(case.program.set_up(scene), home, seconds=seconds)
     print(f"  {subject}: {seen.seconds} s", flush=True)
     return _Ended(case, subject, None if seen.code == NOT_FOUND else seen, seen.output.strip())
 

@@ -42,7 +42,7 @@ class Seen:
         return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
-async def run_client(run: Run, home: Path, *, seconds: float = RUN_SECONDS) -> Seen:
+async def run_client(run: Run, home: Path, *, seconds: float) -> Seen:
     """Run the commands one after the other, within that time in all; the code is the last one's."""
     work = home / "work"
     work.mkdir(parents=True, exist_ok=True)

@@ -11,9 +11,11 @@ const { VERSION } = createRequire(import.meta.url)(`openai-${major}/version`);
 
 const messages = [{ role: "user", content: "How many tokens does this question cost?" }];
 const apiVersion = "2025-03-01-preview";
+const provider = async () => token;
 const clients = {
-  classic: new AzureOpenAI({ endpoint: url, azureADTokenProvider: async () => token, apiVersion }),
-  v1: new OpenAI({ baseURL: `${url}/openai/v1`, apiKey: token }),
+  classic: new AzureOpenAI({ endpoint: url, azureADTokenProvider: provider, apiVersion }),
+  // A provider in place of a key is new in 6.
+  v1: new OpenAI({ baseURL: `${url}/openai/v1`, apiKey: Number(major) >= 6 ? provider : token }),
 };
 const chat = { model: "gpt-4o", messages };
 const completion = { model: "gpt-4o", prompt: "Once upon a time" };

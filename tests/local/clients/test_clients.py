@@ -48,7 +48,9 @@ def test_a_client_has_nothing_of_the_environment_but_the_path(
 ) -> None:
     """No account, key or proxy of who runs it."""
     monkeypatch.setenv("OPENAI_API_KEY", "someone's")
-    found = asyncio.run(run_client(Run(commands=[["env"]], environment={"MORE": "1"}), tmp_path))
+    found = asyncio.run(
+        run_client(Run(commands=[["env"]], environment={"MORE": "1"}), tmp_path, seconds=30)
+    )
 
     names = {line.partition("=")[0] for line in found.output.splitlines()}
     assert found.code == 0
@@ -83,7 +85,10 @@ def is_ended(pid: int) -> bool:
 
 def test_a_program_that_is_not_there_does_not_run(tmp_path: Path) -> None:
     """It is listed as such."""
-    assert asyncio.run(run_client(Run(commands=[["/no/such/program"]]), tmp_path)).code == 127
+    assert (
+        asyncio.run(run_client(Run(commands=[["/no/such/program"]]), tmp_path, seconds=30)).code
+        == 127
+    )
 
 
 @pytest.mark.parametrize(
