@@ -93,15 +93,17 @@ async def compare(
     rounds: int,
     connections: int,
     calls: int,
+    own: Mapping[str, Mapping[str, str]] | None = None,
 ) -> dict[str, list[Measured]]:
-    """Run each app as one server; load them in turn, `rounds` times."""
+    """Run each app as one server; load them in turn, `rounds` times. `own` are settings of some apps."""
     results: dict[str, list[Measured]] = {name: [] for name in apps}
     ports = dict(zip(apps, free_ports(len(apps)), strict=True))
     processes = {}
     for name, app in apps.items():
         arguments = [sys.executable, "-m", "uvicorn", app, "--port", str(ports[name])]
         arguments += ["--log-level", "warning", "--no-access-log", "--http", "httptools"]
-        processes[name] = await start(arguments, {**ground.settings, **settings})
+        ours = (own or {}).get(name, {})
+        processes[name] = await start(arguments, {**ground.settings, **settings, **ours})
         os.sched_setaffinity(processes[name].pid, {SERVER_CORE})
     try:
         for name, process in processes.items():

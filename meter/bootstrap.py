@@ -47,12 +47,14 @@ from meter.wiring.metering import (
     Publisher,
     build_publisher,
 )
+from meter.wiring.telemetry import Observation
 from meter.wiring.timers import NightlyExport
 
 # Share of the shutdown time; running answers get the rest.
 CLOSING_SHARE = 0.4
 # Shares of the closing time: to end streams, to count those that are cut, to save pending events.
 RELAYS_SHARE, CUT_SHARE, SINK_SHARE = 0.1, 0.5, 0.2
+EXPORT_SHARE = 0.1  # for what telemetry has not sent yet
 VIEWS_SHARE = 0.1  # for what the aggregator has not shown yet
 # Addresses that need no token.
 _OPEN = frozenset({"/", "/healthz", "/readyz"})
@@ -77,7 +79,8 @@ class App:
         self._environment = environment
         self._gateway: Gateway | None = None
         self._publisher: Publisher | None = None
-        self._counting = Counting(environment)
+        self._observation = Observation(environment)
+        self._counting = Counting(environment, self._observation)
         self._ready: Readiness | None = None
         self._warming: asyncio.Task[None] | None = None
         self._exports = NightlyExport()
@@ -155,6 +158,7 @@ class App:
         log.info(
             "outbox_backlog events=%d oldest_seconds=%.0f", backlog.events, backlog.oldest_seconds
         )
+        publisher.monitoring.backlog(backlog)
         return await publisher.outbox.republish(publisher.sender)
 
     def event_hub_name(self) -> str:
@@ -187,13 +191,14 @@ class App:
             await self._exports.close()
             if self._publisher is not None:
                 await self._publisher.close()
+            await self._observation.close(EXPORT_SHARE * seconds)
         finally:
             await flush_console()
         self._gateway = self._publisher = self._ready = None
 
     def _publisher_of(self, settings: PublishSettings) -> Publisher:
         if self._publisher is None:
-            self._publisher = build_publisher(settings)
+            self._publisher = build_publisher(settings, self._observation.monitoring())
         return self._publisher
 
     async def _readiness(self) -> Answer:

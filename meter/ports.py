@@ -57,8 +57,10 @@ class Trace:
 class Telemetry(Protocol):
     """What is observed of calls. It neither waits nor raises, and changes nothing but trace headers."""
 
-    def begin(self, headers: Headers, started_at: datetime) -> Trace:
-        """A call begins; its headers, with a trace that is the caller's own or none."""
+    def begin(
+        self, headers: Headers, *, started_at: datetime, operation: str, deployment: str
+    ) -> Trace:
+        """A call begins. Its headers have the caller's valid trace, or none."""
 
     def ended(self, trace: Trace, events: Sequence[UsageEvent]) -> None:
         """A call that had reached a backend has ended. The last of its events is its own."""
@@ -83,7 +85,7 @@ class CountObserver(Protocol):
 class NoTelemetry:
     """`Telemetry` that observes nothing."""
 
-    def begin(self, headers: Headers, started_at: datetime) -> Trace:  # noqa: ARG002  # the port's
+    def begin(self, headers: Headers, **_of_the_call: object) -> Trace:
         """The headers as they are."""
         return Trace(headers)
 

@@ -87,7 +87,12 @@ class Call:
 
     def __post_init__(self) -> None:
         self.charge = Charge(self.route.served)
-        self.trace = self.telemetry.begin(traced(self.headers), self.started_at)
+        self.trace = self.telemetry.begin(
+            traced(self.headers),
+            started_at=self.started_at,
+            operation=self.route.operation,
+            deployment=self.deployment,
+        )
         self.headers = self.trace.headers
 
     @property

@@ -27,7 +27,7 @@ from meter.gateway.http import (
     error_answer,
     marked,
 )
-from meter.gateway.joining.joins import Joins, Repeatable
+from meter.gateway.joining.joins import Joiner, Joins, Repeatable
 from meter.gateway.limits.admission import Admission
 from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.prepare import prompt_of, read_body
@@ -115,7 +115,11 @@ class FrontDoor:
                     started=started,
                     long_context_tokens=self.long_context_tokens,
                 )
-        return await (self._answer(call, repeatable) if joiner is None else joiner.answer())
+        return await (self._answer(call, repeatable) if joiner is None else self._join(joiner))
+
+    async def _join(self, joiner: Joiner) -> Answer:
+        self.telemetry.joined()
+        return await joiner.answer()
 
     async def _answer(self, call: Call, repeatable: Repeatable | None) -> Answer | StreamingAnswer:
         # A task of its own: cancelling the request must not cancel the call's usage event.

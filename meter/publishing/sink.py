@@ -68,11 +68,12 @@ class PublishingSink:
         self._windows: set[asyncio.Timeout] = set()
         self._unkept: list[_Unkept] = []
         self._writers = 0
+        self.unpublished = 0  # events that only the log has
 
     async def publish(self, event: UsageEvent) -> None:
         """Return when the event is safe; at once when publishing runs in the background."""
         if len(self._tasks) >= MAX_PENDING:
-            _log_in_full(event)
+            self._log_in_full(event)
             return
         task = self._start(self._publish(event))
         if self._waits or len(self._tasks) > MAX_UNAWAITED:
@@ -101,6 +102,20 @@ class PublishingSink:
             task.cancel()
         await asyncio.gather(*late, return_exceptions=True)
 
+    @property
+    def pending(self) -> int:
+        """How much is under way."""
+        return len(self._tasks)
+
+    @property
+    def is_hub_circuit_open(self) -> bool:
+        """Whether events skip the hub."""
+        return self._circuit.is_open
+
+    def _log_in_full(self, event: UsageEvent) -> None:
+        self.unpublished += 1
+        _log_in_full(event)
+
     def _start[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
@@ -117,7 +132,7 @@ class PublishingSink:
             # An unforeseen error must not drop the event.
             log.exception("publishing_failed_unexpectedly")
         if not is_safe:
-            _log_in_full(event)
+            self._log_in_full(event)
 
     async def _has_published(self, event: UsageEvent) -> bool:
         encoded = encode_event(event)

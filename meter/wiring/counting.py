@@ -8,15 +8,18 @@ from meter.config.environment import load_storage_settings
 from meter.config.values import StorageSettings
 from meter.ledger.aggregator import Aggregator
 from meter.wiring.metering import build_aggregator, collect_rarely
-from meter.wiring.telemetry import count_observers
+from meter.wiring.telemetry import Observation
 from meter.wiring.timers import drop_old_ledgers, sweep_views
 
 
 class Counting:
     """Builds its parts on first use, in the event loop that then owns them."""
 
-    def __init__(self, environment: Callable[[], Mapping[str, str]]) -> None:
+    def __init__(
+        self, environment: Callable[[], Mapping[str, str]], observation: Observation
+    ) -> None:
         self._environment = environment
+        self._observation = observation
         self._aggregator: Aggregator | None = None
         self._store: TablesRowStore | None = None
 
@@ -24,7 +27,7 @@ class Counting:
         """The aggregator. Raises InvalidSettings."""
         if self._aggregator is None:
             store, settings = self._storage()
-            observers = count_observers(self._environment())
+            observers = self._observation.of_counting()
             self._aggregator = build_aggregator(store, settings.retention, observers=observers)
             collect_rarely()
         return self._aggregator

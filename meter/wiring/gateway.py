@@ -2,14 +2,13 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.oidc import DiscoveryKeySource
-from meter.adapters.tokenizer import build_estimator
 from meter.adapters.upstream import AiohttpUpstream
 from meter.config.values import GatewaySettings, Settings
-from meter.gateway.answer.relay import Drains, Relays
 from meter.gateway.background import Background
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
@@ -25,6 +24,8 @@ from meter.wiring.entrance import (
     build_operators,
 )
 from meter.wiring.metering import Publisher, build_sink
+from meter.wiring.readings import gauges_of, url_of
+from meter.wiring.relays import build_relays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,9 +49,7 @@ def build_gateway(settings: Settings, publisher: Publisher, environment: Environ
     sink = build_sink(publisher, settings)
     upstream = _upstream(gateway)
     credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
-    keys = KeyRing(
-        DiscoveryKeySource(gateway.discovery_queries), clock, gateway.jwks_refresh_seconds
-    )
+    keys = _keys(gateway, clock)
     pool = Pool(gateway.backends, clock, dice)
     book = build_book(settings.prices)
     operators = build_operators(gateway, keys, environment, clock)
@@ -61,7 +60,7 @@ def build_gateway(settings: Settings, publisher: Publisher, environment: Environ
         sink=sink,
         clock=clock,
         dice=dice,
-        relays=_relays(gateway),
+        relays=build_relays(gateway),
         background=Background(forwarder, sink, dice, gateway.limits.drains.share_percent),
         first_keepalive_seconds=gateway.limits.first_keepalive_seconds,
         joins=build_joins(gateway, clock),
@@ -69,7 +68,9 @@ def build_gateway(settings: Settings, publisher: Publisher, environment: Environ
         long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
         dispatcher=build_dispatcher(gateway, publisher.store, book, operators, clock),
+        telemetry=publisher.monitoring.calls,
     )
+    publisher.monitoring.watch(gauges_of(front_door, sink), partial(url_of, front_door))
     return Gateway(
         front_door=front_door,
         keys=keys,
@@ -89,10 +90,6 @@ def _upstream(settings: GatewaySettings) -> AiohttpUpstream:
     )
 
 
-def _relays(settings: GatewaySettings) -> Relays:
-    return Relays(
-        times=settings.limits.times,
-        drains=Drains(settings.limits.drains),
-        estimator=build_estimator(),
-        max_frame_bytes=settings.max_frame_bytes,
-    )
+def _keys(settings: GatewaySettings, clock: SystemClock) -> KeyRing:
+    source = DiscoveryKeySource(settings.discovery_queries)
+    return KeyRing(source, clock, settings.jwks_refresh_seconds)

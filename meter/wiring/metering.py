@@ -15,6 +15,7 @@ from meter.ledger.aggregator import Aggregator
 from meter.ports import Clock, CountObserver, RowStore
 from meter.publishing.outbox import TableOutbox
 from meter.publishing.sink import PublishingSink
+from meter.wiring.telemetry import NO_MONITORING, Monitoring
 
 # Objects that can be part of a cycle, made before the youngest are looked through. CPython's is 2,000.
 GC_ALLOCATIONS = 20_000
@@ -22,11 +23,12 @@ GC_ALLOCATIONS = 20_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publisher:
-    """Where usage events go: one warm link to the hub, and the outbox."""
+    """Where usage events go: one warm link to the hub, and the outbox; and what observes them."""
 
     sender: EventHubSender
     outbox: TableOutbox
     store: TablesRowStore
+    monitoring: Monitoring = NO_MONITORING
 
     async def close(self) -> None:
         """Disconnect."""
@@ -34,11 +36,12 @@ class Publisher:
         await self.store.close()
 
 
-def build_publisher(settings: PublishSettings) -> Publisher:
+def build_publisher(settings: PublishSettings, monitoring: Monitoring = NO_MONITORING) -> Publisher:
     """Connect to the hub and the tables. Must be called in the event loop that will own them."""
     store = build_store(settings.storage)
     sender = build_sender(settings.hub, patience_seconds=settings.timeout_seconds)
-    return Publisher(sender=sender, outbox=TableOutbox(store, SystemClock()), store=store)
+    outbox = TableOutbox(store, SystemClock())
+    return Publisher(sender=sender, outbox=outbox, store=store, monitoring=monitoring)
 
 
 def build_sender(hub: HubSettings, *, patience_seconds: float) -> EventHubSender:
@@ -54,8 +57,8 @@ def build_sender(hub: HubSettings, *, patience_seconds: float) -> EventHubSender
 def build_sink(publisher: Publisher, settings: Settings) -> PublishingSink:
     """Build the sink of the front door's usage events."""
     return PublishingSink(
-        publisher.sender,
-        publisher.outbox,
+        publisher.monitoring.hub(publisher.sender),
+        publisher.monitoring.outbox(publisher.outbox),
         clock=SystemClock(),
         dice=system_dice(),
         acknowledge_timeout_seconds=settings.timeout_seconds,

@@ -18,7 +18,9 @@ class FakeTelemetry:
     rejections: list[tuple[int, str]] = field(default_factory=list)
     joins: int = 0
 
-    def begin(self, headers: Headers, started_at: datetime) -> Trace:
+    def begin(
+        self, headers: Headers, *, started_at: datetime, operation: str, deployment: str
+    ) -> Trace:
         self.begun.append(headers)
         if self.parent is None:
             return Trace(headers)

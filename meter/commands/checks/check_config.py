@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from meter.config.telemetry.settings import Exporter, missing_extra
 from meter.errors import InvalidInput, InvalidSettings
 from meter.gateway.backend import Backend
 from meter.terminal import printable
@@ -42,17 +43,21 @@ def run() -> int:
         _say(f"money: {len(book.prices):,} prices in {book.currency}")
     if (container := current_export_settings().container) is not None:
         _say(f"exports: every night to the container {container}")
+    if settings.telemetry.exporter is not Exporter.OFF:
+        _say(f"telemetry: to {settings.telemetry.exporter}")
     for warning in settings.warnings:
         _say(f"warning: {warning}")
     return 0
 
 
 def _problems() -> Iterator[str]:
-    """Those of the settings, then of money and exports, which no call needs."""
+    """Those of the settings, then of telemetry, money and exports, which no call needs."""
     try:
-        current_settings()
+        exporter = current_settings().telemetry.exporter
     except InvalidSettings as exc:
         yield from exc.problems
+    else:
+        yield from filter(None, [missing_extra(exporter)])
     exports = current_export_settings()
     yield from exports.problems
     for read in (

@@ -92,6 +92,10 @@ class Circuit:
         is_over = self._open_until <= now and self._probing_until <= now
         return is_over or not self._holds(demand)
 
+    def is_open(self, now: float) -> bool:
+        """Whether it holds back any calls."""
+        return self._failures > 0 and max(self._open_until, self._probing_until) > now
+
     def is_throttled(self, demand: Demand, now: float) -> bool:
         """Whether the call is held back for a wait that the backend itself asked for."""
         return self._is_throttled and self._open_until > now and self._holds(demand)

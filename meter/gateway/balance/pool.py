@@ -70,6 +70,10 @@ class Target:
         """The time until nothing holds such a call back."""
         return max(self.circuit.wait_seconds(demand, now), self.large.wait_seconds(demand, now))
 
+    def is_open(self, now: float) -> bool:
+        """Whether it cools down, for some calls at least."""
+        return self.circuit.is_open(now) or self.large.is_open(now)
+
     def start(self, demand: Demand, now: float) -> None:
         """A call is being sent."""
         is_throttled = self.is_throttled(demand, now)
@@ -203,6 +207,10 @@ class Pool:
             f"Please retry after {math.ceil(seconds)} seconds.",
             retry_after_seconds=seconds,
         )
+
+    def targets(self) -> list[tuple[str, Target]]:
+        """What calls have met so far, by load key. Any thread may ask."""
+        return [(load_key, target) for (_, load_key), target in list(self._targets.items())]
 
     def target(self, backend: Backend, load_key: str) -> Target:
         """The circuits and the load of a backend for one load key."""
