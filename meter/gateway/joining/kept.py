@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from meter.gateway.http import Answer
 from meter.gateway.limits.quota import Holding, Quota
 
-OVERHEAD_BYTES = 6_144  # of one answer: its key, headers and objects, measured and rounded up
+OVERHEAD_BYTES = 4_096  # of one answer: its key and objects, 2 KB where measured
 
 
 def kept_bytes(answer: Answer) -> int:

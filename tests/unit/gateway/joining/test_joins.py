@@ -7,6 +7,7 @@ import pytest
 
 from meter.gateway.http import Answer
 from meter.ports import Headers
+from meter.usage import Outcome
 from tests.fakes.gateway import json_answer
 from tests.support.gateway import (
     CHAT_BODY,
@@ -514,6 +515,29 @@ def test_a_call_whose_request_is_cut_off_is_still_counted_and_can_be_joined() ->
 
         assert answer.body == SERVED
         assert len(made.sink.events) == 1
+        assert made.is_idle
+
+    in_virtual_time(run)
+
+
+def test_a_call_without_its_caller_is_counted_when_the_process_ends() -> None:
+    """The server cancels its request, and then cuts what still runs; nothing can be joined any more."""
+
+    async def run() -> None:
+        made = slow_door(served_after(30))
+        first = await leave_after(20, made)
+        joined = Asker(made).ask()
+        await asyncio.sleep(1)
+        for asker in (first, joined):
+            assert asker.task is not None
+            asker.task.cancel()
+        await asyncio.sleep(0.001)
+        await made.front_door.detached.finish(0, cut_seconds=5)
+
+        (event,) = made.sink.events
+        assert (event.outcome, event.status) == (Outcome.FAILED, 503)
+        assert made.front_door.joins.is_empty
+        assert made.front_door.joins.joined.used == 0
         assert made.is_idle
 
     in_virtual_time(run)
