@@ -1,5 +1,6 @@
 """What telemetry sees of a call: its beginning with its trace, its one end, or its rejection."""
 
+import asyncio
 import json
 from collections.abc import Sequence
 
@@ -22,6 +23,7 @@ from tests.support.gateway import (
     door,
     token,
 )
+from tests.support.joining import Asker, in_virtual_time, served_after, slow_door
 
 CALLERS = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 OURS = "00-0af7651916cd43dd8448eb211c80319c-00f067aa0ba902b7-01"
@@ -151,3 +153,21 @@ async def test_a_call_is_rejected_while_all_backends_cool_down() -> None:
 
     assert len(telemetry.ended_calls) == 1
     assert telemetry.rejections == [(429, "throttled")]
+
+
+def test_a_repeat_that_joins_a_call_is_neither_a_call_nor_rejected() -> None:
+    """It has no event, and no trace of its own: the call that it joins has."""
+
+    async def run() -> FakeTelemetry:
+        telemetry = FakeTelemetry()
+        made = slow_door(served_after(150), telemetry=telemetry)
+        marked = (("x-ms-client-request-id", "id-1"),)
+        first = Asker(made, headers=marked).ask()
+        await asyncio.sleep(5)
+        await first.leave()
+        await Asker(made, headers=marked).ask().whole()
+        return telemetry
+
+    found = in_virtual_time(run)
+    assert (found.joins, len(found.begun), len(found.ended_calls)) == (1, 1, 1)
+    assert found.rejections == []
