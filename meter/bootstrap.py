@@ -27,7 +27,6 @@ from meter.config.environment import (
     request_limits,
     shutdown_seconds,
 )
-from meter.config.values import PublishSettings
 from meter.errors import CallerError, InvalidSettings, MethodNotAllowed, TooLarge
 from meter.gateway.http import (
     INTERNAL_ERROR,
@@ -47,6 +46,7 @@ from meter.wiring.metering import (
     Publisher,
     build_publisher,
 )
+from meter.wiring.stored.reloading import StoredSettings
 from meter.wiring.telemetry import Observation
 from meter.wiring.timers import NightlyExport
 
@@ -84,6 +84,7 @@ class App:
         self._ready: Readiness | None = None
         self._warming: asyncio.Task[None] | None = None
         self._exports = NightlyExport()
+        self.stored = StoredSettings(environment)
 
     async def answer(self, request: Request) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
@@ -91,7 +92,7 @@ class App:
         if _is_open(request):
             return GatewayResponse(marked(await self._open(request), event_id))
         try:
-            return await _answer(self.gateway(), request)
+            return await _answer(await self._built(), request)
         except InvalidSettings as exc:
             problems = "; ".join(exc.problems)
             log.error("settings_invalid event_id=%s problems=%s", event_id, problems)
@@ -118,15 +119,23 @@ class App:
             case _:
                 return _document(_INDEX)
 
+    async def _built(self) -> Gateway:
+        """The front door, once the blobs that the settings name are read. Raises InvalidSettings."""
+        if self._gateway is None:
+            await self.stored.fetch()
+        return self.gateway()
+
     def gateway(self) -> Gateway:
         """The front door. Raises InvalidSettings."""
         if self._gateway is None:
-            settings = load_settings(self._environment())
+            surroundings = self.stored.surroundings
+            settings = load_settings(self._environment(), surroundings.documents)
             for warning in settings.warnings:
                 log.warning("setting_dangerous reason=%s", warning)
-            self._gateway = build_gateway(settings, self._publisher_of(settings), self._environment)
+            self._gateway = build_gateway(settings, self._publisher_of(), surroundings)
             # Connecting takes longer than most calls wait, so it begins before it is needed.
             self._warming = asyncio.create_task(_warm(self._gateway))
+            self.stored.start(self._gateway)
         return self._gateway
 
     def warm(self) -> RequestLimits | None:
@@ -153,7 +162,7 @@ class App:
 
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published. Raises InvalidSettings."""
-        publisher = self._publisher_of(load_publish_settings(self._environment()))
+        publisher = self._publisher_of()
         backlog = await publisher.outbox.backlog()
         log.info(
             "outbox_backlog events=%d oldest_seconds=%.0f", backlog.events, backlog.oldest_seconds
@@ -185,6 +194,7 @@ class App:
         """Publish pending events and disconnect, in the closing share of `METER_SHUTDOWN_SECONDS`."""
         seconds = shutdown_seconds(self._environment()) * CLOSING_SHARE
         try:
+            await self.stored.close()
             if self._gateway is not None:
                 await _close(self._gateway, seconds)
             await self._counting.close(VIEWS_SHARE * seconds)
@@ -196,14 +206,15 @@ class App:
             await flush_console()
         self._gateway = self._publisher = self._ready = None
 
-    def _publisher_of(self, settings: PublishSettings) -> Publisher:
+    def _publisher_of(self) -> Publisher:
+        settings = load_publish_settings(self._environment())
         if self._publisher is None:
             self._publisher = build_publisher(settings, self._observation.monitoring())
         return self._publisher
 
     async def _readiness(self) -> Answer:
         try:
-            gateway = self.gateway()
+            gateway = await self._built()
         except InvalidSettings as exc:
             shown = sorted({f"{problem.setting} {problem.text}" for problem in exc.found})
             return _document({"status": "unready", "settings": shown}, status=503)
@@ -214,7 +225,7 @@ class App:
                 load_keys=gateway.keys.load,
                 issuers=gateway.settings.rules.issuers,
                 backlog=gateway.publisher.outbox.backlog,
-                prices=gateway.price_book,
+                prices=gateway.book.state,
                 clock=SystemClock(),
             )
         found = await self._ready.report()

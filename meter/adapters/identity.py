@@ -24,6 +24,7 @@ from meter.gateway.backend import ApiKey, BackendAuth, ManagedIdentity
 from meter.ports import Clock, Headers
 
 RENEW_BEFORE_SECONDS = 300
+MOST_REMOVED = 1_000  # backends whose credentials are kept after they were removed
 RENEWAL_PAUSE_SECONDS = 5.0  # between two renewals, while the old token still holds
 
 log = logging.getLogger(__name__)
@@ -43,15 +44,28 @@ class ConfiguredCredentials:
         scope: str = PUBLIC_CLOUD_SCOPE,
         clock: Clock | None = None,
     ) -> None:
-        needs_identity = any(isinstance(each, ManagedIdentity) for each in auth.values())
-        self._auth = auth
-        self._identity = identity or (DefaultAzureCredential() if needs_identity else None)
+        self._auth: Mapping[str, BackendAuth] = {}
+        self._identity = identity
+        self.replace(auth)
         self._scope = scope
         self._clock = clock or SystemClock()
         self._token = ""
         self._expires_at = 0.0
         self._renew_at = 0.0
         self._renewing: asyncio.Task[None] | None = None
+
+    def replace(self, auth: Mapping[str, BackendAuth]) -> bool:
+        """Use these from now on; whether one of a backend that stays is another.
+
+        Those of removed backends are kept: calls under way and follow-ups may still need them.
+        """
+        before = self._auth
+        removed = [name for name in self._auth if name not in auth][-MOST_REMOVED:]
+        self._auth = {name: self._auth[name] for name in removed} | dict(auth)
+        needs_identity = any(isinstance(each, ManagedIdentity) for each in auth.values())
+        if self._identity is None and needs_identity:
+            self._identity = DefaultAzureCredential()
+        return any(before[name] != auth[name] for name in before.keys() & auth.keys())
 
     async def close(self) -> None:
         """Stop a request under way and close the identity's connections."""

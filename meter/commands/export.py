@@ -15,7 +15,7 @@ from meter.reports.export.layout import MANIFEST, Encoding
 from meter.reports.focus.terms import FocusTerms
 from meter.window import Window
 from meter.wiring.books import read_price_book
-from meter.wiring.commands import known_backends
+from meter.wiring.stored.current import known_backends, stored_documents
 
 if TYPE_CHECKING:
     from meter.wiring.sources import Money
@@ -82,6 +82,7 @@ def _money(options: argparse.Namespace) -> "Money":
         prices=options.prices,
         capacity=options.capacity,
         focus=focus_terms(options, known_backends()) if is_said else None,
+        documents=stored_documents(),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from functools import cache
+from types import MappingProxyType
 
 from meter.config.addresses import (
     read_hub_endpoint,
@@ -26,10 +27,12 @@ from meter.config.callers import (
     read_token_rules,
 )
 from meter.config.host import proxy_warnings
-from meter.config.limits import read_body_limits, read_limits, read_request_limits
+from meter.config.limits import Limits, read_body_limits, read_limits, read_request_limits
 from meter.config.names import READ_APART, refuse_unknown
 from meter.config.prices import read_price_settings
 from meter.config.reader import Reader
+from meter.config.stored.address import Documents
+from meter.config.stored.limits import with_limits
 from meter.config.telemetry.settings import read_telemetry
 from meter.config.values import (
     PUBLIC_CLOUD_SCOPE,
@@ -45,6 +48,7 @@ from meter.config.values import (
 )
 from meter.errors import InvalidSettings
 from meter.gateway.http import RequestLimits
+from meter.gateway.limits.intake import BodyLimits
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?", re.ASCII)
 # Read by the local stack only; it passes them on to the app.
@@ -60,9 +64,14 @@ class LogLevel(StrEnum):
     ERROR = "ERROR"
 
 
-def load_settings(environment: Mapping[str, str]) -> Settings:
-    """All settings. Raises InvalidSettings with every problem."""
-    return _checked(environment, _settings)
+def load_settings(
+    environment: Mapping[str, str], documents: Documents = MappingProxyType({})
+) -> Settings:
+    """All settings. Raises InvalidSettings with every problem.
+
+    `documents` are what was read from the addresses that settings name; files are read here.
+    """
+    return _checked(environment, _settings, documents)
 
 
 def load_publish_settings(environment: Mapping[str, str]) -> PublishSettings:
@@ -75,9 +84,25 @@ def load_storage_settings(environment: Mapping[str, str]) -> StorageSettings:
     return _checked(environment, _storage)
 
 
-def load_reconcile_settings(environment: Mapping[str, str]) -> ReconcileSettings:
+def load_reconcile_settings(
+    environment: Mapping[str, str], documents: Documents = MappingProxyType({})
+) -> ReconcileSettings:
     """The settings of a reconciliation; backends' keys are not needed. Raises InvalidSettings."""
-    return _checked(environment, _reconciliation)
+    return _checked(environment, _reconciliation, documents)
+
+
+def load_limits(environment: Mapping[str, str], documents: Documents) -> Limits:
+    """The limits alone. Raises InvalidSettings."""
+    reader = Reader(environment, documents)
+    limits = _limits(reader, read_body_limits(reader))
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return limits
+
+
+def document_storage(environment: Mapping[str, str]) -> AzureEndpoint:
+    """The account of the tables, whose key or identity opens stored documents too; valid or not."""
+    return _storage(Reader(environment)).endpoint
 
 
 def load_retail_prices_url(environment: Mapping[str, str]) -> str:
@@ -111,19 +136,19 @@ def request_limits(environment: Mapping[str, str]) -> RequestLimits:
     return read_request_limits(reader, read_body_limits(reader))
 
 
-def read_parts(environment: Mapping[str, str]) -> SettingsParts:
+def read_parts(environment: Mapping[str, str], documents: Documents) -> SettingsParts:
     """Each part of the settings by itself: an invalid one hides no other."""
 
     def part[T](read: Callable[[Reader], T]) -> T | None:
-        reader = Reader(environment)
+        reader = Reader(environment, documents)
         found = read(reader)
         others = {problem.setting for problem in reader.problems} - reader.unresolved
         return None if others else found
 
-    whole = Reader(environment)
+    whole = Reader(environment, documents)
     _settings(whole)
     refuse_unknown(whole, _known_names() | named_key_settings(whole))
-    backends, auth = read_backends(Reader(environment))
+    backends, auth = read_backends(Reader(environment, documents))
     return SettingsParts(
         rules=part(read_token_rules),
         discovery_queries=read_discovery_queries(Reader(environment)),
@@ -139,8 +164,12 @@ def read_parts(environment: Mapping[str, str]) -> SettingsParts:
     )
 
 
-def _checked[T](environment: Mapping[str, str], read: Callable[[Reader], T]) -> T:
-    reader = Reader(environment)
+def _checked[T](
+    environment: Mapping[str, str],
+    read: Callable[[Reader], T],
+    documents: Documents = MappingProxyType({}),
+) -> T:
+    reader = Reader(environment, documents)
     settings = read(reader)
     refuse_unknown(reader, _known_names() | named_key_settings(reader))
     if reader.problems:
@@ -201,8 +230,21 @@ def _gateway(reader: Reader) -> GatewaySettings:
             "METER_LONG_CONTEXT_TOKENS", 272_000, least=1, most=1_000_000_000_000
         ),
         requests=read_request_limits(reader, bodies),
-        limits=read_limits(reader, bodies),
+        limits=_limits(reader, bodies),
+        reload_seconds=_reload_seconds(reader),
     )
+
+
+def _limits(reader: Reader, bodies: BodyLimits) -> Limits:
+    return read_limits(with_limits(reader), bodies)
+
+
+def _reload_seconds(reader: Reader) -> float:
+    """The pause between two looks at stored documents; 0 for never."""
+    name = "METER_RELOAD_SECONDS"
+    if reader.text(name).lower() == "off":
+        return 0.0
+    return reader.number(name, 60, least=0, most=86_400)
 
 
 def _shutdown_seconds(reader: Reader) -> float:

@@ -6,7 +6,9 @@ A problem says what was refused and what is accepted, with an example. It never 
 import re
 from collections.abc import Mapping
 from enum import StrEnum
+from types import MappingProxyType
 
+from meter.config.stored.address import Documents
 from meter.errors import Problem
 
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]*", re.ASCII)
@@ -17,11 +19,15 @@ _REFERENCE = "@microsoft."
 class Reader:
     """Reads settings; continues with defaults where they are invalid.
 
-    `problems` are those found so far, `asked` the names that were read, set or not.
+    `problems` are those found so far, `asked` the names that were read, set or not. `documents` are those
+    that were read already from the paths and addresses that settings name.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, environment: Mapping[str, str], documents: Documents = MappingProxyType({})
+    ) -> None:
         self.environment = environment
+        self.documents = documents
         self.problems: list[Problem] = []
         self.asked: set[str] = set()
         self._unresolved: set[str] = set()
@@ -38,6 +44,12 @@ class Reader:
             )
             self._unresolved.add(name)
         return text or default
+
+    def with_values(self, values: Mapping[str, str]) -> "Reader":
+        """A reader with these in place of some settings; it reports to this one."""
+        other = Reader({**self.environment, **values}, self.documents)
+        other.problems, other.asked, other._unresolved = self.problems, self.asked, self._unresolved
+        return other
 
     @property
     def unresolved(self) -> frozenset[str]:

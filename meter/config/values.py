@@ -59,6 +59,7 @@ class GatewaySettings:
     long_context_tokens: int
     requests: RequestLimits
     limits: Limits
+    reload_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,19 @@
 """Opens the files of prices and of capacity: those that a command is given, and those of the settings."""
 
+import asyncio
+import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from meter.config.prices import CURRENCY, FILES, PriceSettings
+from meter.config.stored.address import EXAMPLE, Documents, Unread, is_address
 from meter.errors import InvalidInput
 from meter.reports.capacity.entries import Capacity
 from meter.reports.capacity.read import read_capacity
 from meter.reports.pricing.book import Price, PriceBook, book_in
+from meter.reports.pricing.configured import ConfiguredBook
 from meter.reports.pricing.read import BookReader
 
 
@@ -16,8 +22,12 @@ def read_price_book(paths: Sequence[Path], currency: str | None = None) -> Price
     return book_in(read_prices(paths), currency)
 
 
-def configured_book(settings: PriceSettings) -> PriceBook | None:
+def configured_book(
+    settings: PriceSettings, documents: Documents = MappingProxyType({})
+) -> PriceBook | None:
     """The book that METER_PRICES names, None where it names none. Raises InvalidInput.
+
+    `documents` are those that were read already, by path or address.
 
     Reading a large one takes a second or two, and the files may be anywhere.
     """
@@ -26,23 +36,50 @@ def configured_book(settings: PriceSettings) -> PriceBook | None:
     if not settings.files:
         return None
     try:
-        prices = read_prices([Path(name) for name in settings.files])
+        prices = _configured_prices(settings.files, documents)
         return book_in(prices, settings.currency, choice=CURRENCY)
     except InvalidInput as exc:
         raise InvalidInput([f"{FILES}: {problem}" for problem in exc.problems]) from None
+
+
+def _configured_prices(names: Sequence[str], documents: Documents) -> list[Price]:
+    reader = BookReader()
+    for name in names:
+        match documents.get(name):
+            case str() as text:
+                reader.read(name, io.StringIO(text, newline=""))
+            case Unread(reason):
+                reader.refuse(name, f"cannot be read: {reason}")
+            case None if is_address(name):
+                shown = name.partition("?")[0]
+                reader.refuse(
+                    shown, f"must be a blob's address without a signature, such as {EXAMPLE}"
+                )
+            case None:
+                _read_file(reader, Path(name))
+    return reader.prices()
+
+
+def build_book(settings: PriceSettings, documents: Documents) -> ConfiguredBook:
+    """The app's price book, read in a thread when it is first needed."""
+    return ConfiguredBook(read=partial(asyncio.to_thread, configured_book, settings, documents))
 
 
 def read_prices(paths: Sequence[Path]) -> list[Price]:
     """The prices of all files, in any currencies. Raises InvalidInput with every problem."""
     reader = BookReader()
     for path in paths:
-        try:
-            # What is not UTF-8 is decoded to code points that the reader refuses with their line.
-            with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
-                reader.read(str(path), lines)
-        except OSError as exc:
-            reader.refuse(str(path), f"cannot be read: {exc.strerror or exc}")
+        _read_file(reader, path)
     return reader.prices()
+
+
+def _read_file(reader: BookReader, path: Path) -> None:
+    try:
+        # What is not UTF-8 is decoded to code points that the reader refuses with their line.
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as lines:
+            reader.read(str(path), lines)
+    except OSError as exc:
+        reader.refuse(str(path), f"cannot be read: {exc.strerror or exc}")
 
 
 def read_capacity_file(path: Path) -> Capacity:

@@ -9,6 +9,8 @@ from contextlib import AbstractContextManager, asynccontextmanager
 from typing import TYPE_CHECKING
 
 from meter.ports import Clock
+from meter.wiring.stored.current import current_reconcile_settings as current_reconcile_settings
+from meter.wiring.stored.current import known_backends as known_backends
 
 if TYPE_CHECKING:
     from meter.adapters.eventhub import EventHubSender
@@ -16,39 +18,8 @@ if TYPE_CHECKING:
     from meter.adapters.monitor import AzureMonitor
     from meter.adapters.retail.api import RetailPrices
     from meter.adapters.tables import TablesRowStore
-    from meter.config.prices import PriceSettings
-    from meter.config.values import ReconcileSettings, Settings
-    from meter.gateway.backend import Backend
     from meter.ledger.aggregator import Aggregator
     from meter.upkeep.closing.views import ClosedViews
-
-
-def current_settings() -> "Settings":
-    """The settings in the environment. Raises InvalidSettings with every problem."""
-    from meter.config.environment import load_settings
-
-    return load_settings(os.environ)
-
-
-def current_price_settings() -> "PriceSettings":
-    """Which price book the environment names."""
-    from meter.config.prices import load_price_settings
-
-    return load_price_settings(os.environ)
-
-
-def current_reconcile_settings() -> "ReconcileSettings":
-    """The settings that a reconciliation needs. Raises InvalidSettings."""
-    from meter.config.environment import load_reconcile_settings
-
-    return load_reconcile_settings(os.environ)
-
-
-def known_backends() -> "tuple[Backend, ...]":
-    """The backends in the environment, if it has any. Raises InvalidSettings with every problem."""
-    from meter.config.backends.read import load_known_backends
-
-    return load_known_backends(os.environ)
 
 
 def storage_environment(storage: str | None) -> Mapping[str, str]:

@@ -1,12 +1,11 @@
 """Builds the front door's entrance: who may enter, and what is answered without a backend."""
 
-import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, field, replace
 
+from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.spool import FileSpool
-from meter.config.prices import PriceSettings
+from meter.config.stored.address import Documents
 from meter.config.values import GatewaySettings
 from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
@@ -18,10 +17,21 @@ from meter.gateway.request.dispatch import Dispatcher
 from meter.ports import Clock, RowStore
 from meter.reports.own_usage.reader import OwnUsageReader
 from meter.reports.pricing.configured import ConfiguredBook
-from meter.wiring.books import configured_book
 
-type Environment = Callable[[], Mapping[str, str]]
-"""The app's settings as they are now."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """The app's settings as they are now, and what the blobs held that its first ones were read from."""
+
+    environment: Callable[[], Mapping[str, str]]
+    documents: Documents = field(default_factory=dict)
+
+
+def build_keys(settings: GatewaySettings, clock: Clock) -> KeyRing:
+    """The keys of all issuers."""
+    source = DiscoveryKeySource(settings.discovery_queries)
+    return KeyRing(source, clock, settings.jwks_refresh_seconds)
+
 
 KEPT_PART = 4  # of the room for request bodies
 
@@ -46,11 +56,6 @@ def build_joins(settings: GatewaySettings, clock: Clock) -> Joins:
     return Joins(clock=clock, limits=limits if settings.joins_retries else None)
 
 
-def build_book(settings: PriceSettings) -> ConfiguredBook:
-    """The app's price book, read in a thread when it is first needed."""
-    return ConfiguredBook(read=partial(asyncio.to_thread, configured_book, settings))
-
-
 def build_dispatcher(
     settings: GatewaySettings,
     store: RowStore,
@@ -69,7 +74,7 @@ def build_dispatcher(
 
 
 def build_operators(
-    settings: GatewaySettings, keys: KeyRing, environment: Environment, clock: Clock
+    settings: GatewaySettings, keys: KeyRing, surroundings: Surroundings, clock: Clock
 ) -> OperatorPage | None:
     """The operators' page, if there is one. Their role is all they need, and no caller's role opens it."""
     if settings.operator_role is None:
@@ -78,7 +83,7 @@ def build_operators(
     rules = replace(settings.rules, required_roles=role, required_scopes=frozenset())
     return OperatorPage(
         verifier=TokenVerifier(rules, keys, clock),
-        examine=lambda: _examine(environment()),
+        examine=lambda: _examine(surroundings.environment()),
         clock=clock,
     )
 

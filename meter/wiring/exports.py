@@ -21,7 +21,7 @@ from meter.reports.export.target import ExportTarget
 from meter.reports.export.writers import available_writers
 from meter.reports.usage import Watch
 from meter.window import Window
-from meter.wiring.sources import Money, configured_money, source_on
+from meter.wiring.sources import Money, money_of, source_on
 
 IN_MEMORY_BYTES = 1_048_576
 
@@ -76,7 +76,7 @@ async def run_configured_export(environment: Mapping[str, str]) -> Outcome:
 
     Raises InvalidInput, InvalidSettings, and as `Export.run` does.
     """
-    money, settings = configured_money(environment), load_export_settings(environment)
+    money, settings = await money_of(environment), load_export_settings(environment)
     assert settings.container is not None, "the caller checks that there is one"
     return await run_export(settings.container, money, environment=environment)
 

@@ -1,12 +1,10 @@
 """Builds the front door."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
-from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.upstream import AiohttpUpstream
 from meter.config.values import GatewaySettings, Settings
 from meter.gateway.background import Background
@@ -14,45 +12,46 @@ from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
-from meter.publishing.sink import PublishingSink
+from meter.reports.pricing.configured import ConfiguredBook
+from meter.wiring.books import build_book
 from meter.wiring.entrance import (
-    Environment,
+    Surroundings,
     build_admission,
-    build_book,
     build_dispatcher,
     build_joins,
+    build_keys,
     build_operators,
 )
-from meter.wiring.metering import Publisher, build_sink
+from meter.wiring.metering import Publisher, PublishingSink, build_sink
 from meter.wiring.readings import gauges_of, url_of
 from meter.wiring.relays import build_relays
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gateway:
-    """A front door and the parts that it stands on. `price_book` says what became of the app's own."""
+    """A front door and the parts that it stands on. `book` is the app's own price book."""
 
     front_door: FrontDoor
     keys: KeyRing
     publisher: Publisher
     sink: PublishingSink
     settings: GatewaySettings
-    price_book: Callable[[], Awaitable[str | None]]
+    book: ConfiguredBook
     upstream: AiohttpUpstream
     credentials: ConfiguredCredentials
 
 
-def build_gateway(settings: Settings, publisher: Publisher, environment: Environment) -> Gateway:
+def build_gateway(settings: Settings, publisher: Publisher, surroundings: Surroundings) -> Gateway:
     """Build a front door. Must be called in the event loop that will own it."""
     gateway = settings.gateway
     clock, dice = SystemClock(), system_dice()
     sink = build_sink(publisher, settings)
     upstream = _upstream(gateway)
     credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
-    keys = _keys(gateway, clock)
+    keys = build_keys(gateway, clock)
     pool = Pool(gateway.backends, clock, dice)
-    book = build_book(settings.prices)
-    operators = build_operators(gateway, keys, environment, clock)
+    book = build_book(settings.prices, surroundings.documents)
+    operators = build_operators(gateway, keys, surroundings, clock)
     forwarder = Forwarder(pool, upstream, credentials, clock, gateway.limits.forwarding)
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
@@ -77,7 +76,7 @@ def build_gateway(settings: Settings, publisher: Publisher, environment: Environ
         publisher=publisher,
         sink=sink,
         settings=gateway,
-        price_book=book.state,
+        book=book,
         upstream=upstream,
         credentials=credentials,
     )
@@ -88,8 +87,3 @@ def _upstream(settings: GatewaySettings) -> AiohttpUpstream:
         connect_timeout_seconds=settings.connect_timeout_seconds,
         idle_timeout_seconds=settings.idle_timeout_seconds,
     )
-
-
-def _keys(settings: GatewaySettings, clock: SystemClock) -> KeyRing:
-    source = DiscoveryKeySource(settings.discovery_queries)
-    return KeyRing(source, clock, settings.jwks_refresh_seconds)

@@ -14,7 +14,7 @@ from meter.config.values import Durability, HubSettings, PublishSettings, Settin
 from meter.ledger.aggregator import Aggregator
 from meter.ports import Clock, CountObserver, RowStore
 from meter.publishing.outbox import TableOutbox
-from meter.publishing.sink import PublishingSink
+from meter.publishing.sink import PublishingSink as PublishingSink
 from meter.wiring.telemetry import NO_MONITORING, Monitoring
 
 # Objects that can be part of a cycle, made before the youngest are looked through. CPython's is 2,000.

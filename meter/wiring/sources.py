@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 
 from meter.config.backends.read import load_known_backends
 from meter.config.exports import ExportSettings, load_export_settings
@@ -20,6 +21,7 @@ from meter.reports.pricing.book import PriceBook
 from meter.reports.usage import Watch
 from meter.upkeep.closing.views import closed_views
 from meter.wiring.books import configured_book, read_capacity_file
+from meter.wiring.stored.documents import Documents, fetch_documents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +43,10 @@ def configured_money(
     environment: Mapping[str, str] | None = None,
     *,
     book: PriceBook | None = None,
-    prices: Sequence[Path] = (),
+    prices: Sequence[Path | str] = (),
     capacity: Path | None = None,
     focus: FocusTerms | None = None,
+    documents: Documents = MappingProxyType({}),
 ) -> Money:
     """What the settings name, where nothing else is given: a book with its files, a capacity file.
 
@@ -55,19 +58,27 @@ def configured_money(
         raise InvalidInput(exports.problems)
     if book is None:
         settings = load_price_settings(environment)
-        book, prices = configured_book(settings), [Path(name) for name in settings.files]
+        book, prices = configured_book(settings, documents), settings.files
     if capacity is None and exports.capacity is not None:
         capacity = Path(exports.capacity)
     return Money(
         book=book,
         capacity=None if capacity is None else read_capacity_file(capacity),
-        files=[_digest(path) for path in (*prices, *([] if capacity is None else [capacity]))],
+        files=[
+            _digest(name, documents)
+            for name in (*map(str, prices), *([] if capacity is None else [str(capacity)]))
+        ],
         focus=focus
         or FocusTerms(
             billing_account=exports.billing_account or UNKNOWN_ACCOUNT,
-            resources=resources_of(load_known_backends(environment)),
+            resources=resources_of(load_known_backends(environment, documents)),
         ),
     )
+
+
+async def money_of(environment: Mapping[str, str]) -> Money:
+    """What these settings alone name, blobs included. Raises as `configured_money` does."""
+    return configured_money(environment, documents=await fetch_documents(environment))
 
 
 async def source_on(store: RowStore, money: Money, watch: Watch | None = None) -> Source:
@@ -85,8 +96,10 @@ async def source_on(store: RowStore, money: Money, watch: Watch | None = None) -
     )
 
 
-def _digest(path: Path) -> SourceFile:
+def _digest(name: str, documents: Documents) -> SourceFile:
+    path, known = Path(name), documents.get(name)
     try:
-        return SourceFile(file=path.name, sha256=sha256(path.read_bytes()).hexdigest())
+        data = known.encode() if isinstance(known, str) else path.read_bytes()
+        return SourceFile(file=path.name, sha256=sha256(data).hexdigest())
     except OSError as exc:
         raise InvalidInput([f"{path}: cannot be read: {exc.strerror or exc}"]) from None

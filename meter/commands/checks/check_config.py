@@ -8,8 +8,8 @@ from meter.errors import InvalidInput, InvalidSettings
 from meter.gateway.backend import Backend
 from meter.terminal import printable
 from meter.wiring.books import configured_book, read_capacity_file
-from meter.wiring.commands import current_price_settings, current_settings
 from meter.wiring.sources import current_export_settings
+from meter.wiring.stored.current import current_price_settings, current_settings, stored_documents
 
 
 def run() -> int:
@@ -39,7 +39,7 @@ def run() -> int:
     _say(f"  with {_or(needed, none='no role or scope: none is required')}")
     _say(f"named by {_list(*rules.name_claims) or 'no claim: names are not recorded'}")
     _say(f"billed by the claim {rules.subject_claim}")
-    if (book := configured_book(settings.prices)) is not None:
+    if (book := configured_book(settings.prices, stored_documents())) is not None:
         _say(f"money: {len(book.prices):,} prices in {book.currency}")
     if (container := current_export_settings().container) is not None:
         _say(f"exports: every night to the container {container}")
@@ -61,7 +61,7 @@ def _problems() -> Iterator[str]:
     exports = current_export_settings()
     yield from exports.problems
     for read in (
-        lambda: configured_book(current_price_settings()),
+        lambda: configured_book(current_price_settings(), stored_documents()),
         lambda: exports.capacity and read_capacity_file(Path(exports.capacity)),
     ):
         try:

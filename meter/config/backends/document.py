@@ -18,7 +18,9 @@ class Document:
     def entries(self) -> Sequence[object]:
         """Its entries; none where it cannot be read. Problems are reported."""
         if not self._setting.is_set:
-            self._setting.problem("is not set: give the backends as JSON, or a file's path")
+            self._setting.problem(
+                "is not set: give the backends as JSON, a file's path, or a blob's address"
+            )
             return []
         document = self._setting.read()
         if document is UNREAD:

@@ -1,10 +1,12 @@
 """Reads the backends document: the backends, with or without the keys to them."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from meter.config.backends.document import SETTING, Document
 from meter.config.backends.entry import BackendReader
 from meter.config.reader import Reader
+from meter.config.stored.address import Documents, is_address
 from meter.errors import InvalidSettings
 from meter.gateway.backend import Backend, BackendAuth
 
@@ -37,9 +39,22 @@ def read_accounts(reader: Reader) -> tuple[Backend, ...]:
     return backends
 
 
-def load_known_backends(environment: Mapping[str, str]) -> tuple[Backend, ...]:
+def load_backends(
+    environment: Mapping[str, str], documents: Documents
+) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
+    """The same, where they are all that is wanted. Raises InvalidSettings."""
+    reader = Reader(environment, documents)
+    found = read_backends(reader)
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return found
+
+
+def load_known_backends(
+    environment: Mapping[str, str], documents: Documents = MappingProxyType({})
+) -> tuple[Backend, ...]:
     """The backends without their keys; none where there is no setting. Raises InvalidSettings."""
-    reader = Reader(environment)
+    reader = Reader(environment, documents)
     backends = _backends(reader, _backend_readers(reader)) if reader.text(SETTING) else ()
     if reader.problems:
         raise InvalidSettings(reader.problems)
@@ -58,7 +73,11 @@ def _backends(reader: Reader, readers: Sequence[BackendReader]) -> tuple[Backend
 
 def named_key_settings(reader: Reader) -> frozenset[str]:
     """The settings that the document names for keys, as far as it can be read."""
-    entries = Document(Reader(reader.environment)).entries()
+    location = reader.environment.get(SETTING, "").strip()
+    if is_address(location) and not isinstance(reader.documents.get(location), str):
+        # Its names are not known here; the counting of calls must not stop for that.
+        return frozenset(name for name in reader.environment if name.endswith("_KEY"))
+    entries = Document(Reader(reader.environment, reader.documents)).entries()
     auths = [entry.get("auth") for entry in entries if isinstance(entry, dict)]
     names = [auth.get("setting") for auth in auths if isinstance(auth, dict)]
     return frozenset(name for name in names if isinstance(name, str))

@@ -90,6 +90,11 @@ class Drains:
     def __post_init__(self) -> None:
         self.quota = Quota(self.limits.most, self.limits.share_percent)
 
+    def limit(self, limits: DrainLimits) -> None:
+        """Apply other bounds to the drains that begin from now on."""
+        self.limits = limits
+        self.quota.resize(limits.most, limits.share_percent)
+
     @property
     def running(self) -> int:
         """How many there are."""

@@ -5,13 +5,17 @@ taken unless it is clearly slower or busier than the second (`load.py`): shares 
 while backends are equal, and a slow backend gets fewer calls before it fails. A backend that has
 just recovered is drawn with a part of its weight, which grows for `SLOW_START_SECONDS`.
 
+Backends can be replaced while calls run. A call keeps those that it began with, to its end: one that is
+removed serves the calls that know it, and no others. Circuits and loads are kept for accounts, so those
+of backends that stay are not lost.
+
 A backend that cools down is left alone while another can serve. When none can, those that failed
 are still tried, and those that throttle are asked at a bounded rate (`breaker.py`).
 """
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 from meter.errors import Overloaded
@@ -45,6 +49,10 @@ class Target:
     def of(cls, backend: Backend, usual: UsualDemand) -> Self:
         """A target that nobody has called yet."""
         return cls(backend=backend, usual=usual, circuit=Circuit(usual), large=Circuit(usual))
+
+    def seen_as(self, backend: Backend) -> Self:
+        """The same account under other settings, with the same circuits and load."""
+        return replace(self, backend=backend)
 
     def weight(self, now: float) -> float:
         """The backend's weight; only a share of it while it starts slowly."""
@@ -149,8 +157,18 @@ class Pool:
     backends: Sequence[Backend]
     clock: Clock
     dice: Dice
-    _targets: dict[tuple[str, str], Target] = field(default_factory=dict)
+    _targets: dict[tuple[str, str, str], Target] = field(default_factory=dict)
     _usual: dict[str, UsualDemand] = field(default_factory=dict)
+
+    def replace(self, backends: Sequence[Backend]) -> None:
+        """Have later calls choose among these. What is known of accounts that stay is kept."""
+        current = {(backend.name, backend.url): backend for backend in backends}
+        self._targets = {
+            (name, url, key): target
+            for (name, url, key), target in self._targets.items()
+            if _stays(target, current.get((name, url)), key)
+        }
+        self.backends = tuple(backends)
 
     def serving(self, deployment: str) -> list[Backend]:
         """The backends that serve the public deployment name. Raises NotServed when none does."""
@@ -210,15 +228,20 @@ class Pool:
 
     def targets(self) -> list[tuple[str, Target]]:
         """What calls have met so far, by load key. Any thread may ask."""
-        return [(load_key, target) for (_, load_key), target in list(self._targets.items())]
+        return [(load_key, target) for (*_, load_key), target in list(self._targets.items())]
 
     def target(self, backend: Backend, load_key: str) -> Target:
         """The circuits and the load of a backend for one load key."""
-        key = backend.name, load_key
-        if key not in self._targets:
+        key = backend.name, backend.url, load_key
+        target = self._targets.get(key)
+        if target is None:
             usual = self._usual.setdefault(load_key, UsualDemand())
-            self._targets[key] = Target.of(backend, usual)
-        return self._targets[key]
+            target = self._targets[key] = Target.of(backend, usual)
+        elif (
+            target.backend is not backend
+        ):  # its settings have changed, or are those of an older call
+            target = self._targets[key] = target.seen_as(backend)
+        return target
 
     def _choose(self, group: list[Target], now: float) -> Target:
         first = self._draw(group, now)
@@ -242,3 +265,11 @@ class Pool:
             if point < 0:
                 return target
         return targets[-1]
+
+
+def _stays(target: Target, backend: Backend | None, load_key: str) -> bool:
+    """Whether what is known of a target holds for the backend that has its name and address now."""
+    if backend is None:
+        return target.load.in_flight > 0  # calls under way may still fail over to it
+    # Another deployment behind the same public name has another quota, and may exist.
+    return backend.deployments.get(load_key) == target.backend.deployments.get(load_key)

@@ -41,6 +41,12 @@ class Admission:
         self.slots = Quota(self.limits.max_concurrent_calls, percent)
         self.body_bytes = Quota(self.limits.body_budget_bytes, percent)
 
+    def limit(self, limits: AdmissionLimits) -> None:
+        """Apply other bounds to what enters from now on; those on single bodies stay."""
+        percent = limits.subject_share_percent
+        self.slots.resize(limits.max_concurrent_calls, percent)
+        self.body_bytes.resize(limits.body_budget_bytes, percent)
+
     async def identify(self, headers: Headers, event_id: UUID) -> Principal:
         """The caller. Raises Unauthenticated, Forbidden or KeysUnavailable."""
         try:

@@ -39,6 +39,10 @@ class Quota:
         """What one subject may hold."""
         return self.total * self.share_percent // 100
 
+    def resize(self, total: int, share_percent: int) -> None:
+        """Change the bounds. What is held beyond them is held until it is given back."""
+        self.total, self.share_percent = total, share_percent
+
     def holding(self, subject: str) -> "Holding":
         """A holding of nothing yet."""
         return Holding(self, subject)

@@ -1,4 +1,4 @@
-"""The price book that the app's settings name: read once, when it is first asked for.
+"""The price book that the app's settings name: read when it is first asked for, and replaced by newer ones.
 
 A book that cannot be used is said in the log and by `/readyz`, and is then as none: calls are served, and
 shown without money.
@@ -25,13 +25,13 @@ class BookState(StrEnum):
 
 @dataclass(slots=True, kw_only=True)
 class ConfiguredBook:
-    """Reads the book at most once. One event loop owns it.
+    """Reads the book at most once by itself. One event loop owns it.
 
     `read` takes a second for a large book, and must not hold up the loop. It raises InvalidInput.
     """
 
     read: Callable[[], Awaitable[PriceBook | None]]
-    _reading: asyncio.Task[tuple[PriceBook | None, BookState | None]] | None = None
+    _reading: asyncio.Future[tuple[PriceBook | None, BookState | None]] | None = None
 
     async def book(self) -> PriceBook | None:
         """The book; None where there is none that can be used."""
@@ -42,6 +42,11 @@ class ConfiguredBook:
         """What became of it; None where the settings name none."""
         _, state = await self._found()
         return state
+
+    def use(self, book: PriceBook | None) -> None:
+        """Use this one from now on."""
+        self._reading = asyncio.get_running_loop().create_future()
+        self._reading.set_result(_made(book))
 
     async def _found(self) -> tuple[PriceBook | None, BookState | None]:
         if self._reading is None:
@@ -56,4 +61,8 @@ class ConfiguredBook:
         except InvalidInput as exc:
             log.error("prices_invalid problems=%s", "; ".join(exc.problems))
             return None, BookState.INVALID
-        return book, None if book is None else BookState.READ
+        return _made(book)
+
+
+def _made(book: PriceBook | None) -> tuple[PriceBook | None, BookState | None]:
+    return book, None if book is None else BookState.READ

@@ -22,6 +22,7 @@ from meter.wiring.doctor.basics import (
     version_check,
 )
 from meter.wiring.doctor.services import blob_checks, hub_checks, table_check
+from meter.wiring.stored.documents import fetch_documents
 
 CONNECT_SECONDS, IDLE_SECONDS = 5.0, 10.0
 
@@ -31,7 +32,8 @@ async def examine(
 ) -> Diagnosis:
     """Everything that can be said of these settings. `on_app`: they are of the process that asks."""
     clock, dice, offsets = clock or SystemClock(), system_dice(), Offsets()
-    parts, exports = read_parts(environment), load_export_settings(environment)
+    parts = read_parts(environment, await fetch_documents(environment))
+    exports = load_export_settings(environment)
     client_id = environment.get("AZURE_CLIENT_ID") or None
     upstream = AiohttpUpstream(
         connect_timeout_seconds=CONNECT_SECONDS, idle_timeout_seconds=IDLE_SECONDS

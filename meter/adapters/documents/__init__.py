@@ -1,0 +1,1 @@
+"""`meter.reloading.document` on files and on blobs."""

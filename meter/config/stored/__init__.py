@@ -1,0 +1,1 @@
+"""Settings that may stand in a file or a blob, and are read again while the app runs."""
