@@ -104,15 +104,13 @@ class Joins:
             return await asyncio.shield(answering)
         call = self._share(asked, answering)
         taker = Taker(call=call, left=asked.left)
-        if answering.done():
-            call.settle_on(answering)
-        else:
-            answering.add_done_callback(call.settle_on)
         try:
             answer = await asyncio.shield(answering)
         except BaseException:
+            answering.add_done_callback(call.settle_on)  # without this request, it runs on
             taker.leave()
             raise
+        call.settle_on(answering)
         if isinstance(answer, Answer):
             return taker.hand(answer)
         taker.leave()
