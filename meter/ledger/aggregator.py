@@ -22,8 +22,9 @@ from meter.ledger.deadletters import keep
 from meter.ledger.decode import DeadLetter, Decoded, Message, Reason, Refusal, decode
 from meter.ledger.keys import ledger_partition
 from meter.ledger.marks import Marks
+from meter.ledger.memory import MOST_KNOWN_BYTES
 from meter.ledger.positions import HubPositions
-from meter.ledger.views.showing import Showing
+from meter.ledger.views.showing import MAX_WAITING_ROWS, REMEMBERED_BYTES, Showing
 from meter.ports import Clock, CountObserver, RowStore
 from meter.usage import UsageEvent
 from meter.window import Window, windows_of
@@ -93,7 +94,7 @@ class _Counted:
 class Aggregator:
     """Counts batches. One event loop owns it. `writer` is an id that no other process has.
 
-    `observers` are told what `handle` counts.
+    `observers` are told what `handle` counts. It remembers rows of `most_known_bytes` in all.
     """
 
     store: RowStore
@@ -101,6 +102,7 @@ class Aggregator:
     retention: timedelta
     writer: str
     observers: Sequence[CountObserver] = ()
+    most_known_bytes: int = MOST_KNOWN_BYTES
     committer: Committer = field(init=False)
     floor: Floor = field(init=False)
     showing: Showing = field(init=False)
@@ -109,8 +111,16 @@ class Aggregator:
 
     def __post_init__(self) -> None:
         marks = Marks(self.store, self.clock, self.writer)
-        self.showing = Showing(store=self.store, clock=self.clock, marks=marks)
-        self.committer = Committer(self.store, marks, self.showing.add)
+        of_views = self.most_known_bytes // 3  # a view row takes half of what its sum takes
+        self.showing = Showing(
+            store=self.store,
+            clock=self.clock,
+            marks=marks,
+            most_waiting=max(MAX_WAITING_ROWS, self.most_known_bytes // REMEMBERED_BYTES),
+            most_known_bytes=of_views,
+        )
+        of_sums = self.most_known_bytes - of_views
+        self.committer = Committer(self.store, marks, self.showing.add, of_sums)
         self.floor = Floor(store=self.store, clock=self.clock, retention=self.retention)
         self.positions = HubPositions(self.store, self.clock)
 

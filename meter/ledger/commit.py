@@ -37,6 +37,7 @@ from meter.ledger.fold import Entry, add_up, entries_of, keys_of
 from meter.ledger.keys import SumKey, call_row_key, call_row_range, ledger_table, view_range
 from meter.ledger.markers import marker_row
 from meter.ledger.marks import Marks, Place
+from meter.ledger.memory import MOST_KNOWN_BYTES
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
 from meter.ledger.rows import SumRow, next_revision
 from meter.ledger.sums import Known, KnownSums
@@ -130,12 +131,16 @@ class Committer:
     """Writes the ledger. `on_commit` gets the sums of each transaction as soon as it is applied."""
 
     def __init__(
-        self, store: RowStore, marks: Marks, on_commit: Callable[[Sequence[SumRow]], None]
+        self,
+        store: RowStore,
+        marks: Marks,
+        on_commit: Callable[[Sequence[SumRow]], None],
+        most_known_bytes: int = MOST_KNOWN_BYTES,
     ) -> None:
         self._store = store
         self._marks = marks
         self._on_commit = on_commit
-        self._sums = KnownSums(store)
+        self._sums = KnownSums(store, most_known_bytes)
         self._refusals: Counter[tuple[str, Window]] = Counter()
 
     async def commit(
@@ -175,8 +180,8 @@ class Committer:
                 await self._take_over(share)
         result = share.result
         lost = result.refused.keys() | result.failed.keys()
-        counted = sum((event.subject, event.id) not in lost for event in events)
-        result.repeated_calls = counted - len(result.new - lost)
+        counted = [e for e in events if (e.subject, e.id) not in lost] if lost else events
+        result.repeated_calls = len(counted) - len(result.new - lost)
         return result
 
     async def _take_over(self, share: _Share) -> None:
@@ -259,8 +264,8 @@ class Committer:
             if has_conflicts:
                 known |= await self._sums.read(share.place, [k for k in keys if k not in known])
             if await self._write(share, new, known):
-                for item in new:
-                    share.result.new.add(item.key)
+                share.result.new.update(item.key for item in new)
+                for item in new if self._refusals else ():
                     self._refusals.pop((item.event.subject, share.month), None)
                 break
             asks_first = has_conflicts = True
@@ -382,7 +387,8 @@ def _sums_after(items: Sequence[_Item], known: Mapping[SumKey, Known]) -> list[S
             rows.append(SumRow(key=key, sums=added, revision=1))
         else:
             sums = before.row.sums + added
-            rows.append(SumRow(key=key, sums=sums, revision=next_revision(before.row)))
+            # Under the key that is remembered: with its texts another takes half a kilobyte.
+            rows.append(SumRow(key=before.row.key, sums=sums, revision=next_revision(before.row)))
     return rows
 
 

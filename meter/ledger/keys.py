@@ -10,7 +10,7 @@ the row's own column holds the text.
 import hashlib
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 from uuid import UUID
 
@@ -37,13 +37,7 @@ SHARD_MARK = "~"
 FIRST_KEY, LAST_KEY = "", "~"  # no escaped text sorts before or after them
 
 
-class Dimensions(NamedTuple):
-    """What sums are split by. Row keys and stored columns have the order of these fields.
-
-    They are what Azure prices by and what people charge by: what is not among them cannot be told
-    apart later.
-    """
-
+class _Dimensions(NamedTuple):
     subject: str
     client_app: str
     deployment: str
@@ -51,6 +45,19 @@ class Dimensions(NamedTuple):
     backend: str
     tier: str
     context: str
+
+
+class Dimensions(_Dimensions):
+    """What sums are split by. Row keys and stored columns have the order of these fields.
+
+    They are what Azure prices by and what people charge by: what is not among them cannot be told
+    apart later.
+    """
+
+    @cached_property
+    def name(self) -> str:
+        """All of them, escaped, as in row keys. What is remembered of sums shares this text."""
+        return "|".join(map(escape, self))
 
 
 DIMENSION_NAMES = Dimensions._fields
@@ -66,17 +73,17 @@ class SumKey(Struct, frozen=True, cache_hash=True, gc=False):
     def place(self) -> "SumPlace":
         """Where the sum is stored."""
         subject = self.dimensions.subject
-        return SumPlace(ledger_partition(subject), self.window.name, _name_of(self.dimensions))
+        return SumPlace(ledger_partition(subject), self.window.name, self.dimensions.name)
 
     @property
     def row_key(self) -> str:
         """The sum's row key in the ledger."""
-        return f"{SUM_PREFIX}{self.window.name}|{_name_of(self.dimensions)}"
+        return f"{SUM_PREFIX}{self.window.name}|{self.dimensions.name}"
 
     @property
     def view_row_key(self) -> str:
         """The row key in a view table."""
-        return _name_of(self.dimensions)
+        return self.dimensions.name
 
 
 class SumPlace(NamedTuple):
@@ -247,11 +254,6 @@ def sums_since(window: Window, month: Window) -> tuple[str, str]:
 def earlier(one: Window, other: Window) -> Window:
     """The one from which on sums are in a range that has those of both."""
     return min(one, other, key=lambda window: f"{window.name}|")
-
-
-@lru_cache(maxsize=32_768)
-def _name_of(dimensions: Dimensions) -> str:
-    return "|".join(map(escape, dimensions))
 
 
 @lru_cache(maxsize=32_768)

@@ -3,6 +3,11 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
+# For all that an aggregator remembers. A subject who calls three deployments on two backends has 18 sums
+# in an hour, of 1.1 KB, and as many view rows, of 0.5 KB: enough for 11,000 such subjects of a process.
+# With more, sums are forgotten while they are in use, and most transactions are sent twice.
+MOST_KNOWN_BYTES = 320 * 1024 * 1024
+
 
 class Memory[K, V]:
     """Values by key, of at most `most_bytes` by the estimate of `size_of`."""

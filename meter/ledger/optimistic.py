@@ -11,6 +11,8 @@ With `expects_new`, rows that are not remembered are taken for new at first; the
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from meter.errors import MeterError, StorageUnavailable
 from meter.ledger.memory import Memory
 from meter.ports import Conflict, Row, RowStore
@@ -19,7 +21,7 @@ MAX_TRANSACTION_ROWS = 100  # the limit of 4 MiB is out of reach: our rows are u
 MAX_CONFLICTS = 10
 MAX_KNOWN_BYTES = 48 * 1024 * 1024
 # Objects in CPython 3.13: of a row with its etag, and of a column with its value.
-_ROW_BYTES, _COLUMN_BYTES = 450, 60
+_ROW_BYTES, _COLUMN_BYTES = 320, 30
 # With more rows of a partition to read, the whole partition is read instead, unless it is very large. A
 # query reads so many rows in the time of one read by key.
 ROWS_BY_RANGE, ROWS_A_READ = 20, 50
@@ -27,8 +29,16 @@ ROWS_BY_RANGE, ROWS_A_READ = 20, 50
 type _Key = tuple[str, str, str]
 
 
-def _size(key: _Key, row: Row) -> int:
-    return _ROW_BYTES + len(key[2]) + _COLUMN_BYTES * len(row.columns)
+class _Kept(Struct, frozen=True, gc=False):
+    """What is remembered of a row; rows with columns of the same names share these."""
+
+    etag: str | None
+    names: tuple[str, ...]
+    values: tuple[object, ...]
+
+
+def _size(key: _Key, row: _Kept) -> int:
+    return _ROW_BYTES + len(key[2]) + _COLUMN_BYTES * len(row.names)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -40,7 +50,8 @@ class OptimisticRows:
     asks_before_skipping: bool = False
     expects_new: bool = False
     most_bytes: int = MAX_KNOWN_BYTES
-    _known: Memory[_Key, Row] = field(init=False)
+    _known: Memory[_Key, _Kept] = field(init=False)
+    _names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     _learned: dict[tuple[str, str], int] = field(default_factory=dict)
     """How many rows partitions had when they were learned last."""
 
@@ -118,7 +129,13 @@ class OptimisticRows:
 
     def _remembered(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
         found = ((key, self._known.get((table, partition, key))) for key in keys)
-        return {key: row for key, row in found if row is not None}
+        return {
+            key: Row(
+                key=key, columns=dict(zip(kept.names, kept.values, strict=True)), etag=kept.etag
+            )
+            for key, kept in found
+            if kept is not None
+        }
 
     async def _stored(
         self, table: str, partition: str, keys: Sequence[str], known: Mapping[str, Row]
@@ -167,5 +184,8 @@ class OptimisticRows:
                 columns = {name: columns[name] for name in self.remembers if name in columns}
             etag = row.etag if etags is None else etags[row.key]
             if etags is not None and row.etag is not None and (before := self._known.get(key)):
-                columns = {**before.columns, **columns}  # what is written is merged into the row
-            self._known.put(key, Row(key=row.key, columns=columns, etag=etag))
+                # What is written is merged into the row.
+                columns = {**dict(zip(before.names, before.values, strict=True)), **columns}
+            names = tuple(columns)
+            names = self._names.setdefault(names, names)
+            self._known.put(key, _Kept(etag, names, tuple(columns.values())))

@@ -16,14 +16,13 @@ from msgspec import Struct
 from meter.errors import LedgerDamaged
 from meter.ledger.keys import SumKey, sums_of_window, sums_since
 from meter.ledger.marks import Place
-from meter.ledger.memory import Memory
+from meter.ledger.memory import MOST_KNOWN_BYTES, Memory
 from meter.ledger.rows import SumRow, read_sum_row, sum_row
 from meter.ports import Row, RowStore
 from meter.window import Window
 
-MAX_KNOWN_BYTES = 96 * 1024 * 1024
-# An entry's objects in CPython 3.13, without the texts of its key; most of its counts are 0.
-_ENTRY_BYTES = 900
+# An entry's objects in CPython 3.13, without its name; most of its counts are 0.
+_ENTRY_BYTES = 950
 # Fewer sums of a window are read one by one, in parallel. A query reads so many rows of a window in the
 # time of one such read.
 SUMS_BY_RANGE, ROWS_A_READ = 8, 50
@@ -42,7 +41,7 @@ log = logging.getLogger(__name__)
 class KnownSums:
     """Reads sums and remembers them."""
 
-    def __init__(self, store: RowStore, most_bytes: int = MAX_KNOWN_BYTES) -> None:
+    def __init__(self, store: RowStore, most_bytes: int = MOST_KNOWN_BYTES) -> None:
         self._store = store
         self._known: Memory[SumKey, Known] = Memory(most_bytes, _size)
         self._rows: dict[tuple[Place, Window], int] = {}  # when they were read by range last
@@ -140,4 +139,4 @@ class KnownSums:
 
 
 def _size(key: SumKey, _: Known) -> int:
-    return _ENTRY_BYTES + sum(map(len, key.dimensions))
+    return _ENTRY_BYTES + len(key.dimensions.name)

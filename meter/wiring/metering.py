@@ -10,8 +10,10 @@ from meter.adapters.clients import build_producer, build_store
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
+from meter.config.memory import visible_memory_bytes
 from meter.config.values import Durability, HubSettings, PublishSettings, Settings
 from meter.ledger.aggregator import Aggregator
+from meter.ledger.memory import MOST_KNOWN_BYTES
 from meter.ports import Clock, CountObserver, RowStore
 from meter.publishing.outbox import TableOutbox
 from meter.publishing.sink import PublishingSink as PublishingSink
@@ -89,4 +91,5 @@ def build_aggregator(
         retention=retention,
         writer=uuid4().hex[:16],
         observers=observers,
+        most_known_bytes=min(MOST_KNOWN_BYTES, visible_memory_bytes() // 6),
     )

@@ -22,6 +22,7 @@ from meter.adjustment import Countable
 from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.keys import SumKey
 from meter.ledger.marks import Marks
+from meter.ledger.optimistic import MAX_KNOWN_BYTES
 from meter.ledger.rows import SumRow
 from meter.ledger.views.shards import Shards
 from meter.ledger.views.subjects import SEEN_EVERY, Seen, SubjectWriter, seen_in
@@ -36,8 +37,8 @@ FEW_ROWS = 100
 MANY_ROWS, MOST_CADENCES = 1_000, 4.0
 PATIENCE_SECONDS = 2.0
 LONGEST_WAIT_SECONDS = 60.0
-# About 1 KB each; most are remembered for the ledger anyway.
-MAX_WAITING_ROWS = 80_000
+# About 1 KB each; most are remembered for the ledger anyway, so as many wait as are remembered.
+MAX_WAITING_ROWS, REMEMBERED_BYTES = 80_000, 1_600
 ROWS_AT_ONCE = 1_000
 MAX_KNOWN_SUBJECTS = 50_000
 
@@ -128,6 +129,7 @@ class Showing:
     clock: Clock
     marks: Marks
     most_waiting: int = MAX_WAITING_ROWS
+    most_known_bytes: int = MAX_KNOWN_BYTES
     _views: ViewWriter = field(init=False)
     _windows: dict[Window, _Queue[SumKey, SumRow]] = field(default_factory=dict)
     _subjects: _Queue[str, Seen] = field(init=False)
@@ -136,7 +138,8 @@ class Showing:
     _trying: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
-        self._views = ViewWriter(self.store, Shards(self.store, self.clock))
+        shards = Shards(self.store, self.clock)
+        self._views = ViewWriter(self.store, shards, self.most_known_bytes)
         self._subjects = _Queue(
             name="Subjects",
             clock=self.clock,

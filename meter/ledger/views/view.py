@@ -20,7 +20,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import batched
 
-from meter.ledger.optimistic import MAX_TRANSACTION_ROWS, ROWS_BY_RANGE, OptimisticRows
+from meter.ledger.optimistic import (
+    MAX_KNOWN_BYTES,
+    MAX_TRANSACTION_ROWS,
+    ROWS_BY_RANGE,
+    OptimisticRows,
+)
 from meter.ledger.rows import SumRow, read_revision
 from meter.ledger.views.shards import Shards
 from meter.ports import Row, RowStore
@@ -32,13 +37,16 @@ VIEW_TABLES = {Period.HOUR: "UsageByHour", Period.DAY: "UsageByDay", Period.MONT
 class ViewWriter:
     """Writes the views."""
 
-    def __init__(self, store: RowStore, shards: Shards) -> None:
+    def __init__(
+        self, store: RowStore, shards: Shards, most_known_bytes: int = MAX_KNOWN_BYTES
+    ) -> None:
         self._shards = shards
         self._rows = OptimisticRows(
             store=store,
             remembers=frozenset({"Revision", "WindowStart"}),
             asks_before_skipping=True,
             expects_new=True,
+            most_bytes=most_known_bytes,
         )
         self._added: defaultdict[Window, int] = defaultdict(int)
 

@@ -746,3 +746,20 @@ async def test_a_ledger_that_another_began_just_now_was_not_dropped(store: Memor
     aggregator = aggregator_on(mine, Clock(late))
     report = await aggregator.handle([message(usage_event(1))])
     assert (report.new_calls, report.dead_letters) == (1, 0)
+
+
+@pytest.mark.parametrize("most_known_bytes", [0, 20_000])
+async def test_what_is_forgotten_is_read_and_counted_all_the_same(
+    store: MemoryRowStore, most_known_bytes: int
+) -> None:
+    """Memory saves requests. It never decides a total, however little of it there is."""
+    aggregator = replace(aggregator_on(store), most_known_bytes=most_known_bytes)
+    subjects = subjects_of_one_bucket(30)
+    for batch in range(4):
+        calls = [usage_event(batch * 100 + n, subject=s) for n, s in enumerate(subjects)]
+        await aggregator.count(calls)
+
+    for table in ("UsageByHour", "UsageByDay", "UsageByMonth"):
+        assert {
+            row["Subject"]: row["Calls"] for row in store.rows(table).values()
+        } == dict.fromkeys(subjects, 4)

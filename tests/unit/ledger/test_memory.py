@@ -1,6 +1,17 @@
-"""Memory: bounded in bytes, the least recently used goes first."""
+"""Memory: bounded in bytes, the least recently used goes first, and large enough for a company."""
 
-from meter.ledger.memory import Memory
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from msgspec import Struct
+
+from meter.ledger.aggregator import Aggregator
+from meter.ledger.memory import MOST_KNOWN_BYTES, Memory
+from tests.fakes.rows import MemoryRowStore
+from tests.support.events import NOW, PRINCIPAL, usage_event
+from tests.support.ledger import aggregator_on
 
 
 def by_length(key: str, value: str) -> int:
@@ -48,3 +59,70 @@ def test_replaced_and_dropped_values_free_their_room() -> None:
     memory.drop_all(["b", "c"])
 
     assert (len(memory), memory.bytes) == (1, 2)
+
+
+SUBJECTS, CALLS_A_SUBJECT, WINDOWS = 40, 6, 3
+
+
+async def counted(store: MemoryRowStore) -> Aggregator:
+    """An aggregator that has counted calls of each subject to 3 deployments on 2 backends, twice."""
+    aggregator = aggregator_on(store)
+    calls = [
+        usage_event(
+            number,
+            principal=replace(
+                PRINCIPAL,
+                subject=f"{number % SUBJECTS:043}",
+                client_app=f"{number % SUBJECTS:036}",
+            ),
+            deployment=f"deployment-{number // SUBJECTS % 3}",
+            backend=f"backend-{number // SUBJECTS % CALLS_A_SUBJECT // 3}",
+            time=NOW + timedelta(seconds=number / 100),
+        )
+        for number in range(2 * SUBJECTS * CALLS_A_SUBJECT)
+    ]
+    half = len(calls) // 2
+    for some in (calls[:half], calls[half:]):
+        await aggregator.count(some)
+    return aggregator
+
+
+def size_of_all(roots: Iterable[object]) -> int:
+    """The bytes of all objects that these refer to, each once."""
+    seen, left, size = set[int](), list(roots), 0
+    while left:
+        each = left.pop()
+        if id(each) in seen or each is None or isinstance(each, type):
+            continue
+        seen.add(id(each))
+        size += sys.getsizeof(each)
+        if isinstance(each, dict):
+            left += [*each.keys(), *each.values()]
+        elif isinstance(each, tuple):
+            left += [*each, getattr(each, "__dict__", None)]
+        elif isinstance(each, Struct):
+            left += [getattr(each, name) for name in each.__struct_fields__]
+    return size
+
+
+async def test_all_sums_of_ten_thousand_subjects_fit() -> None:
+    """Each of them calls three deployments on two backends: 180,000 sums, and as many view rows."""
+    aggregator = await counted(MemoryRowStore())
+    sums, views = aggregator.committer._sums._known, aggregator.showing._views._rows._known
+    needed = [memory.bytes / len(memory) * 180_000 for memory in (sums, views)]
+
+    assert len(sums) == len(views) == SUBJECTS * CALLS_A_SUBJECT * WINDOWS
+    assert sums._most_bytes > needed[0]
+    assert views._most_bytes > needed[1]
+    assert sums._most_bytes + views._most_bytes == MOST_KNOWN_BYTES
+    assert aggregator.showing.most_waiting > 180_000
+
+
+async def test_the_estimate_of_what_is_remembered_is_near_its_size() -> None:
+    """Above it: view rows share the names of their sums."""
+    aggregator = await counted(MemoryRowStore())
+    memories = aggregator.committer._sums._known, aggregator.showing._views._rows._known
+    estimated = sum(memory.bytes for memory in memories)
+    measured = size_of_all([memory._values for memory in memories])
+
+    assert 0.7 * estimated < measured < estimated

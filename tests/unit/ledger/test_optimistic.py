@@ -11,7 +11,7 @@ from meter.ports import Row
 from tests.fakes.rows import Fault, MemoryRowStore
 
 T, P = "Table", "partition"
-ONE_ROW_BYTES = 450 + 60 + 1  # as they are estimated: a row, its column N, a key of one letter
+ONE_ROW_BYTES = 320 + 30 + 1  # as they are estimated: a row, its column N, a key of one letter
 
 
 @pytest.fixture
