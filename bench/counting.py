@@ -7,6 +7,7 @@ told to.
 import asyncio
 import gc
 import json
+import math
 import resource
 import sys
 import time
@@ -33,7 +34,8 @@ MOST_DELIVERIES = 10
 class Spec:
     """What to count: at most so many batches, for at most so many seconds, after some to warm up.
 
-    Without a connection string rows are kept in memory; without `keeps_markers` only sums.
+    Without a connection string rows are kept in memory; without `keeps_markers` only sums. With
+    `knows_all` the warm-up is a call of each subject to each deployment on each backend instead.
     """
 
     subjects: int
@@ -45,6 +47,7 @@ class Spec:
     run: str = "a"
     connection: str = ""
     keeps_markers: bool = True
+    knows_all: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +75,7 @@ async def main(spec: Spec) -> None:
     store = (
         CountingTables(spec.connection, asked)
         if spec.connection
-        else MemoryStore(keeps_markers=spec.keeps_markers)
+        else MemoryStore(asked=asked, keeps_markers=spec.keeps_markers)
     )
     aggregator = build_aggregator(store, RETENTION)
     collect_rarely()
@@ -82,8 +85,11 @@ async def main(spec: Spec) -> None:
         await aggregator.handle(stranger.at_random(20))  # connect, create tables
         calls.sent = stranger.sent  # the hub numbers the messages of a partition
         first = await _phase(aggregator, calls.each_once(spec.batch), asked, spec.seconds)
-        warm_up = (calls.at_random(spec.batch) for _ in range(spec.warm_up))
-        await _phase(aggregator, warm_up, asked, spec.seconds)
+        if spec.knows_all:
+            await _phase(aggregator, calls.each_kind(spec.batch), asked, math.inf)
+        else:
+            warm_up = (calls.at_random(spec.batch) for _ in range(spec.warm_up))
+            await _phase(aggregator, warm_up, asked, spec.seconds)
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         batches = (calls.at_random(spec.batch) for _ in range(spec.batches))

@@ -10,7 +10,7 @@ from azure.data.tables.aio import TableServiceClient
 
 from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore, TablesTransport
 from meter.ledger.keys import CALL_PREFIX
-from meter.ports import Row, Written
+from meter.ports import Conflict, Row, Written
 
 _LEDGER = re.compile(r"Ledger\d{6}")
 
@@ -68,8 +68,9 @@ class CountingTables(TablesRowStore):
 
 @dataclass(slots=True, kw_only=True)
 class MemoryStore:
-    """Keeps rows in dictionaries and refuses nothing, so that only this project's own work is measured."""
+    """Keeps rows in dictionaries, so that nearly all that is measured is this project's own work."""
 
+    asked: Asked
     keeps_markers: bool = True
     _tables: dict[tuple[str, str], dict[str, Row]] = field(default_factory=dict)
     _etag: int = 0
@@ -79,11 +80,13 @@ class MemoryStore:
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
         """The rows that exist, by row key."""
+        self.asked.reads += len(keys)
         stored = self._tables.get((table, partition), {})
         return {key: stored[key] for key in keys if key in stored}
 
     async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
         """The row keys from `first` to `last`, both included."""
+        self.asked.reads += 1
         return {key for key in self._tables.get((table, partition), {}) if first <= key <= last}
 
     async def write(
@@ -95,13 +98,21 @@ class MemoryStore:
         update: Sequence[Row] = (),
         delete: Sequence[Row] = (),
         **_options: object,
-    ) -> Written:
-        """Apply all."""
+    ) -> Written | Conflict:
+        """Apply all, or nothing if a row is there already or is not as it was read."""
+        self.asked.transactions += 1
+        self.asked.note_rows(table, len(insert) + len(update) + len(delete))
         self._etag += 1
         stored = self._tables.setdefault((table, partition), {})
+        if any(row.key in stored for row in insert):
+            return Conflict(exists=True)
+        if any(row.key not in stored or stored[row.key].etag != row.etag for row in update):
+            return Conflict()
         for row in (*insert, *update):
             if self.keeps_markers or not row.key.startswith(CALL_PREFIX):
-                stored[row.key] = replace(row, etag=str(self._etag))
+                before = stored[row.key].columns if row.etag else {}
+                columns = {**before, **row.columns}
+                stored[row.key] = replace(row, columns=columns, etag=str(self._etag))
         for row in delete:
             stored.pop(row.key, None)
         return Written({row.key: str(self._etag) for row in (*insert, *update)})
@@ -117,6 +128,7 @@ class MemoryStore:
         **_options: object,
     ) -> AsyncIterator[tuple[str, Row]]:
         """Rows of a range of partitions and keys, in order."""
+        self.asked.reads += 1
         places = [(t, p) for t, p in self._tables if t == table]
         for place in sorted(p for p in places if first_partition <= p[1] <= last_partition):
             rows = self._tables[place]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
-from itertools import batched, count, islice
+from itertools import batched, count, islice, product
 from random import Random
 
 from meter.bucket import hub_partition_of
@@ -28,6 +28,10 @@ EVENTS_A_MESSAGE = 20
 HUB_PARTITIONS = 4
 DEPLOYMENTS = ("gpt-4o", "gpt-4.1-mini", "o4-mini")
 BACKENDS = ("ptu-swedencentral", "paygo-westeurope")
+KINDS = tuple(product(DEPLOYMENTS, BACKENDS))
+
+type Call = tuple[str, tuple[str, str]]
+"""A subject, and the deployment and the backend that it calls."""
 
 
 def subjects_of(partition: int, *, run: str) -> Iterator[str]:
@@ -52,16 +56,25 @@ class Traffic:
         order = list(self.subjects)
         self.dice.shuffle(order)
         for some in batched(order, size, strict=False):
+            yield list(self._messages(self._any_kind(some)))
+
+    def each_kind(self, size: int) -> Iterator[list[Message]]:
+        """Batches in which every subject calls each deployment on each backend once."""
+        calls = ((subject, kind) for kind in KINDS for subject in self.subjects)
+        for some in batched(calls, size, strict=False):
             yield list(self._messages(some))
 
     def at_random(self, size: int) -> list[Message]:
         """A batch of `size` events, each of any subject."""
-        return list(self._messages(self.dice.choices(self.subjects, k=size)))
+        return list(self._messages(self._any_kind(self.dice.choices(self.subjects, k=size))))
 
-    def _messages(self, subjects: Sequence[str]) -> Iterator[Message]:
+    def _any_kind(self, subjects: Sequence[str]) -> Sequence[Call]:
+        return list(zip(subjects, self.dice.choices(KINDS, k=len(subjects)), strict=True))
+
+    def _messages(self, calls: Sequence[Call]) -> Iterator[Message]:
         now = datetime.now(UTC)
-        for some in batched(subjects, EVENTS_A_MESSAGE, strict=False):
-            body = encode_batch(encode_event(self._event(subject, now)) for subject in some)
+        for some in batched(calls, EVENTS_A_MESSAGE, strict=False):
+            body = encode_batch(encode_event(self._event(*call, now)) for call in some)
             self.sent += 1
             yield Message(
                 body=body,
@@ -70,9 +83,9 @@ class Traffic:
                 enqueued_at=now,
             )
 
-    def _event(self, subject: str, now: datetime) -> UsageEvent:
+    def _event(self, subject: str, kind: tuple[str, str], now: datetime) -> UsageEvent:
         prompt, completion = self.dice.randrange(2_000), self.dice.randrange(500)
-        deployment = self.dice.choice(DEPLOYMENTS)
+        deployment, backend = kind
         return replace(
             _EVENT,
             id=new_event_id(now, self.dice.randbytes(10)),
@@ -85,7 +98,7 @@ class Traffic:
             ),
             deployment=deployment,
             model=f"{deployment}-2025-04-14",
-            backend=self.dice.choice(BACKENDS),
+            backend=backend,
             usage=TokenUsage(
                 prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
             ),
