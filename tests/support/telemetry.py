@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from opentelemetry.sdk.metrics import Histogram
 from opentelemetry.sdk.metrics.export import (
+    AggregationTemporality,
     ExponentialHistogramDataPoint,
     HistogramDataPoint,
     InMemoryMetricReader,
@@ -14,6 +16,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
+from meter.adapters.telemetry.distributions import Adding
 from meter.adapters.telemetry.monitoring import OpenTelemetryMonitoring
 from meter.adapters.telemetry.providers import providers_of
 from meter.config.telemetry.settings import Exporter, TelemetrySettings
@@ -27,6 +30,10 @@ type Attributes = Mapping[str, object]
 type Point = NumberDataPoint | HistogramDataPoint | ExponentialHistogramDataPoint
 
 
+class MemoryReader(Adding, InMemoryMetricReader):
+    """The SDK's reader for tests, with our histograms."""
+
+
 @dataclass
 class Exported:
     """Monitoring whose exports stay in memory."""
@@ -34,9 +41,13 @@ class Exported:
     settings: TelemetrySettings = SETTINGS
     has_traces: bool = True
     clock: Clock = field(default_factory=FakeClock)
+    is_delta: bool = False
 
     def __post_init__(self) -> None:
-        self._reader, self._spans = InMemoryMetricReader(), InMemorySpanExporter()
+        wanted: dict[type, AggregationTemporality] = (
+            {Histogram: AggregationTemporality.DELTA} if self.is_delta else {}
+        )
+        self._reader, self._spans = MemoryReader(wanted), InMemorySpanExporter()
         processors = [SimpleSpanProcessor(self._spans)] if self.has_traces else []
         self.providers = providers_of(self.settings, [self._reader], [*processors])
         self.monitoring = OpenTelemetryMonitoring(self.providers, self.settings, clock=self.clock)

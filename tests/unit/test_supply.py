@@ -10,6 +10,7 @@ import pytest
 
 from local.package import core_tools
 from local.sbom import VENDORED, add_vendored, licences
+from meter import __version__
 from tests.support.package import FUNCIGNORE
 from tests.support.running import REPOSITORY
 
@@ -117,5 +118,6 @@ def test_the_changelog_has_the_version() -> None:
     version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
     changelog = (REPOSITORY / "CHANGELOG.md").read_text()
 
+    assert version == __version__
     assert re.search(rf"^## {re.escape(version)} - \d{{4}}-\d\d-\d\d$", changelog, re.M)
     assert "### Upgrading" in changelog

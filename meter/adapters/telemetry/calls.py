@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from opentelemetry.context import Context
-from opentelemetry.metrics import CallbackOptions, Histogram, Meter, Observation
+from opentelemetry.metrics import CallbackOptions, Meter, Observation
 from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
@@ -24,6 +24,7 @@ from opentelemetry.trace import (
 )
 
 from meter.adapters.telemetry import conventions as names
+from meter.adapters.telemetry.distributions import Distributions
 from meter.ports import Headers, Trace
 from meter.usage import UsageEvent, UsageSource
 
@@ -43,18 +44,19 @@ class OpenTelemetryCalls:
     def __init__(
         self,
         meter: Meter,
+        distributions: Distributions,
         tracer: Tracer | None,
         *,
         names_subjects: bool,
         sampler: Callable[[str | None], bool] | None = None,
     ) -> None:
-        self._tokens = _histogram(meter, names.TOKEN_USAGE, "{token}", names.TOKEN_BOUNDARIES)
+        made = distributions.histogram
         durations, firsts = names.DURATION_BOUNDARIES, names.FIRST_TOKEN_BOUNDARIES
-        self._durations = _histogram(meter, names.OPERATION_DURATION, "s", durations)
-        self._first_tokens = _histogram(meter, names.TIME_TO_FIRST_TOKEN, "s", firsts)
-        self._attempts = _histogram(meter, names.ATTEMPT_DURATION, "s", durations)
-        # Read at each export: a measure of the SDK's takes tens of microseconds, a dictionary's none.
-        self._calls: Counter[tuple[tuple[str, str | int], ...]] = Counter()
+        self._tokens = made(names.TOKEN_USAGE, "{token}", names.TOKEN_BOUNDARIES)
+        self._durations = made(names.OPERATION_DURATION, "s", durations)
+        self._first_tokens = made(names.TIME_TO_FIRST_TOKEN, "s", firsts)
+        self._attempts = made(names.ATTEMPT_DURATION, "s", durations)
+        self._calls: Counter[names.Attributes] = Counter()  # read at each export
         self._joined = meter.create_counter(names.JOINED, "{call}", "Repeats that joined a call.")
         meter.create_observable_counter(names.CALLS, [self._read_calls], "{call}", "Calls.")
         self._tracer = tracer
@@ -77,7 +79,7 @@ class OpenTelemetryCalls:
                 f"{names.operation_name(operation)} {deployment}",
                 context=_parent(parent),
                 kind=SpanKind.CLIENT,
-                attributes=names.call_attributes(operation, deployment, None, None),
+                attributes=dict(names.call_attributes(operation, deployment, None, None)),
                 start_time=_nanoseconds(started_at),
             )
             own = _traceparent(span.get_span_context())
@@ -128,11 +130,11 @@ class OpenTelemetryCalls:
         usage = event.usage
         for kind, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
             if count:
-                self._tokens.record(count, {**common, "gen_ai.token.type": kind})
+                self._tokens.record(count, (*common, ("gen_ai.token.type", kind)))
 
     def _measure(self, event: UsageEvent, common: names.Attributes) -> None:
         error = names.error_type(event)
-        attributes = common if error is None else {**common, names.ERROR_TYPE: error}
+        attributes = common if error is None else (*common, (names.ERROR_TYPE, error))
         self._durations.record(event.duration_ms / 1000, attributes)
         if event.streaming and error is None and event.time_to_first_byte_ms is not None:
             self._first_tokens.record(event.time_to_first_byte_ms / 1000, common)
@@ -144,19 +146,19 @@ class OpenTelemetryCalls:
             (names.USAGE_SOURCE, event.usage_source.value),
         ] += 1
         for attempt in event.attempts:
-            found: names.Attributes = {
-                names.BACKEND: attempt.backend,
-                names.ATTEMPT_OUTCOME: names.attempt_outcome(attempt),
-            }
+            found: names.Attributes = (
+                (names.BACKEND, attempt.backend),
+                (names.ATTEMPT_OUTCOME, names.attempt_outcome(attempt)),
+            )
             if attempt.status is not None:
-                found[names.STATUS] = attempt.status
+                found = (*found, (names.STATUS, attempt.status))
             self._attempts.record(attempt.duration_ms / 1000, found)
 
     def _end(self, span: Span, event: UsageEvent, common: names.Attributes) -> None:
         if span.is_recording():
             error, usage = names.error_type(event), event.usage
-            found: names.Attributes = {
-                **{name: common[name] for name in _LATER if name in common},
+            found: dict[str, str | int] = {
+                **{name: value for name, value in common if name in _LATER},
                 "gen_ai.request.stream": event.streaming,
                 "aoai_meter.event_id": str(event.id),
                 names.OUTCOME: event.outcome.value,
@@ -184,10 +186,6 @@ class OpenTelemetryCalls:
         if not self._has_failed:
             self._has_failed = True
             log.exception("telemetry_failed_unexpectedly")
-
-
-def _histogram(meter: Meter, name: str, unit: str, boundaries: Sequence[float]) -> Histogram:
-    return meter.create_histogram(name, unit, explicit_bucket_boundaries_advisory=boundaries)
 
 
 def _parent(parent: str | None) -> Context:

@@ -61,7 +61,7 @@ _OPERATIONS = {
 }
 _PORTS = {"https": 443, "http": 80}
 
-type Attributes = dict[str, str | int]
+type Attributes = tuple[tuple[str, str | int], ...]
 
 
 def operation_name(operation: str) -> str:
@@ -73,19 +73,19 @@ def operation_name(operation: str) -> str:
 def call_attributes(
     operation: str, deployment: str, model: str | None, url: str | None
 ) -> Attributes:
-    """The attributes that GenAI metrics have in common. Not to be changed: it is shared."""
-    found: Attributes = {
-        "gen_ai.operation.name": operation_name(operation),
-        "gen_ai.provider.name": PROVIDER,
-        "gen_ai.request.model": deployment,
-    }
+    """The attributes that GenAI metrics have in common."""
+    found: list[tuple[str, str | int]] = [
+        ("gen_ai.operation.name", operation_name(operation)),
+        ("gen_ai.provider.name", PROVIDER),
+        ("gen_ai.request.model", deployment),
+    ]
     if model is not None:
-        found["gen_ai.response.model"] = model
+        found.append(("gen_ai.response.model", model))
     if url is not None:
         address = urlsplit(url)
-        found["server.address"] = address.hostname or url
-        found["server.port"] = address.port or _PORTS.get(address.scheme, 443)
-    return found
+        found.append(("server.address", address.hostname or url))
+        found.append(("server.port", address.port or _PORTS.get(address.scheme, 443)))
+    return tuple(found)
 
 
 def error_type(event: UsageEvent) -> str | None:

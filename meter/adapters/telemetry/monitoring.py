@@ -10,12 +10,11 @@ from meter.adapters.telemetry import conventions as names
 from meter.adapters.telemetry.calls import OpenTelemetryCalls
 from meter.adapters.telemetry.counting import OpenTelemetryCounting
 from meter.adapters.telemetry.gauges import Gauge, Readings
-from meter.adapters.telemetry.providers import Providers, samples
+from meter.adapters.telemetry.providers import SCOPE, Providers, samples
 from meter.adapters.telemetry.publishing import TimedHub, TimedOutbox, Timer
 from meter.config.telemetry.settings import TelemetrySettings
 from meter.ports import Backlog, Clock, Hub, Outbox
 
-SCOPE = "aoai-meter"
 # The timer may move to another instance, whose reading is then the one that holds.
 BACKLOG_SECONDS = 150.0
 
@@ -35,7 +34,11 @@ class OpenTelemetryMonitoring:
         self._timer = Timer.of(self._meter, clock)
         self._backlog: tuple[float, Backlog] | None = None
         self.calls = OpenTelemetryCalls(
-            self._meter, tracer, names_subjects=settings.names_subjects, sampler=sampler
+            self._meter,
+            providers.distributions,
+            tracer,
+            names_subjects=settings.names_subjects,
+            sampler=sampler,
         )
         self.counting = [OpenTelemetryCounting(self._meter, clock)]
 

@@ -13,21 +13,20 @@ from typing import Any
 from uuid import uuid4
 
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import (
-    MetricExporter,
-    MetricReader,
-    PeriodicExportingMetricReader,
-)
+from opentelemetry.sdk.metrics.export import MetricExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
+from meter.adapters.telemetry.distributions import Adding, Distributions, PeriodicReader
 from meter.config.telemetry.settings import Exporter, TelemetrySettings
 
 # The Functions host marks calls that come without a trace as not sampled: the SDK's own default would
 # drop them all. A span of each costs more than a tenth of the call's CPU time, exported.
 SHARE = 0.1
+SCOPE = "aoai-meter"
 _SHARE_OF_IDS = round(SHARE * 2**56)
 
 log = logging.getLogger(__name__)
@@ -38,6 +37,7 @@ class Providers:
     """Where instruments and spans are made; `traces` is None where nothing takes spans."""
 
     metrics: MeterProvider
+    distributions: Distributions
     traces: TracerProvider | None
 
     def close(self, seconds: float) -> None:
@@ -51,12 +51,12 @@ class Providers:
 
 def build_providers(settings: TelemetrySettings) -> Providers:
     """Providers that export as the settings say."""
-    readers: list[MetricReader] = []
+    readers: list[Adding] = []
     processors: list[SpanProcessor] = []
     if settings.exports_metrics:
         metrics = _metric_exporter(settings)
         _watch(metrics, "metrics")
-        readers.append(PeriodicExportingMetricReader(metrics))
+        readers.append(PeriodicReader(metrics))
     if settings.exports_traces:
         spans = _span_exporter(settings)
         _watch(spans, "traces")
@@ -65,21 +65,24 @@ def build_providers(settings: TelemetrySettings) -> Providers:
 
 
 def providers_of(
-    settings: TelemetrySettings, readers: list[MetricReader], processors: list[SpanProcessor]
+    settings: TelemetrySettings, readers: list[Adding], processors: list[SpanProcessor]
 ) -> Providers:
     """Providers with these readers and processors."""
     resource = _resource(settings)
+    distributions = Distributions(InstrumentationScope(SCOPE))
+    for reader in readers:
+        reader.distributions = distributions
     metrics = MeterProvider(
         readers, resource, exemplar_filter=AlwaysOffExemplarFilter(), shutdown_on_exit=False
     )
     if not processors:
-        return Providers(metrics, None)
+        return Providers(metrics, distributions, None)
     # What `samples` left out has no span at all, so the SDK need not decide again.
     sampler = None if settings.has_sampler else ALWAYS_ON
     traces = TracerProvider(sampler, resource, shutdown_on_exit=False)
     for processor in processors:
         traces.add_span_processor(processor)
-    return Providers(metrics, traces)
+    return Providers(metrics, distributions, traces)
 
 
 def samples(parent: str | None) -> bool:
