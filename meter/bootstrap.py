@@ -48,7 +48,7 @@ from meter.wiring.metering import (
 )
 from meter.wiring.stored.reloading import StoredSettings
 from meter.wiring.telemetry import Observation
-from meter.wiring.timers import NightlyExport
+from meter.wiring.timers import NightlyExport, log_hub_backlog
 
 # Share of the shutdown time; running answers get the rest.
 CLOSING_SHARE = 0.4
@@ -163,6 +163,7 @@ class App:
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published. Raises InvalidSettings."""
         publisher = self._publisher_of()
+        await log_hub_backlog(publisher.hub_backlog)
         backlog = await publisher.outbox.backlog()
         log.info(
             "outbox_backlog events=%d oldest_seconds=%.0f", backlog.events, backlog.oldest_seconds

@@ -47,14 +47,21 @@ def build_hub_reader(settings: HubSettings) -> EventHubReader:
     """Connect to Event Hubs, to read along."""
     endpoint = settings.endpoint
     if (text := endpoint.connection_string) is not None:
-        address = parse_connection_string(text).fully_qualified_namespace
         consumer = EventHubConsumerClient.from_connection_string(
             text, GROUP, eventhub_name=settings.name
         )
     else:
         address, identity = address_and_identity(endpoint)
         consumer = EventHubConsumerClient(address, settings.name, GROUP, identity)
-    return EventHubReader(consumer, name=f"{address}/{settings.name}")
+    return EventHubReader(consumer, name=full_name(settings))
+
+
+def full_name(settings: HubSettings) -> str:
+    """The hub, as `namespace/name`."""
+    endpoint = settings.endpoint
+    if (text := endpoint.connection_string) is not None:
+        return f"{parse_connection_string(text).fully_qualified_namespace}/{settings.name}"
+    return f"{endpoint.address}/{settings.name}"
 
 
 async def check_sign_in(settings: HubSettings) -> None:

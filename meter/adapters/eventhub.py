@@ -22,10 +22,11 @@ from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import ClientClosedError, EventHubError
 
+from meter.adapters.hub.reader import partitions_of
 from meter.adapters.partition_key import keys_by_partition
 from meter.bucket import hub_partition_of
 from meter.errors import PublishFailed
-from meter.ports import MAX_SEND_BYTES, Clock, Dice
+from meter.ports import MAX_SEND_BYTES, Clock, Dice, HubPartition
 from meter.publishing.circuit import backoff
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
@@ -133,6 +134,10 @@ class EventHubSender:
                 await self._producer.get_partition_ids()
         except (EventHubError, TimeoutError, OSError, ValueError) as exc:
             raise PublishFailed(f"the hub does not answer: {_refusal(exc).reason}") from exc
+
+    async def partitions(self) -> Sequence[HubPartition]:
+        """The hub's partitions, as they are now. Raises HubUnavailable."""
+        return await partitions_of(self._producer, answer_seconds=CONNECT_TIMEOUT_SECONDS)
 
     async def send(self, subject: str, events: Sequence[bytes]) -> None:
         """Return when the hub has acknowledged the events. Raises PublishFailed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
-from meter.adapters.clients import build_producer, build_store
+from meter.adapters.clients import build_producer, build_store, full_name
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.eventhub import EventHubSender
 from meter.adapters.tables import TablesRowStore
@@ -16,7 +16,8 @@ from meter.ledger.aggregator import Aggregator
 from meter.ledger.memory import MOST_KNOWN_BYTES
 from meter.ports import Clock, CountObserver, RowStore
 from meter.publishing.outbox import TableOutbox
-from meter.publishing.sink import PublishingSink as PublishingSink
+from meter.publishing.sink import PublishingSink
+from meter.upkeep.hub_backlog import HubBacklog
 from meter.wiring.telemetry import NO_MONITORING, Monitoring
 
 # Objects that can be part of a cycle, made before the youngest are looked through. CPython's is 2,000.
@@ -30,6 +31,7 @@ class Publisher:
     sender: EventHubSender
     outbox: TableOutbox
     store: TablesRowStore
+    hub_backlog: HubBacklog
     monitoring: Monitoring = NO_MONITORING
 
     async def close(self) -> None:
@@ -42,8 +44,16 @@ def build_publisher(settings: PublishSettings, monitoring: Monitoring = NO_MONIT
     """Connect to the hub and the tables. Must be called in the event loop that will own them."""
     store = build_store(settings.storage)
     sender = build_sender(settings.hub, patience_seconds=settings.timeout_seconds)
-    outbox = TableOutbox(store, SystemClock())
-    return Publisher(sender=sender, outbox=outbox, store=store, monitoring=monitoring)
+    clock = SystemClock()
+    return Publisher(
+        sender=sender,
+        outbox=TableOutbox(store, clock),
+        store=store,
+        monitoring=monitoring,
+        hub_backlog=HubBacklog(
+            store=store, clock=clock, hub=full_name(settings.hub), partitions=sender.partitions
+        ),
+    )
 
 
 def build_sender(hub: HubSettings, *, patience_seconds: float) -> EventHubSender:

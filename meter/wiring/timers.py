@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
 from meter.config.exports import load_export_settings
-from meter.errors import ExportHeld, MeterError
+from meter.errors import ExportHeld, HubUnavailable, MeterError, StorageUnavailable
+from meter.upkeep.hub_backlog import HubBacklog
 from meter.upkeep.retention import Retention
 from meter.upkeep.sweep import Sweep
 
@@ -26,6 +27,22 @@ log = logging.getLogger(__name__)
 async def sweep_views(store: TablesRowStore) -> int:
     """One run of the sweep timer: how many view rows it repaired."""
     return await Sweep(store=store, tables=store, clock=SystemClock()).run()
+
+
+async def log_hub_backlog(backlog: HubBacklog) -> None:
+    """Log what the hub holds and the ledger has not counted, or why that is unknown."""
+    try:
+        found = await backlog.measure()
+    except (HubUnavailable, StorageUnavailable) as exc:
+        log.warning("hub_backlog_unknown reason=%s", exc)
+        return
+    log.info(
+        "hub_backlog messages=%d oldest_seconds=%.0f taken=%d counted=%d",
+        found.messages,
+        found.oldest_seconds,
+        found.taken,
+        found.counted,
+    )
 
 
 async def drop_old_ledgers(store: TablesRowStore, retention: timedelta) -> str | None:

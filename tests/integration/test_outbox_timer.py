@@ -17,7 +17,7 @@ from tests.support.running import RunningStack, new_subject
 async def test_the_timer_publishes_without_any_setting_of_the_front_door(
     stack: RunningStack, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It logs the backlog and sends it; the events are counted."""
+    """It logs the backlogs of outbox and hub and sends the first; the events are counted."""
     caplog.set_level(logging.INFO, "meter")
     subject = new_subject("timer")
     environment = {
@@ -40,5 +40,6 @@ async def test_the_timer_publishes_without_any_setting_of_the_front_door(
 
     backlogs = [m for m in caplog.messages if m.startswith("outbox_backlog events=")]
     assert len(backlogs) == 1
+    assert [m for m in caplog.messages if m.startswith("hub_backlog messages=")]
     assert stack.wait_until_counted(subject, 1)
     assert str(event_id) not in {row["RowKey"] for row in stack.rows("Outbox")}

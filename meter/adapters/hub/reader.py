@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from azure.core.exceptions import AzureError
 from azure.eventhub import EventData
-from azure.eventhub.aio import EventHubConsumerClient, PartitionContext
+from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient, PartitionContext
 from azure.eventhub.exceptions import EventHubError
 
 from meter.errors import HubUnavailable
@@ -51,11 +51,7 @@ class EventHubReader:
 
     async def partitions(self) -> Sequence[HubPartition]:
         """Its partitions, as they are now."""
-        with _translated():
-            async with asyncio.timeout(self._answer_seconds):
-                ids = await self._consumer.get_partition_ids()
-                asked = (self._consumer.get_partition_properties(each) for each in ids)
-                return [_partition(found) for found in await asyncio.gather(*asked)]
+        return await partitions_of(self._consumer, answer_seconds=self._answer_seconds)
 
     async def read(self, partition: str, *, first: int, last: int) -> AsyncIterator[bytes]:
         """The bodies of a partition's messages from one number to another, both included."""
@@ -95,6 +91,17 @@ class EventHubReader:
             if isinstance(batch, Exception):
                 raise batch
             return batch
+
+
+async def partitions_of(
+    client: EventHubConsumerClient | EventHubProducerClient, *, answer_seconds: float
+) -> Sequence[HubPartition]:
+    """The partitions of a client's hub, as they are now. Raises HubUnavailable."""
+    with _translated():
+        async with asyncio.timeout(answer_seconds):
+            ids = await client.get_partition_ids()
+            asked = (client.get_partition_properties(each) for each in ids)
+            return [_partition(found) for found in await asyncio.gather(*asked)]
 
 
 def _partition(found: Mapping[str, Any]) -> HubPartition:

@@ -124,7 +124,7 @@ async def _unread(
 ) -> list[str]:
     """Reasons of one hub partition."""
     place, reasons = f"hub partition {partition.id}", list[str]()
-    first, last = _first_unread(partition, position), partition.last_number
+    first, last = first_unread(partition, position), partition.last_number
     if first > last:
         return []
     if first < partition.first_number or partition.is_empty:
@@ -144,7 +144,7 @@ async def _unread(
     return [*reasons, *found.reasons(f"{place}, unread")]
 
 
-def _first_unread(partition: HubPartition, position: Position | None) -> int:
+def first_unread(partition: HubPartition, position: Position | None) -> int:
     """The number of the first event that the aggregator has not counted."""
     if position is None:
         # The aggregator never saw it: what there was before is not known to be lost.
