@@ -16,7 +16,7 @@ from meter.ledger.aggregator import Aggregator
 from meter.ledger.memory import MOST_KNOWN_BYTES
 from meter.ports import Clock, CountObserver, RowStore
 from meter.publishing.outbox import TableOutbox
-from meter.publishing.sink import PublishingSink
+from meter.publishing.sink import PublishingSink as PublishingSink
 from meter.upkeep.hub_backlog import HubBacklog
 from meter.wiring.telemetry import NO_MONITORING, Monitoring
 

@@ -36,7 +36,8 @@ def functions() -> frozenset[str]:
 def naming_problems(checked: Checked) -> list[str]:
     """Names that the code does not emit, each with what it is."""
     lines = emitted_lines()
-    named = {word for word in _words_of_messages(checked) if LINE.fullmatch(word)}
+    words = set(_words_of_messages(checked))
+    named = {word for word in words if LINE.fullmatch(word) or word in lines}
     problems = [f"no log line {name}" for name in sorted(named - lines.keys())]
     fields = ADDED.union(*(lines[name].fields for name in named & lines.keys()))
     problems += [
@@ -75,7 +76,7 @@ def _unknown_words(checked: Checked) -> Iterator[str]:
 
 
 def _is_name(word: str) -> bool:
-    return bool(LINE.fullmatch(word) or FIELD.fullmatch(word))
+    return bool(LINE.fullmatch(word) or FIELD.fullmatch(word) or word in emitted_lines())
 
 
 def _compares_functions(checked: Checked) -> bool:
