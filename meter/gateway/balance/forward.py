@@ -9,7 +9,7 @@ tried (`affinity.py`).
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -25,6 +25,7 @@ from meter.gateway.backend import Backend
 from meter.gateway.balance.demand import NO_DEMAND, Demand
 from meter.gateway.balance.exchange import Asking, Begun, Exchange, ForwardLimits
 from meter.gateway.balance.exchange import Attempts as Attempts
+from meter.gateway.balance.exhausted import Exhausted
 from meter.gateway.balance.pool import Lease, Pool
 from meter.gateway.balance.refusal import refusal_after
 from meter.gateway.balance.verdict import CREDENTIALS_COOLDOWN_SECONDS, Failover, Fault
@@ -71,6 +72,10 @@ class Forwarder:
     credentials: BackendCredentials
     clock: Clock
     limits: ForwardLimits
+    exhausted: Exhausted = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.exhausted = Exhausted(self.clock)
 
     async def forward(self, call: Forwarded) -> Begun:
         """The first answer that is the caller's to have.
@@ -162,7 +167,9 @@ class Forwarder:
         load_key, demand = candidates.load_key, candidates.demand
         is_throttled = not failovers or self.pool.any_throttles(group, load_key, demand)
         throttled = self.pool.exhausted(group, load_key, demand) if is_throttled else None
-        return refusal_after(failovers, throttled)
+        refusal = refusal_after(failovers, throttled)
+        self.exhausted.refused(load_key, refusal)
+        return refusal
 
 
 def _failover_after(exc: UpstreamError) -> Failover:

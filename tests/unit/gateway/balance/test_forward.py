@@ -1,6 +1,7 @@
 """A call goes from backend to backend until one answers; the caller never waits in between."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -333,3 +334,19 @@ async def test_an_answer_that_is_not_handed_on_is_closed(answer: FakeAnswer) -> 
     await bench.forward()
 
     assert answer.times_closed == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [(json_answer(429, b"{}", ("retry-after", "9")), 429), (ok(), None)]
+)
+async def test_a_call_without_a_backend_is_logged(
+    answer: FakeAnswer, status: int | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With its deployment and the caller's status; a call that is served is not."""
+    bench = Bench(a=[answer])
+    with suppress(CallerError):
+        await bench.forward()
+
+    lines = [message for message in caplog.messages if message.startswith("backends_exhausted")]
+    expected = [f"backends_exhausted deployment=gpt status={status} calls=1"]
+    assert lines == (expected if status else [])
