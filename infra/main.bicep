@@ -134,6 +134,17 @@ param gatewayAccess 'public' | 'private' = 'public'
 @description('Spread the app over the zones of its region. Azure then keeps at least two always-ready instances of each scale group.')
 param zoneRedundant bool = false
 
+// -- watching --
+
+@description('Deploy the alert rules and the workbook. The rules cost some 13 USD a month (docs/operations.md).')
+param alertsEnabled bool = true
+
+@description('Resource ids of the action groups that alerts call; empty: alerts fire, and call nobody.')
+param actionGroupIds string[] = []
+
+@description('Where the runbooks of the alerts are: the page docs/operations.md of your copy of the repository.')
+param runbooksUrl string = 'docs/operations.md'
+
 // -- size --
 
 @description('Memory of one instance in MB.')
@@ -709,6 +720,34 @@ module gatewayPrivateEndpoints 'modules/private-endpoint.bicep' = [
     ]
   }
 ]
+
+module alerts 'modules/alerts.bicep' = if (alertsEnabled) {
+  params: {
+    namePrefix: namePrefix
+    location: location
+    tags: tags
+    workspaceName: names.workspace
+    dataAccountName: names.dataAccount
+    actionGroupIds: actionGroupIds
+    runbooksUrl: runbooksUrl
+  }
+  dependsOn: [
+    monitoring
+    dataStorage
+  ]
+}
+
+module workbook 'modules/workbook.bicep' = if (alertsEnabled) {
+  params: {
+    location: location
+    tags: tags
+    workspaceName: names.workspace
+    displayName: '${namePrefix} usage and health'
+  }
+  dependsOn: [
+    monitoring
+  ]
+}
 
 @description('Name of the app to publish code to.')
 output functionAppName string = names.app

@@ -8,6 +8,7 @@ param allowedApps = ['00000000-0000-0000-0000-00000000000c']
 param requiredRoles = ['Models.Call']
 param requiredScopes = ['user_impersonation']
 param nameClaims = []
+param actionGroupIds = ['/subscriptions/22222222-2222-2222-2222-222222222222/resourceGroups/rg-on-call/providers/Microsoft.Insights/actionGroups/on-call']
 param operatorRole = 'Meter.Operate'
 param callLog = 'off'
 param exportsEnabled = false

@@ -1,6 +1,7 @@
 // The aggregator as an app of its own, with everything that concerns it.
 using '../../../infra/main.bicep'
 
+param alertsEnabled = false
 param audiences = ['00000000-0000-0000-0000-000000000001']
 param separateAggregator = true
 param keepLedgers = true
