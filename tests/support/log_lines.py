@@ -7,6 +7,7 @@ import ast
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from tests.support.running import REPOSITORY
@@ -35,6 +36,7 @@ class Line:
     levels: set[str] = field(default_factory=set)
 
 
+@cache
 def emitted_lines() -> Mapping[str, Line]:
     """The lines by name, without the fields of `ADDED`."""
     found: dict[str, Line] = {}

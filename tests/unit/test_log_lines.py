@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import cache
 
 import pytest
 
@@ -38,6 +39,7 @@ def test_a_line_is_a_name_and_fields(logged: Logged) -> None:
     assert len(set(keys)) == len(keys)
 
 
+@cache
 def page() -> dict[str, tuple[set[str], set[str]]]:
     """Line -> levels and fields, as the page lists them."""
     shown: dict[str, tuple[set[str], set[str]]] = {}
