@@ -68,7 +68,7 @@ test: setup $(OPENAI1)/.installed
 	@echo "testing: about 11 minutes on two cores"
 	@$(MAKE) $(AT_ONCE) test-code test-stack test-parts
 
-STACK := tests/e2e
+STACK := tests/e2e tests/properties
 PARTS := tests/integration tests/faults tests/contract tests/local
 
 test-stack:

@@ -65,4 +65,4 @@ async def test_a_failover_is_found_in_the_log_by_the_calls_id(
     line = (
         f"backend_failed_over event_id={event_id} backend=a deployment=gpt fault=error status=500"
     )
-    assert caplog.messages == [line]
+    assert caplog.messages == [line, "backends_exhausted deployment=gpt status=502 calls=1"]
