@@ -18,7 +18,7 @@ from tests.support.running import RunningStack, new_subject, run_stack
 
 STREAMS = 500
 CALLS_A_FAULT = 40
-ROUNDS = 3
+ROUNDS = 2
 AT_ONCE = 10
 WAIT_SECONDS = 2.5  # longer than any wait that a fault asks for, or that the front door makes of it
 FIRST_BYTE_SECONDS = 10  # a healthy backend's answer begins by then on a busy machine
