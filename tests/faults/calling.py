@@ -88,7 +88,8 @@ class Callers:
         headers = {"authorization": f"Bearer {token}"}
         url = self.stage.stack.url + CHAT
         async with http.post(url, json=body, headers=headers) as answer:
-            call.event_id = answer.headers.get("x-meter-event-id")
+            joined = answer.headers.get("x-meter-joined")  # a repeat makes no event of its own
+            call.event_id = joined or answer.headers.get("x-meter-event-id")
             call.request_id = answer.headers.get("x-request-id")
             text = await answer.read()
         is_whole = text.endswith(b"data: [DONE]\n\n") if is_stream else True

@@ -112,7 +112,8 @@ class Crowd:
         headers = {"authorization": f"Bearer {self.tokens[call.subject]}"}
         url = self.stage.stack.url + CHAT
         async with http.post(url, json=body, headers=headers) as answer:
-            call.event_id = answer.headers.get("x-meter-event-id")
+            joined = answer.headers.get("x-meter-joined")  # a repeat makes no event of its own
+            call.event_id = joined or answer.headers.get("x-meter-event-id")
             call.request_id = answer.headers.get("x-request-id")
             text = b""
             while part := await answer.content.read(
