@@ -5,7 +5,7 @@ from functools import partial
 
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
 from meter.config.values import GatewaySettings, Settings
 from meter.gateway.background import Background
 from meter.gateway.balance.forward import Forwarder
@@ -37,7 +37,7 @@ class Gateway:
     sink: PublishingSink
     settings: GatewaySettings
     book: ConfiguredBook
-    upstream: AiohttpUpstream
+    upstream: HttpUpstream
     credentials: ConfiguredCredentials
 
 
@@ -82,8 +82,8 @@ def build_gateway(settings: Settings, publisher: Publisher, surroundings: Surrou
     )
 
 
-def _upstream(settings: GatewaySettings) -> AiohttpUpstream:
-    return AiohttpUpstream(
+def _upstream(settings: GatewaySettings) -> HttpUpstream:
+    return HttpUpstream(
         connect_timeout_seconds=settings.connect_timeout_seconds,
         idle_timeout_seconds=settings.idle_timeout_seconds,
     )

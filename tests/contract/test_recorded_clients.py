@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
 from meter.gateway.backend import Deployment
 from tests.support.gateway import Door, backend, token
 from tests.support.real_proxy import find_proxy
@@ -49,7 +49,7 @@ async def front_door(
 
     `own` is what the backend's names have behind the public ones.
     """
-    upstream = AiohttpUpstream(connect_timeout_seconds=5, idle_timeout_seconds=10)
+    upstream = HttpUpstream(connect_timeout_seconds=5, idle_timeout_seconds=10)
     account = replace(
         backend(), url=made.url, deployments={name: Deployment(name + own) for name in DEPLOYMENTS}
     )

@@ -6,7 +6,7 @@ from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.probes.backends import BackendProbe
 from meter.adapters.probes.identity import new_identity
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
 from meter.config.environment import read_parts
 from meter.config.exports import load_export_settings
 from meter.doctor.basics import Offsets
@@ -35,7 +35,7 @@ async def examine(
     parts = read_parts(environment, await fetch_documents(environment))
     exports = load_export_settings(environment)
     client_id = environment.get("AZURE_CLIENT_ID") or None
-    upstream = AiohttpUpstream(
+    upstream = HttpUpstream(
         connect_timeout_seconds=CONNECT_SECONDS, idle_timeout_seconds=IDLE_SECONDS
     )
     credentials = ConfiguredCredentials(

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from meter.adapters.functions.web import gateway_request, response_of
 from meter.adapters.spool import FileSpool
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
 from meter.errors import UpstreamBroken
 from meter.usage import Outcome
 from tests.fakes.gateway import FakeAnswer, json_answer, stream_answer
@@ -244,7 +244,7 @@ async def real(
     """A front door with the real HTTP client, before one backend."""
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    upstream = AiohttpUpstream(connect_timeout_seconds=1, idle_timeout_seconds=5)
+    upstream = HttpUpstream(connect_timeout_seconds=1, idle_timeout_seconds=5)
     made = door()
     made.backends = [replace(backend(own=own), url=f"http://127.0.0.1:{port}")]
     made = replace(made)

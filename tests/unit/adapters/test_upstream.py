@@ -1,13 +1,15 @@
-"""The aiohttp upstream against real servers on loopback: bytes as they come, faults by name."""
+"""The upstream client against real servers on loopback: bytes as they come, faults by name."""
 
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from ssl import SSLContext
 
 import pytest
 
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
+from meter.adapters.upstream.dial import verifying_context
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import UpstreamAnswer, UpstreamRequest
 
@@ -43,15 +45,19 @@ async def serving(serve: Serve) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def upstream(*, idle_seconds: float = 5) -> AsyncIterator[AiohttpUpstream]:
-    made = AiohttpUpstream(connect_timeout_seconds=1, idle_timeout_seconds=idle_seconds)
+async def upstream(
+    *, idle_seconds: float = 5, make_context: Callable[[], SSLContext] = verifying_context
+) -> AsyncIterator[HttpUpstream]:
+    made = HttpUpstream(
+        connect_timeout_seconds=1, idle_timeout_seconds=idle_seconds, make_context=make_context
+    )
     try:
         yield made
     finally:
         await made.close()
 
 
-async def send(made: AiohttpUpstream, url: str, *, seconds: float = 2) -> UpstreamAnswer:
+async def send(made: HttpUpstream, url: str, *, seconds: float = 2) -> UpstreamAnswer:
     request = UpstreamRequest(
         backend="a",
         method="POST",
@@ -62,7 +68,7 @@ async def send(made: AiohttpUpstream, url: str, *, seconds: float = 2) -> Upstre
     return await made.send(request, first_byte_timeout_seconds=seconds)
 
 
-async def read(made: AiohttpUpstream, url: str) -> bytes:
+async def read(made: HttpUpstream, url: str) -> bytes:
     answer = await send(made, url)
     try:
         return b"".join([chunk async for chunk in answer.chunks()])

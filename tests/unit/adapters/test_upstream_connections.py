@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.x509.oid import NameOID
 
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
 from meter.errors import UpstreamBroken
 from meter.ports import UpstreamRequest
 from tests.support.gateway import rsa_key
@@ -100,7 +100,7 @@ def reset(connection: socket.socket) -> None:
     connection.close()
 
 
-async def warm(made: AiohttpUpstream, backend: Peer) -> None:
+async def warm(made: HttpUpstream, backend: Peer) -> None:
     """Leave idle connections in the pool."""
     await asyncio.gather(*(read(made, backend.url) for _ in range(backend.gather)))
     assert len(backend.connections) == backend.gather
@@ -138,7 +138,7 @@ async def test_nor_is_a_request_that_http_would_let_repeat(method: str, *, is_wa
             writer.write(OK)
         writer.close()
 
-    async def ask(made: AiohttpUpstream, url: str) -> None:
+    async def ask(made: HttpUpstream, url: str) -> None:
         request = UpstreamRequest(backend="a", method=method, url=url, headers=(), body=b"")
         answer = await made.send(request, first_byte_timeout_seconds=2)
         assert [chunk async for chunk in answer.chunks()] == []
@@ -210,8 +210,7 @@ async def test_connections_over_tls_are_replaced_too(tmp_path: Path, *, closes: 
 
     listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server)
     port = listening.sockets[0].getsockname()[1]
-    async with upstream() as made:
-        made._session.connector._ssl = client  # type: ignore[union-attr]  # the test's own authority
+    async with upstream(make_context=lambda: client) as made:
         await read(made, f"https://localhost:{port}")
         if closes:
             raw = writers[0].transport.get_extra_info("socket").dup()

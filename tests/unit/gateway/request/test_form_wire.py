@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from meter.adapters.spool import MAX_MEMORY_BYTES, FileSpool
-from meter.adapters.upstream import AiohttpUpstream
+from meter.adapters.upstream.client import HttpUpstream
 from meter.errors import TooLarge, UpstreamBroken, UpstreamTimeout
 from meter.gateway.request.form import FormBody
 from meter.ports import UpstreamAnswer, UpstreamRequest
@@ -52,8 +52,8 @@ async def wire(serve: Serve) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def upstream() -> AsyncIterator[AiohttpUpstream]:
-    made = AiohttpUpstream(connect_timeout_seconds=1, idle_timeout_seconds=5)
+async def upstream() -> AsyncIterator[HttpUpstream]:
+    made = HttpUpstream(connect_timeout_seconds=1, idle_timeout_seconds=5)
     try:
         yield made
     finally:
@@ -65,7 +65,7 @@ def held(*parts: Part, declared: int | None = None) -> FormBody:
 
 
 async def send(
-    made: AiohttpUpstream, url: str, body: FormBody, *, model: str | None = None, seconds: float = 2
+    made: HttpUpstream, url: str, body: FormBody, *, model: str | None = None, seconds: float = 2
 ) -> UpstreamAnswer:
     length = body.length(model)
     declared = () if length is None else (("content-length", str(length)),)

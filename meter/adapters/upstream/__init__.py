@@ -1,0 +1,1 @@
+"""Calling backends: HTTP/1.1 on httptools and asyncio."""

@@ -1,0 +1,241 @@
+"""An answer as it arrives: llhttp's callbacks fill it, its reader empties it.
+
+| it is over when                                | its end                        | connection  |
+|------------------------------------------------|--------------------------------|-------------|
+| its framing says so (length, last chunk)       | clean                          | used again  |
+| the other side closes, and nothing frames it   | clean                          | dropped     |
+| the connection ends before that                | broken                         | dropped     |
+| it is not HTTP, or its head is too long        | broken                         | dropped     |
+| nothing arrives for the idle time              | broken                         | dropped     |
+| it is closed                                   | broken                         | dropped     |
+
+Parts that arrived before are read first, whatever the end. What follows the end on the same
+connection is nobody's: the connection is dropped (RFC 9112 section 9.2).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from meter.errors import UpstreamBroken
+from meter.ports import Headers
+
+# Bytes in one go that are not body: heads, chunk sizes, trailers.
+MAX_FRAMING_BYTES = 262_144
+MAX_HEADERS = 128
+# As much as is held for a slow reader before the connection is no longer read.
+MAX_HELD_BYTES = 131_072
+
+_NO_BODY = frozenset({204, 304})
+_SWITCHING_PROTOCOLS = 101
+
+
+class Malformed(ValueError):
+    """What arrived is no answer to the request."""
+
+
+class Line(Protocol):
+    """What an answer needs of its connection."""
+
+    def pause_reading(self) -> None:
+        """Receive nothing for now."""
+
+    def resume_reading(self) -> None:
+        """Receive again."""
+
+    def drop(self) -> None:
+        """End the connection at once."""
+
+
+class Answer:
+    """`meter.ports.UpstreamAnswer` of one request.
+
+    `head` is done when its head is here, or never will be: then `error` says why, as for any other
+    answer that is broken off. `is_over` says that it needs its connection no more, `may_reuse` that
+    another request may have it.
+    """
+
+    def __init__(
+        self, backend: str, line: Line, *, is_for_head: bool, idle_timeout_seconds: float
+    ) -> None:
+        self.status = 0
+        self.headers: Headers = ()
+        self.is_over = False
+        self.may_reuse = False
+        self.error: Exception | None = None
+        self.sending: asyncio.Task[None] | None = None
+        self._backend = backend
+        self._line = line
+        self._loop = asyncio.get_running_loop()
+        self.head: asyncio.Future[None] = self._loop.create_future()
+        self._is_for_head = is_for_head
+        self._fields: list[tuple[str, str]] = []
+        self._is_until_end = False
+        self._parts: list[bytes] = []
+        self._held_bytes = 0
+        self._is_paused = False
+        self._framing_bytes = 0
+        self._waiting: asyncio.Future[None] | None = None
+        self._idle_seconds = idle_timeout_seconds
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._heard_at = 0.0
+        self._parser: HttpResponseParser | None = HttpResponseParser(self)
+        # As lenient as aiohttp's client is by default: bare LF, folded lines, `5 \r\n` as a size.
+        self._parser.set_dangerous_leniencies(
+            lenient_headers=True,
+            lenient_optional_cr_before_lf=True,
+            lenient_spaces_after_chunk_size=True,
+        )
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, undecoded. Raises UpstreamBroken when it is cut."""
+        while True:
+            if self._parts:
+                yield self._take()
+            elif self.is_over:
+                break
+            else:
+                self._waiting = self._loop.create_future()
+                await self._waiting
+        if self.error is not None:
+            raise UpstreamBroken(self._backend) from self.error
+
+    async def close(self) -> None:
+        """Drop the connection, unless the answer was received to its end; nothing is sent on."""
+        self.fail(ConnectionAbortedError("the answer was closed"))
+        sending, self.sending = self.sending, None
+        if sending is not None and not sending.done():
+            sending.cancel()
+            await asyncio.wait({sending})
+
+    def feed(self, data: bytes) -> None:
+        """Take what arrived."""
+        if self._parser is None:
+            return
+        self._heard_at = self._loop.time()
+        self._framing_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as exc:
+            self.may_reuse = False
+            self.fail(exc)
+        if self.is_over:
+            return
+        if self._framing_bytes > MAX_FRAMING_BYTES:
+            self.fail(Malformed(f"more than {MAX_FRAMING_BYTES} bytes of headers"))
+        elif self.status and self._idle_timer is None:
+            self._idle_timer = self._loop.call_later(self._idle_seconds, self._check_idle)
+
+    def end_of_input(self, error: Exception | None = None) -> None:
+        """The other side has closed the connection, or broken it."""
+        if error is None and self._is_until_end:
+            self._end()
+        else:
+            self.fail(error or ConnectionResetError("closed before the answer's end"))
+
+    def fail(self, error: Exception) -> None:
+        """Break the answer off, unless it is over."""
+        if self.is_over:
+            return
+        self.error, self.may_reuse = error, False
+        self._end()
+        self._line.drop()
+
+    # The parser's callbacks. An exception in one makes `feed_data` raise.
+
+    def on_message_begin(self) -> None:
+        """A head begins: an interim one, or the answer's."""
+        if self.is_over:
+            raise Malformed("bytes after the answer")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header; trailers are ignored."""
+        if self.status:
+            return
+        if b"\0" in value or len(self._fields) == MAX_HEADERS:
+            raise Malformed("NUL in a header, or too many of them")
+        # Bytes that are not UTF-8 become surrogates, which are the same bytes when written again.
+        self._fields.append(
+            (
+                name.lower().decode("latin-1"),
+                value.rstrip(b" \t").decode("utf-8", "surrogateescape"),
+            )
+        )
+
+    def on_headers_complete(self) -> None:
+        """The head is here."""
+        assert self._parser is not None
+        status = self._parser.get_status_code()
+        if status < 100 or status == _SWITCHING_PROTOCOLS:
+            raise Malformed(f"status {status}")
+        if status < 200:
+            self._fields.clear()  # RFC 9110 section 15.2: the answer is still to come
+            return
+        self.status, self.headers = status, tuple(self._fields)
+        has_body = not (self._is_for_head or status in _NO_BODY)
+        self._is_until_end = has_body and not self._is_framed()
+        self.may_reuse = self._parser.should_keep_alive()
+        if not has_body:
+            self._end()
+        elif not self.head.done():
+            self.head.set_result(None)
+
+    def on_body(self, part: bytes) -> None:
+        """A part of the body."""
+        if self.is_over:
+            raise Malformed("a body after an answer without one")
+        self._framing_bytes = 0
+        self._parts.append(part)
+        self._held_bytes += len(part)
+        if self._held_bytes > MAX_HELD_BYTES and not self._is_paused:
+            self._is_paused = True
+            self._line.pause_reading()
+        self._wake()
+
+    def on_message_complete(self) -> None:
+        """The end of a message: of an interim head, or of the answer."""
+        if self.status:
+            self._end()
+
+    def _is_framed(self) -> bool:
+        """Whether a length or chunks tell where the body ends. Raises Malformed."""
+        codings = [value for name, value in self.headers if name == "transfer-encoding"]
+        if codings and [each.lower() for each in codings] != ["chunked"]:
+            raise Malformed("a transfer coding that was not asked for")  # RFC 9112 section 6.1
+        return bool(codings) or any(name == "content-length" for name, _ in self.headers)
+
+    def _take(self) -> bytes:
+        parts, self._parts, self._held_bytes = self._parts, [], 0
+        if self._is_paused:
+            self._is_paused = False
+            self._heard_at = self._loop.time()  # the silence was ours
+            if not self.is_over:
+                self._line.resume_reading()
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _end(self) -> None:
+        self.is_over = True
+        self._parser = None  # they refer to each other
+        if not self.head.done():
+            self.head.set_result(None)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+
+    def _check_idle(self) -> None:
+        """One timer per answer: it looks how long ago something arrived, and waits for the rest."""
+        now = self._loop.time()
+        if self._is_paused:
+            self._heard_at = now
+        left = self._heard_at + self._idle_seconds - now
+        if left <= 0:
+            self.fail(TimeoutError("the answer stands still"))
+        else:
+            self._idle_timer = self._loop.call_later(left, self._check_idle)
