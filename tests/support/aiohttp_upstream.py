@@ -1,4 +1,4 @@
-"""`meter.ports.Upstream` on aiohttp: pooled connections, no redirects, no decoding, no cookies.
+"""`meter.ports.Upstream` on aiohttp: another client with the same promises, to compare ours with.
 
 A request is written to one connection, once: the backend may have worked on it, so only the caller
 of this module may send it again. A pooled connection is looked at before anything is written to

@@ -173,9 +173,10 @@ class Answer:
         if status < 200:
             self._fields.clear()  # RFC 9110 section 15.2: the answer is still to come
             return
-        self.status, self.headers = status, tuple(self._fields)
+        is_framed = self._is_framed()
         has_body = not (self._is_for_head or status in _NO_BODY)
-        self._is_until_end = has_body and not self._is_framed()
+        self._is_until_end = has_body and not is_framed
+        self.status, self.headers = status, tuple(self._fields)
         self.may_reuse = self._parser.should_keep_alive()
         if not has_body:
             self._end()
@@ -201,10 +202,10 @@ class Answer:
 
     def _is_framed(self) -> bool:
         """Whether a length or chunks tell where the body ends. Raises Malformed."""
-        codings = [value for name, value in self.headers if name == "transfer-encoding"]
+        codings = [value for name, value in self._fields if name == "transfer-encoding"]
         if codings and [each.lower() for each in codings] != ["chunked"]:
             raise Malformed("a transfer coding that was not asked for")  # RFC 9112 section 6.1
-        return bool(codings) or any(name == "content-length" for name, _ in self.headers)
+        return bool(codings) or any(name == "content-length" for name, _ in self._fields)
 
     def _take(self) -> bytes:
         parts, self._parts, self._held_bytes = self._parts, [], 0

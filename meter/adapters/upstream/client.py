@@ -44,10 +44,11 @@ class HttpUpstream:
         self, request: UpstreamRequest, *, first_byte_timeout_seconds: float
     ) -> UpstreamAnswer:
         """Send and wait for the answer's head; time spent on the caller's body does not count."""
-        deadline = asyncio.get_running_loop().time() + first_byte_timeout_seconds
+        seconds = min(first_byte_timeout_seconds, self._idle_seconds)
+        deadline = asyncio.get_running_loop().time() + seconds
         address, head = _encoded(request)
         connection = self._pool.take(address) or await self._connect(
-            address, request.backend, first_byte_timeout_seconds
+            address, request.backend, seconds
         )
         answer = Answer(
             request.backend,
@@ -55,7 +56,7 @@ class HttpUpstream:
             is_for_head=request.method == "HEAD",
             idle_timeout_seconds=self._idle_seconds,
         )
-        patience = Patience(answer, deadline, first_byte_timeout_seconds)
+        patience = Patience(answer, deadline, seconds)
         try:
             _write(connection, request, head, answer, patience)
             await answer.head

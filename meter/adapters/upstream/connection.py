@@ -44,7 +44,9 @@ class Connection(asyncio.Protocol):
 
     def begin(self, answer: Answer, data: bytes, body: bytes) -> None:
         """Write a request, or its head; what arrives from now on is its answer."""
-        assert self._transport is not None, "a connection is used once it is open"
+        if self._transport is None:
+            answer.fail(ConnectionResetError("the connection ended before the request began"))
+            return
         self._answer = answer
         if len(body) <= 65_536:
             self._transport.write(data + body)

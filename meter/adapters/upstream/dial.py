@@ -43,21 +43,24 @@ class Dialer:
 
     async def dial(self, address: Address) -> Connection:
         """An open connection. Raises OSError, and ValueError for a name that is none."""
+        context = self._context if address.is_tls else None
         infos = await self._addresses.of(address.host, address.port)
         try:
             connected = await _first_connected(infos)
         except OSError:
             self._addresses.forget(address.host, address.port)
             raise
+        connection = Connection(address, self._keeper)
         try:
-            _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: Connection(address, self._keeper),
+            await asyncio.get_running_loop().create_connection(
+                lambda: connection,
                 sock=connected,
-                ssl=self._context if address.is_tls else None,
-                server_hostname=address.host.rstrip(".") if address.is_tls else None,
+                ssl=context,
+                server_hostname=address.host.rstrip(".") if context is not None else None,
             )
         except BaseException:
-            connected.close()
+            # Cancelled right after the handshake, asyncio would wait for the other side's farewell.
+            connection.drop()
             raise
         return connection
 

@@ -88,4 +88,8 @@ def _body_bytes(request: UpstreamRequest) -> int | None:
     if isinstance(request.body, bytes):
         return len(request.body)
     declared = [value for name, value in request.headers if name == "content-length"]
-    return int(declared[0]) if declared else None
+    if not declared:
+        return None
+    if not (declared[0].isascii() and declared[0].isdigit()):
+        raise ValueError("a content-length is digits")
+    return int(declared[0])

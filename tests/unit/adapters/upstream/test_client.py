@@ -2,7 +2,7 @@
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ssl import SSLContext
 
@@ -12,8 +12,7 @@ from meter.adapters.upstream.client import HttpUpstream
 from meter.adapters.upstream.dial import verifying_context
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import UpstreamAnswer, UpstreamRequest
-
-type Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+from tests.support.wire import serving
 
 
 class Server:
@@ -33,15 +32,6 @@ class Server:
         if self.hangs:
             await reader.read()
         writer.close()
-
-
-@asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[str]:
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
 
 
 @asynccontextmanager
@@ -171,6 +161,13 @@ async def test_a_backend_that_sends_no_head_in_time_times_out(part: bytes) -> No
     async with serving(Server(part, hangs=True)) as url, upstream() as made:
         with pytest.raises(UpstreamTimeout):
             await send(made, url, seconds=0.05)
+
+
+async def test_the_idle_time_holds_before_the_answer_too() -> None:
+    """Where it is shorter than the time for the first byte."""
+    async with serving(Server(b"", hangs=True)) as url, upstream(idle_seconds=0.05) as made:
+        with pytest.raises(UpstreamTimeout):
+            await send(made, url, seconds=600)
 
 
 @pytest.mark.parametrize(

@@ -2,24 +2,19 @@
 
 import asyncio
 import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
 
 from meter.adapters.upstream.client import HttpUpstream
 from meter.errors import UpstreamBroken
 from meter.ports import UpstreamRequest
-from tests.support.gateway import rsa_key
-from tests.unit.adapters.test_upstream import read, send, serving, upstream
+from tests.support.wire import serving, tls
+from tests.unit.adapters.upstream.test_client import read, send, upstream
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 BODY = b'{"a":1}'
@@ -220,30 +215,3 @@ async def test_connections_over_tls_are_replaced_too(tmp_path: Path, *, closes: 
     listening.close()
 
     assert len(writers) == 1 + int(closes)
-
-
-def tls(folder: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context and one of a client that trusts it."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    begin, key = datetime.now(UTC) - timedelta(days=1), rsa_key()
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(begin)
-        .not_valid_after(begin + timedelta(days=2))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    (folder / "both.pem").write_bytes(private + pem)
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(folder / "both.pem")
-    return server, ssl.create_default_context(cadata=pem.decode())
