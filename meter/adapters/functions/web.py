@@ -176,7 +176,7 @@ async def _pause_before_cut() -> None:
 
 
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
-    # aiohttp reads headers as UTF-8 with surrogates for other bytes: this writes the same bytes.
+    # The upstream client reads headers as UTF-8 with surrogates for other bytes: this writes the same bytes.
     return [
         (name.encode("latin-1"), value.encode("utf-8", "surrogateescape"))
         for name, value in headers

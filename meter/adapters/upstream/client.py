@@ -3,7 +3,7 @@
 A request is written to one connection, once: the backend may have worked on it, so only the caller
 of this module may send it again. A pooled connection is looked at before anything is written to it,
 and replaced if its other end has closed it. Nothing is read from the environment: no proxy, no
-`~/.netrc`. Why not a library: docs/decisions/0036.
+`~/.netrc`. Why not a library: docs/decisions/0038.
 """
 
 import asyncio

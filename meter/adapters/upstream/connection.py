@@ -15,6 +15,8 @@ from typing import Protocol, cast
 from meter.adapters.upstream.answer import Answer
 from meter.adapters.upstream.request import Address
 
+JOINED_BYTES = 65_536  # a head and a body of that size are sent in one piece
+
 
 class Keeper(Protocol):
     """Who has the connections that are open."""
@@ -48,7 +50,7 @@ class Connection(asyncio.Protocol):
             answer.fail(ConnectionResetError("the connection ended before the request began"))
             return
         self._answer = answer
-        if len(body) <= 65_536:
+        if len(body) <= JOINED_BYTES:
             self._transport.write(data + body)
         else:
             self._transport.write(data)

@@ -112,7 +112,7 @@ async def test_a_body_that_does_not_end_is_refused() -> None:
 
 @pytest.mark.parametrize("value", ["caf\u00e9 \u2603", "bad\udce9byte", "plain"])
 def test_a_backends_header_bytes_are_sent_as_they_came(value: str) -> None:
-    """Also those that are no UTF-8, which aiohttp reads as surrogates."""
+    """Also those that are no UTF-8, which the upstream client reads as surrogates."""
     response = GatewayResponse(Answer(status=200, headers=(("x-note", value),), body=b"{}"))
 
     assert (b"x-note", value.encode("utf-8", "surrogateescape")) in response.raw_headers
