@@ -146,14 +146,16 @@ def splits(data: bytes) -> list[list[bytes]]:
 
 @pytest.mark.parametrize("name", GOOD)
 async def test_answers_mean_the_same(name: str) -> None:
-    """Status, headers, body, and whether the connection may serve the next call."""
+    """Status, headers and body; and the connection serves the next call unless it will close."""
     for parts in splits(GOOD[name]):
         for end in (End.KEEP, End.CLOSE, End.SHUT):
             script = Script(parts, end)
-            ours = await played(HttpUpstream, script)
+            ours, is_kept = await played(HttpUpstream, script)
+            theirs, _ = await played(AiohttpUpstream, script)
 
-            assert ours == await played(AiohttpUpstream, script)
-            assert ours[0].error is None
+            assert ours == theirs
+            assert ours.error is None
+            assert is_kept == (end is End.KEEP and name not in {"will close", "HTTP/1.0"})
 
 
 @pytest.mark.parametrize("name", UNTIL_CLOSED)
@@ -161,9 +163,10 @@ async def test_answers_that_end_with_their_connection_mean_the_same(name: str) -
     """A reset is no end, however; aiohttp takes it for one."""
     for parts in splits(UNTIL_CLOSED[name]):
         for end in (End.CLOSE, End.SHUT):
-            ours = await played(HttpUpstream, Script(parts, end))
-            assert ours == await played(AiohttpUpstream, Script(parts, end))
-            assert (ours[0].error, ours[0].body) == (None, b"abc")
+            ours, _ = await played(HttpUpstream, Script(parts, end))
+            theirs, _ = await played(AiohttpUpstream, Script(parts, end))
+            assert ours == theirs
+            assert (ours.error, ours.body) == (None, b"abc")
         cut, _ = await played(HttpUpstream, Script(parts, End.RESET))
         assert cut.error == "UpstreamBroken"
 
@@ -208,10 +211,11 @@ async def test_other_methods_mean_the_same(method: str, status: bytes) -> None:
     """The answer to HEAD has a length, and no body."""
     head = b"HTTP/1.1 " + status + b"\r\ncontent-length: 2\r\n\r\n"
     script = Script([head if method == "HEAD" else head + b"{}"], End.KEEP)
-    ours = await played(HttpUpstream, script, method=method)
+    ours, is_kept = await played(HttpUpstream, script, method=method)
+    theirs, _ = await played(AiohttpUpstream, script, method=method)
 
-    assert ours == await played(AiohttpUpstream, script, method=method)
-    assert ours[0].error is None
+    assert ours == theirs
+    assert (ours.error, is_kept) == (None, True)
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "GET", "HEAD", "OPTIONS"])
