@@ -25,7 +25,7 @@ from meter.gateway.answer.follow import ByteReader
 from meter.gateway.answer.usage import NOTHING_READ, BackgroundResponse, Reading
 from meter.gateway.backend import Backend
 from meter.gateway.balance.demand import NO_DEMAND
-from meter.gateway.balance.exchange import Attempts, Begun
+from meter.gateway.balance.exchange import Attempts, Begun, ForwardLimits
 from meter.gateway.balance.forward import Candidates, Forwarder
 from meter.gateway.billing import Billing
 from meter.gateway.limits.quota import Quota, Refusal
@@ -92,12 +92,12 @@ class FollowUps:
 
     def __post_init__(self) -> None:
         self.quota = Quota(MOST, self.share_percent)
-        limits = replace(
-            self.forwarder.limits,
-            first_byte_timeout_seconds=ASK_SECONDS,
-            attempts_timeout_seconds=ASK_SECONDS,
-        )
-        self.forwarder = replace(self.forwarder, limits=limits)
+        self.forwarder = replace(self.forwarder, limits=_quick(self.forwarder.limits))
+
+    def limit(self, forwarding: ForwardLimits, share_percent: int) -> None:
+        """Apply other bounds to what is asked from now on."""
+        self.forwarder.limits = _quick(forwarding)
+        self.quota.resize(MOST, share_percent)
 
     def check_room(self, subject: str) -> None:
         """Raise Overloaded when a further response could not be followed up."""
@@ -200,6 +200,12 @@ class FollowUps:
             return NOTHING_READ
         is_it = shown.background is not None and shown.background.id == follow_up.response.id
         return shown if is_it and begun.status == 200 else NOTHING_READ
+
+
+def _quick(limits: ForwardLimits) -> ForwardLimits:
+    return replace(
+        limits, first_byte_timeout_seconds=ASK_SECONDS, attempts_timeout_seconds=ASK_SECONDS
+    )
 
 
 @dataclass(slots=True)

@@ -10,13 +10,15 @@ from meter.config.values import GatewaySettings
 from meter.gateway.caller.auth import TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.joining.joins import JoinLimits, Joins
-from meter.gateway.limits.admission import Admission
+from meter.gateway.limits.admission import Admission, AdmissionLimits
 from meter.gateway.operators.page import OperatorPage
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.dispatch import Dispatcher
 from meter.ports import Clock, RowStore
 from meter.reports.own_usage.reader import OwnUsageReader
 from meter.reports.pricing.configured import ConfiguredBook
+
+KEPT_PART = 4  # of the room for request bodies
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,6 @@ def build_keys(settings: GatewaySettings, clock: Clock) -> KeyRing:
     return KeyRing(source, clock, settings.jwks_refresh_seconds)
 
 
-KEPT_PART = 4  # of the room for request bodies
-
-
 def build_admission(settings: GatewaySettings, keys: KeyRing, clock: Clock) -> Admission:
     """The entrance of one instance."""
     return Admission(
@@ -47,13 +46,17 @@ def build_admission(settings: GatewaySettings, keys: KeyRing, clock: Clock) -> A
 
 def build_joins(settings: GatewaySettings, clock: Clock) -> Joins:
     """What repeated requests can join."""
-    admission = settings.limits.admission
-    limits = JoinLimits(
+    limits = join_limits(settings.limits.admission) if settings.joins_retries else None
+    return Joins(clock=clock, limits=limits)
+
+
+def join_limits(admission: AdmissionLimits) -> JoinLimits:
+    """The bounds on joining, which follow those on calls and their bodies."""
+    return JoinLimits(
         most_joined=admission.max_concurrent_calls,
         kept_bytes=admission.body_budget_bytes // KEPT_PART,
         subject_share_percent=admission.subject_share_percent,
     )
-    return Joins(clock=clock, limits=limits if settings.joins_retries else None)
 
 
 def build_dispatcher(

@@ -72,6 +72,13 @@ class Joins:
         self.joined = Quota(limits.most_joined, limits.subject_share_percent)
         self.kept = Kept(Quota(limits.kept_bytes, limits.subject_share_percent))
 
+    def limit(self, limits: JoinLimits) -> None:
+        """Apply other bounds to what joins and is kept from now on; nothing where there are none."""
+        if self.limits is not None:
+            self.limits = limits
+            self.joined.resize(limits.most_joined, limits.subject_share_percent)
+            self.kept.quota.resize(limits.kept_bytes, limits.subject_share_percent)
+
     def repeatable(
         self, event_id: UUID, principal: Principal, request: Request, route: Route, body: Payload
     ) -> Repeatable | None:

@@ -18,7 +18,7 @@ from meter.gateway.front_door import FrontDoor
 from meter.reloading.reload import Reload, Reloading
 from meter.reports.pricing.configured import ConfiguredBook
 from meter.wiring.books import configured_book
-from meter.wiring.entrance import Surroundings
+from meter.wiring.entrance import Surroundings, join_limits
 from meter.wiring.gateway import Gateway
 from meter.wiring.stored.documents import ClosableSource, FirstDocuments, source_of
 
@@ -124,6 +124,8 @@ class Applying:
         door.forwarder.limits = limits.forwarding
         door.relays.times = limits.times
         door.relays.drains.limit(limits.drains)
+        door.joins.limit(join_limits(limits.admission))
+        door.background.follow_ups.limit(limits.forwarding, limits.drains.share_percent)
         door.first_keepalive_seconds = limits.first_keepalive_seconds
         return "limits"
 

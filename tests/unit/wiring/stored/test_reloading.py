@@ -137,6 +137,29 @@ async def test_limits_change() -> None:
     assert door.relays.drains.limits.most == 7
 
 
+async def test_one_callers_share_changes_everywhere() -> None:
+    """Of joined requests, kept answers and follow-ups, too."""
+    made = running()
+    limits = {"METER_MAX_CONCURRENT_CALLS": 40, "METER_BODY_BUDGET_BYTES": 8_000}
+    text = json.dumps({**limits, "METER_SUBJECT_SHARE_PERCENT": 10})
+    await applying_to(made).change_limits({"limits.json": text})
+    door = made.front_door
+
+    assert (door.joins.joined.total, door.joins.joined.share) == (40, 4)
+    assert (door.joins.kept.quota.total, door.joins.kept.quota.share) == (2_000, 200)
+    assert door.background.follow_ups.quota.share == 500
+
+
+async def test_answers_to_follow_ups_have_the_new_bound() -> None:
+    """Their time limits stay their own."""
+    made = running()
+    text = '{"METER_MAX_BUFFERED_ANSWER_BYTES": 70000, "METER_FIRST_BYTE_TIMEOUT_SECONDS": 2}'
+    await applying_to(made).change_limits({"limits.json": text})
+    limits = made.front_door.background.follow_ups.forwarder.limits
+
+    assert (limits.max_buffered_bytes, limits.first_byte_timeout_seconds) == (70_000, 10.0)
+
+
 @pytest.mark.parametrize(
     "text",
     [
