@@ -92,7 +92,9 @@ class FollowUps:
 
     def __post_init__(self) -> None:
         self.quota = Quota(MOST, self.share_percent)
-        self.forwarder = replace(self.forwarder, limits=_quick(self.forwarder.limits))
+        self.forwarder = replace(
+            self.forwarder, limits=_quick(self.forwarder.limits), is_for_callers=False
+        )
 
     def limit(self, forwarding: ForwardLimits, share_percent: int) -> None:
         """Apply other bounds to what is asked from now on."""

@@ -65,13 +65,14 @@ class Forwarded(Asking, Protocol):
 
 @dataclass(slots=True)
 class Forwarder:
-    """Decides the order in which backends are tried."""
+    """Decides the order in which backends are tried. What it refuses is logged if it is for callers."""
 
     pool: Pool
     upstream: Upstream
     credentials: BackendCredentials
     clock: Clock
     limits: ForwardLimits
+    is_for_callers: bool = True
     exhausted: Exhausted = field(init=False)
 
     def __post_init__(self) -> None:
@@ -124,7 +125,7 @@ class Forwarder:
         known = {answer.backend.name for answer in elsewhere}
         rest = [backend for backend in group if backend.name not in known]
         if rest:
-            raise self._give_up(rest, candidates, attempts.failovers)
+            raise self._give_up(rest, call)
         return None
 
     async def _try(self, call: Forwarded, lease: Lease) -> Begun | Failover:
@@ -161,14 +162,14 @@ class Forwarder:
         left = call.attempts.give_up_at - self.clock.monotonic()
         return not call.attempts.made or left >= LEAST_ATTEMPT_SECONDS
 
-    def _give_up(
-        self, group: Sequence[Backend], candidates: Candidates, failovers: Sequence[Failover]
-    ) -> CallerError:
-        load_key, demand = candidates.load_key, candidates.demand
+    def _give_up(self, group: Sequence[Backend], call: Forwarded) -> CallerError:
+        load_key, demand = call.candidates.load_key, call.candidates.demand
+        failovers = call.attempts.failovers
         is_throttled = not failovers or self.pool.any_throttles(group, load_key, demand)
         throttled = self.pool.exhausted(group, load_key, demand) if is_throttled else None
         refusal = refusal_after(failovers, throttled)
-        self.exhausted.refused(load_key, refusal)
+        if self.is_for_callers:
+            self.exhausted.refused(call.deployment, refusal)
         return refusal
 
 

@@ -403,6 +403,26 @@ def test_trouble_delays_the_count_and_does_not_change_it(trouble: Callable[[], S
     assert (made.open, made.door.is_idle) == (0, True)
 
 
+def test_only_callers_are_refused(caplog: pytest.LogCaptureFixture) -> None:
+    """An alert tells of calls without a backend: a question of the gateway's own that fails is none."""
+
+    def throttled() -> FakeAnswer:
+        return json_answer(429, b"{}", ("retry-after", "1"))
+
+    async def scenario() -> Answer:
+        made = Instance(in_turn(throttled, throttled, throttled, throttled))
+        await made.make()
+        await asyncio.sleep(50)
+        assert len(made.account.asked) == 3
+        return await made.call("GET")
+
+    answer = virtually(scenario)
+    lines = [message for message in caplog.messages if message.startswith("backends_exhausted")]
+
+    assert answer.status == 429
+    assert lines == ["backends_exhausted deployment=gpt status=429 calls=1"]
+
+
 def test_an_answer_too_long_to_hold_is_read_as_it_passes() -> None:
     """Instructions of megabytes are repeated in it."""
 
