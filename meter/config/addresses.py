@@ -77,6 +77,7 @@ _SHARED_HOST = ".api.cognitive.microsoft."
 # Members of connection strings, in small letters: Azure's SDKs ignore the case.
 _SECRETS = frozenset({"accountkey", "sharedaccesskey", "sharedaccesssignature"})
 _PLACES = {"tableendpoint": "TableEndpoint", "accountname": "AccountName", "endpoint": "Endpoint"}
+_DEVELOPMENT_BLOBS = "http://127.0.0.1:10000/devstoreaccount1"  # of Azurite, by its documentation
 _ACCOUNT = re.compile(r"[a-z0-9]{1,24}", re.ASCII)
 
 
@@ -150,6 +151,21 @@ def read_service_url(reader: Reader, setting: str, default: str) -> str:
     elif urlsplit(url).path:
         reader.problem(setting, f"must have no path, for example {default}")
     return url
+
+
+def has_blobs_at(connection_string: str, account_url: str) -> bool:
+    """Whether a connection string is of the account whose blobs have that address.
+
+    The one that Azure shows has no BlobEndpoint, but the account's name.
+    """
+    members = _members(connection_string)
+    if members.get("usedevelopmentstorage", "").lower() == "true":
+        url = _DEVELOPMENT_BLOBS
+    else:
+        suffix = members.get("endpointsuffix", "core.windows.net")
+        usual = f"https://{members.get('accountname', '')}.blob.{suffix}"
+        url = members.get("blobendpoint", usual)
+    return url.rstrip("/").lower() == account_url.rstrip("/").lower()
 
 
 def shown(address: str) -> str:

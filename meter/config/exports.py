@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from meter.config.addresses import shown
+from meter.config.addresses import has_blobs_at, shown
 from meter.config.reader import Reader
 from meter.config.values import AzureEndpoint
 from meter.gateway.address import is_allowed_url, is_loopback
@@ -69,7 +69,7 @@ def container_endpoint(text: str, storage: AzureEndpoint) -> tuple[AzureEndpoint
     """
     base, _, name = text.rstrip("/").rpartition("/")
     connection_string = storage.connection_string
-    if connection_string is not None and (not base or f"BlobEndpoint={base}" in connection_string):
+    if connection_string is not None and (not base or has_blobs_at(connection_string, base)):
         return storage, name
     if not base:
         address = storage.address or ""

@@ -10,6 +10,7 @@ from azure.storage.blob.aio import BlobClient
 
 from meter.adapters.blobs.container import BLOB_OPTIONS
 from meter.adapters.clients import address_and_identity, new_transport
+from meter.config.addresses import has_blobs_at
 from meter.config.stored.address import blob_place
 from meter.config.values import AzureEndpoint
 from meter.reloading.document import Document, DocumentUnread
@@ -71,7 +72,7 @@ def build_blob_source(location: str, storage: AzureEndpoint) -> BlobSource:
     assert place is not None, "settings are checked"
     options: dict[str, Any] = {**BLOB_OPTIONS, "retry_total": 1, "transport": new_transport()}
     text = storage.connection_string
-    if text is not None and f"BlobEndpoint={place.account_url}" in text:
+    if text is not None and has_blobs_at(text, place.account_url):
         client = BlobClient.from_connection_string(text, place.container, place.name, **options)
         return BlobSource(location, client)
     address, identity = address_and_identity(

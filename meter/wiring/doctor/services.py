@@ -1,12 +1,14 @@
 """The checks of Event Hubs, of the tables and of blobs."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from meter.adapters.probes.blobs import try_account, try_container
 from meter.adapters.probes.hub import GROUP, try_to_receive, try_to_send
 from meter.adapters.probes.tables import try_tables
-from meter.config.values import AzureEndpoint, SettingsParts
+from meter.config.exports import container_endpoint
+from meter.config.values import AzureEndpoint, SettingsParts, StorageSettings
 from meter.doctor.answers import Outcome
 from meter.doctor.basics import Offsets, is_reference
 from meter.doctor.checking import Check
@@ -84,19 +86,26 @@ def blob_checks(parts: SettingsParts, container: str | None, dice: Dice) -> list
         checks.append(_check(place, host, partial(try_account, host, dice)))
     if container is not None:
         storage = parts.storage
-        endpoint = None if storage is None else storage.endpoint
+        endpoint = None if storage is None else _endpoint_of(container, storage)
         place = Place(
             area=Area.BLOBS,
             name="METER_EXPORT_CONTAINER",
             tried="write, read, delete",
             role=BLOB_CONTRIBUTOR,
             scope="CONTAINER_RESOURCE_ID",
-            has_key=_has_key(endpoint) and "://" not in container,
+            has_key=_has_key(endpoint),
             missing="the container does not exist",
         )
         probe = None if storage is None else partial(try_container, container, storage, dice)
         checks.append(_check(place, endpoint, probe))
     return checks
+
+
+def _endpoint_of(container: str, storage: StorageSettings) -> AzureEndpoint | None:
+    """How the container is reached; None where its address is not known."""
+    with suppress(ValueError):
+        return container_endpoint(container, storage.endpoint)[0]
+    return None
 
 
 def _has_key(endpoint: AzureEndpoint | None) -> bool:

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 
+from meter.config.addresses import has_blobs_at
 from meter.config.environment import event_hub_name, load_settings, load_storage_settings
 from meter.config.values import AzureEndpoint
 from meter.errors import InvalidSettings
@@ -64,3 +65,52 @@ def test_a_connection_string_that_is_none_is_a_problem(text: str) -> None:
     assert refusal.value.problems == (
         "MeterStorage is not a connection string: Name=value pairs, separated by ;",
     )
+
+
+@pytest.mark.parametrize(
+    ("connection_string", "url"),
+    [
+        (
+            "DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=x;"
+            "EndpointSuffix=core.windows.net",
+            "https://contoso.blob.core.windows.net",
+        ),
+        ("AccountName=contoso;AccountKey=x", "https://Contoso.blob.core.windows.net/"),
+        (
+            "accountname=contoso;accountkey=x;endpointsuffix=core.chinacloudapi.cn",
+            "https://contoso.blob.core.chinacloudapi.cn",
+        ),
+        (
+            "AccountName=a;AccountKey=x;BlobEndpoint=https://a.z1.blob.storage.azure.net/;",
+            "https://a.z1.blob.storage.azure.net",
+        ),
+        ("UseDevelopmentStorage=true", "http://127.0.0.1:10000/devstoreaccount1"),
+    ],
+)
+def test_a_connection_string_says_where_its_accounts_blobs_are(
+    connection_string: str, url: str
+) -> None:
+    """Azure's own has no BlobEndpoint; names and hosts are of any case."""
+    assert has_blobs_at(connection_string, url)
+
+
+@pytest.mark.parametrize(
+    ("connection_string", "url"),
+    [
+        ("AccountName=contoso;AccountKey=x", "https://other.blob.core.windows.net"),
+        ("AccountName=contoso;AccountKey=x", "https://contoso.blob.core.chinacloudapi.cn"),
+        (
+            "AccountName=a;AccountKey=x;BlobEndpoint=http://127.0.0.1:10000/account10;",
+            "http://127.0.0.1:10000/account1",
+        ),
+        (
+            "TableEndpoint=https://contoso.table.core.windows.net;SharedAccessSignature=s",
+            "https://contoso.blob.core.windows.net",
+        ),
+    ],
+)
+def test_another_accounts_blobs_are_not_reached_with_a_connection_string(
+    connection_string: str, url: str
+) -> None:
+    """Its key would be refused there."""
+    assert not has_blobs_at(connection_string, url)

@@ -78,6 +78,17 @@ def test_a_connection_string_reaches_the_containers_of_its_account(text: str) ->
     assert container_endpoint(text, EMULATOR) == (EMULATOR, "exports")
 
 
+def test_azures_own_connection_string_reaches_an_address_of_its_account() -> None:
+    """It has the account's name, and no address."""
+    azures = AzureEndpoint(
+        connection_string="DefaultEndpointsProtocol=https;AccountName=contoso;AccountKey=x;"
+        "EndpointSuffix=core.windows.net"
+    )
+    address = "https://contoso.blob.core.windows.net/exports"
+
+    assert container_endpoint(address, azures) == (azures, "exports")
+
+
 def test_tables_at_an_unusual_address_need_the_containers_own() -> None:
     """An address behind a proxy says nothing of the blobs'."""
     with pytest.raises(ValueError, match="needs an address"):
