@@ -57,8 +57,12 @@ class OpenTelemetryCalls:
         self._first_tokens = made(names.TIME_TO_FIRST_TOKEN, "s", firsts)
         self._attempts = made(names.ATTEMPT_DURATION, "s", durations)
         self._calls: Counter[names.Attributes] = Counter()  # read at each export
-        self._joined = meter.create_counter(names.JOINED, "{call}", "Repeats that joined a call.")
+        self._joined = 0
         meter.create_observable_counter(names.CALLS, [self._read_calls], "{call}", "Calls.")
+        # Always has a value, beside which `distributions` are exported.
+        meter.create_observable_counter(
+            names.JOINED, [self._read_joined], "{call}", "Joined calls."
+        )
         self._tracer = tracer
         self._sampler = sampler
         self._names_subjects = names_subjects
@@ -115,13 +119,13 @@ class OpenTelemetryCalls:
 
     def joined(self) -> None:
         """A repeat that joined a call."""
-        try:
-            self._joined.add(1)
-        except Exception:
-            self._log_fault()
+        self._joined += 1
 
     def _read_calls(self, _options: CallbackOptions) -> list[Observation]:
         return [Observation(count, dict(key)) for key, count in list(self._calls.items())]
+
+    def _read_joined(self, _options: CallbackOptions) -> list[Observation]:
+        return [Observation(self._joined)]
 
     def _count_tokens(self, event: UsageEvent) -> None:
         if event.usage_source is UsageSource.MISSING:

@@ -31,7 +31,7 @@ class OpenTelemetryMonitoring:
         self._meter = providers.metrics.get_meter(SCOPE)
         tracer = None if providers.traces is None else providers.traces.get_tracer(SCOPE)
         self._clock = clock
-        self._timer = Timer.of(self._meter, clock)
+        self._timer = Timer.of(providers.distributions, clock)
         self._backlog: tuple[float, Backlog] | None = None
         self.calls = OpenTelemetryCalls(
             self._meter,

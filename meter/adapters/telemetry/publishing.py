@@ -1,43 +1,38 @@
 """Times what publishing waits for: the hub and the outbox, as they are, with a clock around them."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 
-from opentelemetry.metrics import Histogram, Meter
-
 from meter.adapters.telemetry import conventions as names
+from meter.adapters.telemetry.distributions import Distribution, Distributions
 from meter.ports import Clock, Hub, Outbox
 from meter.usage import UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Timer:
-    """Measures how long a destination takes, and whether it fails."""
+    """Measures how long a destination takes, and whether it fails.
 
-    seconds: Histogram
+    A histogram of our own: each send is measured, and the SDK's took 20 us for that.
+    """
+
+    seconds: Distribution
     clock: Clock
 
     @classmethod
-    def of(cls, meter: Meter, clock: Clock) -> "Timer":
+    def of(cls, distributions: Distributions, clock: Clock) -> "Timer":
         """A timer whose measures are a metric."""
-        seconds = meter.create_histogram(
-            names.PUBLISH_DURATION,
-            "s",
-            "Until the hub, or the outbox, has usage events.",
-            explicit_bucket_boundaries_advisory=names.PUBLISH_BOUNDARIES,
-        )
-        return cls(seconds, clock)
+        made = distributions.histogram(names.PUBLISH_DURATION, "s", names.PUBLISH_BOUNDARIES)
+        return cls(made, clock)
 
-    @contextmanager
-    def around(self, destination: str) -> Iterator[None]:
-        """Measure what happens inside."""
+    async def time(self, destination: str, work: Awaitable[None]) -> None:
+        """Wait for the work, and measure how long it took."""
         begun = self.clock.monotonic()
-        attributes = {names.DESTINATION: destination}
+        attributes: names.Attributes = ((names.DESTINATION, destination),)
         try:
-            yield
+            await work
         except BaseException as exc:
-            attributes[names.ERROR_TYPE] = type(exc).__name__
+            attributes = (*attributes, (names.ERROR_TYPE, type(exc).__name__))
             raise
         finally:
             self.seconds.record(self.clock.monotonic() - begun, attributes)
@@ -52,8 +47,7 @@ class TimedHub:
 
     async def send(self, subject: str, events: Sequence[bytes]) -> None:
         """As the hub."""
-        with self.timer.around("hub"):
-            await self.hub.send(subject, events)
+        await self.timer.time("hub", self.hub.send(subject, events))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,5 +59,4 @@ class TimedOutbox:
 
     async def keep(self, events: Sequence[UsageEvent]) -> None:
         """As the outbox."""
-        with self.timer.around("outbox"):
-            await self.outbox.keep(events)
+        await self.timer.time("outbox", self.outbox.keep(events))

@@ -39,6 +39,15 @@ async def test_publishing_is_timed_by_destination_and_failure() -> None:
     ]
 
 
+async def test_publishing_is_exported_without_any_call() -> None:
+    """What an outbox of earlier calls takes is seen, too: there is always a metric of the SDK's beside."""
+    made = Exported()
+    await made.monitoring.outbox(FakeOutbox()).keep([usage_event()])
+
+    assert [metric.name for metric in made.metrics()] == [names.JOINED, names.PUBLISH_DURATION]
+    assert made.points(names.JOINED) == [({}, 0)]
+
+
 def test_counting_is_told_with_the_age_of_the_oldest_call() -> None:
     """One measure per batch; batches of repeats alone have none."""
     made = Exported(clock=FakeClock(NOW + timedelta(seconds=9)))
