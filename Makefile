@@ -115,8 +115,9 @@ check: setup
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+# ONLY=streams runs some parts alone, PEERS=nginx,portkey adds gateways, TREE=PATH another tree's front door.
 bench: setup
-	$(PY) -m bench
+	@$(PY) -m bench --only "$(ONLY)" --peers "$(PEERS)" --tree "$(TREE)"
 
 up: setup
 	@exec $(PY) -m local up

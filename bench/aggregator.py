@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from bench.counting import Counted, Spec
-from bench.load import cpu_seconds
-from bench.servers import SERVER_CORE, azurite, start
+from bench.servers import SERVER_CORE, azurite, cpu_seconds, start
 
 CASES = (
     Spec(subjects=1, batch=1_000, batches=20, seconds=8),

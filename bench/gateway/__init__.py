@@ -1,0 +1,1 @@
+"""The front door beside its peers: CPU, latency, memory, starts, and every byte checked."""

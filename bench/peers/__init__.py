@@ -1,0 +1,1 @@
+"""Other gateways, each started on loopback in front of the same backend."""
