@@ -26,7 +26,7 @@ from meter.config.callers import (
     read_routes,
     read_token_rules,
 )
-from meter.config.host import proxy_warnings
+from meter.config.host import disabled_functions, proxy_warnings
 from meter.config.limits import Limits, read_body_limits, read_limits, read_request_limits
 from meter.config.names import READ_APART, refuse_unknown
 from meter.config.prices import read_price_settings
@@ -137,7 +137,12 @@ def request_limits(environment: Mapping[str, str]) -> RequestLimits:
 
 
 def read_parts(environment: Mapping[str, str], documents: Documents) -> SettingsParts:
-    """Each part of the settings by itself: an invalid one hides no other."""
+    """Each part of the settings by itself: an invalid one hides no other.
+
+    Of an app whose front door is disabled, only the settings of counting are read.
+    """
+    disabled = disabled_functions(environment)
+    serves = "front_door" not in disabled
 
     def part[T](read: Callable[[Reader], T]) -> T | None:
         reader = Reader(environment, documents)
@@ -146,11 +151,11 @@ def read_parts(environment: Mapping[str, str], documents: Documents) -> Settings
         return None if others else found
 
     whole = Reader(environment, documents)
-    _settings(whole)
+    (_settings if serves else _counting)(whole)
     refuse_unknown(whole, _known_names() | named_key_settings(whole))
-    backends, auth = read_backends(Reader(environment, documents))
+    backends, auth = read_backends(Reader(environment, documents)) if serves else ((), {})
     return SettingsParts(
-        rules=part(read_token_rules),
+        rules=part(read_token_rules) if serves else None,
         discovery_queries=read_discovery_queries(Reader(environment)),
         backends=backends,
         auth=auth,
@@ -161,6 +166,8 @@ def read_parts(environment: Mapping[str, str], documents: Documents) -> Settings
         problems=tuple(whole.problems),
         unresolved=whole.unresolved,
         warnings=proxy_warnings(environment),
+        serves=serves,
+        counts="aggregator" not in disabled,
     )
 
 
@@ -201,6 +208,14 @@ def _settings(reader: Reader) -> Settings:
         telemetry=read_telemetry(reader),
         warnings=proxy_warnings(reader.environment),
     )
+
+
+def _counting(reader: Reader) -> None:
+    """What the aggregator and its timers read, and the host for them."""
+    _publish(reader)
+    _log_level(reader)
+    _shutdown_seconds(reader)
+    read_telemetry(reader)
 
 
 def _gateway(reader: Reader) -> GatewaySettings:

@@ -17,6 +17,8 @@ HOST_JSON = Path(__file__).parents[2] / "host.json"
 OVERRIDE = "AzureFunctionsJobHost__functionTimeout"
 _PROXIES = ("HTTP_PROXY", "ALL_PROXY")
 _WORKER = frozenset({"127.0.0.1", "localhost"})
+# On Linux App Service makes underscores of periods in the names of settings.
+_DISABLED = re.compile(r"AzureWebJobs[._](\w+)[._]Disabled", re.ASCII | re.IGNORECASE)
 _TIME = re.compile(r"(?:(\d{1,3})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
 
 
@@ -28,6 +30,15 @@ def function_timeout_seconds(reader: Reader, host_json: Path = HOST_JSON) -> flo
         return float("inf")  # -1: no limit
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def disabled_functions(environment: Mapping[str, str]) -> frozenset[str]:
+    """The functions that the host does not start, as `AzureWebJobs.NAME.Disabled` says."""
+    return frozenset(
+        match[1].lower()
+        for name, value in environment.items()
+        if value.strip().lower() in {"true", "1"} and (match := _DISABLED.fullmatch(name))
+    )
 
 
 def proxy_warnings(environment: Mapping[str, str]) -> tuple[str, ...]:

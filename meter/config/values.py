@@ -111,7 +111,8 @@ class SettingsParts:
     """Each part of the settings by itself, None where it is not valid, and every problem of them all.
 
     A part may hold references that Azure has not resolved, whose settings are `unresolved`.
-    `host_blobs` is the storage account of the Functions host; None where none is named.
+    `host_blobs` is the storage account of the Functions host; None where none is named. `serves` and
+    `counts` are the halves of the app whose functions are not disabled.
     """
 
     rules: TokenRules | None
@@ -125,3 +126,5 @@ class SettingsParts:
     problems: tuple[Problem, ...]
     unresolved: frozenset[str]
     warnings: tuple[str, ...]
+    serves: bool
+    counts: bool

@@ -9,6 +9,7 @@ from meter.doctor.finding import Area, Finding, Status
 HUB_SENDER = "Azure Event Hubs Data Sender"
 HUB_RECEIVER = "Azure Event Hubs Data Receiver"
 TABLE_CONTRIBUTOR = "Storage Table Data Contributor"
+TABLE_READER = "Storage Table Data Reader"
 BLOB_CONTRIBUTOR = "Storage Blob Data Contributor"
 BLOB_OWNER = "Storage Blob Data Owner"
 BLOB_READER = "Storage Blob Data Reader"
@@ -29,7 +30,7 @@ class Place:
     tried: str
     role: str
     scope: str
-    has_key: bool  # a connection string, else the identity
+    has_key: bool = False  # a connection string, else the identity
     missing: str = "what the settings name does not exist"
 
     def finding(self, status: Status, found: str, advice: str = "") -> Finding:

@@ -139,6 +139,36 @@ def test_what_is_not_there_is_told_from_what_refuses(
     assert "does not exist" in of(of_other, "hub")[0]["found"]
 
 
+def test_a_front_door_alone_needs_no_rights_of_the_aggregator(
+    tmp_path: Path, settings: Mapping[str, str]
+) -> None:
+    """Nor would it be well to grant them: it sends, writes the outbox, and reads."""
+    disabled = {"AzureWebJobs.aggregator.Disabled": "true"}
+    code, findings, _ = examined(tmp_path, {**settings, **disabled})
+
+    assert code == 0
+    assert [each["name"] for each in of(findings, "hub")] == ["usage (send)"]
+    assert [each["name"] for each in of(findings, "tables")] == ["Outbox", "tables"]
+    assert {each["status"] for each in of(findings, "tables")} == {"ok"}
+    assert of(findings, "clock")[0]["status"] == "ok"
+
+
+def test_an_aggregator_alone_needs_no_rights_of_the_front_door(
+    tmp_path: Path, settings: Mapping[str, str]
+) -> None:
+    """It has no issuers, and no keys of backends."""
+    needed = {"EventHubConnection", "MeterStorage", "METER_EVENT_HUB", "METER_BACKENDS"}
+    own = {name: value for name, value in settings.items() if name in needed}
+    code, findings, _ = examined(tmp_path, {**own, "AzureWebJobs_front_door_Disabled": "1"})
+
+    assert code == 0
+    assert [each["name"] for each in of(findings, "hub")] == ["usage (receive)"]
+    assert [each["name"] for each in of(findings, "tables")] == ["tables"]
+    assert {each["class"] for each in findings} == {
+        *("settings", "hub", "tables", "clock", "versions")
+    }
+
+
 async def test_the_app_examines_itself_for_operators(
     stack: RunningStack, settings: Mapping[str, str]
 ) -> None:

@@ -21,7 +21,7 @@ from meter.wiring.doctor.basics import (
     sign_in_checks,
     version_check,
 )
-from meter.wiring.doctor.services import blob_checks, hub_checks, table_check
+from meter.wiring.doctor.services import blob_checks, hub_checks, table_checks
 from meter.wiring.stored.documents import fetch_documents
 
 CONNECT_SECONDS, IDLE_SECONDS = 5.0, 10.0
@@ -50,7 +50,7 @@ async def examine(
                 *issuer_checks(parts),
                 *backend_checks(parts, probe),
                 *hub_checks(parts),
-                table_check(parts, clock=clock, dice=dice, offsets=offsets),
+                *table_checks(parts, clock=clock, dice=dice, offsets=offsets),
                 *blob_checks(parts, exports.container, dice),
                 version_check(environment),
             ],

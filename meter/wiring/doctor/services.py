@@ -2,11 +2,12 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 
 from meter.adapters.probes.blobs import try_account, try_container
 from meter.adapters.probes.hub import GROUP, try_to_receive, try_to_send
-from meter.adapters.probes.tables import try_tables
+from meter.adapters.probes.tables import try_outbox, try_tables, try_to_read
 from meter.config.exports import container_endpoint
 from meter.config.values import AzureEndpoint, SettingsParts, StorageSettings
 from meter.doctor.answers import Outcome
@@ -19,23 +20,24 @@ from meter.doctor.services import (
     HUB_RECEIVER,
     HUB_SENDER,
     TABLE_CONTRIBUTOR,
+    TABLE_READER,
     Place,
     judge,
     unread,
 )
 from meter.ports import Clock, Dice
-
-type _Probe = Callable[[], Awaitable[Outcome]]
+from meter.publishing.outbox import OUTBOX_TABLE
 
 
 def hub_checks(parts: SettingsParts) -> list[Check]:
-    """The rights to send to the hub, and to receive from it."""
+    """The rights to the hub: to send where calls are served, to receive where they are counted."""
     hub = parts.hub
     endpoint = None if hub is None else hub.endpoint
     name = "METER_EVENT_HUB" if hub is None else hub.name
+    no_group = f"no hub, or no consumer group {GROUP!r}"
     rights = (
-        ("send", HUB_SENDER, "the hub does not exist", try_to_send),
-        ("receive", HUB_RECEIVER, f"no hub, or no consumer group {GROUP!r}", try_to_receive),
+        (parts.serves, "send", HUB_SENDER, "the hub does not exist", try_to_send),
+        (parts.counts, "receive", HUB_RECEIVER, no_group, try_to_receive),
     )
     return [
         _check(
@@ -45,59 +47,72 @@ def hub_checks(parts: SettingsParts) -> list[Check]:
                 tried=right,
                 role=role,
                 scope="EVENT_HUB_RESOURCE_ID",
-                has_key=_has_key(endpoint),
                 missing=missing,
             ),
             endpoint,
-            None if hub is None else partial(probe, hub),
+            hub,
+            probe,
         )
-        for right, role, missing, probe in rights
+        for is_needed, right, role, missing, probe in rights
+        if is_needed
     ]
 
 
-def table_check(parts: SettingsParts, *, clock: Clock, dice: Dice, offsets: Offsets) -> Check:
-    """The right to create, write, read and delete tables and rows."""
+def table_checks(
+    parts: SettingsParts, *, clock: Clock, dice: Dice, offsets: Offsets
+) -> list[Check]:
+    """The rights to tables: to all of them where calls are counted, else to write one and to read."""
     storage = parts.storage
     endpoint = None if storage is None else storage.endpoint
-    place = Place(
+    whole = Place(
         area=Area.TABLES,
         name="tables",
         tried="create, write, read, delete",
         role=TABLE_CONTRIBUTOR,
         scope="DATA_ACCOUNT_RESOURCE_ID",
-        has_key=_has_key(endpoint),
     )
-    probe = partial(try_tables, clock=clock, dice=dice, offsets=offsets)
-    return _check(place, endpoint, None if storage is None else partial(probe, storage))
+    if parts.counts:
+        probe = partial(try_tables, clock=clock, dice=dice, offsets=offsets)
+        return [_check(whole, endpoint, storage, probe)]
+    outbox = replace(
+        whole,
+        name=OUTBOX_TABLE,
+        tried="write",
+        scope=f"{whole.scope}/tableServices/default/tables/{OUTBOX_TABLE}",
+    )
+    reading = replace(whole, tried="read", role=TABLE_READER)
+    return [
+        _check(outbox, endpoint, storage, partial(try_outbox, dice=dice)),
+        _check(reading, endpoint, storage, partial(try_to_read, clock=clock, offsets=offsets)),
+    ]
 
 
 def blob_checks(parts: SettingsParts, container: str | None, dice: Dice) -> list[Check]:
     """The rights to blobs: of the Functions host, and for exports, where the settings name them."""
+    host, storage = parts.host_blobs, parts.storage
     checks = []
-    if (host := parts.host_blobs) is not None:
+    if host is not None:
         place = Place(
             area=Area.BLOBS,
             name="AzureWebJobsStorage",
             tried="create, write, read, delete",
             role=BLOB_OWNER,
             scope="RUNTIME_ACCOUNT_RESOURCE_ID",
-            has_key=_has_key(host),
         )
-        checks.append(_check(place, host, partial(try_account, host, dice)))
+        checks.append(_check(place, host, host, partial(try_account, dice=dice)))
     if container is not None:
-        storage = parts.storage
-        endpoint = None if storage is None else _endpoint_of(container, storage)
         place = Place(
             area=Area.BLOBS,
             name="METER_EXPORT_CONTAINER",
             tried="write, read, delete",
             role=BLOB_CONTRIBUTOR,
             scope="CONTAINER_RESOURCE_ID",
-            has_key=_has_key(endpoint),
             missing="the container does not exist",
         )
-        probe = None if storage is None else partial(try_container, container, storage, dice)
-        checks.append(_check(place, endpoint, probe))
+        endpoint = None if storage is None else _endpoint_of(container, storage)
+        checks.append(
+            _check(place, endpoint, storage, partial(try_container, container, dice=dice))
+        )
     return checks
 
 
@@ -108,17 +123,20 @@ def _endpoint_of(container: str, storage: StorageSettings) -> AzureEndpoint | No
     return None
 
 
-def _has_key(endpoint: AzureEndpoint | None) -> bool:
-    return endpoint is not None and endpoint.connection_string is not None
+def _check[P](
+    place: Place,
+    endpoint: AzureEndpoint | None,
+    part: P | None,
+    probe: Callable[[P], Awaitable[Outcome]],
+) -> Check:
+    """The check that probes a part of the settings; None where that is not valid."""
+    texts = () if endpoint is None else (endpoint.connection_string, endpoint.address)
+    has_key = endpoint is not None and endpoint.connection_string is not None
 
-
-def _check(place: Place, endpoint: AzureEndpoint | None, probe: _Probe | None) -> Check:
     async def run() -> Sequence[Finding]:
-        unresolved = endpoint is not None and any(
-            map(is_reference, (endpoint.connection_string, endpoint.address))
-        )
-        if probe is None or unresolved:
-            return [unread(place, is_reference=unresolved)]
-        return [judge(place, await probe())]
+        is_unresolved = any(map(is_reference, texts))
+        if part is None or is_unresolved:
+            return [unread(place, is_reference=is_unresolved)]
+        return [judge(replace(place, has_key=has_key), await probe(part))]
 
     return Check(area=place.area, name=place.name, run=run)
