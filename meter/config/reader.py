@@ -36,7 +36,7 @@ class Reader:
         """A setting's value without spaces around it; the default where it is not set."""
         self.asked.add(name)
         text = self.environment.get(name, "").strip()
-        if text.lower().startswith(_REFERENCE) and name not in self._unresolved:
+        if is_reference(text) and name not in self._unresolved:
             self.problem(
                 name,
                 "is a reference that Azure has not resolved: check its name, and the app's access "
@@ -116,6 +116,11 @@ class Reader:
         if text not in {"true", "false"}:
             self.problem(name, f"must be true or false, got {text!r}")
         return text == "true"
+
+
+def is_reference(text: str | None) -> bool:
+    """Whether a setting's value is a reference that Azure is to resolve."""
+    return (text or "").strip().lower().startswith(_REFERENCE)
 
 
 def _plain(number: float) -> str:

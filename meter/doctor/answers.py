@@ -52,13 +52,3 @@ class Refused:
 
 
 type Outcome = Accepted | Refused | NoAnswer | NoToken
-
-SIGN_IN = "sign in with `az login`, or give the app an identity (AZURE_CLIENT_ID)"
-
-ADVICE = {
-    Fault.DNS: "check the name; behind a private endpoint, link its private DNS zone to this network",
-    Fault.TLS: "check the address, and whether a proxy in between opens TLS",
-    Fault.REFUSED: "check address and port, and whether a firewall is in between",
-    Fault.TIMEOUT: "check the network path: firewall, private endpoint, routes",
-    Fault.BROKEN: "check the network path: a firewall or a proxy may cut it",
-}

@@ -5,10 +5,11 @@ the credentials and the deployment are found to be right, whatever model that ha
 token is billed. It counts as one of the requests per minute of the deployment.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from meter.doctor.answers import ADVICE, SIGN_IN, Answered, NoAnswer, NoToken
-from meter.doctor.finding import Area, Finding, Status
+from meter.doctor.answers import Answered, NoAnswer, NoToken
+from meter.doctor.finding import Area, Examined, Finding, Status
+from meter.doctor.unreached import OTHER_NETWORK, unanswered
 
 OPENAI_USER = "Cognitive Services OpenAI User"
 API_VERSION = "2024-10-21"
@@ -30,9 +31,9 @@ class Probed:
     resource_id: str | None = None
 
     @property
-    def name(self) -> str:
-        """The finding's name."""
-        return f"{self.backend}/{self.deployment}"
+    def examined(self) -> Examined:
+        """As findings name it."""
+        return Examined(area=Area.BACKENDS, name=f"{self.backend}/{self.deployment}")
 
     def path(self) -> str:
         """Where the request goes."""
@@ -42,15 +43,14 @@ class Probed:
 
 def judge(probed: Probed, answer: BackendAnswer) -> Finding:
     """What the answer says about the deployment, and about us."""
+    examined = probed.examined
     match answer:
-        case NoToken():
-            return _fail(probed, "no identity gives a token", SIGN_IN)
-        case NoAnswer(fault):
-            return _fail(probed, fault.value, ADVICE[fault])
+        case NoToken() | NoAnswer():
+            return unanswered(examined, answer)
         case Answered(status=status) if status < 300 or status in {400, 405, 413, 415, 422}:
             if status == 400 and _TENANT in answer.message.lower():
                 return _credentials(probed, answer)
-            return _finding(probed, Status.OK, "lets us in, has the deployment")
+            return examined.ok("lets us in, has the deployment")
         case Answered(status=401):
             return _credentials(probed, answer)
         case Answered(status=403):
@@ -59,10 +59,10 @@ def judge(probed: Probed, answer: BackendAnswer) -> Finding:
             return _not_found(probed, answer)
         case Answered(status=408 | 429):
             found = f"lets us in, and throttles now ({answer.status})"
-            return _finding(probed, Status.WARN, found, "raise its quota if this persists")
+            return examined.warning(found, "raise its quota if this persists")
         case Answered():
             found = f"answers {answer.status}{_code(answer)}"
-            return _fail(probed, found, "check the address, and the service's health")
+            return examined.failure(found, "check the address, and the service's health")
 
 
 def collapse(findings: list[Finding], backend: str) -> list[Finding]:
@@ -71,96 +71,43 @@ def collapse(findings: list[Finding], backend: str) -> list[Finding]:
     is_one = len(findings) > 1 and first.status is Status.FAIL
     if is_one and all((each.found, each.role) == (first.found, first.role) for each in findings):
         found = f"{first.found} (all {len(findings)} deployments)"
-        return [
-            Finding(
-                area=Area.BACKENDS,
-                name=backend,
-                status=Status.FAIL,
-                found=found,
-                advice=first.advice,
-                role=first.role,
-            )
-        ]
+        return [replace(first, name=backend, found=found)]
     return findings
-
-
-def unasked(backend: str, *, key_setting_is_reference: bool) -> Finding:
-    """A backend whose key is not known here."""
-    if key_setting_is_reference:
-        return Finding(
-            area=Area.BACKENDS,
-            name=backend,
-            status=Status.WARN,
-            found="not asked: its key is a reference that Azure resolves on the app alone",
-            advice="ask the app itself: GET /doctor",
-        )
-    return Finding(
-        area=Area.BACKENDS,
-        name=backend,
-        status=Status.FAIL,
-        found="not asked: its settings are not valid",
-        advice="repair what class settings says",
-    )
 
 
 def _credentials(probed: Probed, answer: Answered) -> Finding:
     if probed.has_key:
         found = f"refuses the key ({answer.status})"
-        return _fail(probed, found, "store the account's current key in its setting")
+        return probed.examined.failure(found, "store the account's current key in its setting")
     if _TENANT in answer.message.lower():
         found = f"refuses the identity: it is of another tenant ({answer.status})"
-        return _fail(probed, found, "use an identity of the account's tenant, or a key")
-    return _no_role(probed, answer)
+        advice = "use an identity of the account's tenant, or a key"
+        return probed.examined.failure(found, advice)
+    scope = probed.resource_id or "ACCOUNT_RESOURCE_ID"
+    found = f"refuses the identity{_code(answer)} ({answer.status})"
+    return probed.examined.lacks(OPENAI_USER, scope, found)
 
 
 def _forbidden(probed: Probed, answer: Answered) -> Finding:
     text = f"{answer.code} {answer.message}".lower()
     if any(word in text for word in _NETWORK):
-        found = "refuses this network: public access is off, or limited (403)"
-        advice = "ask from the app's network (private endpoint), or allow this address"
-        return _fail(probed, found, advice)
+        return probed.examined.failure(
+            "refuses this network: public access is off, or limited (403)", OTHER_NETWORK
+        )
     if any(word in text for word in _NO_KEYS):
         found = "accepts no keys: local authentication is off (403)"
-        return _fail(probed, found, 'use "auth": {"kind": "managed-identity"}')
-    return _credentials(probed, answer) if probed.has_key else _no_role(probed, answer)
-
-
-def _no_role(probed: Probed, answer: Answered) -> Finding:
-    scope = probed.resource_id or "ACCOUNT_RESOURCE_ID"
-    return Finding(
-        area=Area.BACKENDS,
-        name=probed.name,
-        status=Status.FAIL,
-        found=f"refuses the identity{_code(answer)} ({answer.status})",
-        advice=assign(OPENAI_USER, scope),
-        role=OPENAI_USER,
-    )
+        return probed.examined.failure(found, 'use "auth": {"kind": "managed-identity"}')
+    return _credentials(probed, answer)
 
 
 def _not_found(probed: Probed, answer: Answered) -> Finding:
     if "deployment" in f"{answer.code} {answer.message}".lower():
         found = f"lets us in, and has no deployment {probed.deployment!r} (404)"
         advice = "create the deployment, or correct its name in METER_BACKENDS"
-        return _fail(probed, found, advice)
+        return probed.examined.failure(found, advice)
     found = f"has nothing at this address{_code(answer)} (404)"
-    return _fail(probed, found, "check the backend's url: the account's own endpoint")
-
-
-def assign(role: str, scope: str) -> str:
-    """The advice to assign a role."""
-    return (
-        f'az role assignment create --assignee ID --role "{role}" --scope {scope} '
-        "(takes up to ten minutes)"
-    )
+    return probed.examined.failure(found, "check the backend's url: the account's own endpoint")
 
 
 def _code(answer: Answered) -> str:
     return f" {answer.code}" if answer.code and answer.code != str(answer.status) else ""
-
-
-def _fail(probed: Probed, found: str, advice: str) -> Finding:
-    return _finding(probed, Status.FAIL, found, advice)
-
-
-def _finding(probed: Probed, status: Status, found: str, advice: str = "") -> Finding:
-    return Finding(area=Area.BACKENDS, name=probed.name, status=status, found=found, advice=advice)

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from meter.doctor.finding import Area, Diagnosis, Finding, Status, diagnosis_of
+from meter.doctor.finding import Area, Diagnosis, Examined, Finding, diagnosis_of
 
 CHECK_SECONDS = 30.0
 ALL_SECONDS = 60.0
@@ -23,23 +23,19 @@ class Check:
 async def diagnose(
     checks: Sequence[Check],
     *,
-    last: Sequence[Check] = (),
+    conclude: Callable[[], Sequence[Finding]] = tuple,
     check_seconds: float = CHECK_SECONDS,
     all_seconds: float = ALL_SECONDS,
 ) -> Diagnosis:
-    """All findings, in about `all_seconds` at most. The `last` checks run after the others."""
-    until = asyncio.get_running_loop().time() + all_seconds
+    """All findings, in about `all_seconds` at most, and what `conclude` says once the checks are over."""
+    turns = asyncio.Semaphore(MOST_AT_ONCE)
+    tasks = [asyncio.create_task(_run(each, turns, check_seconds)) for each in checks]
+    if tasks:
+        await _end(tasks, all_seconds)
     findings: list[Finding] = []
-    for group in (checks, last):
-        turns = asyncio.Semaphore(MOST_AT_ONCE)
-        left = max(0.0, until - asyncio.get_running_loop().time())
-        tasks = [asyncio.create_task(_run(each, turns, check_seconds)) for each in group]
-        if tasks:
-            await _end(tasks, left)
-        for check, task in zip(group, tasks, strict=True):
-            late = _unfinished(check, all_seconds)
-            findings += [late] if task.cancelled() else task.result()
-    return diagnosis_of(findings)
+    for check, task in zip(checks, tasks, strict=True):
+        findings += [_unfinished(check, all_seconds)] if task.cancelled() else task.result()
+    return diagnosis_of([*findings, *conclude()])
 
 
 async def _end(tasks: Sequence[asyncio.Task[Sequence[Finding]]], seconds: float) -> None:
@@ -69,4 +65,4 @@ def _unfinished(check: Check, seconds: float) -> Finding:
 
 
 def _failed(check: Check, found: str) -> Finding:
-    return Finding(area=check.area, name=check.name, status=Status.FAIL, found=found)
+    return Examined(area=check.area, name=check.name).failure(found)

@@ -55,6 +55,43 @@ class Finding:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Examined:
+    """Something that is examined: makes the findings about it."""
+
+    area: Area
+    name: str
+
+    def ok(self, found: str) -> Finding:
+        """It is as it should be."""
+        return Finding(area=self.area, name=self.name, status=Status.OK, found=found)
+
+    def warning(self, found: str, advice: str = "") -> Finding:
+        """It may be wrong, or is not known."""
+        return Finding(
+            area=self.area, name=self.name, status=Status.WARN, found=found, advice=advice
+        )
+
+    def failure(self, found: str, advice: str = "", *, role: str | None = None) -> Finding:
+        """It is wrong."""
+        return Finding(
+            area=self.area,
+            name=self.name,
+            status=Status.FAIL,
+            found=found,
+            advice=advice,
+            role=role,
+        )
+
+    def lacks(self, role: str, scope: str, found: str) -> Finding:
+        """It refuses us for want of a role."""
+        advice = (
+            f'az role assignment create --assignee ID --role "{role}" --scope {scope} '
+            "(takes up to ten minutes)"
+        )
+        return self.failure(found, advice, role=role)
+
+
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
     """All findings, by area and name."""

@@ -10,6 +10,7 @@ from meter.config.reader import Reader
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
 from meter.usage import Tier
 
+INVALID_URL = "https://invalid.invalid"  # of a backend whose own is not valid
 _KEY_LENGTH = 32  # of the shortest key of an account
 
 
@@ -118,7 +119,7 @@ class BackendReader:
         if (problem := account_url_problem(text, has_identity=has_identity)) is not None:
             given = shown(text) if isinstance(url, str) else repr(url)
             self._problem(f"url {problem}; for example https://contoso.openai.azure.com", given)
-            return "https://invalid.invalid"
+            return INVALID_URL
         # Azure's own pages show the address with and without the path; the gateway adds it.
         return text.rstrip("/").removesuffix("/v1").removesuffix("/openai")
 

@@ -4,15 +4,16 @@ import asyncio
 from collections.abc import Sequence
 
 from meter.adapters.probes.backends import BackendProbe
+from meter.config.backends.entry import INVALID_URL
+from meter.config.reader import is_reference
 from meter.config.values import SettingsParts
-from meter.doctor.backends import Probed, collapse, judge, unasked
-from meter.doctor.basics import is_reference
+from meter.doctor.backends import Probed, collapse, judge
 from meter.doctor.checking import Check
-from meter.doctor.finding import Area, Finding
+from meter.doctor.finding import Area, Examined, Finding
+from meter.doctor.unreached import unasked
 from meter.gateway.backend import ApiKey, Backend, BackendAuth
 
 MOST_PER_BACKEND = 4
-INVALID_URL = "https://invalid.invalid"
 
 
 def backend_checks(parts: SettingsParts, probe: BackendProbe) -> list[Check]:
@@ -22,11 +23,11 @@ def backend_checks(parts: SettingsParts, probe: BackendProbe) -> list[Check]:
 
 def _check(backend: Backend, auth: BackendAuth, probe: BackendProbe) -> Check:
     async def run() -> Sequence[Finding]:
-        if isinstance(auth, ApiKey) and is_reference(auth.value):
-            return [unasked(backend.name, key_setting_is_reference=True)]
-        has_no_key = isinstance(auth, ApiKey) and not auth.value
-        if backend.url == INVALID_URL or not backend.deployments or has_no_key:
-            return [unasked(backend.name, key_setting_is_reference=False)]
+        key = auth.value if isinstance(auth, ApiKey) else None
+        is_unresolved = is_reference(key)
+        if is_unresolved or key == "" or backend.url == INVALID_URL or not backend.deployments:
+            examined = Examined(area=Area.BACKENDS, name=backend.name)
+            return [unasked(examined, is_reference=is_unresolved, what="key")]
         turns = asyncio.Semaphore(MOST_PER_BACKEND)
 
         async def ask(probed: Probed) -> Finding:

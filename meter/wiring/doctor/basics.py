@@ -58,15 +58,6 @@ def _issuer(parts: SettingsParts, issuer: str) -> Check:
     return Check(area=Area.ISSUERS, name=issuer, run=run)
 
 
-def clock_check(offsets: basics.Offsets) -> Check:
-    """How far the clock is off; it needs what other checks learn."""
-
-    async def run() -> Sequence[Finding]:
-        return [basics.clock_finding(offsets)]
-
-    return Check(area=Area.CLOCK, name="clock", run=run)
-
-
 def version_check(environment: Mapping[str, str]) -> Check:
     """What runs here."""
 

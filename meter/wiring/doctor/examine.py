@@ -9,13 +9,12 @@ from meter.adapters.probes.identity import new_identity
 from meter.adapters.upstream.client import HttpUpstream
 from meter.config.environment import read_parts
 from meter.config.exports import load_export_settings
-from meter.doctor.basics import Offsets
+from meter.doctor.basics import Offsets, clock_finding
 from meter.doctor.checking import diagnose
 from meter.doctor.finding import Diagnosis
 from meter.ports import Clock
 from meter.wiring.doctor.backends import backend_checks
 from meter.wiring.doctor.basics import (
-    clock_check,
     issuer_checks,
     settings_check,
     sign_in_checks,
@@ -54,7 +53,7 @@ async def examine(
                 *blob_checks(parts, exports.container, dice),
                 version_check(environment),
             ],
-            last=[clock_check(offsets)],
+            conclude=lambda: [clock_finding(offsets)],
         )
     finally:
         await upstream.close()

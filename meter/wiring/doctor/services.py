@@ -9,9 +9,10 @@ from meter.adapters.probes.blobs import try_account, try_container
 from meter.adapters.probes.hub import GROUP, try_to_receive, try_to_send
 from meter.adapters.probes.tables import try_outbox, try_tables, try_to_read
 from meter.config.exports import container_endpoint
+from meter.config.reader import is_reference
 from meter.config.values import AzureEndpoint, SettingsParts, StorageSettings
 from meter.doctor.answers import Outcome
-from meter.doctor.basics import Offsets, is_reference
+from meter.doctor.basics import Offsets
 from meter.doctor.checking import Check
 from meter.doctor.finding import Area, Finding
 from meter.doctor.services import (
@@ -23,8 +24,8 @@ from meter.doctor.services import (
     TABLE_READER,
     Place,
     judge,
-    unread,
 )
+from meter.doctor.unreached import unasked
 from meter.ports import Clock, Dice
 from meter.publishing.outbox import OUTBOX_TABLE
 
@@ -136,7 +137,7 @@ def _check[P](
     async def run() -> Sequence[Finding]:
         is_unresolved = any(map(is_reference, texts))
         if part is None or is_unresolved:
-            return [unread(place, is_reference=is_unresolved)]
+            return [unasked(place, is_reference=is_unresolved, what="connection")]
         return [judge(replace(place, has_key=has_key), await probe(part))]
 
     return Check(area=place.area, name=place.name, run=run)

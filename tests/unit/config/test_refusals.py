@@ -8,7 +8,7 @@ import pytest
 
 from meter.config.environment import load_settings, load_storage_settings
 from meter.config.host import function_timeout_seconds
-from meter.config.reader import Reader
+from meter.config.reader import Reader, is_reference
 from meter.errors import InvalidSettings, Problem
 from tests.unit.config.test_environment import BACKEND, CONNECTION, REQUIRED, backends
 
@@ -471,3 +471,11 @@ def test_a_key_that_no_header_can_carry_is_refused() -> None:
         (problem,) = found(REQUIRED | backends(entry) | {"EU_KEY": key})
 
         assert problem.text == "auth.setting names a setting whose value cannot be a key"
+
+
+@pytest.mark.parametrize("text", ["@Microsoft.KeyVault(SecretUri=x)", " @microsoft.AppConfig(y)"])
+def test_a_reference_is_known_by_its_beginning(text: str) -> None:
+    """In any case."""
+    assert is_reference(text)
+    assert not is_reference("key")
+    assert not is_reference(None)

@@ -3,7 +3,7 @@
 import pytest
 
 from meter.doctor.answers import Answered, Fault, NoAnswer, NoToken
-from meter.doctor.backends import BackendAnswer, Probed, collapse, judge, unasked
+from meter.doctor.backends import BackendAnswer, Probed, collapse, judge
 from meter.doctor.finding import Status
 
 USER = "Cognitive Services OpenAI User"
@@ -103,11 +103,3 @@ def test_different_findings_stay_apart() -> None:
     mixed = [judge(probed(), NoAnswer(Fault.DNS)), judge(probed(), Answered(400))]
 
     assert collapse(mixed, "eu") == mixed
-
-
-def test_a_key_that_only_azure_resolves_is_a_warning() -> None:
-    """A laptop cannot know it; the app can."""
-    finding = unasked("eu", key_setting_is_reference=True)
-
-    assert (finding.status, finding.advice) == (Status.WARN, "ask the app itself: GET /doctor")
-    assert unasked("eu", key_setting_is_reference=False).status is Status.FAIL

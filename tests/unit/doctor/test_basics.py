@@ -7,7 +7,6 @@ from meter.doctor.basics import (
     Offsets,
     Versions,
     clock_finding,
-    is_reference,
     issuer_finding,
     settings_findings,
     sign_in_finding,
@@ -42,14 +41,6 @@ def test_valid_settings_are_said_to_be_valid() -> None:
     found = settings_findings((), ["beware"], references=[], on_app=False)
 
     assert [(each.status, each.found) for each in found] == [("ok", "valid"), ("warn", "beware")]
-
-
-@pytest.mark.parametrize("text", ["@Microsoft.KeyVault(SecretUri=x)", " @microsoft.AppConfig(y)"])
-def test_a_reference_is_known_by_its_beginning(text: str) -> None:
-    """In any case."""
-    assert is_reference(text)
-    assert not is_reference("key")
-    assert not is_reference(None)
 
 
 def test_who_signs_in_is_shown_by_ids() -> None:

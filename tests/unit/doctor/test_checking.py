@@ -61,9 +61,9 @@ async def test_a_check_that_hangs_hides_no_other() -> None:
 
 
 async def test_all_checks_together_are_bounded() -> None:
-    """However many hang, and those that should come last are still run."""
+    """However many hang; what they showed is still concluded."""
     hangs = [hanging(Area.BACKENDS) for _ in range(40)]
-    found = await diagnose(hangs, last=[check(Area.CLOCK)], all_seconds=0.05)
+    found = await diagnose(hangs, conclude=lambda: [finding(Area.CLOCK)], all_seconds=0.05)
 
     assert [each.found for each in found.findings[:-1]] == ["no result within 0.05 s"] * 40
     assert found.findings[-1].area is Area.CLOCK
@@ -82,8 +82,8 @@ async def test_checks_run_beside_each_other() -> None:
     assert found.findings == []
 
 
-async def test_last_checks_see_what_the_others_did() -> None:
-    """They begin when all others have ended."""
+async def test_a_conclusion_sees_what_all_checks_did() -> None:
+    """It is drawn when they have ended."""
     order: list[str] = []
 
     def noting(name: str) -> Check:
@@ -94,9 +94,13 @@ async def test_last_checks_see_what_the_others_did() -> None:
 
         return Check(area=Area.CLOCK, name=name, run=run)
 
-    await diagnose([noting("first"), noting("second")], last=[noting("last")])
+    def conclude() -> Sequence[Finding]:
+        order.append("end")
+        return []
 
-    assert order == ["first", "second", "last"]
+    await diagnose([noting("first"), noting("second")], conclude=conclude)
+
+    assert order == ["first", "second", "end"]
 
 
 async def test_findings_are_in_the_order_in_which_faults_are_repaired() -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from meter.doctor.answers import Accepted, Fault, NoAnswer, NoToken, Outcome, Refused
 from meter.doctor.finding import Area, Status
-from meter.doctor.services import TABLE_CONTRIBUTOR, Place, judge, unread
+from meter.doctor.services import TABLE_CONTRIBUTOR, Place, judge
 
 
 def place(*, has_key: bool = False) -> Place:
@@ -57,9 +57,3 @@ def test_a_connection_string_lacks_no_role(code: str) -> None:
 
     assert (finding.status, finding.role) == (Status.FAIL, None)
     assert "the key is refused" in finding.found
-
-
-def test_a_connection_that_only_azure_resolves_is_a_warning() -> None:
-    """A laptop cannot know it; the app can."""
-    assert unread(place(), is_reference=True).status is Status.WARN
-    assert unread(place(), is_reference=False).status is Status.FAIL
