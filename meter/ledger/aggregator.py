@@ -158,8 +158,16 @@ class Aggregator:
         return counted.report()
 
     async def close(self, seconds: float) -> None:
-        """Show what waits to be shown, in about that time; the sweep shows the rest."""
-        await asyncio.wait({asyncio.create_task(self.showing.settle())}, timeout=seconds)
+        """Show what waits to be shown, in about that time; the sweep shows the rest.
+
+        Nothing goes on in the background afterwards.
+        """
+        settling = asyncio.create_task(self.showing.settle())
+        await asyncio.wait({settling}, timeout=seconds)
+        if not settling.done():
+            settling.cancel()
+            await asyncio.gather(settling, return_exceptions=True)
+        await self.showing.stop()
 
     async def _commit(
         self, events: Sequence[Countable], now: datetime, *, may_be_repeats: bool

@@ -46,8 +46,12 @@ class StoragePath:
         merged = {**CLIENT_OPTIONS, "retry_backoff_factor": 0, **options}
         service = TableServiceClient.from_connection_string(self.connection_string, **merged)
         store = TablesRowStore(service)
-        yield replace(build_aggregator(store, RETENTION), clock=Clock())
-        await store.close()
+        aggregator = replace(build_aggregator(store, RETENTION), clock=Clock())
+        try:
+            yield aggregator
+        finally:
+            await aggregator.showing.stop()
+            await store.close()
 
 
 @asynccontextmanager

@@ -175,6 +175,13 @@ class Showing:
         await self._start(None)
         await self.marks.clear(even_recent=True)
 
+    async def stop(self) -> None:
+        """Break off what goes on in the background, before the store is closed."""
+        tasks = self.tasks()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
     def tasks(self) -> list[asyncio.Task[None]]:
         """What goes on in the background."""
         tasks = [self._trying, *(queue.task for queue in self._queues())]

@@ -1,5 +1,6 @@
 """The aggregator: a batch from bytes to tables, also when a step fails."""
 
+import asyncio
 import logging
 from copy import replace
 from dataclasses import dataclass, field
@@ -62,6 +63,20 @@ class LedgerFailing(MemoryRowStore):
             if self.ledger_writes == self.at:
                 raise StorageUnavailable(f"{table}: no answer")
         return await MemoryRowStore.write(self, table, partition, **rows)
+
+
+@dataclass(slots=True)
+class SilentViews(MemoryRowStore):
+    """A store that refuses to write views, and then does not answer at all."""
+
+    is_silent: bool = False
+
+    async def write(self, table: str, partition: str, **rows: Any) -> Written | Conflict:
+        if not table.startswith("UsageBy"):
+            return await MemoryRowStore.write(self, table, partition, **rows)
+        if self.is_silent:
+            await asyncio.Event().wait()
+        raise StorageUnavailable(f"{table}: no answer")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -622,6 +637,29 @@ async def test_closing_shows_what_waits(store: MemoryRowStore) -> None:
     await aggregator.close(1.0)
 
     assert month_calls(store) == {"alice": 1}
+
+
+async def test_nothing_goes_on_after_closing(store: MemoryRowStore) -> None:
+    """The store is closed next: what still wrote to it would open connections that nobody closes."""
+    failing = Failing(store, {"UsageByMonth"})
+    aggregator = aggregator_on(failing)
+    await aggregator.handle([message(usage_event(1))])
+    assert aggregator.showing.tasks() != []
+    await aggregator.close(1.0)
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_views_that_do_not_answer_are_left_when_the_time_to_close_is_over() -> None:
+    """The sweep shows what they should have had."""
+    store = SilentViews()
+    aggregator = aggregator_on(store)
+    await aggregator.handle([message(usage_event(1))])
+    store.is_silent = True
+    await aggregator.close(0.01)
+
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert len(marks(store)) == 1
 
 
 def marks(store: MemoryRowStore) -> list[Any]:
