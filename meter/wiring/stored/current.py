@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from meter.gateway.backend import Backend
 
 
-def current_settings() -> "Settings":
+def current_settings(documents: "Documents") -> "Settings":
     """The settings in the environment. Raises InvalidSettings with every problem."""
     from meter.config.environment import load_settings
 
-    return load_settings(os.environ, stored_documents())
+    return load_settings(os.environ, documents)
 
 
 def stored_documents() -> "Documents":
