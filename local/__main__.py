@@ -15,6 +15,9 @@ from local.plan import BACKEND_KEY_SETTING, EXPORTS, Plan, make_plan, read_stack
 from local.serving import stop_asked
 from local.stack import Stack, Unready
 from local.state import StateTaken
+from meter.commands.console.parser import CommandParser, Commands
+
+PROGRAM = "python -m local"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,17 +41,36 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m local", description="Run the meter on this machine, without Azure."
+def _parser() -> CommandParser:
+    parser = CommandParser(
+        prog=PROGRAM,
+        program=PROGRAM,
+        description="Runs the meter on this machine, without Azure.",
+        examples=("up", "token --subject alice", "up --help"),
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    up = _command(commands, "up", "start the stack in the foreground; Ctrl-C stops it")
+    up = _command(
+        commands,
+        "up",
+        "start the stack in the foreground; Ctrl-C stops it",
+        "up",
+        "up --port 0 --state /tmp/stack",
+        "up --backends backends.json",
+    )
     _add_stack_options(up)
-    token = _command(commands, "token", "print a signed token for a running stack")
+    token = _command(
+        commands,
+        "token",
+        "print a signed token for a running stack",
+        "token --subject alice",
+        "token --subject alice --role Admin --claim oid=1",
+        "token --subject alice --expires-in -60",
+    )
     _add_claims(token)
-    env = _command(commands, "env", "print a running stack's settings as export lines for a shell")
-    demo = _command(commands, "demo", "make calls through a new stack and check the report")
+    env = _command(
+        commands, "env", "print a running stack's settings as export lines for a shell", "env"
+    )
+    demo = _command(commands, "demo", "make calls through a new stack and check the report", "demo")
     demo.add_argument(
         "--port",
         type=int,
@@ -72,10 +94,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command(
-    commands: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, does: str
-) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.")
+def _command(commands: Commands, name: str, does: str, *examples: str) -> CommandParser:
+    return commands.add_parser(
+        name,
+        help=does,
+        description=f"{does[0].upper()}{does[1:]}.",
+        program=PROGRAM,
+        examples=examples,
+    )
 
 
 def _add_stack_options(up: argparse.ArgumentParser) -> None:

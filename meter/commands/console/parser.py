@@ -26,24 +26,27 @@ type Commands = argparse._SubParsersAction[CommandParser]
 class CommandParser(argparse.ArgumentParser):
     """The parser of a program or of one of its commands.
 
-    `examples` are command lines without the program's name; `exit_codes` say what each code means.
+    `examples` are command lines without the program's name, which is that of `program_name` unless
+    `program` is given; `exit_codes` say what each code means.
     """
 
     def __init__(
         self,
         *args: Any,  # argparse's own
+        program: str | None = None,
         examples: Sequence[str] = (),
         exit_codes: Mapping[int, str] | None = None,
         **options: Any,  # argparse's own
     ) -> None:
         super().__init__(*args, **options)
+        self.program = program
         self.examples = tuple(examples)
         self.exit_codes = EXIT_CODES | dict(exit_codes or {})
         self._words: list[str] = []
 
     def format_help(self) -> str:
         """The help; its examples are as they are typed, continued with a backslash."""
-        program = program_name()
+        program = self.program or program_name()
         parts = [super().format_help()]
         if self.examples:
             parts.append("\nexamples:\n")
