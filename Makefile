@@ -114,6 +114,7 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(PY) -m bench.guard
 
 # ONLY=streams runs some parts alone, PEERS=nginx,portkey adds gateways, TREE=PATH another tree's front door.
 bench: setup

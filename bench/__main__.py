@@ -30,7 +30,7 @@ from bench.servers import REPOSITORY
 
 RESULTS = Path(__file__).parent / "results.md"
 QUICK = Options(rounds=2, seconds=0.6)
-USUAL = Options(rounds=5, seconds=1.2)
+USUAL = Options(rounds=5, seconds=1.0)
 _PACKAGES = ("uvicorn", "httptools", "starlette", "msgspec", "aiohttp", "pyjwt", "cryptography")
 _SDKS = ("azure-eventhub", "azure-data-tables", "azure-functions-runtime")
 

@@ -59,7 +59,7 @@ async def bodies(ground: Ground, options: Options) -> list[str]:
                 lambda server, ask=ask: server.load(  # type: ignore[misc]
                     ask, connections=CONNECTIONS, seconds=options.seconds
                 ),
-                rounds=options.rounds,
+                rounds=options.fewer_rounds,
             )
             for title, ask in asks.items()
         }

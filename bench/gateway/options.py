@@ -15,3 +15,8 @@ class Options:
     seconds: float
     trees: Sequence[Tree] = ()
     peers: Sequence[Spec] = ()
+
+    @property
+    def fewer_rounds(self) -> int:
+        """For parts that have many windows."""
+        return min(self.rounds, 3)

@@ -42,7 +42,7 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
                 lambda server, width=width: server.load(  # type: ignore[misc]
                     whole(), connections=width, seconds=options.seconds
                 ),
-                rounds=options.rounds,
+                rounds=options.fewer_rounds,
             )
             for width in WIDTHS
         }
@@ -58,14 +58,14 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
 
 
 async def _backends(ground: Ground, options: Options) -> list[str]:
-    names = {f"{number} backends": number for number in BACKENDS}
+    names = {f"backends: {number}": number for number in BACKENDS}
     specs = [asgi(name, BACKGROUND, backends=number) for name, number in names.items()]
     async with side_by_side(ground, specs) as field:
         turns = await field.by_turns(
             lambda server: server.load(whole(), connections=CONNECTIONS, seconds=options.seconds),
-            rounds=options.rounds,
+            rounds=options.fewer_rounds,
         )
-    cells = [f"{_cell(turns, name)} x{times(turns.ratio(name, '2 backends'))}" for name in names]
+    cells = [f"{_cell(turns, name)} x{times(turns.ratio(name, 'backends: 2'))}" for name in names]
     return _side_by_side(list(names), cells)
 
 
@@ -82,7 +82,7 @@ async def _subjects(ground: Ground, options: Options) -> list[str]:
                     whole(), connections=CONNECTIONS, seconds=options.seconds, tokens=part
                 )
                 known += window.calls
-            for _ in range(options.rounds):
+            for _ in range(options.fewer_rounds):
                 for number, some in tokens.items():
                     window = await server.load(
                         whole(), connections=CONNECTIONS, seconds=options.seconds, tokens=some
@@ -93,7 +93,7 @@ async def _subjects(ground: Ground, options: Options) -> list[str]:
         for each in found.values()
         if each
     ]
-    return _side_by_side([f"{number:,} subjects" for number in SUBJECTS], cells)
+    return _side_by_side([f"subjects: {number:,}" for number in SUBJECTS], cells)
 
 
 def _side_by_side(heads: list[str], cells: list[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""A bound on the work of a call, a stream and a batch, in executed instructions."""
