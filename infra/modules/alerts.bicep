@@ -67,10 +67,10 @@ var rules ruleType[] = [
     threshold: 0
   }
   {
-    name: 'ledger-stands'
+    name: 'ledger-stalled'
     summary: 'Nothing was counted for 15 minutes although messages wait'
     severity: 1
-    query: loadTextContent('../kql/alerts/ledger_stands.kql')
+    query: loadTextContent('../kql/alerts/ledger_stalled.kql')
     every: 'PT5M'
     window: 'PT15M'
     threshold: 0
@@ -139,10 +139,10 @@ var rules ruleType[] = [
     threshold: 0
   }
   {
-    name: 'requests-never-came'
+    name: 'requests-undelivered'
     summary: 'More than ten calls in an hour began and could not be forwarded'
     severity: 3
-    query: loadTextContent('../kql/alerts/requests_never_came.kql')
+    query: loadTextContent('../kql/alerts/requests_undelivered.kql')
     every: 'PT15M'
     window: 'PT1H'
     threshold: 10

@@ -109,7 +109,7 @@ class Rendezvous:
         except RequestNeverCame:
             # Written inside the invocation: the host drops the lines of any other.
             log.error(
-                "request_never_came invocation_id=%s waited_seconds=%g",
+                "request_undelivered invocation_id=%s waited_seconds=%g",
                 invocation_id,
                 self._wait_seconds,
             )

@@ -34,7 +34,7 @@ async def test_a_request_that_never_comes_fails_the_invocation(
     meeting.give("one", RequestNeverCame())  # the runtime hands the failure on
 
     assert meeting.held == 0
-    assert caplog.messages == ["request_never_came invocation_id=one waited_seconds=0.02"]
+    assert caplog.messages == ["request_undelivered invocation_id=one waited_seconds=0.02"]
 
 
 async def test_a_request_without_an_invocation_is_given_up() -> None:
