@@ -8,6 +8,8 @@ import pytest
 from azure.storage.blob.aio import ContainerClient
 
 from meter.bootstrap import App
+from meter.wiring.stored.documents import RETRY_SECONDS, FirstDocuments
+from tests.fakes.gateway import FakeClock
 from tests.unit.config.test_environment import BACKEND, REQUIRED
 from tests.unit.test_bootstrap import HUB, asked
 
@@ -91,6 +93,23 @@ async def test_a_blob_that_is_not_there_is_told_and_tried_again(
     assert json.loads(bytes(answers[1].body))["settings"] == [
         "METER_BACKENDS is the address of a blob that cannot be read"
     ]
+
+
+async def test_a_blob_that_is_invalid_at_the_start_is_read_again(
+    blobs: ContainerClient, azurite: str
+) -> None:
+    """It can be repaired without a restart; calls in between do not read it each."""
+    address = f"{blobs.url.partition('?')[0]}/backends.json"
+    environment = {"METER_BACKENDS": address, "MeterStorage": azurite}
+    clock = FakeClock()
+    first = FirstDocuments(clock=clock)
+    read = []
+    for document, seconds in ((["bad"], 0.0), ([BACKEND], 1.0), ([BACKEND], RETRY_SECONDS)):
+        await put(blobs, "backends.json", document)
+        clock.seconds += seconds
+        read.append((await first.fetch(environment))[address])
+
+    assert read == ['["bad"]', '["bad"]', json.dumps([BACKEND])]
 
 
 @pytest.mark.parametrize("never", ["0", "off"])
