@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
+from starlette.types import Message
 
-from meter.bootstrap import App
+from meter.bootstrap import App, _asgi
+from meter.gateway.http import RequestLimits
 from meter.wiring.stored.documents import RETRY_SECONDS, FirstDocuments
 from tests.fakes.gateway import FakeClock
 from tests.unit.config.test_environment import BACKEND, REQUIRED
@@ -74,6 +76,35 @@ async def test_blobs_are_read_before_the_first_call_and_again(
     ]
     (alert,) = said[2:]
     assert alert.startswith("reload_refused setting=METER_BACKENDS problems=METER_BACKENDS weight")
+
+
+async def test_a_server_starts_with_the_settings_in_blobs(
+    blobs: ContainerClient, azurite: str
+) -> None:
+    """They bound its connections and are connected to before the first call, as those in the environment."""
+    app = app_on(blobs, azurite, METER_MAX_HEADERS="21")
+    events = iter(["lifespan.startup", "lifespan.shutdown"])
+    found: list[RequestLimits | None] = []
+    sent: list[str] = []
+
+    async def receive() -> Message:
+        return {"type": next(events)}
+
+    async def send(message: Message) -> None:
+        sent.append(message["type"])
+        if message["type"] == "lifespan.startup.complete":
+            found.append(app.warm())
+
+    logger = logging.getLogger("meter")
+    before = logger.handlers[:], logger.level, logger.propagate
+    try:
+        await _asgi(app)({"type": "lifespan"}, receive, send)
+    finally:
+        logger.handlers[:], logger.level, logger.propagate = before
+
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert found[0] is not None
+    assert found[0].max_headers == 21
 
 
 async def test_a_blob_that_is_not_there_is_told_and_tried_again(
