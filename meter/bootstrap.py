@@ -230,6 +230,8 @@ class App:
                 clock=SystemClock(),
             )
         found = await self._ready.report()
+        if refused := self.stored.refused:
+            found = {**found, "reload_refused": refused}
         return _document(found, status=200 if found["status"] == "ready" else 503)
 
 

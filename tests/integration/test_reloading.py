@@ -64,11 +64,13 @@ async def test_blobs_are_read_before_the_first_call_and_again(
         await app.stored.check()
         await app.stored.check()
         third = [backend.name for backend in pool.backends]
+        shown = json.loads(bytes((await app.answer(asked("GET", "/readyz"))).body))
     finally:
         await app.close()
 
     assert refused.status_code == 401
     assert (first, second, third) == ((["eu"], 3), (["eu", "us"], 4), ["eu", "us"])
+    assert shown["reload_refused"] == ["METER_BACKENDS"]
     said = [each.getMessage() for each in caplog.records if "reloading" in each.name]
     assert said[:2] == [
         "reloaded setting=METER_BACKENDS changes=added us",

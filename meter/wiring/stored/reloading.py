@@ -52,6 +52,11 @@ class StoredSettings:
             self._reloading = Reloading(reloads=reloads, seconds=seconds, dice=system_dice())
             self._reloading.start()
 
+    @property
+    def refused(self) -> Sequence[str]:
+        """As `Reloading` says."""
+        return [] if self._reloading is None else self._reloading.refused
+
     async def check(self) -> None:
         """Look at all of them now."""
         if self._reloading is not None:
