@@ -5,7 +5,6 @@ drops the whole app if that fails. Without valid settings, calls get 503 and `/r
 """
 
 import asyncio
-import json
 import logging
 import os
 from collections.abc import Callable, Mapping
@@ -31,10 +30,13 @@ from meter.errors import CallerError, InvalidSettings, MethodNotAllowed, TooLarg
 from meter.gateway.http import (
     INTERNAL_ERROR,
     NOT_CONFIGURED,
+    READING,
     Answer,
     RequestLimits,
     error_answer,
+    json_answer,
     marked,
+    unless_read,
     wait_headers,
 )
 from meter.gateway.request.dispatch import refused_upgrade
@@ -58,7 +60,6 @@ EXPORT_SHARE = 0.1  # for what telemetry has not sent yet
 VIEWS_SHARE = 0.1  # for what the aggregator has not shown yet
 # Addresses that need no token.
 _OPEN = frozenset({"/", "/healthz", "/readyz"})
-_OPEN_METHODS = ("GET", "HEAD", "OPTIONS")
 _INDEX = {
     "service": "aoai-meter",
     "about": "Azure OpenAI, metered: send its requests to /openai/v1/ with an Entra ID token.",
@@ -107,10 +108,12 @@ class App:
 
     async def _open(self, request: Request) -> Answer:
         """The answer at an address that needs no token."""
-        if request.method == "OPTIONS":
-            return Answer(status=204, headers=(("allow", ", ".join(_OPEN_METHODS)),), body=b"")
-        if request.method not in _OPEN_METHODS:
-            return error_answer(MethodNotAllowed(_OPEN_METHODS))
+        try:
+            about = unless_read(request.method)
+        except MethodNotAllowed as exc:
+            return error_answer(exc)
+        if about is not None:
+            return about
         match request.scope["path"]:
             case "/healthz":
                 return _document({"status": "alive"})
@@ -299,7 +302,7 @@ def _is_open(request: Request) -> bool:
     A WebSocket handshake is the front door's to refuse, at any address.
     """
     path = request.scope["path"]
-    is_open = path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
+    is_open = path in _OPEN and (path != "/" or request.method in READING)
     return is_open and _refused_upgrade(request) is None
 
 
@@ -308,5 +311,5 @@ def _refused_upgrade(request: Request) -> CallerError | None:
 
 
 def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:
-    headers = (("content-type", "application/json"), *wait_headers(1 if status == 503 else None))
-    return Answer(status=status, headers=headers, body=json.dumps(body).encode())
+    headers = wait_headers(1 if status == 503 else None)
+    return json_answer(body, status=status, headers=headers)
