@@ -46,7 +46,6 @@ from meter.config.values import (
     SettingsParts,
     StorageSettings,
 )
-from meter.errors import InvalidSettings
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.intake import BodyLimits
 
@@ -94,10 +93,7 @@ def load_reconcile_settings(
 def load_limits(environment: Mapping[str, str], documents: Documents) -> Limits:
     """The limits alone. Raises InvalidSettings."""
     reader = Reader(environment, documents)
-    limits = _limits(reader, read_body_limits(reader))
-    if reader.problems:
-        raise InvalidSettings(reader.problems)
-    return limits
+    return reader.checked(_limits(reader, read_body_limits(reader)))
 
 
 def document_storage(environment: Mapping[str, str]) -> AzureEndpoint:
@@ -179,9 +175,7 @@ def _checked[T](
     reader = Reader(environment, documents)
     settings = read(reader)
     refuse_unknown(reader, _known_names() | named_key_settings(reader))
-    if reader.problems:
-        raise InvalidSettings(reader.problems)
-    return settings
+    return reader.checked(settings)
 
 
 @cache
