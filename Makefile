@@ -93,7 +93,10 @@ focus-validate: setup $(FOCUS)/.installed
 screenshots: setup
 	$(PY) -m tests.browser.screenshots
 
+# Checked by hash: a publish loses the files' times, and where the app is mounted read-only Python would compile
+# each module again with every start.
 package: setup
+	@$(PY) -m compileall -q --invalidation-mode checked-hash meter
 	@$(PY) -m local.package
 
 sbom: setup $(DEPLOYED)/.installed $(SBOM)/.installed

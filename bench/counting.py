@@ -18,12 +18,13 @@ from pathlib import Path
 
 from bench.stores import Asked, CountingTables, MemoryStore
 from bench.traffic import Traffic, traffic
+from meter.adapters.functions.garbage import collect_rarely
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator
 from meter.ledger.decode import Message, decode
 from meter.ledger.fold import fold
-from meter.wiring.metering import build_aggregator, collect_rarely
+from meter.wiring.counting import build_aggregator
 
 RETENTION = timedelta(days=100)
 FLUSH_SECONDS = 60.0

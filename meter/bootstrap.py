@@ -5,10 +5,12 @@ drops the whole app if that fails. Without valid settings, calls get 503 and `/r
 """
 
 import asyncio
+import json
 import logging
 import os
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,6 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.adapters.clock import SystemClock, new_call_id
 from meter.adapters.functions.console import flush_console, log_to_console
+from meter.adapters.functions.garbage import collect_rarely, keep_what_is_there
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.config.environment import (
     event_hub_name,
@@ -30,27 +33,27 @@ from meter.errors import CallerError, InvalidSettings, MethodNotAllowed, TooLarg
 from meter.gateway.http import (
     INTERNAL_ERROR,
     NOT_CONFIGURED,
-    READING,
     Answer,
     RequestLimits,
     error_answer,
-    json_answer,
     marked,
-    unless_read,
     wait_headers,
 )
 from meter.gateway.request.dispatch import refused_upgrade
-from meter.ledger.aggregator import Aggregator
 from meter.publishing.readiness import Readiness
 from meter.wiring.counting import Counting
-from meter.wiring.gateway import Gateway, build_gateway
 from meter.wiring.metering import (
     Publisher,
     build_publisher,
 )
-from meter.wiring.stored.reloading import StoredSettings
 from meter.wiring.telemetry import Observation
-from meter.wiring.timers import NightlyExport, log_hub_backlog
+
+if TYPE_CHECKING:
+    from meter.ledger.aggregator import Aggregator
+    from meter.wiring.gateway import Gateway
+    from meter.wiring.stored.reloading import StoredSettings
+
+FRONT_DOOR = "meter.wiring.stored.reloading"  # with all that it stands on
 
 # Share of the shutdown time; running answers get the rest.
 CLOSING_SHARE = 0.4
@@ -60,6 +63,7 @@ EXPORT_SHARE = 0.1  # for what telemetry has not sent yet
 VIEWS_SHARE = 0.1  # for what the aggregator has not shown yet
 # Addresses that need no token.
 _OPEN = frozenset({"/", "/healthz", "/readyz"})
+_OPEN_METHODS = ("GET", "HEAD", "OPTIONS")
 _INDEX = {
     "service": "aoai-meter",
     "about": "Azure OpenAI, metered: send its requests to /openai/v1/ with an Entra ID token.",
@@ -83,9 +87,9 @@ class App:
         self._observation = Observation(environment)
         self._counting = Counting(environment, self._observation)
         self._ready: Readiness | None = None
+        self._starting: asyncio.Task[None] | None = None
         self._warming: asyncio.Task[None] | None = None
-        self._exports = NightlyExport()
-        self.stored = StoredSettings(environment)
+        self._stored: StoredSettings | None = None
 
     async def answer(self, request: Request) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
@@ -108,12 +112,10 @@ class App:
 
     async def _open(self, request: Request) -> Answer:
         """The answer at an address that needs no token."""
-        try:
-            about = unless_read(request.method)
-        except MethodNotAllowed as exc:
-            return error_answer(exc)
-        if about is not None:
-            return about
+        if request.method == "OPTIONS":
+            return Answer(status=204, headers=(("allow", ", ".join(_OPEN_METHODS)),), body=b"")
+        if request.method not in _OPEN_METHODS:
+            return error_answer(MethodNotAllowed(_OPEN_METHODS))
         match request.scope["path"]:
             case "/healthz":
                 return _document({"status": "alive"})
@@ -122,15 +124,19 @@ class App:
             case _:
                 return _document(_INDEX)
 
-    async def _built(self) -> Gateway:
+    async def _built(self) -> "Gateway":
         """The front door, once the blobs that the settings name are read. Raises InvalidSettings."""
         if self._gateway is None:
+            # In a thread, so that the link to the hub opens meanwhile.
+            await asyncio.to_thread(import_module, FRONT_DOOR)
             await self.stored.fetch()
         return self.gateway()
 
-    def gateway(self) -> Gateway:
+    def gateway(self) -> "Gateway":
         """The front door. Raises InvalidSettings."""
         if self._gateway is None:
+            from meter.wiring.gateway import build_gateway
+
             surroundings = self.stored.surroundings
             settings = load_settings(self._environment(), surroundings.documents)
             for warning in settings.warnings:
@@ -141,13 +147,36 @@ class App:
             self.stored.start(self._gateway)
         return self._gateway
 
-    def warm(self) -> RequestLimits | None:
-        """Start connecting, as the first call would; the bounds on requests if settings are valid."""
-        with suppress(InvalidSettings):
-            return self.gateway().settings.requests
-        return None
+    @property
+    def stored(self) -> "StoredSettings":
+        """The settings that stand in files and blobs."""
+        if self._stored is None:
+            from meter.wiring.stored.reloading import StoredSettings
 
-    def aggregator(self) -> Aggregator:
+            self._stored = StoredSettings(self._environment)
+        return self._stored
+
+    def warm(self) -> RequestLimits:
+        """Begin to connect and to build, as the first call would; the bounds on requests.
+
+        The server calls it, in the loop that it runs in, before it listens.
+        """
+        self._starting = asyncio.create_task(self._start())
+        return self.request_limits()
+
+    async def _start(self) -> None:
+        try:
+            # First the hub: opening its link takes longest, and is mostly waiting.
+            connecting = asyncio.create_task(self._publisher_of().sender.warm())
+            await asyncio.gather(self._built(), connecting, return_exceptions=True)
+        except InvalidSettings:
+            return  # the first call says so
+        if self._warming is not None:
+            await self._warming
+            keep_what_is_there()
+            collect_rarely()
+
+    def aggregator(self) -> "Aggregator":
         """The aggregator. Raises InvalidSettings."""
         return self._counting.aggregator()
 
@@ -161,12 +190,12 @@ class App:
 
     async def export(self) -> None:
         """One run of the export timer, if the settings say where it goes. Raises MeterError."""
-        await self._exports.run(self._environment())
+        await self._counting.export()
 
     async def republish(self) -> int:
         """One run of the outbox timer: how many events were published. Raises InvalidSettings."""
         publisher = self._publisher_of()
-        await log_hub_backlog(publisher.hub_backlog)
+        await publisher.log_hub_backlog()
         backlog = await publisher.outbox.backlog()
         log.info(
             "outbox_backlog events=%d oldest_seconds=%.0f", backlog.events, backlog.oldest_seconds
@@ -198,11 +227,14 @@ class App:
         """Publish pending events and disconnect, in the closing share of `METER_SHUTDOWN_SECONDS`."""
         seconds = shutdown_seconds(self._environment()) * CLOSING_SHARE
         try:
-            await self.stored.close()
+            if self._starting is not None:
+                self._starting.cancel()
+                await asyncio.gather(self._starting, return_exceptions=True)
+            if self._stored is not None:
+                await self._stored.close()
             if self._gateway is not None:
                 await _close(self._gateway, seconds)
             await self._counting.close(VIEWS_SHARE * seconds)
-            await self._exports.close()
             if self._publisher is not None:
                 await self._publisher.close()
             await self._observation.close(EXPORT_SHARE * seconds)
@@ -233,15 +265,13 @@ class App:
                 clock=SystemClock(),
             )
         found = await self._ready.report()
-        if refused := self.stored.refused:
-            found = {**found, "reload_refused": refused}
         return _document(found, status=200 if found["status"] == "ready" else 503)
 
 
 def _asgi(app: App) -> ASGIApp:
     """The front door without a Functions host, for containers and benchmarks."""
 
-    def start() -> RequestLimits | None:
+    def start() -> RequestLimits:
         log_to_console(app.log_level())
         return app.warm()
 
@@ -258,7 +288,7 @@ def _asgi(app: App) -> ASGIApp:
 asgi_app = _asgi(App())
 
 
-async def _warm(gateway: Gateway) -> None:
+async def _warm(gateway: "Gateway") -> None:
     issuers = sorted(gateway.settings.rules.issuers)
     results = await asyncio.gather(
         gateway.publisher.sender.warm(),
@@ -270,7 +300,7 @@ async def _warm(gateway: Gateway) -> None:
             log.warning("warmup_failed reason=%s", result)
 
 
-async def _answer(gateway: Gateway, request: Request) -> Response:
+async def _answer(gateway: "Gateway", request: Request) -> Response:
     limits = gateway.settings.requests
     limited = gateway_request(request, limits)
     limited.check_headers(limits)
@@ -282,7 +312,7 @@ async def _answer(gateway: Gateway, request: Request) -> Response:
     )
 
 
-async def _close(gateway: Gateway, seconds: float) -> None:
+async def _close(gateway: "Gateway", seconds: float) -> None:
     """End the calls under way and publish their events, in about that time."""
     gateway.front_door.relays.estimator.hurry()
     gateway.sink.hurry((RELAYS_SHARE + CUT_SHARE) * seconds)
@@ -302,7 +332,7 @@ def _is_open(request: Request) -> bool:
     A WebSocket handshake is the front door's to refuse, at any address.
     """
     path = request.scope["path"]
-    is_open = path in _OPEN and (path != "/" or request.method in READING)
+    is_open = path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
     return is_open and _refused_upgrade(request) is None
 
 
@@ -311,5 +341,5 @@ def _refused_upgrade(request: Request) -> CallerError | None:
 
 
 def _document(body: Mapping[str, object], *, status: int = 200) -> Answer:
-    headers = wait_headers(1 if status == 503 else None)
-    return json_answer(body, status=status, headers=headers)
+    headers = (("content-type", "application/json"), *wait_headers(1 if status == 503 else None))
+    return Answer(status=status, headers=headers, body=json.dumps(body).encode())

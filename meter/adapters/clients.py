@@ -1,30 +1,35 @@
-"""Builds the SDKs' clients from a connection string, or from an address and an identity."""
+"""Builds the SDKs' clients from a connection string, or from an address and an identity.
+
+Each SDK is imported where its client is built: a start needs the hub's alone.
+"""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.request import getproxies_environment
 
-from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError
-from azure.data.tables.aio import TableServiceClient
-from azure.eventhub import parse_connection_string
-from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient
-from azure.identity.aio import DefaultAzureCredential
-
-from meter.adapters.hub.reader import GROUP, EventHubReader
-from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore, TablesTransport
 from meter.config.values import AzureEndpoint, HubSettings, StorageSettings
 from meter.errors import PublishFailed
+
+if TYPE_CHECKING:
+    from azure.core.credentials_async import AsyncTokenCredential
+    from azure.eventhub.aio import EventHubProducerClient
+
+    from meter.adapters.hub.reader import EventHubReader
+    from meter.adapters.tables import TablesRowStore, TablesTransport
 
 # `EventHubSender` has its own retries. By default the SDK pauses even after its last try.
 HUB_SCOPE = "https://eventhubs.azure.net/.default"  # in all clouds
 PRODUCER_OPTIONS: Mapping[str, Any] = {"retry_total": 0, "retry_backoff_factor": 0}
 
 
-def build_store(settings: StorageSettings) -> TablesRowStore:
+def build_store(settings: StorageSettings) -> "TablesRowStore":
     """Connect to Table Storage."""
+    from azure.data.tables.aio import TableServiceClient
+
+    from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
+
     endpoint = settings.endpoint
-    options = {**CLIENT_OPTIONS, "transport": new_transport()}
+    options: dict[str, Any] = {**CLIENT_OPTIONS, "transport": new_transport()}
     if (text := endpoint.connection_string) is not None:
         return TablesRowStore(TableServiceClient.from_connection_string(text, **options))
     address, identity = address_and_identity(endpoint)
@@ -32,8 +37,13 @@ def build_store(settings: StorageSettings) -> TablesRowStore:
     return TablesRowStore(service, identity)
 
 
-def build_producer(settings: HubSettings) -> EventHubProducerClient:
+def build_producer(settings: HubSettings) -> "EventHubProducerClient":
     """Connect to Event Hubs."""
+    from azure.eventhub.aio import EventHubProducerClient
+
+    from meter.adapters.hub.opening import open_quickly
+
+    open_quickly()
     endpoint = settings.endpoint
     if (text := endpoint.connection_string) is not None:
         return EventHubProducerClient.from_connection_string(
@@ -43,8 +53,12 @@ def build_producer(settings: HubSettings) -> EventHubProducerClient:
     return EventHubProducerClient(address, settings.name, identity, **PRODUCER_OPTIONS)
 
 
-def build_hub_reader(settings: HubSettings) -> EventHubReader:
+def build_hub_reader(settings: HubSettings) -> "EventHubReader":
     """Connect to Event Hubs, to read along."""
+    from azure.eventhub.aio import EventHubConsumerClient
+
+    from meter.adapters.hub.reader import GROUP, EventHubReader
+
     endpoint = settings.endpoint
     if (text := endpoint.connection_string) is not None:
         consumer = EventHubConsumerClient.from_connection_string(
@@ -58,6 +72,8 @@ def build_hub_reader(settings: HubSettings) -> EventHubReader:
 
 def full_name(settings: HubSettings) -> str:
     """The hub, as `namespace/name`."""
+    from azure.eventhub import parse_connection_string
+
     endpoint = settings.endpoint
     if (text := endpoint.connection_string) is not None:
         return f"{parse_connection_string(text).fully_qualified_namespace}/{settings.name}"
@@ -66,6 +82,8 @@ def full_name(settings: HubSettings) -> str:
 
 async def check_sign_in(settings: HubSettings) -> None:
     """Raise PublishFailed where no identity gives a token for the hub; the SDK does not say so."""
+    from azure.core.exceptions import AzureError
+
     if settings.endpoint.connection_string is not None:
         return
     _, identity = address_and_identity(settings.endpoint)
@@ -79,13 +97,17 @@ async def check_sign_in(settings: HubSettings) -> None:
             ) from exc
 
 
-def new_transport() -> TablesTransport:
+def new_transport() -> "TablesTransport":
     """A transport of one client, which closes it."""
+    from meter.adapters.tables import TablesTransport
+
     return TablesTransport(reads_environment=bool(getproxies_environment().keys() - {"no"}))
 
 
-def address_and_identity(endpoint: AzureEndpoint) -> tuple[str, AsyncTokenCredential]:
+def address_and_identity(endpoint: AzureEndpoint) -> "tuple[str, AsyncTokenCredential]":
     """The address of a service without a connection string, and who signs in there."""
+    from azure.identity.aio import DefaultAzureCredential
+
     assert endpoint.address is not None, "settings name one or the other"
     if endpoint.client_id is None:
         return endpoint.address, DefaultAzureCredential()

@@ -11,7 +11,7 @@ from meter.config.documents import UNREAD, JsonSetting
 from meter.config.reader import Reader
 from meter.gateway.address import is_allowed_url
 from meter.gateway.caller.auth import DEFAULT_NAME_CLAIMS, TokenRules
-from meter.gateway.opencode import OpenCode, opencode_problem
+from meter.gateway.opencode import OpenCode, opencode_of, opencode_problem
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
 
@@ -126,7 +126,7 @@ def read_opencode(reader: Reader) -> OpenCode:
         return OpenCode()
     if (text := opencode_problem(document)) is not None:
         setting.problem(text, setting.place.strip())
-    return OpenCode(document if isinstance(document, dict) else None)
+    return opencode_of(document)
 
 
 def _name_claims(reader: Reader) -> tuple[str, ...]:

@@ -56,7 +56,7 @@ class JsonSetting:
             self.problem("is the path of a file that cannot be read", f"{found.reason}{self.place}")
             return None
         try:
-            return Path(self._text).read_text(encoding="utf-8-sig")  # as when it is reloaded
+            return Path(self._text).read_text(encoding="utf-8")
         except (OSError, ValueError) as exc:
             reason = f"{type(exc).__name__}{self.place}"
             self.problem("is the path of a file that cannot be read", reason)

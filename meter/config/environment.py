@@ -46,6 +46,7 @@ from meter.config.values import (
     SettingsParts,
     StorageSettings,
 )
+from meter.errors import InvalidSettings
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.intake import BodyLimits
 
@@ -93,7 +94,10 @@ def load_reconcile_settings(
 def load_limits(environment: Mapping[str, str], documents: Documents) -> Limits:
     """The limits alone. Raises InvalidSettings."""
     reader = Reader(environment, documents)
-    return reader.checked(_limits(reader, read_body_limits(reader)))
+    limits = _limits(reader, read_body_limits(reader))
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return limits
 
 
 def document_storage(environment: Mapping[str, str]) -> AzureEndpoint:
@@ -175,7 +179,9 @@ def _checked[T](
     reader = Reader(environment, documents)
     settings = read(reader)
     refuse_unknown(reader, _known_names() | named_key_settings(reader))
-    return reader.checked(settings)
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return settings
 
 
 @cache

@@ -9,7 +9,7 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from meter.config.stored.address import Documents
-from meter.errors import InvalidSettings, Problem
+from meter.errors import Problem
 
 _NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]*", re.ASCII)
 # App Service puts the reference itself into the environment when it cannot resolve it.
@@ -60,12 +60,6 @@ class Reader:
         """Report a problem; `detail` may name backends and files, so it is for operators."""
         if setting not in self._unresolved:
             self.problems.append(Problem(setting, text, detail))
-
-    def checked[T](self, found: T) -> T:
-        """What was read. Raises InvalidSettings with every problem."""
-        if self.problems:
-            raise InvalidSettings(self.problems)
-        return found
 
     def names(self, name: str, default: str = "") -> frozenset[str]:
         """A comma-separated list of which the order does not matter."""

@@ -21,7 +21,6 @@ from meter.errors import (
 from meter.ports import Headers
 
 MAX_QUOTED = 100
-READING = ("GET", "HEAD", "OPTIONS")
 
 
 class RequestBody(Protocol):
@@ -133,28 +132,6 @@ def error_answer(exc: CallerError) -> Answer:
     error = error_document(exc.message, code=exc.code, status=exc.status)["error"]
     body = json.dumps({"error": {**error, **exc.words}}).encode()
     return Answer(status=exc.status, headers=tuple(headers), body=body)
-
-
-def json_answer(
-    document: Mapping[str, object], *, status: int = 200, headers: Headers = ()
-) -> Answer:
-    """A JSON document of the front door's own."""
-    body = json.dumps(document).encode()
-    return Answer(
-        status=status, headers=(("content-type", "application/json"), *headers), body=body
-    )
-
-
-def unless_read(method: str) -> Answer | None:
-    """The answer to OPTIONS at an address that is only read; None to GET and HEAD, which read it.
-
-    Raises MethodNotAllowed.
-    """
-    if method not in READING:
-        raise MethodNotAllowed(READING)
-    if method != "OPTIONS":
-        return None
-    return Answer(status=204, headers=(("allow", ", ".join(READING)),), body=b"")
 
 
 def wait_headers(seconds: int | None) -> Headers:

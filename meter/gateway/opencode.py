@@ -4,22 +4,24 @@
 OpenCode reads the configuration at each start. Anybody can read the document.
 """
 
+import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from meter.errors import NotServed
-from meter.gateway.http import Answer, json_answer, unless_read
+from meter.errors import MethodNotAllowed, NotServed
+from meter.gateway.http import Answer
 
 PATH = "/.well-known/opencode"
+_METHODS = ("GET", "HEAD", "OPTIONS")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenCode:
-    """What OpenCode is told; None where nothing is published."""
+    """What OpenCode is told: the document's JSON; None where nothing is published."""
 
-    document: Mapping[str, object] | None = None
+    document: bytes | None = None
 
     def answer(self, method: str) -> Answer:
         """The answer. Raises NotServed where nothing is published, MethodNotAllowed."""
@@ -28,7 +30,13 @@ class OpenCode:
                 "Resource not found. This gateway publishes no configuration for OpenCode: "
                 "docs/calling.md shows how to write your own."
             )
-        return unless_read(method) or json_answer(self.document)
+        if method == "OPTIONS":
+            return Answer(status=204, headers=(("allow", ", ".join(_METHODS)),), body=b"")
+        if method not in _METHODS:
+            raise MethodNotAllowed(_METHODS)
+        return Answer(
+            status=200, headers=(("content-type", "application/json"),), body=self.document
+        )
 
 
 def is_opencode(raw_path: str, prefixes: Iterable[str]) -> bool:
@@ -48,6 +56,11 @@ def opencode_problem(document: object) -> str | None:
     if not isinstance(variable, str) or not _VARIABLE.fullmatch(variable):
         return "needs auth.env, the name of the environment variable that gets the token"
     return None
+
+
+def opencode_of(document: object) -> OpenCode:
+    """The document as it is sent."""
+    return OpenCode(json.dumps(document).encode())
 
 
 def _is_word(value: object) -> bool:

@@ -6,14 +6,15 @@ read at once, so that calls never wait for storage.
 """
 
 import asyncio
+import json
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from meter.errors import BadRequest, StorageUnavailable, UsageUnavailable
-from meter.gateway.http import Answer, Request, json_answer, unless_read
+from meter.errors import BadRequest, MethodNotAllowed, StorageUnavailable, UsageUnavailable
+from meter.gateway.http import Answer, Request
 from meter.ports import Clock
 from meter.usage import Principal
 
@@ -22,6 +23,7 @@ FRESH_SECONDS = 30
 MOST_KNOWN = 1_000
 MOST_READS, MOST_WAITING = 4, 64
 READ_SECONDS = 10.0
+_METHODS = ("GET", "HEAD", "OPTIONS")
 
 log = logging.getLogger(__name__)
 
@@ -53,8 +55,10 @@ class OwnUsage:
 
     async def answer(self, request: Request, principal: Principal) -> Answer:
         """The answer. Raises MethodNotAllowed, BadRequest for a query, UsageUnavailable."""
-        if (about := unless_read(request.method)) is not None:
-            return about
+        if request.method == "OPTIONS":
+            return Answer(status=204, headers=(("allow", ", ".join(_METHODS)),), body=b"")
+        if request.method not in _METHODS:
+            raise MethodNotAllowed(_METHODS)
         if request.query:
             raise BadRequest(
                 "This address takes no query: it shows the usage of the token's own subject alone."
@@ -62,10 +66,11 @@ class OwnUsage:
         document = await self._document(principal.subject)
         named = {**document, "name": document["name"] or principal.name}
         headers = (
+            ("content-type", "application/json"),
             ("cache-control", f"private, max-age={FRESH_SECONDS}"),
             ("vary", "authorization, api-key"),
         )
-        return json_answer(named, headers=headers)
+        return Answer(status=200, headers=headers, body=json.dumps(named).encode())
 
     async def _document(self, subject: str) -> Mapping[str, object]:
         known = self._known.get(subject)

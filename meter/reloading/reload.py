@@ -112,11 +112,6 @@ class Reloading:
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
     _task: asyncio.Task[None] | None = field(default=None)
 
-    @property
-    def refused(self) -> Sequence[str]:
-        """The settings whose newest documents are invalid, so that older ones are in use."""
-        return [each.setting for each in self.reloads if each.problems is not None]
-
     def start(self) -> None:
         """Begin, unless there is nothing to read again, or never is the time for it."""
         if self.reloads and self.seconds > 0 and self._task is None:

@@ -1,9 +1,7 @@
 """Opens the files of prices and of capacity: those that a command is given, and those of the settings."""
 
-import asyncio
 import io
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -13,7 +11,6 @@ from meter.errors import InvalidInput
 from meter.reports.capacity.entries import Capacity
 from meter.reports.capacity.read import read_capacity
 from meter.reports.pricing.book import Price, PriceBook, book_in
-from meter.reports.pricing.configured import ConfiguredBook
 from meter.reports.pricing.read import BookReader
 
 
@@ -58,11 +55,6 @@ def _configured_prices(names: Sequence[str], documents: Documents) -> list[Price
             case None:
                 _read_file(reader, Path(name))
     return reader.prices()
-
-
-def build_book(settings: PriceSettings, documents: Documents) -> ConfiguredBook:
-    """The app's price book, read in a thread when it is first needed."""
-    return ConfiguredBook(read=partial(asyncio.to_thread, configured_book, settings, documents))
 
 
 def read_prices(paths: Sequence[Path]) -> list[Price]:

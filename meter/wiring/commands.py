@@ -111,7 +111,7 @@ async def open_repairs(
 ) -> AsyncIterator[tuple["TablesRowStore", "Aggregator"]]:
     """The tables, and an aggregator on them. Raises InvalidSettings."""
     from meter.config.environment import load_storage_settings
-    from meter.wiring.metering import build_aggregator
+    from meter.wiring.counting import build_aggregator
 
     retention = load_storage_settings(os.environ).retention
     async with open_store() as store:

@@ -15,8 +15,8 @@ from meter.gateway.operators.page import OperatorPage
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.dispatch import Dispatcher
 from meter.ports import Clock, RowStore
-from meter.reports.own_usage.reader import OwnUsageReader
 from meter.reports.pricing.configured import ConfiguredBook
+from meter.wiring.stored.late import LateReader
 
 KEPT_PART = 4  # of the room for request bodies
 
@@ -67,10 +67,9 @@ def build_dispatcher(
     clock: Clock,
 ) -> Dispatcher:
     """What is done with requests, before any backend."""
-    reader = OwnUsageReader(store=store, clock=clock, book=book.book)
     return Dispatcher(
         routes=settings.routes,
-        own_usage=OwnUsage(reader=reader, clock=clock),
+        own_usage=OwnUsage(reader=LateReader(store, book, clock), clock=clock),
         opencode=settings.opencode,
         operators=operators,
     )

@@ -13,7 +13,6 @@ from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
 from meter.reports.pricing.configured import ConfiguredBook
-from meter.wiring.books import build_book
 from meter.wiring.entrance import (
     Surroundings,
     build_admission,
@@ -25,6 +24,7 @@ from meter.wiring.entrance import (
 from meter.wiring.metering import Publisher, PublishingSink, build_sink
 from meter.wiring.readings import gauges_of, url_of
 from meter.wiring.relays import build_relays
+from meter.wiring.stored.late import build_book
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

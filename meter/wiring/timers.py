@@ -9,27 +9,27 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from meter.adapters.clock import SystemClock
-from meter.adapters.tables import TablesRowStore
 from meter.config.exports import load_export_settings
 from meter.errors import ExportHeld, HubUnavailable, MeterError, StorageUnavailable
-from meter.upkeep.hub_backlog import HubBacklog
-from meter.upkeep.retention import Retention
-from meter.upkeep.sweep import Sweep
 
 if TYPE_CHECKING:
+    from meter.adapters.tables import TablesRowStore
     from meter.reports.export.export import Outcome
+    from meter.upkeep.hub_backlog import HubBacklog
 
 type _Run = Coroutine[Any, Any, "Outcome"]
 
 log = logging.getLogger(__name__)
 
 
-async def sweep_views(store: TablesRowStore) -> int:
+async def sweep_views(store: "TablesRowStore") -> int:
     """One run of the sweep timer: how many view rows it repaired."""
+    from meter.upkeep.sweep import Sweep
+
     return await Sweep(store=store, tables=store, clock=SystemClock()).run()
 
 
-async def log_hub_backlog(backlog: HubBacklog) -> None:
+async def log_hub_backlog(backlog: "HubBacklog") -> None:
     """Log what the hub holds and the ledger has not counted, or why that is unknown."""
     try:
         found = await backlog.measure()
@@ -45,8 +45,10 @@ async def log_hub_backlog(backlog: HubBacklog) -> None:
     )
 
 
-async def drop_old_ledgers(store: TablesRowStore, retention: timedelta) -> str | None:
+async def drop_old_ledgers(store: "TablesRowStore", retention: timedelta) -> str | None:
     """One run of the retention timer: the table it dropped, if any."""
+    from meter.upkeep.retention import Retention
+
     return await Retention(tables=store, clock=SystemClock(), retention=retention).run()
 
 

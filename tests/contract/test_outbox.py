@@ -15,7 +15,7 @@ from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Backlog, Conflict, Row, RowStore, Written
 from meter.publishing.outbox import OUTBOX_TABLE, TableOutbox
 from meter.usage import encode_event, new_event_id
-from meter.wiring.metering import build_aggregator
+from meter.wiring.counting import build_aggregator
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import NOW, RETENTION, raw_message, usage_event

@@ -15,7 +15,7 @@ from meter.adapters.tables import CLIENT_OPTIONS, TablesRowStore
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator, BatchReport
 from meter.ledger.decode import Message
-from meter.wiring.metering import build_aggregator
+from meter.wiring.counting import build_aggregator
 from tests.support.events import NOW, RETENTION
 
 RETRY_SECONDS = 0.2  # the trigger waits at least a second; the order of events is the same

@@ -6,12 +6,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 from azure.storage.blob.aio import ContainerClient
-from starlette.types import Message
 
-from meter.bootstrap import App, _asgi
-from meter.gateway.http import RequestLimits
-from meter.wiring.stored.documents import RETRY_SECONDS, FirstDocuments
-from tests.fakes.gateway import FakeClock
+from meter.bootstrap import App
 from tests.unit.config.test_environment import BACKEND, REQUIRED
 from tests.unit.test_bootstrap import HUB, asked
 
@@ -64,13 +60,11 @@ async def test_blobs_are_read_before_the_first_call_and_again(
         await app.stored.check()
         await app.stored.check()
         third = [backend.name for backend in pool.backends]
-        shown = json.loads(bytes((await app.answer(asked("GET", "/readyz"))).body))
     finally:
         await app.close()
 
     assert refused.status_code == 401
     assert (first, second, third) == ((["eu"], 3), (["eu", "us"], 4), ["eu", "us"])
-    assert shown["reload_refused"] == ["METER_BACKENDS"]
     said = [each.getMessage() for each in caplog.records if "reloading" in each.name]
     assert said[:2] == [
         "reloaded setting=METER_BACKENDS changes=added us",
@@ -78,35 +72,6 @@ async def test_blobs_are_read_before_the_first_call_and_again(
     ]
     (alert,) = said[2:]
     assert alert.startswith("reload_refused setting=METER_BACKENDS problems=METER_BACKENDS weight")
-
-
-async def test_a_server_starts_with_the_settings_in_blobs(
-    blobs: ContainerClient, azurite: str
-) -> None:
-    """They bound its connections and are connected to before the first call, as those in the environment."""
-    app = app_on(blobs, azurite, METER_MAX_HEADERS="21")
-    events = iter(["lifespan.startup", "lifespan.shutdown"])
-    found: list[RequestLimits | None] = []
-    sent: list[str] = []
-
-    async def receive() -> Message:
-        return {"type": next(events)}
-
-    async def send(message: Message) -> None:
-        sent.append(message["type"])
-        if message["type"] == "lifespan.startup.complete":
-            found.append(app.warm())
-
-    logger = logging.getLogger("meter")
-    before = logger.handlers[:], logger.level, logger.propagate
-    try:
-        await _asgi(app)({"type": "lifespan"}, receive, send)
-    finally:
-        logger.handlers[:], logger.level, logger.propagate = before
-
-    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert found[0] is not None
-    assert found[0].max_headers == 21
 
 
 async def test_a_blob_that_is_not_there_is_told_and_tried_again(
@@ -126,23 +91,6 @@ async def test_a_blob_that_is_not_there_is_told_and_tried_again(
     assert json.loads(bytes(answers[1].body))["settings"] == [
         "METER_BACKENDS is the address of a blob that cannot be read"
     ]
-
-
-async def test_a_blob_that_is_invalid_at_the_start_is_read_again(
-    blobs: ContainerClient, azurite: str
-) -> None:
-    """It can be repaired without a restart; calls in between do not read it each."""
-    address = f"{blobs.url.partition('?')[0]}/backends.json"
-    environment = {"METER_BACKENDS": address, "MeterStorage": azurite}
-    clock = FakeClock()
-    first = FirstDocuments(clock=clock)
-    read = []
-    for document, seconds in ((["bad"], 0.0), ([BACKEND], 1.0), ([BACKEND], RETRY_SECONDS)):
-        await put(blobs, "backends.json", document)
-        clock.seconds += seconds
-        read.append((await first.fetch(environment))[address])
-
-    assert read == ['["bad"]', '["bad"]', json.dumps([BACKEND])]
 
 
 @pytest.mark.parametrize("never", ["0", "off"])

@@ -5,14 +5,14 @@ A line is the message of a logging call: one literal, `line_name field=%s field=
 
 import ast
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from tests.support.running import REPOSITORY
 
-LOGGER = re.compile(r"(?:^|_)log(?:ger)?$", re.IGNORECASE)
+LOGGER = re.compile(r"(?:^|[._])log(?:ger)?$", re.IGNORECASE)
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
 FIELD = re.compile(r"(?<= )([a-z_]+)=")
 # What the console handler adds to each line; `line` and `part` to those it splits.
@@ -47,34 +47,21 @@ def emitted_lines() -> Mapping[str, Line]:
     return found
 
 
-@cache
-def logging_calls(source: Path) -> Sequence[Logged]:
+def logging_calls(source: Path) -> Iterator[Logged]:
     """The logging calls of a module; the console handler writes lines of its own with `_put`."""
-    return tuple(_logging_calls(source))
-
-
-def _logging_calls(source: Path) -> Iterator[Logged]:
     for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):
         match node:
             case ast.Call(func=ast.Attribute(value=ast.Name(id="self"), attr="_put")):
                 if isinstance(node.args[0], ast.JoinedStr):
                     yield Logged(text=_text(node.args[0]), levels=_levels(node.args[1]))
             case ast.Call(func=ast.Attribute(value=logger, attr=attr)):
-                if not _is_logger(logger):
+                if not LOGGER.search(ast.unparse(logger)):
                     continue
                 if attr in LEVELS:
                     level = "error" if attr == "exception" else attr
                     yield Logged(text=_text(node.args[0]), levels=frozenset({level}))
                 elif attr == "log":
                     yield Logged(text=_text(node.args[1]), levels=_levels(node.args[0]))
-
-
-def _is_logger(expression: ast.expr) -> bool:
-    match expression:
-        case ast.Name(id=name) | ast.Attribute(attr=name):
-            return LOGGER.search(name) is not None
-        case _:
-            return False
 
 
 def _levels(expression: ast.expr) -> frozenset[str]:

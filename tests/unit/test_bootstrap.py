@@ -1,15 +1,17 @@
 """The app's own answers: what needs no token, and what is said without settings."""
 
+import asyncio
 import gc
 import json
 import logging
+from collections.abc import Callable
 
 import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from meter.adapters.functions.garbage import GC_ALLOCATIONS
 from meter.bootstrap import App
-from meter.wiring.metering import GC_ALLOCATIONS
 from tests.unit.config.test_environment import REQUIRED
 
 HUB = "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=a2V5;UseDevelopmentEmulator=true"
@@ -141,3 +143,37 @@ async def test_a_process_that_counts_looks_for_garbage_less_often() -> None:
         assert gc.get_threshold() == (GC_ALLOCATIONS, *before[1:])
     finally:
         gc.set_threshold(*before)
+
+
+async def test_an_app_is_built_before_its_first_call() -> None:
+    """A hub that cannot be reached delays nothing, and closing ends what has begun."""
+    app = App(lambda: REQUIRED | {"EventHubConnection": HUB})
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    app.warm()
+    try:
+        await until(lambda: gc.get_freeze_count() > frozen)
+        threshold = gc.get_threshold()
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*before)
+    built = app.gateway()
+    await app.close()
+
+    assert built.front_door is not None
+    assert threshold == (GC_ALLOCATIONS, *before[1:])
+
+
+async def test_an_app_without_settings_is_not_built() -> None:
+    """Its first call says what is wrong."""
+    app = App(dict)
+    limits = app.warm()
+    await asyncio.sleep(0)
+    await app.close()
+
+    assert limits == app.request_limits()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():  # noqa: ASYNC110  # nothing else says so
+            await asyncio.sleep(0.01)

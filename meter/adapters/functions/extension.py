@@ -94,7 +94,7 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request, or the process's life (ASGI 3)."""
         if scope["type"] == "lifespan":
-            await live(receive, send, close=self._close)
+            await live(receive, send, start=_process.start, close=self._close)
             return
         request = Request(scope, receive)
         if self._endpoint is not None:
@@ -176,6 +176,7 @@ class _Process:
     answers_seconds: float
     invocation_wait_seconds: float
     limits: RequestLimits | None = None
+    start: Callable[[], RequestLimits | None] = lambda: None
 
 
 _process = _Process(
@@ -191,11 +192,14 @@ def configure_worker(
     answers_seconds: float,
     invocation_wait_seconds: float = INVOCATION_WAIT_SECONDS,
     limits: RequestLimits | None = None,
+    start: Callable[[], RequestLimits | None] = lambda: None,
 ) -> None:
     """Have the worker call `close` on SIGTERM, after answers had `answers_seconds` to end.
 
-    Requests and invocations wait `invocation_wait_seconds` for each other; `limits` bound requests. Call
-    it on import, before the runtime starts its HTTP server.
+    `start` is called as its server starts, before the host forwards anything. Requests and invocations
+    wait `invocation_wait_seconds` for each other; `limits` bound requests. Call it on import, before the
+    runtime starts its HTTP server.
     """
     _process.close, _process.answers_seconds = close, answers_seconds
     _process.invocation_wait_seconds, _process.limits = invocation_wait_seconds, limits
+    _process.start = start

@@ -20,7 +20,6 @@ from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from meter.adapters.clock import new_call_id
@@ -296,7 +295,8 @@ def bound_server(receive: Callable[..., object], limits: ConnectionLimits) -> No
     config = getattr(getattr(receive, "__self__", None), "config", None)
     if not isinstance(config, uvicorn.Config):
         return
-    if config.http_protocol_class in {HttpToolsProtocol, H11Protocol}:
+    # By name: importing uvicorn's other protocol takes as long as all of Starlette.
+    if config.http_protocol_class.__name__ in {"HttpToolsProtocol", "H11Protocol"}:
         config.http_protocol_class = bounded_http(limits)
 
 

@@ -7,6 +7,7 @@ from meter.config.backends.document import SETTING, Document
 from meter.config.backends.entry import BackendReader
 from meter.config.reader import Reader
 from meter.config.stored.address import Documents, is_address
+from meter.errors import InvalidSettings
 from meter.gateway.backend import Backend, BackendAuth
 
 
@@ -43,7 +44,10 @@ def load_backends(
 ) -> tuple[tuple[Backend, ...], dict[str, BackendAuth]]:
     """The same, where they are all that is wanted. Raises InvalidSettings."""
     reader = Reader(environment, documents)
-    return reader.checked(read_backends(reader))
+    found = read_backends(reader)
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return found
 
 
 def load_known_backends(
@@ -51,8 +55,10 @@ def load_known_backends(
 ) -> tuple[Backend, ...]:
     """The backends without their keys; none where there is no setting. Raises InvalidSettings."""
     reader = Reader(environment, documents)
-    has_any = bool(reader.text(SETTING))
-    return reader.checked(_backends(reader, _backend_readers(reader)) if has_any else ())
+    backends = _backends(reader, _backend_readers(reader)) if reader.text(SETTING) else ()
+    if reader.problems:
+        raise InvalidSettings(reader.problems)
+    return backends
 
 
 def _backends(reader: Reader, readers: Sequence[BackendReader]) -> tuple[Backend, ...]:

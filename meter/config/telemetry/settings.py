@@ -21,6 +21,13 @@ class Exporter(StrEnum):
     AZURE_MONITOR = "azure-monitor"
 
 
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
+
+
 _MODULES = {
     Exporter.OTLP: "opentelemetry.exporter.otlp.proto.http",
     Exporter.AZURE_MONITOR: "azure.monitor.opentelemetry.exporter",
@@ -57,7 +64,7 @@ def read_telemetry(reader: Reader) -> TelemetrySettings:
         connection_string=reader.text(CONNECTION) or None,
         service=reader.text("WEBSITE_SITE_NAME", SERVICE),
         names_subjects=reader.flag("METER_TELEMETRY_SUBJECTS"),
-        logs_calls=reader.switch("METER_CALL_LOG"),
+        logs_calls=reader.choice("METER_CALL_LOG", Switch.ON) is Switch.ON,
     )
 
 

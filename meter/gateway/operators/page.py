@@ -5,17 +5,19 @@ findings are repeated for `FRESH_SECONDS`: the page is no way to have the app fl
 """
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from meter.errors import BadRequest, Forbidden, Unauthenticated
+from meter.errors import BadRequest, Forbidden, MethodNotAllowed, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
-from meter.gateway.http import Answer, Request, json_answer, unless_read
+from meter.gateway.http import Answer, Request
 from meter.ports import Clock
 
 PATH = "/doctor"
 FRESH_SECONDS = 30.0
+_METHODS = ("GET", "HEAD", "OPTIONS")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -39,11 +41,14 @@ class OperatorPage:
         except (Unauthenticated, Forbidden) as exc:
             log_refusal(exc, event_id)
             raise
-        if (about := unless_read(request.method)) is not None:
-            return about
+        if request.method == "OPTIONS":
+            return Answer(status=204, headers=(("allow", ", ".join(_METHODS)),), body=b"")
+        if request.method not in _METHODS:
+            raise MethodNotAllowed(_METHODS)
         if request.query:
             raise BadRequest("This address takes no query: it shows all findings.")
-        return json_answer(await self._findings())
+        body = json.dumps(await self._findings()).encode()
+        return Answer(status=200, headers=(("content-type", "application/json"),), body=body)
 
     async def close(self) -> None:
         """End a run under way."""

@@ -9,9 +9,12 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from meter.errors import InvalidInput
-from meter.reports.pricing.book import PriceBook
+
+if TYPE_CHECKING:
+    from meter.reports.pricing.book import PriceBook
 
 log = logging.getLogger(__name__)
 
@@ -30,10 +33,10 @@ class ConfiguredBook:
     `read` takes a second for a large book, and must not hold up the loop. It raises InvalidInput.
     """
 
-    read: Callable[[], Awaitable[PriceBook | None]]
-    _reading: asyncio.Future[tuple[PriceBook | None, BookState | None]] | None = None
+    read: "Callable[[], Awaitable[PriceBook | None]]"
+    _reading: "asyncio.Future[tuple[PriceBook | None, BookState | None]] | None" = None
 
-    async def book(self) -> PriceBook | None:
+    async def book(self) -> "PriceBook | None":
         """The book; None where there is none that can be used."""
         book, _ = await self._found()
         return book
@@ -43,19 +46,19 @@ class ConfiguredBook:
         _, state = await self._found()
         return state
 
-    def use(self, book: PriceBook | None) -> None:
+    def use(self, book: "PriceBook | None") -> None:
         """Use this one from now on."""
         self._reading = asyncio.get_running_loop().create_future()
         self._reading.set_result(_made(book))
 
-    async def _found(self) -> tuple[PriceBook | None, BookState | None]:
+    async def _found(self) -> "tuple[PriceBook | None, BookState | None]":
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
         return await asyncio.shield(
             self._reading
         )  # a caller that leaves must not make it read again
 
-    async def _read(self) -> tuple[PriceBook | None, BookState | None]:
+    async def _read(self) -> "tuple[PriceBook | None, BookState | None]":
         try:
             book = await self.read()
         except InvalidInput as exc:
@@ -64,5 +67,5 @@ class ConfiguredBook:
         return _made(book)
 
 
-def _made(book: PriceBook | None) -> tuple[PriceBook | None, BookState | None]:
+def _made(book: "PriceBook | None") -> "tuple[PriceBook | None, BookState | None]":
     return book, None if book is None else BookState.READ

@@ -49,7 +49,7 @@ def current_documents(environment: Mapping[str, str]) -> Documents:
 
 @dataclass(slots=True, kw_only=True)
 class FirstDocuments:
-    """The blobs as they are when the app begins. Until they are valid, later calls read them again."""
+    """The blobs as they are when the app begins; those that cannot be read are tried again at later calls."""
 
     clock: Clock
     documents: Documents = field(default_factory=dict)
@@ -57,9 +57,12 @@ class FirstDocuments:
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def fetch(self, environment: Mapping[str, str]) -> Documents:
-        """What is known of them. Must not be called once the front door is built: then they are reloaded."""
+        """What is known of them."""
+        addresses = blob_addresses(environment)
+        if all(isinstance(self.documents.get(each), str) for each in addresses):
+            return self.documents
         async with self._turn:
-            if blob_addresses(environment) and self.clock.monotonic() >= self._retry_at:
+            if self.clock.monotonic() >= self._retry_at:
                 self.documents = await fetch_documents(environment)
                 self._retry_at = self.clock.monotonic() + RETRY_SECONDS
         return self.documents

@@ -17,7 +17,6 @@ from meter.gateway.backend import Backend
 from meter.gateway.front_door import FrontDoor
 from meter.reloading.reload import Reload, Reloading
 from meter.reports.pricing.configured import ConfiguredBook
-from meter.wiring.books import configured_book
 from meter.wiring.entrance import Surroundings, join_limits
 from meter.wiring.gateway import Gateway
 from meter.wiring.stored.documents import ClosableSource, FirstDocuments, source_of
@@ -51,11 +50,6 @@ class StoredSettings:
             reloads = self._reloads(gateway)
             self._reloading = Reloading(reloads=reloads, seconds=seconds, dice=system_dice())
             self._reloading.start()
-
-    @property
-    def refused(self) -> Sequence[str]:
-        """As `Reloading` says."""
-        return [] if self._reloading is None else self._reloading.refused
 
     async def check(self) -> None:
         """Look at all of them now."""
@@ -136,6 +130,8 @@ class Applying:
 
     async def prices(self, texts: Mapping[str, str]) -> str:
         """Have later reports use this book. Raises InvalidInput."""
+        from meter.wiring.books import configured_book
+
         settings = load_price_settings(self.environment())
         book = await asyncio.to_thread(configured_book, settings, texts)
         self.book.use(book)

@@ -214,3 +214,24 @@ async def test_the_worker_closes_the_app_before_its_server_ends() -> None:
     await WebApp()({"type": "lifespan"}, receive, send)
 
     assert done == ["lifespan.startup.complete", "closed", "lifespan.shutdown.complete"]
+
+
+async def test_the_worker_starts_the_app_as_its_server_starts() -> None:
+    """The host forwards the first call after that: the link to the hub is then on its way."""
+    messages = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    done: list[str] = []
+
+    async def receive() -> Message:
+        return next(messages)
+
+    async def send(message: Message) -> None:
+        done.append(str(message["type"]))
+
+    async def close() -> None:
+        done.append("closed")
+
+    configure_worker(close=close, answers_seconds=1, start=lambda: done.append("started"))
+    await WebApp()({"type": "lifespan"}, receive, send)
+    configure_worker(close=_close, answers_seconds=1)
+
+    assert done[:2] == ["started", "lifespan.startup.complete"]

@@ -1,7 +1,6 @@
 """Prefixes and OpenCode's document are read as they are used, and what could be misread is refused."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -60,7 +59,7 @@ def test_a_prefix_that_could_be_misread_is_refused(prefix: str) -> None:
 OPENCODE = {"auth": {"command": ["az"], "env": "T"}, "config": {"model": "gateway/gpt-4o"}}
 
 
-def published(text: str) -> Mapping[str, object] | None:
+def published(text: str) -> bytes | None:
     return load_settings(REQUIRED | {"METER_OPENCODE": text}).gateway.opencode.document
 
 
@@ -69,7 +68,7 @@ def test_opencode_is_told_what_the_setting_or_its_file_has(tmp_path: Path) -> No
     file = tmp_path / "opencode.json"
     file.write_text(json.dumps(OPENCODE))
 
-    assert published(json.dumps(OPENCODE)) == OPENCODE
+    assert json.loads(published(json.dumps(OPENCODE)) or b"") == OPENCODE
     assert published(str(file)) == published(json.dumps(OPENCODE))
     assert published("") is None
 

