@@ -9,10 +9,12 @@ import asyncio
 import json
 import logging
 import os
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+import certifi
 from azure.core.exceptions import ResourceExistsError
 from azure.eventhub import EventData
 from azure.eventhub.aio import EventHubConsumerClient, PartitionContext
@@ -25,7 +27,7 @@ from local.functions.worker import Function, Worker
 
 CHECKPOINT_CONTAINER = "azure-webjobs-eventhub"
 # How soon ownership is taken over after a host was killed; longer on the real host.
-BALANCE_SECONDS = 1.0
+BALANCE_SECONDS = 2.0
 OWNERSHIP_SECONDS = 6.0
 RESTART_SECONDS = 1.0
 
@@ -66,6 +68,8 @@ class HubTrigger:
                 load_balancing_interval=BALANCE_SECONDS,
                 partition_ownership_expiration_interval=OWNERSHIP_SECONDS,
                 load_balancing_strategy="greedy",
+                # Else the SDK reads the authorities again for each partition.
+                ssl_context=ssl.create_default_context(cafile=certifi.where()),
             )
             async with consumer:
                 await consumer.receive_batch(

@@ -15,7 +15,7 @@ from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.exceptions import EventDataSendError
 
 from local.eventhubs import Endpoint
-from meter.adapters.clients import PRODUCER_OPTIONS
+from meter.adapters.clients import PRODUCER_OPTIONS, hub_trust
 from meter.adapters.clock import SystemClock
 from meter.adapters.eventhub import EventHubSender
 from meter.errors import PublishFailed
@@ -81,7 +81,10 @@ async def hub(tmp_path: Path) -> AsyncIterator[Hub]:
 def producer_at(port: int) -> EventHubProducerClient:
     """A sender as the app builds it."""
     return EventHubProducerClient.from_connection_string(
-        Served(port=port).connection_string(), eventhub_name=HUB, **PRODUCER_OPTIONS
+        Served(port=port).connection_string(),
+        eventhub_name=HUB,
+        ssl_context=hub_trust(),
+        **PRODUCER_OPTIONS,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from azure.eventhub import EventData, EventHubConsumerClient, EventHubProducerClient
 
+from meter.adapters.clients import hub_trust
 from tests.support.running import RunningStack, eventually, new_subject, run_local
 
 CHAT = "/openai/deployments/gpt-4o/chat/completions?api-version=2024-10-21"
@@ -20,6 +21,7 @@ def _read_along(stack: RunningStack, enough: int, wanted: str) -> list[tuple[str
         stack.description["event_hub_connection_string"],
         consumer_group="audit",
         eventhub_name=stack.description["event_hub_name"],
+        ssl_context=hub_trust(),
     )
 
     def on_event(partition: Any, message: EventData) -> None:
@@ -47,6 +49,7 @@ def _send(stack: RunningStack, *bodies: bytes) -> None:
     producer = EventHubProducerClient.from_connection_string(
         stack.description["event_hub_connection_string"],
         eventhub_name=stack.description["event_hub_name"],
+        ssl_context=hub_trust(),
     )
     with producer:
         batch = producer.create_batch(partition_id="0")

@@ -15,6 +15,7 @@ from azure.eventhub.aio import EventHubConsumerClient, PartitionContext
 
 from local.child import free_ports
 from local.plan import HUB_NAME, KEY_NAME, PARTITIONS
+from meter.adapters.clients import hub_trust
 from meter.ledger.decode import Message
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -99,7 +100,7 @@ def hub_connection_string(port: int) -> str:
 async def read_hub(port: int) -> list[Message]:
     """Every message on the hub, as the aggregator receives it."""
     consumer = EventHubConsumerClient.from_connection_string(
-        hub_connection_string(port), "audit", eventhub_name=HUB_NAME
+        hub_connection_string(port), "audit", eventhub_name=HUB_NAME, ssl_context=hub_trust()
     )
     found: list[Message] = []
     is_complete = asyncio.Event()

@@ -10,6 +10,7 @@ from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient, P
 from azure.eventhub.extensions.checkpointstoreblobaio import BlobCheckpointStore
 from azure.storage.blob.aio import ContainerClient
 
+from meter.adapters.clients import hub_trust
 from tests.support.running import RunningStack
 
 
@@ -39,6 +40,7 @@ async def _receive(stack: RunningStack, container: str, wanted: str, enough: int
             eventhub_name=stack.description["event_hub_name"],
             checkpoint_store=store,
             load_balancing_interval=1,
+            ssl_context=hub_trust(),
             partition_ownership_expiration_interval=5,
             load_balancing_strategy="greedy",
         )
@@ -61,6 +63,7 @@ async def test_a_consumer_goes_on_where_its_checkpoints_say(stack: RunningStack)
     producer = EventHubProducerClient.from_connection_string(
         stack.description["event_hub_connection_string"],
         eventhub_name=stack.description["event_hub_name"],
+        ssl_context=hub_trust(),
     )
     async with producer:
         for number in range(4):

@@ -16,6 +16,7 @@ from azure.eventhub.aio import EventHubConsumerClient as AsyncConsumerClient
 from azure.eventhub.aio import EventHubProducerClient as AsyncProducerClient
 
 from local.eventhubs import Config, Endpoint, HubConfig
+from meter.adapters.clients import hub_trust
 
 HUB = "usage-events"
 KEY_NAME = "RootManageSharedAccessKey"
@@ -23,10 +24,6 @@ KEY = "SAS_KEY_VALUE"
 PARTITIONS = 4
 WAIT_SECONDS = 60.0
 FIRST_MS = 1_700_000_000_000
-
-# The SDK waits for this time once at nearly every step of opening a link, in vain; on loopback
-# a tenth of the default is as safe and makes the suite several times faster.
-_PATIENCE: dict[str, Any] = {"retry_total": 0}
 GROUPS = tuple(f"group-{number}" for number in range(8))
 OWNERS = "owners"
 HUBS = (HUB, *(f"hub-{number}" for number in range(24)))
@@ -106,24 +103,41 @@ class Served:
 
     def producer(self, hub: str = HUB, **settings: Any) -> EventHubProducerClient:
         return EventHubProducerClient.from_connection_string(
-            self.connection_string(), eventhub_name=hub, retry_total=0, **settings
+            self.connection_string(),
+            eventhub_name=hub,
+            retry_total=0,
+            ssl_context=hub_trust(),
+            **settings,
         )
 
     def async_producer(self, hub: str = HUB, **settings: Any) -> AsyncProducerClient:
         return AsyncProducerClient.from_connection_string(
-            self.connection_string(), eventhub_name=hub, retry_total=0, **settings
+            self.connection_string(),
+            eventhub_name=hub,
+            retry_total=0,
+            ssl_context=hub_trust(),
+            **settings,
         )
 
     def consumer(self, hub: str = HUB, group: str = "$Default") -> EventHubConsumerClient:
         return EventHubConsumerClient.from_connection_string(
-            self.connection_string(), group, eventhub_name=hub, retry_total=0
+            self.connection_string(),
+            group,
+            eventhub_name=hub,
+            retry_total=0,
+            ssl_context=hub_trust(),
         )
 
     def async_consumer(
         self, hub: str = HUB, group: str = "$Default", **settings: Any
     ) -> AsyncConsumerClient:
         return AsyncConsumerClient.from_connection_string(
-            self.connection_string(), group, eventhub_name=hub, retry_total=0, **settings
+            self.connection_string(),
+            group,
+            eventhub_name=hub,
+            retry_total=0,
+            ssl_context=hub_trust(),
+            **settings,
         )
 
 
