@@ -1,6 +1,7 @@
 """What all tests share: one running local stack for those that need the real parts."""
 
-from collections.abc import Iterator
+import gc
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,17 @@ SHORT_LIMITS = {
     "METER_EXPOSE_BACKEND": "true",
     "METER_PRICES": str(REPOSITORY / "local" / "example-prices.csv"),
 }
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Ten thousand tests and their modules live until the end: garbage is not looked for among them."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @pytest.fixture(scope="session")
