@@ -9,7 +9,10 @@ SBOM := $(VENV)/sbom
 DEPLOYED := $(VENV)/deployed
 NODE_STAMP := node_modules/.installed
 
-.PHONY: setup demo test test-stack test-parts test-code soak soak-http focus-validate screenshots package sbom infra clients check bench up format lock clean
+# Dozens of processes start in the tests: all but the first read the compiled sources.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: setup demo test test-stack test-parts test-code test-properties soak soak-http focus-validate screenshots package sbom infra clients check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -61,14 +64,15 @@ demo:
 	@$(PY) -m local demo
 
 # Three jobs at a time, so that the processors compute while some wait for processes. Each shows its results
-# when it is done; the longest start first.
+# when it is done. Those that wait start first; those that compute fill their pauses to the end.
 AT_ONCE := --no-print-directory --keep-going --output-sync=target -j3
 
 test: setup $(OPENAI1)/.installed
 	@echo "testing: about 11 minutes on two cores"
-	@$(MAKE) $(AT_ONCE) test-code test-stack test-parts
+	@$(MAKE) $(AT_ONCE) test-stack test-parts test-code test-properties
 
-STACK := tests/e2e tests/properties
+STACK := tests/e2e
+PROPERTIES := tests/properties
 PARTS := tests/integration tests/faults tests/contract tests/local
 
 test-stack:
@@ -78,7 +82,10 @@ test-parts:
 	$(PY) -m pytest $(PARTS)
 
 test-code:
-	$(PY) -m pytest $(addprefix --ignore=,$(STACK) $(PARTS))
+	$(PY) -m pytest $(addprefix --ignore=,$(STACK) $(PROPERTIES) $(PARTS))
+
+test-properties:
+	$(PY) -m pytest $(PROPERTIES)
 
 soak: setup
 	$(PY) -m tests.faults.schedules --seconds 120
