@@ -277,6 +277,7 @@ def _asgi(app: App) -> ASGIApp:
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            await app.stored.fetch()  # `start` cannot wait for blobs
             await live(receive, send, start=start, close=app.close)
         elif scope["type"] == "http":
             response = await app.answer(Request(scope, receive))
