@@ -4,7 +4,7 @@ A snapshot has its sums as views have them, so a report reads them in their plac
 that is split into shards has other partitions: there the first shard stands for all of them.
 """
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -12,7 +12,8 @@ from meter.errors import LedgerDamaged
 from meter.ledger.keys import LAST_KEY, SHARD_MARK, view_partition, view_window
 from meter.ledger.rows import SumRow
 from meter.ledger.views.view import VIEW_TABLES
-from meter.ports import Conflict, Row, RowStore, Written
+from meter.passthrough import PassThrough
+from meter.ports import Row, RowStore
 from meter.upkeep.closing.corrections import corrections
 from meter.upkeep.closing.snapshot import (
     BUCKETS,
@@ -27,41 +28,15 @@ from meter.window import Period, Window, window_of
 _PERIODS = {table: period for period, table in VIEW_TABLES.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class ClosedViews:
-    """`meter.ports.RowStore` on another one, with closed numbers in the views' place."""
+@dataclass(slots=True)
+class ClosedViews(PassThrough):
+    """Another store, with closed numbers in the views' place when they are scanned.
 
-    store: RowStore
+    No report reads views by key.
+    """
+
     closed: ClosedMonths
     _checked: set[str] = field(default_factory=set)
-
-    async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
-        """As of the store: no report reads views by key."""
-        return await self.store.read(table, partition, keys)
-
-    async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
-        """As of the store."""
-        return await self.store.keys_between(table, partition, first, last)
-
-    async def write(
-        self,
-        table: str,
-        partition: str,
-        *,
-        insert: Sequence[Row] = (),
-        update: Sequence[Row] = (),
-        delete: Sequence[Row] = (),
-        creates_table: bool = True,
-    ) -> Written | Conflict:
-        """As of the store."""
-        return await self.store.write(
-            table,
-            partition,
-            insert=insert,
-            update=update,
-            delete=delete,
-            creates_table=creates_table,
-        )
 
     async def scan(
         self,
