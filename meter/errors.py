@@ -325,7 +325,15 @@ class HubUnavailable(MeterError):
 
 
 class StorageUnavailable(MeterError):
-    """Table Storage did not answer, or refused; whether a write was applied is unknown."""
+    """Table Storage did not answer, or refused; whether a write was applied is unknown.
+
+    `status` and `code` are those of its refusal, such as 503 and ServerBusy.
+    """
+
+    def __init__(self, message: str = "", *, status: int | None = None, code: str = "") -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
 
 
 class RowsRefused(StorageUnavailable):
@@ -337,11 +345,7 @@ class NotSignedIn(StorageUnavailable):
 
 
 class AccessDenied(StorageUnavailable):
-    """Storage refused the credentials; `code` is its error code, such as AuthenticationFailed."""
-
-    def __init__(self, message: str, *, code: str) -> None:
-        super().__init__(message)
-        self.code = code
+    """Table Storage refused the credentials, or their rights."""
 
 
 class TableMissing(MeterError):

@@ -18,8 +18,6 @@ import aiohttp
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
     AzureError,
-    ClientAuthenticationError,
-    HttpResponseError,
 )
 from azure.core.pipeline import PipelineResponse
 from azure.core.pipeline.policies import ContentDecodePolicy
@@ -27,6 +25,7 @@ from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 from azure.data.tables.aio import TableServiceClient
 
+from meter.adapters.failures import failure_of
 from meter.adapters.odata.query import (
     ACCEPT,
     Range,
@@ -312,12 +311,11 @@ def _translated(what: str) -> Iterator[None]:
     try:
         yield
     except _FAULTS as exc:
-        status = exc.status_code if isinstance(exc, HttpResponseError) else None
-        code = getattr(exc, "error_code", None) or ""  # an enum or a text
-        text = str(getattr(code, "value", code))
-        if isinstance(exc, ClientAuthenticationError) and not text:
+        failure = failure_of(exc)
+        if failure.is_without_token:
             raise NotSignedIn(f"{what}: no identity gave a token") from exc
-        raise _failure(f"{what}: {type(exc).__name__}", status, text) from exc
+        kind = f"{what}: {type(exc).__name__}"
+        raise _failure(kind, failure.status, failure.code) from exc
 
 
 def _refusal(what: str, status: int, code: str | None) -> StorageUnavailable:
@@ -327,6 +325,5 @@ def _refusal(what: str, status: int, code: str | None) -> StorageUnavailable:
 
 def _failure(what: str, status: int | None, code: str | None) -> StorageUnavailable:
     text = " ".join(part for part in (what, code, str(status or "")) if part)
-    if status in _DENIED:
-        return AccessDenied(text, code=code or "")
-    return StorageUnavailable(text)
+    kind = AccessDenied if status in _DENIED else StorageUnavailable
+    return kind(text, status=status, code=code or "")

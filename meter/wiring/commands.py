@@ -15,7 +15,7 @@ from meter.wiring.stored.current import known_backends as known_backends
 if TYPE_CHECKING:
     from meter.adapters.eventhub import EventHubSender
     from meter.adapters.hub.reader import EventHubReader
-    from meter.adapters.monitor import AzureMonitor
+    from meter.adapters.monitor.metrics import AzureMonitor
     from meter.adapters.retail.api import RetailPrices
     from meter.adapters.tables import TablesRowStore
     from meter.ledger.aggregator import Aggregator
@@ -120,7 +120,7 @@ async def open_repairs(
 
 def open_monitor(url: str) -> AbstractContextManager["AzureMonitor"]:
     """Azure Monitor's metrics API at an address, with the identity that is signed in to Azure."""
-    from meter.adapters.monitor import open_monitor
+    from meter.adapters.monitor.metrics import open_monitor
 
     return open_monitor(url)
 

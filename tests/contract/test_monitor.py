@@ -16,8 +16,8 @@ from local.child import free_ports
 from local.monitor.server import StandInMonitor
 from local.openai.faults import Fault
 from meter.adapters.json_get import Bounds
-from meter.adapters.monitor import AzureMonitor
-from meter.adapters.monitor_answer import MAX_SERIES
+from meter.adapters.monitor.answer import MAX_SERIES
+from meter.adapters.monitor.metrics import AzureMonitor
 from meter.errors import MonitorUnavailable
 from meter.reports.tally import OwnDeployment, Recorded, Tally
 from meter.window import Period, Window, window_of

@@ -14,7 +14,6 @@ from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
 from azure.core.exceptions import (
     AzureError,
-    ClientAuthenticationError,
     HttpResponseError,
     ResourceExistsError,
     ResourceModifiedError,
@@ -23,6 +22,7 @@ from azure.core.exceptions import (
 from azure.storage.blob import ContentSettings
 from azure.storage.blob.aio import BlobLeaseClient, ContainerClient
 
+from meter.adapters.failures import failure_of
 from meter.errors import ExportHeld, ExportUnavailable
 from meter.reports.export.layout import LOCK
 from meter.reports.export.target import Stored
@@ -96,7 +96,7 @@ class BlobContainer:
         try:
             await upload(b"", overwrite=False)
         except ResourceNotFoundError as exc:
-            if _code(exc) != _MISSING:
+            if failure_of(exc).code != _MISSING:
                 raise
             await self._client.create_container()
             await upload(b"", overwrite=False)
@@ -167,7 +167,10 @@ async def _renew(lease: BlobLeaseClient, lose: Callable[[], None]) -> None:
             await lease.renew()
             renewed_at = loop.time()
         except AzureError as exc:
-            if _code(exc) in _HELD or loop.time() > renewed_at + LEASE_SECONDS - RENEWAL_SECONDS:
+            if (
+                failure_of(exc).code in _HELD
+                or loop.time() > renewed_at + LEASE_SECONDS - RENEWAL_SECONDS
+            ):
                 log.warning("export_lease_lost reason=%s", type(exc).__name__)
                 lose()
                 return
@@ -185,18 +188,12 @@ def _translated(what: str) -> Iterator[None]:
 
 
 def _failure(what: str, exc: AzureError | OSError) -> ExportUnavailable:
-    code = _code(exc)
-    if code in _HELD:
+    failure = failure_of(exc)
+    if failure.code in _HELD:
         return ExportHeld(f"another export is writing to {what}")
-    if isinstance(exc, ClientAuthenticationError) and not code:
+    if failure.is_without_token:
         return ExportUnavailable(f"{what}: no identity gave a token: run `az login`")
-    status = getattr(exc, "status_code", None)
-    text = " ".join(str(each) for each in (code or type(exc).__name__, status) if each)
-    if status in _DENIED:
+    text = failure.text(type(exc).__name__)
+    if failure.status in _DENIED:
         text += ": the role is Storage Blob Data Contributor on the container"
     return ExportUnavailable(f"{what}: {text}")
-
-
-def _code(exc: Exception) -> str:
-    code = getattr(exc, "error_code", None) or ""
-    return str(getattr(code, "value", code))

@@ -5,11 +5,12 @@ from typing import Any
 
 from azure.core import MatchConditions
 from azure.core.credentials_async import AsyncTokenCredential
-from azure.core.exceptions import AzureError, ClientAuthenticationError
+from azure.core.exceptions import AzureError
 from azure.storage.blob.aio import BlobClient
 
 from meter.adapters.blobs.container import BLOB_OPTIONS
 from meter.adapters.clients import address_and_identity, new_transport
+from meter.adapters.failures import failure_of
 from meter.config.addresses import has_blobs_at
 from meter.config.stored.address import blob_place
 from meter.config.values import AzureEndpoint
@@ -82,9 +83,9 @@ def build_blob_source(location: str, storage: AzureEndpoint) -> BlobSource:
 
 
 def _reason(exc: AzureError | OSError) -> str:
-    code = getattr(exc, "error_code", None) or ""
-    code, status = str(getattr(code, "value", code)), getattr(exc, "status_code", None)
-    if isinstance(exc, ClientAuthenticationError) and not code:
+    failure = failure_of(exc)
+    if failure.is_without_token:
         return "no identity gave a token"
-    text = " ".join(str(each) for each in (code or type(exc).__name__, status) if each)
-    return f"{text}: the role is {ROLE} on the container" if status == 403 else text
+    text = failure.text(type(exc).__name__)
+    is_denied = failure.status == 403
+    return f"{text}: the role is {ROLE} on the container" if is_denied else text

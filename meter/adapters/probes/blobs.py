@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-from azure.core.exceptions import AzureError, ClientAuthenticationError, HttpResponseError
+from azure.core.exceptions import AzureError
 from azure.storage.blob.aio import BlobServiceClient, ContainerClient
 
 from meter.adapters.blobs.connect import container_client
 from meter.adapters.blobs.container import BLOB_OPTIONS
 from meter.adapters.clients import address_and_identity, new_transport
+from meter.adapters.failures import failure_of
 from meter.adapters.probes.network import fault_of
 from meter.config.values import AzureEndpoint, StorageSettings
 from meter.doctor.answers import Accepted, NoAnswer, NoToken, Outcome, Refused
@@ -115,10 +116,9 @@ async def _shielded(cleaning: Any) -> None:
 
 def outcome_of(exc: AzureError | OSError, step: str) -> Outcome:
     """What became of a step that failed."""
-    code = getattr(exc, "error_code", None) or ""
-    code = str(getattr(code, "value", code))
-    if isinstance(exc, ClientAuthenticationError) and not code:
+    failure = failure_of(exc)
+    if failure.is_without_token:
         return NoToken()
-    if isinstance(exc, HttpResponseError) and exc.status_code is not None:
-        return Refused(code, exc.status_code, step)
+    if failure.status is not None:
+        return Refused(failure.code, failure.status, step)
     return NoAnswer(fault_of(exc))

@@ -18,7 +18,7 @@ from meter.adapters.tables import TablesRowStore
 from meter.config.values import StorageSettings
 from meter.doctor.answers import Accepted, NoAnswer, NoToken, Outcome, Refused
 from meter.doctor.basics import Offsets
-from meter.errors import AccessDenied, NotSignedIn, StorageUnavailable
+from meter.errors import NotSignedIn, StorageUnavailable
 from meter.ports import Clock, Conflict, Dice, Row
 from meter.publishing.outbox import OUTBOX_TABLE
 
@@ -49,7 +49,7 @@ async def try_tables(
         is_dropped, step = True, "list tables"
         await _learn(store, clock, offsets)
     except StorageUnavailable as exc:
-        return _outcome(exc, step)
+        return outcome_of(exc, step)
     finally:
         if not is_dropped:  # it may be there even where its creation had no answer
             await _clean(store, table)
@@ -64,7 +64,7 @@ async def try_outbox(settings: StorageSettings, *, dice: Dice) -> Outcome:
     try:
         await store.write(OUTBOX_TABLE, _PARTITION, delete=[absent])
     except StorageUnavailable as exc:
-        return _outcome(exc, "write")
+        return outcome_of(exc, "write")
     finally:
         await store.close()
     return Accepted("write: allowed")
@@ -76,7 +76,7 @@ async def try_to_read(settings: StorageSettings, *, clock: Clock, offsets: Offse
     try:
         await _learn(store, clock, offsets)
     except StorageUnavailable as exc:
-        return _outcome(exc, "list tables")
+        return outcome_of(exc, "list tables")
     finally:
         await store.close()
     return Accepted("read: allowed")
@@ -94,14 +94,10 @@ async def _clean(store: TablesRowStore, table: str) -> None:
             await store.drop(table)
 
 
-def _outcome(exc: StorageUnavailable, step: str) -> Outcome:
-    match exc:
-        case NotSignedIn():
-            return NoToken()
-        case AccessDenied(code=code):
-            return Refused(code, getattr(exc.__cause__, "status_code", None) or 403, step)
-    status = getattr(exc.__cause__, "status_code", None)
-    if status is not None or exc.__cause__ is None:
-        code = getattr(exc.__cause__, "error_code", None) or str(exc).rpartition(": ")[2]
-        return Refused(str(getattr(code, "value", code)), status, step)
+def outcome_of(exc: StorageUnavailable, step: str) -> Outcome:
+    """What became of a step that failed."""
+    if isinstance(exc, NotSignedIn):
+        return NoToken()
+    if exc.status is not None or exc.__cause__ is None:
+        return Refused(exc.code, exc.status, step)
     return NoAnswer(fault_of(exc))

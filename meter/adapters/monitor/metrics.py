@@ -31,7 +31,7 @@ from azure.core.exceptions import AzureError
 from azure.identity import DefaultAzureCredential
 
 from meter.adapters.json_get import MAX_QUOTED_CHARS, Bounds, JsonGet, Refused
-from meter.adapters.monitor_answer import (
+from meter.adapters.monitor.answer import (
     FIELDS,
     INTERVAL,
     MAX_SERIES,

@@ -1,0 +1,1 @@
+"""Azure Monitor's metrics: asking for them, and reading the answer."""
