@@ -5,9 +5,11 @@ import json
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from meter.errors import BadRequest
 from meter.gateway.request.body import DECISIVE, parse_body
-from meter.gateway.request.members import Member, NotJson, short_members
+from meter.gateway.request.members import Member, NotJson, members_at_once
 from meter.gateway.request.scan import long_members
+from tests.support.json_members import members_of
 
 SPACE = st.text(alphabet=" \t\n\r", max_size=3)
 NUMBERS = st.sampled_from(["0", "-0", "1e5", "1E-07", "1.10", "123456789012345678901234567890"])
@@ -113,7 +115,7 @@ def _scanned(raw: bytes, view_bytes: int, *, most_taken: int = 200) -> list[Memb
 
 def _parsed(raw: bytes) -> list[Member] | None:
     try:
-        return short_members(raw)
+        return members_of(raw)
     except NotJson:
         return None
 
@@ -134,7 +136,7 @@ CHANGES = st.lists(
 
 @given(DEEP, CHANGES, VIEWS)
 @example('{"a":{"b":[' + '"' + "x" * 90 + '",' * 1 + '0]},"model":"m"}', [], 80)
-def test_a_long_body_is_read_like_a_short_one(
+def test_a_scanned_body_is_read_as_json_reads_it(
     text: str, changes: list[tuple[int, str]], view_bytes: int
 ) -> None:
     """The same members in the same places, or both refuse it: JSON with up to two other characters."""
@@ -160,10 +162,86 @@ def test_of_many_members_those_that_decide_are_found(
 ) -> None:
     """However they are spelt. Of the others the first ones: all together could be millions."""
     raw = text.encode()
-    found, every = _scanned(raw, view_bytes, most_taken=most_taken), short_members(raw)
+    found, every = _scanned(raw, view_bytes, most_taken=most_taken), members_of(raw)
 
     assert found is not None
     decisive = [each for each in every if each.name.lower().replace("\u017f", "s") in DECISIVE]
     assert [each for each in found if each in decisive] == decisive
     assert found[:most_taken] == every[:most_taken]
     assert all(each in decisive for each in found[most_taken:])
+
+
+# What `json` accepts and msgspec does not, or the other way round.
+ODD = st.sampled_from(
+    ["NaN", "-Infinity", "1E400", "-0", r'"\ud800"', r'{"\udfff":1}', "1" * 4_301, "1" * 4_300]
+)
+ODD_TEXT = st.lists(
+    st.tuples(
+        SPACE,
+        STRINGS.filter(lambda name: not _is_decisive(name)),
+        SPACE,
+        st.one_of(VALUES, ODD, NESTED),
+    ),
+    max_size=8,
+).map(_object)
+BYTES = st.lists(
+    st.tuples(st.integers(0, 9_000), st.sampled_from(b'{}[]",:\\ \n\x00-0e.tn\xc3\xa9\xff\xed')),
+    max_size=2,
+)
+
+
+@given(ODD_TEXT, BYTES)
+@example('{"a":"\u00e9"}', [(6, 0xC0)])
+@example('{"\u00e9":1}', [(2, 0xFF)])
+@example('{"a":1,"a":[2],"b":3}', [])
+def test_members_found_at_once_are_those_that_json_finds(
+    text: str, changes: list[tuple[int, int]]
+) -> None:
+    """In the same places, repeated ones too; what else is JSON to one of the two is scanned."""
+    changed = bytearray(text.encode())
+    for at, byte in changes:
+        if at < len(changed):
+            changed[at] = byte
+    raw = bytes(changed)
+
+    found, every = members_at_once(raw), _parsed(raw)
+
+    assert found is None or found == every or not _is_utf8(raw)
+    assert _read(raw) == (None if every is None else {name: place for name, *place in every})
+
+
+ORDINARY = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        st.text(),
+    ),
+    lambda inner: st.one_of(st.lists(inner), st.dictionaries(st.text(), inner)),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text(max_size=8), ORDINARY, max_size=6), st.booleans())
+def test_an_ordinary_body_is_read_at_once(document: dict[str, object], escapes: bool) -> None:
+    """Whatever a JSON writer makes of plain values is never scanned."""
+    raw = json.dumps(document, ensure_ascii=escapes).encode()
+
+    assert members_at_once(raw) == members_of(raw)
+
+
+def _read(raw: bytes) -> dict[str, list[int]] | None:
+    """Where a body's members stand, of repeated ones the last; None where it is refused."""
+    try:
+        return {name: list(place) for name, place in parse_body(raw).spans.items()}
+    except BadRequest:
+        return None
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

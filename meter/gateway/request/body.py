@@ -7,22 +7,18 @@ in `DECISIVE` may stand once, spelt as they are, and `stream` must be a boolean.
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 
 from meter.errors import BadRequest
-from meter.gateway.request.members import (
-    MAX_SHORT_BYTES,
-    Member,
-    NotJson,
-    TooManyMembers,
-    short_members,
-)
-from meter.gateway.request.scan import children, long_members
+from meter.gateway.request.members import MAX_REMEMBERED, NotJson, PlainMember, members_at_once
+from meter.gateway.request.scan import check_text, children, long_members
 
 MAX_OUTPUT_TOKENS = 10_000_000
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _ANSWERS = ("n", "best_of")
 DECISIVE = ("model", "stream", "stream_options", "background", "previous_response_id")
 MAX_VALUE_BYTES = 65_536
+SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BOOLEANS = {b"true": True, b"false": False, b"null": False}  # SDKs send null for what is not set
@@ -115,23 +111,18 @@ def read_json(raw: bytes) -> Generator[None, None, JsonBody]:
     raw = raw.removeprefix(_BYTE_ORDER_MARK)
     spans = _Spans(DECISIVE)
     try:
-        if (members := _few(raw)) is not None:
-            spans.add_all(members)
-        else:
+        if len(raw) > SHORT_BYTES:
+            yield  # many such bodies at once take their turns
+        if (members := members_at_once(raw)) is None:
+            yield
             yield from long_members(raw, DECISIVE, spans.add)
+        else:
+            if not raw.isascii():
+                yield from check_text(raw)
+            spans.add_all(members)
     except NotJson:
         raise BadRequest(_NOT_AN_OBJECT) from None
     return _body(raw, spans.found)
-
-
-def _few(raw: bytes) -> list[Member] | None:
-    """The members of an object that is short and has few; None for another one. Raises NotJson."""
-    if len(raw) > MAX_SHORT_BYTES:
-        return None
-    try:
-        return short_members(raw)
-    except TooManyMembers:
-        return None
 
 
 def with_usage_asked(body: JsonBody) -> dict[str, str]:
@@ -150,7 +141,8 @@ def _body(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> JsonBody:
         raise BadRequest("The request body's `stream` must be true or false.")
     options = values.get("stream_options")
     if options is not None and options[:1] == b"{":
-        if (members := _few(options)) is None:
+        members = members_at_once(options) or list(islice(children(options, 0), MAX_REMEMBERED + 1))
+        if len(members) > MAX_REMEMBERED:
             raise BadRequest("The request body's `stream_options` has too many members.")
         _Spans(("include_usage",)).add_all(members)
     previous = _value(values.get("previous_response_id"))
@@ -173,20 +165,23 @@ class _Spans:
     decisive: tuple[str, ...]
     found: dict[str, tuple[int, int]] = field(default_factory=dict)
 
-    def add(self, member: Member) -> None:
+    def add(self, member: PlainMember) -> None:
         """Raises BadRequest for a second decisive one, or one in disguise."""
         name, start, end = member
-        if name in self.decisive:
-            if name in self.found:
-                raise BadRequest(f"The request body names `{name}` more than once; send it once.")
-        elif not (name.islower() and name.isascii()) and _folded(name) in self.decisive:
+        if name in self.decisive or not (name.islower() and name.isascii()):
+            self._check(name)
+        self.found[name] = start, end
+
+    def _check(self, name: str) -> None:
+        if name in self.found and name in self.decisive:
+            raise BadRequest(f"The request body names `{name}` more than once; send it once.")
+        if name not in self.decisive and _folded(name) in self.decisive:
             raise BadRequest(
                 f"The request body names `{_folded(name)}` in other letters; send it once, in lower "
                 "case."
             )
-        self.found[name] = start, end
 
-    def add_all(self, members: Iterable[Member]) -> None:
+    def add_all(self, members: Iterable[PlainMember]) -> None:
         """Add one after the other."""
         for member in members:
             self.add(member)
@@ -203,6 +198,8 @@ def _whole_number(value: object) -> int:
 def _value(text: bytes | None) -> object:
     if text is None or text in _BOOLEANS:
         return _BOOLEANS[text] if text and text != b"null" else None
+    if text[:1] == b'"' and b"\\" not in text:  # as nearly all: the text is known to be JSON
+        return text[1:-1].decode()
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -12,8 +12,10 @@ from meter.gateway.answer.estimate import (
     prompt_texts,
 )
 from meter.gateway.request.body import JsonBody
-from meter.gateway.request.members import MAX_SHORT_BYTES, Member
+from meter.gateway.request.members import Member
 from meter.gateway.request.scan import children
+
+MAX_SHORT_BYTES = 131_072  # of what is read whole
 
 
 def texts_of(body: JsonBody) -> list[PromptPart]:

@@ -77,7 +77,7 @@ def long_members(
 
     Of more than `most_taken` only those whose names are `watched`, in any case and spelling.
     """
-    yield from _check_text(raw)
+    yield from check_text(raw)
     scan = _Scan(raw, most_taken, _others(watched), take, view_bytes=view_bytes)
     while not scan.is_over:
         scan.step()
@@ -104,12 +104,14 @@ def children(raw: bytes, start: int) -> Iterator[Member]:
         found.clear()
 
 
-def _check_text(raw: bytes) -> Generator[None]:
+def check_text(raw: bytes) -> Generator[None]:
+    """Raise NotJson where the text is no UTF-8; a long text is read in steps."""
     decoder = getincrementaldecoder("utf-8")()
     try:
         for at in range(0, len(raw), _TEXT_BYTES):
+            if at:
+                yield
             decoder.decode(raw[at : at + _TEXT_BYTES])
-            yield
         decoder.decode(b"", final=True)
     except UnicodeDecodeError:
         raise NotJson from None

@@ -6,7 +6,13 @@ import time
 import pytest
 
 from meter.errors import BadRequest
-from meter.gateway.request.body import DECISIVE, JsonBody, parse_body, with_usage_asked
+from meter.gateway.request.body import (
+    DECISIVE,
+    JsonBody,
+    parse_body,
+    read_json,
+    with_usage_asked,
+)
 
 
 def spliced(body: JsonBody, values: dict[str, str]) -> bytes:
@@ -282,3 +288,16 @@ def test_a_dropped_body_has_no_bytes_and_is_told() -> None:
 
     assert (body.raw, body.model, body.size, told) == (b"", "m", 25, [True])
     assert (body.member("model"), list(body.items("input"))) == (None, [])
+
+
+def test_a_mebibyte_of_a_conversation_is_read_in_one_look() -> None:
+    """After a turn has been waited for; a longer body takes many."""
+    message = {"role": "user", "content": "x" * 2_000}
+    short, long = (
+        json.dumps({"messages": [message] * count, "model": "m"}).encode() for count in (520, 1_040)
+    )
+
+    looks = [sum(1 for _ in read_json(raw)) for raw in (short, long)]
+
+    assert looks[0] == 1
+    assert looks[1] > 30
