@@ -4,7 +4,8 @@ import asyncio
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,7 +13,7 @@ import pytest
 
 from tests.support.running import RunningStack, new_subject, run_stack
 
-CALLS = 300
+CALLS = 100  # of each cause, all at once
 PATH = "/openai/v1/chat/completions"
 CHAT = {"model": "gpt-4o", "messages": [{"role": "user", "content": "one two three"}]}
 BODY = b'{"model":"gpt-4o","messages":[{"role":"user","content":"one two three"}]}'
@@ -37,45 +38,97 @@ def stack(tmp_path_factory: pytest.TempPathFactory, yarp_front: Path) -> Iterato
         yield running
 
 
-@pytest.mark.parametrize("cause", CAUSES)
-def test_a_lost_half_ends_its_call_and_no_other(stack: RunningStack, cause: str) -> None:
-    """Hundreds at once, beside normal calls: 400 or 500 in bounded time, and nothing is charged."""
-    seen, longest = _lose(stack, cause, CALLS, leaves=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """The calls of one cause: whose they were, what their callers saw, and the longest wait."""
 
-    assert set(seen) <= {b"400", b"500"}
-    assert longest < LONGEST_SECONDS
+    subject: str
+    seen: Counter[bytes]
+    longest_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Losses:
+    """The calls of all causes at once, and the normal ones beside them."""
+
+    lost: Mapping[str, Lost]
+    beside: "Beside"
+
+
+@pytest.fixture(scope="module")
+def waited(stack: RunningStack) -> Losses:
+    """Hundreds of lost halves at once, whose callers wait for an answer."""
+    return _lose(stack, CAUSES, leaves=False)
+
+
+@pytest.fixture(scope="module")
+def left(stack: RunningStack) -> Losses:
+    """Hundreds more, whose callers leave at once."""
+    return _lose(stack, dict(list(CAUSES.items())[:4]), leaves=True)
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_a_lost_half_ends_its_call(stack: RunningStack, waited: Losses, cause: str) -> None:
+    """Hundreds at once, beside normal calls: 400 or 500 in bounded time, and nothing is charged."""
+    lost = waited.lost[cause]
+
+    assert lost.seen.total() == CALLS
+    assert set(lost.seen) <= {b"400", b"500"}
+    assert lost.longest_seconds < LONGEST_SECONDS
+    assert stack.calls_of(lost.subject) == []
+    assert stack.usage(lost.subject) == []
 
 
 @pytest.mark.parametrize("cause", list(CAUSES)[:4])
-def test_it_does_not_matter_whether_the_caller_waits(stack: RunningStack, cause: str) -> None:
+def test_it_does_not_matter_whether_the_caller_waits(
+    stack: RunningStack, left: Losses, cause: str
+) -> None:
     """One that leaves at once leaves its invocation behind all the same."""
-    _lose(stack, cause, CALLS // 4, leaves=True)
+    assert stack.calls_of(left.lost[cause].subject) == []
+    assert stack.usage(left.lost[cause].subject) == []
 
 
-def _lose(
-    stack: RunningStack, cause: str, calls: int, *, leaves: bool
-) -> tuple[Counter[bytes], float]:
-    """Lose so many calls, beside others; what their callers saw, and the longest wait."""
-    lost, normal = new_subject("lost"), new_subject("beside")
-    beside = Beside(stack, normal)
-
-    with beside:
-        seen, longest = asyncio.run(
-            _all(stack, CAUSES[cause], stack.token(lost), calls=calls, leaves=leaves)
-        )
+@pytest.mark.parametrize("which", ["waited", "left"])
+def test_a_lost_half_ends_no_other_call(
+    stack: RunningStack, request: pytest.FixtureRequest, which: str
+) -> None:
+    """Those beside them are all served, and counted once."""
+    losses: Losses = request.getfixturevalue(which)
+    beside = losses.beside
 
     assert beside.failed == []
-    stack.wait_until_counted(normal, beside.served)
-    assert stack.calls_counted(normal) == beside.served
-    assert stack.calls_of(lost) == []
-    assert stack.usage(lost) == []
-    return seen, longest
+    assert beside.served > 0
+    assert stack.calls_counted(beside.subject) == beside.served
+
+
+def _lose(stack: RunningStack, causes: Mapping[str, bytes], *, leaves: bool) -> Losses:
+    """Lose so many calls of each cause at once, beside others."""
+    subjects = {cause: new_subject("lost") for cause in causes}
+    beside = Beside(stack, new_subject("beside"))
+
+    async def all_at_once() -> list[tuple[Counter[bytes], float]]:
+        return await asyncio.gather(
+            *(
+                _all(stack, sent, stack.token(subjects[cause]), leaves=leaves)
+                for cause, sent in causes.items()
+            )
+        )
+
+    with beside:
+        outcomes = asyncio.run(all_at_once())
+    stack.wait_until_counted(beside.subject, beside.served)
+    lost = {
+        cause: Lost(subject=subjects[cause], seen=seen, longest_seconds=longest)
+        for cause, (seen, longest) in zip(causes, outcomes, strict=True)
+    }
+    return Losses(lost=lost, beside=beside)
 
 
 class Beside:
     """Normal calls, one after the other, while something else goes on."""
 
     def __init__(self, stack: RunningStack, subject: str) -> None:
+        self.subject = subject
         self._stack = stack
         self._token = stack.token(subject)
         self._is_over = threading.Event()
@@ -102,7 +155,7 @@ class Beside:
 
 
 async def _all(
-    stack: RunningStack, sent: bytes, token: str, *, calls: int, leaves: bool
+    stack: RunningStack, sent: bytes, token: str, *, leaves: bool
 ) -> tuple[Counter[bytes], float]:
     port = urlsplit(stack.url).port
     head = f"POST {PATH} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n".encode()
@@ -122,5 +175,5 @@ async def _all(
         finally:
             writer.transport.abort()
 
-    answers = await asyncio.gather(*(one(number) for number in range(calls)))
+    answers = await asyncio.gather(*(one(number) for number in range(CALLS)))
     return Counter(status for status, _ in answers), max(seconds for _, seconds in answers)
