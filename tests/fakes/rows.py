@@ -231,7 +231,7 @@ def _check_limits(table: str, partition: str, rows: Sequence[Row]) -> None:
     if not 0 < len(rows) <= MAX_ROWS:
         raise RowsRefused(f"{table}: a transaction has 1 to 100 rows, got {len(rows)}")
     for key in (partition, *(row.key for row in rows)):
-        if len(key.encode("utf-16-le")) > 2 * MAX_KEY_CHARS or _FORBIDDEN_IN_KEYS & set(key):
+        if _utf16_bytes(key) > 2 * MAX_KEY_CHARS or not _FORBIDDEN_IN_KEYS.isdisjoint(key):
             raise RowsRefused(f"{table}: no legal key: {key!r}")
     for row in rows:
         if sum(_size(name, value) for name, value in row.columns.items()) > MAX_ENTITY_BYTES:
@@ -245,7 +245,7 @@ def _size(name: str, value: object) -> int:
         case int():
             size, is_legal = 8, value in INT64
         case str():
-            size = len(value.encode("utf-16-le"))
+            size = _utf16_bytes(value)
             is_legal = size <= MAX_TEXT_BYTES
         case bytes():
             size, is_legal = len(value), len(value) <= MAX_TEXT_BYTES
@@ -256,3 +256,7 @@ def _size(name: str, value: object) -> int:
     if not is_legal:
         raise RowsRefused(f"{name}: no legal value")
     return size + 2 * len(name)
+
+
+def _utf16_bytes(text: str) -> int:
+    return 2 * len(text) if text.isascii() else len(text.encode("utf-16-le"))
