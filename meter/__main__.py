@@ -20,7 +20,7 @@ COMMANDS = {
     "subjects": "list and set names, teams and cost centres",
     "reconcile": "compare the counted tokens with Azure Monitor's",
     "check-config": "check the settings and list every problem",
-    "doctor": "ask every part whether it answers and lets us in",
+    "doctor": "check that every dependency answers and grants access",
     "deadletters": "list, show and replay events that could not be counted",
     "unpublished": "publish events that only the log has",
     "adjust": "adjust the counts of one call",

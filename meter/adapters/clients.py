@@ -101,7 +101,7 @@ def full_name(settings: HubSettings) -> str:
 
 
 async def check_sign_in(settings: HubSettings) -> None:
-    """Raise PublishFailed where no identity gives a token for the hub; the SDK does not say so."""
+    """Raise PublishFailed where no identity can get a token for the hub; the SDK does not say so."""
     from azure.core.exceptions import AzureError
 
     if settings.endpoint.connection_string is not None:

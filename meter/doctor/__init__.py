@@ -1,1 +1,1 @@
-"""What `doctor` finds: whether each part that the app needs answers, and lets it in."""
+"""What `doctor` finds: whether each dependency of the app answers and grants access."""

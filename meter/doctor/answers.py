@@ -7,10 +7,10 @@ from enum import StrEnum
 class Fault(StrEnum):
     """Why a service did not answer."""
 
-    DNS = "its name cannot be resolved"
-    TLS = "its certificate is not accepted"
+    DNS = "the name cannot be resolved"
+    TLS = "the certificate is not accepted"
     REFUSED = "the connection is refused"
-    TIMEOUT = "it does not answer in time"
+    TIMEOUT = "no answer in time"
     BROKEN = "the connection breaks"
 
 

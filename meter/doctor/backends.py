@@ -50,7 +50,7 @@ def judge(probed: Probed, answer: BackendAnswer) -> Finding:
         case Answered(status=status) if status < 300 or status in {400, 405, 413, 415, 422}:
             if status == 400 and _TENANT in answer.message.lower():
                 return _credentials(probed, answer)
-            return examined.ok("lets us in, has the deployment")
+            return examined.ok("grants access, has the deployment")
         case Answered(status=401):
             return _credentials(probed, answer)
         case Answered(status=403):
@@ -58,7 +58,7 @@ def judge(probed: Probed, answer: BackendAnswer) -> Finding:
         case Answered(status=404):
             return _not_found(probed, answer)
         case Answered(status=408 | 429):
-            found = f"lets us in, and throttles now ({answer.status})"
+            found = f"grants access, but throttles now ({answer.status})"
             return examined.warning(found, "raise its quota if this persists")
         case Answered():
             found = f"answers {answer.status}{_code(answer)}"
@@ -80,7 +80,7 @@ def _credentials(probed: Probed, answer: Answered) -> Finding:
         found = f"refuses the key ({answer.status})"
         return probed.examined.failure(found, "store the account's current key in its setting")
     if _TENANT in answer.message.lower():
-        found = f"refuses the identity: it is of another tenant ({answer.status})"
+        found = f"refuses the identity, which is from another tenant ({answer.status})"
         advice = "use an identity of the account's tenant, or a key"
         return probed.examined.failure(found, advice)
     scope = probed.resource_id or "ACCOUNT_RESOURCE_ID"
@@ -102,7 +102,7 @@ def _forbidden(probed: Probed, answer: Answered) -> Finding:
 
 def _not_found(probed: Probed, answer: Answered) -> Finding:
     if "deployment" in f"{answer.code} {answer.message}".lower():
-        found = f"lets us in, and has no deployment {probed.deployment!r} (404)"
+        found = f"grants access, has no deployment {probed.deployment!r} (404)"
         advice = "create the deployment, or correct its name in METER_BACKENDS"
         return probed.examined.failure(found, advice)
     found = f"has nothing at this address{_code(answer)} (404)"

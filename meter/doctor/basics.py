@@ -50,7 +50,7 @@ def _reference(name: str, *, on_app: bool) -> Finding:
             role=KEY_VAULT_ROLE,
         )
     return _setting(name).warning(
-        "a reference that Azure resolves on the app alone: its value is not known here",
+        "a reference that only the app resolves: its value is not known here",
         f"GET /doctor on the app checks it; its identity needs the role {KEY_VAULT_ROLE}",
     )
 

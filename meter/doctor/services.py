@@ -29,7 +29,7 @@ class Place(Examined):
     role: str
     scope: str
     has_key: bool = False  # a connection string, else the identity
-    missing: str = "what the settings name does not exist"
+    missing: str = "it does not exist"
 
 
 def judge(place: Place, outcome: Outcome) -> Finding:

@@ -11,7 +11,7 @@ _ADVICE = {
     Fault.BROKEN: "check the network path: a firewall or a proxy may cut it",
 }
 
-OTHER_NETWORK = "ask from the app's network (private endpoint), or allow this address"
+OTHER_NETWORK = "check from the app's network (private endpoint), or allow this address"
 
 
 def unanswered(examined: Examined, answer: NoAnswer | NoToken) -> Finding:
@@ -21,7 +21,7 @@ def unanswered(examined: Examined, answer: NoAnswer | NoToken) -> Finding:
             return examined.failure(fault.value, _ADVICE[fault])
         case NoToken():
             return examined.failure(
-                "no identity gives a token",
+                "no identity can get a token",
                 "sign in with `az login`, or give the app an identity (AZURE_CLIENT_ID)",
             )
 
@@ -30,9 +30,7 @@ def unasked(examined: Examined, *, is_reference: bool, what: str) -> Finding:
     """`what` it is asked with is not known here: a reference that Azure resolves, or not valid."""
     if is_reference:
         return examined.warning(
-            f"not asked: its {what} is a reference that Azure resolves on the app alone",
-            "ask the app itself: GET /doctor",
+            f"not checked: its {what} is a reference that only the app resolves",
+            "check on the app: GET /doctor",
         )
-    return examined.failure(
-        "not asked: its settings are not valid", "repair what class settings says"
-    )
+    return examined.failure("not checked: its settings are not valid", "fix the settings first")

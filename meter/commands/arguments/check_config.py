@@ -9,8 +9,8 @@ def add_parser(commands: Commands) -> None:
     """Add the command's arguments."""
     command = commands.add_parser(
         "check-config",
-        description="Checks the settings in the environment. Valid settings are listed: the "
-        "backends, and who is let in. Of others every problem is.",
+        description="Checks the settings in the environment. Prints the backends and who is let in, "
+        "or every problem.",
         examples=("check-config",),
         exit_codes={0: "the settings are valid", 1: "they are not"},
     )

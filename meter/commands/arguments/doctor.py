@@ -8,10 +8,10 @@ from meter.doctor.finding import EXIT_CODES, Area
 
 _ENDINGS = {
     Area.SETTINGS: "settings are invalid",
-    Area.IDENTITY: "no identity signs in",
+    Area.IDENTITY: "no identity can sign in",
     Area.ISSUERS: "an issuer's keys cannot be used",
-    Area.BACKENDS: "a backend or a deployment of it does not answer, or refuses us",
-    Area.HUB: "the event hub cannot be sent to, or received from",
+    Area.BACKENDS: "a backend or one of its deployments does not answer or denies access",
+    Area.HUB: "the app cannot send to or receive from the event hub",
     Area.TABLES: "the tables cannot be read and written",
     Area.BLOBS: "the blobs cannot be read and written",
     Area.CLOCK: "this machine's clock is wrong",
@@ -23,10 +23,10 @@ def add_parser(commands: Commands) -> None:
     """Add the command's arguments."""
     command = commands.add_parser(
         "doctor",
-        description="Asks everything that the settings name whether it answers and lets us in: "
-        "issuers, each deployment of each backend, the event hub, tables and blobs; compares the "
-        "clock, and lists versions. Nothing stays, no event is sent, and no token is billed. Each "
-        "failure has a class, and the first class that failed gives the exit code.",
+        description="Checks that everything named in the settings answers and grants access: issuers, "
+        "each deployment of each backend, the event hub, tables and blobs. Compares the clock and "
+        "lists versions. Leaves nothing behind, sends no event and uses no tokens. The exit code is "
+        "that of the first class that failed.",
         examples=(
             "doctor",
             "doctor --settings local.settings.json",

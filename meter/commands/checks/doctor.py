@@ -1,4 +1,4 @@
-"""`python -m meter doctor`: asks everything that the settings name whether it answers and lets us in."""
+"""`python -m meter doctor`: checks that everything named in the settings answers and grants access."""
 
 import asyncio
 import json

@@ -24,9 +24,9 @@ def probed(*, has_key: bool = False, resource_id: str | None = None) -> Probed:
 @pytest.mark.parametrize(
     ("answer", "status", "found", "role"),
     [
-        (Answered(400, "", "Missing required parameter: 'messages'."), "ok", "lets us in", None),
-        (Answered(400, "OperationNotSupported"), "ok", "lets us in", None),
-        (Answered(200), "ok", "lets us in", None),
+        (Answered(400, "", "Missing required parameter: 'messages'."), "ok", "grants access", None),
+        (Answered(400, "OperationNotSupported"), "ok", "grants access", None),
+        (Answered(200), "ok", "grants access", None),
         (Answered(404, "DeploymentNotFound"), "fail", "no deployment 'gpt'", None),
         (Answered(404, "404", "Resource not found"), "fail", "nothing at this address", None),
         (Answered(401, "PermissionDenied", LACKS), "fail", "refuses the identity", USER),
@@ -38,11 +38,11 @@ def probed(*, has_key: bool = False, resource_id: str | None = None) -> Probed:
         (Answered(429, "429"), "warn", "throttles now (429)", None),
         (Answered(503), "fail", "answers 503", None),
         (Answered(302), "fail", "answers 302", None),
-        (NoAnswer(Fault.DNS), "fail", "its name cannot be resolved", None),
-        (NoAnswer(Fault.TLS), "fail", "its certificate is not accepted", None),
+        (NoAnswer(Fault.DNS), "fail", "the name cannot be resolved", None),
+        (NoAnswer(Fault.TLS), "fail", "the certificate is not accepted", None),
         (NoAnswer(Fault.REFUSED), "fail", "the connection is refused", None),
-        (NoAnswer(Fault.TIMEOUT), "fail", "it does not answer in time", None),
-        (NoToken(), "fail", "no identity gives a token", None),
+        (NoAnswer(Fault.TIMEOUT), "fail", "no answer in time", None),
+        (NoToken(), "fail", "no identity can get a token", None),
     ],
 )
 def test_an_answer_is_told_from_others(
@@ -93,7 +93,7 @@ def test_a_failure_of_all_deployments_is_one_of_the_backend() -> None:
 
     assert (finding.name, finding.found) == (
         "eu",
-        "its name cannot be resolved (all 20 deployments)",
+        "the name cannot be resolved (all 20 deployments)",
     )
     assert finding.advice == gone[0].advice
 

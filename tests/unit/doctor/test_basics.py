@@ -59,7 +59,7 @@ def test_who_signs_in_is_shown_by_ids() -> None:
         (2, "ok", "publishes 2 usable keys"),
         (0, "fail", "publishes no usable key for RS256"),
         ("the discovery document names another issuer", "fail", "names another issuer"),
-        (NoAnswer(Fault.DNS), "fail", "its name cannot be resolved"),
+        (NoAnswer(Fault.DNS), "fail", "the name cannot be resolved"),
     ],
 )
 def test_an_issuer_needs_a_usable_key(

@@ -23,8 +23,8 @@ def place(*, has_key: bool = False) -> Place:
     [
         (Accepted(), "ok", "write: allowed", None),
         (Accepted("all of it"), "ok", "all of it", None),
-        (NoToken(), "fail", "no identity gives a token", None),
-        (NoAnswer(Fault.TIMEOUT), "fail", "it does not answer in time", None),
+        (NoToken(), "fail", "no identity can get a token", None),
+        (NoAnswer(Fault.TIMEOUT), "fail", "no answer in time", None),
         (
             Refused("AuthorizationPermissionMismatch", 403),
             "fail",

@@ -12,7 +12,7 @@ def test_what_only_azure_resolves_is_a_warning(what: str) -> None:
     finding = unasked(Examined(area=Area.HUB, name="usage"), is_reference=True, what=what)
 
     assert (finding.status, finding.name) == (Status.WARN, "usage")
-    assert finding.found.startswith(f"not asked: its {what} is a reference")
+    assert finding.found.startswith(f"not checked: its {what} is a reference")
     assert "GET /doctor" in finding.advice
 
 
@@ -22,5 +22,5 @@ def test_what_is_not_valid_is_a_failure() -> None:
 
     assert (finding.status, finding.found) == (
         Status.FAIL,
-        "not asked: its settings are not valid",
+        "not checked: its settings are not valid",
     )
