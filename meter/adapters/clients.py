@@ -126,9 +126,14 @@ def new_transport() -> "TablesTransport":
 
 def address_and_identity(endpoint: AzureEndpoint) -> "tuple[str, AsyncTokenCredential]":
     """The address of a service without a connection string, and who signs in there."""
+    assert endpoint.address is not None, "settings name one or the other"
+    return endpoint.address, new_identity(endpoint.client_id)
+
+
+def new_identity(client_id: str | None) -> "AsyncTokenCredential":
+    """The identity that signs in here; of the app's own, the one with that client id. Must be closed."""
     from azure.identity.aio import DefaultAzureCredential
 
-    assert endpoint.address is not None, "settings name one or the other"
-    if endpoint.client_id is None:
-        return endpoint.address, DefaultAzureCredential()
-    return endpoint.address, DefaultAzureCredential(managed_identity_client_id=endpoint.client_id)
+    if client_id is None:  # given as None, it would hide AZURE_CLIENT_ID
+        return DefaultAzureCredential()
+    return DefaultAzureCredential(managed_identity_client_id=client_id)

@@ -43,7 +43,7 @@ _REQUEST_IDS = frozenset(
     }
 )
 # What SDKs change when they send a request again.
-_FLEETING = _REQUEST_IDS | {"traceparent", "tracestate", RETRY_COUNT}
+_FLEETING = _REQUEST_IDS | {TRACEPARENT, TRACESTATE, RETRY_COUNT}
 _DOWNSTREAM = frozenset(
     {
         "allow",

@@ -5,14 +5,8 @@ import json
 from collections.abc import Mapping
 
 from azure.core.exceptions import AzureError
-from azure.identity.aio import DefaultAzureCredential
 
-
-def new_identity(client_id: str | None) -> DefaultAzureCredential:
-    """The identity that signs in here; of the app's own, the one with that client id. Must be closed."""
-    if client_id is None:
-        return DefaultAzureCredential()
-    return DefaultAzureCredential(managed_identity_client_id=client_id)
+from meter.adapters.clients import new_identity
 
 
 async def sign_in(client_id: str | None, scope: str) -> Mapping[str, object] | None:

@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
+from meter.adapters.clients import new_identity
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
 from meter.adapters.probes.backends import BackendProbe
-from meter.adapters.probes.identity import new_identity
 from meter.adapters.upstream.client import HttpUpstream
 from meter.config.environment import read_parts
 from meter.config.exports import load_export_settings
