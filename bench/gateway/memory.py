@@ -16,7 +16,7 @@ from bench.peers.envoy import envoy
 CALLS = 100_000
 EARLY = 20_000
 WINDOW_SECONDS = 2.0
-LONGEST_SECONDS = 60.0
+LONGEST_SECONDS = 90.0
 
 
 async def memory(ground: Ground, _options: Options) -> list[str]:
