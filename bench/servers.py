@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from local.child import free_ports
+from local.child import die_with_parent, free_ports
 from local.plan import AZURITE_ACCOUNT, AZURITE_KEY
 
 SERVER_CORE, OTHER_CORE = 0, 1
@@ -49,6 +49,7 @@ async def start(
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, **settings},
+        preexec_fn=die_with_parent,
     )
     if cpu is not None:
         os.sched_setaffinity(process.pid, {cpu})

@@ -14,9 +14,9 @@ from bench.gateway.content import Ask, whole
 from bench.gateway.ground import Ground
 from bench.gateway.load import Refused, Window, Wire, load
 from bench.servers import REPOSITORY, SERVER_CORE, cpu_seconds, tree
-from local.child import free_ports
+from local.child import die_with_parent, free_ports
 
-START_SECONDS = 90.0
+START_SECONDS = 150.0
 STOP_SECONDS = 20.0
 WARM_SECONDS = 1.0
 RETRY_SECONDS = 0.02
@@ -100,7 +100,7 @@ async def running(ground: Ground, spec: Spec, *, warm: bool = True) -> AsyncIter
                     await server.load(whole(), connections=16, seconds=WARM_SECONDS)
             except (Refused, OSError, TimeoutError) as exc:
                 tail = _tail(log)
-                raise Unavailable(f"{type(exc).__name__}: {exc} {tail}".strip()) from exc
+                raise Unavailable(f"{type(exc).__name__}: {exc}; {tail}") from exc
             yield server
         finally:
             await end(process)
@@ -156,7 +156,9 @@ async def first_answer(server: Running, process: asyncio.subprocess.Process) -> 
 
 
 def _tail(log: Path) -> str:
-    return log.read_text(errors="replace")[-600:]
+    """The last line that a gateway wrote, which mostly says why it ended."""
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:200] if lines else ""
 
 
 def _read(pid: int, name: str) -> str:
@@ -164,6 +166,7 @@ def _read(pid: int, name: str) -> str:
 
 
 def _pin() -> None:
+    die_with_parent()
     os.sched_setaffinity(0, {SERVER_CORE})
 
 

@@ -33,11 +33,11 @@ def powerproxy() -> Spec:
                 ]
             },
         }
-        folder = scratch / "app"  # it writes beside the folder in which it runs
-        folder.mkdir()
+        # It reads its own folder where it runs, and writes beside it.
+        folder = shutil.copytree(source / "app", scratch / "app")
         file = scratch / "config.yaml"
         file.write_text(json.dumps(config))  # JSON is YAML
-        arguments = [str(programs / "python"), str(source / "app" / "powerproxy.py")]
+        arguments = [str(programs / "python"), str(folder / "powerproxy.py")]
         return Launch(
             arguments=[*arguments, "--config-file", str(file), "--port", str(port)],
             settings={"PYTHONPATH": ""},
