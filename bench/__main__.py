@@ -129,10 +129,10 @@ class Run:
         begun = time.perf_counter()
         try:
             return await part()
-        except Exception:
+        except Exception as exc:
             traceback.print_exc()
             self.failed.append(name)
-            return [f"The part {name} failed.", ""]
+            return [f"**The part {name} failed**: {type(exc).__name__}: {exc}", ""]
         finally:
             self._seconds[name] = time.perf_counter() - begun
 
@@ -153,7 +153,8 @@ def _about() -> list[str]:
         "",
         "Gateways run on one core; backend, callers, hub and issuer on another. Everything is on "
         "loopback. Gateways take turns, round by round: a cell is the median of the rounds with its "
-        "range, a ratio the median of the rounds' ratios. **Only ratios within a run count**; times "
+        "range, a ratio the median of the rounds' ratios. Each answer is compared, byte for byte, with what "
+        "the backend sends to a caller that asks the same. **Only ratios within a run count**; times "
         "depend on the machine and on what else it does.",
         "",
     ]

@@ -26,6 +26,10 @@ class Unavailable(Exception):
     """A gateway cannot be had here, or does not start; the run goes on without it."""
 
 
+class Changed(Exception):
+    """Callers of a gateway that relays bytes did not get the backend's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Launch:
     """A process to start. `folder` is where it runs, this repository if None."""
@@ -39,12 +43,14 @@ class Launch:
 class Spec:
     """A gateway under its name in the tables. `launch` gets the port to listen on and a scratch folder.
 
-    `wires` are the requests of some callers, for ever, in the gateway's own manner.
+    `wires` are the requests of some callers, for ever, in the gateway's own manner. One that may not
+    change answers fails the run if it does.
     """
 
     name: str
     launch: Callable[[Ground, int, Path], Awaitable[Launch]]
     wires: Callable[[Ask, Sequence[str]], Iterator[Wire]]
+    may_change: bool = False
 
 
 def in_turn(ask: Ask, tokens: Sequence[str]) -> Iterator[Wire]:
@@ -69,14 +75,17 @@ class Running:
         seconds: float,
         tokens: Sequence[str] | None = None,
     ) -> Window:
-        """Load it for some time. Raises Refused, OSError."""
-        return await load(
+        """Load it for some time. Raises Refused, OSError, or Changed."""
+        window = await load(
             self.port,
             self.spec.wires(ask, tokens or self.ground.tokens),
             connections=connections,
             seconds=seconds,
             cpu=lambda: cpu_seconds(self.pid),
         )
+        if window.changed and not self.spec.may_change:
+            raise Changed(f"{self.spec.name} changed {window.changed} of {window.calls} answers")
+        return window
 
     def rss_mb(self) -> float:
         """Resident memory of the process and its children."""

@@ -29,7 +29,7 @@ def litellm() -> Spec:
             folder=scratch,
         )
 
-    return Spec(name="LiteLLM", launch=launch, wires=_wires)
+    return Spec(name="LiteLLM", launch=launch, may_change=True, wires=_wires)
 
 
 def _config(ground: Ground) -> dict[str, object]:

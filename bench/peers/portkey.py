@@ -27,7 +27,7 @@ def portkey() -> Spec:
         arguments = ["node", str(script), f"--port={port}", "--headless"]
         return Launch(arguments=arguments, settings=settings)
 
-    return Spec(name="Portkey", launch=launch, wires=partial(_wires, urls))
+    return Spec(name="Portkey", launch=launch, may_change=True, wires=partial(_wires, urls))
 
 
 def _wires(urls: Sequence[str], ask: Ask, _tokens: Sequence[str]) -> Iterator[Wire]:

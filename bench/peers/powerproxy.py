@@ -44,7 +44,7 @@ def powerproxy() -> Spec:
             folder=folder,
         )
 
-    return Spec(name="PowerProxy", launch=launch, wires=_wires)
+    return Spec(name="PowerProxy", launch=launch, may_change=True, wires=_wires)
 
 
 async def _source() -> Path:
