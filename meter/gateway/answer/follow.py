@@ -12,7 +12,8 @@ from typing import cast
 
 from meter.gateway.answer.error_shapes import error_in_document, error_in_frame
 from meter.gateway.answer.reading.members import MemberReader
-from meter.gateway.answer.seen import SeenContent, is_typed
+from meter.gateway.answer.reading.plain import plain_chunk, plain_delta
+from meter.gateway.answer.seen import SeenContent, UnreadContent, is_typed
 from meter.gateway.answer.sse import (
     DEFAULT_MAX_FRAME_BYTES,
     FrameCutter,
@@ -37,6 +38,7 @@ _HEAD_BYTES = 512
 
 _USAGE_KEY = b'"usage"'
 _NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
+_MODEL_KEY = b'"model"'
 _MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
 _TIER_KEY = b'"service_tier"'
 _TIER = re.compile(rb'"service_tier"[ \t]*:[ \t]*(?:"[^"\\]{0,128}"|null)')
@@ -67,8 +69,8 @@ class StreamReader:
     is_over: bool = False
     error: StatedError | None = None
     reports_usage: bool = True
-    seen: SeenContent = field(default_factory=SeenContent)
     failure: StreamFailure = field(default_factory=StreamFailure)
+    _content: UnreadContent = field(default_factory=UnreadContent)
     _read_so_far: Reading = NOTHING_READ
     _tier_text: bytes = b""  # as it stood in the last frame that was parsed for it
     _images: int = 0
@@ -95,6 +97,11 @@ class StreamReader:
             model=self.model,
             has_failed=False,
         )
+
+    @property
+    def seen(self) -> SeenContent:
+        """What the stream has said so far."""
+        return self._content.read()
 
     @property
     def has_error(self) -> bool:
@@ -124,16 +131,21 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; return those to relay now."""
-        relayed = bytearray()
+        if self._passes(chunk):
+            return chunk
+        relayed: list[bytes] = []
         for piece in self._cutter.feed(chunk):
             if self._closed_image and _continues(piece):
                 self._closed_image = False
-                relayed += self._held
-                self._held.clear()
+                relayed.append(self.take_held())
             self._read(piece)
-            if not self._hid_last_frame:
-                (self._held if self.is_complete else relayed).extend(piece.data)
-        return bytes(relayed)
+            if self._hid_last_frame:
+                continue
+            if self.is_complete:
+                self._held += piece.data
+            else:
+                relayed.append(piece.data)
+        return b"".join(relayed)
 
     def take_held(self) -> bytes:
         """The closing frame and all after it, once the usage event is safe."""
@@ -189,7 +201,8 @@ class StreamReader:
     def _read(self, piece: Piece) -> None:
         match piece.kind:
             case PieceKind.FRAME:
-                self._hid_last_frame = self._is_hidden(piece.data)
+                is_plain = self._is_plain(piece.data)
+                self._hid_last_frame = not is_plain and self._is_hidden(piece.data)
             case PieceKind.OVERSIZE | PieceKind.OVERSIZE_END:
                 self._hid_last_frame = False
                 self._note_oversize(piece.data)
@@ -198,8 +211,34 @@ class StreamReader:
             case PieceKind.TRAILING_LF:
                 pass
 
+    def _passes(self, chunk: bytes) -> bool:
+        """Whether a chunk is what nearly all are: one plain frame, before the stream's end."""
+        return (
+            self._cutter.is_between_frames
+            and not (self.is_over or self._closed_image)
+            and len(chunk) <= self.max_frame_bytes
+            and self._is_plain(chunk)
+        )
+
+    def _is_plain(self, frame: bytes) -> bool:
+        """Whether a frame has nothing to read but its text, which is kept."""
+        if self.failure.has_choices:
+            data = plain_chunk(frame)
+        else:
+            data = None if self.failure.response_id is None else plain_delta(frame)
+        if (
+            data is None
+            or (self.model is None and data.find(_MODEL_KEY) >= 0)
+            or (data.find(_TIER_KEY) >= 0 and not (self._tier_text and self._tier_text in data))
+        ):
+            return False
+        if not self.failure.has_choices:
+            self.failure.note(data, is_named=frame.startswith(b"event"))
+        self._content.add(data)
+        return True
+
     def _is_hidden(self, frame: bytes) -> bool:
-        error = error_in_frame(frame, has_output=not self.seen.is_empty)
+        error = error_in_frame(frame, has_output=not self._content.is_empty)
         self.error = self.error or error
         data = frame_data(frame)
         if data == b"[DONE]":
@@ -211,7 +250,7 @@ class StreamReader:
             is_asked = self.failure.response_id is not None and not self.failure.is_named
             self.failure.note(data, is_named=is_asked and bool(event_name(frame)))
         if error is None:  # its words are no output
-            self.seen.add(data)
+            self._content.add(data)
         has_usage = _USAGE_KEY in data and (data.count(_USAGE_KEY) > len(_NULL_USAGE.findall(data)))
         is_ours = not self.failure.has_choices and (
             any(kind in frame for kind in _TERMINAL_WORDS)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from meter.gateway.answer.reading.members import decoded_json
 
 MAX_SEEN_BYTES = 1_048_576
+MAX_UNREAD_BYTES = 65_536
+_FRAME_BYTES = 64  # what a frame takes besides its data
 _TYPE_WITHIN = 200
 
 # Text, reasoning, refusals, calls of tools and functions; transcripts of spoken answers.
@@ -59,12 +61,45 @@ class SeenContent:
         return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
 
 
+@dataclass(slots=True)
+class UnreadContent:
+    """Frames whose texts are read once they are asked for, or their bytes are many.
+
+    Of most streams nobody asks: they report their tokens themselves.
+    """
+
+    _content: SeenContent = field(default_factory=SeenContent)
+    _frames: list[bytes] = field(default_factory=list)
+    _bytes: int = 0
+
+    def add(self, data: bytes) -> None:
+        """Keep a frame's data."""
+        self._frames.append(data)
+        self._bytes += len(data) + _FRAME_BYTES
+        if self._bytes > MAX_UNREAD_BYTES:
+            self.read()
+
+    def read(self) -> SeenContent:
+        """The content of all frames so far."""
+        for data in self._frames:
+            self._content.add(data)
+        self._frames.clear()
+        self._bytes = 0
+        return self._content
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether they have said nothing."""
+        return self._content.is_empty and self.read().is_empty
+
+
 def _texts(data: bytes) -> list[bytes]:
     """The pieces of text in a frame: mostly one."""
     first = _TEXT.search(data)
     if first is None:
         return []
-    if any(word in data for word in _SEVERAL) or data.count(b'"index"') > 1:
+    find = data.find  # `in` makes and drops an exception: five times as slow
+    if data.count(b'"index"') > 1 or max(map(find, _SEVERAL)) >= 0:
         # Some servers name the same piece of reasoning twice.
         return list(dict.fromkeys(_TEXT.findall(data, first.start())))
     return [first[1]]

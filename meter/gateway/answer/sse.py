@@ -51,6 +51,11 @@ class FrameCutter:
     _searched_to: int = 0
     _ended_with_cr: bool = False
 
+    @property
+    def is_between_frames(self) -> bool:
+        """Whether the next byte begins a frame."""
+        return not (self._buffer or self.is_oversize or self._ended_with_cr)
+
     def feed(self, chunk: bytes) -> list[Piece]:
         """The pieces this chunk completes."""
         pieces: list[Piece] = []
@@ -61,6 +66,13 @@ class FrameCutter:
             if chunk[:1] == b"\n":
                 pieces.append(Piece(PieceKind.TRAILING_LF, b"\n"))
                 chunk = chunk[1:]
+        is_plain = self.is_between_frames and len(chunk) <= self.max_frame_bytes
+        if is_plain and chunk.find(b"\r") < 0:
+            *frames, rest = chunk.split(b"\n\n")
+            pieces += [Piece(PieceKind.FRAME, frame + b"\n\n") for frame in frames]
+            self._buffer += rest
+            self._searched_to = max(0, len(rest) - _LONGEST_FRAME_END + 1)
+            return pieces
         self._buffer += chunk
         self._cut_whole_frames(pieces)
         if len(self._buffer) > self.max_frame_bytes:

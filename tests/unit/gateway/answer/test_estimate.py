@@ -14,7 +14,7 @@ from meter.gateway.answer import estimate
 from meter.gateway.answer.estimate import MAX_COUNTED_CHARS, Estimator, prompt_texts
 from meter.gateway.answer.follow import StreamReader
 from meter.gateway.answer.relay import DrainLimits, Drains
-from meter.gateway.answer.seen import SeenContent
+from meter.gateway.answer.seen import MAX_UNREAD_BYTES, SeenContent, UnreadContent
 from meter.ports import TokenCounter
 from meter.usage import Outcome, TokenUsage, UsageEvent, UsageSource
 from tests.fakes.gateway import (
@@ -444,6 +444,20 @@ async def test_seen_text_is_bounded() -> None:
 
     assert reader.seen.frames == 2_000
     assert 1_000_000 < len(reader.seen.text()) < 1_048_576
+
+
+@pytest.mark.parametrize("size", [0, 10, 100_000])
+def test_frames_are_read_before_they_take_much_memory(size: int) -> None:
+    """Whether they are many or long; and in their order."""
+    unread = UnreadContent()
+    data = b'{"content":"a%b"}' % (b"b" * size)
+    for _ in range(2_000):
+        unread.add(data)
+        assert sum(64 + len(each) for each in unread._frames) <= MAX_UNREAD_BYTES
+    unread.add(b'{"content":"c"}')
+
+    assert unread.read().frames == 2_001
+    assert unread.read().text().endswith("b" * size + "c")
 
 
 def test_a_text_of_millions_of_escapes_is_looked_through_quickly() -> None:
