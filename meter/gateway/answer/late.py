@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from meter.errors import AnswerCut, CallerGone
 from meter.gateway.answer.encoding import is_encoded
-from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes, wrote
+from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes
 from meter.gateway.answer.usage import json_object
+from meter.gateway.answer.writing import wrote
 from meter.gateway.headers import header
 from meter.gateway.http import (
     Answer,

@@ -20,11 +20,12 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
-from meter.errors import AnswerCut, CallerGone, UpstreamBroken
+from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.begin import StreamedAnswer
 from meter.gateway.answer.estimate import Estimator, PromptTexts
 from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
 from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json
+from meter.gateway.answer.writing import wrote
 from meter.gateway.headers import header
 from meter.gateway.http import CallerSink
 from meter.gateway.limits.quota import Quota
@@ -285,13 +286,3 @@ class StreamRelay:
         if is_refused or not reader.reports_usage or (is_over and not self.is_estimable):
             return None
         return await self.shared.estimator.usage(self.prompt, self.reader.seen)
-
-
-async def wrote(sink: CallerSink, data: bytes, *, seconds: float) -> bool:
-    """Write to the caller; false when it has gone, or reads nothing for so long."""
-    try:
-        async with asyncio.timeout(seconds):
-            await sink.write(data)
-    except (CallerGone, TimeoutError):
-        return False
-    return True

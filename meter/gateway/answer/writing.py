@@ -1,0 +1,48 @@
+"""Writes to a caller, who has so many seconds to take each part.
+
+Nearly every write is done at once: the connection has room for it. So its first step is made without a
+timer, and only a write that has to wait gets one. Making and cancelling a timer costs 3 us, and the loop
+sorts the cancelled ones too: 15 to 20 us a frame beside 64 streams.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from types import coroutine
+from typing import Any
+
+from meter.errors import CallerGone
+from meter.gateway.http import CallerSink
+
+
+async def wrote(sink: CallerSink, data: bytes, *, seconds: float) -> bool:
+    """Write to the caller; false when it has gone, or reads nothing for so long."""
+    try:
+        await within(seconds, sink.write(data))
+    except (CallerGone, TimeoutError):
+        return False
+    return True
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    """Do work that seldom waits. Raises TimeoutError, having cancelled it, as `asyncio.timeout` does."""
+    try:
+        awaited = work.send(None)
+    except StopIteration:
+        return
+    async with asyncio.timeout(seconds):
+        await _rest(work, awaited)
+
+
+@coroutine
+def _rest(work: Coroutine[Any, Any, None], awaited: object) -> Generator[object, object]:
+    """Go on with work that waits for `awaited`, as `await` does."""
+    try:
+        while True:
+            try:
+                result = yield awaited
+            except BaseException as exc:
+                awaited = work.throw(exc)
+            else:
+                awaited = work.send(result)
+    except StopIteration:
+        return
