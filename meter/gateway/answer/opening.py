@@ -74,7 +74,11 @@ class Chunks:
     async def rest(self, first: bytes) -> AsyncIterator[bytes]:
         """What was read already, then the rest."""
         yield first
-        while (chunk := await self.next()) is not None:
+        if self._reading is not None and (chunk := await self.next()) is not None:
+            yield chunk
+        if self._broken is not None:
+            raise self._broken
+        async for chunk in self.source:  # with as few awaits per chunk as there can be
             yield chunk
 
     async def close(self) -> None:
