@@ -1,7 +1,7 @@
 """`meter.ports.Hub` on Event Hubs (azure-eventhub, aio): sends events until they are acknowledged.
 
-Every event of a subject goes to one hub partition, in the order of the calls to `send`. While one
-send is under way for a partition, the next batch gathers: calls that end within a few milliseconds
+Every event of a subject goes to one hub partition, in the order of the calls to `send`. While a send
+is under way, for any partition, the next batches gather: calls that end within a few milliseconds
 share one message, a CloudEvents batch, since the SDK and the Functions host cost per message.
 
 All events share one link, by partition key: to send by partition id, the SDK opens a connection per
@@ -39,6 +39,8 @@ CONNECT_TIMEOUT_SECONDS = 10.0
 CLOSE_TIMEOUT_SECONDS = 2.0
 # The service ends a connection that is silent for 240 s, load balancers one of that age.
 KEEP_ALIVE_SECONDS = 60.0
+# Of a send that does not end: the SDK then sees which of the others can be sent.
+TURN_SECONDS = 0.2
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
 ALL_PARTITIONS = "all-partitions"  # the SDK's name for the link that sends by key
 # Errors that retrying will not fix, without the vendor's prefix.
@@ -94,7 +96,8 @@ class EventHubSender:
     """Gathers events per hub partition and sends them. One event loop owns it.
 
     A failed send is retried, after a pause that doubles, until `patience_seconds` after the call to
-    `send`. Events that arrived meanwhile stay behind those that are retried.
+    `send`. Events that arrived meanwhile stay behind those that are retried. Each send first gathers for
+    `linger_seconds`, where no call waits for it.
     """
 
     def __init__(
@@ -116,6 +119,8 @@ class EventHubSender:
         self._lanes: dict[str, _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
+        self.linger_seconds = 0.0
+        self._link = asyncio.Lock()
         self._keep_alive_seconds = keep_alive_seconds
         self._next_keep_alive: asyncio.TimerHandle | None = None
 
@@ -205,11 +210,13 @@ class EventHubSender:
                 await asyncio.sleep(pause)
 
     async def _send_lane(self, key: str, lane: _Lane) -> None:
-        # Calls that end in this turn of the loop share a send. Waiting longer costs a call more than
-        # it saves: the SDK sends one batch at a time, and later events gather meanwhile.
-        await asyncio.sleep(0)
-        while batch := lane.take():
-            refusal = await self._send_batch(key, batch)
+        while True:
+            # Calls that end in this turn of the loop share a send, at least. Where a call waits for it,
+            # waiting longer costs more than it saves.
+            await asyncio.sleep(self.linger_seconds)
+            batch, refusal = await self._send_next(key, lane)
+            if not batch:
+                break
             if refusal is None:
                 lane.failures = 0
                 for each in batch:
@@ -219,6 +226,26 @@ class EventHubSender:
                 await self._retry_or_fail(lane, batch, refusal)
         lane.failures = 0
         lane.is_sending = False
+
+    async def _send_next(self, key: str, lane: _Lane) -> tuple[Sequence[_Waiting], _Refusal | None]:
+        """Take what has gathered by the time that the link is free, and send it.
+
+        The SDK sends one batch at a time. What was taken before it can be sent would gather no more.
+        """
+        is_ours = await self._turn()
+        try:
+            batch = lane.take()
+            return batch, await self._send_batch(key, batch) if batch else None
+        finally:
+            if is_ours:
+                self._link.release()
+
+    async def _turn(self) -> bool:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                return await self._link.acquire()
+        except TimeoutError:
+            return False
 
     async def _send_batch(self, key: str, batch: Sequence[_Waiting]) -> _Refusal | None:
         try:

@@ -83,6 +83,46 @@ async def test_while_a_message_is_under_way_the_next_one_gathers(
     assert [len(json.loads(body)) for body in producer.bodies] == [1, 9]
 
 
+async def test_while_another_partition_is_sent_to_the_next_message_gathers(
+    producer: FakeProducer, sender: EventHubSender
+) -> None:
+    """The SDK sends one batch at a time: a message that was made before its turn would wait unfilled."""
+    producer.takes_seconds = 0.1
+    names = [_subject_of(partition) for partition in (0, 1)]
+    first = asyncio.create_task(sender.send(names[0], [b"1"]))
+    await asyncio.sleep(0.01)
+    rest = []
+    for _ in range(9):
+        rest.append(asyncio.create_task(sender.send(names[1], [b"2"])))
+        await asyncio.sleep(0.005)
+    await asyncio.gather(first, *rest)
+
+    assert [len(json.loads(body)) for body in producer.bodies] == [1, 9]
+
+
+async def test_where_no_call_waits_a_send_gathers_for_some_time(
+    producer: FakeProducer, sender: EventHubSender
+) -> None:
+    """Calls that end after one another share it, too; each of the next sends gathers as long."""
+    sender.linger_seconds = 0.02
+    sends = []
+    for _ in range(8):
+        sends.append(asyncio.create_task(sender.send("alice", [b"1"])))
+        await asyncio.sleep(0.005)
+    await asyncio.gather(*sends)
+
+    assert [len(json.loads(body)) for body in producer.bodies] == [4, 4]
+    assert [round(after - before, 3) for before, after in pairwise(producer.tries)] == [0.02]
+
+
+def _subject_of(partition: int) -> str:
+    keys = keys_by_partition(4)
+    names = (f"s{number}" for number in range(1_000))
+    return next(
+        name for name in names if choose_partition(keys[hub_partition_of(name, 4)], 4) == partition
+    )
+
+
 async def test_all_events_of_a_subject_go_to_one_partition(
     producer: FakeProducer, sender: EventHubSender
 ) -> None:
