@@ -12,7 +12,7 @@ NODE_STAMP := node_modules/.installed
 # Dozens of processes start in the tests: all but the first read the compiled sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-stack test-parts test-code test-properties soak soak-http focus-validate screenshots package sbom infra clients check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code test-properties test-doubles soak soak-http focus-validate screenshots package sbom infra clients check bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -64,16 +64,17 @@ demo:
 	@$(PY) -m local demo
 
 # Three jobs at a time, so that the processors compute while some wait for processes. Each shows its results
-# when it is done. Those that wait start first; those that compute fill their pauses to the end.
+# when it is done. Those that wait start first; the others fill their pauses, and the processors to the end.
 AT_ONCE := --no-print-directory --keep-going --output-sync=target -j3
 
 test: setup $(OPENAI1)/.installed
 	@echo "testing: about 11 minutes on two cores"
-	@$(MAKE) $(AT_ONCE) test-stack test-parts test-code test-properties
+	@$(MAKE) $(AT_ONCE) test-stack test-parts test-code test-properties test-doubles
 
 STACK := tests/e2e
+PARTS := tests/integration tests/faults
 PROPERTIES := tests/properties
-PARTS := tests/integration tests/faults tests/contract tests/local
+DOUBLES := tests/contract tests/local
 
 test-stack:
 	$(PY) -m pytest $(STACK)
@@ -82,10 +83,13 @@ test-parts:
 	$(PY) -m pytest $(PARTS)
 
 test-code:
-	$(PY) -m pytest $(addprefix --ignore=,$(STACK) $(PROPERTIES) $(PARTS))
+	$(PY) -m pytest $(addprefix --ignore=,$(STACK) $(PARTS) $(PROPERTIES) $(DOUBLES))
 
 test-properties:
 	$(PY) -m pytest $(PROPERTIES)
+
+test-doubles:
+	$(PY) -m pytest $(DOUBLES)
 
 soak: setup
 	$(PY) -m tests.faults.schedules --seconds 120
