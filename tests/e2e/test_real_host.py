@@ -147,16 +147,19 @@ async def _upload_to_full(stack: RunningStack) -> list[tuple[int, Any]]:
                 is_held.set()
                 await answer.read()
 
-        heard = []
+        heard: list[tuple[int, Any]] = []
         held = [asyncio.Event(), asyncio.Event()]
         holding = [asyncio.create_task(hold(one, held[0]))]
         await held[0].wait()
-        for kind in kinds:
-            heard += await _upload(stack, [(CHAT, without_role), (CHAT, one)], *kind)
+        refused = [(CHAT, without_role), (CHAT, one)]
+        for each in await asyncio.gather(*(_upload(stack, refused, *kind) for kind in kinds)):
+            heard += each
         holding.append(asyncio.create_task(hold(two, held[1])))
         await held[1].wait()
-        for kind in kinds:
-            heard += await _upload(stack, [(CHAT, three)], *kind)
+        for each in await asyncio.gather(
+            *(_upload(stack, [(CHAT, three)], *kind) for kind in kinds)
+        ):
+            heard += each
         for task in holding:
             task.cancel()
         await asyncio.wait(holding)
