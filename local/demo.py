@@ -21,7 +21,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import aiohttp
 from azure.data.tables.aio import TableServiceClient
 from openai import AsyncAzureOpenAI, AsyncOpenAI
 
@@ -30,6 +29,7 @@ from local.issuer.keys import KeyRing
 from local.issuer.tokens import mint
 from local.plan import AUDIENCE, Plan, make_plan, without_settings
 from local.stack import Stack, Unready
+from local.stand_ins import add_fault, clear_faults, served_by, urls_of
 from local.state import StateLock, StateTaken
 from meter.adapters.clock import SystemClock
 from meter.adapters.tables import TablesRowStore
@@ -149,28 +149,16 @@ async def _demonstrate(plan: Plan) -> int:
 
 
 async def _call_everything(plan: Plan) -> int:
-    async with aiohttp.ClientSession() as session:
-        first, second = (f"http://127.0.0.1:{plan.ports[name]}" for name in _BACKENDS)
-        await _fault(session, first, {"status": 429, "headers": {"retry-after": "2"}, "count": 3})
-        async with asyncio.TaskGroup() as tasks:
-            for subject in SUBJECTS:
-                tasks.create_task(_use(plan, subject))
-        # Slow both streams down, so that a caller can disconnect in the middle of one.
-        for backend in (first, second):
-            await _fault(session, backend, {"chunk_delay_ms": 20, "count": None})
-        await _leave_early(plan, SUBJECTS[0])
-        for backend in (first, second):
-            async with session.delete(f"{backend}/_faults") as response:
-                response.raise_for_status()
+    backends = urls_of(plan)
+    await add_fault(backends[:1], {"status": 429, "headers": {"retry-after": "2"}, "count": 3})
+    async with asyncio.TaskGroup() as tasks:
+        for subject in SUBJECTS:
+            tasks.create_task(_use(plan, subject))
+    # Slow both streams down, so that a caller can disconnect in the middle of one.
+    await add_fault(backends, {"chunk_delay_ms": 20, "count": None})
+    await _leave_early(plan, SUBJECTS[0])
+    await clear_faults(backends)
     return len(SUBJECTS) * ROUNDS * len(_KINDS) + 1
-
-
-_BACKENDS = ("backend-a", "backend-b")
-
-
-async def _fault(session: aiohttp.ClientSession, backend: str, fault: object) -> None:
-    async with session.post(f"{backend}/_faults", json=fault) as response:
-        response.raise_for_status()
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,12 +276,6 @@ def _counted(rows: Sequence[UsageRow]) -> Totals:
 async def _recorded(plan: Plan) -> Totals:
     """The backends' record of the calls they served."""
     totals: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-    async with aiohttp.ClientSession() as session:
-        for name in _BACKENDS:
-            async with session.get(f"http://127.0.0.1:{plan.ports[name]}/_calls") as response:
-                calls = await response.json()
-            for call in calls:
-                if call["status"] == 200:
-                    key = call["caller_subject"], call["deployment"]
-                    totals[key].update(calls=1, **call["counts"])
+    for call in await served_by(plan):
+        totals[call["caller_subject"], call["deployment"]].update(calls=1, **call["counts"])
     return totals

@@ -18,8 +18,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import aiohttp
-
 from local.child import ChildFailed
 from local.clients.cases import DEPLOYMENT, Ask, Case, all_cases
 from local.clients.counting import Counted, count
@@ -29,8 +27,9 @@ from local.clients.running import MOST_SHOWN, NOT_FOUND, RUN_SECONDS, Seen, run_
 from local.clients.writing import Line, table, write_page
 from local.issuer.keys import KeyRing
 from local.issuer.tokens import DEFAULT_APP_ID, mint
-from local.plan import AUDIENCE, BACKEND_NAMES, Plan, make_plan, without_settings
+from local.plan import AUDIENCE, Plan, make_plan, without_settings
 from local.stack import Stack, Unready
+from local.stand_ins import add_fault, clear_faults, urls_of
 
 OTHER_APP_ID = "0c1d2e3f-5d1f-4c1e-8c52-9f0a4b8e4a5b"
 TOTAL_SECONDS = 2_400.0  # for all runs together
@@ -167,15 +166,10 @@ def _token_command(homes: Path, plan: Plan, case: Case, subject: str) -> Path:
 
 async def _throttle(plan: Plan, is_wanted: bool) -> None:
     """Let both backends throttle the next call, or none."""
-    async with aiohttp.ClientSession() as session:
-        for name in BACKEND_NAMES:
-            faults = f"http://127.0.0.1:{plan.ports[name]}/_faults"
-            async with session.delete(faults) as response:
-                response.raise_for_status()
-            if is_wanted:
-                fault = {"status": 429, "headers": {"retry-after": str(WAIT_SECONDS)}}
-                async with session.post(faults, json=fault) as response:
-                    response.raise_for_status()
+    await clear_faults(urls_of(plan))
+    if is_wanted:
+        fault = {"status": 429, "headers": {"retry-after": str(WAIT_SECONDS)}}
+        await add_fault(urls_of(plan), fault)
 
 
 def _line(ended: _Ended, counted: Mapping[str, Counted], packages: Path) -> Line:

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import aiohttp
 from azure.core.exceptions import ResourceNotFoundError
 from azure.data.tables.aio import TableServiceClient
 
-from local.plan import BACKEND_NAMES, Plan
+from local.plan import Plan
+from local.stand_ins import served_by
 
 STILL_SECONDS = 60.0
 
@@ -34,7 +34,7 @@ class Counted:
 
 async def count(plan: Plan) -> Mapping[str, Counted]:
     """By subject, once all that was served is counted; or nothing has changed for a while."""
-    served = await _served(plan)
+    served = Counter(call["caller_subject"] for call in await served_by(plan))
     before, changed = None, time.monotonic()
     while True:
         calls, failed = await _in_tables(plan)
@@ -51,16 +51,6 @@ async def count(plan: Plan) -> Mapping[str, Counted]:
         if time.monotonic() - changed > STILL_SECONDS:
             return found
         await asyncio.sleep(0.3)
-
-
-async def _served(plan: Plan) -> Counter[str]:
-    served: Counter[str] = Counter()
-    async with aiohttp.ClientSession() as session:
-        for name in BACKEND_NAMES:
-            async with session.get(f"http://127.0.0.1:{plan.ports[name]}/_calls") as response:
-                calls = await response.json()
-            served.update(call["caller_subject"] for call in calls if call["status"] == 200)
-    return served
 
 
 async def _in_tables(plan: Plan) -> tuple[Counter[str], Counter[str]]:
