@@ -31,7 +31,7 @@ def settings_findings(
 ) -> list[Finding]:
     """Each problem of the settings. `references` are settings that hold an unresolved reference."""
     found = [
-        _setting(each.setting).failure(str(each))
+        _setting(each.setting).failure(str(each).removeprefix(f"{each.setting} "))
         for each in problems
         if each.setting not in references
     ]

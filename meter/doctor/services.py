@@ -18,6 +18,7 @@ _NO_ROLE = frozenset({"AuthorizationPermissionMismatch", "unauthorized-access"})
 _NETWORK = frozenset({"AuthorizationFailure", "PublicAccessNotPermitted", "ip-denied"})
 _NO_KEYS = frozenset({"KeyBasedAuthenticationNotPermitted", "local-auth-disabled"})
 _GONE = frozenset({"not-found", "ContainerNotFound", "ResourceNotFound", "BlobNotFound"})
+_INVALID = frozenset({"InvalidConnectionString", "InvalidAddress"})  # the probes' own
 _BUSY = frozenset({"server-busy", "ServerBusy", "throttled"})
 
 
@@ -49,6 +50,8 @@ def _refused(place: Place, refused: Refused) -> Finding:
     is_denied = refused.status in {401, 403}
     if code in _BUSY or refused.status in {429, 503}:
         return place.warning(f"{tried}: throttled ({shown})", "try again")
+    if code in _INVALID:
+        return place.failure("its connection string or address is not valid", "correct the setting")
     if code in _GONE:
         found = f"{tried}: {place.missing} ({shown})"
         return place.failure(found, "create it, or correct its name")

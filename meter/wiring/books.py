@@ -39,6 +39,15 @@ def configured_book(
         raise InvalidInput([f"{FILES}: {problem}" for problem in exc.problems]) from None
 
 
+def book_problems(settings: PriceSettings, documents: Documents) -> Sequence[str]:
+    """What is wrong with that book."""
+    try:
+        configured_book(settings, documents)
+    except InvalidInput as exc:
+        return exc.problems
+    return ()
+
+
 def _configured_prices(names: Sequence[str], documents: Documents) -> list[Price]:
     reader = BookReader()
     for name in names:

@@ -77,6 +77,7 @@ def test_each_fault_is_found_beside_the_others(tmp_path: Path, settings: Mapping
         "OTHER_KEY": "not-the-key-of-this-account",
         "METER_ISSUERS": f"http://127.0.0.1:{closed}",
         "METER_DURABILTY": "acknowledged",
+        "METER_PRICES": "no-such-book.csv",
         "EventHubConnection": settings["EventHubConnection"].replace(
             "SharedAccessKey=", "SharedAccessKey=bm90"
         ),
@@ -90,6 +91,7 @@ def test_each_fault_is_found_beside_the_others(tmp_path: Path, settings: Mapping
     }
 
     assert code == 10
+    assert any("no-such-book.csv" in each["found"] for each in of(findings, "settings"))
     assert failed["settings", "METER_DURABILTY"].endswith("did you mean METER_DURABILITY?")
     assert failed["issuers", faulty["METER_ISSUERS"]] == "the connection is refused"
     assert (

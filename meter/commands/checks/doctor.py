@@ -5,11 +5,12 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from meter.commands.console.screen import screen_on
-from meter.doctor.finding import Diagnosis, Finding
+from meter.doctor.finding import Diagnosis, Finding, Status
 from meter.doctor.settings_text import read_settings_text
 from meter.errors import InvalidInput
 from meter.terminal import printable, shown_document
@@ -67,11 +68,12 @@ def _lines(finding: Finding) -> Iterator[str]:
 
 
 def _summary(diagnosis: Diagnosis) -> str:
-    counts = [
-        sum(each.status == status for each in diagnosis.findings)
-        for status in ("ok", "warn", "fail")
-    ]
-    text = "doctor: {} ok, {} warnings, {} failed".format(*counts)
+    counts = Counter(each.status for each in diagnosis.findings)
+    warnings = counts[Status.WARN]
+    text = (
+        f"doctor: {counts[Status.OK]} ok, {warnings} warning{'' if warnings == 1 else 's'}, "
+        f"{counts[Status.FAIL]} failed"
+    )
     if diagnosis.failed:
         text += f" ({', '.join(area.value for area in diagnosis.failed)})"
     return text

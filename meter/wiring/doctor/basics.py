@@ -1,25 +1,39 @@
 """The checks that need no service of the app's own: settings, sign-in, issuers, clock, versions."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 
 from meter import __version__
 from meter.adapters.probes.identity import sign_in
 from meter.adapters.probes.issuers import usable_keys
 from meter.adapters.probes.versions import is_python_supported, read_versions
+from meter.config.exports import ExportSettings
+from meter.config.prices import load_price_settings
+from meter.config.stored.address import Documents
 from meter.config.values import SettingsParts
 from meter.doctor import basics
 from meter.doctor.checking import Check
 from meter.doctor.finding import Area, Finding
 from meter.gateway.backend import ManagedIdentity
+from meter.wiring.books import book_problems
 
 
-def settings_check(parts: SettingsParts, problems: Sequence[str], *, on_app: bool) -> Check:
-    """Every problem of the settings; `problems` are of those that are read apart."""
+def settings_check(
+    parts: SettingsParts,
+    exports: ExportSettings,
+    environment: Mapping[str, str],
+    documents: Documents,
+    *,
+    on_app: bool,
+) -> Check:
+    """Every problem of the settings; of exports and the price book, which no call needs, as a warning."""
 
     async def run() -> Sequence[Finding]:
+        prices = load_price_settings(environment)
+        of_book = await asyncio.to_thread(book_problems, prices, documents)
         return basics.settings_findings(
             parts.problems,
-            (*problems, *parts.warnings),
+            (*of_book, *exports.problems, *parts.warnings),
             references=sorted(parts.unresolved),
             on_app=on_app,
         )

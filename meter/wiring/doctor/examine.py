@@ -31,8 +31,8 @@ async def examine(
 ) -> Diagnosis:
     """Everything that can be said of these settings. `on_app`: they are of the process that asks."""
     clock, dice, offsets = clock or SystemClock(), system_dice(), Offsets()
-    parts = read_parts(environment, await fetch_documents(environment))
-    exports = load_export_settings(environment)
+    documents = await fetch_documents(environment)
+    parts, exports = read_parts(environment, documents), load_export_settings(environment)
     client_id = environment.get("AZURE_CLIENT_ID") or None
     upstream = HttpUpstream(
         connect_timeout_seconds=CONNECT_SECONDS, idle_timeout_seconds=IDLE_SECONDS
@@ -44,7 +44,7 @@ async def examine(
     try:
         return await diagnose(
             [
-                settings_check(parts, exports.problems, on_app=on_app),
+                settings_check(parts, exports, environment, documents, on_app=on_app),
                 *sign_in_checks(parts, client_id, on_app=on_app),
                 *issuer_checks(parts),
                 *backend_checks(parts, probe),

@@ -27,6 +27,7 @@ def test_each_problem_of_the_settings_is_a_finding() -> None:
         ("KEY", Status.WARN),
         ("warning", Status.WARN),
     ]
+    assert found[0].found == "is not a setting"
 
 
 def test_a_reference_that_is_unresolved_on_the_app_fails() -> None:

@@ -37,6 +37,7 @@ def place(*, has_key: bool = False) -> Place:
         (Refused("not-found"), "fail", "does not exist (not-found)", None),
         (Refused("ServerBusy", 503), "warn", "throttled", None),
         (Refused("Odd", 409, "read"), "fail", "read: Odd 409", None),
+        (Refused("InvalidConnectionString"), "fail", "is not valid", None),
     ],
 )
 def test_an_outcome_is_told_from_others(
