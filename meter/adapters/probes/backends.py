@@ -1,7 +1,5 @@
 """Sends `doctor`'s request for a deployment to a backend, with the app's own client and credentials."""
 
-import json
-from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from meter.adapters.probes.network import fault_of
@@ -9,6 +7,7 @@ from meter.doctor.answers import Answered, NoAnswer, NoToken
 from meter.doctor.backends import BODY, BackendAnswer, Probed
 from meter.doctor.basics import Offsets
 from meter.errors import UpstreamError
+from meter.gateway.answer.error_shapes import error_in_body
 from meter.ports import (
     BackendCredentials,
     Clock,
@@ -90,16 +89,8 @@ def _answered(status: int, body: bytes, credentials: Headers) -> Answered:
     text = body.decode(errors="replace")
     if any(value.rpartition(" ")[2] in text for _, value in credentials):
         return Answered(status)
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
+    error = error_in_body(body)
+    if error is None:  # a page, which may tell of a firewall
         return Answered(status, message=printable(text, most=MAX_CHARS))
-    error = document.get("error", document) if isinstance(document, dict) else {}
-    if not isinstance(error, Mapping):
-        return Answered(status)
-    code, message = error.get("code"), error.get("message")
-    return Answered(
-        status,
-        code=printable(code, most=MAX_CHARS) if isinstance(code, str) else "",
-        message=printable(message, most=MAX_CHARS) if isinstance(message, str) else "",
-    )
+    code, message = error.code or "", error.message or ""
+    return Answered(status, printable(code, most=MAX_CHARS), printable(message, most=MAX_CHARS))

@@ -42,9 +42,10 @@ async def test_an_empty_chat_is_sent_with_our_credentials() -> None:
         (NOT_FOUND, Answered(404, "DeploymentNotFound", "It does not exist.")),
         (FLAT, Answered(404, "", "Unauthorized.")),
         (b"<html>proxy</html>", Answered(404, "", "<html>proxy</html>")),
-        (b"[]", Answered(404)),
-        (b'{"error": "text"}', Answered(404)),
-        (b'{"error": {"code": 7, "message": null}}', Answered(404)),
+        (b"[]", Answered(404, "", "[]")),
+        (b'{"error": "text"}', Answered(404, "", "text")),
+        (b'{"error": {"code": 7, "message": null}}', Answered(404, "7")),
+        (b'{"statusCode": 401, "message": "No key."}', Answered(404, "", "No key.")),
     ],
 )
 async def test_an_error_is_read_in_any_form(body: bytes, answered: Answered) -> None:
