@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.usage import (
@@ -217,3 +217,47 @@ def test_different_dice_give_different_ids(one: bytes, other: bytes) -> None:
 def test_ids_sort_by_time() -> None:
     """A later millisecond is a greater id, whatever the dice say."""
     assert new_event_id(AT, b"\xff" * 10) < new_event_id(AT + timedelta(milliseconds=1), bytes(10))
+
+
+JSON_VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(), st.just("\ud800")),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(max_size=3), JSON_VALUES, max_size=3))
+@example({"a": float("nan")})
+@example({"a": [None, {"b": float("-inf")}]})
+@example({"a": None, "b": 2**64, "c": -0.0, "d": 1e-310})
+def test_what_the_backend_reported_is_read_back_as_it_was(raw: dict[str, object]) -> None:
+    """Every number, or nothing where JSON or UTF-8 does not have one of its values."""
+    try:
+        text = json.dumps(raw, ensure_ascii=False, allow_nan=False)
+        text.encode()
+    except ValueError:
+        text = "null"
+
+    document = json.loads(encode_event(replace(event(), usage_raw=raw)))
+
+    assert repr(document["data"].pop("usage_raw")) == repr(json.loads(text))
+    without = json.loads(encode_event(event()))
+    assert without["data"].pop("usage_raw") is None
+    assert document == without
+
+
+@given(
+    st.datetimes(
+        min_value=datetime(2000, 1, 1),
+        timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))]),
+    )
+)
+@example(datetime(2026, 11, 23, 7, 30, 1, tzinfo=UTC))
+def test_times_of_an_event_have_microseconds(moment: datetime) -> None:
+    """Always six digits, in UTC."""
+    document = json.loads(encode_event(replace(event(), time=moment, started_at=moment)))
+
+    assert document["time"] == document["data"]["started_at"] == format_time(moment)
+    assert len(document["time"]) == len("2026-11-23T07:30:01.000500Z")
