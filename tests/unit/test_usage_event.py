@@ -250,7 +250,7 @@ def test_what_the_backend_reported_is_read_back_as_it_was(raw: dict[str, object]
 
 @given(
     st.datetimes(
-        min_value=datetime(2000, 1, 1),
+        min_value=datetime(2000, 1, 1),  # noqa: DTZ001  # a naive one is asked for
         timezones=st.sampled_from([UTC, timezone(timedelta(hours=2))]),
     )
 )

@@ -34,6 +34,7 @@ from meter.gateway.answer.usage import (
     Reading,
     is_json,
     read_answer,
+    read_ordinary,
     read_response_id,
 )
 from meter.gateway.backend import Backend
@@ -74,8 +75,8 @@ class WholeAnswer:
         return decoded(self.body, header(self.headers, "content-encoding"))
 
     async def read(self, *, may_be_text: bool = False) -> Reading:
-        """What the answer reports of its tokens and its model, if it is JSON; a long one is read in
-        a thread.
+        """What the answer reports of its tokens and its model, if it is JSON; a long one that is not
+        plain is read in a thread.
 
         Without a Content-Type it is taken for JSON, but where the operation answers in text, too: a
         transcript is the caller's own words, which must not choose what it is charged with.
@@ -85,6 +86,10 @@ class WholeAnswer:
             return NOTHING_READ
         if len(self.body) <= MAX_READ_AT_ONCE:
             return self._read()
+        if not is_encoded(header(self.headers, "content-encoding")):
+            reading = read_ordinary(self.body)
+            if reading is not None:
+                return reading
         return await asyncio.to_thread(self._read)
 
     def _read(self) -> Reading:

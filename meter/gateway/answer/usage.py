@@ -13,6 +13,7 @@ from typing import cast
 from meter.gateway.answer.reading.counts import Output, read_usage
 from meter.gateway.answer.reading.items import Items, hosted_calls
 from meter.gateway.answer.reading.members import decoded_json, read_members
+from meter.gateway.answer.reading.ordinary import ordinary_members
 from meter.usage import NO_USAGE, TokenUsage, clean_name, is_writable
 
 MAX_MODEL_CHARS = 128
@@ -129,8 +130,15 @@ def is_json(content_type: str | None) -> bool:
 
 def read_answer(body: bytes) -> Reading:
     """Read a whole JSON answer; a long one is not parsed, only looked through."""
-    is_long = len(body) > MAX_PARSED_BYTES
-    return read_document(read_members(body) if is_long else json_object(body) or {})
+    if len(body) > MAX_PARSED_BYTES:
+        return read_document(read_members(body))
+    return read_ordinary(body) or read_document(json_object(body) or {})
+
+
+def read_ordinary(body: bytes) -> Reading | None:
+    """Read an ordinary JSON answer, in a millisecond per MiB; None for one that is long or odd."""
+    document = ordinary_members(body) if len(body) <= MAX_PARSED_BYTES else None
+    return None if document is None else read_document(document)
 
 
 def read_document(document: Mapping[str, object]) -> Reading:

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from msgspec import DecodeError, Raw
 from msgspec.json import Decoder
 
+from meter.gateway.answer.reading.ordinary import has_long_number
+
 MAX_AT_ONCE_BYTES = 2_097_152
 MAX_REMEMBERED = 200  # members; no API has as many
-MAX_DIGITS = 4_300  # of an integer, for Python
-_STRIDE = 2_048  # so many digits follow some multiple of it in each number that is too long
 
 _NAMED = re.compile(rb'[{, \t\n\r]*+"(?:[^"\\]++|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+')
 
@@ -42,7 +42,7 @@ def members_at_once(raw: bytes) -> list[PlainMember] | None:
 
     Whether strings are UTF-8 is not checked.
     """
-    if len(raw) > MAX_AT_ONCE_BYTES or _has_long_number(raw):
+    if len(raw) > MAX_AT_ONCE_BYTES or has_long_number(raw):
         return None
     _names.left = MAX_REMEMBERED
     try:
@@ -58,14 +58,6 @@ def members_at_once(raw: bytes) -> list[PlainMember] | None:
         at = start + len(value)
         found.append((name.text, start, at))
     return found
-
-
-def _has_long_number(raw: bytes) -> bool:
-    """Whether an integer may have more digits than `json` converts; a string of digits looks alike."""
-    return len(raw) > MAX_DIGITS and any(
-        raw[at : at + 16].isdigit() and raw[at : at + _STRIDE].isdigit()
-        for at in range(0, len(raw), _STRIDE)
-    )
 
 
 class _TooManyMembers(Exception):

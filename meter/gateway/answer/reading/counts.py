@@ -156,6 +156,8 @@ def _first(raw: Members, *names: str) -> int | None:
 
 def _tokens(value: object) -> int | None:
     """A count of whole tokens. Raises ValueError."""
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value  # nearly always
     count = _count(value)
     if count is not None and count != value:
         raise ValueError(value)
