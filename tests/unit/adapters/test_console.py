@@ -44,7 +44,10 @@ class Pipe:
 
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("meter", *console.NOISY_LOGGERS)]
+    loggers = [
+        logging.getLogger(name)
+        for name in ("meter", *console.NOISY_LOGGERS, *console.RUNTIME_LOGGERS)
+    ]
     states = [(each.level, each.propagate, list(each.handlers)) for each in loggers]
     yield
     for each, (level, propagate, handlers) in zip(loggers, states, strict=True):
@@ -81,6 +84,18 @@ async def test_the_level_is_of_the_apps_lines_alone(pipe: Pipe) -> None:
     assert log.isEnabledFor(logging.DEBUG)
     assert {logging.getLogger(name).isEnabledFor(logging.INFO) for name in names} == {False}
     assert {logging.getLogger(name).isEnabledFor(logging.WARNING) for name in names} == {True}
+
+
+@pytest.mark.parametrize(("level", "shows_calls"), [("INFO", False), ("DEBUG", True)])
+@pytest.mark.parametrize("name", ["azure.functions", "azure_functions_runtime", "proxy_worker"])
+async def test_the_runtimes_lines_per_call_are_off_unless_details_are_asked_for(
+    pipe: Pipe, name: str, level: str, shows_calls: bool
+) -> None:
+    """Its warnings are always on."""
+    log_to_console(level, write=pipe.write)
+
+    assert logging.getLogger(name).isEnabledFor(logging.INFO) is shows_calls
+    assert logging.getLogger(name).isEnabledFor(logging.WARNING)
 
 
 def test_a_host_that_does_not_read_stops_no_caller(pipe: Pipe) -> None:
