@@ -1,24 +1,28 @@
 """A store that passes everything on to another one; a subclass overrides what it does otherwise."""
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from meter.ports import Conflict, Row, RowStore, Written
 
 
-@dataclass(slots=True)
-class PassThrough:
-    """`meter.ports.RowStore`, as `store` is."""
+class PassThrough(ABC):
+    """`meter.ports.RowStore` on the one that `below` gives."""
 
-    store: RowStore
+    __slots__ = ()
+
+    @abstractmethod
+    async def below(self) -> RowStore:
+        """The other store."""
 
     async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
-        """As the store's own."""
-        return await self.store.read(table, partition, keys)
+        """As the other's."""
+        return await (await self.below()).read(table, partition, keys)
 
     async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
-        """As the store's own."""
-        return await self.store.keys_between(table, partition, first, last)
+        """As the other's."""
+        return await (await self.below()).keys_between(table, partition, first, last)
 
     async def write(
         self,
@@ -30,8 +34,8 @@ class PassThrough:
         delete: Sequence[Row] = (),
         creates_table: bool = True,
     ) -> Written | Conflict:
-        """As the store's own."""
-        return await self.store.write(
+        """As the other's."""
+        return await (await self.below()).write(
             table,
             partition,
             insert=insert,
@@ -40,7 +44,7 @@ class PassThrough:
             creates_table=creates_table,
         )
 
-    def scan(
+    async def scan(
         self,
         table: str,
         *,
@@ -50,8 +54,8 @@ class PassThrough:
         last_key: str | None = None,
         columns: Sequence[str] | None = None,
     ) -> AsyncIterator[tuple[str, Row]]:
-        """As the store's own."""
-        return self.store.scan(
+        """As the other's."""
+        rows = (await self.below()).scan(
             table,
             first_partition=first_partition,
             last_partition=last_partition,
@@ -59,3 +63,16 @@ class PassThrough:
             last_key=last_key,
             columns=columns,
         )
+        async for each in rows:
+            yield each
+
+
+@dataclass(slots=True)
+class StoreOver(PassThrough):
+    """On a store that is there already."""
+
+    store: RowStore
+
+    async def below(self) -> RowStore:
+        """The store."""
+        return self.store

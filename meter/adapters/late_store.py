@@ -5,11 +5,11 @@ start's CPU time. It is imported in a thread: calls go on meanwhile.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from meter.ports import Conflict, Row, Written
+from meter.passthrough import PassThrough
 
 if TYPE_CHECKING:
     from meter.adapters.tables import TablesRowStore
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 SDK = "meter.adapters.tables"
 
 
-class LateRowStore:
+class LateRowStore(PassThrough):
     """The store that `build` makes, from its first use on. Must be closed. One event loop owns it."""
 
     def __init__(self, build: "Callable[[], TablesRowStore]") -> None:
@@ -31,59 +31,10 @@ class LateRowStore:
 
     async def ping(self) -> None:
         """Send the cheapest request there is. Raises StorageUnavailable."""
-        await (await self._made()).ping()
+        await (await self.below()).ping()
 
-    async def read(self, table: str, partition: str, keys: Sequence[str]) -> Mapping[str, Row]:
-        """As the store's."""
-        return await (await self._made()).read(table, partition, keys)
-
-    async def keys_between(self, table: str, partition: str, first: str, last: str) -> set[str]:
-        """As the store's."""
-        return await (await self._made()).keys_between(table, partition, first, last)
-
-    async def write(
-        self,
-        table: str,
-        partition: str,
-        *,
-        insert: Sequence[Row] = (),
-        update: Sequence[Row] = (),
-        delete: Sequence[Row] = (),
-        creates_table: bool = True,
-    ) -> Written | Conflict:
-        """As the store's."""
-        return await (await self._made()).write(
-            table,
-            partition,
-            insert=insert,
-            update=update,
-            delete=delete,
-            creates_table=creates_table,
-        )
-
-    async def scan(
-        self,
-        table: str,
-        *,
-        first_partition: str,
-        last_partition: str,
-        first_key: str | None = None,
-        last_key: str | None = None,
-        columns: Sequence[str] | None = None,
-    ) -> AsyncIterator[tuple[str, Row]]:
-        """As the store's."""
-        rows = (await self._made()).scan(
-            table,
-            first_partition=first_partition,
-            last_partition=last_partition,
-            first_key=first_key,
-            last_key=last_key,
-            columns=columns,
-        )
-        async for row in rows:
-            yield row
-
-    async def _made(self) -> "TablesRowStore":
+    async def below(self) -> "TablesRowStore":
+        """The store, made now if it is not there yet."""
         if self._store is None:
             await asyncio.to_thread(import_module, SDK)
             # Another use may have made it meanwhile.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from meter.commands.progress import ProgressLine
-from meter.passthrough import PassThrough
+from meter.passthrough import StoreOver
 from meter.ports import Row
 from meter.terminal.table import Piece, Screen
 
@@ -40,7 +40,7 @@ class ClearedScreen:
 
 
 @dataclass(slots=True)
-class WatchedStore(PassThrough):
+class WatchedStore(StoreOver):
     """The same tables; now and then `watch` is called with what was scanned."""
 
     watch: Callable[[Scanned], None]

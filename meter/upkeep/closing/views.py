@@ -12,7 +12,7 @@ from meter.errors import LedgerDamaged
 from meter.ledger.keys import LAST_KEY, SHARD_MARK, view_partition, view_window
 from meter.ledger.rows import SumRow
 from meter.ledger.views.view import VIEW_TABLES
-from meter.passthrough import PassThrough
+from meter.passthrough import StoreOver
 from meter.ports import Row, RowStore
 from meter.upkeep.closing.corrections import corrections
 from meter.upkeep.closing.snapshot import (
@@ -29,7 +29,7 @@ _PERIODS = {table: period for period, table in VIEW_TABLES.items()}
 
 
 @dataclass(slots=True)
-class ClosedViews(PassThrough):
+class ClosedViews(StoreOver):
     """Another store, with closed numbers in the views' place when they are scanned.
 
     No report reads views by key.
