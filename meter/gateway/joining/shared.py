@@ -184,7 +184,12 @@ class Taker:
         )
 
     async def _watch(self) -> None:
-        await self.left()
+        try:
+            await self.left()
+        except asyncio.CancelledError:
+            # Only `_sent` and `leave` cancel it. A task keeps what cancelled it, with the frames that lead
+            # back to the task: 45 objects of every call, which only the garbage collector would free.
+            return
         if not self.is_settled:
             self._leave()
             await self.call.learn_digest()

@@ -1,6 +1,7 @@
 """The front door behind the real server: what is on the wire, byte for byte."""
 
 import asyncio
+import gc
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -453,6 +454,28 @@ async def test_an_answer_that_was_ready_for_a_caller_that_had_left_is_kept() -> 
     assert (status, got, len(made.sink.events)) == (200, SERVED, 1)
     assert headers["x-meter-joined"] == str(made.sink.events[0].id)
     assert made.front_door.joins.is_empty
+
+
+async def test_a_call_leaves_no_garbage_that_refers_to_itself() -> None:
+    """Only a collection would free it, and with it what the call had in hand."""
+    made = door(*(json_answer(200, SERVED) for _ in range(25)))
+    async with serving(made) as wire:
+
+        async def calls(count: int) -> None:
+            for _ in range(count):
+                await wire.send("POST", CHAT_PATH, CHAT_BODY)
+                await wire.answer()
+
+        await calls(5)
+        gc.collect()
+        gc.disable()
+        try:
+            await calls(20)
+            unreachable = gc.collect()
+        finally:
+            gc.enable()
+
+    assert unreachable < 20
 
 
 async def until(condition: Callable[[], bool]) -> None:
