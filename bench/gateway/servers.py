@@ -66,6 +66,7 @@ class Running:
     port: int
     pid: int
     ground: Ground
+    log: Path | None = None
 
     async def load(
         self,
@@ -87,6 +88,10 @@ class Running:
             raise Changed(f"{self.spec.name} changed {window.changed} of {window.calls} answers")
         return window
 
+    def log_lines(self) -> list[str]:
+        """What it has written so far; a front door that is well writes nothing."""
+        return [] if self.log is None else self.log.read_text(errors="replace").splitlines()
+
     def rss_mb(self) -> float:
         """Resident memory of the process and its children."""
         pages = sum(int(_read(pid, "statm").split()[1]) for pid in tree(self.pid))
@@ -102,7 +107,7 @@ async def running(ground: Ground, spec: Spec, *, warm: bool = True) -> AsyncIter
         log = Path(name, "output.log")
         process = await spawn(launch, log)
         try:
-            server = Running(spec=spec, port=port, pid=process.pid, ground=ground)
+            server = Running(spec=spec, port=port, pid=process.pid, ground=ground, log=log)
             try:
                 await first_answer(server, process)
                 if warm:

@@ -35,6 +35,7 @@ class Field:
     ) -> "Turns":
         """Measure each in turn, so many times. One that fails is left out from then on."""
         turns = Turns(missing=self.missing)
+        written = {server.spec.name: len(server.log_lines()) for server in self.servers}
         failed = set()
         for _ in range(rounds):
             for server in self.servers:
@@ -47,6 +48,9 @@ class Field:
                     failed.add(name)
                     turns.windows.pop(name, None)
                     turns.missing = {**turns.missing, name: f"{type(exc).__name__} {exc}"}
+        for server in self.servers:
+            if lines := server.log_lines()[written[server.spec.name] :]:
+                turns.said[server.spec.name] = f"{len(lines):,} log lines, the last: {lines[-1]}"
         return turns
 
 
@@ -70,6 +74,7 @@ class Turns:
 
     windows: dict[str, list[Window]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    said: dict[str, str] = field(default_factory=dict)
 
     def cpu(self, name: str) -> list[float]:
         """CPU milliseconds per call of each round."""
@@ -108,8 +113,9 @@ def table(turns: Turns, *, bases: Sequence[str] = BASES, streams: bool = False) 
 
 
 def not_measured(turns: Turns) -> list[str]:
-    """What the tables lack."""
+    """What the tables lack, and what was said meanwhile: an event that missed the hub costs more."""
     lines = [f"{name} is missing: {_line(reason)}" for name, reason in turns.missing.items()]
+    lines += [f"{name} wrote {_line(said)}" for name, said in turns.said.items()]
     return [part for line in lines for part in (line, "")]
 
 
