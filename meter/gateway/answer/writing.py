@@ -16,33 +16,28 @@ from meter.gateway.http import CallerSink
 
 async def wrote(sink: CallerSink, data: bytes, *, seconds: float) -> bool:
     """Write to the caller; false when it has gone, or reads nothing for so long."""
+    writing = sink.write(data)
     try:
-        await within(seconds, sink.write(data))
+        awaited = writing.send(None)
+        async with asyncio.timeout(seconds):
+            await _rest(writing, awaited)
+    except StopIteration:
+        return True
     except (CallerGone, TimeoutError):
         return False
     return True
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, None]) -> None:
-    """Do work that seldom waits. Raises TimeoutError, having cancelled it, as `asyncio.timeout` does."""
-    try:
-        awaited = work.send(None)
-    except StopIteration:
-        return
-    async with asyncio.timeout(seconds):
-        await _rest(work, awaited)
-
-
 @coroutine
-def _rest(work: Coroutine[Any, Any, None], awaited: object) -> Generator[object, object]:
-    """Go on with work that waits for `awaited`, as `await` does."""
+def _rest(writing: Coroutine[Any, Any, None], awaited: object) -> Generator[object, object]:
+    """Go on with a write that waits for `awaited`, as `await` does."""
     try:
         while True:
             try:
                 result = yield awaited
             except BaseException as exc:
-                awaited = work.throw(exc)
+                awaited = writing.throw(exc)
             else:
-                awaited = work.send(result)
+                awaited = writing.send(result)
     except StopIteration:
         return

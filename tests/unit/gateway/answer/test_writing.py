@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from meter.errors import CallerGone
-from meter.gateway.answer.writing import within, wrote
+from meter.gateway.answer.writing import wrote
 from tests.fakes.gateway import FakeCaller
 
 
@@ -91,4 +91,4 @@ async def test_other_faults_are_raised(is_late: bool) -> None:
         event.set()
 
     with pytest.raises(ZeroDivisionError):
-        await within(30, Slow(event, fault=ZeroDivisionError()).write(b"x"))
+        await wrote(Slow(event, fault=ZeroDivisionError()), b"x", seconds=30)
