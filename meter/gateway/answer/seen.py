@@ -89,8 +89,12 @@ class UnreadContent:
 
     @property
     def is_empty(self) -> bool:
-        """Whether they have said nothing."""
-        return self._content.is_empty and self.read().is_empty
+        """Whether they have said nothing: no more of them are read than it takes to know."""
+        while self._content.is_empty and self._frames:
+            data = self._frames.pop(0)
+            self._bytes -= len(data) + _FRAME_BYTES
+            self._content.add(data)
+        return self._content.is_empty
 
 
 def _texts(data: bytes) -> list[bytes]:

@@ -460,6 +460,19 @@ def test_frames_are_read_before_they_take_much_memory(size: int) -> None:
     assert unread.read().text().endswith("b" * size + "c")
 
 
+def test_whether_a_stream_has_said_anything_is_known_from_its_first_text() -> None:
+    """The frames behind it stay unread, and are read in their order."""
+    unread = UnreadContent()
+    frames = [b'{"content":""}', b'{"content":"a"}', *[b'{"content":"b"}'] * 2]
+    states = []
+    for data in frames:
+        unread.add(data)
+        states.append((unread.is_empty, len(unread._frames)))
+
+    assert states == [(True, 0), (False, 0), (False, 1), (False, 2)]
+    assert (unread.read().frames, unread.read().text()) == (3, "abb")
+
+
 def test_a_text_of_millions_of_escapes_is_looked_through_quickly() -> None:
     """Its pattern neither recurses nor goes back; an unclosed one is none."""
     seen = SeenContent()
