@@ -129,8 +129,7 @@ class KeySetSource(Protocol):
         """The `keys` of the issuer's JWKS. Raises KeysUnavailable."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UpstreamRequest:
+class UpstreamRequest(Struct, frozen=True, kw_only=True):
     """One HTTP request to a backend, ready to send.
 
     A body that is still arriving is a function that yields its bytes from the beginning, each time.

@@ -16,7 +16,8 @@ The instance that made it follows it up (`follow_ups.py`), so that nobody needs 
 """
 
 import asyncio
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import urlencode
 

@@ -1,6 +1,9 @@
 """What Azure bills a call by: its counts, and the deployment and the words that decide its rates."""
 
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.gateway.answer.reading.counts import Output
 from meter.gateway.answer.relay import Ending
@@ -72,8 +75,7 @@ class Charge:
         return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Billing:
+class Billing(Struct, frozen=True, kw_only=True, gc=False):
     """How the calls of a deployment are billed on a backend, which is None where none was tried.
 
     `image_deployment` is the public name that the caller gave for the image tool of Responses.

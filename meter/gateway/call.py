@@ -1,9 +1,12 @@
 """One call, from its request to its single end, which makes the usage event."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
+
+from msgspec import Struct
 
 from meter.errors import CallerError
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
@@ -44,8 +47,7 @@ from meter.usage import Outcome, Principal, Tier, UsageEvent
 MAX_CHOICES = 128  # of one chat; for more a backend does not answer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class Way(Struct, frozen=True, kw_only=True, gc=False):
     """Where a call goes: the public deployment name, its backends, the digests of its reasoning items."""
 
     deployment: str

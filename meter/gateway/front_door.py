@@ -6,7 +6,8 @@
 import asyncio
 import logging
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
 

@@ -155,7 +155,10 @@ def subject_header(subject: str) -> str:
 
 def header(headers: Headers, name: str) -> str | None:
     """The first header of that (lower-case) name."""
-    return next((value for key, value in headers if key == name), None)
+    for key, value in headers:  # asked for some twenty times per call: a third of what `next` takes
+        if key == name:
+            return value
+    return None
 
 
 def _passed(caller: Headers) -> list[tuple[str, str]]:

@@ -3,9 +3,12 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from meter.errors import (
     MAX_TOLD_SECONDS,
@@ -48,13 +51,16 @@ class RequestLimits:
     max_refused_uploads: int
 
 
+def _nothing() -> None:
+    """What is done where nobody waits for it."""
+
+
 async def _never() -> None:
     """How long a caller stays of whom nothing else is known."""
     await asyncio.get_running_loop().create_future()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class Request(Struct, frozen=True, kw_only=True):
     """A caller's HTTP request. `raw_path` is undecoded.
 
     `left` returns once the caller has closed its connection, and says nothing before the body's end.
@@ -88,8 +94,7 @@ class Relay(Protocol):
         """Relay to the end. Raises AnswerCut when the connection must be broken off."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """An answer whose body is complete; `is_served` says that a backend served it, without an error.
 
     Who sends it calls `delivered` once the connection has taken all of it, and `release` behind that,
@@ -100,12 +105,11 @@ class Answer:
     headers: Headers
     body: bytes
     is_served: bool = False
-    delivered: Callable[[], None] = field(default=lambda: None, compare=False)
-    release: Callable[[], None] = field(default=lambda: None, compare=False)
+    delivered: Callable[[], None] = _nothing
+    release: Callable[[], None] = _nothing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamingAnswer:
+class StreamingAnswer(Struct, frozen=True, kw_only=True):
     """An answer whose body is streamed."""
 
     status: int

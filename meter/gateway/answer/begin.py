@@ -16,7 +16,10 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.encoding import (
@@ -50,8 +53,7 @@ _MEDIA = ("audio/", "image/", "video/")
 _BYTES = "application/octet-stream"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WholeAnswer:
+class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds).
 
     `error` is the one that it states; None where it is served, or is too long to be one.
@@ -181,7 +183,7 @@ async def begin_answer(
         body=beginning,
         begun_at=begun_at,
     )
-    return replace(whole, error=_error_of(whole, may_be_text=may_be_text))
+    return _with_error(whole, may_be_text=may_be_text)
 
 
 async def read_error(answer: UpstreamAnswer) -> StatedError | None:
@@ -194,6 +196,12 @@ async def read_error(answer: UpstreamAnswer) -> StatedError | None:
     except (TimeoutError, UpstreamBroken):
         return None
     return error_in_body(body) if is_whole else None
+
+
+def _with_error(answer: WholeAnswer, *, may_be_text: bool) -> WholeAnswer:
+    """The answer with the error that it states, if any."""
+    error = _error_of(answer, may_be_text=may_be_text)
+    return answer if error is None else replace(answer, error=error)
 
 
 def _error_of(answer: WholeAnswer, *, may_be_text: bool) -> StatedError | None:

@@ -6,8 +6,8 @@ Only frames that can matter are parsed as JSON: usage, errors, the closing frame
 import json
 import re
 from collections.abc import Mapping
-from copy import copy
-from dataclasses import dataclass, field, replace
+from copy import copy, replace
+from dataclasses import dataclass, field
 from typing import cast
 
 from meter.gateway.answer.error_shapes import error_in_document, error_in_frame

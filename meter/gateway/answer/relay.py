@@ -20,6 +20,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.begin import StreamedAnswer
 from meter.gateway.answer.estimate import Estimator, PromptTexts
@@ -35,8 +37,7 @@ from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(Struct, frozen=True, kw_only=True, gc=False):
     """How a call ended and what its answer reported. `status` is None where the backend's status applies."""
 
     outcome: Outcome

@@ -6,9 +6,11 @@ no sense is left out by rule, and nothing here raises.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
+
+from msgspec import Struct
 
 from meter.gateway.answer.reading.counts import Output, read_usage
 from meter.gateway.answer.reading.items import Items, hosted_calls
@@ -45,8 +47,7 @@ class BackgroundResponse:
     is_cancelled: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
+class Reading(Struct, frozen=True, kw_only=True, gc=False):
     """What an answer reports.
 
     `reported` is its usage object, `tool_usage` that of the tools, `tier` its `service_tier`, each as
@@ -58,7 +59,7 @@ class Reading:
     reported: Mapping[str, object] | None = None
     tool_usage: Mapping[str, object] | None = None
     tier: object = None
-    output: Items | None = field(default=None, hash=False)
+    output: Items | None = None
     image_model: str | None = None
     images: int | None = None
     model: str | None = None

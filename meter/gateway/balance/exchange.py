@@ -6,10 +6,13 @@ the gateway added is asked again without it.
 
 import asyncio
 import math
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from meter.errors import UpstreamTimeout
 from meter.gateway.answer.begin import (
@@ -94,8 +97,7 @@ class Asking(Protocol):
 type Begun = WholeAnswer | StreamedAnswer
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class Exchange(Struct, frozen=True, kw_only=True):
     """One backend's turn in one call."""
 
     call: Asking

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.errors import (
     CallerError,
     UpstreamBroken,
@@ -37,8 +39,7 @@ LEAST_ATTEMPT_SECONDS = 1.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidates:
+class Candidates(Struct, frozen=True, kw_only=True, gc=False):
     """The backends that may answer a call. `owner` names the one to try first, if any.
 
     `load_key` names what circuits and loads are kept for (`pool.py`), `demand` is what the call asks

@@ -14,7 +14,8 @@ wait.
 
 import asyncio
 import logging
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from meter.errors import CallerError, ErrorKind

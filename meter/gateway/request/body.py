@@ -18,6 +18,7 @@ _OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _ANSWERS = ("n", "best_of")
 DECISIVE = ("model", "stream", "stream_options", "background", "previous_response_id")
 MAX_VALUE_BYTES = 65_536
+MAX_PLAIN_DIGITS = 18
 SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -200,6 +201,8 @@ def _value(text: bytes | None) -> object:
         return _BOOLEANS[text] if text and text != b"null" else None
     if text[:1] == b'"' and b"\\" not in text:  # as nearly all: the text is known to be JSON
         return text[1:-1].decode()
+    if text.isdigit() and len(text) <= MAX_PLAIN_DIGITS:
+        return int(text)
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.errors import BadRequest, CallerError, ErrorKind, NotServed
 from meter.gateway.answer.estimate import PromptPart
@@ -30,8 +31,7 @@ _UNMETERED_BACKGROUND = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutgoingBody:
+class OutgoingBody(Struct, frozen=True, kw_only=True):
     """A request body for one backend; `length` where the bytes do not show it."""
 
     content: bytes | Callable[[], AsyncIterator[bytes]]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator, MutableMapping
-from dataclasses import replace
+from copy import replace
 from typing import Any
 
 import pytest
