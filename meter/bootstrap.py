@@ -22,6 +22,7 @@ from meter.adapters.functions.garbage import collect_rarely, keep_what_is_there
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.config.environment import (
     event_hub_name,
+    has_front_door,
     invocation_wait_seconds,
     load_publish_settings,
     load_settings,
@@ -159,9 +160,11 @@ class App:
     def warm(self) -> RequestLimits:
         """Begin to connect and to build, as the first call would; the bounds on requests.
 
-        The server calls it, in the loop that it runs in, before it listens.
+        The server calls it, in the loop that it runs in, before it listens. An app that only counts has
+        the server, too, but no right to send to the hub.
         """
-        self._starting = asyncio.create_task(self._start())
+        if has_front_door(self._environment()):
+            self._starting = asyncio.create_task(self._start())
         return self.request_limits()
 
     async def _start(self) -> None:

@@ -120,6 +120,11 @@ def log_level(environment: Mapping[str, str]) -> str:
     return _log_level(Reader(environment)).value
 
 
+def has_front_door(environment: Mapping[str, str]) -> bool:
+    """Whether the host starts the front door in this app, or there is no host."""
+    return "front_door" not in disabled_functions(environment)
+
+
 def shutdown_seconds(environment: Mapping[str, str]) -> float:
     """How long the process may take to end; readable even when other settings are invalid."""
     return _shutdown_seconds(Reader(environment))

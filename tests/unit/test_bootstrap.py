@@ -173,6 +173,16 @@ async def test_an_app_without_settings_is_not_built() -> None:
     assert limits == app.request_limits()
 
 
+async def test_an_app_without_a_front_door_does_not_connect() -> None:
+    """Where two apps are deployed, the one that counts may not send to the hub."""
+    counts = {"AzureWebJobs.front_door.Disabled": "true", "EventHubConnection": HUB}
+    app = App(lambda: REQUIRED | counts)
+    before = asyncio.all_tasks()
+    app.warm()
+
+    assert asyncio.all_tasks() == before
+
+
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  # nothing else says so
