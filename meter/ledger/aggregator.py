@@ -111,7 +111,7 @@ class Aggregator:
 
     def __post_init__(self) -> None:
         marks = Marks(self.store, self.clock, self.writer)
-        of_views = self.most_known_bytes // 3  # a view row takes half of what its sum takes
+        of_views = 3 * self.most_known_bytes // 8  # as they take of all
         self.showing = Showing(
             store=self.store,
             clock=self.clock,

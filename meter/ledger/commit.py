@@ -5,7 +5,7 @@ The ledger of a month is one table, a bucket of subjects one partition (`meter/b
 | row key                                  | columns                  | written                         |
 |------------------------------------------|--------------------------|---------------------------------|
 | `c|` event id `|` subject                | see `markers.py`         | insert: fails if it exists      |
-| `s|` window `|` dimensions               | see `rows.py`            | insert, or update if unchanged  |
+| `s|` window `|` dimensions               | see `rows.py`, `packing` | insert, or update if unchanged  |
 | `v|` writer                              | see `marks.py`           | with each transaction           |
 
 Table Storage applies an entity-group transaction whole or not at all. So a repeated event fails the
@@ -24,7 +24,7 @@ They are given back with the reason; all others are counted.
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -33,16 +33,17 @@ from msgspec import Struct
 from meter.adjustment import Countable
 from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable, TableMissing
 from meter.ledger.decode import Reason, Refusal
-from meter.ledger.fold import Entry, add_up, entries_of, keys_of
+from meter.ledger.fold import Entry, entries_of, keys_of
 from meter.ledger.keys import SumKey, call_row_key, call_row_range, ledger_table, view_range
 from meter.ledger.markers import marker_row
 from meter.ledger.marks import Marks, Place
 from meter.ledger.memory import MOST_KNOWN_BYTES
 from meter.ledger.optimistic import MAX_CONFLICTS, MAX_TRANSACTION_ROWS
-from meter.ledger.rows import SumRow, next_revision
-from meter.ledger.sums import Known, KnownSums
+from meter.ledger.packing.adding import Opened, changed
+from meter.ledger.rows import SumRow
+from meter.ledger.sums import KnownSums
 from meter.ledger.views.view import VIEW_TABLES
-from meter.ports import Clock, Conflict, Row, RowStore
+from meter.ports import Clock, Conflict, RowStore
 from meter.window import Period, Window
 
 RANGE_GAP_SECONDS = 5
@@ -124,7 +125,7 @@ class _Share:
 
 
 class _Contended(StorageUnavailable):
-    """Conflicts did not end."""
+    """Conflicts did not end, or the rows are too many."""
 
 
 class Committer:
@@ -171,7 +172,7 @@ class Committer:
         items = [_Item(k, e, entries_of(k[0], e)) for k, e in reversed(unique.items())]
         items.sort(key=lambda item: item.entries[0][0][0].dimensions)  # a sum's in one transaction
         async with self._marks.lock(share.place):
-            for chunk in _chunks(items):
+            for chunk in _chunks(items, Opened(self._sums.remembered)):
                 if share.result.failed and not splits:
                     share.fail(chunk, next(iter(share.result.failed.values())))
                 else:
@@ -259,11 +260,7 @@ class Committer:
                 new = await self._uncounted(share, chunk)
             if not new:
                 break
-            keys = keys_of(entry for item in new for entry in item.entries)
-            known = self._sums.remembered(keys)
-            if has_conflicts:
-                known |= await self._sums.read(share.place, [k for k in keys if k not in known])
-            if await self._write(share, new, known):
+            if await self._write(share, new, reads=has_conflicts):
                 share.result.new.update(item.key for item in new)
                 for item in new if self._refusals else ():
                     self._refusals.pop((item.event.subject, share.month), None)
@@ -277,50 +274,48 @@ class Committer:
             done = {item.key for item in new}
             await self._show_repeats(share, [item for item in chunk if item.key not in done])
 
-    async def _write(
-        self, share: _Share, new: Sequence[_Item], known: Mapping[SumKey, Known]
-    ) -> bool:
+    async def _write(self, share: _Share, new: Sequence[_Item], *, reads: bool) -> bool:
         """Apply one transaction; whether it was, or met a conflict."""
-        sums = _sums_after(new, known)
-        rows = [_ledger_row(row, known.get(row.key)) for row in sums]
-        markers = [marker_row(item.event) for item in new]
-        mark = self._marks.row(share.place, (row.key for row in sums))
-        written = [*rows, mark]
+        entries = [entry for item in new for entry in item.entries]
+        months = {keys[2] for keys, _ in entries}
+        change = changed(entries, await self._sums.known(share.place, months, reads=reads))
+        if reads and not await self._sums.can_close(share.place, change):
+            return False
+        late = await self._sums.known(share.place, change.late, reads=reads)
+        packed = change.written(late)
+        mark = self._marks.row(share.place, change.sums)
+        written = [*(row for _, row in packed), mark]
+        if len(written) + len(new) > MAX_TRANSACTION_ROWS and len(new) > 1:
+            raise _Contended(f"{share.place[0]}: more rows than a transaction has")
         try:
             result = await self._store.write(
                 *share.place,
-                insert=[*markers, *(row for row in written if row.etag is None)],
+                insert=[
+                    *(marker_row(item.event) for item in new),
+                    *(row for row in written if row.etag is None),
+                ],
                 update=[row for row in written if row.etag is not None],
                 creates_table=share.creates_table,
             )
         except StorageUnavailable as exc:
-            self._sums.forget(row.key for row in sums)
+            self._sums.forget(change.keys())
             if not isinstance(exc, RowsRefused):  # it may have been applied
                 self._marks.leave(share.place)
             raise
         if isinstance(result, Conflict):
-            self._sums.forget(row.key for row in sums)
+            self._sums.forget(change.keys())
             await self._marks.refresh(share.place)
             return False
         self._marks.written(share.place, result.etags[mark.key])
-        self._sums.put(sums, (result.etags[row.key] for row in rows))
-        self._on_commit(sums)
+        self._sums.put((each, result.etags[row.key]) for each, row in packed)
+        self._on_commit(list(change.sums.values()))
         return True
 
     async def _show_repeats(self, share: _Share, items: Sequence[_Item]) -> None:
         """Who counted them may have died before showing them; its mark is taken up only later."""
-        keys = list(keys_of(entry for item in items for entry in item.entries))
+        keys = keys_of(entry for item in items for entry in item.entries)
         self._sums.forget(keys)
-        try:
-            found = await self._sums.read(share.place, keys)
-        except LedgerDamaged:
-            found = {}
-            for key in keys:  # the other sums are still to be shown
-                try:
-                    found |= await self._sums.read(share.place, [key])
-                except LedgerDamaged as exc:
-                    log.error("sum_damaged table=%s reason=%s", share.place[0], exc)
-        self._on_commit([each.row for each in found.values()])
+        self._on_commit(await self._sums.stored(share.place, keys))
 
     async def _uncounted(self, share: _Share, items: Sequence[_Item]) -> list[_Item]:
         ranges = _ranges([item.event.id for item in items])
@@ -344,12 +339,12 @@ class Committer:
         return False
 
 
-def _chunks(items: Sequence[_Item]) -> Iterator[list[_Item]]:
+def _chunks(items: Sequence[_Item], opened: Opened) -> Iterator[list[_Item]]:
     """Split the events so that the rows of a chunk fit into one transaction, with a mark."""
     chunk: list[_Item] = []
     keys: set[SumKey] = set()
     for item in items:
-        own = keys_of(item.entries)
+        own = opened.rows_of(item.entries)
         if chunk and len(chunk) + 2 + len(keys) + len(own - keys) > MAX_TRANSACTION_ROWS:
             yield chunk
             chunk, keys = [], set()
@@ -376,24 +371,3 @@ def _ranges(ids: Sequence[UUID]) -> list[tuple[UUID, UUID]]:
         else:
             ranges.append((each, each))
     return ranges
-
-
-def _sums_after(items: Sequence[_Item], known: Mapping[SumKey, Known]) -> list[SumRow]:
-    """The sums as they are once these events are added. Raises LedgerDamaged for an overflow."""
-    rows = []
-    for key, added in add_up(entry for item in items for entry in item.entries).items():
-        before = known.get(key)
-        if before is None:
-            rows.append(SumRow(key=key, sums=added, revision=1))
-        else:
-            sums = before.row.sums + added
-            # Under the key that is remembered: with its texts another takes half a kilobyte.
-            rows.append(SumRow(key=before.row.key, sums=sums, revision=next_revision(before.row)))
-    return rows
-
-
-def _ledger_row(row: SumRow, before: Known | None) -> Row:
-    row.check_range()
-    if before is None:
-        return Row(key=row.key.row_key, columns=row.ledger_columns())
-    return Row(key=row.key.row_key, columns=row.changing_columns(), etag=before.etag)

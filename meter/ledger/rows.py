@@ -44,6 +44,7 @@ def _column(field_name: str) -> str:
 
 _DIMENSION_COLUMNS = {name: _column(name) for name in DIMENSION_NAMES}
 _KEY_COLUMNS = (*_DIMENSION_COLUMNS.values(), "WindowStart")
+DIMENSION_COLUMNS = frozenset(_DIMENSION_COLUMNS.values())
 PLACE_COLUMNS = ("Region", "DeploymentType")
 _CALL_COLUMNS = {
     name: _column(name) for name in ("calls", "failed_calls", "estimated_calls", "missing_calls")
@@ -97,26 +98,28 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
     def columns(self) -> dict[str, object]:
         """The columns of a new view row. Most have no adjustments, and then no columns of them."""
         sums = self.sums
-        values = (*self._key_values(), *self._counts(), *sums.place)
-        return self._with_rest(dict(zip(_VIEW_COLUMNS, values, strict=True)))
+        values = (*self._key_values(), *_counts_of(sums), *sums.place)
+        columns: dict[str, object] = dict(zip(_VIEW_COLUMNS, values, strict=True))
+        return _with_rest(columns, sums, self.revision)
 
     def ledger_columns(self) -> dict[str, object]:
         """The columns of a new ledger row: those of a view row, without counts of 0."""
         columns: dict[str, object] = dict(zip(_KEY_COLUMNS, self._key_values(), strict=True))
-        return self._with_changing(columns)
+        columns |= self.changing_columns()
+        return columns
 
     def changing_columns(self) -> dict[str, object]:
         """The columns of a row that is there already: not what it is of, and no counts of 0.
 
         Counts only grow, so one that is 0 is so in the row, too.
         """
-        return self._with_changing({})
+        return changing_columns(self.sums, self.revision)
 
     def check_range(self) -> None:
         """Raise LedgerDamaged if a count is beyond what a column holds."""
         adjusted = self.sums.adjusted
         if (
-            max(self._counts()) in INT64
+            max(_counts_of(self.sums)) in INT64
             and self.revision in INT64
             and self.sums.adjustments in INT64
             # Nearly all have none, and this runs for every row.
@@ -125,31 +128,34 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
             return
         for column, value in self.columns().items():
             if type(value) is int and value not in INT64:
-                raise _damaged(f"{value} is beyond 64 bits", column, _place_of(self.key))
-
-    def _counts(self) -> tuple[int, ...]:
-        return *_calls_of(self.sums), *self.sums.tokens
+                raise damaged_cell(f"{value} is beyond 64 bits", column, _place_of(self.key))
 
     def _key_values(self) -> tuple[object, ...]:
         return *self.key.dimensions, self.key.window.start
 
-    def _with_changing(self, columns: dict[str, object]) -> dict[str, object]:
-        counts = self._counts()
-        columns.update(compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
-        columns.update(zip(PLACE_COLUMNS, self.sums.place, strict=True))
-        return self._with_rest(columns)
 
-    def _with_rest(self, columns: dict[str, object]) -> dict[str, object]:
-        sums = self.sums
-        if sums.first_call_at is not None:
-            columns["FirstCallAt"] = sums.first_call_at
-        if sums.last_call_at is not None:
-            columns["LastCallAt"] = sums.last_call_at
-        if sums.adjustments:
-            columns["Adjustments"] = sums.adjustments
-            columns |= zip(_ADJUSTED_COLUMNS.values(), sums.adjusted, strict=True)
-        columns["Revision"] = self.revision
-        return columns
+def changing_columns(sums: Sums, revision: int) -> dict[str, object]:
+    """The columns of a sum without what it is of, and without counts of 0."""
+    counts = _counts_of(sums)
+    columns: dict[str, object] = dict(compress(zip(_COUNT_COLUMNS, counts, strict=True), counts))
+    columns.update(zip(PLACE_COLUMNS, sums.place, strict=True))
+    return _with_rest(columns, sums, revision)
+
+
+def _counts_of(sums: Sums) -> tuple[int, ...]:
+    return *_calls_of(sums), *sums.tokens
+
+
+def _with_rest(columns: dict[str, object], sums: Sums, revision: int) -> dict[str, object]:
+    if sums.first_call_at is not None:
+        columns["FirstCallAt"] = sums.first_call_at
+    if sums.last_call_at is not None:
+        columns["LastCallAt"] = sums.last_call_at
+    if sums.adjustments:
+        columns["Adjustments"] = sums.adjustments
+        columns |= zip(_ADJUSTED_COLUMNS.values(), sums.adjusted, strict=True)
+    columns["Revision"] = revision
+    return columns
 
 
 def cleared_counts(found: Mapping[str, object], right: Mapping[str, object]) -> dict[str, object]:
@@ -168,7 +174,7 @@ def read_sum_row(partition: str, row: Row) -> SumRow:
     }
     for (name, column), part in zip(_DIMENSION_COLUMNS.items(), place.names, strict=True):
         if escape(names[name]) != part:  # or it would be shown as another's sum
-            raise _damaged(f"the row's key says {part}, got {names[name]!r:.60}", column, at)
+            raise damaged_cell(f"the row's key says {part}, got {names[name]!r:.60}", column, at)
     return sum_row(SumKey(window, Dimensions(**names)), row.columns)
 
 
@@ -257,7 +263,7 @@ def _ints(columns: Mapping[str, object], names: Mapping[str, str], at: Place) ->
 def _int(columns: Mapping[str, object], name: str, at: Place) -> int:
     value = columns.get(name, 0)
     if type(value) is not int:
-        raise _damaged(f"a whole number is expected, got {value!r:.60}", name, at)
+        raise damaged_cell(f"a whole number is expected, got {value!r:.60}", name, at)
     return value
 
 
@@ -269,15 +275,16 @@ def _place(columns: Mapping[str, object]) -> tuple[str, str]:
 def _moment(columns: Mapping[str, object], name: str, at: Place) -> datetime | None:
     value = columns.get(name)
     if value is not None and not isinstance(value, datetime):
-        raise _damaged(f"a moment is expected, got {value!r:.60}", name, at)
+        raise damaged_cell(f"a moment is expected, got {value!r:.60}", name, at)
     return value
 
 
 def _text(value: object, name: str, at: Place) -> str:
     if not isinstance(value, str):
-        raise _damaged(f"a text is expected, got {value!r:.60}", name, at)
+        raise damaged_cell(f"a text is expected, got {value!r:.60}", name, at)
     return value
 
 
-def _damaged(detail: str, column: str, at: Place) -> LedgerDamaged:
+def damaged_cell(detail: str, column: str, at: Place) -> LedgerDamaged:
+    """The error that names a cell."""
     return LedgerDamaged(detail, table=at.table, partition=at.partition, row=at.row, column=column)

@@ -1,7 +1,7 @@
-"""The sums of the ledger as this process knows them: remembered, else read.
+"""The rows of sums as this process knows them: remembered, else read.
 
-A sum that is not remembered is taken for new, which costs nothing where it is: the insert proves it.
-Where it is not, the transaction fails as a whole, and the sums are read: one by one where they are
+A row that is not remembered is taken for new, which costs nothing where it is: the insert proves it.
+Where it is not, the transaction fails as a whole, and the rows are read: one by one where they are
 few, by window where they are many. What is remembered may be outdated: every write is conditional.
 """
 
@@ -11,28 +11,22 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from msgspec import Struct
-
 from meter.errors import LedgerDamaged
-from meter.ledger.keys import SumKey, sums_of_window, sums_since
+from meter.ledger.keys import SumKey, sums_of_window
 from meter.ledger.marks import Place
 from meter.ledger.memory import MOST_KNOWN_BYTES, Memory
-from meter.ledger.rows import SumRow, read_sum_row, sum_row
+from meter.ledger.packing.adding import Change
+from meter.ledger.packing.packed import Known, Packed, packed_row, read_packed, two_places
+from meter.ledger.packing.scanning import rows_between, rows_since, sums_since_in
+from meter.ledger.rows import SumRow
 from meter.ports import Row, RowStore
 from meter.window import Window
 
-# An entry's objects in CPython 3.13, without its name; most of its counts are 0.
-_ENTRY_BYTES = 950
+# Objects in CPython 3.13: of a row without its name, and of a sum in it, whose counts are mostly 0.
+_ROW_BYTES, _SUM_BYTES = 350, 680
 # Fewer sums of a window are read one by one, in parallel. A query reads so many rows of a window in the
 # time of one such read.
 SUMS_BY_RANGE, ROWS_A_READ = 8, 50
-
-
-class Known(Struct, frozen=True, gc=False):
-    """A stored sum, and the etag of its row."""
-
-    etag: str
-    row: SumRow
 
 
 log = logging.getLogger(__name__)
@@ -47,12 +41,21 @@ class KnownSums:
         self._rows: dict[tuple[Place, Window], int] = {}  # when they were read by range last
 
     def remembered(self, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
-        """Those of the sums that are remembered."""
+        """Those of the rows that are remembered."""
         get = self._known.get
         return {key: known for key in keys if (known := get(key)) is not None}
 
-    async def read(self, place: Place, keys: Sequence[SumKey]) -> dict[SumKey, Known]:
-        """Those of the sums that are stored, as they are now. Raises StorageUnavailable, LedgerDamaged."""
+    async def known(
+        self, place: Place, keys: Collection[SumKey], *, reads: bool
+    ) -> dict[SumKey, Known]:
+        """Those of the rows that are remembered, and if it `reads` the others that are stored."""
+        found = self.remembered(keys)
+        if reads:
+            found |= await self.read(place, [key for key in keys if key not in found])
+        return found
+
+    async def read(self, place: Place, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
+        """Those of the rows that are stored, as they are now. Raises StorageUnavailable, LedgerDamaged."""
         by_window: defaultdict[Window, list[SumKey]] = defaultdict(list)
         for key in keys:
             by_window[key.window].append(key)
@@ -62,33 +65,59 @@ class KnownSums:
             found |= part
         return found
 
+    async def can_close(self, place: Place, change: Change) -> bool:
+        """Whether what is to be closed has no row of its own; if it has, another may have closed it.
+
+        Raises LedgerDamaged if it has one and is open, too, and StorageUnavailable.
+        """
+        closed = await self.read(place, [row.key for row in change.closed])
+        if not closed:
+            return True
+        opened = {key: SumKey(key.window.month, key.dimensions) for key in closed}
+        before = {packed.row.key: known for packed, known in change.months}
+        now = await self.read(place, set(opened.values()))  # again, and after the row
+        for key, month in opened.items():
+            if _etag(before[month]) == _etag(now.get(month)):
+                raise two_places(place[1], month.row_key, key.window)
+        return False
+
+    async def stored(self, place: Place, keys: Iterable[SumKey]) -> list[SumRow]:
+        """The sums of these keys, and others of their rows; damage is logged. Raises StorageUnavailable."""
+        wanted = set(keys)
+        # Of months first: what is open there, and closed meanwhile, is missed in no other order.
+        months = {SumKey(key.window.month, key.dimensions) for key in wanted}
+        sums = [each for row in await self._sound(place, months) for each in row.sums()]
+        others = wanted - months - {row.key for row in sums}
+        sums += [row.row for row in await self._sound(place, others)]
+        return sums
+
     async def read_since(self, place: Place, first: Window, month: Window) -> list[SumRow]:
         """All sums of the place from a window on. Raises StorageUnavailable."""
-        table, partition = place
-        first_key, last_key = sums_since(first, month)
-        rows = self._store.scan(
-            table,
-            first_partition=partition,
-            last_partition=partition,
-            first_key=first_key,
-            last_key=last_key,
-        )
         found = []
-        async for _, row in rows:
-            try:
-                found.append(self._remember(row, read_sum_row(partition, row)).row)
-            except (LedgerDamaged, ValueError) as exc:
-                log.error("sum_damaged table=%s reason=%s", table, exc)
+        async for row in rows_since(self._store, place, first, month):
+            with suppress(LedgerDamaged, ValueError):
+                self._remember(row, read_packed(place[1], row))
+            found += sums_since_in(place, row, first)
         return found
 
-    def put(self, rows: Iterable[SumRow], etags: Iterable[str]) -> None:
-        """Remember sums that were written, and the etags of their rows."""
-        for row, etag in zip(rows, etags, strict=True):
-            self._known.put(row.key, Known(etag, row))
+    def put(self, rows: Iterable[tuple[Packed, str]]) -> None:
+        """Remember rows that were written, with their etags."""
+        for packed, etag in rows:
+            self._known.put(packed.row.key, Known(etag, packed))
 
     def forget(self, keys: Iterable[SumKey]) -> None:
-        """Do not trust what is remembered of these sums."""
+        """Do not trust what is remembered of these rows."""
         self._known.drop_all(keys)
+
+    async def _sound(self, place: Place, keys: Collection[SumKey]) -> list[Packed]:
+        """What is in these rows, less those that are damaged."""
+        try:
+            return [known.packed for known in (await self.read(place, keys)).values()]
+        except LedgerDamaged as exc:
+            if len(keys) == 1:
+                log.error("sum_damaged table=%s reason=%s", place[0], exc)
+                return []
+        return [packed for key in keys for packed in await self._sound(place, [key])]
 
     async def _read_window(
         self, place: Place, window: Window, keys: Sequence[SumKey]
@@ -103,7 +132,7 @@ class KnownSums:
         found = {}
         for row_key, row in stored.items():
             key = by_row_key[row_key]
-            found[key] = self._remember(row, sum_row(key, row.columns))
+            found[key] = self._remember(row, packed_row(key, row))
         return found
 
     async def _read_range(
@@ -111,32 +140,28 @@ class KnownSums:
     ) -> dict[str, Row]:
         """The wanted rows; the others of the window are remembered, since they are wanted next."""
         count = 0
-        table, partition = place
-        first, last = sums_of_window(window)
-        rows = self._store.scan(
-            table,
-            first_partition=partition,
-            last_partition=partition,
-            first_key=first,
-            last_key=last,
-        )
         found: dict[str, Row] = {}
-        async for _, row in rows:
+        async for row in rows_between(self._store, place, *sums_of_window(window)):
             count += 1
             if row.key in wanted:
                 found[row.key] = row
             else:
                 with suppress(LedgerDamaged, ValueError):  # told when it is wanted
-                    self._remember(row, read_sum_row(partition, row))
+                    self._remember(row, read_packed(place[1], row))
         self._rows[place, window] = count
         return found
 
-    def _remember(self, row: Row, value: SumRow) -> Known:
+    def _remember(self, row: Row, packed: Packed) -> Known:
         assert row.etag is not None, "a stored row has an etag"
-        known = Known(row.etag, value)
-        self._known.put(value.key, known)
+        known = Known(row.etag, packed)
+        self._known.put(packed.row.key, known)
         return known
 
 
-def _size(key: SumKey, _: Known) -> int:
-    return _ENTRY_BYTES + len(key.dimensions.name)
+def _etag(known: Known | None) -> str | None:
+    return None if known is None else known.etag
+
+
+def _size(key: SumKey, known: Known) -> int:
+    sums = 1 if known.packed.hour is None else 3
+    return _ROW_BYTES + sums * _SUM_BYTES + len(key.dimensions.name)

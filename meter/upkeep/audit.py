@@ -9,27 +9,23 @@ its two states; if the sum did not change, to the sum itself. Where a sum moved 
 or a repair lost a race, its subject's markers and sums are read again.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from itertools import batched, groupby
 
-from meter.errors import LedgerMissing, TableMissing
 from meter.ledger.fold import Sums
-from meter.ledger.keys import SumKey, ledger_table, parse_sum_key, subject_key
-from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
+from meter.ledger.keys import SumKey, parse_sum_key, subject_key
 from meter.ledger.rows import (
     ADJUSTMENT_COLUMNS,
     PLACE_COLUMNS,
     SumRow,
-    cleared_counts,
     key_columns,
-    read_revision,
     sums_columns,
 )
-from meter.ports import Row, RowStore, Written
+from meter.ports import Row, RowStore
 from meter.upkeep.differences import Difference, Kind, WrongColumn, difference_of
 from meter.upkeep.share import Share, read_share
+from meter.upkeep.sum_repair import SumRepair
 from meter.window import Window
 
 MAX_LOOKS = 5
@@ -97,7 +93,6 @@ class Audit:
     async def _repair(self, share: Share, part: Share, wrong: Wrong) -> list[str]:
         if not wrong:
             return []
-        right = {key.place.row_key: (key, sums) for key, sums in part.counted().items()}
         # A sum that changed while its markers were read is checked again first.
         unchanged = [
             key
@@ -106,59 +101,8 @@ class Audit:
             and not share.is_hidden(key)
             and not part.is_hidden(key)
         ]
-        repaired: list[str] = []
-        for keys in in_transactions(unchanged):
-            rows = {
-                key: SumRow(key=right[key][0], sums=right[key][1], revision=1)
-                for key in keys
-                if key in right
-            }
-            if await self._write(share, rows, keys):
-                repaired += keys
-        return repaired
-
-    async def _write(self, share: Share, right: Mapping[str, SumRow], keys: Iterable[str]) -> bool:
-        insert, update, delete = [], [], []
-        for key in keys:
-            stored = share.sums.get(key)
-            if key not in right:
-                assert stored is not None, "a wrong sum is stored or counted"
-                delete.append(stored)
-            elif stored is None:
-                insert.append(Row(key=key, columns=right[key].ledger_columns()))
-            else:
-                columns = right[key].ledger_columns()
-                columns |= cleared_counts(stored.columns, columns)
-                columns["Revision"] = read_revision(stored.columns) + 1
-                update.append(Row(key=key, columns=columns, etag=stored.etag))
-        ledger = ledger_table(self.month)
-        try:
-            result = await self.store.write(
-                ledger,
-                share.partition,
-                insert=insert,
-                update=update,
-                delete=delete,
-                creates_table=False,
-            )
-        except TableMissing as exc:
-            raise LedgerMissing(f"{ledger} was dropped just now") from exc
-        if not isinstance(result, Written):
-            return False
-        for row in (*insert, *update):
-            before = share.sums[row.key].columns if row.key in share.sums else {}
-            share.sums[row.key] = Row(
-                key=row.key, columns={**before, **row.columns}, etag=result.etags[row.key]
-            )
-        for row in delete:
-            del share.sums[row.key]
-        return True
-
-
-def in_transactions(keys: Iterable[str]) -> Iterable[tuple[str, ...]]:
-    """Sorted row keys of sums, window by window, a transaction's rows at most."""
-    for _, group in groupby(keys, key=lambda key: key.split("|", 2)[1]):
-        yield from batched(group, MAX_TRANSACTION_ROWS, strict=False)
+        right = {key.place.row_key: (key, sums) for key, sums in part.counted().items()}
+        return await SumRepair(store=self.store, share=share, right=right).run(unchanged)
 
 
 def differences_of(share: Share, repaired: Wrong, wrong: Wrong) -> list[Difference]:
@@ -189,10 +133,13 @@ def wrong_sums(share: Share) -> Wrong:
         right = key_columns(key) | sums_columns(sums)
         if found := _wrong_columns(right, before, after):
             wrong[row_key] = found
+    for row_key, damage in share.damages.items():
+        cell = WrongColumn(damage.column, "unreadable", None)
+        wrong[row_key] = *wrong.get(row_key, ()), cell
     for row_key in left:
         before, after = share.before.get(row_key), share.sums[row_key]
         if found := _wrong_columns(_NOTHING, before, after):
-            wrong[row_key] = found
+            wrong[row_key] = *wrong.get(row_key, ()), *found
     return dict(sorted(wrong.items()))
 
 

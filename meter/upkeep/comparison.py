@@ -29,6 +29,8 @@ from meter.ledger.keys import (
     view_window,
 )
 from meter.ledger.optimistic import MAX_TRANSACTION_ROWS
+from meter.ledger.packing.packed import OpenSum, unpacked
+from meter.ledger.packing.scanning import rows_between
 from meter.ledger.views.shards import Shards
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
@@ -73,6 +75,8 @@ class Comparison:
     _audited: list[str] = field(default_factory=list)
     _untouched: set[tuple[str, str]] = field(default_factory=set)
     _kept: dict[SumPlace, Row] = field(default_factory=dict)
+    _open: defaultdict[str, list[OpenSum]] = field(default_factory=lambda: defaultdict(list))
+    """By ledger partition; their months' rows are not among those of their windows."""
     _limit: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(RANGES_AT_ONCE))
 
     @property
@@ -91,6 +95,7 @@ class Comparison:
             place = parse_sum_key(partition, key)
             self._untouched.add((place.window, place.name))
         self.sums += len(sums)
+        self._open[partition] = [row for row in sums.values() if isinstance(row, OpenSum)]
         if self.is_large:
             self._kept.clear()
         else:
@@ -148,19 +153,16 @@ class Comparison:
             first, last = f"{window}T", f"{window}T{LAST_KEY}"
 
         async def read(home: str) -> dict[SumPlace, Row]:
-            found: dict[SumPlace, Row] = {}
+            # They were read earlier: what has a row of its own meanwhile is newer there.
+            rows: dict[str, Row] = {
+                row.key: row for row in self._open[home] if first <= row.key <= last
+            }
             async with self._limit:
-                rows = self.store.scan(
-                    ledger_table(self.month),
-                    first_partition=home,
-                    last_partition=home,
-                    first_key=first,
-                    last_key=last,
-                )
-                async for _, row in rows:
+                place = ledger_table(self.month), home
+                async for row in rows_between(self.store, place, first, last):
                     with suppress(ValueError):  # the audit reports it
-                        found[parse_sum_key(home, row.key)] = row
-            return found
+                        rows[row.key] = unpacked(home, row).rows[0]
+            return {parse_sum_key(home, key): row for key, row in rows.items()}
 
         parts = await asyncio.gather(*map(read, self._audited))
         return {place: row for part in parts for place, row in part.items()}

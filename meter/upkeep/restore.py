@@ -13,12 +13,13 @@ What differs is found by `comparison.py`.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from meter.errors import LedgerMissing, TableMissing
-from meter.ledger.keys import SumPlace, ledger_table
+from meter.ledger.keys import SumPlace, ledger_table, parse_sum_key
 from meter.ledger.optimistic import MAX_CONFLICTS
+from meter.ledger.packing.packed import unpacked, with_revision
 from meter.ledger.rows import SUM_COLUMNS, cleared_counts, read_revision, with_zeros
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore, Tables, Written
@@ -127,17 +128,26 @@ class ViewRepair:
 
     async def read_sums(self, places: Iterable[SumPlace]) -> dict[SumPlace, Row]:
         """The stored ones of these sums, by point reads. Raises StorageUnavailable."""
-        by_partition: defaultdict[str, dict[str, SumPlace]] = defaultdict(dict)
+        wanted = set(places)
+        # Of months first: what is open there, and closed meanwhile, is missed in no other order.
+        months = {place._replace(window=self.month.name) for place in wanted}
+        found = await self._read(months)
+        found |= await self._read(wanted - found.keys())
+        return {place: row for place, row in found.items() if place in wanted}
+
+    async def _read(self, places: Collection[SumPlace]) -> dict[SumPlace, Row]:
+        """The sums in the rows of these places."""
+        keys: defaultdict[str, list[str]] = defaultdict(list)
         for place in places:
-            by_partition[place.partition][place.row_key] = place
+            keys[place.partition].append(place.row_key)
         ledger = ledger_table(self.month)
-        reads = (self.store.read(ledger, at, list(keys)) for at, keys in by_partition.items())
-        found = await asyncio.gather(*reads)
-        return {
-            keys[key]: row
-            for keys, rows in zip(by_partition.values(), found, strict=True)
-            for key, row in rows.items()
-        }
+        reads = (self.store.read(ledger, at, some) for at, some in keys.items())
+        found: dict[SumPlace, Row] = {}
+        for at, rows in zip(keys, await asyncio.gather(*reads), strict=True):
+            for row in rows.values():
+                sums = unpacked(at, row).rows
+                found |= {parse_sum_key(at, each.key): each for each in sums}
+        return found
 
     async def _write(self, period: Period, partition: str, wrong: Sequence[_Repair]) -> bool:
         """Raise the sums' revisions where that must be, then write the view rows."""
@@ -196,8 +206,7 @@ def _checked(place: SumPlace, total: Row, shown: Row | None) -> _Repair | None:
         kind, etag = Kind.BEHIND if is_older else Kind.DIFFERENT, shown.etag
         if read_revision(right) <= read_revision(found) < HIGHEST_REVISION:
             right["Revision"] = read_revision(found) + 1
-            revision = {"Revision": right["Revision"]}
-            raised = Row(key=place.row_key, columns=revision, etag=total.etag)
+            raised = with_revision(total, read_revision(right))
     return _Repair(
         place=place,
         difference=difference_of(kind, place, columns, is_repaired=False),

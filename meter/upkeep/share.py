@@ -1,15 +1,18 @@
 """Reads a ledger partition's share of a month: its sums, and the totals of its markers.
 
 Calls are counted meanwhile. So the sums are read first, then the markers, then the sums again: what
-the markers add up to lies between the two, since a sum is written together with its markers.
+the markers add up to lies between the two, since a sum is written together with its markers. Sums that
+are open in a month's row are as if they had rows of their own (`packing/packed.py`).
 
 Only totals are kept of the markers, since a partition has 156,000 of them at 10 million calls.
 """
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from meter.adjustment import CountedAdjustment
+from meter.errors import LedgerDamaged
 from meter.ledger.adjusting.notes import read_notes
 from meter.ledger.fold import Entry, Sums, add_up, compacted, entries_of
 from meter.ledger.keys import (
@@ -22,8 +25,11 @@ from meter.ledger.keys import (
     ledger_table,
     parse_sum_key,
     subject_key,
+    sums_of_window,
 )
 from meter.ledger.markers import read_marker, subject_of
+from meter.ledger.packing.packed import OpenSum, Unpacked, two_places, unpacked
+from meter.ledger.packing.scanning import rows_between
 from meter.ports import Row, RowStore
 from meter.usage import CountedCall
 from meter.window import Window, parse_window
@@ -46,6 +52,8 @@ class Share:
     """The sums as they were before the markers were read, by row key."""
     sums: dict[str, Row] = field(default_factory=dict)
     """The sums as they were afterwards."""
+    damages: dict[str, LedgerDamaged] = field(default_factory=dict)
+    """What cannot be read of open sums, by the key of their month's row."""
     unreadable: list[str] = field(default_factory=list)
     """What is said of rows that are not as the app writes them."""
     each: Callable[[Row, str, CountedCall | CountedAdjustment], None] | None = None
@@ -54,6 +62,10 @@ class Share:
     _entries: list[Entry] = field(default_factory=list)
     _compacted: int = 0
     _names: dict[str, str] = field(default_factory=dict)
+    _latest: dict[tuple[str, int], tuple[Window, Row]] = field(default_factory=dict)
+    """What months' rows say of the latest hour and day, by dimensions and length of name."""
+    _misplaced: dict[str, str | None] = field(default_factory=dict)
+    """Rows that their month says cannot be, as they were read first, with the month's etag."""
     _windows: set[str] = field(default_factory=set)
 
     def counted(self) -> dict[SumKey, Sums]:
@@ -71,7 +83,7 @@ class Share:
                 case "c|":
                     self._add_marker(row)
                 case "s|":
-                    self._add_sum(row)
+                    self._add_sums(row)
                 case "a|":
                     read_notes(row)
                 case "v|":
@@ -100,6 +112,11 @@ class Share:
         for key in [key for key, row in self.sums.items() if part.has(row)]:
             del self.sums[key]
         self.sums |= part.sums
+        for key in [
+            key for key in self.damages if part.only is None or subject_key(key) in part.only
+        ]:
+            del self.damages[key]
+        self.damages |= part.damages
 
     def _add_marker(self, row: Row) -> None:
         subject = self._subject(row)
@@ -131,6 +148,37 @@ class Share:
             self.subjects.add(key)
         return subject
 
+    def add_earlier(self, row: Row) -> None:
+        """Add a row of sums that was read before the markers."""
+        with suppress(ValueError):  # told when it is read again
+            found = unpacked(self.partition, row)
+            self._note_latest(row, found)
+            for each in found.rows:
+                if (month := self._misplaced_in(each, self.before)) is not None:
+                    self._misplaced[each.key] = month.etag
+                self.before[each.key] = each
+
+    def _add_sums(self, row: Row) -> None:
+        found = unpacked(self.partition, row)
+        for each in found.rows:
+            self._add_sum(each)
+        for damage in found.damages:
+            self.damages[row.key] = damage
+        self._note_latest(row, found)
+
+    def _note_latest(self, row: Row, found: Unpacked) -> None:
+        for window in found.latest.values():
+            self._latest[row.key.split("|", 2)[2], len(window.name)] = window, row
+
+    def _misplaced_in(self, row: Row, sums: Mapping[str, Row]) -> Row | None:
+        """The month's row that says that this row of an hour or a day cannot be, if it does."""
+        _, text, name = row.key.split("|", 2)
+        latest, month = self._latest.get((name, len(text)), (None, None))
+        if latest is None or isinstance(row, OpenSum) or text < latest.name:
+            return None
+        is_free = text == latest.name and not isinstance(sums.get(row.key), OpenSum)
+        return None if is_free else month
+
     def _add_sum(self, row: Row) -> None:
         place = parse_sum_key(self.partition, row.key)
         if place.window not in self._windows:
@@ -139,8 +187,12 @@ class Share:
             self._windows.add(place.window)
         self.subjects.add(place.names[0])
         before = self.before.get(row.key)
+        month = self._misplaced_in(row, self.sums)
+        if month is not None and self._misplaced.get(row.key) == month.etag:
+            # Else it was closed while the rows were read.
+            self.damages[month.key] = two_places(self.partition, month.key, Window(place.window))
         # The same object for both, since there are many.
-        is_same = before is not None and before.etag == row.etag
+        is_same = before is not None and (before.etag, type(before)) == (row.etag, type(row))
         self.sums[row.key] = before if before is not None and is_same else row
 
 
@@ -162,8 +214,8 @@ async def read_share(
     if before is not None:
         share.before |= {key: row for key, row in before.items() if share.has(row)}
     else:
-        async for row in _rows(store, share, SUM_PREFIX, SUM_PREFIX + LAST_KEY):
-            share.before[row.key] = row
+        async for row in _sums(store, share):
+            share.add_earlier(row)
     reported = 0
     async for row in _rows(store, share):
         share.add(row)
@@ -174,17 +226,29 @@ async def read_share(
     return share
 
 
-async def _rows(
-    store: RowStore, share: Share, first: str | None = None, last: str | None = None
+async def _rows(store: RowStore, share: Share) -> AsyncIterator[Row]:
+    """All rows, markers first and marks last."""
+    async for row in _between(store, share, None, SUM_PREFIX):
+        yield row
+    async for row in _sums(store, share):
+        yield row
+    async for row in _between(store, share, SUM_PREFIX + LAST_KEY, None):
+        yield row
+
+
+async def _sums(store: RowStore, share: Share) -> AsyncIterator[Row]:
+    """The rows of sums, months first, as nothing moves into these."""
+    first, last = sums_of_window(share.month)
+    for each in ((first, last), (SUM_PREFIX, first), (last, SUM_PREFIX + LAST_KEY)):
+        async for row in _between(store, share, *each):
+            yield row
+
+
+async def _between(
+    store: RowStore, share: Share, first: str | None, last: str | None
 ) -> AsyncIterator[Row]:
-    rows = store.scan(
-        ledger_table(share.month),
-        first_partition=share.partition,
-        last_partition=share.partition,
-        first_key=first,
-        last_key=last,
-    )
-    async for _, row in rows:
+    place = ledger_table(share.month), share.partition
+    async for row in rows_between(store, place, first, last):
         if share.has(row):
             yield row
 

@@ -13,15 +13,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from meter.errors import LedgerDamaged, RowsRefused, StorageUnavailable, TableMissing
-from meter.ledger.keys import (
-    LEDGER_PARTITIONS,
-    earlier,
-    ledger_table,
-    sums_since,
-)
+from meter.errors import RowsRefused, StorageUnavailable, TableMissing
+from meter.ledger.keys import LEDGER_PARTITIONS, earlier, ledger_table
 from meter.ledger.marks import ABANDONED_AFTER, Place, read_marks, window_of_mark
-from meter.ledger.rows import SumRow, read_sum_row
+from meter.ledger.packing.scanning import rows_since, sums_since_in
+from meter.ledger.rows import SumRow
 from meter.ledger.views.shards import Shards
 from meter.ledger.views.subjects import Seen, SubjectWriter
 from meter.ledger.views.view import ViewWriter
@@ -119,22 +115,9 @@ class Sweep:
         return [found for found in await asyncio.gather(*looks) if found is not None]
 
     async def _sums(self, abandoned: _Abandoned) -> list[SumRow]:
-        table, partition = abandoned.place
-        first, last = sums_since(abandoned.first, abandoned.month)
-        found: list[SumRow] = []
-        rows = self.store.scan(
-            table,
-            first_partition=partition,
-            last_partition=partition,
-            first_key=first,
-            last_key=last,
-        )
-        async for _, row in rows:
-            try:
-                found.append(read_sum_row(partition, row))
-            except (LedgerDamaged, ValueError) as exc:
-                log.error("sum_damaged table=%s reason=%s", table, exc)
-        return found
+        place, first = abandoned.place, abandoned.first
+        rows = rows_since(self.store, place, first, abandoned.month)
+        return [each async for row in rows for each in sums_since_in(place, row, first)]
 
     async def _show(self, run: _Run, read: Sequence[_Abandoned], sums: Sequence[SumRow]) -> None:
         """Show these sums, and remove the marks of partitions of which all are shown."""

@@ -120,7 +120,7 @@ def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
     """Reported each time, repaired on request, sound afterwards."""
     tables.receive(message(call(1), call(2)))
     ledger = f"Ledger{MONTH.replace('-', '')}"
-    tables.merge(ledger, ledger_partition("alice"), f"s|{DAY}|alice|{NAMES}", Calls=7)
+    tables.merge(ledger, ledger_partition("alice"), f"s|{MONTH}|alice|{NAMES}", Calls=7)
     codes = [
         main(["rebuild", "--month", MONTH]),
         main(["rebuild", "--month", MONTH, "--repair-ledger"]),
@@ -129,10 +129,10 @@ def test_a_damaged_ledger_exits_with_1_until_it_was_repaired(
 
     assert codes == [1, 1, 0]
     shown = capsys.readouterr().out
-    assert f"wrong-sum  alice  {DAY}  {SHOWN}: left as it is\n" in shown
+    assert f"wrong-sum  alice  {MONTH}  {SHOWN}: left as it is\n" in shown
     assert "    Calls is 7, its markers say 2\n" in shown
     assert "short: repaired\n    Calls was 7, its markers say 2\n" in shown
-    assert {row["Calls"].value for row in tables.rows("UsageByDay")} == {2}
+    assert {row["Calls"].value for row in tables.rows("UsageByMonth")} == {2}
 
 
 def test_a_ledger_that_began_anew_takes_no_view_row_unasked(

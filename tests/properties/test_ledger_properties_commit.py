@@ -23,6 +23,7 @@ from meter.ledger.keys import (
     view_window,
 )
 from meter.ledger.marks import ABANDONED_AFTER
+from meter.ledger.packing.packed import OPEN_COLUMNS
 from meter.ledger.rows import read_revision, read_sums
 from meter.ports import Conflict, Row, Written
 from meter.upkeep.rebuild import Rebuild
@@ -31,7 +32,12 @@ from meter.usage import Outcome, TokenUsage, UsageSource
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import adjustment, message, usage_event
-from tests.support.ledger import dimensions, new_writer, subjects_of_one_bucket
+from tests.support.ledger import (
+    dimensions,
+    new_writer,
+    subjects_of_one_bucket,
+    sums_in_ledger,
+)
 
 MONTH_END = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
 DIMENSION_COLUMNS = ("Subject", "ClientApp", "Deployment", "Model", "Backend", "Tier", "Context")
@@ -96,6 +102,16 @@ class ThrottledStore(MemoryRowStore):
         return await super().write(table, partition, **rows)
 
 
+OPEN = set(OPEN_COLUMNS.values())
+DAMAGES = st.sampled_from(
+    [
+        None,  # the row is gone
+        {"Calls": 10**6, "Revision": 1},
+        {"OpenDay": "damaged"},
+        {"OpenHour": '{"window":"2026-11-30T23","revision":7,"calls":3}'},
+        {"OpenHour": '{"window":"2026-11-01T00"}'},
+    ]
+)
 NUMBERS = st.lists(st.integers(0, 60), min_size=1, max_size=8)
 
 
@@ -177,15 +193,18 @@ class Ledger(RuleBasedStateMachine):
         batch = self.batch(numbers)
         if sums:
             table, partition, key = data.draw(st.sampled_from(sorted(sums)))
-            sound = self.store.tables[table][partition, key].columns.get("TotalTokens", 0)
-            self.change(table, partition, key, TotalTokens="damaged")
+            columns = self.store.tables[table][partition, key].columns
+            column = data.draw(st.sampled_from(["TotalTokens", *sorted(OPEN & columns.keys())]))
+            self.change(table, partition, key, **{column: "damaged"})
             self.handle(batch, who)
-            self.change(table, partition, key, TotalTokens=sound)
+            self.change(table, partition, key, **{column: columns.get(column, 0)})
         self.handle(batch, who)
 
-    @rule(data=st.data(), damaged=st.booleans())
-    def repair_beside_running_aggregators(self, data: st.DataObject, damaged: bool) -> None:
-        """A sum and its view are gone or wrong; the aggregators remember them as they were."""
+    @rule(data=st.data(), changes=DAMAGES)
+    def repair_beside_running_aggregators(
+        self, data: st.DataObject, changes: dict[str, object] | None
+    ) -> None:
+        """A row of sums is gone or wrong; the aggregators remember it as it was."""
         sums = [
             (name, *place)
             for name, rows in self.store.tables.items()
@@ -196,8 +215,8 @@ class Ledger(RuleBasedStateMachine):
             return
         table, partition, key = data.draw(st.sampled_from(sorted(sums)))
         row = self.store.tables[table].pop((partition, key))
-        if damaged:
-            columns = {**row.columns, "Calls": 10**6, "Revision": 1}
+        if changes is not None:
+            columns = {**row.columns, **changes}
             changed = {"insert": [Row(key=key, columns=columns)]}
             self.runner.run(self.store.write(table, partition, **changed))
         month = Window(f"{table[-6:-2]}-{table[-2:]}")
@@ -242,10 +261,12 @@ class Ledger(RuleBasedStateMachine):
     @invariant()
     def sums_and_markers_agree(self) -> None:
         ledgers = [name for name in self.store.tables if name.startswith("Ledger")]
-        rows = [item for name in ledgers for item in self.store.tables[name].items()]
-        markers = sum(key.startswith("c|") for (_, key), _ in rows)
+        markers = sum(
+            key.startswith("c|") for name in ledgers for _, key in self.store.tables[name]
+        )
+        rows = [item for name in ledgers for item in sums_in_ledger(self.store, name).items()]
         for length in (7, 10, 13):
-            of_length = (r for (_, k), r in rows if k[0] == "s" and len(k.split("|")[1]) == length)
+            of_length = (row for (_, key), row in rows if len(key.split("|")[1]) == length)
             sums = [read_sums(row.columns) for row in of_length]
             assert sum(each.calls + each.adjustments for each in sums) == markers
 
@@ -326,10 +347,11 @@ def stored_sums(store: MemoryRowStore, tables: Sequence[str]) -> dict[tuple[obje
     """The stored sums of these tables."""
     found = {}
     for table in tables:
-        for (partition, key), row in store.tables.get(table, {}).items():
-            if table in VIEWS or key.startswith("s|"):
-                name = view_window(partition) if table in VIEWS else key.split("|")[1]
-                found[_names(row.columns, len(name))] = read_sums(row.columns)
+        is_view = table in VIEWS
+        rows = store.tables.get(table, {}) if is_view else sums_in_ledger(store, table)
+        for (partition, key), row in rows.items():
+            name = view_window(partition) if is_view else key.split("|")[1]
+            found[_names(row.columns, len(name))] = read_sums(row.columns)
     return found
 
 
@@ -356,11 +378,11 @@ TestLedger.settings = settings(max_examples=60, stateful_step_count=15, deadline
 class Drawn:
     """Draws what a schedule that was found had drawn."""
 
-    def __init__(self, *places: tuple[str, str, str]) -> None:
-        self.places = iter(places)
+    def __init__(self, *drawn: object) -> None:
+        self.drawn = iter(drawn)
 
-    def draw(self, _strategy: object) -> tuple[str, str, str]:
-        return next(self.places)
+    def draw(self, _strategy: object) -> Any:
+        return next(self.drawn)
 
 
 def found_schedule() -> Ledger:
@@ -373,10 +395,10 @@ def test_a_damaged_sum_that_only_a_repeat_needs_is_not_remembered() -> None:
     """Once it is repaired, its events are counted by the process that has seen the damage, too."""
     ledger = found_schedule()
     sums = [
-        sum_at("Ledger202611", "2026-11-30T23", "d1"),
-        sum_at("Ledger202612", "2026-12-01T00", "d0"),
+        sum_at("Ledger202611", "2026-11", "d1"),
+        sum_at("Ledger202612", "2026-12", "d0"),
     ]
-    drawn = Drawn(*sums)
+    drawn = Drawn(sums[0], "OpenHour", sums[1], "OpenHour")
     ledger.deliver(numbers=[0, 1, 4, 28], who=0)
     ledger.deliver_onto_a_damaged_sum(data=drawn, numbers=[31], who=0)
     ledger.deliver_onto_a_damaged_sum(data=drawn, numbers=[7, 31], who=1)
@@ -388,14 +410,14 @@ def test_a_damaged_sum_that_only_a_repeat_needs_is_not_remembered() -> None:
 def test_a_sum_made_anew_is_shown_under_a_higher_revision() -> None:
     """It begins at 1, where its view may be with less in it."""
     ledger = found_schedule()
-    drawn = Drawn(sum_at("Ledger202611", "2026-11-30T23", "d0"))
+    drawn = Drawn(sum_at("Ledger202611", "2026-11", "d0"))
     ledger.deliver(numbers=[4], who=0)
     ledger.views_never_go_back()
     ledger.deliver_while_tables_are_throttled(
         dies=False, numbers=[8], tables={"UsageByHour"}, who=0
     )
     ledger.views_never_go_back()
-    ledger.repair_beside_running_aggregators(damaged=False, data=drawn)
+    ledger.repair_beside_running_aggregators(changes=None, data=drawn)
 
     ledger.views_never_go_back()
     ledger.teardown()

@@ -1,14 +1,19 @@
 """Shared by tests of rebuilding: a ledger with its views, ways to damage them, a rebuild's findings."""
 
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from meter.adjustment import Countable
-from meter.ledger.keys import ledger_partition
+from meter.ledger.keys import SUM_PREFIX, ledger_partition
+from meter.ledger.packing.packed import OPEN_COLUMNS, unpacked
 from meter.ports import Row
 from meter.upkeep.differences import Difference, Kind
 from meter.upkeep.rebuild import Rebuild, Summary
+from meter.usage import COUNT_NAMES
 from meter.window import Window
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import MemoryRowStore
@@ -33,9 +38,15 @@ class Store(MemoryRowStore):
     """A store whose rows can be changed by hand."""
 
     def tamper(self, table: str, partition: str, key: str, **columns: Any) -> None:
-        """Change some columns of a row."""
-        before = self.tables[table][partition, key]
-        self.put(table, partition, key, **{**before.columns, **columns})
+        """Change some columns of a row, or of a sum that is open in its month's row."""
+        if (partition, key) in self.tables[table]:
+            before = self.tables[table][partition, key]
+            self.put(table, partition, key, **{**before.columns, **columns})
+            return
+        month_key, column = home_of(key)
+        text = self.tables[table][partition, month_key].columns[column]
+        changed = with_columns(str(text), columns)
+        self.tamper(table, partition, month_key, **{column: changed})
 
     def put(self, table: str, partition: str, key: str, **columns: Any) -> None:
         """Set a row, whether or not it exists."""
@@ -44,8 +55,22 @@ class Store(MemoryRowStore):
         self.tables.setdefault(table, {})[partition, key] = row
 
     def remove(self, table: str, partition: str, key: str) -> None:
-        """Delete a row."""
-        del self.tables[table][partition, key]
+        """Delete a row, or the text of a sum that is open in its month's row."""
+        if (partition, key) in self.tables[table]:
+            del self.tables[table][partition, key]
+            return
+        month_key, column = home_of(key)
+        self.tamper(table, partition, month_key, **{column: ""})
+
+    def rows(self, table: str, partition: str | None = None) -> dict[str, Mapping[str, object]]:
+        """The columns of a table's rows by row key; each sum of a ledger is as a row of its own."""
+        found = MemoryRowStore.rows(self, table, partition)
+        if not table.startswith("Ledger"):
+            return found
+        for (place, key), row in self.tables.get(table, {}).items():
+            if partition in {None, place} and key.startswith(SUM_PREFIX):
+                found |= {each.key: each.columns for each in unpacked(place, row).rows}
+        return found
 
     def view(self, table: str = "UsageByDay", partition: str = "2026-11-23") -> Any:
         """The columns of the view row of alice's calls."""
@@ -100,11 +125,34 @@ def state(store: Store) -> State:
 
 
 def without_revisions(tables: State) -> dict[str, dict[tuple[str, str], dict[str, object]]]:
-    """All columns except the revision."""
-    return {
-        name: {
-            place: {column: value for column, value in row.columns.items() if column != "Revision"}
-            for place, row in rows.items()
-        }
-        for name, rows in tables.items()
-    }
+    """All columns except the revision; each sum of a ledger is as a row of its own."""
+    found: dict[str, dict[tuple[str, str], dict[str, object]]] = {}
+    for name, rows in tables.items():
+        found[name] = {}
+        for (partition, key), row in rows.items():
+            is_sum = name.startswith("Ledger") and key.startswith(SUM_PREFIX)
+            for each in unpacked(partition, row).rows if is_sum else [row]:
+                columns = {n: value for n, value in each.columns.items() if n != "Revision"}
+                found[name][partition, each.key] = columns
+    return found
+
+
+def home_of(key: str) -> tuple[str, str]:
+    """The row key and the column of a sum that is open in its month's row."""
+    prefix, window, name = key.split("|", 2)
+    return f"{prefix}|{window[:7]}|{name}", OPEN_COLUMNS[Window(window).period]
+
+
+def with_columns(text: str, columns: Mapping[str, Any]) -> str:
+    """The text of an open sum, changed as these columns of its row would be."""
+    found = json.loads(text)
+    for column, value in columns.items():
+        name = re.sub("(?<=.)(?=[A-Z])", "_", column).lower()
+        if name in COUNT_NAMES:
+            found.setdefault("tokens", {})[name] = value
+        elif name in {"region", "deployment_type"}:
+            place = found.get("place", ["", ""])
+            found["place"] = [value, place[1]] if name == "region" else [place[0], value]
+        else:
+            found[name] = value.isoformat() if isinstance(value, datetime) else value
+    return json.dumps(found)

@@ -20,6 +20,7 @@ from meter.ledger.aggregator import Aggregator
 from meter.ledger.fold import Sums, fold
 from meter.ledger.keys import DIMENSION_NAMES, ledger_partition
 from meter.ledger.marks import ABANDONED_AFTER
+from meter.ledger.packing.packed import unpacked
 from meter.ledger.rows import read_revision, read_sums
 from meter.ledger.views.showing import CADENCE_SECONDS
 from meter.ports import Conflict, Written
@@ -29,6 +30,7 @@ from meter.usage import Context, TokenUsage, ToolUsage
 from meter.window import Window
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import adjustment, message, usage_event
+from tests.support.ledger import sums_in_ledger
 
 MONTH_END = datetime(2026, 11, 30, 23, 30, tzinfo=UTC)
 LEDGERS = ("Ledger202611", "Ledger202612")
@@ -77,22 +79,28 @@ class MoodyStore(MemoryRowStore):
         return await super().write(table, partition, **rows)
 
 
-def made_event(number: int) -> Countable:
-    """The event of this number, the same on each call: some are adjustments, some use tools."""
-    subject = SUBJECTS[number % 2 if number % 3 else 2 + number % 2]
+def made_event(number: int, *, is_long: bool) -> Countable:
+    """The event of this number, the same on each call: some are adjustments, some use tools.
+
+    A schedule lasts an hour, or is long: a day and two midnights, one of them the month's end.
+    """
+    subject = SUBJECTS[number % 2 if is_long or number % 3 else 2 + number % 2]
     time = MONTH_END + timedelta(minutes=number % 4 * 17)
+    if is_long:
+        time = MONTH_END - timedelta(hours=24) + timedelta(minutes=64 * number)
+        time -= timedelta(hours=number % 3 * (number % 4))
     if number % 5 == 4:  # a late backlog
         time -= timedelta(days=number % 25)
     if number % 8 == 7 and number >= 6:
         usage = TokenUsage(prompt_tokens=-number, total_tokens=number)
-        call = made_event(number - 6)
+        call = made_event(number - 6, is_long=is_long)
         return adjustment(number, subject=call.subject, time=time, usage=usage, refers_to=call.id)
     tools = ToolUsage(deployment="image", model=None, usage=TokenUsage(image_tokens=number))
     return usage_event(
         number,
         subject=subject,
         time=time,
-        deployment=f"d{number % 2}",
+        deployment="d" if is_long else f"d{number % 2}",
         context=list(Context)[number % 2],
         region=f"r{number % 3}",
         tool_usage=(tools,) if number % 6 == 1 else (),
@@ -159,6 +167,7 @@ class _Schedule:
                 clock=self.clock,
                 month=month,
                 partitions=sorted({ledger_partition(subject) for subject in SUBJECTS}),
+                repairs_ledger=self.dice.random() < 0.5,
             )
             work: list[Coroutine[Any, Any, object]] = [
                 sweep.run(),
@@ -176,13 +185,15 @@ async def run_schedule(seed: int) -> None:
     """Run one schedule to its end. Raises AssertionError, with the seed, if a count is wrong."""
     dice = Random(seed)
     store, clock = MoodyStore(dice), Clock()
+    is_long = dice.random() < 0.6
     schedule = _Schedule(seed, dice, store, clock, iter(range(10_000)))
     numbers = range(dice.randint(6, 24))
-    halves = [[n for n in numbers if n % 2 == half] for half in (0, 1)]
+    events = [made_event(n, is_long=is_long) for n in numbers]
+    halves = [events[half::2] for half in (0, 1)]
     logging.disable(logging.CRITICAL)
     try:
         await asyncio.gather(
-            *(schedule.run_partition([made_event(n) for n in half]) for half in halves if half),
+            *(schedule.run_partition(half) for half in halves if half),
             schedule.run_upkeep(),
         )
         await asyncio.gather(*schedule.zombies, return_exceptions=True)
@@ -194,7 +205,7 @@ async def run_schedule(seed: int) -> None:
         await Sweep(store=store, tables=store, clock=Clock(seconds=10_000)).run()
     finally:
         logging.disable(logging.NOTSET)
-    expected = expected_sums(map(made_event, numbers))
+    expected = expected_sums(made_event(n, is_long=is_long) for n in numbers)
     assert stored_sums(store, LEDGERS) == expected, f"the ledger, seed {seed}"
     assert stored_sums(store, VIEWS) == expected, f"the views, seed {seed}"
     assert not _marks(store), f"marks are left, seed {seed}"
@@ -224,10 +235,10 @@ def stored_sums(store: MemoryRowStore, tables: Iterable[str]) -> dict[tuple[obje
     found = {}
     columns = ["".join(part.capitalize() for part in name.split("_")) for name in DIMENSION_NAMES]
     for table in tables:
-        for (partition, key), row in store.tables.get(table, {}).items():
-            if key.startswith(("c|", "a|", "v|")):
-                continue
-            window = partition.partition("~")[0] if table in VIEWS else key.split("|")[1]
+        is_view = table in VIEWS
+        rows = store.tables.get(table, {}) if is_view else sums_in_ledger(store, table)
+        for (partition, key), row in rows.items():
+            window = partition.partition("~")[0] if is_view else key.split("|")[1]
             names = (row.columns[name] for name in columns)
             place = (row.columns["WindowStart"], len(window), *names)
             assert place not in found, f"{place} is in two places"
@@ -240,14 +251,16 @@ def _marks(store: MemoryRowStore) -> list[str]:
 
 
 def _check_revisions(store: MemoryRowStore, seed: int) -> None:
-    """No sum and no view row ever goes back."""
+    """No sum and no view row ever goes back, wherever it is stored."""
     known: dict[tuple[str, str, str], int] = {}
     for table, partition, row in store.history:
-        if "Revision" in row.columns:
-            revision = read_revision(row.columns)
-            place = (table, partition, row.key)
-            assert revision >= known.get(place, 0), f"{place} went back, seed {seed}"
-            known[place] = revision
+        is_sum = table in LEDGERS and row.key.startswith("s|")
+        for each in unpacked(partition, row).rows if is_sum else [row]:
+            if "Revision" in each.columns:
+                revision = read_revision(each.columns)
+                place = (table, partition, each.key)
+                assert revision >= known.get(place, 0), f"{place} went back, seed {seed}"
+                known[place] = revision
 
 
 async def _handled(owner: Aggregator, batch: list[Countable]) -> None:

@@ -9,6 +9,7 @@ The ledger's own sums are read, not the views, which follow it; once it was drop
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from copy import replace
 from dataclasses import dataclass
@@ -24,7 +25,9 @@ from meter.ledger.keys import (
     sums_of_window,
     view_range,
 )
-from meter.ledger.rows import Place, read_sum_row, read_sums
+from meter.ledger.packing.packed import OPEN_COLUMNS, sums_in
+from meter.ledger.packing.scanning import rows_between
+from meter.ledger.rows import Place, read_sums
 from meter.ledger.views.view import VIEW_TABLES
 from meter.ports import Row, RowStore
 from meter.upkeep.closing.leaf import CALL_COUNTS
@@ -98,9 +101,9 @@ async def arrived(
 ) -> AsyncIterator[Correction]:
     """What arrived for a closed month and is not stored as a correction, in order of days."""
     later = [each for each in closed.by_month.values() if month.month in each.header.corrected]
-    sums = await _ledger_sums(store, month.month)
-    is_dropped = not sums
-    sums = sums or await _view_sums(store, month.month)
+    ledger = await _ledger_sums(store, month.month)
+    is_dropped = not ledger
+    sums = ledger.get(month.month) or await _view_sums(store, month.month)
     differing = await _less_known(store, month, later, sums, month.month)
     # Days are read of those subjects alone that have a difference in the month.
     partitions = sorted({ledger_partition(each.subject) for each in differing})
@@ -109,7 +112,9 @@ async def arrived(
         if is_dropped:
             sums = await _view_sums(store, day)
         else:
-            sums = await _ledger_sums(store, day, partitions)
+            closed_days = await _ledger_sums(store, day, partitions)
+            # Read later than the months: a day that was open then may have its own row now.
+            sums = {**ledger.get(day, {}), **closed_days.get(day, {})}
         found = await _less_known(store, month, later, sums, day)
         for dimensions in sorted(found.keys() & differing.keys()):
             yield Correction(day=day, dimensions=dimensions, sums=found[dimensions])
@@ -141,24 +146,24 @@ async def _less_known(
 
 async def _ledger_sums(
     store: RowStore, window: Window, partitions: Sequence[str] = LEDGER_PARTITIONS
-) -> Totals:
+) -> Mapping[Window, Totals]:
+    """The sums in the rows of a window, by window: those of a month have open days, too."""
     limit = asyncio.Semaphore(READS_AT_ONCE)
-    first, last = sums_of_window(window)
+    found: defaultdict[Window, dict[Dimensions, Sums]] = defaultdict(dict)
 
-    async def read(partition: str) -> list[tuple[Dimensions, Sums]]:
-        rows = store.scan(
-            ledger_table(window.month),
-            first_partition=partition,
-            last_partition=partition,
-            first_key=first,
-            last_key=last,
-        )
+    async def read(partition: str) -> None:
+        place = ledger_table(window.month), partition
         async with limit:
-            found = [read_sum_row(partition, row) async for _, row in rows]
-        return [(each.key.dimensions, each.sums) for each in found]
+            async for row in rows_between(store, place, *sums_of_window(window)):
+                sums, damages = sums_in(partition, row)
+                for damage in damages:
+                    if damage.column != OPEN_COLUMNS[Period.HOUR]:
+                        raise damage
+                for each in sums:
+                    found[each.key.window][each.key.dimensions] = each.sums
 
-    parts = await asyncio.gather(*map(read, partitions))
-    return {dimensions: sums for part in parts for dimensions, sums in part}
+    await asyncio.gather(*map(read, partitions))
+    return found
 
 
 async def _view_sums(store: RowStore, window: Window) -> Totals:

@@ -461,7 +461,7 @@ async def test_a_damaged_sum_parks_its_own_events_only(
     """The cell is named; the subject's other deployment and other subjects are counted and shown."""
     aggregator = aggregator_on(store)
     await aggregator.handle([message(usage_event(1), usage_event(2, subject="bob"))])
-    damage(store, f"s|2026-11-23|{NAMES}", TotalTokens="15")
+    damage(store, f"s|2026-11|{NAMES}", TotalTokens="15")
     events = [
         usage_event(1),
         usage_event(3),
@@ -475,7 +475,7 @@ async def test_a_damaged_sum_parks_its_own_events_only(
     (letter,) = store.rows("DeadLetters").values()
     assert letter["Reason"] == "cannot-be-stored"
     assert str(letter["Detail"]).startswith(
-        f"Ledger202611, partition {ALICES}, row s|2026-11-23|{NAMES}, "
+        f"Ledger202611, partition {ALICES}, row s|2026-11|{NAMES}, "
         "column TotalTokens: a whole number is expected, got '15'"
     )
     assert caplog.messages[-1] == "events_dead_lettered count=1"
@@ -723,14 +723,14 @@ class Failing:
 async def test_a_subject_half_counted_is_shown_whole_after_the_redelivery() -> None:
     """The sums of the first transaction are not forgotten when the second one fails.
 
-    It has 39 calls: their markers, 60 sums and the mark are 100 rows.
+    It has 66 calls: their markers, 33 rows of sums and the mark are 100 rows.
     """
     store = LedgerFailing(at=2)
     aggregator = aggregator_on(store)
     batch = [message(*(usage_event(n, deployment=f"d{n // 2}") for n in range(120)))]
     with pytest.raises(StorageUnavailable):
         await aggregator.handle(batch)
-    assert await aggregator.handle(batch) == BatchReport(new_calls=81, repeated_calls=39)
+    assert await aggregator.handle(batch) == BatchReport(new_calls=54, repeated_calls=66)
     await aggregator.showing.settle()
     for view in ("UsageByHour", "UsageByDay", "UsageByMonth"):
         assert sum(int(str(row["Calls"])) for row in store.rows(view).values()) == 120
@@ -744,7 +744,7 @@ async def test_a_damaged_sum_of_a_repeat_keeps_no_other_sum_from_being_shown(
     batch = [usage_event(n, deployment=f"d{n}") for n in (1, 2)]
     dead = Committer(store, Marks(store, Clock(), new_writer()), lambda _: None)
     await dead.commit(ALICES, Window("2026-11"), batch)
-    place = ALICES, "s|2026-11-23|alice|app|d1|gpt-4o-2024-11-20|east|standard|short"
+    place = ALICES, "s|2026-11|alice|app|d1|gpt-4o-2024-11-20|east|standard|short"
     damaged = store.tables["Ledger202611"][place]
     store.tables["Ledger202611"][place] = replace(
         damaged, columns={**damaged.columns, "Calls": "1"}
@@ -755,7 +755,7 @@ async def test_a_damaged_sum_of_a_repeat_keeps_no_other_sum_from_being_shown(
     is_sound = late == 3
     assert (report.new_calls, report.dead_letters) == (int(is_sound), int(not is_sound))
     assert report.repeated_calls == 2
-    shown = {str(row["Deployment"]) for row in store.rows("UsageByDay").values()}
+    shown = {str(row["Deployment"]) for row in store.rows("UsageByMonth").values()}
     assert shown == ({"d2", "d3"} if is_sound else {"d2"})
     assert "column Calls" in caplog.text
 

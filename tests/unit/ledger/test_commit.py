@@ -27,6 +27,7 @@ from meter.window import Window
 from tests.fakes.gateway import FakeClock
 from tests.fakes.rows import Fault, MemoryRowStore
 from tests.support.events import NOW, usage_event
+from tests.support.ledger import sums_in_ledger
 
 MONTH = Window("2026-11")
 LEDGER = "Ledger202611"
@@ -80,13 +81,13 @@ def markers(store: MemoryRowStore) -> int:
     return sum(key.startswith("c|") for key in store.rows(LEDGER))
 
 
-async def test_a_call_leaves_its_marker_and_three_sums(
+async def test_a_call_leaves_its_marker_and_three_sums_in_one_row(
     store: MemoryRowStore, committer: Ledger
 ) -> None:
     """All of it in one transaction in the bucket's partition of the month's table, with a mark."""
     counted = await commit(committer, events(1))
 
-    assert [(t.table, t.partition, t.rows) for t in store.transactions] == [(LEDGER, PARTITION, 5)]
+    assert [(t.table, t.partition, t.rows) for t in store.transactions] == [(LEDGER, PARTITION, 3)]
     assert (len(counted.new), counted.repeated_calls) == (1, 0)
     assert sorted(row.key.window.name for row in committer.sums) == [
         "2026-11",
@@ -102,6 +103,11 @@ async def test_a_sum_row_has_the_published_columns(
     await commit(committer, events(1))
 
     row = store.rows(LEDGER)[MONTH_ROW]
+    text = (
+        '"revision":1,"calls":1,'
+        '"tokens":{"prompt_tokens":10,"completion_tokens":5,"total_tokens":15},'
+        '"first_call_at":"2026-11-23T07:30:00Z","last_call_at":"2026-11-23T07:30:00Z"'
+    )
     assert row == {
         "Subject": "alice",
         "ClientApp": "app",
@@ -120,6 +126,8 @@ async def test_a_sum_row_has_the_published_columns(
         "FirstCallAt": NOW,
         "LastCallAt": NOW,
         "Revision": 1,
+        "OpenDay": f'{{"window":"2026-11-23",{text}}}',
+        "OpenHour": f'{{"window":"2026-11-23T07",{text}}}',
     }
 
 
@@ -175,7 +183,7 @@ async def test_no_transaction_passes_100_rows(store: MemoryRowStore, committer: 
     """The service refuses more; many calls of one sum need many transactions."""
     await commit(committer, events(*range(250)))
 
-    assert [transaction.rows for transaction in store.transactions] == [100, 100, 62]
+    assert [transaction.rows for transaction in store.transactions] == [100, 100, 56]
     assert (calls(store), markers(store)) == (250, 250)
 
 
@@ -218,9 +226,8 @@ async def test_an_hour_ends_where_the_next_begins(store: MemoryRowStore, committ
     batch = [usage_event(1, time=eight - timedelta(microseconds=1)), usage_event(2, time=eight)]
     await commit(committer, batch)
 
-    assert {
-        key.split("|")[1]: row["Calls"] for key, row in store.rows(LEDGER).items() if key[0] == "s"
-    } == {
+    sums = sums_in_ledger(store, LEDGER)
+    assert {key.split("|")[1]: row.columns["Calls"] for (_, key), row in sums.items()} == {
         "2026-11": 2,
         "2026-11-23": 2,
         "2026-11-23T07": 1,
@@ -283,10 +290,10 @@ async def test_a_fault_in_the_second_chunk_keeps_the_first(
     """What is committed stays; the retry adds the rest."""
     store.plan("write", Fault.NOTHING, Fault.UNAVAILABLE)
     failed = await commit(committer, events(*range(150)))
-    assert (len(failed.new), len(failed.failed)) == (96, 54)
+    assert (len(failed.new), len(failed.failed)) == (98, 52)
     counted = await commit(committer, events(*range(150)))
 
-    assert (len(counted.new), counted.repeated_calls) == (54, 96)
+    assert (len(counted.new), counted.repeated_calls) == (52, 98)
     assert calls(store) == 150
 
 
@@ -460,7 +467,7 @@ async def test_a_transaction_of_many_subjects_counts_each_in_its_own_sums(
     batch = of_a_bucket(["ann", "bob", "cid"])
     await commit(committer, batch)
 
-    assert [t.rows for t in store.transactions] == [3 + 9 + 1]
+    assert [t.rows for t in store.transactions] == [3 + 3 + 1]
     rows = store.rows(LEDGER)
     assert sum(key.startswith("s|2026-11|") for key in rows) == 3
     assert rows["v|w.0"] == {"From": "2026-11-23T07"}

@@ -38,7 +38,7 @@ async def test_few_sums_are_read_one_by_one() -> None:
     sums = KnownSums(store)
     found = await sums.read(PLACE, [key(1), key(3), key(99)])
 
-    assert {k.dimensions.deployment: v.row.sums.calls for k, v in found.items()} == {
+    assert {k.dimensions.deployment: v.packed.row.sums.calls for k, v in found.items()} == {
         "d01": 2,
         "d03": 4,
     }

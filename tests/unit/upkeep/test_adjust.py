@@ -16,7 +16,7 @@ from meter.usage import NO_USAGE, TokenUsage, new_event_id
 from tests.fakes.rows import Fault
 from tests.support.events import NOW, adjustment, event_id, message, usage_event
 from tests.support.ledger import aggregator_on
-from tests.support.rebuilding import ALICE, DAY_SUM, LEDGER, Store, rebuild
+from tests.support.rebuilding import ALICE, LEDGER, MONTH_SUM, Store, rebuild
 
 CALL = usage_event(1, time=NOW)
 LATER = NOW + timedelta(minutes=5)
@@ -251,10 +251,10 @@ async def test_a_call_whose_ledger_is_dropped_meanwhile_is_not_adjusted(store: S
 async def test_what_no_ledger_takes_leaves_no_note(store: Store) -> None:
     """The sum that it adds to is damaged: refused, named, and the call's tokens are free again."""
     adjuster = await counted(store)
-    store.tamper(LEDGER, ALICE, DAY_SUM, TotalTokens="15")
+    store.tamper(LEDGER, ALICE, MONTH_SUM, TotalTokens="15")
     with pytest.raises(AdjustmentRefused, match="column TotalTokens"):
         await adjust(adjuster, wanted(-10))
-    store.tamper(LEDGER, ALICE, DAY_SUM, TotalTokens=15)
+    store.tamper(LEDGER, ALICE, MONTH_SUM, TotalTokens=15)
 
     assert await adjust(operator(store), wanted(-10, reason="another"))
 

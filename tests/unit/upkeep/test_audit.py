@@ -10,6 +10,7 @@ from meter.ledger.keys import ledger_partition
 from meter.upkeep.differences import Difference, Kind, WrongColumn
 from meter.usage import ToolUsage
 from tests.support.events import NOW, USAGE, adjustment, usage_event
+from tests.support.ledger import aggregator_on
 from tests.support.rebuilding import (
     ALICE,
     BOB,
@@ -58,8 +59,10 @@ async def test_what_shows_a_sum_that_was_deleted_is_not_taken_for_surplus(store:
     before = state(store)
     found = await rebuild(store)
 
-    assert found.kinds == [Kind.WRONG_SUM]
-    assert [(c.name, c.found, c.right) for c in found.differences[0].columns] == [
+    assert found.kinds == [Kind.WRONG_SUM, Kind.WRONG_SUM]
+    day, month = found.differences
+    assert [(c.name, c.found) for c in month.columns] == [("OpenDay", "unreadable")]
+    assert [(c.name, c.found, c.right) for c in day.columns] == [
         ("Calls", 0, 2),
         ("PromptTokens", 0, 20),
         ("CompletionTokens", 0, 10),
@@ -81,7 +84,7 @@ async def of_another_type(store: Store) -> None:
 
 
 async def from_nowhere(store: Store) -> None:
-    columns = store.tables[LEDGER][ALICE, DAY_SUM].columns
+    columns = store.rows(LEDGER, ALICE)[DAY_SUM]
     store.put(LEDGER, ALICE, f"s|2026-11-29|{VIEW_ROW}", **columns)
 
 
@@ -102,9 +105,15 @@ async def test_sums_are_repaired_from_the_markers_on_request(
     assert without_revisions(state(store)) == without_revisions(before)
 
 
+BOTH = ("gpt-4o", "other")
+
+
 async def test_the_wrong_sums_of_a_window_are_repaired_in_one_transaction(store: Store) -> None:
     """No reader sees half of it."""
     await count(store, usage_event(4, deployment="other"))
+    tomorrow = NOW + timedelta(days=1)
+    later = [usage_event(n, deployment=name, time=tomorrow) for n, name in enumerate(BOTH, 5)]
+    await aggregator_on(store, tomorrow).count(later)
     store.tamper(LEDGER, ALICE, DAY_SUM, Calls=7)
     store.tamper(LEDGER, ALICE, DAY_SUM.replace("gpt-4o|", "other|", 1), Calls=7)
     store.transactions.clear()

@@ -165,8 +165,8 @@ async def test_a_subject_is_rebuilt_alone(store: Store, subject: str) -> None:
         for place, row in list(store.tables[table].items()):
             store.tamper(table, *place, Calls=9)
             store.put(table, place[0], f"{place[1]}x", **row.columns)
-    for place in [place for place in store.tables[LEDGER] if place[1].startswith("s|2026-11-23|")]:
-        store.tamper(LEDGER, *place, TotalTokens=7)
+    for at, key in [place for place in store.tables[LEDGER] if place[1].startswith("s|2026-11|")]:
+        store.tamper(LEDGER, at, key.replace("2026-11|", "2026-11-23|", 1), TotalTokens=7)
     damaged = state(store)
     found = await rebuild(store, subject=subject, repairs_ledger=True)
 

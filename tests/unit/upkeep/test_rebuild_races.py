@@ -7,6 +7,7 @@ import pytest
 
 from meter.errors import LedgerMissing
 from meter.ledger.keys import parse_sum_key
+from meter.ledger.packing.packed import unpacked
 from meter.upkeep.differences import Kind
 from meter.upkeep.rebuild import Summary
 from meter.upkeep.restore import ViewRepair
@@ -158,7 +159,9 @@ async def test_a_copy_that_a_tampered_row_kept_back_is_shown_once_the_row_is_rep
 async def test_a_view_that_is_ahead_of_what_was_read_is_not_taken_back(store: Store) -> None:
     """The ledger moved since: it is read again before the view is checked."""
     place = parse_sum_key(ALICE, DAY_SUM)
-    sums = {place: store.tables[LEDGER][ALICE, DAY_SUM]}
+    row = unpacked(ALICE, store.tables[LEDGER][ALICE, MONTH_SUM]).rows[1]
+    assert row.key == DAY_SUM
+    sums = {place: row}
     await count(store, usage_event(50))
     views = state(store)
     found = await repair_on(store).restore("2026-11-23", [place], sums)

@@ -205,14 +205,15 @@ async def test_a_sweep_without_work_costs_a_query_for_each_partition(store: Memo
     assert dict(store.calls) == {"service_time": 1, "names": 1, "scan": 64}
 
 
-async def test_a_partition_costs_one_query_of_its_sums(store: MemoryRowStore) -> None:
-    """The recent hours, days and month of all of its subjects are one range of row keys."""
+async def test_a_partition_costs_two_queries_of_its_sums(store: MemoryRowStore) -> None:
+    """The months of all of its subjects are one range of row keys, the recent hours and days another."""
     hours = [usage_event(n, time=NOW - timedelta(hours=n)) for n in range(50)]
     await commit_only(store, *hours)
     store.calls.clear()
     await sweep(store).run()
 
-    assert store.calls["scan"] == 64 + 1 + 1  # the marks, the sums, and how windows are split
+    # The marks, the sums of months and the others, and how windows are split.
+    assert store.calls["scan"] == 64 + 2 + 1
     assert store.calls["keys_between"] == 0
 
 
@@ -341,7 +342,7 @@ async def test_a_damaged_sum_stops_no_other(store: Store, caplog: pytest.LogCapt
     """It is named; a rebuild repairs and shows it."""
     calls = [usage_event(n, subject=f"s{n}") for n in range(40)]
     await commit_only(store, *calls)
-    at, key = next((p, k) for p, k in store.tables[LEDGER] if k.startswith("s|2026-11-23|s3|"))
+    at, key = next((p, k) for p, k in store.tables[LEDGER] if k.startswith("s|2026-11|s3|"))
     store.tamper(LEDGER, at, key, TotalTokens="15")
     repaired = await sweep(store).run()
 
@@ -361,9 +362,10 @@ async def test_a_sum_is_damaged_whatever_its_cell(
 ) -> None:
     """Also where it only names another tier than its key."""
     await commit_only(store, usage_event(1))
+    await commit_only(store, usage_event(2, time=NOW + timedelta(days=1)))  # the day is closed
     store.tamper(LEDGER, ALICE, DAY_SUM, **{column: value})
 
-    assert await sweep(store).run() == 2
+    assert await sweep(store).run() == 4
     assert f"column {column}" in caplog.text
 
 
@@ -445,6 +447,8 @@ async def test_a_sum_that_names_another_is_not_shown_as_that_one(
     await aggregator_on(store).count(before)
     for number in range(3, 9):
         await aggregator_on(store).count([usage_event(number)])
+    tomorrow = NOW + timedelta(days=1)
+    await aggregator_on(store, tomorrow).count([usage_event(9, time=tomorrow)])
     right = shown_rows(store)
     store.tamper(LEDGER, ALICE, DAY_SUM, **{column: value})
     store.put(LEDGER, ALICE, "v|dead.0", From=Window("2026-11-23T07").name)

@@ -1,0 +1,1 @@
+"""How sums lie in the ledger's rows."""
