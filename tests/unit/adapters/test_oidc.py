@@ -167,7 +167,7 @@ async def test_an_issuer_that_is_down_is_reported() -> None:
     async with running() as issuer:
         pass
 
-    assert await refusal(issuer) == "the issuer did not answer: ConnectionRefusedError"
+    assert await refusal(issuer) == "the issuer did not answer: ConnectionError"
 
 
 async def test_the_event_loop_does_not_wait_for_the_issuer() -> None:
@@ -181,7 +181,7 @@ async def test_a_document_that_does_not_end_is_no_key_set(
     stays_open: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Broken or stalled half-way: the keys are not to be had now, and nothing else is wrong."""
-    monkeypatch.setattr(oidc, "READ_SECONDS", 0.2)
+    monkeypatch.setattr(oidc, "TIMEOUT_SECONDS", (0.2, 0.2))
 
     async def half(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
