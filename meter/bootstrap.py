@@ -94,19 +94,20 @@ class App:
 
     async def answer(self, request: Request) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
-        event_id = new_call_id()
         if _is_open(request):
-            return GatewayResponse(marked(await self._open(request), event_id))
+            return GatewayResponse(marked(await self._open(request), new_call_id()))
         try:
             return await _answer(await self._built(), request)
         except InvalidSettings as exc:
+            event_id = new_call_id()
             problems = "; ".join(exc.problems)
             log.error("settings_invalid event_id=%s problems=%s", event_id, problems)
             error: CallerError = _refused_upgrade(request) or NOT_CONFIGURED
         except TooLarge as exc:
-            error = exc
+            event_id, error = new_call_id(), exc
         except Exception:
             # Last resort: an internal error still gets an answer that callers can parse.
+            event_id = new_call_id()
             log.exception("call_failed_unexpectedly event_id=%s", event_id)
             error = INTERNAL_ERROR
         return GatewayResponse(marked(error_answer(error), event_id))
