@@ -66,7 +66,7 @@ def read_usage_event(fields: Fields) -> UsageEvent:
         backend=data.optional_text("backend"),
         region=data.label("region"),
         deployment_type=data.label("deployment_type"),
-        tier=data.choice("tier", Tier),
+        tier=data.choice("tier", Tier, absent=Tier.STANDARD),
         service_tier=data.label("service_tier"),
         context=data.choice("context", Context, absent=Context.SHORT),
         spilled_from=data.optional_text("spilled_from"),

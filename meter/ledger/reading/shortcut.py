@@ -80,7 +80,6 @@ class _Data(_Plain):
     principal: _Principal
     operation: _Name
     deployment: _Name
-    tier: Tier
     outcome: Outcome
     status: _Count
     streaming: bool
@@ -95,6 +94,7 @@ class _Data(_Plain):
     backend: _Subject | None = None
     region: _Label | None = None
     deployment_type: _Label | None = None
+    tier: Tier | None = None
     service_tier: _Label | None = None
     context: Context | None = None
     spilled_from: _Subject | None = None
@@ -147,7 +147,7 @@ def _usage_event(event: _Event, data: _Data) -> UsageEvent:
         backend=data.backend,
         region=_label(data.region),
         deployment_type=_label(data.deployment_type),
-        tier=data.tier,
+        tier=data.tier or Tier.STANDARD,
         service_tier=_label(data.service_tier),
         context=data.context or Context.SHORT,
         spilled_from=data.spilled_from,

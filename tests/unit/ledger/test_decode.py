@@ -116,6 +116,7 @@ OPTIONAL = {
     "model",
     "region",
     "service_tier",
+    "tier",
     "tool_usage",
     "api_version",
     "backend",
@@ -133,9 +134,9 @@ def test_every_member_of_data_that_has_always_a_value_is_needed(name: str) -> No
     assert reasons(found) == ([] if name in OPTIONAL else [Reason.INVALID_FIELD])
 
 
-@pytest.mark.parametrize("name", ["context", "tool_usage"])
+@pytest.mark.parametrize("name", ["context", "tier", "tool_usage"])
 def test_what_older_front_doors_do_not_send_has_the_value_that_it_had_then(name: str) -> None:
-    """Absent or null: a call of short context, without tools."""
+    """Absent or null: a standard call of short context, without tools."""
     absent = document_with_data(**{name: ...})
     null = document_with_data(**{name: None})
     found = decoded(json_message([absent, null]))
