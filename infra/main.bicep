@@ -4,6 +4,9 @@ targetScope = 'resourceGroup'
 import {
   addressProblems
   backendProblems
+  commaProblems
+  namesakeProblems
+  objectIdProblems
   prefixProblems
   secretProblems
   settingProblems
@@ -140,7 +143,7 @@ param zoneRedundant bool = false
 param alertsEnabled bool = true
 
 @description('Resource ids of the action groups that alerts call; empty: alerts fire, and call nobody.')
-param actionGroupIds string[] = []
+param actionGroupIds textType[] = []
 
 @description('Where the runbooks of the alerts are: the page docs/operations.md of your copy of the repository.')
 param runbooksUrl string = 'docs/operations.md'
@@ -238,8 +241,16 @@ var secretNames = map(items(keyVaultReferences), s => s.key)
 var problems = concat(
   prefixProblems(namePrefix),
   flatten(map(backends, b => backendProblems(b, secretNames))),
+  namesakeProblems(map(backends, b => b.name)),
+  commaProblems('audiences', audiences),
+  commaProblems('allowedTenants', allowedTenants),
+  commaProblems('allowedApps', allowedApps),
+  commaProblems('requiredRoles', requiredRoles),
+  commaProblems('requiredScopes', requiredScopes),
+  objectIdProblems('analystsGroupId', analystsGroupId),
+  objectIdProblems('operatorsGroupId', operatorsGroupId),
   settingProblems(additionalSettings, concat(ownSettings, secretNames)),
-  secretProblems(keyVaultReferences),
+  secretProblems(keyVaultReferences, ownSettings),
   addressProblems(allowedAddresses),
   vnetEnabled || (empty(allowedAddresses) && existingNetwork == null && gatewayAccess == 'public')
     ? []

@@ -12,7 +12,6 @@ TABLE_CONTRIBUTOR = "Storage Table Data Contributor"
 TABLE_READER = "Storage Table Data Reader"
 BLOB_CONTRIBUTOR = "Storage Blob Data Contributor"
 BLOB_OWNER = "Storage Blob Data Owner"
-BLOB_READER = "Storage Blob Data Reader"
 
 _NO_ROLE = frozenset({"AuthorizationPermissionMismatch", "unauthorized-access"})
 _NETWORK = frozenset({"AuthorizationFailure", "PublicAccessNotPermitted", "ip-denied"})
