@@ -252,6 +252,9 @@ var problems = concat(
   settingProblems(additionalSettings, concat(ownSettings, secretNames)),
   secretProblems(keyVaultReferences, ownSettings),
   addressProblems(allowedAddresses),
+  alertsEnabled && contains(['warning', 'error'], toLower(additionalSettings.?METER_LOG_LEVEL ?? ''))
+    ? ['additionalSettings: with METER_LOG_LEVEL above INFO the lines that alerts read are not written']
+    : [],
   vnetEnabled || (empty(allowedAddresses) && existingNetwork == null && gatewayAccess == 'public')
     ? []
     : ['allowedAddresses, existingNetwork and a private gateway need vnetEnabled'],

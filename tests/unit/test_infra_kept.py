@@ -47,6 +47,7 @@ REFUSED = {
         "analystsGroupId must be an object id; got analysts",
         "operatorsGroupId must be an object id",
         "MeterStorage would be a connection by key",
+        "with METER_LOG_LEVEL above INFO the lines that alerts read are not written",
         "meter_issuers has a parameter of its own",
         "OTHER holds a secret",
         "Flex Consumption refuses WEBSITE_RUN_FROM_PACKAGE",

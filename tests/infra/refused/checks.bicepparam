@@ -20,6 +20,7 @@ param additionalSettings = {
   meter_issuers: 'https://sts.windows.net/x/'
   WEBSITE_RUN_FROM_PACKAGE: '1'
   MeterStorage: 'UseDevelopmentStorage=true'
+  METER_LOG_LEVEL: 'Warning'
 }
 param backends = [
   {
