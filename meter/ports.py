@@ -132,14 +132,15 @@ class KeySetSource(Protocol):
 class UpstreamRequest(Struct, frozen=True, kw_only=True):
     """One HTTP request to a backend, ready to send.
 
-    A body that is still arriving is a function that yields its bytes from the beginning, each time.
+    A long body comes in parts, and one that is still arriving is a function that yields its bytes from
+    the beginning, each time.
     """
 
     backend: str
     method: str
     url: str
     headers: Headers
-    body: bytes | Callable[[], AsyncIterator[bytes]]
+    body: bytes | tuple[bytes | memoryview, ...] | Callable[[], AsyncIterator[bytes]]
 
 
 class UpstreamAnswer(Protocol):

@@ -209,7 +209,7 @@ class FakeUpstream:
 
     async def _read(self, request: UpstreamRequest) -> None:
         self.bodies.append(b"")
-        parts = _whole(request.body) if isinstance(request.body, bytes) else request.body()
+        parts = request.body() if callable(request.body) else _whole(request.body)
         most = self.parts_read.get(request.backend)
         try:
             while most is None or most > 0:
@@ -226,8 +226,8 @@ class FakeUpstream:
         return [request.backend for request in self.requests]
 
 
-async def _whole(body: bytes) -> AsyncIterator[bytes]:
-    yield body
+async def _whole(body: bytes | tuple[bytes | memoryview, ...]) -> AsyncIterator[bytes]:
+    yield body if isinstance(body, bytes) else b"".join(body)
 
 
 @dataclass

@@ -93,6 +93,8 @@ def _payload(
     """The body; None if it is empty, so that GET and DELETE send no content-length."""
     if isinstance(request.body, bytes):
         return request.body or None
+    if isinstance(request.body, tuple):
+        return b"".join(request.body)
     return patience.apart_from(request.body())
 
 

@@ -15,7 +15,7 @@ from meter.adapters.upstream.connection import Connection
 from meter.adapters.upstream.dial import Dialer, verifying_context
 from meter.adapters.upstream.pool import Pool
 from meter.adapters.upstream.request import Address, Head, InvalidAddress, encode_head, locate
-from meter.adapters.upstream.sending import Patience, start_sending
+from meter.adapters.upstream.sending import Patience, in_pieces, send_pieces, start_sending
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import UpstreamAnswer, UpstreamRequest
 
@@ -102,9 +102,13 @@ def _write(
     patience: Patience,
 ) -> None:
     if isinstance(request.body, bytes):
-        connection.begin(answer, head.data, request.body)
+        connection.begin(answer, head.data + request.body)
+    elif isinstance(request.body, tuple):
+        pieces = in_pieces((head.data, *request.body))
+        connection.begin(answer, next(pieces))
+        answer.sending = send_pieces(connection, pieces, answer, patience)
     else:
-        connection.begin(answer, head.data, b"")
+        connection.begin(answer, head.data)
         answer.sending = start_sending(
             connection, request.body(), head.body_bytes, answer, patience
         )

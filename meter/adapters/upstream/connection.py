@@ -15,8 +15,6 @@ from typing import Protocol, cast
 from meter.adapters.upstream.answer import Answer
 from meter.adapters.upstream.request import Address
 
-JOINED_BYTES = 65_536  # a head and a body of that size are sent in one piece
-
 
 class Keeper(Protocol):
     """Who has the connections that are open."""
@@ -44,23 +42,32 @@ class Connection(asyncio.Protocol):
         self._writable: asyncio.Future[None] | None = None
         self._poll: select.poll | None = None
 
-    def begin(self, answer: Answer, data: bytes, body: bytes) -> None:
-        """Write a request, or its head; what arrives from now on is its answer."""
+    def begin(self, answer: Answer, data: bytes | memoryview) -> None:
+        """Write a request, or its beginning; what arrives from now on is its answer."""
         if self._transport is None:
             answer.fail(ConnectionResetError("the connection ended before the request began"))
             return
         self._answer = answer
-        if len(body) <= JOINED_BYTES:
-            self._transport.write(data + body)
-        else:
-            self._transport.write(data)
-            self._transport.write(body)
+        self._transport.write(data)
+
+    @property
+    def takes_more(self) -> bool:
+        """Whether the other side has taken most of what was written."""
+        return self._writable is None
 
     async def write(self, data: bytes) -> None:
         """Write more of a body, once the other side has taken most of what was written."""
+        self.put(data)
+        await self.taken()
+
+    def put(self, data: bytes | memoryview) -> None:
+        """Write more of a body, whatever the other side has taken."""
         if self._transport is None or self._transport.is_closing():
             raise ConnectionResetError("the connection ended before the request did")
         self._transport.write(data)
+
+    async def taken(self) -> None:
+        """Wait until the other side has taken most of what was written, or never will."""
         if self._writable is not None:
             await self._writable
 

@@ -87,6 +87,8 @@ def encode_head(request: UpstreamRequest, address: Address, target: str) -> Head
 def _body_bytes(request: UpstreamRequest) -> int | None:
     if isinstance(request.body, bytes):
         return len(request.body)
+    if isinstance(request.body, tuple):
+        return sum(map(len, request.body))
     declared = [value for name, value in request.headers if name == "content-length"]
     if not declared:
         return None

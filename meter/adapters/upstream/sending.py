@@ -1,10 +1,14 @@
-"""Sending a body that is still arriving, and the time that a backend has for its first byte."""
+"""Sending a body that is long or still arriving, and the time that a backend has for its first byte."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 
 from meter.adapters.upstream.answer import Answer
 from meter.adapters.upstream.connection import Connection
+
+PIECE_BYTES = 262_144  # a transport would copy, or encrypt, one large part at once
+PIECES_AT_ONCE = 5
+SHORT_BYTES = 16_384  # parts of that size are sent in one piece with what follows them
 
 
 class Patience:
@@ -40,6 +44,43 @@ class Patience:
         self._answer.fail(TimeoutError("no head in time"))
 
 
+def in_pieces(parts: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    """The parts in pieces; only short ones, and the beginning of what follows them, are copied."""
+    short: list[bytes | memoryview] = []
+    for part in parts:
+        if len(part) <= SHORT_BYTES:
+            short.append(part)
+            continue
+        rest = memoryview(part)
+        if short:
+            yield b"".join([*short, rest[:SHORT_BYTES]])
+            short, rest = [], rest[SHORT_BYTES:]
+        for start in range(0, len(rest), PIECE_BYTES):
+            yield rest[start : start + PIECE_BYTES]
+    if short:
+        yield b"".join(short)
+
+
+def send_pieces(
+    connection: Connection,
+    pieces: Iterator[bytes | memoryview],
+    answer: Answer,
+    patience: Patience,
+) -> asyncio.Task[None] | None:
+    """Send a body that is in memory: at once what the other side takes at once, the rest in a task.
+
+    Nearly all of them are taken at once: then they cost neither a task nor timers.
+    """
+    try:
+        for number, piece in enumerate(pieces, 1):
+            connection.put(piece)
+            if number == PIECES_AT_ONCE or not connection.takes_more:
+                return _start(connection, _send_rest(connection, pieces, patience), answer)
+    except ConnectionResetError as exc:
+        answer.fail(exc)
+    return None
+
+
 def start_sending(
     connection: Connection,
     parts: AsyncIterator[bytes],
@@ -47,21 +88,8 @@ def start_sending(
     answer: Answer,
     patience: Patience,
 ) -> asyncio.Task[None]:
-    """Send a body of so many bytes, or in chunks. If that fails, the answer does.
-
-    An early answer does not end it: its reader may close it.
-    """
-    connection.is_request_out = False
-    sending = asyncio.create_task(_send(connection, parts, size, patience))
-
-    def end(task: asyncio.Task[None]) -> None:
-        if task.cancelled():
-            answer.fail(ConnectionAbortedError("the request was given up"))
-        elif (error := task.exception()) is not None:
-            answer.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
-
-    sending.add_done_callback(end)
-    return sending
+    """Send a body of so many bytes, or in chunks."""
+    return _start(connection, _send(connection, parts, size, patience), answer)
 
 
 async def _send(
@@ -87,3 +115,33 @@ async def _send(
         # An end here would make a part of a body look like a whole one.
         raise ValueError(f"the body ended after {sent} of {size} bytes")
     connection.is_request_out = True
+
+
+async def _send_rest(
+    connection: Connection, pieces: Iterator[bytes | memoryview], patience: Patience
+) -> None:
+    await connection.taken()
+    for piece in pieces:
+        patience.restart()
+        connection.put(piece)
+        await connection.taken()
+        await asyncio.sleep(0)  # other calls are served between two pieces
+    patience.restart()
+    connection.is_request_out = True
+
+
+def _start(
+    connection: Connection, sending_all: Coroutine[None, None, None], answer: Answer
+) -> asyncio.Task[None]:
+    """If the sending fails, the answer does. An early answer does not end it: its reader may close it."""
+    connection.is_request_out = False
+    sending = asyncio.create_task(sending_all)
+
+    def end(task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            answer.fail(ConnectionAbortedError("the request was given up"))
+        elif (error := task.exception()) is not None:
+            answer.fail(error if isinstance(error, Exception) else RuntimeError(repr(error)))
+
+    sending.add_done_callback(end)
+    return sending

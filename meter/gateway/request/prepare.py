@@ -34,7 +34,7 @@ _UNMETERED_BACKGROUND = (
 class OutgoingBody(Struct, frozen=True, kw_only=True):
     """A request body for one backend; `length` where the bytes do not show it."""
 
-    content: bytes | Callable[[], AsyncIterator[bytes]]
+    content: bytes | tuple[bytes | memoryview, ...] | Callable[[], AsyncIterator[bytes]]
     length: int | None = None
 
 
@@ -203,15 +203,8 @@ def _outgoing_json(body: JsonBody, model: str | None, *, asks_for_usage: bool) -
     members: dict[str, str] = {} if model is None else {"model": json.dumps(model)}
     if asks_for_usage:
         members |= with_usage_asked(body)
-    parts = body.spliced(members) if members else [memoryview(body.raw)]
+    parts = body.spliced(members) if members else [body.raw]
     length = sum(map(len, parts))
     if length <= PART_BYTES:
         return OutgoingBody(content=b"".join(parts))
-    # A transport would copy, and encrypt, one large piece at once.
-    return OutgoingBody(content=lambda: _pieces(parts), length=length)
-
-
-async def _pieces(parts: Sequence[bytes | memoryview]) -> AsyncIterator[bytes]:
-    for part in parts:
-        for start in range(0, len(part), PART_BYTES):
-            yield bytes(part[start : start + PART_BYTES])
+    return OutgoingBody(content=tuple(parts), length=length)

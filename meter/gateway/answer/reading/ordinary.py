@@ -17,6 +17,8 @@ from meter.gateway.answer.reading.members import decoded_json
 
 MAX_DIGITS = 4_300  # of an integer that Python converts
 _STRIDE = 2_048  # so many digits follow some multiple of it in each number that is longer
+_SAMPLE = 512  # likewise: 8 of its digits are at multiples of it
+_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 class _Item(Struct, gc=False):
@@ -75,8 +77,13 @@ def ordinary_members(text: bytes) -> dict[str, object] | None:
 
 
 def has_long_number(text: bytes) -> bool:
-    """Whether an integer may have more digits than Python converts; a string of digits looks alike."""
-    return len(text) > MAX_DIGITS and any(
+    """Whether an integer may have more digits than Python converts; a string of digits looks alike.
+
+    Of a megabyte of ordinary text two kilobytes are looked at: 10 us in place of 140.
+    """
+    if len(text) <= MAX_DIGITS or b"0" * 8 not in text[::_SAMPLE].translate(_DIGITS_AS_0):
+        return False
+    return any(
         text[at : at + 16].isdigit() and text[at : at + _STRIDE].isdigit()
         for at in range(0, len(text), _STRIDE)
     )

@@ -175,7 +175,7 @@ async def test_a_stream_that_begins_early_does_not_end_the_form() -> None:
     answer = await send(made, MODEL_LAST[:100], MODEL_LAST[100:], path=TRANSCRIPTION_PATH)
     assert isinstance(answer, StreamingAnswer)
     body = made.upstream.requests[0].body
-    assert not isinstance(body, bytes)
+    assert callable(body)
 
     sent = b"".join([part async for part in body()])
     go_on.set()
@@ -191,7 +191,7 @@ async def test_who_still_sends_a_form_after_the_call_is_broken_off() -> None:
     made.upstream.parts_read["a"] = 1
     await send(made, MODEL_LAST[:100], MODEL_LAST[100:], path=TRANSCRIPTION_PATH)
     body = made.upstream.requests[0].body
-    assert not isinstance(body, bytes)
+    assert callable(body)
 
     with pytest.raises(Exception, match="ended before its form was sent"):
         await anext(body())
