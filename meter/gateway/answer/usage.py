@@ -12,7 +12,7 @@ from typing import cast
 
 from msgspec import Struct
 
-from meter.gateway.answer.reading.counts import Output, read_usage
+from meter.gateway.answer.reading.counts import MAX_COUNT, Output, read_usage
 from meter.gateway.answer.reading.items import Items, hosted_calls
 from meter.gateway.answer.reading.members import decoded_json, read_members
 from meter.gateway.answer.reading.ordinary import ordinary_members
@@ -177,7 +177,7 @@ def later_usage(
 def added_usage(
     before: Mapping[str, object] | None, now: Mapping[str, object] | None
 ) -> Mapping[str, object] | None:
-    """The sum of the usage objects of two images of one answer."""
+    """The sum of the usage objects of two images of one answer; what is no count adds nothing."""
     if before is None or now is None:
         return before if now is None else now
     return {**before, **{name: _added(before.get(name), value) for name, value in now.items()}}
@@ -249,10 +249,12 @@ def _count_of(data: object) -> int | None:
 def _added(before: object, now: object) -> object:
     if isinstance(before, dict) and isinstance(now, dict):
         return added_usage(before, now)
-    if _is_number(before) and _is_number(now):
-        return cast(float, before) + cast(float, now)
+    if _is_count(before):
+        return cast(float, before) + cast(float, now) if _is_count(now) else before
     return before if now is None else now
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _is_count(value: object) -> bool:
+    """Whether it is a number that may be added: a negative one would hide a part of the others."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and 0 <= cast(float, value) <= MAX_COUNT

@@ -134,6 +134,24 @@ def test_several_images_of_one_stream_add_up(kind: str) -> None:
     )
 
 
+@pytest.mark.parametrize("count", [-5, True, "5", 10**30, float("nan")], ids=repr)
+@pytest.mark.parametrize("is_first", [True, False])
+def test_nonsense_of_one_image_takes_nothing_from_the_others(count: object, is_first: bool) -> None:
+    """A negative count would lower the sum, an absurd one discredit it."""
+    documents = [
+        {"type": "image_generation.completed", "usage": usage}
+        for usage in (IMAGE_USAGE, {**IMAGE_USAGE, "input_tokens": count})
+    ]
+    reader = StreamReader()
+
+    for document in reversed(documents) if is_first else documents:
+        reader.feed(b"data: " + json.dumps(document).encode() + b"\n\n")
+
+    usage = reader.reading.usage
+    assert usage is not None
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (10, 40, 60)
+
+
 @pytest.mark.parametrize("kind", ["image_generation", "image_edit"])
 def test_the_usage_of_a_partial_image_counts_until_the_image_is_whole(kind: str) -> None:
     """Its closing frame repeats it; where that never comes, the partial one's holds."""
