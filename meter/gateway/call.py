@@ -1,5 +1,6 @@
 """One call, from its request to its single end, which makes the usage event."""
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from copy import replace
 from dataclasses import dataclass, field
@@ -60,8 +61,9 @@ class Call:
     """A verified and routed call. `end` ends it exactly once, however it ends.
 
     `deployment` is the public name that usage is counted under. `headers` are the caller's, with its
-    trace as it goes on; `answer` is the backend's once it has begun. `reasoning` has the digests of the
-    reasoning items that the call carries. `holds` gives back the slot and the spool.
+    trace as it goes on; `named` are the first of each name, as they came. `answer` is the backend's
+    once it has begun. `reasoning` has the digests of the reasoning items that the call carries. `holds`
+    gives back the slot and the spool.
     """
 
     event_id: UUID
@@ -71,6 +73,7 @@ class Call:
     deployment: str
     body: Payload
     headers: Headers
+    named: Mapping[str, str]
     candidates: Candidates
     reasoning: tuple[str, ...]
     background: Background
@@ -317,7 +320,7 @@ class Call:
             started_at=self.started_at,
             duration_ms=self._elapsed_ms(self.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
-            client_retry_count=retry_count(self.headers),
+            client_retry_count=retry_count(self.named),
             traceparent=header(self.headers, TRACEPARENT),
         )
 

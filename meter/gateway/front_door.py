@@ -107,6 +107,7 @@ class FrontDoor:
                     reasoning=way.reasoning,
                     body=body,
                     headers=request.headers,
+                    named=request.named,
                     background=self.background,
                     sink=self.sink,
                     clock=self.clock,

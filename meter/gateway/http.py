@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from meter.errors import (
     Unauthenticated,
     UpgradeRefused,
 )
+from meter.gateway.headers import by_name, size_of
 from meter.ports import Headers
 
 MAX_QUOTED = 100
@@ -60,7 +62,7 @@ async def _never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-class Request(Struct, frozen=True, kw_only=True):
+class Request(Struct, frozen=True, kw_only=True, dict=True):  # `dict` is for the cached property
     """A caller's HTTP request. `raw_path` is undecoded.
 
     `left` returns once the caller has closed its connection, and says nothing before the body's end.
@@ -73,9 +75,14 @@ class Request(Struct, frozen=True, kw_only=True):
     body: RequestBody
     left: Callable[[], Awaitable[None]] = _never
 
+    @cached_property
+    def named(self) -> Mapping[str, str]:
+        """The first header of each name."""
+        return by_name(self.headers)
+
     def check_headers(self, limits: RequestLimits) -> None:
         """Raise TooLarge (431, RFC 6585 section 5) for more or larger headers than are accepted."""
-        size = sum(len(name) + len(value) for name, value in self.headers)
+        size = size_of(self.headers)
         if len(self.headers) > limits.max_headers or size > limits.max_header_bytes:
             raise TooLarge("The request has too many or too large headers.", status=431)
 

@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
+from meter.gateway.headers import header
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
@@ -49,14 +50,15 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
     """The core's view of a Starlette request."""
     scope = request.scope
     raw_path = scope.get("raw_path") or scope["path"].encode()
-    body = _Body(request, limits)
+    headers = tuple(
+        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    )
+    body = _Body(request.receive, header(headers, "content-length") or "", limits)
     return GatewayRequest(
         method=scope["method"],
         raw_path=raw_path.partition(b"?")[0].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),
-        headers=tuple(
-            (name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]
-        ),
+        headers=headers,
         body=body,
         left=body.left,
     )
@@ -213,9 +215,9 @@ class _Caller:
 class _Body:
     """`meter.gateway.http.RequestBody` of one ASGI request."""
 
-    def __init__(self, request: Request, limits: RequestLimits) -> None:
-        self._receive = request.receive
-        self._declared = request.headers.get("content-length", "")
+    def __init__(self, receive: Receive, declared: str, limits: RequestLimits) -> None:
+        self._receive = receive
+        self._declared = declared
         self._max_bytes = limits.max_body_bytes
         self._timeout_seconds = limits.read_timeout_seconds
         self._deadline: float | None = None

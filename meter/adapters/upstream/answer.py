@@ -15,6 +15,7 @@ connection is nobody's: the connection is dropped (RFC 9112 section 9.2).
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import Protocol
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
@@ -30,6 +31,8 @@ MAX_HELD_BYTES = 131_072
 
 _NO_BODY = frozenset({204, 304})
 _SWITCHING_PROTOCOLS = 101
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+MAX_CACHED_NAMES = 256  # of headers: those of Azure OpenAI are some thirty, in each answer the same
 
 
 class Malformed(ValueError):
@@ -157,12 +160,8 @@ class Answer:
         if b"\0" in value or len(self._fields) == MAX_HEADERS:
             raise Malformed("NUL in a header, or too many of them")
         # Bytes that are not UTF-8 become surrogates, which are the same bytes when written again.
-        self._fields.append(
-            (
-                name.lower().decode("latin-1"),
-                value.rstrip(b" \t").decode("utf-8", "surrogateescape"),
-            )
-        )
+        text = value.rstrip(b" \t").decode("utf-8", "surrogateescape")
+        self._fields.append((_read_name(name), text))
 
     def on_headers_complete(self) -> None:
         """The head is here."""
@@ -202,10 +201,11 @@ class Answer:
 
     def _is_framed(self) -> bool:
         """Whether a length or chunks tell where the body ends. Raises Malformed."""
-        codings = [value for name, value in self._fields if name == "transfer-encoding"]
-        if codings and [each.lower() for each in codings] != ["chunked"]:
+        framing = [pair for pair in self._fields if pair[0] in _FRAMING]
+        codings = [value.lower() for name, value in framing if name == "transfer-encoding"]
+        if codings and codings != ["chunked"]:
             raise Malformed("a transfer coding that was not asked for")  # RFC 9112 section 6.1
-        return bool(codings) or any(name == "content-length" for name, _ in self._fields)
+        return bool(framing)
 
     def _take(self) -> bytes:
         parts, self._parts, self._held_bytes = self._parts, [], 0
@@ -240,3 +240,8 @@ class Answer:
             self.fail(TimeoutError("the answer stands still"))
         else:
             self._idle_timer = self._loop.call_later(left, self._check_idle)
+
+
+@lru_cache(MAX_CACHED_NAMES)
+def _read_name(name: bytes) -> str:
+    return name.lower().decode("latin-1")

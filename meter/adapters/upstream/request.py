@@ -1,6 +1,7 @@
 """A request as bytes: where it goes, its head, and how its body is framed (RFC 9112)."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -11,7 +12,7 @@ from meter.ports import UpstreamRequest
 _PORTS = {"http": 80, "https": 443}
 _TARGET = re.compile(r"/[!-~]*")  # an origin-form; other characters are percent-encoded
 _FRAMING = frozenset({"content-length", "host", "transfer-encoding"})
-_DEFAULTS = (("accept", "*/*"), ("user-agent", "aoai-meter"))
+_DEFAULTS = {"accept": "*/*", "user-agent": "aoai-meter"}
 # RFC 9110 section 8.6: a body could be expected of the others.
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
 
@@ -65,13 +66,14 @@ def _address(origin: str) -> Address:
 
 def encode_head(request: UpstreamRequest, address: Address, target: str) -> Head:
     """The request's head; the framing is ours. Raises ValueError for what no header can hold."""
-    lines = [f"{request.method} {target} HTTP/1.1", f"host: {address.authority}"]
-    names = set()
-    for name, value in request.headers:
-        names.add(name)
-        if name not in _FRAMING:
-            lines.append(f"{name}: {value}")
-    lines += [f"{name}: {value}" for name, value in _DEFAULTS if name not in names]
+    fields: Sequence[tuple[str, str]] = request.headers
+    names = {name for name, _ in fields}
+    if not names.isdisjoint(_FRAMING):
+        fields = [pair for pair in fields if pair[0] not in _FRAMING]
+    if not names.issuperset(_DEFAULTS):
+        fields = [*fields, *(pair for pair in _DEFAULTS.items() if pair[0] not in names)]
+    start = f"{request.method} {target} HTTP/1.1"
+    lines = [start, f"host: {address.authority}", *map(": ".join, fields)]
     size = _body_bytes(request)
     if size is None:
         lines.append("transfer-encoding: chunked")

@@ -14,7 +14,7 @@ stream is one by its Content-Type or, where one was asked for, by how its body b
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from copy import replace
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ from meter.gateway.answer.usage import (
     read_response_id,
 )
 from meter.gateway.backend import Backend
-from meter.gateway.headers import header
+from meter.gateway.headers import by_name, header
 from meter.ports import Clock, Headers, UpstreamAnswer
 
 MAX_READ_AT_ONCE = 262_144
@@ -56,12 +56,14 @@ _BYTES = "application/octet-stream"
 class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds).
 
-    `error` is the one that it states; None where it is served, or is too long to be one.
+    `named` are the first headers of each name. `error` is the one that it states; None where it is
+    served, or is too long to be one.
     """
 
     backend: Backend
     status: int
     headers: Headers
+    named: Mapping[str, str]
     body: bytes
     begun_at: float
     error: StatedError | None = None
@@ -74,7 +76,7 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def content(self) -> bytes:
         """The body, decoded if it can be."""
-        return decoded(self.body, header(self.headers, "content-encoding"))
+        return decoded(self.body, self.named.get("content-encoding"))
 
     async def read(self, *, may_be_text: bool = False) -> Reading:
         """What the answer reports of its tokens and its model, if it is JSON; a long one that is not
@@ -83,12 +85,12 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
         Without a Content-Type it is taken for JSON, but where the operation answers in text, too: a
         transcript is the caller's own words, which must not choose what it is charged with.
         """
-        kind = header(self.headers, "content-type")
+        kind = self.named.get("content-type")
         if may_be_text if not kind else not is_json(kind):
             return NOTHING_READ
         if len(self.body) <= MAX_READ_AT_ONCE:
             return self._read()
-        if not is_encoded(header(self.headers, "content-encoding")):
+        if not is_encoded(self.named.get("content-encoding")):
             reading = read_ordinary(self.body)
             if reading is not None:
                 return reading
@@ -134,10 +136,12 @@ class StreamedAnswer:
             "code": error.code,
         }
         others = tuple(pair for pair in self.headers if pair[0].lower() != "content-type")
+        headers = (*others, ("content-type", "application/json"))
         return WholeAnswer(
             backend=self.backend,
             status=status,
-            headers=(*others, ("content-type", "application/json")),
+            headers=headers,
+            named=by_name(headers),
             body=json.dumps({"error": members}).encode(),
             begun_at=self.begun_at,
             error=error,
@@ -156,14 +160,14 @@ async def begin_answer(
     """Wait for what the table says. Raises UpstreamBroken.
 
     A stream closes its answer itself; all other answers are the caller's of this function to close.
-    `expects_events` says that an event stream was asked for, `may_be_text` that the answer may be
-    a text, which is the caller's own words.
+    `expects_events`: an event stream was asked for. `may_be_text`: of the caller's own words.
     """
     begun_at = clock.monotonic()
-    is_events, is_bytes, may_be_events = _kind_of(answer)
-    is_text = may_be_text and _says_text(answer)
+    named = by_name(answer.headers)
+    kind, encoding = named.get("content-type"), named.get("content-encoding")
+    is_events, is_bytes, may_be_events = _kind_of(answer.status, kind, encoding)
+    is_text = may_be_text and _says_text(kind)
     chunks, headers, first = Chunks(answer.chunks()), answer.headers, b""
-    encoding = header(headers, "content-encoding")
     if is_events and is_encoded(encoding):
         chunks = Chunks(decoded_parts(answer.chunks(), encoding))
         headers = without_encoding(headers)
@@ -172,15 +176,15 @@ async def begin_answer(
         headers = _as_events(headers) if is_events else headers
     if is_events:
         return await _begin_events(backend, answer, chunks, first, headers, clock)
-    most = 0 if is_bytes else max_buffered_bytes
-    beginning, is_whole = await _first_bytes(chunks, first, most=most)
+    body, is_whole = await _first_bytes(chunks, first, most=0 if is_bytes else max_buffered_bytes)
     if not is_whole:
-        return _streamed(backend, answer, chunks, beginning, begun_at)
+        return _streamed(backend, answer, chunks, body, begun_at)
     whole = WholeAnswer(
         backend=backend,
         status=answer.status,
         headers=headers,
-        body=beginning,
+        named=named,
+        body=body,
         begun_at=begun_at,
     )
     return _with_error(whole, may_be_text=may_be_text)
@@ -210,25 +214,24 @@ def _error_of(answer: WholeAnswer, *, may_be_text: bool) -> StatedError | None:
         return None
     if answer.status >= 400:
         return error_in_body(content)
-    is_json_alone = not may_be_text or is_json(header(answer.headers, "content-type"))
+    is_json_alone = not may_be_text or is_json(answer.named.get("content-type"))
     return error_in_served(content) if is_json_alone else None
 
 
-def _says_text(answer: UpstreamAnswer) -> bool:
-    kind = header(answer.headers, "content-type")
+def _says_text(kind: str | None) -> bool:
     return bool(kind) and not is_json(kind)
 
 
-def _kind_of(answer: UpstreamAnswer) -> tuple[bool, bool, bool]:
+def _kind_of(status: int, kind: str | None, encoding: str | None) -> tuple[bool, bool, bool]:
     """Whether it is an event stream; other bytes that are relayed as they come; perhaps a stream.
 
     An event stream in an unknown encoding is just bytes: nothing can be read of it or put into it.
     """
-    kind = (header(answer.headers, "content-type") or "").lower() if answer.status == 200 else ""
-    encoding = header(answer.headers, "content-encoding")
+    kind = (kind or "").lower() if status == 200 else ""
     is_stream, is_media = kind.startswith(_EVENTS), kind.startswith(_MEDIA)
-    is_readable = is_decodable(encoding) or not is_encoded(encoding)
-    may_be_events = answer.status == 200 and not is_media and not is_encoded(encoding)
+    is_plain = not is_encoded(encoding)
+    is_readable = is_plain or is_decodable(encoding)
+    may_be_events = status == 200 and not is_media and is_plain
     return (
         is_stream and is_readable,
         is_stream or is_media or kind.startswith(_BYTES),

@@ -20,6 +20,7 @@ import jwt
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
+from meter.gateway.headers import names_of
 from meter.ports import Clock, Headers
 from meter.terminal import printable
 from meter.usage import MAX_SUBJECT_CHARS, Principal, clean_name, is_writable
@@ -195,13 +196,14 @@ def token_in(headers: Headers) -> str:
     twice, or holds a list: two parsers could take two values from it.
     """
     first = ""
-    for header, read in _CARRIERS:
-        values = [value for name, value in headers if name == header]
-        if not values:
+    names = names_of(headers)
+    for carrier, read in _CARRIERS:
+        if carrier not in names:
             continue
-        if len(values) > 1 or "," in values[0]:
+        _, value = headers[names.index(carrier)]
+        if names.count(carrier) > 1 or "," in value:
             raise _refuse("several_credentials", SEVERAL_MESSAGE)
-        credential = read(values[0])
+        credential = read(value)
         if credential.startswith(_BEGINNINGS) and "." in credential:
             return credential
         first = first or credential

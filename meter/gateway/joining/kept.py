@@ -7,6 +7,7 @@ room is not kept, and its repeat is a call of its own.
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 
+from meter.gateway.headers import size_of
 from meter.gateway.http import Answer
 from meter.gateway.limits.quota import Holding, Quota
 
@@ -15,8 +16,7 @@ OVERHEAD_BYTES = 4_096  # of one answer: its key and objects, 2 KB where measure
 
 def kept_bytes(answer: Answer) -> int:
     """What an answer is counted as."""
-    headers = sum(len(name) + len(value) for name, value in answer.headers)
-    return len(answer.body) + headers + OVERHEAD_BYTES
+    return len(answer.body) + size_of(answer.headers) + OVERHEAD_BYTES
 
 
 @dataclass(slots=True)

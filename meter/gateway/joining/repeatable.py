@@ -20,7 +20,6 @@ from meter.gateway.answer.reading.counts import Output
 from meter.gateway.headers import (
     IMAGE_DEPLOYMENT,
     REQUEST_ID,
-    header,
     lasting_headers,
     retry_count,
 )
@@ -120,8 +119,8 @@ def repeatable_of(
         ),
         headers=request.headers,
         body=body,
-        is_retry=retry_count(request.headers) > 0,
-        request_id=header(request.headers, REQUEST_ID) or None,
+        is_retry=retry_count(request.named) > 0,
+        request_id=request.named.get(REQUEST_ID) or None,
         left=request.left,
         digest=digest,
     )

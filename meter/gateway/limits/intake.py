@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from meter.errors import TooLarge
-from meter.gateway.headers import header
 from meter.gateway.http import Request, RequestBody
 from meter.gateway.limits.quota import Holding
 from meter.gateway.limits.turns import Turns
@@ -44,7 +43,7 @@ class Intake:
         return self._bounded(self.limits.max_form_bytes, "forms")
 
     def _bounded(self, most: int, kind: str) -> "BoundedBody":
-        length = header(self.request.headers, "content-length") or ""
+        length = self.request.named.get("content-length", "")
         declared = int(length[:18]) if length.isascii() and length.isdigit() else None
         return BoundedBody(self.request.body, most, kind, declared, self.held)
 

@@ -27,9 +27,10 @@ def refused_upgrade(method: str, headers: Headers) -> UpgradeRefused | None:
     Before the token is read, at any address: coding agents try WebSocket first, and 426 makes them
     fall back at once, while they retry other statuses. A host between may take `upgrade` out.
     """
+    if method != "GET":
+        return None
     asked = (header(headers, "upgrade") or "").lower()
-    is_handshake = "websocket" in asked or header(headers, "sec-websocket-key") is not None
-    if method != "GET" or not is_handshake:
+    if "websocket" not in asked and header(headers, "sec-websocket-key") is None:
         return None
     return UpgradeRefused(
         "WebSocket is not served here. Send the request as a POST; with `stream: true` it is "
@@ -91,13 +92,15 @@ def dispatch(request: Request, routes: Routes, backends: Iterable[Backend]) -> A
         return Answer(status=204, headers=(("allow", allow),), body=b"")
     route = routes.route(request.method, request.raw_path, request.query)
     if route.served.body is not Body.NONE:
-        _check_encoding(request.headers)
+        _check_encoding(request)
     return answer_models(route, backends) if is_about_models(route) else route
 
 
-def _check_encoding(headers: Headers) -> None:
+def _check_encoding(request: Request) -> None:
     """Refuse a packed body: it could not be metered, nor bounded before it is unpacked."""
-    for name, value in headers:
+    if "content-encoding" not in request.named:
+        return
+    for name, value in request.headers:
         if name == "content-encoding" and value.strip().lower() not in {"", "identity"}:
             raise EncodingRefused(
                 f"The request body has the content encoding {quoted(value)}. Send it as it is, without "

@@ -11,7 +11,7 @@ from meter.gateway.backend import Backend
 from meter.gateway.balance.affinity import UNKNOWN_DEPLOYMENT, Owner
 from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.reasoning import reasoning_items
-from meter.gateway.headers import IMAGE_DEPLOYMENT, header
+from meter.gateway.headers import IMAGE_DEPLOYMENT
 from meter.gateway.http import quoted, unknown_deployment
 from meter.gateway.limits.intake import Intake
 from meter.gateway.request.body import JsonBody, read_json, with_usage_asked
@@ -45,7 +45,7 @@ async def read_body(route: Route, intake: Intake) -> Payload:
     """
     if route.served.body is Body.NONE:
         return None
-    if route.served.body is Body.FORM and is_form(header(intake.request.headers, "content-type")):
+    if route.served.body is Body.FORM and is_form(intake.request.named.get("content-type")):
         return await _read_form(route, intake)
     raw = await intake.json().read()
     body = await intake.turns.run(read_json(raw))
