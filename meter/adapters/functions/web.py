@@ -20,6 +20,7 @@ from meter.gateway.headers import header
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
+from meter.waiting import within
 
 # As much as the server takes at once before it waits for the caller.
 PART_BYTES = 65_536
@@ -110,8 +111,7 @@ class GatewayResponse(Response):
             self._release()
 
     async def _send(self, send: Send, message: MutableMapping[str, Any]) -> None:
-        async with asyncio.timeout(self._write_seconds):
-            await send(message)
+        await within(self._write_seconds, send(message))
 
 
 class StreamedResponse(Response):
@@ -137,8 +137,7 @@ class StreamedResponse(Response):
         caller = _Caller(send)
         head = {"type": "http.response.start", "status": self.status_code}
         try:
-            async with asyncio.timeout(self._write_seconds):
-                await send({**head, "headers": self.raw_headers})
+            await within(self._write_seconds, send({**head, "headers": self.raw_headers}))
         except (TimeoutError, OSError):
             caller.is_gone = True
         except BaseException:
@@ -158,10 +157,10 @@ class StreamedResponse(Response):
             raise
         finally:
             watch.cancel()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._write_seconds):
-                if not caller.is_gone:
-                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+        if not caller.is_gone:
+            with suppress(TimeoutError):
+                end = {"type": "http.response.body", "body": b"", "more_body": False}
+                await within(self._write_seconds, send(end))
 
 
 async def _pause_before_cut() -> None:
@@ -196,11 +195,11 @@ class _Caller:
         if self.is_gone:
             raise CallerGone
         try:
-            for start in range(
-                0, len(data), PART_BYTES
-            ):  # the server waits for callers between parts
-                part = data[start : start + PART_BYTES]
-                await self._send({"type": "http.response.body", "body": part, "more_body": True})
+            if len(data) <= PART_BYTES:
+                await self._send({"type": "http.response.body", "body": data, "more_body": True})
+            else:
+                for start in range(0, len(data), PART_BYTES):
+                    await self.write(data[start : start + PART_BYTES])
         except OSError:
             self.is_gone = True
         if self.is_gone:
@@ -248,8 +247,7 @@ class _Body:
         if self._deadline is None:
             self._deadline = loop.time() + self._timeout_seconds
         try:
-            async with asyncio.timeout_at(self._deadline):
-                return await self._next_part()
+            return await within(self._deadline - loop.time(), self._next_part())
         except TimeoutError as exc:
             text = f"The request body was not sent within {self._timeout_seconds:g} seconds."
             raise TooLarge(text, status=408, code="RequestTimeout") from exc

@@ -14,7 +14,7 @@ from meter.errors import AnswerCut, CallerGone
 from meter.gateway.answer.encoding import is_encoded
 from meter.gateway.answer.relay import KEEPALIVE_COMMENT, RelayTimes
 from meter.gateway.answer.usage import json_object
-from meter.gateway.answer.writing import wrote
+from meter.gateway.answer.writing import Recipient
 from meter.gateway.headers import header
 from meter.gateway.http import (
     Answer,
@@ -60,21 +60,22 @@ class LateRelay:
 
         When it is cancelled, the call is cut, and counted before this returns.
         """
+        caller = Recipient(sink, self.times.write_seconds)
         try:
             while not self.answering.done():
-                sink = await self._try_write(sink, KEEPALIVE_COMMENT)
+                await caller.write(KEEPALIVE_COMMENT)
                 await asyncio.wait({self.answering}, timeout=self.times.keepalive_seconds)
         except BaseException:
             await _cut(self.answering)
             raise
         answer = self.answering.result()
         if isinstance(answer, StreamingAnswer) and _is_event_stream(answer):
-            await answer.relay.run(sink)
+            await answer.relay.run(_Nobody() if caller.is_gone else sink)
             return
         document = _document(answer)
         ending = self._ending(document)
         try:
-            await self._try_write(sink, ending or self._error(document))
+            await caller.write(ending or self._error(document))
         finally:
             await _give_up(answer)
         if ending is None:
@@ -92,11 +93,6 @@ class LateRelay:
 
     def _error(self, document: Mapping[str, object]) -> bytes:
         return self.failure.event(document if document.get("error") else _NO_STREAM)
-
-    async def _try_write(self, sink: CallerSink, data: bytes) -> CallerSink:
-        """The sink to write to from now on."""
-        is_there = await wrote(sink, data, seconds=self.times.write_seconds)
-        return sink if is_there else _Nobody()
 
 
 def _is_event_stream(answer: StreamingAnswer) -> bool:

@@ -27,7 +27,7 @@ from meter.gateway.answer.begin import StreamedAnswer
 from meter.gateway.answer.estimate import Estimator, PromptTexts
 from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
 from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json
-from meter.gateway.answer.writing import wrote
+from meter.gateway.answer.writing import Recipient
 from meter.gateway.headers import header
 from meter.gateway.http import CallerSink
 from meter.gateway.limits.quota import Quota
@@ -164,18 +164,17 @@ class StreamRelay:
     prompt: PromptTexts
     subject: str = ""
     is_estimable: bool = False
-    _is_caller_gone: bool = field(default=False)
-    _writes: int = field(default=0)
     _unsent: bytes = field(default=b"")  # whole events before an end that came too early
     _finishing: asyncio.Future[None] | None = field(default=None)
 
     async def run(self, sink: CallerSink) -> None:
         """Relay to the end. Raises AnswerCut when the connection must be broken off."""
-        keeping_alive = asyncio.create_task(self._keep_alive(sink))
+        caller = Recipient(sink, self.shared.times.write_seconds)
+        keeping_alive = asyncio.create_task(self._keep_alive(caller))
         is_whole = False
         try:
             async with asyncio.timeout_at(self.deadline):
-                is_whole = await self._pump(sink)
+                is_whole = await self._pump(caller)
         except TimeoutError:
             # An incomplete stream ends like one that the backend cut.
             is_whole = self.reader.is_complete
@@ -186,33 +185,33 @@ class StreamRelay:
             finally:
                 await self._finish(self._ended() if is_whole else Outcome.FAILED)
         if is_whole and (held := self.reader.take_held()):
-            await self._wrote(sink, held)
-        if self._is_caller_gone or (is_whole and not self.reader.is_broken):
+            await caller.write(held)
+        if caller.is_gone or (is_whole and not self.reader.is_broken):
             return
         # An error before a clean end is silent in some SDKs.
         notice = self._unsent + self.reader.cut_notice()
-        if not notice or await self._wrote(sink, notice):
+        if not notice or await caller.write(notice):
             raise AnswerCut
 
-    async def _keep_alive(self, sink: CallerSink) -> None:
+    async def _keep_alive(self, caller: Recipient) -> None:
         """Break long silences with comments, which clients skip: Azure cuts idle connections."""
-        while not self._is_caller_gone:
-            silence = self._writes
+        while not caller.is_gone:
+            silence = caller.writes
             await asyncio.sleep(self.shared.times.keepalive_seconds)
-            if silence == self._writes and self.reader.takes_comments:
-                await self._wrote(sink, KEEPALIVE_COMMENT)
+            if silence == caller.writes and self.reader.takes_comments:
+                await caller.write(KEEPALIVE_COMMENT)
 
-    async def _pump(self, sink: CallerSink) -> bool:
+    async def _pump(self, caller: Recipient) -> bool:
         """Move the stream; False when the backend cut it."""
         try:
             async for chunk in self.chunks:
                 relayed = self.reader.feed(chunk)
                 if self.reader.is_over:
                     if relayed:
-                        await self._wrote(sink, relayed)
+                        await caller.write(relayed)
                     await self._finish(self._ended())
                     relayed = self.reader.take_held()
-                if relayed and not await self._wrote(sink, relayed):
+                if relayed and not await caller.write(relayed):
                     return await self._drain()
         except UpstreamBroken:
             # The usage may be in an unfinished last frame, which the caller does not get. After its
@@ -227,16 +226,8 @@ class StreamRelay:
             return False
         await self._finish(self._ended())
         if rest:
-            await self._wrote(sink, rest)
+            await caller.write(rest)
         return True
-
-    async def _wrote(self, sink: CallerSink, data: bytes) -> bool:
-        self._writes += 1
-        if not self._is_caller_gone:
-            self._is_caller_gone = not await wrote(
-                sink, data, seconds=self.shared.times.write_seconds
-            )
-        return not self._is_caller_gone
 
     async def _drain(self) -> bool:
         """Read the rest for its usage; the caller has gone."""

@@ -4,7 +4,6 @@ Every request is an attempt of the call, however it ends. A backend that refuses
 the gateway added is asked again without it.
 """
 
-import asyncio
 import math
 from copy import replace
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from meter.ports import (
     UpstreamRequest,
 )
 from meter.usage import Attempt
+from meter.waiting import within
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +138,8 @@ class Exchange(Struct, frozen=True, kw_only=True):
 
     async def _ask(self, *, asks_for_usage: bool) -> Begun | Failover:
         try:
-            async with asyncio.timeout(self._patience()):
-                credentials = await self.credentials.headers_for(self.backend.name)
+            asking = self.credentials.headers_for(self.backend.name)
+            credentials = await within(self._patience(), asking)
         except TimeoutError as exc:
             raise UpstreamTimeout(self.backend.name) from exc
         answer = await self.upstream.send(
@@ -191,15 +191,15 @@ class Exchange(Struct, frozen=True, kw_only=True):
         # A stream may think for long after its head, while its caller is kept alive.
         seconds = None if self.call.is_kept_alive else self._patience()
         try:
-            async with asyncio.timeout(seconds):
-                return await begin_answer(
-                    self.backend,
-                    answer,
-                    clock=self.clock,
-                    max_buffered_bytes=self.limits.max_buffered_bytes,
-                    expects_events=self.call.expects_events,
-                    may_be_text=self.call.answers_in_text,
-                )
+            beginning = begin_answer(
+                self.backend,
+                answer,
+                clock=self.clock,
+                max_buffered_bytes=self.limits.max_buffered_bytes,
+                expects_events=self.call.expects_events,
+                may_be_text=self.call.answers_in_text,
+            )
+            return await within(seconds, beginning)
         except TimeoutError as exc:
             raise UpstreamTimeout(self.backend.name) from exc
 
