@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from meter.adapters.functions.console import log_to_console
 from meter.adapters.functions.extension import configure_worker
+from meter.adapters.functions.hub_times import replace_time_reading
 from meter.bootstrap import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)
@@ -24,6 +25,7 @@ configure_worker(
     limits=_app.request_limits(),
     start=_app.warm,
 )
+replace_time_reading()
 
 
 @app.function_name("front_door")

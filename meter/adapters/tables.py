@@ -249,12 +249,15 @@ class TablesRowStore:
         headers = {"DataServiceVersion": "3.0", "Accept": ACCEPT}
         headers["x-ms-version"] = self._service.api_version
         with _translated(what):
-            answer = await self._send(
-                HttpRequest("GET", address, headers=headers), raw_response_hook=answers.append
-            )
-            if answer.status_code == OK:
-                document = answers[-1].context.get(ContentDecodePolicy.CONTEXT_NAME)
-                return document, answer.headers
+            try:
+                answer = await self._send(
+                    HttpRequest("GET", address, headers=headers), raw_response_hook=answers.append
+                )
+                if answer.status_code == OK:
+                    document = answers[-1].context.get(ContentDecodePolicy.CONTEXT_NAME)
+                    return document, answer.headers
+            finally:
+                answers.clear()  # they refer to their hook, and so to the list: a cycle for each read
             if answer.status_code == NOT_FOUND:
                 return None
             text = answer.text()

@@ -3,7 +3,8 @@
 A separate program, since the runtime can be started only once per process.
 `python -m tests.integration.runtime_probe MODE CALLS`: JSON on standard output. Modes:
 
-- `met`: each call arrives as a request and an invocation, as the host sends them;
+- `met`: each call arrives as a request and an invocation, as the host sends them; the last 50 calls
+  say what they leave for a garbage collection;
 - `unreplaced`: the same on the runtime's own coordinator;
 - `alone`: invocations without requests, three times as many as asked, beside calls of mode `met`;
 - `idle`: POSTs through Microsoft's proxy (`YARP_FRONT`), on connections that were idle for about as
@@ -19,18 +20,19 @@ import sys
 import tracemalloc
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+from azure.functions.eventhub import EventHubTriggerConverter
 from azure_functions_runtime.http_v2 import http_coordinator
 
 from local.functions.invocations import HttpInvocations
 from local.functions.messages import http_value
 from local.functions.real_proxy import RealProxy
 from local.functions.worker import Function, Invoked, Worker
-from meter.adapters.functions import extension
+from meter.adapters.functions import extension, hub_times
 from tests.support.running import REPOSITORY
 
 AT_ONCE = 50
@@ -97,8 +99,11 @@ async def drive(mode: str, calls: int) -> Mapping[str, Any]:
             return await _alone(driven, calls)
         if mode == "idle":
             return await _idle(worker, session, calls)
-        await driven.met(calls)
-        return {**_held(), "statuses": driven.statuses}
+        await driven.met(calls - AT_ONCE)
+        garbage = await _garbage_of(driven.met(AT_ONCE))
+        reads_times = hub_times.READ in vars(EventHubTriggerConverter)
+        seen = {"statuses": driven.statuses, "garbage": garbage, "reads_times": reads_times}
+        return {**_held(), **seen}
 
 
 async def _alone(driven: Driven, calls: int) -> Mapping[str, Any]:
@@ -142,6 +147,18 @@ async def _idle(worker: Worker, session: aiohttp.ClientSession, calls: int) -> M
     await proxy.stop(grace_seconds=1)
     doubled = sum(count > 1 for count in delivered.values())
     return {"statuses": statuses, "delivered": len(delivered), "doubled": doubled}
+
+
+async def _garbage_of(work: Awaitable[None]) -> int:
+    """How many objects the work leaves for a garbage collection."""
+    gc.collect()
+    gc.disable()
+    try:
+        await work
+        await asyncio.sleep(0)
+        return gc.collect()
+    finally:
+        gc.enable()
 
 
 def _held() -> Mapping[str, int]:

@@ -165,6 +165,10 @@ class Caller:
             both.cancel()
             forward.cancel()
         await asyncio.wait({both, forward})
+        if forward.cancelled():
+            # A task keeps its cancellation, whose frames refer to the task, until somebody asks for it.
+            with suppress(asyncio.CancelledError):
+                forward.result()
         await self._end(answer, is_good=not both.cancelled() and both.result())
 
     def _outgoing(

@@ -87,6 +87,7 @@ class Rendezvous:
             del self._calls[invocation_id]
             if timer is not None:
                 timer.cancel()
+            del call  # its failure refers to this frame: a cycle, with all that the frame holds
 
     async def take(self, invocation_id: str) -> Request:
         """The invocation's request. Raises RequestNeverCame."""
@@ -116,7 +117,7 @@ class Rendezvous:
             raise
         finally:
             timer.cancel()
-            del self._invocations[invocation_id]
+            del self._invocations[invocation_id], request  # as in `answer`
 
     def _end_wait(self, request: asyncio.Future[Request]) -> None:
         if not request.done():

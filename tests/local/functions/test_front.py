@@ -1,6 +1,7 @@
 """The local host's HTTP side, between raw sockets and a worker that records what it gets."""
 
 import asyncio
+import gc
 import gzip
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -27,6 +28,9 @@ class FakeWorker:
         self.http_uri = ""
         self.invoked: list[str | None] = []
         self.requests: list[tuple[Mapping[str, str], list[str], bytes]] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
+        self.is_asked, self.has_lost = asyncio.Event(), asyncio.Event()
 
     def triggered_by(self, kind: str) -> tuple[Function, ...]:
         return (FUNCTION,) if kind == "httpTrigger" else ()
@@ -38,6 +42,12 @@ class FakeWorker:
     async def serve(self, request: web.BaseRequest) -> web.StreamResponse:
         ids = request.headers.getall("x-ms-invocation-id")
         self.requests.append((request.headers, ids, await request.read()))
+        self.is_asked.set()
+        try:
+            await self.answers.wait()
+        except asyncio.CancelledError:
+            self.has_lost.set()
+            raise
         return web.Response(text="ok")
 
 
@@ -49,7 +59,9 @@ async def _run_by_name(name: str, argument: object) -> bool:
 async def serving() -> AsyncIterator[tuple[FakeWorker, int]]:
     """The front on a free port, and its worker."""
     worker = FakeWorker()
-    runner = web.ServerRunner(web.Server(worker.serve, auto_decompress=False, access_log=None))
+    runner = web.ServerRunner(
+        web.Server(worker.serve, auto_decompress=False, access_log=None, handler_cancellation=True)
+    )
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     worker.http_uri = f"http://127.0.0.1:{runner.addresses[0][1]}"
@@ -86,6 +98,28 @@ async def test_a_packed_body_is_forwarded_as_it_is() -> None:
     assert [answer.split(b" ")[1] for answer in (packed, after)] == [b"200", b"200"]
     assert [body for _, _, body in worker.requests] == [PACKED, b"next"]
     assert worker.requests[0][0]["content-encoding"] == "gzip"
+
+
+async def test_a_forward_is_freed_when_its_caller_leaves() -> None:
+    """Its cancellation must not keep it for a garbage collection: memory would grow with calls."""
+    gc.collect()
+    gc.disable()
+    try:
+        async with serving() as (worker, port):
+            worker.answers.clear()
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+            async with asyncio.timeout(30):
+                await worker.is_asked.wait()
+            writer.close()
+            async with asyncio.timeout(30):
+                await worker.has_lost.wait()
+            worker.answers.set()
+        tasks = [each for each in gc.get_objects() if isinstance(each, asyncio.Task)]
+    finally:
+        gc.enable()
+
+    assert [each for each in tasks if "Forwarder.run" in repr(each)] == []
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Requests and invocations meet by id, in either order, and neither waits for ever."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -45,6 +47,25 @@ async def test_a_request_without_an_invocation_is_given_up() -> None:
         await meeting.answer("one", request())
 
     assert meeting.held == 0
+
+
+async def test_a_wait_in_vain_leaves_no_garbage(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure that its own frame refers to lives until a collection, with the whole request."""
+    caplog.set_level(logging.CRITICAL)  # a record that is kept keeps its frames
+    meeting = Rendezvous(_ignore, WAIT)
+    gc.collect()
+    gc.disable()
+    try:
+        for waiting in (meeting.take("one"), meeting.answer("two", request())):
+            with suppress(NoInvocation, RequestNeverCame):
+                await waiting
+        del waiting
+        await asyncio.sleep(0)
+        left = gc.collect()
+    finally:
+        gc.enable()
+
+    assert left == 0
 
 
 async def test_an_invocation_may_take_longer_than_the_wait() -> None:

@@ -1,11 +1,13 @@
 """Connections to Table Storage: kept while they are in use, left before the service closes them."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from azure.core.pipeline import PipelineResponse
 
 from meter.adapters import tables
 from meter.adapters.clients import build_store
@@ -54,3 +56,21 @@ async def test_a_connection_that_was_idle_for_long_is_not_used_again(
             await store.close()
 
     assert len(connections) == made
+
+
+async def test_a_read_leaves_no_answer_for_the_garbage_collection() -> None:
+    """The SDK's answer refers to what the caller gave with the request, which must not refer to it."""
+    async with service() as (connection, _):
+        endpoint = AzureEndpoint(connection_string=connection)
+        store = build_store(StorageSettings(endpoint=endpoint, retention=timedelta(days=1)))
+        gc.collect()
+        gc.disable()
+        try:
+            rows = store.scan("Usage", first_partition="a", last_partition="b")
+            assert [each async for each in rows] == []
+            left = [each for each in gc.get_objects() if isinstance(each, PipelineResponse)]
+        finally:
+            gc.enable()
+            await store.close()
+
+    assert left == []
