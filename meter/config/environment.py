@@ -172,6 +172,7 @@ def read_parts(environment: Mapping[str, str], documents: Documents) -> Settings
         unresolved=whole.unresolved,
         warnings=proxy_warnings(environment),
         serves=serves,
+        sends=serves or "outbox" not in disabled,
         counts="aggregator" not in disabled,
     )
 

@@ -112,7 +112,8 @@ class SettingsParts:
 
     A part may hold references that Azure has not resolved, whose settings are `unresolved`.
     `host_blobs` is the storage account of the Functions host; None where none is named. `serves` and
-    `counts` are the halves of the app whose functions are not disabled.
+    `counts` are the halves of the app whose functions are not disabled; it `sends` events where it serves
+    calls, and where the outbox's timer runs.
     """
 
     rules: TokenRules | None
@@ -127,4 +128,5 @@ class SettingsParts:
     unresolved: frozenset[str]
     warnings: tuple[str, ...]
     serves: bool
+    sends: bool
     counts: bool

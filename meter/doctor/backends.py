@@ -47,7 +47,10 @@ def judge(probed: Probed, answer: BackendAnswer) -> Finding:
     match answer:
         case NoToken() | NoAnswer():
             return unanswered(examined, answer)
-        case Answered(status=status) if status < 300 or status in {400, 405, 413, 415, 422}:
+        case Answered(status=status) if status < 300 or status == 405:
+            found = f"answers {status}, and Azure OpenAI would refuse an empty chat with 400"
+            return examined.warning(found, "check the backend's url: the account's own endpoint")
+        case Answered(status=status) if status in {400, 413, 415, 422}:
             if status == 400 and _TENANT in answer.message.lower():
                 return _credentials(probed, answer)
             return examined.ok("grants access, has the deployment")

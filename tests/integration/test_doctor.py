@@ -161,9 +161,12 @@ def test_an_aggregator_alone_needs_no_rights_of_the_front_door(
     """It has no issuers, and no keys of backends."""
     needed = {"EventHubConnection", "MeterStorage", "METER_EVENT_HUB", "METER_BACKENDS"}
     own = {name: value for name, value in settings.items() if name in needed}
-    code, findings, _ = examined(tmp_path, {**own, "AzureWebJobs_front_door_Disabled": "1"})
+    disabled = {f"AzureWebJobs_{name}_Disabled": "1" for name in ("front_door", "outbox")}
+    code, findings, _ = examined(tmp_path, {**own, **disabled})
+    _, of_outbox, _ = examined(tmp_path, {**own, "AzureWebJobs_front_door_Disabled": "1"})
 
     assert code == 0
+    assert [each["name"] for each in of(of_outbox, "hub")] == ["usage (send)", "usage (receive)"]
     assert [each["name"] for each in of(findings, "hub")] == ["usage (receive)"]
     assert [each["name"] for each in of(findings, "tables")] == ["tables"]
     assert {each["class"] for each in findings} == {

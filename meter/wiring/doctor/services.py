@@ -31,13 +31,13 @@ from meter.publishing.outbox import OUTBOX_TABLE
 
 
 def hub_checks(parts: SettingsParts) -> list[Check]:
-    """The rights to the hub: to send where calls are served, to receive where they are counted."""
+    """The rights to the hub: to send for calls and the outbox, to receive where calls are counted."""
     hub = parts.hub
     endpoint = None if hub is None else hub.endpoint
     name = "METER_EVENT_HUB" if hub is None else hub.name
     no_group = f"no hub, or no consumer group {GROUP!r}"
     rights = (
-        (parts.serves, "send", HUB_SENDER, "the hub does not exist", try_to_send),
+        (parts.sends, "send", HUB_SENDER, "the hub does not exist", try_to_send),
         (parts.counts, "receive", HUB_RECEIVER, no_group, try_to_receive),
     )
     return [

@@ -26,7 +26,8 @@ def probed(*, has_key: bool = False, resource_id: str | None = None) -> Probed:
     [
         (Answered(400, "", "Missing required parameter: 'messages'."), "ok", "grants access", None),
         (Answered(400, "OperationNotSupported"), "ok", "grants access", None),
-        (Answered(200), "ok", "grants access", None),
+        (Answered(200), "warn", "answers 200", None),
+        (Answered(405), "warn", "answers 405", None),
         (Answered(404, "DeploymentNotFound"), "fail", "no deployment 'gpt'", None),
         (Answered(404, "404", "Resource not found"), "fail", "nothing at this address", None),
         (Answered(401, "PermissionDenied", LACKS), "fail", "refuses the identity", USER),
