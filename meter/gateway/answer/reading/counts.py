@@ -39,18 +39,13 @@ class Output(StrEnum):
 def read_usage(raw: Members, *, output: Output = Output.TEXT) -> TokenUsage | None:
     """Translate a usage object of any API. An explicit 0 is a count, an absent one is 0.
 
-    None when it has neither tokens nor seconds, or one of these is negative, absurd or no number. A
-    share that makes no sense, or is larger than what it is a share of, is dropped alone. Disjoint
-    shares that are larger together are cut to what is left, in this order: cached, audio, image
-    and cache write tokens.
+    A count that is negative, absurd or no number is dropped alone, and so is a share that is larger
+    than what it is a share of. None when neither tokens nor seconds are left. Disjoint shares that are
+    larger together are cut to what is left, in this order: cached, audio, image and cache write tokens.
     """
-    try:
-        prompt = _first(raw, "prompt_tokens", "input_tokens")
-        completion = _first(raw, "completion_tokens", "output_tokens")
-        total = _tokens(raw.get("total_tokens"))
-        seconds = _seconds(raw)
-    except ValueError:
-        return None
+    prompt = _first(raw, "prompt_tokens", "input_tokens")
+    completion = _first(raw, "completion_tokens", "output_tokens")
+    total, seconds = count_of(raw.get("total_tokens")), _seconds(raw)
     if all(count is None for count in (prompt, completion, seconds, total)):
         return None
     prompt, completion = prompt or 0, completion or 0
@@ -67,10 +62,10 @@ def read_usage(raw: Members, *, output: Output = Output.TEXT) -> TokenUsage | No
 
 def count_of(value: object) -> int | None:
     """A whole number that makes sense as a count; None for anything else."""
-    try:
-        return _tokens(value)
-    except ValueError:
-        return None
+    if type(value) is int and 0 <= value <= MAX_COUNT:
+        return value  # nearly always
+    count = None if value is None else _count(value)
+    return count if count == value else None
 
 
 @dataclass(slots=True)
@@ -149,19 +144,9 @@ class _Shares:
 
 def _first(raw: Members, *names: str) -> int | None:
     for name in names:
-        if (count := _tokens(raw.get(name))) is not None:
+        if (count := count_of(raw.get(name))) is not None:
             return count
     return None
-
-
-def _tokens(value: object) -> int | None:
-    """A count of whole tokens. Raises ValueError."""
-    if type(value) is int and 0 <= value <= MAX_COUNT:
-        return value  # nearly always
-    count = _count(value)
-    if count is not None and count != value:
-        raise ValueError(value)
-    return count
 
 
 def _seconds(raw: Members) -> int | None:
@@ -174,13 +159,10 @@ def _seconds(raw: Members) -> int | None:
 
 
 def _count(value: object) -> int | None:
-    if value is None:
+    """The number, rounded up, that makes sense as a count; None for anything else."""
+    if value is None or isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(value)
-    if not 0 <= value <= MAX_COUNT:  # also refuses NaN
-        raise ValueError(value)
-    return math.ceil(value)
+    return math.ceil(value) if 0 <= value <= MAX_COUNT else None  # not for NaN either
 
 
 def _details(raw: Members, names: tuple[str, ...]) -> Members:

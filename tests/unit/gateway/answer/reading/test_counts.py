@@ -394,9 +394,20 @@ def test_a_usage_that_counts_nothing_is_missing(raw: dict[str, object]) -> None:
     ids=repr,
 )
 @pytest.mark.parametrize("name", ["prompt_tokens", "output_tokens", "total_tokens", "seconds"])
-def test_a_count_that_makes_no_sense_makes_the_usage_missing(name: str, count: object) -> None:
-    """A backend's answer is hostile input; one bad count discredits the others."""
-    assert read_usage({"input_tokens": 1, name: count}) is None
+def test_a_count_that_makes_no_sense_is_dropped_alone(name: str, count: object) -> None:
+    """A backend's answer is hostile input; what it says besides still holds."""
+    raw = {"prompt_tokens": 1, "output_tokens": 2, "total_tokens": 3, "seconds": 4}
+    left = {n: 0 if n == name else c for n, c in raw.items()}
+    left["completion_tokens"] = left.pop("output_tokens")
+
+    expected = TokenUsage(**{**left, "total_tokens": 3})
+    assert read_usage({**raw, name: count}) == expected
+
+
+@pytest.mark.parametrize("raw", [{"total_tokens": -1}, {"input_tokens": "3", "seconds": True}])
+def test_a_usage_without_a_count_that_makes_sense_is_missing(raw: dict[str, object]) -> None:
+    """As one that counts nothing."""
+    assert read_usage(raw) is None
 
 
 @pytest.mark.parametrize(
@@ -427,7 +438,7 @@ def test_a_share_that_makes_no_sense_is_dropped_alone(count: object) -> None:
 @pytest.mark.parametrize("tokens", [12.5, 0.1])
 def test_a_part_of_a_token_is_no_count(tokens: float) -> None:
     """Seconds have fractions, tokens have none."""
-    assert read_usage({"prompt_tokens": 1, "total_tokens": tokens}) is None
+    assert read_usage({"prompt_tokens": tokens, "total_tokens": 1}) == TokenUsage(total_tokens=1)
 
 
 @pytest.mark.parametrize(("seconds", "expected"), [(0, 0), (0.01, 1), (2.0, 2), (2.5, 3)])
