@@ -4,7 +4,8 @@ Each subject is one client application that calls three deployments on two backe
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from itertools import batched, count, islice, product

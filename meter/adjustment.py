@@ -4,7 +4,7 @@ History is not edited: the call stays as it was counted, and the adjustment is c
 columns of its own.
 """
 
-from dataclasses import dataclass, replace
+from copy import replace
 from uuid import UUID
 
 from meter.usage import CountedCall, CountedUsage, UsageEvent, encode_envelope, usage_document
@@ -13,15 +13,13 @@ ADJUSTMENT_TYPE = "aoai.meter.adjustment.v1"
 MAX_REASON_CHARS = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedAdjustment(CountedUsage):
+class CountedAdjustment(CountedUsage, frozen=True, kw_only=True, gc=False):
     """What is counted of an adjustment: signed counts, under the dimensions of its call."""
 
     client_app: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Adjustment(CountedAdjustment):
+class Adjustment(CountedAdjustment, frozen=True, kw_only=True, gc=False):
     """One adjustment; `refers_to` is the event id of the call."""
 
     id: UUID

@@ -2,11 +2,14 @@
 
 A `UsageEvent` is what the front door publishes and the aggregator counts. Both halves of the
 product share this module and nothing else. Its wire form is CloudEvents 1.0 JSON.
+
+Its values are structs of msgspec, since several are made per call and per event: their constructors
+are in C, and take a fifth of the time of a frozen dataclass's. An event with `usage_raw` has no hash.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import compress
@@ -15,6 +18,7 @@ from typing import NamedTuple
 from unicodedata import category
 from uuid import UUID
 
+from msgspec import Struct
 from msgspec.json import Encoder
 
 EVENT_TYPE = "aoai.meter.usage.v1"
@@ -124,8 +128,7 @@ def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
     return TokenUsage._make(map(sum, zip(*used, strict=True)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Principal:
+class Principal(Struct, frozen=True, kw_only=True, gc=False):
     """The verified caller: the billed subject and further claims of the token.
 
     `name` is what people call it, from the claims that METER_NAME_CLAIMS names: personal data.
@@ -139,8 +142,7 @@ class Principal:
     name: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Struct, frozen=True, kw_only=True, gc=False):
     """One attempt at one backend; `status` is None if the backend did not answer."""
 
     backend: str
@@ -148,8 +150,7 @@ class Attempt:
     duration_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolUsage:
+class ToolUsage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of another model that served a call as a tool, under the names of its deployment."""
 
     deployment: str
@@ -157,8 +158,7 @@ class ToolUsage:
     usage: TokenUsage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedUsage:
+class CountedUsage(Struct, frozen=True, kw_only=True, gc=False):
     """Counts and their dimensions. `time` decides the window in which they count.
 
     `region` and `deployment_type` are those of the deployment that served the call, where they are
@@ -176,8 +176,7 @@ class CountedUsage:
     usage: TokenUsage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallUsage(CountedUsage):
+class CallUsage(CountedUsage, frozen=True, kw_only=True, gc=False):
     """What is counted of a call; its time is the call's end."""
 
     outcome: Outcome
@@ -185,15 +184,13 @@ class CallUsage(CountedUsage):
     tool_usage: tuple[ToolUsage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedCall(CallUsage):
+class CountedCall(CallUsage, frozen=True, kw_only=True, gc=False):
     """A call as it was counted, read back from the ledger."""
 
     client_app: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageEvent(CallUsage):
+class UsageEvent(CallUsage, frozen=True, kw_only=True, gc=False):
     """One call that reached a backend. `service_tier` is the answer's own word for its tier.
 
     `traceparent` is the W3C trace that the call is part of.
@@ -208,7 +205,7 @@ class UsageEvent(CallUsage):
     spilled_from: str | None = None
     status: int
     streaming: bool
-    usage_raw: Mapping[str, object] | None = field(default=None, hash=False)
+    usage_raw: Mapping[str, object] | None = None
     attempts: tuple[Attempt, ...] = ()
     started_at: datetime
     duration_ms: int

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from copy import replace
 from itertools import batched
 
 from starlette.requests import Request

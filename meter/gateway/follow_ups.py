@@ -16,7 +16,8 @@ nothing. A backend that cools down is not asked, and what it answers here does n
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from meter.errors import CallerError, ErrorKind, Overloaded, UpstreamBroken

@@ -95,16 +95,19 @@ def decode(messages: Sequence[Message], *, now: datetime, retention: timedelta) 
     events: list[Countable] = []
     places: list[tuple[Message, int]] = []
     dead: list[DeadLetter] = []
+    earliest = now - retention
     for message in messages:
         refused: dict[int, Refusal] = {}
         latest = now if message.enqueued_at is None else max(now, message.enqueued_at)
+        last = latest + MAX_AHEAD
         documents = read_plain(message.body) or _documents(message)
         for index, document in enumerate(documents):
             try:
                 if isinstance(document, _Rejected):
                     raise document
                 event = document if isinstance(document, UsageEvent) else read_event(document)
-                _check_time(event.time, now=now, latest=latest, retention=retention)
+                if not earliest <= event.time <= last:
+                    raise _at_wrong_time(event.time, earliest, latest=latest, retention=retention)
                 events.append(event)
                 places.append((message, index))
             except _Rejected as exc:
@@ -152,13 +155,14 @@ def _whole_number(text: str) -> int | float:
     return int(text) if len(text) <= MAX_DIGITS else float(text)
 
 
-def _check_time(time: datetime, *, now: datetime, latest: datetime, retention: timedelta) -> None:
-    if time < now - retention:
+def _at_wrong_time(
+    time: datetime, earliest: datetime, *, latest: datetime, retention: timedelta
+) -> _Rejected:
+    if time < earliest:
         detail = f"the call ended {time.isoformat()}, before the last {retention.days} days"
-        raise _Rejected(Reason.TOO_LATE, detail)
-    if time > latest + MAX_AHEAD:
-        detail = f"the call ended {time.isoformat()}, over 5 minutes ahead of {latest.isoformat()}"
-        raise _Rejected(Reason.IN_THE_FUTURE, detail)
+        return _Rejected(Reason.TOO_LATE, detail)
+    detail = f"the call ended {time.isoformat()}, over 5 minutes ahead of {latest.isoformat()}"
+    return _Rejected(Reason.IN_THE_FUTURE, detail)
 
 
 def _letters(message: Message, count: int, refused: Mapping[int, Refusal]) -> list[DeadLetter]:

@@ -13,7 +13,8 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from typing import Any
 
 from meter.ports import Clock, Dice, Hub, Outbox

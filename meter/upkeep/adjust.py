@@ -6,7 +6,8 @@ Its time is that of the first attempt, which the call's note keeps (`adjusted.py
 """
 
 import json
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from uuid import UUID
 

@@ -3,7 +3,8 @@
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from hashlib import sha256
 from uuid import UUID
 

@@ -4,7 +4,7 @@ All have defaults, so that a test states only what matters to it.
 """
 
 import json
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID

@@ -1,7 +1,7 @@
 """The usage event's wire form: CloudEvents 1.0 JSON in which every field is always there."""
 
 import json
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime, timedelta, timezone
 from uuid import UUID
 

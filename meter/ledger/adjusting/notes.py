@@ -13,7 +13,8 @@ counted. Whatever is lost in between, the call never falls below zero, and the n
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 

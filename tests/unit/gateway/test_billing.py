@@ -1,7 +1,7 @@
 """What decides the rates of a call besides its counts: tier, context, model, place and tools."""
 
 import json
-from dataclasses import replace
+from copy import replace
 
 import pytest
 

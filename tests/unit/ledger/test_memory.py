@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from copy import replace
 from datetime import timedelta
 
 from msgspec import Struct

@@ -1,7 +1,7 @@
 """Rebuilding parts of a month: ranges of ledger partitions, shards of views, one subject."""
 
 from collections import Counter
-from dataclasses import replace
+from copy import replace
 from datetime import timedelta
 
 import pytest

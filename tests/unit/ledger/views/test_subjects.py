@@ -1,6 +1,6 @@
 """The Subjects table: what the app writes, and operators' columns, which it never changes."""
 
-from dataclasses import replace
+from copy import replace
 from datetime import timedelta
 
 import pytest

@@ -1,7 +1,7 @@
 """Writing changes of subjects beside the aggregator."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import replace
 from datetime import timedelta
 from functools import partial
 

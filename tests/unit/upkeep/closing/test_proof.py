@@ -3,8 +3,7 @@
 import asyncio
 import json
 from collections.abc import Iterator
-from copy import deepcopy
-from dataclasses import replace
+from copy import deepcopy, replace
 from functools import cache
 from hashlib import sha256
 from typing import Any
