@@ -46,8 +46,7 @@ class UsageSink(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Struct, frozen=True):
     """A call's place in a trace: the headers that continue it, and what telemetry knows it by."""
 
     headers: Headers

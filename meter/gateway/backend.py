@@ -68,15 +68,17 @@ class Backend:
 
     def model_of(self, deployment: str) -> str | None:
         """The model configured for the public deployment name; None where none is."""
-        return self._known(deployment).model
+        known = self.deployments.get(deployment)
+        return None if known is None else known.model
 
     def tier_of(self, deployment: str) -> Tier:
         """How the public deployment name is billed here: its own tier, else the backend's."""
-        return self._known(deployment).tier or self.tier
+        known = self.deployments.get(deployment)
+        return self.tier if known is None else known.tier or self.tier
 
     def deployment_type_of(self, deployment: str) -> str | None:
         """Where the public deployment name is processed: its own type, else the backend's."""
-        return self._known(deployment).deployment_type or self.deployment_type
-
-    def _known(self, deployment: str) -> Deployment:
-        return self.deployments.get(deployment) or Deployment(deployment)
+        known = self.deployments.get(deployment)
+        return (
+            self.deployment_type if known is None else known.deployment_type or self.deployment_type
+        )

@@ -1,7 +1,6 @@
 """One call, from its request to its single end, which makes the usage event."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from copy import replace
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -27,8 +26,9 @@ from meter.gateway.headers import (
     traced,
     upstream_headers,
 )
-from meter.gateway.request.body import JsonBody
+from meter.gateway.limits.holds import Holds
 from meter.gateway.request.prepare import (
+    JsonBody,
     OutgoingBody,
     Payload,
     asks_for_events,
@@ -80,7 +80,7 @@ class Call:
     sink: UsageSink
     clock: Clock
     telemetry: Telemetry
-    holds: ExitStack
+    holds: Holds
     started_at: datetime
     started: float
     long_context_tokens: int

@@ -5,8 +5,6 @@
 
 import asyncio
 import logging
-from contextlib import ExitStack
-from copy import replace
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -29,7 +27,7 @@ from meter.gateway.http import (
     marked,
 )
 from meter.gateway.joining.joins import Joiner, Joins, Repeatable
-from meter.gateway.limits.admission import Admission
+from meter.gateway.limits.admission import Admission, Holds
 from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.prepare import prompt_of, read_body
 from meter.ports import NO_TELEMETRY, Clock, Dice, Headers, Telemetry, UsageSink
@@ -90,7 +88,7 @@ class FrontDoor:
             return route
         if route.deployment is not None:
             self.forwarder.pool.serving(route.deployment)  # before a byte of the body is taken
-        with ExitStack() as holds:
+        with Holds() as holds:
             body = await read_body(route, self.admission.enter(principal, request, holds))
             repeatable = self.joins.repeatable(event_id, principal, request, route, body)
             if (joiner := await self.joins.find(repeatable)) is None:
@@ -174,16 +172,17 @@ class FrontDoor:
         with call.holds.pop_all() as held:
             ending = await call.read(answer)
             await call.end(ending)
-            whole = self._whole(call, answer, ending)
-            is_served = ending.outcome is Outcome.SERVED and answer.status < 400
-            return replace(whole, is_served=is_served, release=held.pop_all().close)
-
-    def _whole(self, call: Call, answer: WholeAnswer, ending: Ending) -> Answer:
-        headers = self._headers(call, answer)
-        if ending.usage_source is UsageSource.REPORTED:
-            total = ending.usage.total_tokens if call.route.served.is_charged else 0
-            headers = (*headers, ("total-tokens", str(total)))
-        return Answer(status=answer.status, headers=headers, body=answer.body)
+            headers = self._headers(call, answer)
+            if ending.usage_source is UsageSource.REPORTED:
+                total = ending.usage.total_tokens if call.route.served.is_charged else 0
+                headers = (*headers, ("total-tokens", str(total)))
+            return Answer(
+                status=answer.status,
+                headers=headers,
+                body=answer.body,
+                is_served=ending.outcome is Outcome.SERVED and answer.status < 400,
+                release=held.pop_all().close,
+            )
 
     def _relay(self, call: Call, answer: StreamedAnswer, deadline: float) -> StreamingAnswer:
         relay = self.relays.relay(

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from meter.ports import UpstreamRequest
 
@@ -30,8 +31,7 @@ class Address(NamedTuple):
     authority: str
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(Struct, frozen=True, gc=False):
     """A request without its body. `body_bytes` is None where the body is sent in chunks."""
 
     data: bytes

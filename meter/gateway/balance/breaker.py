@@ -87,8 +87,15 @@ class Circuit:
     _scope: Scope = EVERYTHING
     _refused: Demand = NO_DEMAND
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing has failed since it last closed: then it holds back no call."""
+        return not self._failures
+
     def may_call(self, demand: Demand, now: float) -> bool:
         """Whether a call may be sent now. Changes nothing."""
+        if not self._failures:
+            return True
         is_over = self._open_until <= now and self._probing_until <= now
         return is_over or not self._holds(demand)
 

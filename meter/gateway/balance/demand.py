@@ -8,13 +8,14 @@ so a refusal of a call much larger than usual is about that call.
 import math
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 LARGE = 4  # times the usual demand
 FIRST_USUAL_TOKENS = 100.0
 SMOOTHING = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(Struct, frozen=True, gc=False):
     """The tokens that a call may need, roughly, and whose call it is."""
 
     tokens: int = 0

@@ -8,7 +8,7 @@ tried (`affinity.py`).
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
@@ -97,10 +97,8 @@ class Forwarder:
             call.attempts.preferred_provisioned = min(
                 provisioned, key=lambda each: each.priority, default=None
             )
-        owners = [backend for backend in backends if backend.name == owner]
-        others = [backend for backend in backends if backend.name != owner]
         elsewhere: list[WholeAnswer] = []
-        for group in filter(None, (owners, others)):
+        for group in _groups(backends, owner):
             answer = await self._forward_among(group, call, elsewhere)
             if answer is not None:
                 return answer
@@ -172,6 +170,15 @@ class Forwarder:
         if self.is_for_callers:
             self.exhausted.refused(call.deployment, refusal)
         return refusal
+
+
+def _groups(backends: Sequence[Backend], owner: str | None) -> Iterable[Sequence[Backend]]:
+    """Those to try first, and then; one of them alone may be there."""
+    if owner is None:
+        return (backends,)
+    owners = [backend for backend in backends if backend.name == owner]
+    others = [backend for backend in backends if backend.name != owner]
+    return filter(None, (owners, others))
 
 
 def _failover_after(exc: UpstreamError) -> Failover:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
+from msgspec import Struct
+
 from meter.errors import Overloaded
 from meter.gateway.backend import Backend
 from meter.gateway.balance.breaker import Circuit
@@ -84,16 +86,17 @@ class Target:
 
     def start(self, demand: Demand, now: float) -> None:
         """A call is being sent."""
+        self.load.in_flight += 1
+        if self.circuit.is_closed and self.large.is_closed:
+            return  # nearly always
         is_throttled = self.is_throttled(demand, now)
         for circuit in (self.circuit, self.large):
             circuit.start(demand, now)
             if is_throttled:
                 circuit.asked(now)  # the rate is the backend's, whichever holds the call back
-        self.load.in_flight += 1
 
 
-@dataclass(slots=True)
-class Lease:
+class Lease(Struct):
     """One backend for one attempt, from when it is chosen until its answer has ended.
 
     A context manager that closes it at the end, unless it is kept for a stream.
@@ -115,7 +118,8 @@ class Lease:
         """The backend's answer is the caller's; it began at that moment (monotonic)."""
         target = self.target
         for circuit in (target.circuit, target.large):
-            circuit.answered(self.demand, started_at=self.started_at, now=begun_at)
+            if not circuit.is_closed:
+                circuit.answered(self.demand, started_at=self.started_at, now=begun_at)
         target.load.first_byte(seconds=begun_at - self.started_at, now=begun_at)
         if is_served:
             target.usual.served(self.demand)

@@ -1,13 +1,13 @@
 """Who may enter, and how much of the instance each may have: slots, and bytes of bodies."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.http import Request
+from meter.gateway.limits.holds import Holds as Holds
 from meter.gateway.limits.intake import BodyLimits, Intake
 from meter.gateway.limits.quota import Quota
 from meter.gateway.limits.turns import Turns
@@ -55,7 +55,7 @@ class Admission:
             log_refusal(exc, event_id)
             raise
 
-    def enter(self, principal: Principal, request: Request, holds: ExitStack) -> Intake:
+    def enter(self, principal: Principal, request: Request, holds: Holds) -> Intake:
         """Take a slot until `holds` is closed. Raises Overloaded.
 
         What the call's body takes through the intake is given back then, too.

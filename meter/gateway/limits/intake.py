@@ -5,11 +5,13 @@ more. A body that is refused holds nothing.
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
 from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.errors import TooLarge
 from meter.gateway.http import Request, RequestBody
+from meter.gateway.limits.holds import Holds
 from meter.gateway.limits.quota import Holding
 from meter.gateway.limits.turns import Turns
 from meter.ports import Spool
@@ -23,8 +25,7 @@ class BodyLimits:
     max_json_bytes: int
 
 
-@dataclass(slots=True, kw_only=True)
-class Intake:
+class Intake(Struct, frozen=True, kw_only=True):
     """The way in for one call's body. `holds` gives back what it holds."""
 
     request: Request
@@ -32,7 +33,7 @@ class Intake:
     held: Holding
     turns: Turns
     new_spool: Callable[[], Spool]
-    holds: ExitStack
+    holds: Holds
 
     def json(self) -> "BoundedBody":
         """The body, where it is JSON."""
@@ -48,8 +49,7 @@ class Intake:
         return BoundedBody(self.request.body, most, kind, declared, self.held)
 
 
-@dataclass(slots=True)
-class BoundedBody:
+class BoundedBody(Struct):
     """A `RequestBody` that raises TooLarge beyond `most` bytes, and Overloaded beyond the budget."""
 
     source: RequestBody
@@ -79,8 +79,10 @@ class BoundedBody:
             raise TooLarge(
                 f"The request body is larger than {self.most} bytes, the limit for {self.kind}."
             )
+        if size <= self.held.size:
+            return
         self.held.take(
-            max(0, size - self.held.size),
+            size - self.held.size,
             share="Your calls under way have as many bytes in their bodies as one caller may have on "
             "this instance.",
             full="This instance has no room for the request body now.",

@@ -13,6 +13,8 @@ long as the instance has room.
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+from msgspec import Struct
+
 from meter.errors import ErrorKind, Overloaded
 
 _AGAIN = "Please retry after 1 second."
@@ -60,8 +62,7 @@ class Quota:
             del self._held[subject]
 
 
-@dataclass(slots=True)
-class Holding:
+class Holding(Struct):
     """What one call holds of a quota, until it is given back."""
 
     quota: Quota
@@ -84,6 +85,8 @@ class Holding:
     def take(self, amount: int, *, share: str, full: str) -> None:
         """Take so much more. Raises Overloaded with the one text or the other where it is not given."""
         match self.grow(amount) if amount else None:
+            case None:
+                return
             case Refusal.SHARE:
                 raise Overloaded(f"{share} {_AGAIN}", retry_after_seconds=1, kind=ErrorKind.SHARE)
             case Refusal.FULL:

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import cached_property
 
 from meter.gateway.answer.reading.counts import Output
 
@@ -51,7 +52,7 @@ class Body(Enum):
     FORM = "form or JSON"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: what follows from a row is worked out once
 class Served:
     """One row of the table. `tail` is the address after its prefix; `{id}` is a stored object's id.
 
@@ -66,54 +67,54 @@ class Served:
     body: Body = Body.JSON
     is_charged: bool = True
 
-    @property
+    @cached_property
     def takes_stream_options(self) -> bool:
         """Whether a streamed call reports usage only when `stream_options.include_usage` asks for it."""
         return self.operation in {Operation.CHAT_COMPLETIONS, Operation.COMPLETIONS}
 
-    @property
+    @cached_property
     def makes_text_of_text(self) -> bool:
         """Whether its tokens can be estimated from what is sent and answered."""
         return self.makes_responses or self.takes_stream_options
 
-    @property
+    @cached_property
     def output(self) -> Output:
         """What its answers consist of."""
         if self.operation is Operation.AUDIO_SPEECH:
             return Output.AUDIO
         return Output.IMAGE if self.operation.startswith("images/") else Output.TEXT
 
-    @property
+    @cached_property
     def makes_responses(self) -> bool:
         """Whether its answer is a new response, which may be stored."""
         return self.operation is Operation.RESPONSES
 
-    @property
+    @cached_property
     def streams_a_response(self) -> bool:
         """Whether an event stream of it tells of one response, from its creation to its end."""
         return self.operation in {Operation.RESPONSES, Operation.RESPONSES_GET}
 
-    @property
+    @cached_property
     def streams_media(self) -> bool:
         """Whether an event stream of it tells of images or audio, or of what audio says."""
         return self.answers_in_text or self.output is not Output.TEXT
 
-    @property
+    @cached_property
     def answers_in_text(self) -> bool:
         """Whether its answer may be text that is no JSON."""
         return self.operation in {Operation.AUDIO_TRANSCRIPTIONS, Operation.AUDIO_TRANSLATIONS}
 
-    @property
+    @cached_property
     def has_reasoning(self) -> bool:
         """Whether requests and answers may hold reasoning items."""
         return self.operation.startswith("responses")
 
-    @property
+    @cached_property
     def is_by_id(self) -> bool:
         """Whether it is about an answer that one backend stores."""
         return "{id}" in self.tail
 
-    @property
+    @cached_property
     def may_follow_a_response(self) -> bool:
         """Whether the body may name a stored response that the call builds on."""
         return self.place is Place.SHARED and self.body is Body.JSON

@@ -14,7 +14,8 @@ from meter.gateway.balance.reasoning import reasoning_items
 from meter.gateway.headers import IMAGE_DEPLOYMENT
 from meter.gateway.http import quoted, unknown_deployment
 from meter.gateway.limits.intake import Intake
-from meter.gateway.request.body import JsonBody, read_json, with_usage_asked
+from meter.gateway.request.body import JsonBody as JsonBody
+from meter.gateway.request.body import read_json, with_usage_asked
 from meter.gateway.request.form import PART_BYTES, FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
 from meter.gateway.request.prompt import texts_of
