@@ -151,11 +151,22 @@ class Attempt(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ToolUsage(Struct, frozen=True, kw_only=True, gc=False):
-    """Tokens of another model that served a call as a tool, under the names of its deployment."""
+    """Tokens of another model that served a call as a tool, under the names of its deployment.
+
+    `deployment_type` is that deployment's, where it is known and not the call's own.
+    """
 
     deployment: str
     model: str | None
+    deployment_type: str | None = None
     usage: TokenUsage
+
+    def as_document(self, usage: dict[str, int]) -> dict[str, object]:
+        """The JSON object of events and markers, with the usage as these write it."""
+        document: dict[str, object] = {"deployment": self.deployment, "model": self.model}
+        if self.deployment_type is not None:
+            document["deployment_type"] = self.deployment_type
+        return document | {"usage": usage}
 
 
 class CountedUsage(Struct, frozen=True, kw_only=True, gc=False):
@@ -366,10 +377,7 @@ def _data(event: UsageEvent) -> dict[str, object]:
         "status": event.status,
         "streaming": event.streaming,
         "usage": usage_document(event.usage),
-        "tool_usage": [
-            {"deployment": t.deployment, "model": t.model, "usage": usage_document(t.usage)}
-            for t in event.tool_usage
-        ],
+        "tool_usage": [tool.as_document(usage_document(tool.usage)) for tool in event.tool_usage],
         "usage_source": event.usage_source,
         "usage_raw": event.usage_raw,
         "attempts": [

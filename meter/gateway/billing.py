@@ -129,7 +129,16 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
         named = self.image_deployment
         if model is None and named is not None and self.backend is not None:
             model = self.backend.model_of(named)
-        return (ToolUsage(deployment=named or model or IMAGE_TOOL, model=model, usage=usage),)
+        deployment, own_type = named or model or IMAGE_TOOL, None
+        if self.backend is not None:
+            own_type = self.backend.deployment_type_of(deployment)
+        tool = ToolUsage(
+            deployment=deployment,
+            model=model,
+            deployment_type=None if own_type == self.deployment_type else own_type,
+            usage=usage,
+        )
+        return (tool,)
 
     def applied(self, event: UsageEvent, reading: Reading, usage: TokenUsage) -> UsageEvent:
         """The event with the usage, and at the rates, that an answer of this deployment shows."""

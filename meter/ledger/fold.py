@@ -117,7 +117,9 @@ def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:
             tier=str(Tier.STANDARD),
             context=str(Context.SHORT),
         )
-        yield own, Sums(tokens=tool.usage, place=_place_of(call))
+        region, deployment_type = _place_of(call)
+        place = region, tool.deployment_type or deployment_type
+        yield own, Sums(tokens=tool.usage, place=place)
 
 
 type Entry = tuple[tuple[SumKey, SumKey, SumKey], Sums]

@@ -60,7 +60,10 @@ def read_marker(row: Row) -> CountedCall | CountedAdjustment:
             usage_source=UsageSource(call["source"]),
             tool_usage=tuple(
                 ToolUsage(
-                    deployment=tool["deployment"], model=tool["model"], usage=_usage(tool["usage"])
+                    deployment=tool["deployment"],
+                    model=tool["model"],
+                    deployment_type=tool.get("deployment_type"),
+                    usage=_usage(tool["usage"]),
                 )
                 for tool in call.get("tools", ())
             ),
@@ -105,10 +108,7 @@ def _details(event: Countable) -> dict[str, object]:
         "source": event.usage_source,
     }
     if event.tool_usage:
-        details["tools"] = [
-            {"deployment": tool.deployment, "model": tool.model, "usage": tool.usage.nonzero()}
-            for tool in event.tool_usage
-        ]
+        details["tools"] = [tool.as_document(tool.usage.nonzero()) for tool in event.tool_usage]
     return details
 
 

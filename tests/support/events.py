@@ -143,7 +143,13 @@ def usage_events() -> st.SearchStrategy[UsageEvent]:
     counts, names = st.integers(0, 10**12), texts(128)
     wide_names = st.none() | texts(255)
     labels = st.none() | texts(128).map(clean_name)
-    tools = st.builds(ToolUsage, deployment=names, model=wide_names, usage=token_usages())
+    tools = st.builds(
+        ToolUsage,
+        deployment=names,
+        model=wide_names,
+        deployment_type=labels,
+        usage=token_usages(),
+    )
     return st.builds(
         UsageEvent,
         id=st.uuids(),

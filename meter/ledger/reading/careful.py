@@ -13,7 +13,6 @@ from meter.usage import (
     MANDATORY_COUNTS,
     MAX_SUBJECT_CHARS,
     MAX_TOOLS,
-    NO_USAGE,
     Attempt,
     Context,
     Outcome,
@@ -108,6 +107,7 @@ def _tools(data: Fields) -> tuple[ToolUsage, ...]:
         ToolUsage(
             deployment=tool.text("deployment"),
             model=tool.optional_text("model"),
+            deployment_type=tool.label("deployment_type"),
             usage=_usage(tool.part("usage")),
         )
         for tool in data.optional_parts("tool_usage")
@@ -118,15 +118,20 @@ def _tools(data: Fields) -> tuple[ToolUsage, ...]:
 
 
 def merged(tools: Iterable[ToolUsage]) -> tuple[ToolUsage, ...]:
-    """Usage of other models; that of one deployment and model is one."""
-    found: dict[tuple[str, str | None], TokenUsage] = {}
+    """Usage of other models; that of one deployment and model is one, of the type stated last."""
+    found: dict[tuple[str, str | None], ToolUsage] = {}
     for tool in tools:
         names = tool.deployment, tool.model
-        found[names] = found.get(names, NO_USAGE) + tool.usage
-    return tuple(
-        ToolUsage(deployment=deployment, model=model, usage=usage)
-        for (deployment, model), usage in found.items()
-    )
+        before = found.get(names)
+        if before is not None:
+            tool = ToolUsage(
+                deployment=tool.deployment,
+                model=tool.model,
+                deployment_type=tool.deployment_type or before.deployment_type,
+                usage=before.usage + tool.usage,
+            )
+        found[names] = tool
+    return tuple(found.values())
 
 
 def _attempt(attempt: Fields) -> Attempt:

@@ -66,6 +66,7 @@ class _Tool(_Plain):
     deployment: _Name
     usage: _Counts
     model: _Subject | None = None
+    deployment_type: _Label | None = None
 
 
 class _Principal(_Plain):
@@ -193,7 +194,12 @@ def _usage(counts: _Counts) -> TokenUsage:
 
 def _tools(tools: list[_Tool]) -> tuple[ToolUsage, ...]:
     found = merged(
-        ToolUsage(deployment=tool.deployment, model=tool.model, usage=_usage(tool.usage))
+        ToolUsage(
+            deployment=tool.deployment,
+            model=tool.model,
+            deployment_type=_label(tool.deployment_type),
+            usage=_usage(tool.usage),
+        )
         for tool in tools
     )
     if len(found) > MAX_TOOLS:

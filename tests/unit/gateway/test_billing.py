@@ -308,6 +308,37 @@ async def test_the_image_tool_is_counted_under_its_own_names(
     assert json.loads(encode_event(event))["data"]["tool_usage"][0]["deployment"] == deployment
 
 
+@pytest.mark.parametrize(
+    ("chat", "images", "expected"),
+    [
+        ("global", "data-zone", "data-zone"),
+        (None, "data-zone", "data-zone"),
+        ("regional", None, "global"),  # the backend's
+        ("global", "global", None),
+        (None, None, None),
+    ],
+)
+async def test_the_image_tool_has_the_type_of_its_own_deployment(
+    chat: str | None, images: str | None, expected: str | None
+) -> None:
+    """It decides what its tokens cost; the event says it where it is not the call's."""
+    backend = own(
+        deployments={
+            "gpt": Deployment("own-gpt", deployment_type=chat),
+            "images": Deployment("own-images", deployment_type=images),
+        }
+    )
+    door = made(response(tools=TOOLS), backend=backend)
+
+    event = await event_of(
+        door, RESPOND, path=V1_RESPONSES_PATH, headers=(*bearer(), (IMAGE_DEPLOYMENT, "images"))
+    )
+
+    assert event.tool_usage[0].deployment_type == expected
+    (sent,) = json.loads(encode_event(event))["data"]["tool_usage"]
+    assert sent.get("deployment_type", "absent") == (expected or "absent")
+
+
 async def test_a_stored_response_counts_no_tool_and_no_tier_again() -> None:
     """It was counted when it was made."""
     door = made(response(service_tier="priority", output=[{"type": "file_search_call"}]))

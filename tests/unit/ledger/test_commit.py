@@ -11,12 +11,14 @@ import pytest
 from meter.errors import RowsRefused, StorageUnavailable
 from meter.ledger.commit import MAX_OUTAGES, OUTAGE_SECONDS, Committed, Committer, Trouble
 from meter.ledger.keys import SumKey, ledger_partition
+from meter.ledger.markers import read_marker
 from meter.ledger.marks import Marks
 from meter.ledger.rows import SumRow
 from meter.ports import Conflict, Row, Written
 from meter.usage import (
     NO_USAGE,
     Context,
+    CountedCall,
     Tier,
     TokenUsage,
     ToolUsage,
@@ -487,3 +489,23 @@ async def test_tokens_of_a_tool_count_under_the_names_of_its_own_deployment(
     assert "Calls" not in rows["s|2026-11|alice|app|image|gpt-image-1|east|standard|short"]
     assert rows["s|2026-11|alice|app|gpt-4o|gpt-4o-2024-11-20|east|priority|long"]["Calls"] == 1
     assert len(store.transactions) == 1
+
+
+@pytest.mark.parametrize(("own", "expected"), [("data-zone", "data-zone"), (None, "global")])
+async def test_tokens_of_a_tool_have_the_type_of_its_own_deployment(
+    store: MemoryRowStore, committer: Ledger, own: str | None, expected: str
+) -> None:
+    """The call's where the event states none; its marker says the same, for a rebuild."""
+    tool = ToolUsage(
+        deployment="image", model=None, deployment_type=own, usage=TokenUsage(image_tokens=9)
+    )
+    event = usage_event(1, tool_usage=(tool,), deployment_type="global", region="eastus")
+    await commit(committer, [event])
+
+    rows = store.rows(LEDGER)
+    key = "s|2026-11|alice|app|image|unknown|east|standard|short"
+    assert (rows[key]["Region"], rows[key]["DeploymentType"]) == ("eastus", expected)
+    marker = next(Row(key=key, columns=row) for key, row in rows.items() if key.startswith("c|"))
+    counted = read_marker(marker)
+    assert isinstance(counted, CountedCall)
+    assert counted.tool_usage == (tool,)
