@@ -21,7 +21,10 @@ from uuid import UUID
 from meter.ports import INT64, Row
 
 MAX_SHAPES = 1_024  # of a few KB each
-MAX_MOMENTS = 4_096  # a call's moments are in several of its rows
+MAX_WRITTEN_MOMENTS = 4_096  # a call's moments are in several of its rows
+MAX_READ_MOMENTS = (
+    512  # of half a KB each: what rows share are windows and the moments of transactions
+)
 
 _TYPE = "@odata.type"
 _KEYS = ("PartitionKey", "RowKey")
@@ -134,7 +137,7 @@ def _write_moment(name: str, value: datetime) -> str:
     return _write_utc(value.astimezone(UTC))
 
 
-@lru_cache(MAX_MOMENTS)
+@lru_cache(MAX_WRITTEN_MOMENTS)
 def _write_utc(value: datetime) -> str:
     return f"{value.isoformat(timespec='microseconds')[:-6]}Z"
 
@@ -219,7 +222,7 @@ def _reading(
     return [(some, convert) for convert, some in found.items()]
 
 
-@lru_cache(MAX_MOMENTS)
+@lru_cache(MAX_READ_MOMENTS)
 def _read_moment(text: str) -> datetime:
     found = datetime.fromisoformat(text)
     if found.tzinfo is not UTC:
