@@ -33,7 +33,7 @@ class Asked:
 
 
 class CountingTransport(TablesTransport):
-    """Counts the requests that go to Table Storage, retries included."""
+    """Counts the requests that go to Table Storage through the SDK, retries included."""
 
     def __init__(self, asked: Asked) -> None:
         super().__init__()
@@ -55,9 +55,14 @@ class CountingTables(TablesRowStore):
         super().__init__(
             TableServiceClient.from_connection_string(
                 connection_string, **CLIENT_OPTIONS, transport=CountingTransport(asked)
-            )
+            ),
+            sends_directly=True,
         )
         self._asked = asked
+
+    async def _submit(self, *of_transaction: Any) -> Any:
+        self._asked.transactions += 1
+        return await super()._submit(*of_transaction)
 
     async def write(self, table: str, partition: str, **options: Any) -> Any:
         """One entity-group transaction."""

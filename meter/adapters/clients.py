@@ -35,10 +35,11 @@ def build_store(settings: StorageSettings) -> "TablesRowStore":
     endpoint = settings.endpoint
     options: dict[str, Any] = {**CLIENT_OPTIONS, "transport": new_transport()}
     if (text := endpoint.connection_string) is not None:
-        return TablesRowStore(TableServiceClient.from_connection_string(text, **options))
+        service = TableServiceClient.from_connection_string(text, **options)
+        return TablesRowStore(service, sends_directly=not _has_proxy())
     address, identity = address_and_identity(endpoint)
     service = TableServiceClient(address, credential=identity, **options)
-    return TablesRowStore(service, identity)
+    return TablesRowStore(service, identity, sends_directly=not _has_proxy())
 
 
 def build_producer(settings: HubSettings) -> "EventHubProducerClient":
@@ -121,7 +122,7 @@ def new_transport() -> "TablesTransport":
     """A transport of one client, which closes it."""
     from meter.adapters.tables import TablesTransport
 
-    return TablesTransport(reads_environment=bool(getproxies_environment().keys() - {"no"}))
+    return TablesTransport(reads_environment=_has_proxy())
 
 
 def address_and_identity(endpoint: AzureEndpoint) -> "tuple[str, AsyncTokenCredential]":
@@ -137,3 +138,7 @@ def new_identity(client_id: str | None) -> "AsyncTokenCredential":
     if client_id is None:  # given as None, it would hide AZURE_CLIENT_ID
         return DefaultAzureCredential()
     return DefaultAzureCredential(managed_identity_client_id=client_id)
+
+
+def _has_proxy() -> bool:
+    return bool(getproxies_environment().keys() - {"no"})

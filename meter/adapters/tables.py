@@ -35,14 +35,21 @@ from meter.adapters.odata.query import (
     row_of,
     rows_of,
 )
-from meter.adapters.odata.sending import SendTransaction, transaction_sender
+from meter.adapters.odata.sending import ACCEPTED, ERROR, SendTransaction, transaction_sender
 from meter.adapters.odata.transaction import Part, decode, encode, error_code
-from meter.errors import AccessDenied, NotSignedIn, RowsRefused, StorageUnavailable, TableMissing
+from meter.adapters.upstream.client import HttpUpstream
+from meter.errors import (
+    AccessDenied,
+    NotSignedIn,
+    RowsRefused,
+    StorageUnavailable,
+    TableMissing,
+    UpstreamError,
+)
 from meter.ports import Conflict, Row, Written
 
 MAX_CONCURRENT_READS = 16
-OK, ACCEPTED, NOT_FOUND = 200, 202, 404
-ERROR = "x-ms-error-code"
+OK, NOT_FOUND = 200, 404
 CLIENT_OPTIONS: Mapping[str, Any] = {
     # The caller retries a whole batch; these retries only cover short interruptions.
     "retry_total": 3,
@@ -81,7 +88,15 @@ _REFUSALS = frozenset(
 )
 _DENIED = frozenset({401, 403})
 # The last three are what the SDK lets through when it cannot read an answer.
-_FAULTS = (AzureError, aiohttp.ClientError, OSError, ValueError, AttributeError, zlib.error)
+_FAULTS = (
+    AzureError,
+    UpstreamError,
+    aiohttp.ClientError,
+    OSError,
+    ValueError,
+    AttributeError,
+    zlib.error,
+)
 
 
 class TablesTransport(AioHttpTransport):  # type: ignore[misc]  # a lazy export, untyped
@@ -105,18 +120,33 @@ class TablesTransport(AioHttpTransport):  # type: ignore[misc]  # a lazy export,
 
 
 class TablesRowStore:
-    """Rows in Table Storage. Must be closed, and closes its identity, if it has one."""
+    """Rows in Table Storage. Must be closed, and closes its identity, if it has one.
+
+    With `sends_directly` transactions do not use the service's transport: not for one behind a proxy.
+    """
 
     def __init__(
-        self, service: TableServiceClient, identity: AsyncTokenCredential | None = None
+        self,
+        service: TableServiceClient,
+        identity: AsyncTokenCredential | None = None,
+        *,
+        sends_directly: bool = False,
     ) -> None:
         self._service = service
         self._identity = identity
-        self._send, self._send_transaction = _pipeline(service)
+        self._client = HttpUpstream(
+            connect_timeout_seconds=CLIENT_OPTIONS["connection_timeout"],
+            idle_timeout_seconds=CLIENT_OPTIONS["read_timeout"],
+            keep_alive_seconds=IDLE_SECONDS,
+        )
+        self._send, self._send_transaction = _senders(
+            service, self._client if sends_directly else None
+        )
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def close(self) -> None:
         """Close the connections."""
+        await self._client.close()
         await self._service.close()
         if self._identity is not None:
             await self._identity.close()
@@ -268,20 +298,21 @@ class TablesRowStore:
     ) -> list[Part]:
         with _translated(what):
             answer = await self._send_transaction(transaction, content_type, body)
-            content, kind = await answer.read(), answer.headers.get("Content-Type", "")
-            if answer.status_code == ACCEPTED:
-                return decode(kind, content)
-        code = error_code(answer.headers.get(ERROR), content.decode(errors="replace"))
-        raise _refusal(what, answer.status_code, code)
+            if answer.status == ACCEPTED:
+                return decode(answer.content_type, answer.content)
+        code = error_code(answer.error_code, answer.content.decode(errors="replace"))
+        raise _refusal(what, answer.status, code)
 
     async def _create(self, table: str) -> None:
         with _translated(f"{table}: create"):
             await self._service.create_table_if_not_exists(table)
 
 
-def _pipeline(service: TableServiceClient) -> tuple[_Send, SendTransaction]:
+def _senders(
+    service: TableServiceClient, client: HttpUpstream | None
+) -> tuple[_Send, SendTransaction]:
     try:
-        return service._client.send_request, transaction_sender(service)
+        return service._client.send_request, transaction_sender(service, client)
     except AttributeError as exc:
         raise RuntimeError(
             f"this azure-data-tables has no pipeline that sends transactions: {exc}; 12.7.0 has it "

@@ -20,7 +20,7 @@ START_SECONDS = 30.0
 P = "partition"
 
 
-@pytest.fixture(params=["fake", "azurite"])
+@pytest.fixture(params=["fake", "azurite", "azurite, directly"])
 async def store(
     request: pytest.FixtureRequest,
 ) -> AsyncIterator[MemoryRowStore | TablesRowStore]:
@@ -30,7 +30,7 @@ async def store(
     service = TableServiceClient.from_connection_string(
         request.getfixturevalue("azurite"), **CLIENT_OPTIONS
     )
-    store = TablesRowStore(service)
+    store = TablesRowStore(service, sends_directly=request.param == "azurite, directly")
     yield store
     await store.close()
 

@@ -45,7 +45,7 @@ class StoragePath:
         # As in the app, except for the waits between the SDK's retries, which would take minutes here.
         merged = {**CLIENT_OPTIONS, "retry_backoff_factor": 0, **options}
         service = TableServiceClient.from_connection_string(self.connection_string, **merged)
-        store = TablesRowStore(service)
+        store = TablesRowStore(service, sends_directly=True)
         aggregator = replace(build_aggregator(store, RETENTION), clock=Clock())
         try:
             yield aggregator

@@ -90,7 +90,8 @@ def event_of(number: int, subject: str) -> UsageEvent:
 
 def new_store(connection_string: str, **options: object) -> TablesRowStore:
     merged = {**CLIENT_OPTIONS, **options}
-    return TablesRowStore(TableServiceClient.from_connection_string(connection_string, **merged))
+    service = TableServiceClient.from_connection_string(connection_string, **merged)
+    return TablesRowStore(service, sends_directly=True)
 
 
 async def count(store: TablesRowStore, subject: str, batch: list[UsageEvent]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from meter.adapters.upstream.answer import Answer
 from meter.adapters.upstream.connection import Connection
 from meter.adapters.upstream.dial import Dialer, verifying_context
-from meter.adapters.upstream.pool import Pool
+from meter.adapters.upstream.pool import KEEP_ALIVE_SECONDS, Pool
 from meter.adapters.upstream.request import Address, Head, InvalidAddress, encode_head, locate
 from meter.adapters.upstream.sending import Patience, in_pieces, send_pieces, start_sending
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
@@ -28,11 +28,12 @@ class HttpUpstream:
         *,
         connect_timeout_seconds: float,
         idle_timeout_seconds: float,
+        keep_alive_seconds: float = KEEP_ALIVE_SECONDS,
         make_context: Callable[[], ssl.SSLContext] = verifying_context,
     ) -> None:
         self._connect_seconds = connect_timeout_seconds
         self._idle_seconds = idle_timeout_seconds
-        self._pool = Pool()
+        self._pool = Pool(keep_alive_seconds)
         self._dialer = Dialer(self._pool, make_context)
 
     async def close(self) -> None:

@@ -16,7 +16,8 @@ CLOSE_SECONDS = 2
 class Pool:
     """Owns every open connection. Idle ones are used last in, first out, so that the rest can end."""
 
-    def __init__(self) -> None:
+    def __init__(self, keep_alive_seconds: float = KEEP_ALIVE_SECONDS) -> None:
+        self._keep_alive_seconds = keep_alive_seconds
         self._open: set[Connection] = set()
         self._idle: dict[Address, list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
@@ -33,7 +34,7 @@ class Pool:
         while connections:
             connection = connections.pop()
             if connection.is_fit(
-                opened_after=now - MAX_AGE_SECONDS, idle_after=now - KEEP_ALIVE_SECONDS
+                opened_after=now - MAX_AGE_SECONDS, idle_after=now - self._keep_alive_seconds
             ):
                 return connection
             connection.drop()
@@ -70,7 +71,7 @@ class Pool:
         connection.idle_since = loop.time()
         self._idle.setdefault(connection.address, []).append(connection)
         if self._sweep is None:
-            self._sweep = loop.call_later(KEEP_ALIVE_SECONDS, self._drop_old)
+            self._sweep = loop.call_later(self._keep_alive_seconds, self._drop_old)
 
     def lost(self, connection: Connection) -> None:
         """Forget it."""
@@ -83,7 +84,7 @@ class Pool:
 
     def _drop_old(self) -> None:
         loop = asyncio.get_running_loop()
-        since = loop.time() - KEEP_ALIVE_SECONDS
+        since = loop.time() - self._keep_alive_seconds
         for address, connections in tuple(self._idle.items()):
             for connection in connections:
                 if connection.idle_since <= since:
@@ -93,5 +94,5 @@ class Pool:
                 self._idle[address] = kept
             else:
                 del self._idle[address]
-        again = KEEP_ALIVE_SECONDS / 3
+        again = self._keep_alive_seconds / 3
         self._sweep = loop.call_later(again, self._drop_old) if self._idle else None

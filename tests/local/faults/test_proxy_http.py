@@ -229,7 +229,8 @@ async def test_signed_storage_requests_pass_on_another_port(azurite: str) -> Non
     store = TablesRowStore(
         TableServiceClient.from_connection_string(
             azurite.replace(f":{target}", f":{port}"), **options
-        )
+        ),
+        sends_directly=True,
     )
     written = await store.write(
         "Signed", "p", insert=[Row(key="plain", columns={"N": 1})], update=[]
