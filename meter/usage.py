@@ -106,7 +106,7 @@ class TokenUsage(NamedTuple):  # made and added for every event, which a tuple d
 
     def nonzero(self) -> dict[str, int]:
         """The counts that are not 0, by name; `TokenUsage(**document)` reads them back."""
-        return dict(compress(zip(COUNT_NAMES, self, strict=True), self))
+        return dict(zip(compress(COUNT_NAMES, self), filter(None, self), strict=True))
 
 
 COUNT_NAMES = TokenUsage._fields
@@ -124,7 +124,7 @@ def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
     if len(used) < 2:
         return used[0] if used else NO_USAGE
     if len(used) == 2:  # what is added to a sum, for every one of them
-        return TokenUsage._make(map(add, *used))
+        return tuple.__new__(TokenUsage, map(add, *used))  # `_make` without its check of the length
     return TokenUsage._make(map(sum, zip(*used, strict=True)))
 
 

@@ -70,7 +70,7 @@ def total_sums(given: Iterable[Sums]) -> Sums:
         last_call_at=last[0] if last else None,
         place=last[1] if last else max((each.place for each in parts), default=NO_PLACE),
         adjustments=adjustments,
-        adjusted=total_usage([each.adjusted for each in parts if each.adjustments]),
+        adjusted=total_usage([each.adjusted for each in parts]) if adjustments else NO_USAGE,
     )
 
 

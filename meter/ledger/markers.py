@@ -15,7 +15,9 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
+from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
 from meter.adjustment import Adjustment, Countable, CountedAdjustment
@@ -28,10 +30,39 @@ from meter.usage import (
     Tier,
     TokenUsage,
     ToolUsage,
+    UsageEvent,
     UsageSource,
 )
 
 _JSON = Encoder()
+
+
+class _Names(Struct, kw_only=True, gc=False):
+    """The beginning of a marker's JSON, whose members have the order of these fields."""
+
+    app: str | None
+    deployment: str
+    model: str | None
+    backend: str | None
+    tier: Tier
+    context: Context
+    region: str | None
+    deployment_type: str | None
+
+
+class _Call(_Names, kw_only=True, gc=False):
+    operation: str
+    outcome: Outcome
+    status: int
+    source: UsageSource
+    tools: list[dict[str, object]] | UnsetType
+    usage: dict[str, int]
+
+
+class _Adjustment(_Names, kw_only=True, gc=False):
+    adjusts: UUID
+    reason: str
+    usage: dict[str, int]
 
 
 def read_marker(row: Row) -> CountedCall | CountedAdjustment:
@@ -74,19 +105,9 @@ def read_marker(row: Row) -> CountedCall | CountedAdjustment:
 
 def marker_row(event: Countable) -> Row:
     """The row that marks this call or adjustment as counted."""
-    call = {
-        "app": event.client_app,
-        "deployment": event.deployment,
-        "model": event.model,
-        "backend": event.backend,
-        "tier": event.tier,
-        "context": event.context,
-        "region": event.region,
-        "deployment_type": event.deployment_type,
-        **_details(event),
-        "usage": event.usage.nonzero(),
-    }
-    columns: dict[str, object] = {"At": event.time, "Call": _JSON.encode(call).decode()}
+    call = _adjustment(event) if isinstance(event, Adjustment) else _call(event)
+    text = _JSON.encode(call).decode()
+    columns: dict[str, object] = {"At": event.time, "Call": text}
     if is_hashed(escape(event.subject)):
         columns["Subject"] = event.subject
     return Row(key=call_row_key(event.id, event.subject), columns=columns)
@@ -98,18 +119,40 @@ def subject_of(row: Row) -> str:
     return unescape(key) or str(row.columns.get("Subject", key))
 
 
-def _details(event: Countable) -> dict[str, object]:
-    if isinstance(event, Adjustment):
-        return {"adjusts": str(event.refers_to), "reason": event.reason}
-    details: dict[str, object] = {
-        "operation": event.operation,
-        "outcome": event.outcome,
-        "status": event.status,
-        "source": event.usage_source,
-    }
-    if event.tool_usage:
-        details["tools"] = [tool.as_document(tool.usage.nonzero()) for tool in event.tool_usage]
-    return details
+def _call(event: UsageEvent) -> _Call:
+    tools = [tool.as_document(tool.usage.nonzero()) for tool in event.tool_usage]
+    return _Call(
+        app=event.client_app,
+        deployment=event.deployment,
+        model=event.model,
+        backend=event.backend,
+        tier=event.tier,
+        context=event.context,
+        region=event.region,
+        deployment_type=event.deployment_type,
+        operation=event.operation,
+        outcome=event.outcome,
+        status=event.status,
+        source=event.usage_source,
+        tools=tools or UNSET,
+        usage=event.usage.nonzero(),
+    )
+
+
+def _adjustment(event: Adjustment) -> _Adjustment:
+    return _Adjustment(
+        app=event.client_app,
+        deployment=event.deployment,
+        model=event.model,
+        backend=event.backend,
+        tier=event.tier,
+        context=event.context,
+        region=event.region,
+        deployment_type=event.deployment_type,
+        adjusts=event.refers_to,
+        reason=event.reason,
+        usage=event.usage.nonzero(),
+    )
 
 
 def _usage(counts: Mapping[str, Any]) -> TokenUsage:

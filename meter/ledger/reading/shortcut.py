@@ -146,10 +146,10 @@ def _usage_event(event: _Event, data: _Data) -> UsageEvent:
         model=data.model,
         api_version=data.api_version,
         backend=data.backend,
-        region=_label(data.region),
-        deployment_type=_label(data.deployment_type),
+        region=None if data.region is None else _label(data.region),
+        deployment_type=None if data.deployment_type is None else _label(data.deployment_type),
         tier=data.tier or Tier.STANDARD,
-        service_tier=_label(data.service_tier),
+        service_tier=None if data.service_tier is None else _label(data.service_tier),
         context=data.context or Context.SHORT,
         spilled_from=data.spilled_from,
         outcome=data.outcome,
@@ -164,7 +164,7 @@ def _usage_event(event: _Event, data: _Data) -> UsageEvent:
         duration_ms=data.duration_ms,
         time_to_first_byte_ms=data.time_to_first_byte_ms,
         client_retry_count=data.client_retry_count,
-        traceparent=valid_traceparent(event.traceparent),
+        traceparent=None if event.traceparent is None else valid_traceparent(event.traceparent),
     )
 
 
@@ -175,7 +175,7 @@ def _principal(subject: str, caller: _Principal) -> Principal:
         tenant=caller.tenant,
         object_id=caller.object_id,
         client_app=caller.client_app,
-        name=clean_name(caller.name),
+        name=None if caller.name is None else clean_name(caller.name),
     )
 
 
