@@ -40,17 +40,17 @@ MeterError
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
+
+from msgspec import Struct
 
 
 class MeterError(Exception):
     """Base of everything this package raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     """What is wrong with one setting; `detail` says where, for operators only."""
 
     setting: str

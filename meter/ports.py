@@ -195,8 +195,7 @@ class Row(Struct, frozen=True, kw_only=True, eq=False, gc=False):
         return (self.key, self.columns, self.etag) == (other.key, other.columns, other.etag)
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Struct, frozen=True):
     """The transaction was applied; the rows' new etags by row key."""
 
     etags: Mapping[str, str]
@@ -281,8 +280,7 @@ class Hub(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubPartition:
+class HubPartition(Struct, frozen=True, kw_only=True):
     """What a hub partition holds: the numbers of its first and last event, and when it took that."""
 
     id: str
@@ -306,8 +304,7 @@ class HubReader(Protocol):
         """The bodies of a partition's messages from one number to another, both included."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
+class Backlog(Struct, frozen=True, kw_only=True):
     """What waits in the outbox: how many events, and the age of the oldest call."""
 
     events: int

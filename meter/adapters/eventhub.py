@@ -15,12 +15,12 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from azure.eventhub import EventData
 from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import ClientClosedError, EventHubError
+from msgspec import Struct, field
 
 from meter.adapters.hub.reader import partitions_of
 from meter.adapters.partition_key import keys_by_partition
@@ -53,8 +53,7 @@ _FINAL_CONDITIONS = _DENIED | _GONE | _INVALID | _TOO_LARGE
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, kw_only=True)
-class _Waiting:
+class _Waiting(Struct, kw_only=True):
     """Events that one caller waits for, until a moment on the clock."""
 
     events: Sequence[bytes]
@@ -62,8 +61,7 @@ class _Waiting:
     acknowledged: asyncio.Future[None]
 
 
-@dataclass(slots=True)
-class _Lane:
+class _Lane(Struct):
     """Events waiting for one hub partition, oldest first."""
 
     waiting: list[_Waiting] = field(default_factory=list)
@@ -84,8 +82,7 @@ class _Lane:
         return live[:count]
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
+class _Refusal(Struct, frozen=True):
     """Why a send failed, and whether a retry would fail for the same reason."""
 
     reason: str

@@ -11,8 +11,9 @@ Loopback hosts are accepted for all of them. Azure accepts identities only on an
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from meter.config.reader import Reader
 from meter.config.values import PUBLIC_CLOUD_SCOPE, AzureEndpoint
@@ -81,8 +82,7 @@ _DEVELOPMENT_BLOBS = "http://127.0.0.1:10000/devstoreaccount1"  # of Azurite, by
 _ACCOUNT = re.compile(r"[a-z0-9]{1,24}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Service:
+class _Service(Struct, frozen=True, kw_only=True):
     """A service to which a setting refers."""
 
     address_name: str

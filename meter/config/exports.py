@@ -5,8 +5,9 @@ No call depends on it, so a problem here is no problem of the settings: it is ke
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from meter.config.addresses import has_blobs_at, shown
 from meter.config.reader import Reader
@@ -19,8 +20,7 @@ _NAME = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
 _TABLES, _BLOBS = ".table.", ".blob."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExportSettings:
+class ExportSettings(Struct, frozen=True, kw_only=True):
     """Where the nightly export goes, and what it is made from beside the tables and the price book.
 
     Without a container there is none. `problems` are of these settings: calls do not need them.

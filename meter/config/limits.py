@@ -1,7 +1,8 @@
 """Reads the limits on calls: how many, how large, how long."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from msgspec import Struct
 
 from meter.config.host import function_timeout_seconds
 from meter.config.memory import visible_memory_bytes
@@ -23,8 +24,7 @@ class OnDisconnect(StrEnum):
     CANCEL = "cancel"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """The limits on calls, as values of the parts that apply them."""
 
     admission: AdmissionLimits

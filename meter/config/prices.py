@@ -5,7 +5,8 @@ No call depends on money, so a problem here is no problem of the settings: it is
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.config.reader import Reader
 
@@ -13,8 +14,7 @@ FILES, CURRENCY = "METER_PRICES", "METER_PRICES_CURRENCY"
 _CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceSettings:
+class PriceSettings(Struct, frozen=True, kw_only=True):
     """The price book that the app itself uses: its files in their order, and its currency.
 
     Without files it says nothing of money. `problems` are of these settings: calls do not need them.

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
+from msgspec import Struct
+
 from meter.config.limits import Limits
 from meter.config.prices import PriceSettings
 from meter.config.telemetry.settings import TelemetrySettings
@@ -35,8 +37,7 @@ class AzureEndpoint:
     client_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GatewaySettings:
+class GatewaySettings(Struct, frozen=True, kw_only=True):
     """The front door's settings; its limits are the values of the parts that apply them."""
 
     rules: TokenRules
@@ -62,24 +63,21 @@ class GatewaySettings:
     reload_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HubSettings:
+class HubSettings(Struct, frozen=True, kw_only=True):
     """The event hub."""
 
     endpoint: AzureEndpoint
     name: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StorageSettings:
+class StorageSettings(Struct, frozen=True, kw_only=True):
     """The table storage account, and how long the ledger can detect repeated events."""
 
     endpoint: AzureEndpoint
     retention: timedelta
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReconcileSettings:
+class ReconcileSettings(Struct, frozen=True, kw_only=True):
     """The settings of a reconciliation: the backends without their keys, Azure Monitor, the tables."""
 
     backends: tuple[Backend, ...]
@@ -106,8 +104,7 @@ class Settings(PublishSettings):
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SettingsParts:
+class SettingsParts(Struct, frozen=True, kw_only=True):
     """Each part of the settings by itself, None where it is not valid, and every problem of them all.
 
     A part may hold references that Azure has not resolved, whose settings are `unresolved`.

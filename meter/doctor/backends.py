@@ -5,7 +5,8 @@ the credentials and the deployment are found to be right, whatever model that ha
 token is billed. It counts as one of the requests per minute of the deployment.
 """
 
-from dataclasses import dataclass, replace
+from copy import replace
+from dataclasses import dataclass
 
 from meter.doctor.answers import Answered, NoAnswer, NoToken
 from meter.doctor.finding import Area, Examined, Finding, Status

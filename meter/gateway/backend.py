@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 
+from msgspec import Struct
+
 from meter.usage import Tier
 
 
-@dataclass(frozen=True, slots=True)
-class ApiKey:
+class ApiKey(Struct, frozen=True):
     """A backend's key; never shown."""
 
     value: str
@@ -16,8 +17,7 @@ class ApiKey:
         return "ApiKey(***)"
 
 
-@dataclass(frozen=True, slots=True)
-class ManagedIdentity:
+class ManagedIdentity(Struct, frozen=True):
     """The app's own identity."""
 
 

@@ -1,7 +1,6 @@
 """What Azure bills a call by: its counts, and the deployment and the words that decide its rates."""
 
 from copy import replace
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -29,8 +28,7 @@ _CHOSEN_PER_CALL = {"priority": Tier.PRIORITY, "flex": Tier.FLEX}
 _COUNTED = frozenset({Outcome.SERVED, Outcome.DISCONNECTED})
 
 
-@dataclass(slots=True)
-class Charge:
+class Charge(Struct):
     """What a call is charged with, by what its answer reports and by what it asked for."""
 
     served: Served

@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 
 def start_now[T](work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -11,8 +12,7 @@ def start_now[T](work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     return asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
 
 
-@dataclass(slots=True)
-class Detached:
+class Detached(Struct):
     """Tasks that run on when their requests are cancelled. One event loop owns it."""
 
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)

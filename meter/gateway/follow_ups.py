@@ -20,6 +20,8 @@ from copy import replace
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.errors import CallerError, ErrorKind, Overloaded, UpstreamBroken
 from meter.gateway.answer.begin import WholeAnswer
 from meter.gateway.answer.follow import ByteReader
@@ -49,8 +51,7 @@ _READS = f"/{Operation.RESPONSES_GET}"
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FollowUp:
+class FollowUp(Struct, frozen=True, kw_only=True):
     """A response to ask for. `event` is the usage event of the call that made it, with the estimate.
 
     `billing` is how that call is billed.

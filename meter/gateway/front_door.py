@@ -5,9 +5,10 @@
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
+
+from msgspec import Struct, field
 
 from meter.errors import CallerError, KeysUnavailable
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
@@ -36,8 +37,7 @@ from meter.usage import Outcome, UsageSource, new_event_id
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, kw_only=True)
-class FrontDoor:
+class FrontDoor(Struct, kw_only=True):
     """Handles calls. One event loop owns it."""
 
     admission: Admission

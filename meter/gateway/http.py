@@ -3,7 +3,6 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
 from uuid import UUID
@@ -38,8 +37,7 @@ class RequestBody(Protocol):
         """The next bytes; empty at the end. Cancelling the call loses no bytes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestLimits:
+class RequestLimits(Struct, frozen=True, kw_only=True):
     """Bounds on one request: its headers, its body, and the time in which the body must arrive.
 
     As many refused requests at once as `max_refused_uploads` may go on sending their bodies, which are

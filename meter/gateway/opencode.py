@@ -7,7 +7,8 @@ OpenCode reads the configuration at each start. Anybody can read the document.
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.errors import MethodNotAllowed, NotServed
 from meter.gateway.http import Answer
@@ -17,8 +18,7 @@ _METHODS = ("GET", "HEAD", "OPTIONS")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class OpenCode:
+class OpenCode(Struct, frozen=True):
     """What OpenCode is told: the document's JSON; None where nothing is published."""
 
     document: bytes | None = None

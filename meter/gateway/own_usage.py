@@ -10,8 +10,9 @@ import json
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from meter.errors import BadRequest, MethodNotAllowed, StorageUnavailable, UsageUnavailable
 from meter.gateway.http import Answer, Request
@@ -35,16 +36,14 @@ class UsageReader(Protocol):
         """Its usage as a JSON document, of which `name` may be None. Raises StorageUnavailable."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     """What was read of a subject, None where that failed, and until when it is repeated."""
 
     document: Mapping[str, object] | None
     until: float
 
 
-@dataclass(slots=True, kw_only=True)
-class OwnUsage:
+class OwnUsage(Struct, kw_only=True):
     """Answers callers about their own usage. One event loop owns it."""
 
     reader: UsageReader

@@ -8,10 +8,11 @@ crash in between publishes them again, and the ledger drops the duplicates.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from uuid import UUID
+
+from msgspec import Struct
 
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import (
@@ -38,8 +39,7 @@ _EVERY_HOUR: Mapping[str, str] = {"first_partition": "0", "last_partition": "999
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True):
     """A readable row of the outbox."""
 
     hour: str

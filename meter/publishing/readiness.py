@@ -7,7 +7,8 @@ nothing.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meter.errors import PublishFailed, StorageUnavailable
 from meter.ports import Backlog, Clock
@@ -19,8 +20,7 @@ READY_SECONDS, UNREADY_SECONDS = 5.0, 1.0
 type Ping = Callable[[], Awaitable[None]]
 
 
-@dataclass(slots=True, kw_only=True)
-class Readiness:
+class Readiness(Struct, kw_only=True):
     """Reports whether an instance is ready. One event loop owns it.
 
     `load_keys` takes an issuer, `backlog` counts the outbox, `prices` says what became of the price

@@ -14,8 +14,9 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from copy import replace
-from dataclasses import dataclass
 from typing import Any
+
+from msgspec import Struct
 
 from meter.ports import Clock, Dice, Hub, Outbox
 from meter.publishing.circuit import Admission, HubCircuit
@@ -33,8 +34,7 @@ HUB_SHARE, OUTBOX_SHARE = 0.25, 0.5
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class _Unkept:
+class _Unkept(Struct, frozen=True):
     """An event on its way to the outbox."""
 
     event: UsageEvent

@@ -1,7 +1,8 @@
 """A document as it was read, and where documents are read from."""
 
-from dataclasses import dataclass
 from typing import Protocol
+
+from msgspec import Struct
 
 from meter.errors import MeterError
 
@@ -10,8 +11,7 @@ class DocumentUnread(MeterError):
     """A document cannot be read now: it is gone, forbidden, too large, or its place does not answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Struct, frozen=True):
     """A text, and the version that its place gave it."""
 
     text: str

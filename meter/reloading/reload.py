@@ -13,7 +13,8 @@ Documents that were refused are not read again until they change.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meter.errors import InvalidInput, InvalidSettings
 from meter.ports import Clock, Dice
@@ -25,8 +26,7 @@ JITTER = 0.2  # of the pause: instances that started together must not read toge
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True, kw_only=True)
-class Reload:
+class Reload(Struct, kw_only=True):
     """One setting's documents.
 
     `apply` takes their texts by location, says in words what has changed, and nothing where nothing has.
@@ -97,8 +97,7 @@ async def _whole(source: DocumentSource) -> Document:
     return document
 
 
-@dataclass(slots=True, kw_only=True)
-class Reloading:
+class Reloading(Struct, kw_only=True):
     """All that is read again, in one task. One event loop owns it.
 
     A task, and not a look at each call: a call would have to wait for the reading, or use what is old.

@@ -1,7 +1,9 @@
 """Builds the front door's entrance: who may enter, and what is answered without a backend."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from copy import replace
+
+from msgspec import Struct, field
 
 from meter.adapters.oidc import DiscoveryKeySource
 from meter.adapters.spool import FileSpool
@@ -21,8 +23,7 @@ from meter.wiring.stored.late import LateReader
 KEPT_PART = 4  # of the room for request bodies
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Struct, frozen=True, kw_only=True):
     """The app's settings as they are now, and what the blobs held that its first ones were read from."""
 
     environment: Callable[[], Mapping[str, str]]

@@ -1,7 +1,8 @@
 """Builds the front door."""
 
-from dataclasses import dataclass
 from functools import partial
+
+from msgspec import Struct
 
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
@@ -27,8 +28,7 @@ from meter.wiring.relays import build_relays
 from meter.wiring.stored.late import build_book
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gateway:
+class Gateway(Struct, frozen=True, kw_only=True):
     """A front door and the parts that it stands on. `book` is the app's own price book."""
 
     front_door: FrontDoor

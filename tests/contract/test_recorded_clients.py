@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import replace
+from copy import replace
 from pathlib import Path
 
 import pytest

@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
+from copy import replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction

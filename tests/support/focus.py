@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import replace
+from copy import replace
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
 

@@ -1,6 +1,6 @@
 """Builders for reconciliations: tallies, terms, accounts and backends."""
 
-from dataclasses import replace
+from copy import replace
 from fractions import Fraction
 from typing import Any
 

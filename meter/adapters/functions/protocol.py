@@ -14,12 +14,12 @@ reset the connection elsewhere (RFC 9112 section 9.6).
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn
+from msgspec import Struct
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from meter.adapters.clock import new_call_id
@@ -33,8 +33,7 @@ FIELD_OVERHEAD_BYTES = 4
 WATCHES_PER_LIMIT = 4
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionLimits:
+class ConnectionLimits(Struct, frozen=True, kw_only=True):
     """Bounds on a request's head: its fields, their bytes, and the seconds in which it must arrive.
 
     The app's own bounds are at most as large: it answers what is between. Behind an answer the rest of a

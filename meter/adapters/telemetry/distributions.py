@@ -8,7 +8,8 @@ bounds belong to their bucket, at most `MOST_POINTS` sets of attributes, then on
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from copy import replace
+from dataclasses import dataclass, field
 from threading import Lock
 from time import time_ns
 from typing import Any

@@ -1,16 +1,16 @@
 """Where a document is stored: a file's path, or a blob's address."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from meter.gateway.address import is_allowed_url, is_loopback
 
 EXAMPLE = "https://contoso.blob.core.windows.net/config/backends.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Unread:
+class Unread(Struct, frozen=True):
     """Why a document could not be read from where it is stored."""
 
     reason: str
@@ -20,8 +20,7 @@ type Documents = Mapping[str, str | Unread]
 """What was read from paths and addresses, by these."""
 
 
-@dataclass(frozen=True, slots=True)
-class BlobPlace:
+class BlobPlace(Struct, frozen=True):
     """A blob's address in its parts."""
 
     account_url: str

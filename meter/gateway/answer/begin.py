@@ -17,7 +17,6 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
 from copy import replace
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -100,8 +99,7 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
         return read_answer(self.content)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StreamedAnswer:
+class StreamedAnswer(Struct, frozen=True, kw_only=True):
     """A backend's answer that is relayed as a stream. `chunks` starts with `beginning`.
 
     `holds` owns the connection and the lease; close it when the stream ends. `is_events` is false

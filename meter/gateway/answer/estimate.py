@@ -9,8 +9,9 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from meter.gateway.answer.seen import SeenContent
 from meter.ports import TokenCounter
@@ -52,8 +53,7 @@ class _Bytes:
         return -(-len(text.encode(errors="replace")) // BYTES_PER_TOKEN)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimator:
+class Estimator(Struct, frozen=True):
     """Estimates usage, with the tokenizer where it can."""
 
     counter: TokenCounter | None = None

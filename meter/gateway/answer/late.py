@@ -8,7 +8,8 @@ afterwards arrives as an event, an error too.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.errors import AnswerCut, CallerGone
 from meter.gateway.answer.encoding import is_encoded
@@ -47,8 +48,7 @@ async def run_out(answering: Answering) -> None:
     await _give_up(answering.result())
 
 
-@dataclass(slots=True)
-class LateRelay:
+class LateRelay(Struct):
     """Keeps the caller's connection alive until `answering` is done, then relays its result."""
 
     answering: Answering

@@ -18,8 +18,9 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from enum import Enum
+
+from msgspec import Struct, field
 
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.error_shapes import error_in_frame, has_output
@@ -47,8 +48,7 @@ class _Kind(Enum):
     OUTPUT = 4
 
 
-@dataclass(slots=True)
-class Chunks:
+class Chunks(Struct):
     """The chunks of a body; a read that is given up is not lost, but goes on."""
 
     source: AsyncIterator[bytes]
@@ -97,8 +97,7 @@ class Chunks:
             raise
 
 
-@dataclass(slots=True, kw_only=True)
-class Opening:
+class Opening(Struct, kw_only=True):
     """A stream's bytes as far as its first output, when its first event came, and its error."""
 
     data: bytearray = field(default_factory=bytearray)
@@ -137,8 +136,7 @@ async def read_opening(chunks: Chunks, first: bytes, *, clock: Clock) -> Opening
     return reader.opening
 
 
-@dataclass(slots=True)
-class _OpeningReader:
+class _OpeningReader(Struct):
     opening: Opening
     clock: Clock
     started: float

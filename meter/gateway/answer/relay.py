@@ -64,8 +64,7 @@ class Ending(Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RelayTimes:
+class RelayTimes(Struct, frozen=True, kw_only=True):
     """Limits in seconds: one write, a silence before a keep-alive comment, the whole call."""
 
     write_seconds: float
@@ -73,8 +72,7 @@ class RelayTimes:
     total_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DrainLimits:
+class DrainLimits(Struct, frozen=True, kw_only=True):
     """Bounds on draining, which reads a stream to its end after its caller left: how many, how long."""
 
     most: int
@@ -103,8 +101,7 @@ class Drains:
         return self.quota.used
 
 
-@dataclass(slots=True, kw_only=True)
-class Relays:
+class Relays(Struct, kw_only=True):
     """Makes the relays of one instance, with the bounds that they share."""
 
     times: RelayTimes

@@ -1,7 +1,8 @@
 """Keeps what a stream has said so far, so that its tokens can be estimated if it never reports them."""
 
 import re
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meter.gateway.answer.reading.members import decoded_json
 
@@ -25,8 +26,7 @@ _SOUND_TYPES = frozenset(
 )
 
 
-@dataclass(slots=True)
-class SeenContent:
+class SeenContent(Struct):
     """The content of an answer so far. A frame is about one token.
 
     `frames` had text, `sounds` only audio, which no tokenizer counts.
@@ -61,8 +61,7 @@ class SeenContent:
         return "".join(_string(text) for text in bytes(self._texts).split(b"\n"))
 
 
-@dataclass(slots=True)
-class UnreadContent:
+class UnreadContent(Struct):
     """Frames whose texts are read once they are asked for, or their bytes are many.
 
     Of most streams nobody asks: they report their tokens themselves.

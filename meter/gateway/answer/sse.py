@@ -6,9 +6,10 @@ are split: a frame that ends with CR takes the LF that may follow it, even in th
 """
 
 import re
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 DEFAULT_MAX_FRAME_BYTES = 4_194_304  # a Responses stream's closing frame repeats the whole output
 
@@ -36,8 +37,7 @@ class Piece(NamedTuple):
     data: bytes
 
 
-@dataclass(slots=True)
-class FrameCutter:
+class FrameCutter(Struct):
     """Collects chunks and gives out whole frames.
 
     The pieces' data, over all calls of `feed` and then `rest`, is the input. The bytes of a frame

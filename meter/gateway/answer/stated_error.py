@@ -8,7 +8,8 @@ found in an answer is in `error_shapes.py`.
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 MAX_MESSAGE_CHARS = 4_096
 MAX_WORD_CHARS = 256
@@ -76,8 +77,7 @@ _SOME_MEMBER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StatedError:
+class StatedError(Struct, frozen=True, kw_only=True):
     """An error in a backend's own words, each bounded; `status` is the one that it names, if any."""
 
     message: str | None = None

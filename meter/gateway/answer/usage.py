@@ -6,7 +6,6 @@ no sense is left out by rule, and nothing here raises.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import cast
 
@@ -33,8 +32,7 @@ _FINAL_STATUSES = (
 _FIRST, _LAST = 946_684_800, 4_102_444_800  # the years 2000 to 2099
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackgroundResponse:
+class BackgroundResponse(Struct, frozen=True, kw_only=True):
     """A response that runs in the background, as an answer shows it.
 
     `created_at` is the same in every answer about it; `is_over` says that its usage is final.

@@ -1,14 +1,13 @@
 """Writes to a caller, who has so many seconds to take each part."""
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from meter.errors import CallerGone
 from meter.gateway.http import CallerSink
 from meter.waiting import within
 
 
-@dataclass(slots=True)
-class Recipient:
+class Recipient(Struct):
     """The caller as a relay writes to it. `writes` counts what was to be written."""
 
     sink: CallerSink

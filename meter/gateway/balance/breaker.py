@@ -27,7 +27,7 @@ Throttled circuits let one call through per `ASK_AGAIN_SECONDS`, first after the
 circuit that is open for all, the caller refused last has to wait a second longer than others.
 """
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from meter.gateway.balance.demand import NO_DEMAND, Demand, UsualDemand
 from meter.gateway.balance.verdict import Failover, Fault
@@ -47,8 +47,7 @@ _COOLDOWNS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Scope:
+class Scope(Struct, frozen=True):
     """The calls that a circuit holds back: one caller's or everyone's (None), from a demand up."""
 
     caller: str | None = None
@@ -69,8 +68,7 @@ class Scope:
 EVERYTHING = Scope()
 
 
-@dataclass(slots=True)
-class Circuit:
+class Circuit(Struct):
     """Whether one backend may be called. Times are monotonic seconds. One event loop owns it.
 
     `recovered_at` is when it last closed after it was open; None when it never was.

@@ -6,7 +6,6 @@ so a refusal of a call much larger than usual is about that call.
 """
 
 import math
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -25,8 +24,7 @@ class Demand(Struct, frozen=True, gc=False):
 NO_DEMAND = Demand()
 
 
-@dataclass(slots=True)
-class UsualDemand:
+class UsualDemand(Struct):
     """The usual demand of the calls that one deployment serves.
 
     A moving geometric mean, so that a few huge calls do not make huge calls usual.

@@ -6,12 +6,11 @@ the gateway added is asked again without it.
 
 import math
 from copy import replace
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from meter.errors import UpstreamTimeout
 from meter.gateway.answer.begin import (
@@ -36,8 +35,7 @@ from meter.usage import Attempt
 from meter.waiting import within
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ForwardLimits:
+class ForwardLimits(Struct, frozen=True, kw_only=True):
     """Bounds on waiting: for one backend's first byte, and for an answer of any backend; and on the
     answer that is buffered whole.
 
@@ -49,8 +47,7 @@ class ForwardLimits:
     max_buffered_bytes: int
 
 
-@dataclass(slots=True)
-class Attempts:
+class Attempts(Struct):
     """What has been tried for one call; kept also when the call fails.
 
     No answer is waited for after `give_up_at` (monotonic seconds).

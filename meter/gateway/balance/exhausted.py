@@ -5,7 +5,8 @@ come again, all at once.
 """
 
 import logging
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meter.errors import CallerError
 from meter.ports import Clock
@@ -15,8 +16,7 @@ SECONDS_BETWEEN_LINES = 60.0
 log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Exhausted:
+class Exhausted(Struct):
     """Counts refused calls by deployment. One event loop owns it."""
 
     clock: Clock

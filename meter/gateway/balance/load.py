@@ -7,7 +7,8 @@ Finagle and Envoy).
 """
 
 import math
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 SLOWER = 3.0
 BUSIER = 3.0
@@ -16,8 +17,7 @@ SMOOTHING = 0.3
 MIN_SECONDS = 0.001  # an unknown latency still lets the calls in flight count
 
 
-@dataclass(slots=True)
-class Load:
+class Load(Struct):
     """In-flight calls and recent latency of one backend. Times are monotonic seconds."""
 
     in_flight: int = 0

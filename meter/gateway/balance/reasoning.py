@@ -9,8 +9,9 @@ content is never kept.
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec import Struct
 
 MOST_ITEMS = 16
 MOST_TRIED = 256  # matches that are looked at, of members without such a value too
@@ -53,8 +54,7 @@ def refuses_reasoning(refusal: bytes) -> bool:
     )
 
 
-@dataclass(slots=True)
-class ReasoningFinder:
+class ReasoningFinder(Struct):
     """Finds the reasoning items of a text that arrives in parts, such as an event stream."""
 
     _held: bytes = b""

@@ -19,9 +19,10 @@ the rate-limit resets (`waits.py`).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from msgspec import Struct
 
 from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.balance.waits import named_wait_seconds
@@ -44,8 +45,7 @@ class Fault(StrEnum):
     TIMEOUT = "timeout"
 
 
-@dataclass(frozen=True, slots=True)
-class Failover:
+class Failover(Struct, frozen=True):
     """The next backend is tried.
 
     `wait_seconds` is the wait that this one named, if any; `error` and `should_retry` are what it

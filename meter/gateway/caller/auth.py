@@ -12,11 +12,11 @@ import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from uuid import UUID
 
 import jwt
+from msgspec import Struct, field
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
@@ -54,8 +54,7 @@ _MAX_KID_CHARS = 255  # RFC 7515, section 4.1.4: any string; the bound is ours
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRules:
+class TokenRules(Struct, frozen=True, kw_only=True):
     """The rules for access. An empty allow-list or requirement means no such rule.
 
     The first of `name_claims` that has a name is what people call the caller.
@@ -72,16 +71,14 @@ class TokenRules:
     name_claims: tuple[str, ...] = DEFAULT_NAME_CLAIMS
 
 
-@dataclass(frozen=True, slots=True)
-class _Verified:
+class _Verified(Struct, frozen=True):
     principal: Principal
     not_before: float
     expires_at: float
     keys: KeySet
 
 
-@dataclass(slots=True)
-class TokenVerifier:
+class TokenVerifier(Struct):
     """Verifies tokens by the rules. Verified tokens are cached by their SHA-256."""
 
     rules: TokenRules

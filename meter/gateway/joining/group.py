@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meter.gateway.joining.repeatable import Repeatable
 from meter.gateway.joining.shared import SharedCall
@@ -12,8 +13,7 @@ LEFT_SECONDS = 10.0
 OLD_SECONDS = 20.0
 
 
-@dataclass(slots=True)
-class Group:
+class Group(Struct):
     """Shared calls, in the order in which they began. `left_at` is when a caller of them last left."""
 
     calls: dict[SharedCall, None] = field(default_factory=dict)

@@ -18,6 +18,8 @@ from copy import replace
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.errors import CallerError, ErrorKind
 from meter.gateway.headers import REQUEST_ID
 from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
@@ -47,8 +49,7 @@ _NOT_SHARED = CallerError(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JoinLimits:
+class JoinLimits(Struct, frozen=True, kw_only=True):
     """How many requests of one instance may wait for other calls' answers, how many bytes of answers it
     keeps, and what share of both one subject may have.
     """
@@ -208,8 +209,7 @@ class Joins:
         )
 
 
-@dataclass(slots=True, kw_only=True)
-class Joiner:
+class Joiner(Struct, kw_only=True):
     """A request that has joined a call. `place` is what it holds of the bound on their number."""
 
     asked: Repeatable

@@ -10,10 +10,11 @@ caller has left.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
 from uuid import UUID
+
+from msgspec import Struct
 
 from meter.errors import CallerError
 from meter.gateway.answer.reading.counts import Output
@@ -53,8 +54,7 @@ class RequestKey(NamedTuple):  # a dictionary's key for every call, which a tupl
     digest: bytes
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class Repeatable:
+class Repeatable(Struct, kw_only=True, eq=False):
     """One request for a whole answer.
 
     `is_retry`: its SDK says that it is a repeat. `request_id` is its client's id, which repeats keep.

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.gateway.detached import start_now
 from meter.gateway.http import Answer, StreamingAnswer
 from meter.gateway.joining.repeatable import Repeatable, RequestKey
@@ -42,8 +44,7 @@ class Registry(Protocol):
         """The call is over."""
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
-class SharedCall:
+class SharedCall(Struct, kw_only=True, eq=False):
     """One call. `waiting` requests still want its answer; the last that left did so at `left_at`.
 
     `asked` and `answering` are there until the answer is kept, `answer` from when it is there; it is

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.http import Request
@@ -15,8 +17,7 @@ from meter.ports import Headers, Spool
 from meter.usage import Principal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdmissionLimits:
+class AdmissionLimits(Struct, frozen=True, kw_only=True):
     """Bounds on one instance's calls and their bodies, and on one subject's share of both."""
 
     max_concurrent_calls: int

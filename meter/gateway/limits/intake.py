@@ -5,7 +5,6 @@ more. A body that is refused holds nothing.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from msgspec import Struct
 
@@ -17,8 +16,7 @@ from meter.gateway.limits.turns import Turns
 from meter.ports import Spool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BodyLimits:
+class BodyLimits(Struct, frozen=True, kw_only=True):
     """The most bytes of a body. JSON is held in memory, large forms on disk."""
 
     max_form_bytes: int

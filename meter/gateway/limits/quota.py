@@ -10,10 +10,9 @@ So a share is at least one holding, however large, and nobody is refused for wha
 long as the instance has room.
 """
 
-from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from meter.errors import ErrorKind, Overloaded
 
@@ -27,8 +26,7 @@ class Refusal(Enum):
     SHARE = auto()  # the subject has its share
 
 
-@dataclass(slots=True)
-class Quota:
+class Quota(Struct):
     """So much of something. `used` is what is held, by all subjects together."""
 
     total: int

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections.abc import Generator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 
-@dataclass(slots=True)
-class Turns:
+class Turns(Struct):
     """Lets computations take their steps in turn, so that many at once hold up nobody longer."""
 
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)

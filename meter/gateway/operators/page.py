@@ -7,8 +7,9 @@ findings are repeated for `FRESH_SECONDS`: the page is no way to have the app fl
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from uuid import UUID
+
+from msgspec import Struct, field
 
 from meter.errors import BadRequest, Forbidden, MethodNotAllowed, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
@@ -20,8 +21,7 @@ FRESH_SECONDS = 30.0
 _METHODS = ("GET", "HEAD", "OPTIONS")
 
 
-@dataclass(slots=True, kw_only=True)
-class OperatorPage:
+class OperatorPage(Struct, kw_only=True):
     """Answers operators. One event loop owns it.
 
     `verifier` lets in who has their role; `examine` gives all findings as a JSON document.

@@ -7,7 +7,8 @@ call is `reported`.
 import asyncio
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from meter.gateway.answer.reading.counts import Output, count_of
 from meter.gateway.request.body import JsonBody
@@ -22,8 +23,7 @@ _PIECE = re.compile(rb"[^\\]{1,65536}+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u...
 _CONTINUING = bytes(range(0x80, 0xC0))  # all bytes of a character but the first (RFC 3629)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """The images and the characters that a request asks for; None where it does not say."""
 
     images: int | None = None

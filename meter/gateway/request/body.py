@@ -6,8 +6,9 @@ in `DECISIVE` may stand once, spelt as they are, and `stream` must be a boolean.
 
 import json
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec import Struct, field
 
 from meter.errors import BadRequest
 from meter.gateway.request.members import MAX_REMEMBERED, NotJson, PlainMember, members_at_once
@@ -28,8 +29,7 @@ _FOLDED = str.maketrans({"\u017f": "s", "\u212a": "k", "\u0131": "i"})
 _NOT_AN_OBJECT = "The request body is not valid JSON; send a JSON object in UTF-8."
 
 
-@dataclass(slots=True, kw_only=True)
-class JsonBody:
+class JsonBody(Struct, kw_only=True):
     """A request's JSON object: its bytes, and the members that decide what happens to it.
 
     `spans` has where the value of each member stands, of repeated ones the last.
@@ -159,8 +159,7 @@ def _body(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> JsonBody:
     )
 
 
-@dataclass(slots=True)
-class _Spans:
+class _Spans(Struct):
     """Where each member's value stands."""
 
     decisive: tuple[str, ...]

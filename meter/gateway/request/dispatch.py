@@ -1,8 +1,9 @@
 """Decides what a request is for: an answer of the gateway's own, or a call for a backend."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from uuid import UUID
+
+from msgspec import Struct, field
 
 from meter.errors import EncodingRefused, UpgradeRefused
 from meter.gateway.backend import Backend
@@ -38,8 +39,7 @@ def refused_upgrade(method: str, headers: Headers) -> UpgradeRefused | None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dispatcher:
+class Dispatcher(Struct, frozen=True, kw_only=True):
     """Gives each request its answer, or its route to a backend."""
 
     routes: Routes = field(default_factory=Routes)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from uuid import UUID
 
+from msgspec import Struct
+
 from meter.errors import BadRequest, MethodNotAllowed, NotServed
 from meter.gateway.request.operations import Operation, Place, Served, rows_of
 from meter.gateway.request.spelling import Address, Spellings
@@ -22,8 +24,7 @@ MAX_CACHED_ROUTES = 2_048
 MAX_QUERY_CHARS = 2_048
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """A known request line. `deployment` is None where the body names it, or no deployment is named."""
 
     served: Served
@@ -132,8 +133,7 @@ def is_deployment_name(name: object) -> bool:
     return isinstance(name, str) and _DEPLOYMENT.fullmatch(name) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class _Parsed:
+class _Parsed(Struct, frozen=True):
     served: tuple[Served, ...]
     deployment: str | None
     stored_id: str | None

@@ -18,6 +18,8 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
+from msgspec import Struct
+
 from meter.gateway.request.operations import Place, rows_of
 from meter.gateway.request.unserved import not_served
 
@@ -33,8 +35,7 @@ _RESPONSES = re.compile(
 _OF_V1 = frozenset({"v1", "preview", "latest"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
+class Address(Struct, frozen=True, kw_only=True):
     """A canonical address. `asked` is the path as it was sent.
 
     `model` is the deployment that the body must name, where the address named it and the canonical one

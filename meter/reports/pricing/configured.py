@@ -7,9 +7,10 @@ shown without money.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from meter.errors import InvalidInput
 
@@ -26,8 +27,7 @@ class BookState(StrEnum):
     INVALID = "invalid"
 
 
-@dataclass(slots=True, kw_only=True)
-class ConfiguredBook:
+class ConfiguredBook(Struct, kw_only=True):
     """Reads the book at most once by itself. One event loop owns it.
 
     `read` takes a second for a large book, and must not hold up the loop. It raises InvalidInput.

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from copy import replace
 from functools import partial
 
 from meter.adapters.probes.blobs import try_account, try_container

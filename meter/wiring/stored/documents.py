@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from meter.adapters.documents.file import FileSource
 from meter.config.environment import document_storage
@@ -47,8 +48,7 @@ def current_documents(environment: Mapping[str, str]) -> Documents:
     return asyncio.run(fetch_documents(environment)) if blob_addresses(environment) else {}
 
 
-@dataclass(slots=True, kw_only=True)
-class FirstDocuments:
+class FirstDocuments(Struct, kw_only=True):
     """The blobs as they are when the app begins; those that cannot be read are tried again at later calls."""
 
     clock: Clock

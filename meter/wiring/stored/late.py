@@ -5,8 +5,9 @@ They are imported with the first question. No start needs them, and they are a t
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from meter.config.prices import PriceSettings
 from meter.config.stored.address import Documents
@@ -32,8 +33,7 @@ def build_book(settings: PriceSettings, documents: Documents) -> ConfiguredBook:
     return ConfiguredBook(read=read_apart)
 
 
-@dataclass(slots=True)
-class LateReader:
+class LateReader(Struct):
     """Reads what a subject used, as `OwnUsageReader` does."""
 
     store: RowStore

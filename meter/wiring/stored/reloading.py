@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import Self
+
+from msgspec import Struct
 
 from meter.adapters.clock import SystemClock, system_dice
 from meter.adapters.identity import ConfiguredCredentials
@@ -81,8 +82,7 @@ class StoredSettings:
         return reloads
 
 
-@dataclass(slots=True, kw_only=True)
-class Applying:
+class Applying(Struct, kw_only=True):
     """Applies new documents to the parts of a front door."""
 
     environment: _Environment

@@ -8,7 +8,7 @@ import sys
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
+from copy import replace
 from typing import Any
 
 import pytest

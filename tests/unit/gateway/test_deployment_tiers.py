@@ -1,6 +1,6 @@
 """A call is billed by its deployment's tier, which may be another than its backend's."""
 
-from dataclasses import replace
+from copy import replace
 
 import pytest
 

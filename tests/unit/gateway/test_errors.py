@@ -1,6 +1,6 @@
 """The front door's own errors: each names its call and its kind, and no cache keeps it."""
 
-from dataclasses import replace
+from copy import replace
 from typing import Any
 from uuid import UUID
 

@@ -1,7 +1,7 @@
 """The front door from request to answer, on fakes: what callers get."""
 
 import json
-from dataclasses import replace
+from copy import replace
 
 import pytest
 

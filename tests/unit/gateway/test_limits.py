@@ -1,7 +1,7 @@
 """What one instance takes at once, and for how long."""
 
 import asyncio
-from dataclasses import replace
+from copy import replace
 
 import pytest
 

@@ -3,7 +3,7 @@
 import gzip
 import random
 from collections.abc import Mapping
-from dataclasses import replace
+from copy import replace
 
 import pytest
 

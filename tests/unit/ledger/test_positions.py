@@ -1,6 +1,6 @@
 """Hub positions: what the hub dropped is reported, exactly and once; nothing else is."""
 
-from dataclasses import replace
+from copy import replace
 from datetime import timedelta
 
 import pytest

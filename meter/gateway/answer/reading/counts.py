@@ -7,9 +7,10 @@ Responses, images, audio, realtime). Answers are hostile input: nothing here rai
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import cast
+
+from msgspec import Struct
 
 from meter.usage import TokenUsage
 
@@ -68,8 +69,7 @@ def count_of(value: object) -> int | None:
     return count if count == value else None
 
 
-@dataclass(slots=True)
-class _Shares:
+class _Shares(Struct):
     """The shares of a prompt and of a completion; `audio` and `image` are the prompt's."""
 
     cached: int = 0

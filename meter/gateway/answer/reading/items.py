@@ -4,8 +4,9 @@ Only the counts are kept, so that a list of any length takes no memory.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import cast
+
+from msgspec import Struct, field
 
 from meter.gateway.answer.reading.counts import count_of
 
@@ -13,8 +14,7 @@ MAX_CONTAINERS = 10_000
 MAX_CONTAINER_CHARS = 128
 
 
-@dataclass(slots=True)
-class Items:
+class Items(Struct):
     """The objects of one list, added one after the other; other values are not counted.
 
     `is_whole` is false while the list may go on. `containers` has the ids of those in which the code

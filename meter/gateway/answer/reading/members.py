@@ -11,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import cast
 
+from msgspec import Struct
+
 from meter.gateway.answer.reading.items import Items
 
 MAX_VALUE_BYTES = 32_768  # as much as an event holds
@@ -62,8 +64,7 @@ _RESPONSE = _Watch(_KEPT, lists=_LISTS)
 _ROOT = _Watch(_KEPT, objects={b"response": _RESPONSE}, lists=_LISTS)
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(Struct):
     """An open object or list that is looked into. `level` is that of its members or items."""
 
     level: int

@@ -1,6 +1,6 @@
 """Backends that are replaced while calls run: what is known of those that stay, and calls under way."""
 
-from dataclasses import replace
+from copy import replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

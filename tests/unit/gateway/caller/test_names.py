@@ -1,7 +1,7 @@
 """A caller's name is what people read, taken from the token's claims, and never in a log."""
 
 import logging
-from dataclasses import replace
+from copy import replace
 
 import pytest
 
