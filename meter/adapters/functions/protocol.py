@@ -20,9 +20,11 @@ from typing import Any, ClassVar, cast
 import httptools
 import uvicorn
 from msgspec import Struct
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from meter.adapters.clock import new_call_id
+from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
 from meter.errors import BadRequest, CallerError, TooLarge
 from meter.gateway.http import RequestLimits, error_answer, marked
 
@@ -58,6 +60,7 @@ class BoundedHttp(HttpToolsProtocol):
 
     limits = ConnectionLimits()
     rests: ClassVar[set["BoundedHttp"]] = set()
+    _arriving: ArrivingBody  # of the request whose head came last
 
     def __init__(self, *args: Any, **options: Any) -> None:  # uvicorn's own
         super().__init__(*args, **options)
@@ -130,6 +133,8 @@ class BoundedHttp(HttpToolsProtocol):
             self._fail(_NO_HOST)
         self._head_since = None
         super().on_headers_complete()
+        self._arriving = ArrivingBody(self.cycle.message_event)
+        self.scope["extensions"] = {EXTENSION: self._arriving}  # type: ignore[dict-item]  # ours
         if not self.url.startswith(b"/"):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
         if self.parser.should_upgrade():
@@ -144,12 +149,22 @@ class BoundedHttp(HttpToolsProtocol):
             self._dropped_bytes += len(body)
             if self._dropped_bytes > MAX_DROPPED_BYTES:
                 self.transport.close()
-        super().on_body(body)
+        if self.cycle.response_complete:
+            return
+        arriving = self._arriving
+        arriving.add(body)
+        self.cycle.body = cast(bytearray, arriving)  # uvicorn asks for its length and its bytes
+        if arriving.is_gathered:
+            return
+        if len(arriving) > HIGH_WATER_LIMIT:
+            self.flow.pause_reading()
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is there."""
         self._has_progressed = True
         self._is_in_message = False
+        self._arriving.end()
         super().on_message_complete()
         if self._rest_timer is not None:
             self._end_rest()

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from meter.adapters.functions.arriving import ArrivingBody, arriving_in
 from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
@@ -54,7 +55,8 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
     headers = tuple(
         [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     )
-    body = _Body(request.receive, header(headers, "content-length") or "", limits)
+    arriving = arriving_in(scope)
+    body = _Body(request.receive, arriving, header(headers, "content-length") or "", limits)
     return GatewayRequest(
         method=scope["method"],
         raw_path=raw_path.partition(b"?")[0].decode("latin-1"),
@@ -214,8 +216,15 @@ class _Caller:
 class _Body:
     """`meter.gateway.http.RequestBody` of one ASGI request."""
 
-    def __init__(self, receive: Receive, declared: str, limits: RequestLimits) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        arriving: ArrivingBody | None,
+        declared: str,
+        limits: RequestLimits,
+    ) -> None:
         self._receive = receive
+        self._arriving = arriving
         self._declared = declared
         self._max_bytes = limits.max_body_bytes
         self._timeout_seconds = limits.read_timeout_seconds
@@ -233,6 +242,16 @@ class _Body:
             pass
 
     async def read(self) -> bytes:
+        arriving = self._arriving
+        if arriving is None or not self._declared.isdigit():
+            return await self._all_parts()  # its size is looked at as it comes
+        arriving.gather()
+        try:
+            return await self._all_parts()
+        finally:
+            arriving.release()
+
+    async def _all_parts(self) -> bytes:
         parts: list[bytes] = []
         while part := await self.next_part():
             parts.append(part)

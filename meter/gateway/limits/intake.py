@@ -58,7 +58,13 @@ class BoundedBody(Struct):
     _size: int = 0
 
     async def read(self) -> bytes:
-        """All of it."""
+        """All of it. Where its length is declared, that is held before it comes."""
+        if self.declared_bytes is not None:
+            self._hold(self.declared_bytes)
+            whole = await self.source.read()
+            self._size += len(whole)
+            self._hold(self._size)
+            return whole
         parts: list[bytes] = []
         while part := await self.next_part():
             parts.append(part)

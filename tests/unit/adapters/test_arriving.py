@@ -1,0 +1,202 @@
+"""How a body comes to the app under the bounded server, over real sockets."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.types import Message, Receive, Scope, Send
+
+from meter.adapters.functions.arriving import ArrivingBody, arriving_in
+from meter.adapters.functions.protocol import ConnectionLimits, bounded_http
+from meter.adapters.functions.web import gateway_request
+from meter.errors import TooLarge
+from meter.gateway.http import RequestBody
+from tests.support.gateway import request_limits
+
+MIB = 1_048_576
+LARGE = bytes(range(256)) * 12_288  # 3 MiB
+DECLARED = b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n%b\r\n"
+
+
+@dataclass
+class Reader:
+    """An app that reads a body, whole or in parts, and answers with its length or the refusal."""
+
+    in_parts: bool = False
+    most: int = 4 * MIB
+    seconds: float = 5
+    messages: list[Message] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+    arriving: ArrivingBody | None = None
+    held_behind: int = 0
+    has_read: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def watched() -> Message:
+            self.messages.append(await receive())
+            return self.messages[-1]
+
+        limits = request_limits(max_body_bytes=self.most, read_timeout_seconds=self.seconds)
+        self.arriving = arriving_in(scope)
+        status, answer = 200, b""
+        try:
+            body = await self._read(gateway_request(Request(scope, watched), limits).body)
+        except TooLarge as exc:
+            status = exc.status
+        else:
+            self.bodies.append(body)
+            answer = str(len(body)).encode()
+        self.has_read.set()
+        self.held_behind = len(self.arriving or b"")
+        headers = [(b"content-length", str(len(answer)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    async def _read(self, body: RequestBody) -> bytes:
+        if not self.in_parts:
+            return await body.read()
+        parts = []
+        while part := await body.next_part():
+            parts.append(part)
+        return b"".join(parts)
+
+
+@asynccontextmanager
+async def connected(
+    app: Reader,
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, log_config=None)
+    config.load()
+    config.http_protocol_class = bounded_http(ConnectionLimits())
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    await server.startup(sockets=[listening])
+    reader, writer = await asyncio.open_connection(*listening.getsockname())
+    try:
+        async with asyncio.timeout(30):
+            yield reader, writer
+    finally:
+        writer.close()
+        server.force_exit = True
+        await server.shutdown(sockets=[listening])
+
+
+async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.split(b"content-length: ")[1].split(b"\r\n")[0])
+    return int(head.split(b" ")[1]), await reader.readexactly(length)
+
+
+def declared(body: bytes, more: bytes = b"") -> bytes:
+    return DECLARED % (len(body), more) + body
+
+
+async def test_a_body_of_known_length_wakes_the_app_once() -> None:
+    """However many pieces it comes in, its bytes are handed over together and unchanged."""
+    app = Reader()
+    async with connected(app) as (reader, writer):
+        writer.write(declared(LARGE))
+        answer = await answered(reader)
+
+    assert answer == (200, b"3145728")
+    assert app.bodies == [LARGE]
+    assert len(app.messages) == 1
+
+
+@pytest.mark.parametrize("cut_at", [1, 60, 70_000, 200_000])
+async def test_what_came_before_the_app_asked_is_handed_over_with_the_rest(cut_at: int) -> None:
+    """Also where it came in pieces, one request after the other on one connection."""
+    app = Reader()
+    async with connected(app) as (reader, writer):
+        for _ in range(2):
+            wire = declared(LARGE[:300_000])
+            writer.write(wire[:cut_at])
+            await asyncio.sleep(0.01)
+            writer.write(wire[cut_at:])
+            assert await answered(reader) == (200, b"300000")
+
+    assert app.bodies == [LARGE[:300_000]] * 2
+    assert len(app.messages) == 2
+
+
+async def test_requests_behind_each_other_get_their_own_bodies() -> None:
+    """A body that comes before the app has taken the last one is not mixed with it."""
+    app = Reader()
+    async with connected(app) as (reader, writer):
+        writer.write(declared(b"a" * 100_000) + declared(b"b" * 200_000) + declared(b"c"))
+        for _ in range(3):
+            await answered(reader)
+
+    assert app.bodies == [b"a" * 100_000, b"b" * 200_000, b"c"]
+
+
+async def test_an_app_that_takes_parts_is_woken_for_each() -> None:
+    """It relays them while more comes; what it has not taken stays within the server's bound."""
+    app = Reader(in_parts=True)
+    async with connected(app) as (reader, writer):
+        writer.write(declared(LARGE))
+        answer = await answered(reader)
+
+    assert answer == (200, b"3145728")
+    assert app.bodies == [LARGE]
+    assert max(len(message["body"]) for message in app.messages) <= 65_536 + 262_144
+
+
+async def test_a_body_of_unknown_length_is_refused_once_it_is_too_large() -> None:
+    """It is looked at as it comes, and not gathered beyond the limit."""
+    app = Reader(most=100_000)
+    async with connected(app) as (reader, writer):
+        head = DECLARED.replace(b"content-length: %d", b"transfer-encoding: chunked") % b""
+        writer.write(head + b"%x\r\n" % MIB + bytes(500_000))
+        status, _ = await answered(reader)
+
+    assert status == 413
+
+
+async def test_a_body_that_stops_is_given_up_and_dropped() -> None:
+    """After the time for it, nothing of it is kept for nobody."""
+    app = Reader(seconds=0.2)
+    async with connected(app) as (reader, writer):
+        writer.write(declared(LARGE)[:2_000_000])
+        status, _ = await answered(reader)
+
+    assert (status, app.held_behind) == (408, 0)
+
+
+async def test_a_caller_that_leaves_in_its_body_is_noticed() -> None:
+    """Half a body is never taken for a whole one."""
+    app = Reader()
+    async with connected(app) as (_, writer):
+        writer.write(declared(LARGE)[:2_000_000])
+        await writer.drain()
+        writer.close()
+        await app.has_read.wait()
+
+    assert (app.bodies, app.messages[-1]["type"]) == ([], "http.disconnect")
+
+
+async def test_a_caller_that_waits_for_leave_to_send_gets_it() -> None:
+    """`expect: 100-continue` is answered when the app asks for the body."""
+    app = Reader()
+    async with connected(app) as (reader, writer):
+        wire = declared(LARGE, b"expect: 100-continue\r\n")
+        head, _, body = wire.partition(b"\r\n\r\n")
+        writer.write(head + b"\r\n\r\n")
+        leave = await reader.readuntil(b"\r\n\r\n")
+        writer.write(body)
+        answer = await answered(reader)
+
+    assert leave.startswith(b"HTTP/1.1 100 ")
+    assert answer == (200, b"3145728")
+
+
+def test_another_servers_requests_have_no_arriving_body() -> None:
+    """They are read as ASGI says."""
+    assert arriving_in({"type": "http"}) is None
+    assert arriving_in({"type": "http", "extensions": {"tls": {}}}) is None
