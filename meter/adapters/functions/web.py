@@ -21,7 +21,8 @@ from meter.gateway.headers import header
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
-from meter.waiting import within
+from meter.waiting.bounded import within
+from meter.waiting.waking import result_of
 
 # As much as the server takes at once before it waits for the caller.
 PART_BYTES = 65_536
@@ -149,7 +150,7 @@ class StreamedResponse(Response):
         task = self._detached.start(self._relay.run(caller))
         watch = asyncio.create_task(caller.watch(receive))
         try:
-            await asyncio.shield(task)
+            await result_of(task)
         except AnswerCut:
             await _pause_before_cut()
             # Returning without a last body message makes the server break the connection off.

@@ -22,6 +22,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from meter.errors import UpstreamBroken
 from meter.ports import Headers
+from meter.waiting.waking import Waker
 
 # Bytes in one go that are not body: heads, chunk sizes, trailers.
 MAX_FRAMING_BYTES = 262_144
@@ -55,7 +56,7 @@ class Line(Protocol):
 class Answer:
     """`meter.ports.UpstreamAnswer` of one request.
 
-    `head` is done when its head is here, or never will be: then `error` says why, as for any other
+    `begun` returns when its head is here, or never will be: then `error` says why, as for any other
     answer that is broken off. `is_over` says that it needs its connection no more, `may_reuse` that
     another request may have it.
     """
@@ -72,7 +73,7 @@ class Answer:
         self._backend = backend
         self._line = line
         self._loop = asyncio.get_running_loop()
-        self.head: asyncio.Future[None] = self._loop.create_future()
+        self._news = Waker(self._loop)
         self._is_for_head = is_for_head
         self._fields: list[tuple[str, str]] = []
         self._is_until_end = False
@@ -80,7 +81,6 @@ class Answer:
         self._held_bytes = 0
         self._is_paused = False
         self._framing_bytes = 0
-        self._waiting: asyncio.Future[None] | None = None
         self._idle_seconds = idle_timeout_seconds
         self._idle_timer: asyncio.TimerHandle | None = None
         self._heard_at = 0.0
@@ -92,6 +92,11 @@ class Answer:
             lenient_spaces_after_chunk_size=True,
         )
 
+    async def begun(self) -> None:
+        """Wait for the head. One task at a time may wait, for the head or for a chunk."""
+        while not (self.status or self.is_over):
+            await self._news
+
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, undecoded. Raises UpstreamBroken when it is cut."""
         while True:
@@ -100,8 +105,7 @@ class Answer:
             elif self.is_over:
                 break
             else:
-                self._waiting = self._loop.create_future()
-                await self._waiting
+                await self._news
         if self.error is not None:
             raise UpstreamBroken(self._backend) from self.error
 
@@ -114,7 +118,7 @@ class Answer:
             await asyncio.wait({sending})
 
     def feed(self, data: bytes) -> None:
-        """Take what arrived."""
+        """Take what arrived, and run on with who waits for it."""
         if self._parser is None:
             return
         self._heard_at = self._loop.time()
@@ -130,6 +134,7 @@ class Answer:
             self.fail(Malformed(f"more than {MAX_FRAMING_BYTES} bytes of headers"))
         elif self.status and self._idle_timer is None:
             self._idle_timer = self._loop.call_later(self._idle_seconds, self._check_idle)
+        self._news.wake()  # last: it may close the answer
 
     def end_of_input(self, error: Exception | None = None) -> None:
         """The other side has closed the connection, or broken it."""
@@ -179,8 +184,6 @@ class Answer:
         self.may_reuse = self._parser.should_keep_alive()
         if not has_body:
             self._end()
-        elif not self.head.done():
-            self.head.set_result(None)
 
     def on_body(self, part: bytes) -> None:
         """A part of the body."""
@@ -192,7 +195,6 @@ class Answer:
         if self._held_bytes > MAX_HELD_BYTES and not self._is_paused:
             self._is_paused = True
             self._line.pause_reading()
-        self._wake()
 
     def on_message_complete(self) -> None:
         """The end of a message: of an interim head, or of the answer."""
@@ -219,16 +221,10 @@ class Answer:
     def _end(self) -> None:
         self.is_over = True
         self._parser = None  # they refer to each other
-        if not self.head.done():
-            self.head.set_result(None)
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        self._wake()
-
-    def _wake(self) -> None:
-        waiting, self._waiting = self._waiting, None
-        if waiting is not None and not waiting.done():
-            waiting.set_result(None)
+        # A turn later: the connection is another request's to have, and its other end may be closing it.
+        self._news.wake_soon()
 
     def _check_idle(self) -> None:
         """One timer per answer: it looks how long ago something arrived, and waits for the rest."""

@@ -60,7 +60,7 @@ class HttpUpstream:
         patience = Patience(answer, deadline, seconds)
         try:
             _write(connection, request, head, answer, patience)
-            await answer.head
+            await answer.begun()
         except BaseException:
             await answer.close()
             raise

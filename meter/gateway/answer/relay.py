@@ -28,11 +28,13 @@ from meter.gateway.answer.estimate import Estimator, PromptTexts
 from meter.gateway.answer.follow import AnswerReader, ByteReader, StreamReader
 from meter.gateway.answer.usage import NOTHING_READ, Reading, is_json
 from meter.gateway.answer.writing import Recipient
+from meter.gateway.detached import start_now
 from meter.gateway.headers import header
 from meter.gateway.http import CallerSink
 from meter.gateway.limits.quota import Quota
 from meter.gateway.stream_failure import StreamFailure
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
+from meter.waiting.waking import result_of
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
 
@@ -162,7 +164,7 @@ class StreamRelay:
     subject: str = ""
     is_estimable: bool = False
     _unsent: bytes = field(default=b"")  # whole events before an end that came too early
-    _finishing: asyncio.Future[None] | None = field(default=None)
+    _finishing: asyncio.Task[None] | None = field(default=None)
 
     async def run(self, sink: CallerSink) -> None:
         """Relay to the end. Raises AnswerCut when the connection must be broken off."""
@@ -251,9 +253,9 @@ class StreamRelay:
 
     async def _finish(self, outcome: Outcome) -> None:
         if self._finishing is None:
-            self._finishing = asyncio.ensure_future(self._settle(outcome))
-        # Shielded: cancelling this relay must not cancel the usage event.
-        await asyncio.shield(self._finishing)
+            self._finishing = start_now(self._settle(outcome))
+        # In a task: cancelling this relay must not cancel the usage event.
+        await result_of(self._finishing)
 
     async def _settle(self, outcome: Outcome) -> None:
         reading = self.reader.reading

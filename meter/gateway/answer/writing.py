@@ -4,7 +4,7 @@ from msgspec import Struct
 
 from meter.errors import CallerGone
 from meter.gateway.http import CallerSink
-from meter.waiting import within
+from meter.waiting.bounded import within
 
 
 class Recipient(Struct):

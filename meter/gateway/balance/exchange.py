@@ -32,7 +32,7 @@ from meter.ports import (
     UpstreamRequest,
 )
 from meter.usage import Attempt
-from meter.waiting import within
+from meter.waiting.bounded import within
 
 
 class ForwardLimits(Struct, frozen=True, kw_only=True):

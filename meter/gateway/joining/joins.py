@@ -33,6 +33,7 @@ from meter.gateway.request.prepare import Payload, asks_for_events
 from meter.gateway.request.route import Route
 from meter.ports import Clock, Headers
 from meter.usage import Principal
+from meter.waiting.waking import result_of
 
 NEWS_SECONDS = 0.25
 KEPT_SECONDS = 120.0
@@ -110,11 +111,11 @@ class Joins:
     async def own(self, asked: Repeatable | None, answering: Answering) -> Answer | StreamingAnswer:
         """The answer of a call of its own, which others may join meanwhile."""
         if asked is None:
-            return await asyncio.shield(answering)
+            return await result_of(answering)
         call = self._share(asked, answering)
         taker = Taker(call=call, left=asked.left)
         try:
-            answer = await asyncio.shield(answering)
+            answer = await result_of(answering)
         except BaseException:
             answering.add_done_callback(call.settle_on)  # without this request, it runs on
             taker.leave()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from meter.waiting import within
+from meter.waiting.bounded import within
 
 
 class Work:
