@@ -11,18 +11,19 @@ import json
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in the module, not in typeshed
-
-from msgspec import Struct, field
 
 from meter.gateway.request.members import MAX_REMEMBERED, Member, NotJson
 
 MAX_DEPTH = 9_950  # what `json.loads` takes, with some room
 VIEW_BYTES = 32_768  # what one expression reads; a number has at most half as many digits
 _STEP_BYTES = 32_768
-_STEP_TOKENS = 1_000
+_STEP_TOKENS = 400
+_STEP_VALUES = 3_000  # of those that expressions skip
+_RUN_BYTES = 8_192  # of them, before they are counted
 _TEXT_BYTES = 262_144  # of plain text, which is quick
 _TRIES_PER_VIEW = 16  # to read whole a container that may be too long for it
 
@@ -127,7 +128,8 @@ _ITEMS_RUN = _run(_FLAT)
 _MEMBERS_RUN = _run(_NAME + _FLAT)
 
 
-class _Others(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class _Others:
     """Expressions for members with other names than those watched, in any case and spelling."""
 
     run: re.Pattern[bytes]
@@ -173,7 +175,8 @@ class _Due(Enum):
     COMMA_OR_END = auto()
 
 
-class _Scan(Struct):
+@dataclass(slots=True)
+class _Scan:
     """A pass over one object or array, of the given kind, that begins at `at`.
 
     `take` gets its members or items: beyond `most_taken`, those that are not of the `others`.
@@ -195,16 +198,20 @@ class _Scan(Struct):
     _value_at: int = 0
     _text: str = ""
     _view_at: int = 0
+    _skipped_values: int = 0  # in this step
     _retry_at: int = 0  # before it, a container is opened: the last one was too long to read whole
 
     def step(self) -> None:
         """Read on for some milliseconds. Raises NotJson."""
         most = self.at + _STEP_BYTES
+        self._skipped_values = 0
         try:
             if self._is_in_string:
                 self._go_on_in_string()
             for _ in range(_STEP_TOKENS):
                 if self.is_over or self._is_in_string or self.at > most:
+                    return
+                if self._skipped_values > _STEP_VALUES:
                     return
                 self._token()
         except IndexError:
@@ -240,8 +247,9 @@ class _Scan(Struct):
             return
         run = _MEMBERS_RUN if self._open[-1] == _OBJECT else _ITEMS_RUN
         run = self.others.run if is_top else run
-        match = run.match(self.raw, self.at, self.at + self.view_bytes)
+        match = run.match(self.raw, self.at, self.at + min(self.view_bytes, _RUN_BYTES))
         if match is not None and match.end() > self.at:
+            self._skipped_values += self.raw.count(b",", self.at, match.end())
             self.at = match.end()
             is_item_due = self.raw[self.at - 1] == _COMMA
             self._due = _Due.ITEM if is_item_due else _Due.COMMA_OR_END
@@ -279,11 +287,13 @@ class _Scan(Struct):
         """Where the last of the whole values that follow ends: nested ones would be slow singly."""
         between = _MEMBER_NEXT if self._open[-1] == _OBJECT else _ITEM_NEXT
         between = self.others.next if len(self._open) == 1 else between
+        most, begun = end + _RUN_BYTES, end
         try:
-            while (behind := between.match(text, end)) is not None:
+            while end < most and (behind := between.match(text, end)) is not None:
                 _, end = _scan_once(text, behind.end())
         except (ValueError, StopIteration, RecursionError):
             pass  # it is too long to be read whole here, or wrong
+        self._skipped_values += text.count(",", begun, end)
         return end
 
     def _begin_container(self, byte: int) -> None:
