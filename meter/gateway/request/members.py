@@ -8,10 +8,9 @@ UTF-8. `scan.py` alone refuses a body.
 """
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from msgspec import DecodeError, Raw
+from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
 from meter.gateway.answer.reading.ordinary import has_long_number
@@ -93,8 +92,7 @@ class _Name:  # no dataclass: msgspec would read one from an object
         self.text = text
 
 
-@dataclass(slots=True)
-class _Names:
+class _Names(Struct):
     """Makes the keys of one object after the other, until there are too many: each takes a while."""
 
     left: int = 0

@@ -11,10 +11,11 @@ import json
 import re
 from codecs import getincrementaldecoder
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
 from enum import Enum, auto
 from functools import cache
 from json.decoder import scanstring  # type: ignore[attr-defined]  # in the module, not in typeshed
+
+from msgspec import Struct, field
 
 from meter.gateway.request.members import MAX_REMEMBERED, Member, NotJson
 
@@ -128,8 +129,7 @@ _ITEMS_RUN = _run(_FLAT)
 _MEMBERS_RUN = _run(_NAME + _FLAT)
 
 
-@dataclass(frozen=True, slots=True)
-class _Others:
+class _Others(Struct, frozen=True):
     """Expressions for members with other names than those watched, in any case and spelling."""
 
     run: re.Pattern[bytes]
@@ -175,8 +175,7 @@ class _Due(Enum):
     COMMA_OR_END = auto()
 
 
-@dataclass(slots=True)
-class _Scan:
+class _Scan(Struct):
     """A pass over one object or array, of the given kind, that begins at `at`.
 
     `take` gets its members or items: beyond `most_taken`, those that are not of the `others`.
