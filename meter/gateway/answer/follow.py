@@ -12,7 +12,7 @@ from typing import cast
 
 from meter.gateway.answer.error_shapes import error_in_document, error_in_frame
 from meter.gateway.answer.reading.members import MemberReader
-from meter.gateway.answer.reading.plain import plain_chunk, plain_delta
+from meter.gateway.answer.reading.plain import Likeness, plain_chunk, plain_delta
 from meter.gateway.answer.seen import SeenContent, UnreadContent, is_typed
 from meter.gateway.answer.sse import (
     DEFAULT_MAX_FRAME_BYTES,
@@ -71,6 +71,7 @@ class StreamReader:
     reports_usage: bool = True
     failure: StreamFailure = field(default_factory=StreamFailure)
     _content: UnreadContent = field(default_factory=UnreadContent)
+    _likeness: Likeness = field(default_factory=Likeness)
     _read_so_far: Reading = NOTHING_READ
     _tier_text: bytes = b""  # as it stood in the last frame that was parsed for it
     _images: int = 0
@@ -223,6 +224,9 @@ class StreamReader:
     def _is_plain(self, frame: bytes) -> bool:
         """Whether a frame has nothing to read but its text, which is kept."""
         if self.failure.has_choices:
+            if self._likeness.is_shared(frame):
+                self._content.add(frame[6:-2])
+                return True
             data = plain_chunk(frame)
         else:
             data = None if self.failure.response_id is None else plain_delta(frame)
@@ -232,7 +236,9 @@ class StreamReader:
             or (data.find(_TIER_KEY) >= 0 and not (self._tier_text and self._tier_text in data))
         ):
             return False
-        if not self.failure.has_choices:
+        if self.failure.has_choices:
+            self._likeness.learn(frame)
+        else:
             self.failure.note(data, is_named=frame.startswith(b"event"))
         self._content.add(data)
         return True
@@ -271,6 +277,7 @@ class StreamReader:
             return False
         found = _TIER.search(data)
         self._tier_text = b"" if found is None else found[0]
+        self._likeness = Likeness()  # what it knows has another tier
         return True
 
     def _note(self, document: Mapping[str, object], kind: str) -> Reading:

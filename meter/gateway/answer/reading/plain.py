@@ -3,9 +3,13 @@
 All that is read of a stream besides its text stands behind a few words: usage, errors, finish reasons,
 the names of events. A frame without them need not be read. Looking for them takes about a tenth of the
 time that reading takes. A frame that is not recognised costs that time, and never a count.
+
+Nearly every chunk of chat is the one before it but for its text. Once one was recognised, the bytes around
+its text are kept (`Likeness`), and the next is compared with them: 8 % of a stream's bytecode instructions.
 """
 
 import re
+from dataclasses import dataclass
 
 _USAGE, _NO_USAGE = b'"usage"', b'"usage":null'
 _REASON, _NO_REASON = b'"finish_reason"', b'"finish_reason":null'
@@ -14,6 +18,33 @@ _KIND = rb"response\.(?!error)[a-z_.]+\.delta"
 _DELTA = re.compile(
     rb"(?:event: " + _KIND + rb'\n)?data: (\{"type":"' + _KIND + rb'"[^\r\n]*+)\n\n'
 )
+_TEXT = re.compile(rb'"content":"([^"\\\x00-\x1f]+)"')
+# None that would be a word that frames are read for.
+_OTHER_TEXT = re.compile(
+    rb'(?!(?:usage|index|finish_reason|model|service_tier)")[^"\\\x00-\x1f]++(?<!rror)'
+)
+
+
+@dataclass(slots=True)
+class Likeness:
+    """The bytes around the text of a chunk that said nothing else; none before there was one."""
+
+    _before: bytes = b""
+    _after: bytes = b""
+
+    def learn(self, frame: bytes) -> None:
+        """Keep what is around the text of a chunk that was recognised, if it has just one."""
+        found = _TEXT.search(frame)
+        if found is not None:
+            self._before, self._after = frame[: found.start(1)], frame[found.end(1) :]
+
+    def is_shared(self, frame: bytes) -> bool:
+        """Whether a frame is that chunk with another text: a string without escapes."""
+        before = self._before
+        if not before or not frame.startswith(before):
+            return False
+        text = _OTHER_TEXT.match(frame, len(before))
+        return text is not None and frame[text.end() :] == self._after
 
 
 def plain_chunk(frame: bytes) -> bytes | None:

@@ -1,8 +1,10 @@
 """Only frames that say nothing but text are told apart; all others are read."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from meter.gateway.answer.reading.plain import plain_chunk, plain_delta
+from meter.gateway.answer.reading.plain import Likeness, plain_chunk, plain_delta
 
 CHUNK = (
     b'{"choices":[{"content_filter_results":{},"delta":{"content":"a\\n"},"finish_reason":null,'
@@ -77,3 +79,64 @@ def test_an_event_with_anything_else_is_read(data: bytes) -> None:
 def test_an_event_is_read_for_its_name(name: bytes) -> None:
     """Whatever its data says that it is."""
     assert plain_delta(b"event: %b\ndata: %b\n\n" % (name, DELTA)) is None
+
+
+def like(text: bytes) -> bytes:
+    return b"data: %b\n\n" % CHUNK.replace(b"a\\n", text)
+
+
+def learned(frame: bytes) -> Likeness:
+    likeness = Likeness()
+    likeness.learn(frame)
+    return likeness
+
+
+@pytest.mark.parametrize(
+    "text", [b"a", b" word", "日本 é".encode(), b"data: {", b"usage: 1", b"[DONE]"]
+)
+def test_a_chunk_like_the_last_is_known_by_what_is_around_its_text(text: bytes) -> None:
+    """Whatever that was."""
+    assert learned(like(b"b")).is_shared(like(text))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        *(like(text) for text in (b"", b"\\n", b'"', b"\\", b"a\nb", b"a\rb", b"a\x00")),
+        *(like(text) for text in (b"usage", b"index", b"finish_reason", b"an error", b"model")),
+        like(b'a","role":"assistant'),
+        like(b"a") + like(b"a"),
+        like(b"a")[:-1],
+        like(b"a") + b"\n",
+        like(b"a").replace(b"null", b'"stop"', 1),
+        like(b"a").replace(b'"id":"c"', b'"id":"d"'),
+        b"",
+    ],
+)
+def test_any_other_chunk_is_looked_at(frame: bytes) -> None:
+    """Escapes, words that frames are read for, another end, several frames."""
+    assert not learned(like(b"b")).is_shared(frame)
+
+
+def test_nothing_is_like_no_chunk() -> None:
+    """Before one was seen, or where it has no text."""
+    assert not Likeness().is_shared(like(b"a"))
+    assert not learned(b"data: {}\n\n").is_shared(b"data: {}\n\n")
+
+
+@given(
+    st.text(st.sampled_from('a"\\\n\r\0{},:é'), max_size=8)
+    | st.sampled_from(["usage", "index", "finish_reason", "error", "model"]),
+    st.text(st.sampled_from('a"\\{},:'), max_size=4),
+    st.booleans(),
+)
+def test_what_is_like_a_plain_chunk_is_one(text: str, first: str, is_whole: bool) -> None:
+    """By the same words: the bytes around the text are those of one."""
+    known, other = (
+        b"data: %b\n\n" % CHUNK.replace(b"a\\n", each.encode()) for each in (first, text)
+    )
+    other = other if is_whole else other[:-3]
+
+    assert not learned(known).is_shared(other) or (
+        (plain_chunk(other) is None) == (plain_chunk(known) is None)
+    )
