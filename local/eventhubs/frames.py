@@ -23,6 +23,7 @@ MIN_MAX_FRAME_BYTES: Final = 512
 MAX_MESSAGE_BYTES: Final = 1_048_576
 CHANNEL_MAX: Final = 1023
 HANDLE_MAX: Final = 255
+TAGS: Final = 256
 
 # An upper bound for the encoded fields of a transfer.
 TRANSFER_OVERHEAD_BYTES: Final = 64
@@ -119,8 +120,12 @@ def flow_body(
 
 
 def transfer_body(handle: int, delivery_id: int, payload: bytes, *, more: bool) -> bytes:
-    """Return one settled transfer."""
-    tag = delivery_id.to_bytes(4)
+    """Return one settled transfer.
+
+    Tags name deliveries that are not settled (AMQP 1.0, 2.6.12), so these may have the same few again: the
+    SDK's receivers keep every tag that they have met.
+    """
+    tag = (delivery_id % TAGS).to_bytes(4)
     identity: list[Value] = [UInt(handle), UInt(delivery_id), tag, UInt(0)]
     return _list(0x14, [*identity, True, more, *_nulls(5)]) + payload
 

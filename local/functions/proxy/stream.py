@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import suppress
 from typing import cast
 
 # Reading pauses while more than this is unread.
@@ -108,7 +109,8 @@ class Stream(asyncio.Protocol):
     def finish(self) -> None:
         """Send FIN behind what was written; the peer may still send."""
         if not self._is_lost and self._transport.can_write_eof():
-            self._transport.write_eof()
+            with suppress(OSError):  # it is lost, and the loop has not said so yet
+                self._transport.write_eof()
 
     def close(self) -> None:
         """Send what was written, then close."""

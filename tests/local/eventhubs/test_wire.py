@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from local.eventhubs import Endpoint
-from local.eventhubs.codec import Described, UInt, ULong, Value, encode
-from local.eventhubs.frames import AMQP_HEADER, EMPTY_FRAME, FRAME_HEADER, frame
+from local.eventhubs.codec import Described, UInt, ULong, Value, decode, encode
+from local.eventhubs.frames import AMQP_HEADER, EMPTY_FRAME, FRAME_HEADER, frame, transfer_body
 from local.eventhubs.message import BATCH_FORMAT, DATA, section
 from tests.local.eventhubs.peer import (
     ATTACH,
@@ -309,3 +309,14 @@ async def test_an_empty_batch_is_accepted_and_stores_nothing(port: int) -> None:
 
     assert accepted[4].descriptor == 0x24
     assert flow[5] == 1
+
+
+def test_deliveries_have_few_tags_and_ids_of_their_own() -> None:
+    """A receiver that keeps the tags of settled deliveries, as the SDK's does, keeps few."""
+    deliveries = [
+        decode(transfer_body(0, number, b"", more=False))[0] for number in range(0, 70_000, 7)
+    ]
+
+    fields = [each.value for each in deliveries if isinstance(each, Described)]
+    assert [each[1] for each in fields if isinstance(each, list)] == list(range(0, 70_000, 7))
+    assert len({each[2] for each in fields if isinstance(each, list)}) == 256
