@@ -12,7 +12,7 @@ NODE_STAMP := node_modules/.installed
 # Dozens of processes start in the tests: all but the first read the compiled sources.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: setup demo test test-stack test-parts test-code test-properties test-doubles soak soak-http focus-validate screenshots package sbom infra clients check bench up format lock clean
+.PHONY: setup demo test test-stack test-parts test-code test-properties test-doubles soak soak-http focus-validate screenshots package sbom infra clients check check-types check-code bench up format lock clean
 
 setup: $(STAMP) $(NODE_STAMP)
 	@:
@@ -123,10 +123,17 @@ infra: setup
 clients: setup
 	$(PY) -m local.clients --out docs/clients.md
 
-check: setup
+# The types take as long as all the rest.
+check:
+	@$(MAKE) --no-print-directory -j2 setup
+	@$(MAKE) --no-print-directory --output-sync=target -j2 check-types check-code
+
+check-types:
+	$(VENV)/bin/mypy
+
+check-code:
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
-	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) -m bench.guard
 

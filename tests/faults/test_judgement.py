@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.books import Books
 from tests.faults.calling import Call, judge
-from tests.faults.soak_http import Sample, slope
+from tests.faults.soak_http import Sample, has_grown, slope
 
 GOOD_SUMS = {"2026-11-23T07": (2, 25), "2026-11-23": (2, 25), "2026-11": (2, 25)}
 CALLS = [
@@ -91,3 +91,24 @@ def test_the_slope_of_memory_is_per_100_000_calls() -> None:
     assert slope(growing) == pytest.approx(10)
     assert slope(growing[:1]) == 0
     assert slope([growing[0], growing[0]]) == 0
+
+
+@pytest.mark.parametrize(
+    ("calls", "growth", "expected"),
+    [
+        (30_000, 2.9, False),  # steps of the allocator
+        (30_000, 3.1, True),
+        (30_000, 0.0, False),
+        (200_000, 9.9, False),  # in a long run the slope decides
+        (200_000, 10.1, True),
+        (200_000, -20.0, False),
+    ],
+)
+def test_memory_has_grown_by_more_than_its_steps(calls: int, growth: float, expected: bool) -> None:
+    """By 3 MB, or by 5 MB per 100,000 calls where these are more."""
+    samples = [
+        Sample(calls=calls * part // 10, megabytes=98 + growth * part / 10) for part in range(11)
+    ]
+
+    assert has_grown(samples) is expected
+    assert not has_grown([])
