@@ -124,8 +124,7 @@ clients: setup
 	$(PY) -m local.clients --out docs/clients.md
 
 # The types take as long as all the rest.
-check:
-	@$(MAKE) --no-print-directory -j2 setup
+check: setup
 	@$(MAKE) --no-print-directory --output-sync=target -j2 check-types check-code
 
 check-types:
