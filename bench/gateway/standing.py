@@ -27,6 +27,8 @@ def _target() -> ASGIApp:
         global _longest
         begun = time.thread_time()
         run(handle)
+        # Frames of an exception refer to this one: a cycle, and collections would be timed.
+        del handle
         _longest = max(_longest, time.thread_time() - begun)
 
     setattr(events.Handle, "_run", timed)  # noqa: B010  # mypy refuses to assign a method

@@ -22,9 +22,8 @@ from meter.ports import INT64, Row
 
 MAX_SHAPES = 1_024  # of a few KB each
 MAX_WRITTEN_MOMENTS = 4_096  # a call's moments are in several of its rows
-MAX_READ_MOMENTS = (
-    512  # of half a KB each: what rows share are windows and the moments of transactions
-)
+# Of half a KB each: what rows share are windows and the moments of transactions.
+MAX_READ_MOMENTS = 512
 
 _TYPE = "@odata.type"
 _KEYS = ("PartitionKey", "RowKey")
