@@ -7,7 +7,7 @@ from pathlib import Path
 
 import uvicorn
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.functions.invocations import HttpInvocations
 from local.functions.real_proxy import RealProxy
@@ -20,6 +20,27 @@ type Address = tuple[str, int]
 
 
 @asynccontextmanager
+async def on_loopback(
+    app: ASGIApp, *, is_bounded: bool = True
+) -> AsyncIterator[tuple[uvicorn.Server, Address]]:
+    """A server of the app and its address; if not `is_bounded` with uvicorn's own protocol."""
+    config = uvicorn.Config(
+        app, http="httptools", ws="none", lifespan="off", access_log=False, log_level="critical"
+    )
+    config.load()
+    if is_bounded:
+        config.http_protocol_class = bounded_http(ConnectionLimits())
+    server = uvicorn.Server(config)
+    server.lifespan = config.lifespan_class(config)
+    listening = socket.create_server(("127.0.0.1", 0))
+    await server.startup(sockets=[listening])
+    try:
+        yield server, listening.getsockname()
+    finally:
+        await server.shutdown(sockets=[listening])
+
+
+@asynccontextmanager
 async def served(door: Door) -> AsyncIterator[Address]:
     """The address of a front door. At the end it must have released everything that it held."""
 
@@ -28,17 +49,10 @@ async def served(door: Door) -> AsyncIterator[Address]:
         response = response_of(await door.front_door.handle(request), door.front_door.detached)
         await response(scope, receive, respond)
 
-    config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, log_level="critical")
-    config.load()
-    config.http_protocol_class = bounded_http(ConnectionLimits())
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    listening = socket.create_server(("127.0.0.1", 0))
-    await server.startup(sockets=[listening])
     try:
-        yield listening.getsockname()
+        async with on_loopback(app) as (_, address):
+            yield address
     finally:
-        await server.shutdown(sockets=[listening])
         await door.front_door.detached.finish(5, cut_seconds=0)
     assert door.is_idle
 

@@ -1,22 +1,20 @@
 """How a body comes to the app under the bounded server, over real sockets."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-import uvicorn
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from meter.adapters.functions.arriving import ArrivingBody, arriving_in
-from meter.adapters.functions.protocol import ConnectionLimits, bounded_http
 from meter.adapters.functions.web import gateway_request
 from meter.errors import TooLarge
 from meter.gateway.http import RequestBody
 from tests.support.gateway import request_limits
+from tests.support.serving import on_loopback
 
 MIB = 1_048_576
 LARGE = bytes(range(256)) * 12_288  # 3 MiB
@@ -70,21 +68,14 @@ class Reader:
 async def connected(
     app: Reader,
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, log_config=None)
-    config.load()
-    config.http_protocol_class = bounded_http(ConnectionLimits())
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    listening = socket.create_server(("127.0.0.1", 0))
-    await server.startup(sockets=[listening])
-    reader, writer = await asyncio.open_connection(*listening.getsockname())
-    try:
-        async with asyncio.timeout(30):
-            yield reader, writer
-    finally:
-        writer.close()
-        server.force_exit = True
-        await server.shutdown(sockets=[listening])
+    async with on_loopback(app) as (server, address):
+        reader, writer = await asyncio.open_connection(*address)
+        try:
+            async with asyncio.timeout(30):
+                yield reader, writer
+        finally:
+            writer.close()
+            server.force_exit = True
 
 
 async def answered(reader: asyncio.StreamReader) -> tuple[int, bytes]:

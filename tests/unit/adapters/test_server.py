@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import json
-import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import replace
@@ -41,6 +40,7 @@ from tests.support.gateway import (
     request_limits,
     token,
 )
+from tests.support.serving import on_loopback
 
 MOST = 300_000
 FORM = form(("file", bytes(range(256)) * 400), ("model", b"gpt"))
@@ -110,20 +110,14 @@ async def serving(
         )
         await response(scope, receive, send)
 
-    config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", access_log=False, log_level="critical"
-    )
-    config.load()
-    server = uvicorn.Server(config)
-    server.lifespan = config.lifespan_class(config)
-    listening = socket.create_server(("127.0.0.1", 0))
-    await server.startup(sockets=[listening])
-    reader, writer = await asyncio.open_connection(*listening.getsockname())
     try:
-        yield Wire(reader, writer, server)
+        async with on_loopback(app, is_bounded=False) as (server, address):
+            reader, writer = await asyncio.open_connection(*address)
+            try:
+                yield Wire(reader, writer, server)
+            finally:
+                writer.close()
     finally:
-        writer.close()
-        await server.shutdown(sockets=[listening])
         await made.front_door.detached.finish(5, cut_seconds=0)
 
 
