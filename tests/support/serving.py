@@ -25,7 +25,12 @@ async def on_loopback(
 ) -> AsyncIterator[tuple[uvicorn.Server, Address]]:
     """A server of the app and its address; if not `is_bounded` with uvicorn's own protocol."""
     config = uvicorn.Config(
-        app, http="httptools", ws="none", lifespan="off", access_log=False, log_level="critical"
+        app,
+        http="httptools",
+        ws="none",
+        lifespan="off",
+        access_log=False,
+        log_config=None,  # what it sets stays set after the server's end, for every later test
     )
     config.load()
     if is_bounded:

@@ -62,7 +62,8 @@ class Served:
 @asynccontextmanager
 async def serving(app: Served, http: Any = "auto") -> AsyncIterator[tuple[Any, uvicorn.Server]]:
     """A server as `uvicorn module:app` starts it; gives what opens a connection."""
-    config = uvicorn.Config(app, http=http, access_log=False, log_level="critical")
+    # No log settings: they stay set after the server's end, for every later test.
+    config = uvicorn.Config(app, http=http, access_log=False, log_config=None)
     config.load()
     server = uvicorn.Server(config)
     server.lifespan = config.lifespan_class(config)
