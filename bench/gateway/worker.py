@@ -68,13 +68,14 @@ async def serve(app: Path, port: int, *, log_lines: bool) -> None:
     root.setLevel(logging.INFO)
     setattr(http_v2, "get_unused_tcp_port", lambda: port)  # noqa: B010  # untyped
     worker = Worker(app)
-    pending: list[_Invocations] = []
+    # The server listens before all functions are loaded; the host would not send a request so soon.
+    loaded: asyncio.Future[_Invocations] = asyncio.get_running_loop().create_future()
     answer = extension.WebApp.__call__
 
     async def invoked(web_app: extension.WebApp, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and pending:
+        if scope["type"] == "http":
             id_of = next(value for name, value in scope["headers"] if name == _HEADER)
-            pending[0].start(id_of.decode())
+            (await loaded).start(id_of.decode())
         await answer(web_app, scope, receive, send)
 
     setattr(extension.WebApp, "__call__", invoked)  # noqa: B010  # mypy refuses to assign a method
@@ -82,7 +83,7 @@ async def serve(app: Path, port: int, *, log_lines: bool) -> None:
     if log_lines:
         for name in _RUNTIME_LOGGERS:
             logging.getLogger(name).setLevel(logging.INFO)
-    pending.append(_Invocations(worker))
+    loaded.set_result(_Invocations(worker))
     await asyncio.Event().wait()
 
 
