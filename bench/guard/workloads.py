@@ -12,6 +12,7 @@ from bench.gateway.content import ANSWER, Ask, Deployment, frames, streamed, who
 from bench.guard.instructions import Work
 from bench.guard.wire import AnsweringUpstream
 from bench.stores import Asked, MemoryStore
+from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
 from meter.adapters.functions.web import gateway_request, response_of
 from meter.gateway.backend import Deployment as Served
 from meter.ledger.decode import Message
@@ -61,7 +62,7 @@ def _call(ask: Ask, parts: Sequence[bytes]) -> Work:
     async def work() -> None:
         before = sink.published
         caller = _Caller(ask.body)
-        request = Request(dict(scope), caller.receive)
+        request = Request({**scope, "extensions": _arriving(ask.body)}, caller.receive)
         answer = await door.front_door.handle(gateway_request(request, limits))
         response = response_of(answer, door.front_door.detached)
         await response(request.scope, caller.receive, caller.send)
@@ -69,6 +70,14 @@ def _call(ask: Ask, parts: Sequence[bytes]) -> Work:
             raise RuntimeError("the caller needs the backend's bytes, the hub an event")
 
     return work
+
+
+def _arriving(body: bytes) -> dict[str, object]:
+    """A body that has come, as the bounded server keeps it beside the request."""
+    came = ArrivingBody(asyncio.Event(), lambda: None)
+    came.add(body)
+    came.end()
+    return {EXTENSION: came}
 
 
 class _Caller:

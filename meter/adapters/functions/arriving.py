@@ -7,20 +7,25 @@ body of 1 MB costs x0.90 then; where packets come one by one, it is less.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 EXTENSION = "meter.arriving"  # among the scope's
 
 
 class ArrivingBody:
-    """The pieces that the app has not taken. `event` wakes the app in uvicorn's `receive`."""
+    """The pieces that the app has not taken. `event` wakes the app in uvicorn's `receive`.
 
-    __slots__ = ("_event", "_is_ended", "_pieces", "_size", "is_gathered")
+    `read_on` has the connection read again, as `receive` does.
+    """
 
-    def __init__(self, event: asyncio.Event) -> None:
+    __slots__ = ("_event", "_is_ended", "_left", "_pieces", "_read_on", "_size", "is_gathered")
+
+    def __init__(self, event: asyncio.Event, read_on: Callable[[], None]) -> None:
         self.is_gathered = False
         self._event = event
+        self._read_on = read_on
+        self._left: asyncio.Future[None] | None = None
         self._is_ended = False
         self._pieces: list[bytes] = []
         self._size = 0
@@ -45,6 +50,23 @@ class ArrivingBody:
         if self.is_gathered:
             self.is_gathered = False
             self._take()
+
+    def left(self) -> asyncio.Future[None]:
+        """Done once the caller has closed its connection. Behind the body only: who reads it is told, too.
+
+        A task that waits in `receive` for every call to be answered costs as much as its key to be joined by.
+        """
+        if self._left is None:
+            self._left = asyncio.get_running_loop().create_future()
+        self._read_on()
+        return self._left
+
+    def leave(self) -> None:
+        """The caller has closed its connection."""
+        if self._left is None:
+            self._left = asyncio.get_running_loop().create_future()
+        if not self._left.done():
+            self._left.set_result(None)
 
     def __len__(self) -> int:
         return self._size

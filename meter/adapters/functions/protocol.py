@@ -88,6 +88,8 @@ class BoundedHttp(HttpToolsProtocol):
         if self._watch is not None:
             self._watch.cancel()
         self._end_rest()
+        if self._is_answering:
+            self._arriving.leave()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -133,7 +135,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._fail(_NO_HOST)
         self._head_since = None
         super().on_headers_complete()
-        self._arriving = ArrivingBody(self.cycle.message_event)
+        self._arriving = ArrivingBody(self.cycle.message_event, self.flow.resume_reading)
         self.scope["extensions"] = {EXTENSION: self._arriving}  # type: ignore[dict-item]  # ours
         if not self.url.startswith(b"/"):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds

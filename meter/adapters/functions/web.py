@@ -234,8 +234,13 @@ class _Body:
         self._is_ended = False
         self._at_end: asyncio.Event | None = None
 
-    async def left(self) -> None:
-        """Return once the caller has closed its connection, which the server says behind the body."""
+    def left(self) -> Awaitable[None]:
+        """Wait until the caller has closed its connection, which the server says behind the body."""
+        if self._is_ended and self._arriving is not None:
+            return self._arriving.left()
+        return self._told_left()
+
+    async def _told_left(self) -> None:
         if not self._is_ended:
             self._at_end = asyncio.Event()
             await self._at_end.wait()

@@ -16,6 +16,7 @@ import asyncio
 import logging
 from copy import replace
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID
 
 from msgspec import Struct
@@ -231,9 +232,9 @@ class Joiner(Struct, kw_only=True):
         return self.taker.hand(own)
 
     async def _awaited(self, answering: Answering) -> Answer:
-        watch = self.taker.watch
+        either: set[asyncio.Future[Any]] = {answering, self.taker.watch}
         try:
-            await asyncio.wait({answering, watch}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         except BaseException:
             self.taker.leave()
             self.place.give_back()

@@ -153,18 +153,24 @@ class Taker:
 
     call: SharedCall
     left: Callable[[], Awaitable[None]]
-    watch: asyncio.Task[None] = field(init=False)
+    watch: asyncio.Future[None] = field(init=False)
     is_settled: bool = False
     _is_delivered: bool = False
+    _learning: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self.call.waiting += 1
-        self.watch = start_now(self._watch())
+        left = self.left()
+        if isinstance(left, asyncio.Future):
+            self.watch = left
+            left.add_done_callback(self._told)
+        else:
+            self.watch = start_now(self._watch(left))
 
     def leave(self) -> None:
         """Give the answer up."""
         if not self.is_settled:
-            self.watch.cancel()
+            self._watch_no_more()
             self._leave()
 
     def hand(self, answer: Answer) -> Answer:
@@ -184,16 +190,24 @@ class Taker:
             release=settle,
         )
 
-    async def _watch(self) -> None:
+    async def _watch(self, left: Awaitable[None]) -> None:
         try:
-            await self.left()
+            await left
         except asyncio.CancelledError:
-            # Only `_sent` and `leave` cancel it. A task keeps what cancelled it, with the frames that lead
+            # Only `_watch_no_more` cancels it. A task keeps what cancelled it, with the frames that lead
             # back to the task: 45 objects of every call, which only the garbage collector would free.
             return
+        self._told()
+
+    def _told(self, _watch: object = None) -> None:
+        """Its caller has left."""
         if not self.is_settled:
             self._leave()
-            await self.call.learn_digest()
+            self._learning = start_now(self.call.learn_digest())
+
+    def _watch_no_more(self) -> None:
+        self.watch.remove_done_callback(self._told)
+        self.watch.cancel()
 
     def _leave(self) -> None:
         self.is_settled = True
@@ -205,7 +219,7 @@ class Taker:
     def _sent(self) -> None:
         if self.is_settled:
             return  # it left before: the answer went nowhere
-        self.watch.cancel()
+        self._watch_no_more()
         self.is_settled = True
         if self._is_delivered:
             self.call.delivered()

@@ -191,3 +191,55 @@ def test_another_servers_requests_have_no_arriving_body() -> None:
     """They are read as ASGI says."""
     assert arriving_in({"type": "http"}) is None
     assert arriving_in({"type": "http", "extensions": {"tls": {}}}) is None
+
+
+async def test_a_caller_that_leaves_before_its_answer_is_told_of() -> None:
+    """Once its connection has closed, behind a whole body; to whoever asks later, too."""
+    told = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # ASGI 3
+        request = gateway_request(Request(scope, receive), request_limits())
+        await request.body.read()
+        left = asyncio.ensure_future(request.left())
+        await asyncio.sleep(0)
+        assert not left.done()
+        begun.set()
+        await left
+        await request.left()
+        told.set()
+
+    async with on_loopback(app) as (_, address):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(DECLARED % (2, b"") + b"ab")
+        async with asyncio.timeout(30):
+            await begun.wait()
+            writer.close()
+            await told.wait()
+
+
+@pytest.mark.parametrize("framing", [b"transfer-encoding: chunked", b"content-length: 81920"])
+async def test_a_caller_that_leaves_is_told_of_behind_a_body_of_several_reads(
+    framing: bytes,
+) -> None:
+    """Also where the server stopped reading for it."""
+    told, begun = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:  # ASGI 3
+        request = gateway_request(Request(scope, receive), request_limits(max_body_bytes=MIB))
+        while await request.body.next_part():
+            pass
+        begun.set()
+        await request.left()
+        told.set()
+
+    body = bytes(81_920)
+    if framing.startswith(b"transfer"):
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    async with on_loopback(app) as (_, address):
+        _, writer = await asyncio.open_connection(*address)
+        writer.write(b"POST / HTTP/1.1\r\nhost: x\r\n%b\r\n\r\n%b" % (framing, body))
+        async with asyncio.timeout(30):
+            await begun.wait()
+            writer.close()
+            await told.wait()
