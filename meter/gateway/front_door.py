@@ -141,7 +141,7 @@ class FrontDoor(Struct, kw_only=True):
         # The host's limit counts from the call's start, so one deadline is for answer and stream.
         deadline = asyncio.get_running_loop().time() + self.relays.times.total_seconds
         try:
-            async with asyncio.timeout_at(deadline):
+            with self.forwarder.deadlines.limit(deadline):
                 await self.background.prepare(call.route)
                 call.answer = await self.forwarder.forward(call)
             call.answer = call.learn(call.answer)

@@ -1,1 +1,1 @@
-"""Waiting: for so many seconds, and without a turn of the event loop."""
+"""Waiting: for so many seconds, and without a turn or a timer of the event loop."""

@@ -18,6 +18,7 @@ from meter.adapters.upstream.request import Address, Head, InvalidAddress, encod
 from meter.adapters.upstream.sending import Patience, in_pieces, send_pieces, start_sending
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import UpstreamAnswer, UpstreamRequest
+from meter.waiting.alarms import Alarms
 
 
 class HttpUpstream:
@@ -35,6 +36,7 @@ class HttpUpstream:
         self._idle_seconds = idle_timeout_seconds
         self._pool = Pool(keep_alive_seconds)
         self._dialer = Dialer(self._pool, make_context)
+        self._deadlines = Alarms()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -57,7 +59,7 @@ class HttpUpstream:
             is_for_head=request.method == "HEAD",
             idle_timeout_seconds=self._idle_seconds,
         )
-        patience = Patience(answer, deadline, seconds)
+        patience = Patience(answer, self._deadlines, deadline, seconds)
         try:
             _write(connection, request, head, answer, patience)
             await answer.begun()

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 
 from meter.adapters.upstream.answer import Answer
 from meter.adapters.upstream.connection import Connection
+from meter.waiting.alarms import Alarms
 
 PIECE_BYTES = 262_144  # a transport would copy, or encrypt, one large part at once
 PIECES_AT_ONCE = 5
@@ -17,28 +18,30 @@ class Patience:
     A slow caller must not look like a slow backend.
     """
 
-    def __init__(self, answer: Answer, deadline: float, seconds: float) -> None:
+    __slots__ = ("_alarm", "_alarms", "_answer", "_is_stopped", "_seconds")
+
+    def __init__(self, answer: Answer, alarms: Alarms, deadline: float, seconds: float) -> None:
         self._answer = answer
         self._seconds = seconds
-        self._loop = asyncio.get_running_loop()
-        self._timer: asyncio.TimerHandle | None = self._loop.call_at(deadline, self._run_out)
+        self._alarms = alarms
+        self._alarm = alarms.set(deadline, self._run_out)
+        self._is_stopped = False
 
     def pause(self) -> None:
         """The caller's turn."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarms.clear(self._alarm)
 
     def restart(self) -> None:
         """The backend's turn, from the beginning."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = self._loop.call_later(self._seconds, self._run_out)
+        if not self._is_stopped:
+            self._alarms.clear(self._alarm)
+            until = asyncio.get_running_loop().time() + self._seconds
+            self._alarm = self._alarms.set(until, self._run_out)
 
     def stop(self) -> None:
         """Nobody's turn: the head is here, or the call has ended."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarms.clear(self._alarm)
+        self._is_stopped = True
 
     def _run_out(self) -> None:
         self._answer.fail(TimeoutError("no head in time"))

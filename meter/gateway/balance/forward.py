@@ -33,6 +33,7 @@ from meter.gateway.balance.refusal import refusal_after
 from meter.gateway.balance.verdict import CREDENTIALS_COOLDOWN_SECONDS, Failover, Fault
 from meter.ports import BackendCredentials, Clock, Upstream
 from meter.usage import Tier
+from meter.waiting.alarms import Alarms
 
 LEAST_ATTEMPT_SECONDS = 1.0
 
@@ -66,7 +67,10 @@ class Forwarded(Asking, Protocol):
 
 @dataclass(slots=True)
 class Forwarder:
-    """Decides the order in which backends are tried. What it refuses is logged if it is for callers."""
+    """Decides the order in which backends are tried. What it refuses is logged if it is for callers.
+
+    `deadlines` are those of the calls that it forwards.
+    """
 
     pool: Pool
     upstream: Upstream
@@ -74,6 +78,7 @@ class Forwarder:
     clock: Clock
     limits: ForwardLimits
     is_for_callers: bool = True
+    deadlines: Alarms = field(default_factory=Alarms)
     exhausted: Exhausted = field(init=False)
 
     def __post_init__(self) -> None:

@@ -1,0 +1,99 @@
+"""Deadlines that are nearly never reached, behind one timer of the event loop's for all of them.
+
+A timer of its own is a handle, a place in the loop's heap, and time to sort it there long after it was
+cancelled. Of a call's bytecode instructions two of them were 500, and are 100 here.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Any, Self
+
+
+class Alarms:
+    """Functions to be called at moments of the event loop's clock, unless they are cleared before. One
+    event loop owns it.
+    """
+
+    __slots__ = ("_at", "_last", "_set", "_timer")
+
+    def __init__(self) -> None:
+        self._set: dict[int, tuple[float, Callable[[], object]]] = {}
+        self._last = 0
+        self._at = math.inf
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, when: float, ring: Callable[[], object]) -> int:
+        """Have a function called at that moment; gives what clears it."""
+        self._last = key = self._last + 1
+        self._set[key] = when, ring
+        if when < self._at:
+            self._wake_at(when)
+        return key
+
+    def clear(self, key: int) -> None:
+        """Have it not called, if it has not been yet."""
+        self._set.pop(key, None)
+
+    def limit(self, when: float) -> "Limit":
+        """`with` which the present task has until that moment; TimeoutError then."""
+        return Limit(self, when)
+
+    def _wake_at(self, when: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._at = when
+        self._timer = asyncio.get_running_loop().call_at(when, self._look)
+
+    def _look(self) -> None:
+        """Have those called that are due, and look again when the next one is."""
+        loop = asyncio.get_running_loop()
+        now = max(loop.time(), self._at)  # the loop's timers may be early by its clock's resolution
+        self._at, self._timer = math.inf, None
+        for key, (when, _) in self._set.items():
+            if when <= now:
+                loop.call_soon(self._ring, key)
+        later = [when for when, _ in self._set.values() if when > now]
+        if later:
+            self._wake_at(min(later))
+
+    def _ring(self, key: int) -> None:
+        _, ring = self._set.pop(key, (0.0, _nothing))
+        ring()
+
+
+class Limit:
+    """As `asyncio.timeout_at`: cancels its task at the moment, and makes a TimeoutError of that."""
+
+    __slots__ = ("_alarms", "_before", "_is_over", "_key", "_task", "_when")
+
+    def __init__(self, alarms: Alarms, when: float) -> None:
+        self._alarms = alarms
+        self._when = when
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        task = asyncio.current_task()
+        assert task is not None
+        self._task: asyncio.Task[Any] = task
+        self._before = task.cancelling()
+        self._key = self._alarms.set(self._when, self._end)
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        self._alarms.clear(self._key)
+        # Cancelled by others, too, it stays cancelled.
+        if (
+            self._is_over
+            and self._task.uncancel() <= self._before
+            and isinstance(error, asyncio.CancelledError)
+        ):
+            raise TimeoutError from error
+
+    def _end(self) -> None:
+        self._is_over = True
+        self._task.cancel()
+
+
+def _nothing() -> None:
+    """What is called for one that was cleared as it was due."""
