@@ -144,7 +144,8 @@ class EventHubSender:
     async def send(self, subject: str, events: Sequence[bytes]) -> None:
         """Return when the hub has acknowledged the events. Raises PublishFailed."""
         until = self._clock.monotonic() + self._patience_seconds
-        await self._warm_until(until)
+        if not self._keys:
+            await self._warm_until(until)
         key = self._keys[hub_partition_of(subject, len(self._keys))]
         acknowledged = asyncio.get_running_loop().create_future()
         lane = self._lanes.setdefault(key, _Lane())

@@ -22,6 +22,7 @@ from meter.ports import Clock, Dice, Hub, Outbox
 from meter.publishing.circuit import Admission, HubCircuit
 from meter.publishing.loglines import without_apostrophes
 from meter.usage import UsageEvent, encode_event
+from meter.waiting.alarms import Alarms
 
 OUTBOX_PATIENCE = 5.0
 MAX_PENDING = 10_000  # bounds memory while both the hub and storage are down
@@ -39,6 +40,20 @@ class _Unkept(Struct, frozen=True):
 
     event: UsageEvent
     kept: asyncio.Future[None]
+
+
+class _Unawaited(Struct):
+    """An event on its way to the hub, for which no call waits. `end` gives up, at `until`."""
+
+    event: UsageEvent
+    sending: asyncio.Task[None]
+    until: float = 0.0
+    alarm: int = 0
+    is_late: bool = False
+
+    def end(self) -> None:
+        self.is_late = True
+        self.sending.cancel()
 
 
 class PublishingSink:
@@ -67,6 +82,8 @@ class PublishingSink:
         self._waits = waits_for_acknowledgement
         self._tasks: set[asyncio.Task[Any]] = set()
         self._windows: set[asyncio.Timeout] = set()
+        self._unawaited: dict[asyncio.Task[None], _Unawaited] = {}
+        self._deadlines = Alarms()
         self._unkept: list[_Unkept] = []
         self._writers = 0
         self.unpublished = 0  # events that only the log has
@@ -76,10 +93,11 @@ class PublishingSink:
         if len(self._tasks) >= MAX_PENDING:
             self._log_in_full(event)
             return
-        task = self._start(self._publish(event))
-        if self._waits or len(self._tasks) > MAX_UNAWAITED:
+        if self._waits or len(self._tasks) >= MAX_UNAWAITED:
             # Shielded: a caller that disconnects must not cancel its usage event.
-            await asyncio.shield(task)
+            await asyncio.shield(self._start(self._publish(event, self._has_published(event))))
+        elif self._circuit.is_open or not self._hand_over(event):
+            self._start(self._publish(event, self._has_published(event)))
 
     def hurry(self, seconds: float) -> None:
         """Have pending and later events safe or in the log within that time."""
@@ -87,6 +105,10 @@ class PublishingSink:
         self._hub_seconds = min(self._hub_seconds, HUB_SHARE * seconds)
         self._outbox_seconds = min(self._outbox_seconds, OUTBOX_SHARE * seconds)
         hurried = loop.time() + self._hub_seconds
+        for each in self._unawaited.values():
+            if each.until > hurried:
+                self._deadlines.clear(each.alarm)
+                each.until, each.alarm = hurried, self._deadlines.set(hurried, each.end)
         for window in self._windows:
             if not window.expired():
                 window.reschedule(min(window.when() or hurried, hurried))
@@ -98,10 +120,11 @@ class PublishingSink:
         end = loop.time() + seconds
         while self._tasks and loop.time() < end:
             await asyncio.wait(self._tasks, timeout=end - loop.time())
-        late = tuple(self._tasks)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        for _ in range(2):  # an event that the hub did not take just then goes on to the outbox
+            late = tuple(self._tasks)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
 
     @property
     def pending(self) -> int:
@@ -118,15 +141,50 @@ class PublishingSink:
         _log_in_full(event)
 
     def _start[T](self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.create_task(work)
+        # One that is cancelled before its first step would never run, and the event be lost.
+        task = asyncio.Task(work, loop=asyncio.get_running_loop(), eager_start=True)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _publish(self, event: UsageEvent) -> None:
+    def _hand_over(self, event: UsageEvent) -> bool:
+        """As `_publish` where no call waits and the circuit is closed, with one task and without a timer of
+        its own: 10 us less. False for an event that cannot be written.
+        """
+        try:
+            encoded = encode_event(event)
+        except Exception:
+            return False  # what is tried next logs it
+        loop = asyncio.get_running_loop()
+        sending = asyncio.Task(
+            self._hub.send(event.subject, [encoded]), loop=loop, eager_start=True
+        )
+        each = _Unawaited(event, sending, loop.time() + self._hub_seconds)
+        each.alarm = self._deadlines.set(each.until, each.end)
+        self._tasks.add(sending)
+        self._unawaited[sending] = each
+        sending.add_done_callback(self._sent)
+        return True
+
+    def _sent(self, sending: asyncio.Task[None]) -> None:
+        """The hub has acknowledged the event, or it goes to the outbox."""
+        self._tasks.discard(sending)
+        each = self._unawaited.pop(sending)
+        self._deadlines.clear(each.alarm)
+        fault = TimeoutError() if sending.cancelled() else sending.exception()
+        if fault is None:
+            self._circuit.acknowledged()
+        elif sending.cancelling() > each.is_late:
+            self._log_in_full(each.event)  # the process ends
+        else:
+            refusal = self._failed(fault)
+            self._start(self._publish(each.event, self._kept_after(refusal, each.event)))
+
+    async def _publish(self, event: UsageEvent, work: Coroutine[Any, Any, bool]) -> None:
+        """Do the work that makes the event safe, or log it."""
         is_safe = False
         try:
-            is_safe = await self._has_published(event)
+            is_safe = await work
         except asyncio.CancelledError:
             pass  # the process ends: only the log line remains of the event
         except Exception:
@@ -143,8 +201,7 @@ class PublishingSink:
                 refusal = await self._send(event.subject, encoded)
                 if refusal is None:
                     return True
-                log.warning("event_sent_to_outbox reason=%s", refusal)
-                return await self._keep(event)
+                return await self._kept_after(refusal, event)
             case Admission.PROBE:
                 # Beside the outbox write: this call must not wait for a hub that may still be down.
                 probe = self._start(self._send(event.subject, encoded, is_probe=True))
@@ -154,6 +211,10 @@ class PublishingSink:
             return True
         return await (probe or self._send(event.subject, encoded)) is None
 
+    async def _kept_after(self, refusal: str, event: UsageEvent) -> bool:
+        log.warning("event_sent_to_outbox reason=%s", refusal)
+        return await self._keep(event)
+
     async def _send(self, subject: str, encoded: bytes, *, is_probe: bool = False) -> str | None:
         """Why the hub did not acknowledge the event; None if it did."""
         window = asyncio.timeout(self._hub_seconds)
@@ -162,13 +223,17 @@ class PublishingSink:
             async with window:
                 await self._hub.send(subject, [encoded])
         except Exception as exc:
-            reason = str(exc) or "no answer in time"
-            self._circuit.failed(reason, is_probe=is_probe)
-            return reason
+            return self._failed(exc, is_probe=is_probe)
         finally:
             self._windows.discard(window)
         self._circuit.acknowledged()
         return None
+
+    def _failed(self, fault: BaseException, *, is_probe: bool = False) -> str:
+        """Why the hub did not acknowledge an event, which the circuit is told."""
+        reason = str(fault) or "no answer in time"
+        self._circuit.failed(reason, is_probe=is_probe)
+        return reason
 
     async def _keep(self, event: UsageEvent) -> bool:
         """Whether the outbox has stored the event."""

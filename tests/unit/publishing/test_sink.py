@@ -223,6 +223,42 @@ async def test_in_the_background_publishing_returns_at_once_and_closing_waits(
     assert len(hub.took) == 3
 
 
+@pytest.mark.parametrize("is_slow", [False, True])
+async def test_in_the_background_an_event_that_the_hub_does_not_take_is_kept(
+    is_slow: bool, hub: FakeHub, outbox: FakeOutbox
+) -> None:
+    """At once where the hub refuses it, else after the timeout."""
+    hub.takes_seconds = 3600 if is_slow else 0
+    if not is_slow:
+        hub.refuse()
+    sink = sink_on(hub, outbox, waits=False)
+    await sink.publish(usage_event(1))
+    await asyncio.sleep(TIMEOUT_SECONDS - 0.1)
+    before = list(outbox.kept)
+    await asyncio.sleep(0.2)
+
+    assert before == ([] if is_slow else [usage_event(1)])
+    assert outbox.kept == [usage_event(1)]
+    assert sink.pending == 0
+
+
+async def test_in_the_background_events_skip_a_hub_that_is_known_to_be_down(
+    hub: FakeHub, outbox: FakeOutbox
+) -> None:
+    """Three events find out; later ones are in the outbox at once, but for the probes' sake."""
+    hub.takes_seconds = 3600
+    sink = sink_on(hub, outbox, waits=False)
+    for number in range(3):
+        await sink.publish(usage_event(number))
+    await asyncio.sleep(TIMEOUT_SECONDS + 0.1)
+    await sink.publish(usage_event(3))
+    await asyncio.sleep(0.1)
+
+    assert sink.is_hub_circuit_open
+    assert len(hub.asked_at) == 3
+    assert [event.id for event in outbox.kept] == [usage_event(n).id for n in range(4)]
+
+
 async def test_in_the_background_calls_wait_when_too_many_events_are_pending(
     hub: FakeHub, outbox: FakeOutbox
 ) -> None:
@@ -349,7 +385,9 @@ class Unforeseen:
         raise ValueError("outbox")
 
 
+@pytest.mark.parametrize("waits", [True, False])
 async def test_unforeseen_faults_leave_the_event_in_the_log(
+    waits: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Publishing never raises and never drops an event silently."""
@@ -359,9 +397,10 @@ async def test_unforeseen_faults_leave_the_event_in_the_log(
         clock=LoopClock(),
         dice=FixedDice(1.0),
         acknowledge_timeout_seconds=TIMEOUT_SECONDS,
-        waits_for_acknowledgement=True,
+        waits_for_acknowledgement=waits,
     )
     await sink.publish(usage_event(1))
+    await asyncio.sleep(0.1)
 
     assert logged(caplog) == [usage_event(1)]
 
@@ -381,12 +420,14 @@ async def test_an_event_is_logged_without_its_callers_name(
     assert "Ada Wong" not in caplog.text
 
 
+@pytest.mark.parametrize("waits", [True, False])
 async def test_an_event_that_cannot_be_written_is_logged_as_it_is(
-    hub: FakeHub, outbox: FakeOutbox, caplog: pytest.LogCaptureFixture
+    waits: bool, hub: FakeHub, outbox: FakeOutbox, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A defect of ours must not fail the call, nor hide it."""
     event = usage_event(1, model="\ud800")
-    await sink_on(hub, outbox).publish(event)
+    await sink_on(hub, outbox, waits=waits).publish(event)
+    await asyncio.sleep(0.1)
 
     (line,) = [r.getMessage() for r in caplog.records if r.levelno == logging.CRITICAL]
     assert line.startswith("usage_event_unpublished event=UsageEvent(")
