@@ -6,6 +6,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
 
+from meter.patterns import lazy_pattern
+
 
 class Period(StrEnum):
     """The lengths of window that are summed."""
@@ -51,7 +53,7 @@ class Window(NamedTuple):  # hashed for every sum of every event, which a tuple 
 _FORMATS = {Period.HOUR: "%Y-%m-%dT%H", Period.DAY: "%Y-%m-%d", Period.MONTH: "%Y-%m"}
 _EPOCH, _HOUR = datetime(2000, 1, 1, tzinfo=UTC), timedelta(hours=1)
 _PERIOD_BY_NAME_LENGTH = {13: Period.HOUR, 10: Period.DAY, 7: Period.MONTH}
-_NAME = re.compile(r"[2-9]\d{3}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
+_NAME = lazy_pattern(r"[2-9]\d{3}-\d\d(-\d\d(T\d\d)?)?", re.ASCII)
 
 
 @lru_cache(maxsize=4_096)

@@ -7,15 +7,16 @@ from itertools import pairwise
 from typing import Any
 
 from meter.gateway.answer.estimate import Estimator
+from meter.patterns import lazy_pattern
 
 ENCODING = "o200k_base"  # of GPT-4o and later models
 MAX_REMEMBERED = 50_000
 
 # Merging takes time quadratic in a word's length. Few words of any language exceed 50 letters.
-_LONG_RUN = re.compile(r"\S{50}(?=\S)|\s{50}(?=\s)")
+_LONG_RUN = lazy_pattern(r"\S{50}(?=\S)|\s{50}(?=\s)")
 # Each piece holds the interpreter's lock for some milliseconds. A token may begin with a space, so a
 # cut before one changes nothing.
-_PIECE = re.compile(r".{1,4000}(?= \S|\Z)|.{1,4000}", re.DOTALL)
+_PIECE = lazy_pattern(r".{1,4000}(?= \S|\Z)|.{1,4000}", re.DOTALL)
 
 
 class PureTiktokenCounter:

@@ -18,9 +18,10 @@ from msgspec import Struct
 from meter.config.reader import Reader
 from meter.config.values import PUBLIC_CLOUD_SCOPE, AzureEndpoint
 from meter.gateway.address import is_allowed_url, is_loopback
+from meter.patterns import lazy_pattern
 
-_HOST = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
-_AZURE = re.compile(
+_HOST = lazy_pattern(r"[a-z0-9-]+(\.[a-z0-9-]+)*(:[0-9]{1,5})?", re.ASCII | re.IGNORECASE)
+_AZURE = lazy_pattern(
     r".*\.(windows\.net|azure\.net|azure\.(com|us|cn)|usgovcloudapi\.net|chinacloudapi\.cn)"
 )
 # Other services, none of which is an AOAI account: by the second or third label of a host in Azure's
@@ -79,7 +80,7 @@ _SHARED_HOST = ".api.cognitive.microsoft."
 _SECRETS = frozenset({"accountkey", "sharedaccesskey", "sharedaccesssignature"})
 _PLACES = {"tableendpoint": "TableEndpoint", "accountname": "AccountName", "endpoint": "Endpoint"}
 _DEVELOPMENT_BLOBS = "http://127.0.0.1:10000/devstoreaccount1"  # of Azurite, by its documentation
-_ACCOUNT = re.compile(r"[a-z0-9]{1,24}", re.ASCII)
+_ACCOUNT = lazy_pattern(r"[a-z0-9]{1,24}", re.ASCII)
 
 
 class _Service(Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from meter.gateway.caller.auth import DEFAULT_NAME_CLAIMS, TokenRules
 from meter.gateway.opencode import OpenCode, opencode_of, opencode_problem
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
+from meter.patterns import lazy_pattern
 
 KNOWN_ALGORITHMS = frozenset(
     {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"}
@@ -41,12 +42,12 @@ _PREFIXES = "METER_PATH_PREFIXES"
 MAX_PREFIX_CHARS = 256
 # First segments of the app's own addresses, and of the Functions host's, which reads them in any case.
 OWN_SEGMENTS = ("openai", "healthz", "readyz", "doctor", "admin", "runtime", ".well-known")
-_SEGMENT = re.compile(
-    r"[A-Za-z0-9._~!$&'()*+;=:@-]+", re.ASCII
-)  # RFC 3986 section 3.3, not encoded
+# RFC 3986 section 3.3, not encoded.
+_SEGMENT = lazy_pattern(r"[A-Za-z0-9._~!$&'()*+;=:@-]+", re.ASCII)
 _CLAIM = frozenset(" ,;")  # not in a claim's name
-_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
-_APP_QUERY = re.compile(rf"appid={_ID.pattern}", re.ASCII | re.IGNORECASE)
+_UUID = "[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_ID = lazy_pattern(_UUID, re.ASCII)
+_APP_QUERY = lazy_pattern(rf"appid={_UUID}", re.ASCII | re.IGNORECASE)
 
 
 def read_token_rules(reader: Reader) -> TokenRules:

@@ -13,10 +13,11 @@ from meter.config.addresses import has_blobs_at, shown
 from meter.config.reader import Reader
 from meter.config.values import AzureEndpoint
 from meter.gateway.address import is_allowed_url, is_loopback
+from meter.patterns import lazy_pattern
 
 CONTAINER, CAPACITY = "METER_EXPORT_CONTAINER", "METER_CAPACITY"
 ACCOUNT = "METER_EXPORT_BILLING_ACCOUNT"
-_NAME = re.compile(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
+_NAME = lazy_pattern(r"(?!.*--)[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
 _TABLES, _BLOBS = ".table.", ".blob."
 
 

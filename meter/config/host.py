@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from meter.config.reader import Reader
+from meter.patterns import lazy_pattern
 
 HOST_JSON = Path(__file__).parents[2] / "host.json"
 # Overrides host.json, as each of its values can be (Microsoft Learn, host.json reference).
@@ -18,8 +19,8 @@ OVERRIDE = "AzureFunctionsJobHost__functionTimeout"
 _PROXIES = ("HTTP_PROXY", "ALL_PROXY")
 _WORKER = frozenset({"127.0.0.1", "localhost"})
 # On Linux App Service makes underscores of periods in the names of settings.
-_DISABLED = re.compile(r"AzureWebJobs[._](\w+)[._]Disabled", re.ASCII | re.IGNORECASE)
-_TIME = re.compile(r"(?:(\d{1,3})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
+_DISABLED = lazy_pattern(r"AzureWebJobs[._](\w+)[._]Disabled", re.ASCII | re.IGNORECASE)
+_TIME = lazy_pattern(r"(?:(\d{1,3})\.)?(\d{1,2}):(\d{1,2}):(\d{1,2})", re.ASCII)
 
 
 def function_timeout_seconds(reader: Reader, host_json: Path = HOST_JSON) -> float:

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from msgspec import Struct
 
 from meter.config.reader import Reader
+from meter.patterns import lazy_pattern
 
 FILES, CURRENCY = "METER_PRICES", "METER_PRICES_CURRENCY"
-_CURRENCY = re.compile(r"[A-Z]{3}", re.ASCII)
+_CURRENCY = lazy_pattern(r"[A-Z]{3}", re.ASCII)
 
 
 class PriceSettings(Struct, frozen=True, kw_only=True):

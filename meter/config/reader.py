@@ -10,8 +10,9 @@ from types import MappingProxyType
 
 from meter.config.stored.address import Documents
 from meter.errors import Problem
+from meter.patterns import lazy_pattern
 
-_NUMBER = re.compile(r"[+-]?[0-9]*\.?[0-9]*", re.ASCII)
+_NUMBER = lazy_pattern(r"[+-]?[0-9]*\.?[0-9]*", re.ASCII)
 # App Service puts the reference itself into the environment when it cannot resolve it.
 _REFERENCE = "@microsoft."
 

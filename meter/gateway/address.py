@@ -4,7 +4,9 @@ import re
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-_HOST = re.compile(r"[A-Za-z0-9._:-]+", re.ASCII)
+from meter.patterns import lazy_pattern
+
+_HOST = lazy_pattern(r"[A-Za-z0-9._:-]+", re.ASCII)
 
 
 def is_allowed_url(url: str) -> bool:

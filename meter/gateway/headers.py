@@ -12,6 +12,7 @@ from itertools import chain, compress
 from operator import itemgetter
 from urllib.parse import quote
 
+from meter.patterns import lazy_pattern
 from meter.ports import Headers
 from meter.trace import valid_traceparent
 
@@ -82,11 +83,11 @@ _ORIGIN = frozenset(
     }
 )
 _ORIGIN_PREFIXES = ("azureml-model-",)
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 section 5.6.2
+_TOKEN = lazy_pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 section 5.6.2
 _PRINTABLE = bytes(range(0x20, 0x7F))
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
+_REQUEST_ID = lazy_pattern(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 # What is sent as it is holds no `%`, and what is encoded always does: no two subjects look alike.
-_PLAIN_SUBJECT = re.compile(
+_PLAIN_SUBJECT = lazy_pattern(
     r"[\x21-\x24\x26-\x7e](?:[\x20-\x24\x26-\x7e]*[\x21-\x24\x26-\x7e])?", re.ASCII
 )
 

@@ -12,10 +12,11 @@ from msgspec import Struct
 
 from meter.errors import MethodNotAllowed, NotServed
 from meter.gateway.http import Answer
+from meter.patterns import lazy_pattern
 
 PATH = "/.well-known/opencode"
 _METHODS = ("GET", "HEAD", "OPTIONS")
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+_VARIABLE = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 
 
 class OpenCode(Struct, frozen=True):

@@ -13,12 +13,12 @@ once more, since some clients read no other event. The connection is broken off 
 before a clean end is silent in .NET's SDKs, and a clean end without a closing frame in all of them.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from meter.gateway.answer.usage import json_object
 from meter.gateway.http import event_stream_error
+from meter.patterns import lazy_pattern
 
 RESPONSE_ENDS = frozenset(
     {"response.completed", "response.incomplete", "response.failed", "response.cancelled"}
@@ -29,10 +29,10 @@ IMAGE_ENDS = frozenset({"image_generation.completed", "image_edit.completed"})
 ENDS = RESPONSE_ENDS | IMAGE_ENDS | {"transcript.text.done", "speech.audio.done"}
 _FAMILIES = ("response.", "image_generation.", "image_edit.", "transcript.", "speech.")
 _MEDIA = (b"image_generation.", b"image_edit.", b"transcript.", b"speech.")
-_TYPES = re.compile(rb'"type"[ \t]*:[ \t]*"([a-z0-9_.-]+)"')
+_TYPES = lazy_pattern(rb'"type"[ \t]*:[ \t]*"([a-z0-9_.-]+)"')
 _KEPT = ("id", "object", "created_at", "model")
-_REASON = re.compile(rb'"finish_reason"[ \t]*:[ \t]*"')
-_LATER_INDEX = re.compile(rb'"index"[ \t]*:[ \t]*[1-9]')
+_REASON = lazy_pattern(rb'"finish_reason"[ \t]*:[ \t]*"')
+_LATER_INDEX = lazy_pattern(rb'"index"[ \t]*:[ \t]*[1-9]')
 
 
 @dataclass(slots=True)

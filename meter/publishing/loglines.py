@@ -18,6 +18,8 @@ from hashlib import blake2b
 
 from msgspec import Struct, field
 
+from meter.patterns import lazy_pattern
+
 # A pipe takes a write of up to 4,096 bytes whole, unmixed with others' (pipe(7), PIPE_BUF); container
 # runtimes cut lines at 16 KiB, and Azure Monitor's columns end at 32 KiB.
 MAX_LINE_BYTES = 4_000
@@ -29,7 +31,7 @@ LEVELS = {
     logging.INFO: "info",
     logging.DEBUG: "debug",
 }
-_LINE = re.compile(
+_LINE = lazy_pattern(
     rf"{UNPUBLISHED} at=\S+ level=\S+ (?:line=(\w+) part=(\d+)/(\d+) )?(.*\S)", re.DOTALL
 )
 _EVENT = "event="

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from meter.adapters.odata.entity import write_keys, write_row
+from meter.patterns import lazy_pattern
 from meter.ports import MAX_TRANSACTION_ROWS, Row
 
 _PART = "Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
@@ -21,22 +22,22 @@ _JSON = "Content-Type: application/json\r\nDataServiceVersion: 3.0\r\nAccept: ap
 _INSERT = f"{_JSON};odata=minimalmetadata\r\nPrefer: return-no-content"
 _DELETE = "DataServiceVersion: 3.0\r\nAccept: application/json;odata=minimalmetadata"
 
-_ORDINARY = re.compile(r"[A-Za-z0-9_.~|=:@-]*+")
-_STATUS = re.compile(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?", re.ASCII)
-_PLAIN_TYPE = re.compile(r"multipart/mixed; boundary=([\w-]+)", re.ASCII)
-_HEAD = re.compile(
+_ORDINARY = lazy_pattern(r"[A-Za-z0-9_.~|=:@-]*+")
+_STATUS = lazy_pattern(r"HTTP/1\.[01] ([1-5][0-9]{2})(?: .*)?", re.ASCII)
+_PLAIN_TYPE = lazy_pattern(r"multipart/mixed; boundary=([\w-]+)", re.ASCII)
+_HEAD = lazy_pattern(
     r"(--[\w-]+)\r\nContent-Type: multipart/mixed; boundary=([\w-]+)\r\n(?:\r\n)+", re.ASCII
 )
 _MARK = "\0"  # in place of the delimiter, which is another one in each answer
 _HEADERS = r"(?:[A-DF-Za-df-z][\w-]*+: .*+\n)*+"  # none of them is the etag, however it is written
-_DONE = re.compile(
+_DONE = lazy_pattern(
     rf"{_MARK}Content-Type: application/http\r\nContent-Transfer-Encoding: binary\r\n\r\n"
     rf"HTTP/1\.1 204 No Content\r\n{_HEADERS}(?:ETag: ([!-~]++)\r\n{_HEADERS})?+(?:\r\n)*+"
     rf"(?={_MARK}|\Z)",
     re.ASCII,
 )
-_XML_CODE = re.compile(r"<(?:\w+:)?code>\s*(\w+)\s*<", re.ASCII | re.IGNORECASE)
-_CODE = re.compile(r"\w{1,80}", re.ASCII)
+_XML_CODE = lazy_pattern(r"<(?:\w+:)?code>\s*(\w+)\s*<", re.ASCII | re.IGNORECASE)
+_CODE = lazy_pattern(r"\w{1,80}", re.ASCII)
 
 
 class Part(Struct, frozen=True, gc=False):

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from meter.doctor.basics import Versions
+from meter.patterns import lazy_pattern
 
 ROOT = Path(__file__).parents[3]
 # Those that speak to Azure or to callers.
@@ -24,7 +25,7 @@ PACKAGES = (
     "starlette",
     "uvicorn",
 )
-_PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
+_PIN = lazy_pattern(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
 
 
 def read_versions(program: str, environment: Mapping[str, str], root: Path = ROOT) -> Versions:

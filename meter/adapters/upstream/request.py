@@ -1,6 +1,5 @@
 """A request as bytes: where it goes, its head, and how its body is framed (RFC 9112)."""
 
-import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -8,10 +7,11 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct
 
+from meter.patterns import lazy_pattern
 from meter.ports import UpstreamRequest
 
 _PORTS = {"http": 80, "https": 443}
-_TARGET = re.compile(r"/[!-~]*")  # an origin-form; other characters are percent-encoded
+_TARGET = lazy_pattern(r"/[!-~]*")  # an origin-form; other characters are percent-encoded
 _FRAMING = frozenset({"content-length", "host", "transfer-encoding"})
 _DEFAULTS = {"accept": "*/*", "user-agent": "aoai-meter"}
 # RFC 9110 section 8.6: a body could be expected of the others.

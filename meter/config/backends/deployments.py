@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from meter.gateway.answer.usage import model_name
 from meter.gateway.backend import Deployment
 from meter.gateway.request.route import is_deployment_name
+from meter.patterns import lazy_pattern
 from meter.usage import Tier
 
 KEYS = ("name", "model", "tier", "deployment_type")
 TIERS = (Tier.PROVISIONED, Tier.STANDARD)
 DEPLOYMENT_TYPES = ("global", "data-zone", "regional")
-_REGION = re.compile(r"[a-z][a-z0-9]{1,49}", re.ASCII)
+_REGION = lazy_pattern(r"[a-z][a-z0-9]{1,49}", re.ASCII)
 _NEEDED = (
     "needs deployments for each backend: an object from public names to the backend's own, of 1-64 "
     'letters, digits and ._-; for example {"gpt-4o": "gpt-4o-eu"} or {"gpt-4o": {"name": '

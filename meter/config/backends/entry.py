@@ -8,6 +8,7 @@ from meter.config.backends.deployments import FactsReader, read_deployments
 from meter.config.backends.document import SETTING
 from meter.config.reader import Reader
 from meter.gateway.backend import ApiKey, Backend, BackendAuth, ManagedIdentity
+from meter.patterns import lazy_pattern
 from meter.usage import Tier
 
 INVALID_URL = "https://invalid.invalid"  # of a backend whose own is not valid
@@ -17,13 +18,13 @@ _KEY_LENGTH = 32  # of the shortest key of an account
 class BackendReader:
     """Reads one entry of METER_BACKENDS."""
 
-    _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
-    _SETTING = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+    _NAME = lazy_pattern(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+    _SETTING = lazy_pattern(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
     _KEYS = frozenset(
         {"name", "url", "priority", "weight", "tier", "region", "deployment_type"}
         | {"auth", "deployments", "resource_id"}
     )
-    _RESOURCE_ID = re.compile(
+    _RESOURCE_ID = lazy_pattern(
         r"/subscriptions/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
         r"/resourceGroups/[\w().-]{0,89}[\w()-]"  # Azure's rule: no full stop at the end
         r"/providers/Microsoft\.CognitiveServices/accounts/[a-z0-9][a-z0-9_.-]{0,63}",

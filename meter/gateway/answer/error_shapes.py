@@ -39,6 +39,7 @@ from meter.gateway.answer.stated_error import (
     text_of,
 )
 from meter.gateway.answer.usage import json_object
+from meter.patterns import lazy_pattern
 from meter.usage import NO_USAGE
 
 MAX_INNER_CHARS = 16_384
@@ -53,17 +54,17 @@ _ERROR_TYPES = ("error", "response.error")  # `in` takes values of any kind
 _KNOWN_KIND = (
     rb"(?:response\.(?!failed|error)|transcript\.|speech\.|image_generation\.|image_edit\.)[a-z_.]+"
 )
-_KNOWN_TYPE = re.compile(rb'"type"[ \t]*:[ \t]*"' + _KNOWN_KIND)
-_KNOWN_FRAME = re.compile(
+_KNOWN_TYPE = lazy_pattern(rb'"type"[ \t]*:[ \t]*"' + _KNOWN_KIND)
+_KNOWN_FRAME = lazy_pattern(
     rb"(?:event: ?" + _KNOWN_KIND + rb"\r?\n)?data: ?"
     rb'(?:\[DONE\]|\{[ \t]*"type"[ \t]*:[ \t]*"' + _KNOWN_KIND + rb")"
 )
 _TYPE_WITHIN = 200
 # Members of known answers. Where one stands, only a member `error` makes an error.
-_KNOWN_ANSWER = re.compile(
+_KNOWN_ANSWER = lazy_pattern(
     rb'"(?:choices|output|data|text|object)"[ \t\r\n]*+:[ \t\r\n]*+(?!null|"error")'
 )
-_ERROR_MEMBER = re.compile(rb'rror"[ \t\r\n]*+:[ \t\r\n]*+(?!null|\{\}|\[\])')
+_ERROR_MEMBER = lazy_pattern(rb'rror"[ \t\r\n]*+:[ \t\r\n]*+(?!null|\{\}|\[\])')
 _CONTENT = frozenset(
     {"choices", "data", "delta", "item", "output", "part", "response", "text", "usage"}
 )
@@ -96,14 +97,14 @@ _BESIDE = frozenset(
         "ok",
     }
 )
-_BAD = re.compile(r"error|exception|fail|about:|/", re.IGNORECASE)  # RFC 9457: a type is a URI
+_BAD = lazy_pattern(r"error|exception|fail|about:|/", re.IGNORECASE)  # RFC 9457: a type is a URI
 
-_FIELD = re.compile(rb"(?:data|event|id|retry)[ \t]*(?::|$)|:")
-_STATUS_LINE = re.compile(
+_FIELD = lazy_pattern(rb"(?:data|event|id|retry)[ \t]*(?::|$)|:")
+_STATUS_LINE = lazy_pattern(
     r"\W*(?:error\W{1,3})?(?:http[ /0-9.]*\s)?\s*([45][0-9]{2})\b", re.ASCII | re.IGNORECASE
 )
 # As proxies word it, after `The service is` or the like.
-_STATUS_NAME = re.compile(
+_STATUS_NAME = lazy_pattern(
     r"\W*(?:(?:[\w'-]{1,20} ){0,2}(?:too many requests|rate.?limit|throttl|quota|overload|busy|"
     r"internal (?:server )?error|bad gateway|gateway time-?out|timed out|timeout|unavailable|"
     r"upstream|unauthorized|forbidden|not found|bad request)|error\b|[a-z.]{0,40}exception\b)",

@@ -4,7 +4,6 @@ Only frames that can matter are parsed as JSON: usage, errors, the closing frame
 """
 
 import json
-import re
 from collections.abc import Mapping
 from copy import copy, replace
 from dataclasses import dataclass, field
@@ -33,16 +32,17 @@ from meter.gateway.answer.usage import (
 )
 from meter.gateway.http import error_document
 from meter.gateway.stream_failure import ENDS, IMAGE_ENDS, StreamFailure
+from meter.patterns import lazy_pattern
 
 _HEAD_BYTES = 512
 
 _USAGE_KEY = b'"usage"'
-_NULL_USAGE = re.compile(rb'"usage"[ \t]*:[ \t]*null')
+_NULL_USAGE = lazy_pattern(rb'"usage"[ \t]*:[ \t]*null')
 _MODEL_KEY = b'"model"'
-_MODEL = re.compile(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
+_MODEL = lazy_pattern(rb'"model"[ \t]*:[ \t]*"([^"\\]{1,128})"')
 _TIER_KEY = b'"service_tier"'
-_TIER = re.compile(rb'"service_tier"[ \t]*:[ \t]*(?:"[^"\\]{0,128}"|null)')
-_BACKGROUND = re.compile(rb'"background"[ \t]*:[ \t]*true')
+_TIER = lazy_pattern(rb'"service_tier"[ \t]*:[ \t]*(?:"[^"\\]{0,128}"|null)')
+_BACKGROUND = lazy_pattern(rb'"background"[ \t]*:[ \t]*true')
 _PARTIAL_IMAGE_TYPES = frozenset({"image_generation.partial_image", "image_edit.partial_image"})
 _TERMINAL_WORDS = tuple(kind.encode() for kind in ENDS)
 _CUT = error_document(

@@ -15,7 +15,6 @@ after an event counts as begun: the backend may go on working.
 """
 
 import asyncio
-import re
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from enum import Enum
@@ -27,16 +26,17 @@ from meter.gateway.answer.error_shapes import error_in_frame, has_output
 from meter.gateway.answer.sse import FrameCutter, PieceKind, event_name, frame_data
 from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import json_object
+from meter.patterns import lazy_pattern
 from meter.ports import Clock
 
 PREAMBLE_SECONDS = 1.0
 COMMENTS_SECONDS = 20.0
 MAX_OPENING_BYTES = 524_288
 
-_FIELD = re.compile(rb"(?:data|event|id|retry)[ \t]*:|:")
+_FIELD = lazy_pattern(rb"(?:data|event|id|retry)[ \t]*:|:")
 _LONGEST_FIELD = len(b"retry:")
 _PREAMBLE = frozenset({"response.created", "response.queued", "response.in_progress"})
-_PREAMBLE_TYPE = re.compile(rb'"type"[ \t]*:[ \t]*"response\.(?:created|queued|in_progress)"')
+_PREAMBLE_TYPE = lazy_pattern(rb'"type"[ \t]*:[ \t]*"response\.(?:created|queued|in_progress)"')
 _TYPE_WITHIN = 200
 _MAX_PREAMBLE_CHUNK_BYTES = 16_384
 

@@ -1,10 +1,9 @@
 """Keeps what a stream has said so far, so that its tokens can be estimated if it never reports them."""
 
-import re
-
 from msgspec import Struct, field
 
 from meter.gateway.answer.reading.members import decoded_json
+from meter.patterns import lazy_pattern
 
 MAX_SEEN_BYTES = 1_048_576
 MAX_UNREAD_BYTES = 65_536
@@ -12,13 +11,13 @@ _FRAME_BYTES = 64  # what a frame takes besides its data
 _TYPE_WITHIN = 200
 
 # Text, reasoning, refusals, calls of tools and functions; transcripts of spoken answers.
-_TEXT = re.compile(
+_TEXT = lazy_pattern(
     rb'"(?:content|text|reasoning_content|reasoning|refusal|name|arguments|transcript|delta)"'
     rb'[ \t]*:[ \t]*"((?:[^"\\]++|\\.)++)"'
 )
-_SOUND = re.compile(rb'"(?:data|audio|delta)"[ \t]*:[ \t]*"[A-Za-z0-9+/=_-]')
+_SOUND = lazy_pattern(rb'"(?:data|audio|delta)"[ \t]*:[ \t]*"[A-Za-z0-9+/=_-]')
 _SEVERAL = (b'"tool_calls"', b'"function_call"', b'"reasoning', b'"audio"', b'"refusal":"')
-_TYPED = re.compile(
+_TYPED = lazy_pattern(
     rb'"type"[ \t]*:[ \t]*"((?:response\.|image_|transcript\.|speech\.)[a-z0-9_.]*)"'
 )
 _SOUND_TYPES = frozenset(

@@ -5,19 +5,20 @@ A frame ends with a blank line; line ends are LF, CR LF or CR, also mixed (WHATW
 are split: a frame that ends with CR takes the LF that may follow it, even in the next chunk.
 """
 
-import re
 from enum import Enum
 from typing import NamedTuple
 
 from msgspec import Struct, field
 
+from meter.patterns import lazy_pattern
+
 DEFAULT_MAX_FRAME_BYTES = 4_194_304  # a Responses stream's closing frame repeats the whole output
 
 _END_OF_LINE = rb"(?>\r\n|\n|\r)"
-_FRAME_END = re.compile(_END_OF_LINE + _END_OF_LINE)
+_FRAME_END = lazy_pattern(_END_OF_LINE + _END_OF_LINE)
 # A stream may begin with a byte order mark.
-_DATA_LINE = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])data:[ ]?([^\r\n]*)")
-_EVENT_LINE = re.compile(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])event:[ ]?([^\r\n]*)")
+_DATA_LINE = lazy_pattern(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])data:[ ]?([^\r\n]*)")
+_EVENT_LINE = lazy_pattern(rb"(?:^(?:\xef\xbb\xbf)?|[\r\n])event:[ ]?([^\r\n]*)")
 _LONGEST_FRAME_END = 4
 
 

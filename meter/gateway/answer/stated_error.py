@@ -11,12 +11,14 @@ from collections.abc import Mapping
 
 from msgspec import Struct
 
+from meter.patterns import lazy_pattern
+
 MAX_MESSAGE_CHARS = 4_096
 MAX_WORD_CHARS = 256
 
 _UNKNOWN_STATUS = 500
-_STATUS = re.compile(r"\s*([45][0-9]{2})(?![0-9])", re.ASCII)
-_NO_LETTERS = re.compile(r"[^a-z]+")
+_STATUS = lazy_pattern(r"\s*([45][0-9]{2})(?![0-9])", re.ASCII)
+_NO_LETTERS = lazy_pattern(r"[^a-z]+")
 # The first that is part of a word decides: `invalid_api_key` before `invalid`.
 _WORDS = {
     429: ("toomanyrequests", "ratelimit", "quota", "throttl", "usagelimit", "limitreached"),
@@ -37,18 +39,18 @@ _WORDS = {
 }
 _EXACT_WORDS = {"tokens": 429, "requests": 429}  # OpenAI's types of a rate limit
 _MESSAGES = (
-    (429, re.compile(r"rate.?limit|too many requests|throttl|quota|\b429\b", re.IGNORECASE)),
-    (503, re.compile(r"overloaded|unavailable|no capacity|\b503\b", re.IGNORECASE)),
+    (429, lazy_pattern(r"rate.?limit|too many requests|throttl|quota|\b429\b", re.IGNORECASE)),
+    (503, lazy_pattern(r"overloaded|unavailable|no capacity|\b503\b", re.IGNORECASE)),
 )
 # How an error begins that is about the gateway's key. Anchored, as below.
-_CREDENTIALS = re.compile(
+_CREDENTIALS = lazy_pattern(
     r"\W*(?:error[: ]+)?(?:access denied|unauthori[sz]ed|permission denied|not authenticated|"
     r"authentication |authorization (?:has been denied|failed|required)|"
     r"(?:incorrect|invalid|missing|expired) (?:api|subscription|access) ?(?:key|token)|"
     r"the principal lacks|principal does not have)",
     re.IGNORECASE,
 )
-_ACCOUNT = re.compile(
+_ACCOUNT = lazy_pattern(
     r"[a-z0-9-]\.(?:openai|cognitiveservices|services\.ai)\.azure\.|[a-z0-9-]\.azure-api\.|"
     r"/subscriptions/[0-9a-f]",
     re.IGNORECASE,
@@ -56,12 +58,12 @@ _ACCOUNT = re.compile(
 _DEPLOYMENT_CODES = frozenset({"deploymentnotfound", "deploymentdoesnotexist"})
 _MODEL_CODES = frozenset({"modelnotfound", "unknownmodel", "modeldoesnotexist"})
 # Anchored: a message may repeat the caller's own words further on.
-_NO_DEPLOYMENT = re.compile(
+_NO_DEPLOYMENT = lazy_pattern(
     r"(?:error[: ]+)?(?:4[0-9]{2}[: -]+)?(?:deployment_?notfound\b|"
     r"could not find an existing deployment|the api deployment for this resource does not exist)",
     re.IGNORECASE,
 )
-_NOT_FOUND = re.compile(
+_NOT_FOUND = lazy_pattern(
     r"(?:the |an? )?(?:requested |specified )?(?:api )?(?:deployment|model)\b.{0,160}"
     r"(?:not found|not exist|could not be found|was not deployed)",
     re.IGNORECASE | re.DOTALL,
@@ -69,7 +71,7 @@ _NOT_FOUND = re.compile(
 _NAMED_WITHIN = 200
 _OPTION = ("streamoption", "includeusage")
 # Validators that do not say which member they refuse.
-_SOME_MEMBER = re.compile(
+_SOME_MEMBER = lazy_pattern(
     r"additional propert|extra (?:inputs?|fields?|propert|argument|parameter)|"
     r"(?:unknown|unrecogni[sz]ed|unexpected|unsupported|undefined) (?:request )?"
     r"(?:parameters?|arguments?|fields?|propert(?:y|ies)|members?)\W*$",

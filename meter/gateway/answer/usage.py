@@ -15,14 +15,15 @@ from meter.gateway.answer.reading.counts import MAX_COUNT, Output, read_usage
 from meter.gateway.answer.reading.items import Items, hosted_calls
 from meter.gateway.answer.reading.members import decoded_json, read_members
 from meter.gateway.answer.reading.ordinary import ordinary_members
+from meter.patterns import lazy_pattern
 from meter.usage import NO_USAGE, TokenUsage, clean_name, is_writable
 
 MAX_MODEL_CHARS = 128
 MAX_PARSED_BYTES = 1_048_576  # parsing more would delay every other call
 
-_ID = re.compile(rb'"id"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9._-]{1,128})"')
+_ID = lazy_pattern(rb'"id"[ \t\r\n]*:[ \t\r\n]*"([A-Za-z0-9._-]{1,128})"')
 _HEAD_BYTES = 4_096
-_RESPONSE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
+_RESPONSE_ID = lazy_pattern(r"[A-Za-z0-9._-]{1,128}", re.ASCII)
 _FINAL_STATUSES = (
     "completed",
     "incomplete",

@@ -7,19 +7,20 @@ content is never kept.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from hashlib import blake2b
 
 from msgspec import Struct
+
+from meter.patterns import lazy_pattern
 
 MOST_ITEMS = 16
 MOST_TRIED = 256  # matches that are looked at, of members without such a value too
 MOST_HELD_BYTES = 262_144
 
 _KEY = b'"encrypted_content"'
-_VALUE = re.compile(rb'[ \t\r\n]*+:[ \t\r\n]*+"')
-_UNFINISHED = re.compile(rb"[ \t\r\n]*+(?::[ \t\r\n]*+)?")
+_VALUE = lazy_pattern(rb'[ \t\r\n]*+:[ \t\r\n]*+"')
+_UNFINISHED = lazy_pattern(rb"[ \t\r\n]*+(?::[ \t\r\n]*+)?")
 _MIN_CONTENT_BYTES = 16
 _DIGESTED_BYTES = 4_096  # its end is as random as all of it
 

@@ -14,6 +14,7 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 
 from meter.gateway.answer.stated_error import StatedError
+from meter.patterns import lazy_pattern
 from meter.ports import Headers
 
 MAX_WAIT_SECONDS = 86_400.0
@@ -46,12 +47,12 @@ _NAMES = "|".join(f"{_OTHERS[seconds]}|{_ENGLISH[seconds]}" for seconds in _ENGL
 _END = "(?![a-zäöüéíóñа-я])"
 _PART = rf"{_NUMBER}[\s-]?(?:{_NAMES}){_END}"
 # As API Management writes them, with days before.
-_CLOCK = re.compile(r"(?:([0-9]{1,3})\.)?([0-9]{1,2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
+_CLOCK = lazy_pattern(r"(?:([0-9]{1,3})\.)?([0-9]{1,2}):([0-9]{2}):([0-9]{2}(?:\.[0-9]{1,9})?)")
 _AND = r"(?:,?\s(?:and|et|und|y|e|en)\s|,?\s?)"
-_BEFORE_CLOCK = re.compile(r"\b(?:in|after)\s*$", re.IGNORECASE)  # `at` is a time of the day
-_RATE = re.compile(r"(?:\b(?:per|pro|par|por|je|al|every|each)|每|毎|/)\s*$", re.IGNORECASE)
+_BEFORE_CLOCK = lazy_pattern(r"\b(?:in|after)\s*$", re.IGNORECASE)  # `at` is a time of the day
+_RATE = lazy_pattern(r"(?:\b(?:per|pro|par|por|je|al|every|each)|每|毎|/)\s*$", re.IGNORECASE)
 _BEFORE = 80
-_NO_DIGIT = re.compile(r"[^0-9.]")
+_NO_DIGIT = lazy_pattern(r"[^0-9.]")
 
 
 def named_wait_seconds(

@@ -21,6 +21,7 @@ from msgspec import Struct, field
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
 from meter.gateway.headers import names_of
+from meter.patterns import lazy_pattern
 from meter.ports import Clock, Headers
 from meter.terminal import printable
 from meter.usage import MAX_SUBJECT_CHARS, Principal, clean_name, is_writable
@@ -46,7 +47,7 @@ MAX_SHOWN_CHARS = 200
 DEFAULT_NAME_CLAIMS = ("app_displayname", "preferred_username", "upn", "unique_name", "email")
 
 _FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"})
-_COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+_COMPACT = lazy_pattern(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 # How base64url writes `{` and what may follow it: no key of Azure's has the dots of a token.
 _BEGINNINGS = ("ey", "ew")
 _MAX_KID_CHARS = 255  # RFC 7515, section 4.1.4: any string; the bound is ours

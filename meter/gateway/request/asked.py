@@ -14,12 +14,13 @@ from meter.gateway.answer.reading.counts import Output, count_of
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.operations import Served
 from meter.gateway.request.prepare import Payload
+from meter.patterns import lazy_pattern
 
 MOST_AT_ONCE = 65_536
 
 # A piece of a JSON string without escapes, or one character that is escaped: also one beyond U+FFFF,
 # which is a pair of them.
-_PIECE = re.compile(rb"[^\\]{1,65536}+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.", re.DOTALL)
+_PIECE = lazy_pattern(rb"[^\\]{1,65536}+|\\u[dD][89abAB]..\\u[dD][c-fC-F]..|\\u....|\\.", re.DOTALL)
 _CONTINUING = bytes(range(0x80, 0xC0))  # all bytes of a character but the first (RFC 3629)
 
 

@@ -17,6 +17,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from meter.errors import BadRequest, CallerError
 from meter.gateway.http import RequestBody
 from meter.gateway.limits.turns import Turns
+from meter.patterns import lazy_pattern
 from meter.ports import Spool
 
 PART_BYTES = 65_536
@@ -28,31 +29,27 @@ _UNPLAIN_NAME = (
     "Each part of a form must have one plain name of letters, digits, `_`, `.`, `-` and brackets."
 )
 _ENCODED_PART = "The parts of a form must be sent as they are, without Content-Transfer-Encoding."
-_BOUNDARY = re.compile(
-    rb"[0-9A-Za-z'()+_./:=?-]{1,70}"
-)  # RFC 2046 section 5.1.1, without what joins lists
-_BOUNDARY_NAME = re.compile(r"boundary[*0-9]*[ \t]*=", re.IGNORECASE)
-_PLAIN_NAME = re.compile(rb"[0-9A-Za-z_.\[\]-]{1,128}")
+# RFC 2046 section 5.1.1, without what joins lists.
+_BOUNDARY = lazy_pattern(rb"[0-9A-Za-z'()+_./:=?-]{1,70}")
+_BOUNDARY_NAME = lazy_pattern(r"boundary[*0-9]*[ \t]*=", re.IGNORECASE)
+_PLAIN_NAME = lazy_pattern(rb"[0-9A-Za-z_.\[\]-]{1,128}")
 # RFC 7578 section 4.2 and RFC 2183 section 2, without spaces around `=`.
 _TOKEN = rb"[0-9A-Za-z!#$%&'*+.^_`|~-]++"
-_PARAMETER = re.compile(
-    rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb')=("(?:[^"\\]++|\\.)*+"|[^ \t;"\\]++)', re.DOTALL
-)
-_DISPOSITION = re.compile(
-    rb"form-data(?:" + _PARAMETER.pattern + rb")*+[ \t]*+", re.IGNORECASE | re.DOTALL
-)
-_MODEL_NAME = re.compile(
+_PAIR = rb"[ \t]*+;[ \t]*+(" + _TOKEN + rb')=("(?:[^"\\]++|\\.)*+"|[^ \t;"\\]++)'
+_PARAMETER = lazy_pattern(_PAIR, re.DOTALL)
+_DISPOSITION = lazy_pattern(rb"form-data(?:" + _PAIR + rb")*+[ \t]*+", re.IGNORECASE | re.DOTALL)
+_MODEL_NAME = lazy_pattern(
     rb"""(?<![a-z])name[*0-9]*\s*=[\s"'\\]*model(?![a-z0-9_.\[\]-])""", re.IGNORECASE
 )
 # A hint of what the answer may be: nothing is refused for it. Bounded, so that no form is slow to
 # look through.
-_STREAM = re.compile(
+_STREAM = lazy_pattern(
     rb"""name=["']?stream["']?(?=[; \t\r\n])[^\r\n]{0,200}\r?\n(?:[^\r\n]{1,200}\r?\n){0,3}"""
     rb"""\r?\n[ \t]{0,9}(?:[Tt]rue|TRUE|1)\b"""
 )
 _STREAM_PART_BYTES = 1_024
 _PLAIN_ENCODINGS = frozenset({b"7bit", b"8bit", b"binary"})
-_CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROL = lazy_pattern(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def is_form(content_type: str | None) -> bool:

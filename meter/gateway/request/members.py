@@ -7,13 +7,13 @@ two things that are looked for here or by the caller: numbers of too many digits
 UTF-8. `scan.py` alone refuses a body.
 """
 
-import re
 from typing import NamedTuple
 
 from msgspec import DecodeError, Raw, Struct
 from msgspec.json import Decoder
 
 from meter.gateway.answer.reading.ordinary import has_long_number
+from meter.patterns import lazy_pattern
 
 MAX_AT_ONCE_BYTES = 2_097_152
 MAX_REMEMBERED = 200  # members; no API has as many
@@ -22,7 +22,7 @@ MOST_BLANKS = 1_250_000  # what msgspec takes 5 ms for, where the machine is slo
 _STRIDE = 509  # a prime: what repeats is met at each of its places
 _COMMA, _BRACKET = 2, 4  # in blanks: what they, and values around them, cost
 
-_NAMED = re.compile(rb'[{, \t\n\r]*+"(?:[^"\\]++|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+')
+_NAMED = lazy_pattern(rb'[{, \t\n\r]*+"(?:[^"\\]++|\\.)*+"[ \t\n\r]*+:[ \t\n\r]*+')
 
 
 class NotJson(Exception):

@@ -13,6 +13,7 @@ from enum import Enum, StrEnum
 from functools import cached_property
 
 from meter.gateway.answer.reading.counts import Output
+from meter.patterns import lazy_pattern
 
 
 class Operation(StrEnum):
@@ -158,11 +159,11 @@ TABLE: tuple[Served, ...] = (
 
 _BY_TAIL = {row.tail: tuple(each for each in TABLE if each.tail == row.tail) for row in TABLE}
 # Ids of responses hold `resp_`: any other word there would be an operation that is not served.
-_STORED = re.compile(
+_STORED = lazy_pattern(
     r"(?P<kind>responses|models)/(?P<id>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,128})(?P<part>/[a-z_]+)?",
     re.ASCII,
 )
-_RESPONSE_ID = re.compile(r"[a-z]{0,16}resp_.+", re.ASCII)
+_RESPONSE_ID = lazy_pattern(r"[a-z]{0,16}resp_.+", re.ASCII)
 
 
 def rows_of(tail: str) -> tuple[tuple[Served, ...], str | None]:

@@ -19,6 +19,7 @@ from meter.gateway.request.operations import Operation, Place, Served, rows_of
 from meter.gateway.request.spelling import Address, Spellings
 from meter.gateway.request.unserved import not_served
 from meter.gateway.stream_failure import StreamFailure
+from meter.patterns import lazy_pattern
 
 MAX_CACHED_ROUTES = 2_048
 MAX_QUERY_CHARS = 2_048
@@ -169,10 +170,10 @@ def _methods(rows: tuple[Served, ...]) -> tuple[str, ...]:
     return (*methods, "HEAD", "OPTIONS") if "GET" in methods else (*methods, "OPTIONS")
 
 
-_DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
-_PATH = re.compile(
+_DEPLOYMENT = lazy_pattern(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
+_PATH = lazy_pattern(
     r"/openai/(?:deployments/(?P<deployment>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,64})/|(?P<v1>v1/))?"
     r"(?P<tail>[a-z]+(?:/[A-Za-z0-9._-]+){0,2})",
     re.ASCII,
 )
-_QUERY = re.compile(r"[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]*", re.ASCII)
+_QUERY = lazy_pattern(r"[A-Za-z0-9._~:/?@!$&'()*+,;=%\[\]-]*", re.ASCII)

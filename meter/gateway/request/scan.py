@@ -18,6 +18,7 @@ from json.decoder import scanstring  # type: ignore[attr-defined]  # in the modu
 from msgspec import Struct, field
 
 from meter.gateway.request.members import MAX_REMEMBERED, Member, NotJson
+from meter.patterns import lazy_pattern
 
 MAX_DEPTH = 9_950  # what `json.loads` takes, with some room
 VIEW_BYTES = 32_768  # what one expression reads; a number has at most half as many digits
@@ -55,10 +56,10 @@ _FLAT = rb"(?:%b|%b|%b|%b)" % (
     _ATOM,
 )
 # What is between a value and the next one that shows where it ends, in a text read as Latin-1.
-_ITEM_NEXT = re.compile((_WS + rb"," + _WS + rb'(?=[\[{"])').decode())
-_MEMBER_NEXT = re.compile((_WS + rb"," + _WS + _NAME + rb'(?=[\[{"])').decode())
-_SPACES = re.compile(_WS)
-_TEXT = re.compile(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb")*+")
+_ITEM_NEXT = lazy_pattern((_WS + rb"," + _WS + rb'(?=[\[{"])').decode())
+_MEMBER_NEXT = lazy_pattern((_WS + rb"," + _WS + _NAME + rb'(?=[\[{"])').decode())
+_SPACES = lazy_pattern(_WS)
+_TEXT = lazy_pattern(_PLAIN + rb"(?:" + _ESCAPE + _PLAIN + rb")*+")
 _CONTROLS = bytes(range(32))
 # Letters of other alphabets that are the same but for their case (Unicode's simple case folding).
 _SAME_BUT_FOR_CASE = {"s": "\u017f", "k": "\u212a", "i": "\u0131"}
@@ -122,7 +123,7 @@ def check_text(raw: bytes) -> Generator[None]:
 
 def _run(item: bytes) -> re.Pattern[bytes]:
     """Items in a row, each with the comma behind it, or before the end of what holds them."""
-    return re.compile(rb"(?:" + _WS + item + _WS + rb"(?:,|(?=[\]}])))*+")
+    return lazy_pattern(rb"(?:" + _WS + item + _WS + rb"(?:,|(?=[\]}])))*+")
 
 
 _ITEMS_RUN = _run(_FLAT)

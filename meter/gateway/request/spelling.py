@@ -22,13 +22,14 @@ from msgspec import Struct
 
 from meter.gateway.request.operations import Place, rows_of
 from meter.gateway.request.unserved import not_served
+from meter.patterns import lazy_pattern
 
 _ADDRESS = (
     r"(?:(?:{prefix}/?)?(?P<openai>/openai)//?(?P<v1>v1//?)?"
     r"|{prefix}?/(?=responses/(?:compact|input_tokens)/?\Z))"
     r"(?P<tail>[A-Za-z0-9._-]+(?:/[A-Za-z0-9._-]+)*)/?"
 )
-_RESPONSES = re.compile(
+_RESPONSES = lazy_pattern(
     r"deployments/(?P<name>(?=[^/]*[A-Za-z0-9])[A-Za-z0-9._-]{1,64})/responses", re.ASCII
 )
 # Versions of the v1 API: all others are dates.

@@ -10,10 +10,11 @@ from urllib.parse import unquote
 from meter.errors import NotServed
 from meter.gateway.http import quoted
 from meter.gateway.request.operations import NOT_SERVED, TABLE, Place, rows_of
+from meter.patterns import lazy_pattern
 
 MAX_TAIL_SEGMENTS = 3
 
-_DEPLOYMENT = re.compile(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
+_DEPLOYMENT = lazy_pattern(r"(?=.*[A-Za-z0-9])[A-Za-z0-9._-]{1,64}", re.ASCII)
 
 
 def not_served(raw_path: str) -> NotServed:
@@ -73,11 +74,11 @@ def _tails(place: Place) -> str:
 
 # Operations beside others that are served.
 _WITHIN = (
-    (re.compile(r"chat/completions/."), "The API of stored chat completions"),
-    (re.compile(r"images/generations:submit"), "The asynchronous image API"),
-    (re.compile(r"images/variations"), "The Image Variations API"),
+    (lazy_pattern(r"chat/completions/."), "The API of stored chat completions"),
+    (lazy_pattern(r"images/generations:submit"), "The asynchronous image API"),
+    (lazy_pattern(r"images/variations"), "The Image Variations API"),
 )
-_FAMILY = re.compile(r"/openai/(?:v1/|deployments/[^/]+/)?[a-z_-]+(?:/|$)", re.ASCII)
+_FAMILY = lazy_pattern(r"/openai/(?:v1/|deployments/[^/]+/)?[a-z_-]+(?:/|$)", re.ASCII)
 _RESPONSE_IDS = (
     "Below responses/ are compact, input_tokens and stored responses, whose ids begin with resp_."
 )

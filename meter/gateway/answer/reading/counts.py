@@ -12,11 +12,12 @@ from typing import cast
 
 from msgspec import Struct
 
+from meter.patterns import lazy_pattern
 from meter.usage import TokenUsage
 
 MAX_COUNT = 10**11  # a tenth of the aggregator's limit, since some counts are sums
 
-_SECONDS_TEXT = re.compile(r"[0-9]{1,11}(?:\.[0-9]{1,20})?", re.ASCII)
+_SECONDS_TEXT = lazy_pattern(r"[0-9]{1,11}(?:\.[0-9]{1,20})?", re.ASCII)
 _PROMPT_DETAILS = ("prompt_tokens_details", "input_tokens_details", "input_token_details")
 _COMPLETION_DETAILS = (
     "completion_tokens_details",

@@ -14,6 +14,7 @@ from typing import cast
 from msgspec import Struct
 
 from meter.gateway.answer.reading.items import Items
+from meter.patterns import lazy_pattern
 
 MAX_VALUE_BYTES = 32_768  # as much as an event holds
 MAX_NAME_BYTES = 256
@@ -76,11 +77,11 @@ class _Place(Struct):
 
 # Every alternative begins with a literal: the search then skips all other bytes at C speed. A string
 # ends the text where its closing quote is still to come; a name is followed by a colon.
-_TOKEN = re.compile(
+_TOKEN = lazy_pattern(
     rb'"((?:[^"\\]++|\\.)*+)(?:"[ \t\r\n]*+(:)?|(\\?)\Z)|\{|\}|\[|\]',
     re.DOTALL,
 )
-_REST_OF_STRING = re.compile(rb'(?:[^"\\]++|\\.)*+(?:(")|(\\?)\Z)', re.DOTALL)
+_REST_OF_STRING = lazy_pattern(rb'(?:[^"\\]++|\\.)*+(?:(")|(\\?)\Z)', re.DOTALL)
 _CLOSED, _NAMED = 1, 2  # the last group of a string that no colon follows, and of one before it
 _OPENING = b"{["
 _SPACE = b" \t\r\n"

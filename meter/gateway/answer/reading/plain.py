@@ -8,19 +8,20 @@ Nearly every chunk of chat is the one before it but for its text. Once one was r
 its text are kept (`Likeness`), and the next is compared with them: 8 % of a stream's bytecode instructions.
 """
 
-import re
 from dataclasses import dataclass
+
+from meter.patterns import lazy_pattern
 
 _USAGE, _NO_USAGE = b'"usage"', b'"usage":null'
 _REASON, _NO_REASON = b'"finish_reason"', b'"finish_reason":null'
 _INDEX, _FIRST_INDEX = b'"index"', b'"index":0'
 _KIND = rb"response\.(?!error)[a-z_.]+\.delta"
-_DELTA = re.compile(
+_DELTA = lazy_pattern(
     rb"(?:event: " + _KIND + rb'\n)?data: (\{"type":"' + _KIND + rb'"[^\r\n]*+)\n\n'
 )
-_TEXT = re.compile(rb'"content":"([^"\\\x00-\x1f]+)"')
+_TEXT = lazy_pattern(rb'"content":"([^"\\\x00-\x1f]+)"')
 # None that would be a word that frames are read for.
-_OTHER_TEXT = re.compile(
+_OTHER_TEXT = lazy_pattern(
     rb'(?!(?:usage|index|finish_reason|model|service_tier)")[^"\\\x00-\x1f]++(?<!rror)'
 )
 
