@@ -4,6 +4,11 @@ The host imports this module on every cold start and drops the whole app if that
 here connects or reads settings that can be wrong. Annotations must be real at run time.
 """
 
+# ruff: noqa: E402
+from meter.adapters.functions.garbage import collect_rarely
+
+collect_rarely()  # first: what the imports make is no garbage
+
 from typing import List  # noqa: UP035  # `list[...]` fails the runtime's indexing
 
 import azure.functions as func

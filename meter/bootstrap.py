@@ -178,7 +178,6 @@ class App:
         if self._warming is not None:
             await self._warming
             keep_what_is_there()
-            collect_rarely()
 
     def aggregator(self) -> "Aggregator":
         """The aggregator. Raises InvalidSettings."""
@@ -281,6 +280,7 @@ def _asgi(app: App) -> ASGIApp:
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
+            collect_rarely()
             await app.stored.fetch()  # `start` cannot wait for blobs
             await live(receive, send, start=start, close=app.close)
         elif scope["type"] == "http":
