@@ -248,17 +248,23 @@ class EventHubSender:
     async def _send_batch(self, key: str, batch: Sequence[_Waiting]) -> _Refusal | None:
         try:
             events = [event for each in batch for event in each.events]
-            messages: list[EventData | AmqpAnnotatedMessage] = [
-                _message(part) for part in _packed(events)
-            ]
+            parts = _packed(events)
             # The SDK's own timeout makes it reconnect; ours is for an SDK that does not return.
             async with asyncio.timeout(self._send_timeout_seconds + REPLACE_SECONDS):
-                await self._producer.send_batch(
-                    messages, partition_key=key, timeout=self._send_timeout_seconds
-                )
+                await self._send_parts(parts, key)
         except Exception as exc:  # whatever the SDK raises, the waiting calls must get it
             return _refusal(exc)
         return None
+
+    async def _send_parts(self, parts: Sequence[Sequence[bytes]], key: str) -> None:
+        seconds = self._send_timeout_seconds
+        if len(parts) == 1 and sum(map(len, parts[0])) <= MAX_MESSAGE_BYTES:
+            # Alone, a message costs 0.7 of what it does in the SDK's batch, which encodes it twice more to
+            # see whether it fits.
+            await self._producer.send_event(_message(parts[0]), partition_key=key, timeout=seconds)
+            return
+        messages: list[EventData | AmqpAnnotatedMessage] = [_message(part) for part in parts]
+        await self._producer.send_batch(messages, partition_key=key, timeout=seconds)
 
     async def _retry_or_fail(
         self, lane: _Lane, batch: Sequence[_Waiting], refusal: _Refusal

@@ -253,6 +253,7 @@ async def test_the_fake_says_busy_as_the_sdk_does(hub: Hub) -> None:
 def test_the_fake_accepts_the_arguments_of_the_sdk() -> None:
     """Each argument that the sender passes exists in the SDK."""
     for method in (
+        FakeProducer.send_event,
         FakeProducer.send_batch,
         FakeProducer.get_partition_ids,
         FakeProducer.create_batch,

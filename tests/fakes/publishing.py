@@ -21,7 +21,7 @@ class ServerBusy(Exception):
 
 
 def busy() -> EventDataSendError:
-    """The error that `send_batch` then raises."""
+    """The error that a send then raises."""
     return EventDataSendError("busy", ServerBusy())  # type: ignore[arg-type]  # as the SDK does
 
 
@@ -49,6 +49,9 @@ class FakeProducer:
 
     async def create_batch(self) -> None:
         """Opens the link; the result is not used."""
+
+    async def send_event(self, message: EventData, *, partition_key: str, timeout: float) -> None:
+        await self.send_batch([message], partition_key=partition_key, timeout=timeout)
 
     async def send_batch(
         self, messages: list[EventData], *, partition_key: str, timeout: float
