@@ -49,9 +49,8 @@ from meter.config.values import (
 from meter.errors import InvalidSettings
 from meter.gateway.http import RequestLimits
 from meter.gateway.limits.intake import BodyLimits
-from meter.patterns import lazy_pattern
 
-_HUB_NAME = lazy_pattern(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?", re.ASCII)
+_HUB_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,254}[A-Za-z0-9])?", re.ASCII)
 # Read by the local stack only; it passes them on to the app.
 LOCAL_SETTINGS = frozenset({"METER_OUTBOX_INTERVAL_SECONDS"})
 

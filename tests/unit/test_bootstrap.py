@@ -148,19 +148,16 @@ async def test_a_process_that_counts_looks_for_garbage_less_often() -> None:
 async def test_an_app_is_built_before_its_first_call() -> None:
     """A hub that cannot be reached delays nothing, and closing ends what has begun."""
     app = App(lambda: REQUIRED | {"EventHubConnection": HUB})
-    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    frozen = gc.get_freeze_count()
     app.warm()
     try:
         await until(lambda: gc.get_freeze_count() > frozen)
-        threshold = gc.get_threshold()
     finally:
         gc.unfreeze()
-        gc.set_threshold(*before)
     built = app.gateway()
     await app.close()
 
     assert built.front_door is not None
-    assert threshold == (GC_ALLOCATIONS, *before[1:])
 
 
 async def test_an_app_without_settings_is_not_built() -> None:

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 
+from meter.adapters.functions.garbage import GC_ALLOCATIONS
 from tests.support.running import REPOSITORY
 
 # What is imported where it is first used, and what that took of a start's CPU time is why.
@@ -61,3 +62,28 @@ def test_the_front_door_is_imported_while_the_hub_connects() -> None:
         "meter.wiring.gateway",
         "meter.adapters.upstream.client",
     }
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "import function_app",
+        """
+import asyncio
+from meter.bootstrap import asgi_app
+came = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+async def receive(): return next(came)
+async def send(message): pass
+asyncio.run(asgi_app({"type": "lifespan"}, receive, send))
+""",
+    ],
+    ids=["the function app", "an ASGI server"],
+)
+def test_a_start_looks_for_garbage_rarely(program: str) -> None:
+    """What it imports stays; a call's objects end with it."""
+    program += "\nimport gc; print(gc.get_threshold()[0])"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.split() == [str(GC_ALLOCATIONS)]
