@@ -21,7 +21,7 @@ import httptools
 import uvicorn
 from msgspec import Struct
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from meter.adapters.clock import new_call_id
 from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
@@ -76,6 +76,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._dropped_bytes = 0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._is_receiving = False
+        self._starting: tuple[RequestResponseCycle, Any] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Take the connection; its first head is awaited from now on."""
@@ -98,12 +100,17 @@ class BoundedHttp(HttpToolsProtocol):
             return
         self._has_progressed = False
         if not self._is_refused:
+            self._is_receiving = True
             super().data_received(data)
+            self._is_receiving = False
         self._bytes_without_body = (
             0 if self._has_progressed else self._bytes_without_body + len(data)
         )
         if self._bytes_without_body > self.limits.max_bytes:
             self.transport.close() if self._is_refused else self._refuse(_TOO_LARGE)
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            self._start(*starting)
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps in the same bytes as the last one ended."""
@@ -186,6 +193,19 @@ class BoundedHttp(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, or what a callback refused."""
         self._refuse(self._refusal or BadRequest(msg))
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's types
+        """Have the app begin with a request behind all bytes that came with it, without another turn."""
+        if self._is_receiving and not self.config.reset_contextvars:
+            self._starting = cycle, app
+        else:
+            super()._start_asgi_task(cycle, app)
+
+    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
+        task = asyncio.Task(cycle.run_asgi(app), loop=self.loop, eager_start=True)
+        if not task.done():
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: uvicorn would log two lines for each handshake."""

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from meter.adapters.functions.answering import send_whole
 from meter.adapters.functions.arriving import ArrivingBody, arriving_in
 from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
@@ -96,15 +97,9 @@ class GatewayResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI 3
         """Send it."""
-        head = {"type": "http.response.start", "status": self.status_code}
         try:
-            await self._send(send, {**head, "headers": self.raw_headers})
-            for start in range(0, max(1, len(self.body)), PART_BYTES):
-                part, end = self.body[start : start + PART_BYTES], start + PART_BYTES
-                more = end < len(self.body)
-                await self._send(
-                    send, {"type": "http.response.body", "body": part, "more_body": more}
-                )
+            if not send_whole(send, self.status_code, self.raw_headers, bytes(self.body)):
+                await self._send_in_parts(send)
             self._delivered()
         except (TimeoutError, OSError):
             # Returning without a last body message makes the server break the connection off.
@@ -112,6 +107,14 @@ class GatewayResponse(Response):
         finally:
             self.body = b""
             self._release()
+
+    async def _send_in_parts(self, send: Send) -> None:
+        head = {"type": "http.response.start", "status": self.status_code}
+        await self._send(send, {**head, "headers": self.raw_headers})
+        for start in range(0, max(1, len(self.body)), PART_BYTES):
+            part, end = self.body[start : start + PART_BYTES], start + PART_BYTES
+            more = end < len(self.body)
+            await self._send(send, {"type": "http.response.body", "body": part, "more_body": more})
 
     async def _send(self, send: Send, message: MutableMapping[str, Any]) -> None:
         await within(self._write_seconds, send(message))

@@ -1,0 +1,71 @@
+"""A whole answer in one write, in place of the two messages that uvicorn writes one after the other.
+
+Each of its writes is a packet of its own, and a system call of 10 us; each message is a coroutine, and each
+header two searches. What can be in the way is rare, and goes uvicorn's own way then.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import (
+    HEADER_RE,
+    HEADER_VALUE_RE,
+    STATUS_LINE,
+    RequestResponseCycle,
+)
+
+MAX_BODY_BYTES = 65_536  # as much as the server takes at once; head and body are copied together
+MAX_CACHED_LISTS = 128  # of names: answers of a kind have the same
+
+_BODILESS = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+# They steer the connection, or how the body is framed.
+_STEERING = frozenset({b"connection", b"transfer-encoding"})
+
+
+def send_whole(
+    send: object, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes
+) -> bool:
+    """Send an answer, whose headers have its length, by the `send` of one of uvicorn's requests.
+
+    False where nothing was sent: of another server's, of a caller that has left or is slow, of a head that
+    must be looked at more closely.
+    """
+    cycle: Any = getattr(
+        send, "__self__", None
+    )  # the types of what uvicorn takes are not those of ASGI
+    if (
+        not isinstance(cycle, RequestResponseCycle)
+        or cycle.response_started
+        or cycle.disconnected
+        or cycle.flow.write_paused
+        or cycle.access_log
+        or status in _BODILESS
+        or cycle.scope["method"] == "HEAD"
+        or len(body) > MAX_BODY_BYTES
+    ):
+        return False
+    headers = [*cycle.default_headers, *headers]
+    names = tuple([name for name, _ in headers])
+    if not _are_plain(names) or HEADER_VALUE_RE.search(b"".join([value for _, value in headers])):
+        return False
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    if not cycle.keep_alive:
+        lines.append(b"connection: close\r\n")
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.write(b"%b%b\r\n%b" % (STATUS_LINE[status], b"".join(lines), body))
+    cycle.message_event.set()
+    if not cycle.keep_alive:
+        cycle.transport.close()
+    cycle.on_response()
+    return True
+
+
+@lru_cache(MAX_CACHED_LISTS)
+def _are_plain(names: tuple[bytes, ...]) -> bool:
+    """Whether names can be sent as they are, and leave the connection alone."""
+    return _STEERING.isdisjoint(names) and not any(
+        HEADER_RE.search(name) or name != name.lower() for name in names
+    )
