@@ -41,6 +41,7 @@ CLOSE_TIMEOUT_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 60.0
 # Of a send that does not end: the SDK then sees which of the others can be sent.
 TURN_SECONDS = 0.2
+MOST_LINGER_SECONDS = 0.1
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
 ALL_PARTITIONS = "all-partitions"  # the SDK's name for the link that sends by key
 # Errors that retrying will not fix, without the vendor's prefix.
@@ -94,7 +95,7 @@ class EventHubSender:
 
     A failed send is retried, after a pause that doubles, until `patience_seconds` after the call to
     `send`. Events that arrived meanwhile stay behind those that are retried. Each send first gathers for
-    `linger_seconds`, where no call waits for it.
+    `linger_seconds` per partition that is sent to, where no call waits for it.
     """
 
     def __init__(
@@ -211,7 +212,7 @@ class EventHubSender:
         while True:
             # Calls that end in this turn of the loop share a send, at least. Where a call waits for it,
             # waiting longer costs more than it saves.
-            await asyncio.sleep(self.linger_seconds)
+            await asyncio.sleep(self._gathering_seconds())
             batch, refusal = await self._send_next(key, lane)
             if not batch:
                 break
@@ -224,6 +225,12 @@ class EventHubSender:
                 await self._retry_or_fail(lane, batch, refusal)
         lane.failures = 0
         lane.is_sending = False
+
+    def _gathering_seconds(self) -> float:
+        """The more partitions are being sent to, the longer each gathers: a send costs half a millisecond
+        of CPU, for one event as for fifty."""
+        sending = sum(lane.is_sending for lane in self._lanes.values())
+        return min(self.linger_seconds * sending, MOST_LINGER_SECONDS)
 
     async def _send_next(self, key: str, lane: _Lane) -> tuple[Sequence[_Waiting], _Refusal | None]:
         """Take what has gathered by the time that the link is free, and send it.

@@ -115,11 +115,37 @@ async def test_where_no_call_waits_a_send_gathers_for_some_time(
     assert [round(after - before, 3) for before, after in pairwise(producer.tries)] == [0.02]
 
 
-def _subject_of(partition: int) -> str:
-    keys = keys_by_partition(4)
+@pytest.mark.parametrize(("partitions", "waits"), [(1, 0.02), (2, 0.04), (4, 0.08), (9, 0.1)])
+async def test_the_more_partitions_are_in_use_the_longer_each_gathers(
+    partitions: int, waits: float
+) -> None:
+    """A send costs as much for one event as for fifty: sends per second stay few, and waits bounded."""
+    producer = FakeProducer(partitions=partitions)
+    sender = sender_on(producer)
+    await sender.warm()
+    sender.linger_seconds = 0.02
+    names = [_subject_of(partition, partitions) for partition in range(partitions)]
+
+    async def calls() -> None:
+        until = seconds() + 1
+        while seconds() < until:
+            await asyncio.gather(*(sender.send(name, [b"1"]) for name in names))
+
+    begun = seconds()
+    await calls()
+    await sender.close()
+
+    waited = [b - a for a, b in pairwise([begun, *sorted(set(producer.tries))])]
+    assert max(waited) == pytest.approx(waits)
+
+
+def _subject_of(partition: int, partitions: int = 4) -> str:
+    keys = keys_by_partition(partitions)
     names = (f"s{number}" for number in range(1_000))
     return next(
-        name for name in names if choose_partition(keys[hub_partition_of(name, 4)], 4) == partition
+        name
+        for name in names
+        if choose_partition(keys[hub_partition_of(name, partitions)], partitions) == partition
     )
 
 
