@@ -380,10 +380,7 @@ def _data(event: UsageEvent) -> dict[str, object]:
         "tool_usage": [tool.as_document(usage_document(tool.usage)) for tool in event.tool_usage],
         "usage_source": event.usage_source,
         "usage_raw": event.usage_raw,
-        "attempts": [
-            {"backend": a.backend, "status": a.status, "duration_ms": a.duration_ms}
-            for a in event.attempts
-        ],
+        "attempts": event.attempts,
         "started_at": _moment(event.started_at),
         "duration_ms": event.duration_ms,
         "time_to_first_byte_ms": event.time_to_first_byte_ms,

@@ -105,8 +105,9 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
 
     def tier(self, service_tier: str | None) -> Tier:
         """The tier as billed: of a call that is paid by the token, the answer's own word decides."""
-        if self.is_spilled or self.own_tier is Tier.PROVISIONED or service_tier is None:
-            return self.own_tier
+        own = self.own_tier
+        if self.is_spilled or own is Tier.PROVISIONED or service_tier is None:
+            return own
         return _CHOSEN_PER_CALL.get(service_tier.lower(), Tier.STANDARD)
 
     def context(self, usage: TokenUsage) -> Context:

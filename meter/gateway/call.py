@@ -331,7 +331,7 @@ class Call:
         """
         if not self.route.served.is_charged:
             return None
-        native = _native_spillover(self._headers_at(ending))
+        native = _native_spillover(self._headers_at(ending)) if billing.is_spilled else None
         preferred, used = self.attempts.preferred_provisioned, billing.backend
         if native is not None or preferred is None or used is None:
             return native

@@ -18,7 +18,7 @@ from meter.adapters.functions.arriving import ArrivingBody, arriving_in
 from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
-from meter.gateway.headers import header
+from meter.gateway.headers import by_name
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
@@ -58,7 +58,8 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
         [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
     )
     arriving = arriving_in(scope)
-    body = _Body(request.receive, arriving, header(headers, "content-length") or "", limits)
+    declared = by_name(headers).get("content-length", "")
+    body = _Body(request.receive, arriving, declared, limits)
     return GatewayRequest(
         method=scope["method"],
         raw_path=raw_path.partition(b"?")[0].decode("latin-1"),

@@ -86,8 +86,10 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def image_usage(self) -> TokenUsage:
         """The tokens of the model that the image tool of Responses called."""
-        raw = (self.tool_usage or {}).get("image_gen")
-        counts = cast(Mapping[str, object], raw) if isinstance(raw, dict) else {}
+        raw = None if self.tool_usage is None else self.tool_usage.get("image_gen")
+        if not isinstance(raw, dict):
+            return NO_USAGE
+        counts = cast(Mapping[str, object], raw)
         return read_usage(counts, output=Output.IMAGE) or NO_USAGE
 
     @property
@@ -204,10 +206,12 @@ def model_name(name: object) -> str | None:
 
 
 def _background(document: Mapping[str, object]) -> BackgroundResponse | None:
+    if document.get("background") is not True:
+        return None
     response_id, status = document.get("id"), document.get("status")
     created_at = _moment(document.get("created_at"))
     is_named = isinstance(response_id, str) and _RESPONSE_ID.fullmatch(response_id) is not None
-    if document.get("background") is not True or not is_named or created_at is None:
+    if not is_named or created_at is None:
         return None
     return BackgroundResponse(
         id=str(response_id),

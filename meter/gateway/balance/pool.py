@@ -163,6 +163,7 @@ class Pool:
     dice: Dice
     _targets: dict[tuple[str, str, str], Target] = field(default_factory=dict)
     _usual: dict[str, UsualDemand] = field(default_factory=dict)
+    _serving: dict[str, Sequence[Backend]] = field(default_factory=dict)
 
     def replace(self, backends: Sequence[Backend]) -> None:
         """Have later calls choose among these. What is known of accounts that stay is kept."""
@@ -173,12 +174,16 @@ class Pool:
             if _stays(target, current.get((name, url)), key)
         }
         self.backends = tuple(backends)
+        self._serving = {}
 
-    def serving(self, deployment: str) -> list[Backend]:
+    def serving(self, deployment: str) -> Sequence[Backend]:
         """The backends that serve the public deployment name. Raises NotServed when none does."""
-        found = [backend for backend in self.backends if backend.serves(deployment)]
-        if not found:
-            raise unknown_deployment(deployment)
+        found = self._serving.get(deployment)
+        if found is None:
+            found = [backend for backend in self.backends if backend.serves(deployment)]
+            if not found:
+                raise unknown_deployment(deployment)  # not kept: callers name what they like
+            self._serving[deployment] = found
         return found
 
     def lease(
@@ -200,8 +205,11 @@ class Pool:
         ]
         free = [target for target in untried if target.may_call(demand, now)]
         if free:
-            first = min(target.backend.priority for target in free)
-            chosen = self._choose([t for t in free if t.backend.priority == first], now)
+            priorities = {target.backend.priority for target in free}
+            if len(priorities) > 1:
+                first = min(priorities)
+                free = [target for target in free if target.backend.priority == first]
+            chosen = self._choose(free, now)
         else:
             askable = [target for target in untried if not target.ask_seconds(demand, now)]
             if not askable:
@@ -262,8 +270,11 @@ class Pool:
         return second if is_worse else first
 
     def _draw(self, targets: Sequence[Target], now: float) -> Target:
+        chance = self.dice.random()
+        if len(targets) == 1:
+            return targets[0]  # the second of two
         weights = [target.weight(now) for target in targets]
-        point = self.dice.random() * sum(weights)
+        point = chance * sum(weights)
         for target, weight in zip(targets, weights, strict=True):
             point -= weight
             if point < 0:

@@ -51,9 +51,8 @@ class Quota(Struct):
         """What a subject holds."""
         return self._held.get(subject, 0)
 
-    def _change(self, subject: str, amount: int) -> None:
+    def _change(self, subject: str, held: int, amount: int) -> None:
         self.used += amount
-        held = self._held.get(subject, 0) + amount
         if held:
             self._held[subject] = held
         else:
@@ -72,11 +71,11 @@ class Holding(Struct):
         quota = self.quota
         if quota.used + amount > quota.total:
             return Refusal.FULL
-        others = quota.held_by(self.subject) - self.size
-        if others and others + self.size + amount > quota.share:
+        held = quota.held_by(self.subject)
+        if held != self.size and held + amount > quota.share:
             return Refusal.SHARE
         if amount:
-            quota._change(self.subject, amount)
+            quota._change(self.subject, held + amount, amount)
             self.size += amount
         return None
 
@@ -93,5 +92,6 @@ class Holding(Struct):
     def give_back(self) -> None:
         """Give all of it back, once."""
         if self.size:
-            self.quota._change(self.subject, -self.size)
+            held = self.quota.held_by(self.subject) - self.size
+            self.quota._change(self.subject, held, -self.size)
             self.size = 0

@@ -54,9 +54,10 @@ class JsonBody(Struct, kw_only=True):
     @property
     def output_tokens(self) -> int:
         """The most tokens that the answers may have; 0 where the caller does not say."""
-        limits = [_whole_number(self.member(name)) for name in _OUTPUT_LIMITS]
-        answers = [_whole_number(self.member(name)) for name in _ANSWERS]
-        return min(max(limits) * max(*answers, 1), MAX_OUTPUT_TOKENS)
+        spans = self.spans
+        limits = [_whole_number(self.member(name)) for name in _OUTPUT_LIMITS if name in spans]
+        answers = [_whole_number(self.member(name)) for name in _ANSWERS if name in spans]
+        return min(max(limits, default=0) * max([1, *answers]), MAX_OUTPUT_TOKENS)
 
     def member(self, name: str) -> object:
         """The value of a top-level member; None where it is absent, long or dropped."""

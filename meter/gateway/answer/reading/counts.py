@@ -48,7 +48,7 @@ def read_usage(raw: Members, *, output: Output = Output.TEXT) -> TokenUsage | No
     prompt = _first(raw, "prompt_tokens", "input_tokens")
     completion = _first(raw, "completion_tokens", "output_tokens")
     total, seconds = count_of(raw.get("total_tokens")), _seconds(raw)
-    if all(count is None for count in (prompt, completion, seconds, total)):
+    if prompt is None and completion is None and seconds is None and total is None:
         return None
     prompt, completion = prompt or 0, completion or 0
     shares = _Shares()
@@ -167,6 +167,8 @@ def _count(value: object) -> int | None:
 
 
 def _details(raw: Members, names: tuple[str, ...]) -> Members:
+    if raw.keys().isdisjoint(names):
+        return {}
     for name in names:
         if isinstance(details := raw.get(name), dict):
             return cast(Members, details)
