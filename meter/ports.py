@@ -8,6 +8,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from meter.usage import UsageEvent
+from meter.waiting.bypass import Bypass
 
 MAX_TRANSACTION_ROWS = 100
 INT64 = range(-(2**63), 2**63)  # the whole numbers that a column holds
@@ -153,8 +154,10 @@ class UpstreamAnswer(Protocol):
     def headers(self) -> Headers:
         """Header names in lower case with values, repeated names kept."""
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, undecoded. Raises UpstreamBroken when it is cut."""
+    def chunks(self, bypass: Bypass | None = None) -> AsyncIterator[bytes]:
+        """The body as it arrives, undecoded, but for what the bypass takes. Raises UpstreamBroken when it
+        is cut.
+        """
 
     async def close(self) -> None:
         """Release the connection, or drop it when the body was not read to its end."""

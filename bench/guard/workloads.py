@@ -10,6 +10,7 @@ from starlette.types import Message as Asgi
 
 from bench.gateway.content import ANSWER, Ask, Deployment, frames, streamed, whole
 from bench.guard.instructions import Work
+from bench.guard.server import ServedCaller
 from bench.guard.wire import AnsweringUpstream
 from bench.stores import Asked, MemoryStore
 from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
@@ -47,10 +48,11 @@ def _stream(*, asks_usage: bool) -> Work:
     """100 frames, each by itself; the backend sends usage since somebody asked for it."""
     parts = [b"%x\r\n%s\r\n" % (len(f), f) for f in frames(Deployment.PACED, with_usage=True)]
     ask = streamed(Deployment.PACED, asks_usage=asks_usage)
-    return _call(ask, [_STREAM + parts[0], *parts[1:-1], parts[-1] + b"0\r\n\r\n"])
+    wire = [_STREAM + parts[0], *parts[1:-1], parts[-1] + b"0\r\n\r\n"]
+    return _call(ask, wire, is_streamed=True)
 
 
-def _call(ask: Ask, parts: Sequence[bytes]) -> Work:
+def _call(ask: Ask, parts: Sequence[bytes], *, is_streamed: bool = False) -> Work:
     """From the server's scope to the last byte for the caller, and the event's JSON."""
     served = {each.value: Served(each.value) for each in Deployment}
     backends = [replace(backend(name), deployments=served) for name in ("a", "b")]
@@ -61,7 +63,7 @@ def _call(ask: Ask, parts: Sequence[bytes]) -> Work:
 
     async def work() -> None:
         before = sink.published
-        caller = _Caller(ask.body)
+        caller = ServedCaller(scope, ask.body) if is_streamed else _Caller(ask.body)
         request = Request({**scope, "extensions": _arriving(ask.body)}, caller.receive)
         answer = await door.front_door.handle(gateway_request(request, limits))
         response = response_of(answer, door.front_door.detached)

@@ -91,6 +91,10 @@ class CallerSink(Protocol):
     async def write(self, data: bytes) -> None:
         """Send bytes to the caller. Raises CallerGone."""
 
+    @property
+    def put(self) -> Callable[[bytes], None] | None:
+        """Sends some bytes at once; None where `write` might wait, or do more."""
+
 
 class Relay(Protocol):
     """Moves an answer's body to the caller and meters it."""

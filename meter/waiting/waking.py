@@ -34,6 +34,11 @@ class Waker:
         # A generator would have to be resumed only to end.
         return iter((self,))  # type: ignore[return-value]  # `await` needs no more than an iterator
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether a task waits."""
+        return self._step is not None
+
     def wake(self) -> None:
         """Run the step of the task that waits: at once, or in the next turn if another task runs now.
 

@@ -13,6 +13,7 @@ import pytest
 from meter.errors import UpstreamBroken
 from meter.gateway.backend import Deployment
 from meter.usage import Outcome, UsageEvent, UsageSource
+from meter.waiting.bypass import Bypass
 from tests.fakes.gateway import FakeAnswer, FakeUpstream, json_answer, stream_answer
 from tests.support.gateway import (
     DONE_FRAME,
@@ -43,7 +44,7 @@ class Talking(FakeAnswer):
         super().__init__(200, (("content-type", "text/event-stream"),), ())
         self._may_end = may_end
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self, bypass: Bypass | None = None) -> AsyncIterator[bytes]:
         while not self._may_end.is_set():
             yield TEXT_FRAME
             await asyncio.sleep(0.02)

@@ -1,9 +1,10 @@
 """In-memory stand-ins for what the front door needs; each obeys its protocol in `meter.ports`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import repeat
 from random import Random
 from threading import get_ident
 
@@ -17,6 +18,7 @@ from meter.errors import (
 )
 from meter.ports import Headers, UpstreamRequest
 from meter.usage import UsageEvent
+from meter.waiting.bypass import Bypass
 
 START = datetime(2026, 11, 23, 7, 30, tzinfo=UTC)
 
@@ -90,13 +92,14 @@ class FakeAnswer:
         self.is_closed = asyncio.Event()
         self._parts = parts
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self, bypass: Bypass | None = None) -> AsyncIterator[bytes]:
         for part in self._parts:
             self.parts_read += 1
             if isinstance(part, Exception):
                 raise part
             if isinstance(part, bytes):
-                yield part
+                if bypass is None or not bypass.take(part):
+                    yield part
             else:
                 self.is_waiting.set()
                 await part.wait()
@@ -284,17 +287,35 @@ class WordCounter:
 
 @dataclass
 class FakeCaller:
-    """A caller that reads until it disconnects after `leaves_after` writes."""
+    """A caller that reads until it disconnects after `leaves_after` writes.
+
+    `room` says each time whether it takes some bytes at once; `puts` are those that it took so.
+    """
 
     leaves_after: int | None = None
+    room: Iterator[bool] = field(default_factory=lambda: repeat(True))
+    puts: list[bytes] = field(default_factory=list)
     writes: list[bytes] = field(default_factory=list)
     is_written_to: asyncio.Event = field(default_factory=asyncio.Event)
 
+    @property
+    def put(self) -> Callable[[bytes], None] | None:
+        return None if self._has_left or not next(self.room, True) else self._put
+
     async def write(self, data: bytes) -> None:
-        if self.leaves_after is not None and len(self.writes) >= self.leaves_after:
+        if self._has_left:
             raise CallerGone
         self.writes.append(data)
         self.is_written_to.set()
+
+    def _put(self, data: bytes) -> None:
+        self.puts.append(data)
+        self.writes.append(data)
+        self.is_written_to.set()
+
+    @property
+    def _has_left(self) -> bool:
+        return self.leaves_after is not None and len(self.writes) >= self.leaves_after
 
     @property
     def received(self) -> bytes:

@@ -20,6 +20,7 @@ from yarl import URL
 
 from meter.errors import UpstreamBroken, UpstreamTimeout, UpstreamUnreachable
 from meter.ports import Headers, UpstreamAnswer, UpstreamRequest
+from meter.waiting.bypass import Bypass
 
 # Shorter than the backends' own idle time, so that calls seldom get a connection just closed.
 KEEP_ALIVE_SECONDS = 15
@@ -179,7 +180,7 @@ class _Answer:
             (name.lower(), value) for name, value in response.headers.items()
         )
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self, bypass: Bypass | None = None) -> AsyncIterator[bytes]:
         try:
             async for chunk in self._response.content.iter_any():
                 yield chunk

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from meter.adapters.functions.answering import send_whole
 from meter.adapters.functions.arriving import ArrivingBody, arriving_in
+from meter.adapters.functions.leaving import Outlet
 from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
@@ -196,7 +197,12 @@ class _Caller:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._outlet = Outlet(send)
         self.is_gone = False
+
+    @property
+    def put(self) -> Callable[[bytes], None] | None:
+        return None if self.is_gone else self._outlet.put
 
     async def write(self, data: bytes) -> None:
         if self.is_gone:

@@ -22,6 +22,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from meter.errors import UpstreamBroken
 from meter.ports import Headers
+from meter.waiting.bypass import Bypass
 from meter.waiting.waking import Waker
 
 # Bytes in one go that are not body: heads, chunk sizes, trailers.
@@ -74,6 +75,7 @@ class Answer:
         self._line = line
         self._loop = asyncio.get_running_loop()
         self._news = Waker(self._loop)
+        self._bypass: Bypass | None = None
         self._is_for_head = is_for_head
         self._fields: list[tuple[str, str]] = []
         self._is_until_end = False
@@ -97,8 +99,11 @@ class Answer:
         while not (self.status or self.is_over):
             await self._news
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, undecoded. Raises UpstreamBroken when it is cut."""
+    async def chunks(self, bypass: Bypass | None = None) -> AsyncIterator[bytes]:
+        """The body as it arrives, undecoded, but for what the bypass takes. Raises UpstreamBroken when it
+        is cut.
+        """
+        self._bypass = bypass
         while True:
             if self._parts:
                 yield self._take()
@@ -134,7 +139,8 @@ class Answer:
             self.fail(Malformed(f"more than {MAX_FRAMING_BYTES} bytes of headers"))
         elif self.status and self._idle_timer is None:
             self._idle_timer = self._loop.call_later(self._idle_seconds, self._check_idle)
-        self._news.wake()  # last: it may close the answer
+        if not self._is_taken_at_once():
+            self._news.wake()  # last: it may close the answer
 
     def end_of_input(self, error: Exception | None = None) -> None:
         """The other side has closed the connection, or broken it."""
@@ -208,6 +214,18 @@ class Answer:
         if codings and codings != ["chunked"]:
             raise Malformed("a transfer coding that was not asked for")  # RFC 9112 section 6.1
         return bool(framing)
+
+    def _is_taken_at_once(self) -> bool:
+        """Whether the bypass has taken what arrived: a part by itself, short enough not to pause for."""
+        if (
+            self._bypass is None
+            or len(self._parts) != 1
+            or not self._news.is_awaited
+            or not self._bypass.take(self._parts[0])
+        ):
+            return False
+        self._take()
+        return True
 
     def _take(self) -> bytes:
         parts, self._parts, self._held_bytes = self._parts, [], 0

@@ -42,6 +42,7 @@ from meter.gateway.answer.usage import (
 from meter.gateway.backend import Backend
 from meter.gateway.headers import by_name, header
 from meter.ports import Clock, Headers, UpstreamAnswer
+from meter.waiting.bypass import Bypass
 
 MAX_READ_AT_ONCE = 262_144
 MAX_ERROR_BYTES = 65_536
@@ -102,8 +103,8 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
 class StreamedAnswer(Struct, frozen=True, kw_only=True):
     """A backend's answer that is relayed as a stream. `chunks` starts with `beginning`.
 
-    `holds` owns the connection and the lease; close it when the stream ends. `is_events` is false
-    for long answers that are no event stream. `error` is the one that an event stream begins with.
+    `bypass` is theirs. `holds` owns the connection and the lease; close it when the stream ends. `is_events`
+    is false for long answers that are no event stream. `error` is the one that an event stream begins with.
     `asked_for_usage`: the gateway added the option that asks for usage; `is_usage_refused`: the
     backend refused that option.
     """
@@ -113,6 +114,7 @@ class StreamedAnswer(Struct, frozen=True, kw_only=True):
     headers: Headers
     beginning: bytes
     chunks: AsyncIterator[bytes]
+    bypass: Bypass
     holds: AsyncExitStack
     begun_at: float
     is_events: bool
@@ -165,7 +167,7 @@ async def begin_answer(
     kind, encoding = named.get("content-type"), named.get("content-encoding")
     is_events, is_bytes, may_be_events = _kind_of(answer.status, kind, encoding)
     is_text = may_be_text and _says_text(kind)
-    chunks, headers, first = Chunks(answer.chunks()), answer.headers, b""
+    chunks, headers, first = Chunks.of(answer), answer.headers, b""
     if is_events and is_encoded(encoding):
         chunks = Chunks(decoded_parts(answer.chunks(), encoding))
         headers = without_encoding(headers)
@@ -266,6 +268,7 @@ def _streamed(
         headers=answer.headers,
         beginning=beginning,
         chunks=chunks.rest(beginning),
+        bypass=chunks.bypass,
         holds=holds,
         begun_at=begun_at,
         is_events=False,

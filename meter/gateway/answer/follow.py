@@ -35,6 +35,7 @@ from meter.gateway.stream_failure import ENDS, IMAGE_ENDS, StreamFailure
 from meter.patterns import lazy_pattern
 
 _HEAD_BYTES = 512
+_MAX_PLAIN_BYTES = 65_536  # as much as may be written to the caller in one part
 
 _USAGE_KEY = b'"usage"'
 _NULL_USAGE = lazy_pattern(rb'"usage"[ \t]*:[ \t]*null')
@@ -77,6 +78,8 @@ class StreamReader:
     _images: int = 0
     _held: bytearray = field(default_factory=bytearray)
     _cutter: FrameCutter = field(init=False)
+    _plain_bytes: int = field(init=False)
+    _may_pass: bool = True
     _hid_last_frame: bool = False
     _has_typed_end: bool = False
     _closed_image: bool = False
@@ -87,6 +90,7 @@ class StreamReader:
 
     def __post_init__(self) -> None:
         self._cutter = FrameCutter(self.max_frame_bytes)
+        self._plain_bytes = min(self.max_frame_bytes, _MAX_PLAIN_BYTES)
 
     @property
     def reading(self) -> Reading:
@@ -132,7 +136,7 @@ class StreamReader:
 
     def feed(self, chunk: bytes) -> bytes:
         """Take the next bytes of the stream; return those to relay now."""
-        if self._passes(chunk):
+        if self.passes(chunk):
             return chunk
         relayed: list[bytes] = []
         for piece in self._cutter.feed(chunk):
@@ -146,7 +150,15 @@ class StreamReader:
                 self._held += piece.data
             else:
                 relayed.append(piece.data)
+        is_before_end = not (self.is_over or self._closed_image)
+        self._may_pass = is_before_end and self._cutter.is_between_frames
         return b"".join(relayed)
+
+    def passes(self, chunk: bytes) -> bool:
+        """Whether a chunk is what nearly all are: one plain frame, before the stream's end. Then it is
+        taken, and to be relayed as it is.
+        """
+        return self._may_pass and len(chunk) <= self._plain_bytes and self._is_plain(chunk)
 
     def take_held(self) -> bytes:
         """The closing frame and all after it, once the usage event is safe."""
@@ -211,15 +223,6 @@ class StreamReader:
                     self._read_oversize()
             case PieceKind.TRAILING_LF:
                 pass
-
-    def _passes(self, chunk: bytes) -> bool:
-        """Whether a chunk is what nearly all are: one plain frame, before the stream's end."""
-        return (
-            self._cutter.is_between_frames
-            and not (self.is_over or self._closed_image)
-            and len(chunk) <= self.max_frame_bytes
-            and self._is_plain(chunk)
-        )
 
     def _is_plain(self, frame: bytes) -> bool:
         """Whether a frame has nothing to read but its text, which is kept."""

@@ -105,6 +105,8 @@ def _is_event_stream(answer: StreamingAnswer) -> bool:
 class _Nobody:
     """The sink of a caller that has gone."""
 
+    put = None
+
     async def write(self, data: bytes) -> None:  # noqa: ARG002  # a sink takes it
         raise CallerGone
 

@@ -27,7 +27,8 @@ from meter.gateway.answer.sse import FrameCutter, PieceKind, event_name, frame_d
 from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import json_object
 from meter.patterns import lazy_pattern
-from meter.ports import Clock
+from meter.ports import Clock, UpstreamAnswer
+from meter.waiting.bypass import Bypass
 
 PREAMBLE_SECONDS = 1.0
 COMMENTS_SECONDS = 20.0
@@ -52,8 +53,15 @@ class Chunks(Struct):
     """The chunks of a body; a read that is given up is not lost, but goes on."""
 
     source: AsyncIterator[bytes]
+    bypass: Bypass = field(default_factory=Bypass)  # of the source, if it has one
     _reading: asyncio.Task[bytes | None] | None = None
     _broken: UpstreamBroken | None = None
+
+    @classmethod
+    def of(cls, answer: UpstreamAnswer) -> "Chunks":
+        """The chunks of an answer's body as it is, and its bypass."""
+        bypass = Bypass()
+        return cls(answer.chunks(bypass), bypass)
 
     async def next(self, seconds: float | None = None) -> bytes | None:
         """The next chunk, None at the end. Raises UpstreamBroken, every time; or TimeoutError, and
@@ -78,6 +86,7 @@ class Chunks(Struct):
             yield chunk
         if self._broken is not None:
             raise self._broken
+        self.bypass.open()
         async for chunk in self.source:  # with as few awaits per chunk as there can be
             yield chunk
 

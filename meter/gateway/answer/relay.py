@@ -34,6 +34,7 @@ from meter.gateway.http import CallerSink
 from meter.gateway.limits.quota import Quota
 from meter.gateway.stream_failure import StreamFailure
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
+from meter.waiting.bypass import Bypass
 from meter.waiting.waking import result_of
 
 KEEPALIVE_COMMENT = b": keep-alive\n\n"
@@ -125,6 +126,7 @@ class Relays(Struct, kw_only=True):
         """The relay of one answer."""
         return StreamRelay(
             chunks=answer.chunks,
+            bypass=answer.bypass,
             close=answer.holds.aclose,
             reader=self._reader(answer, failure),
             shared=self,
@@ -149,9 +151,9 @@ class Relays(Struct, kw_only=True):
 class StreamRelay:
     """One streamed answer. `end` ends its call, with its usage event, and is awaited once.
 
-    `close` closes the backend's answer. `subject` may have its share of the drains. With
-    `is_estimable` it is text made from text, so that its usage is estimated also where it ended
-    without reporting any.
+    Chunks that the pump would only pass on take the `bypass`. `close` closes the backend's answer.
+    `subject` may have its share of the drains. With `is_estimable` it is text made from text, so that
+    its usage is estimated also where it ended without reporting any.
     """
 
     chunks: AsyncIterator[bytes]
@@ -163,12 +165,15 @@ class StreamRelay:
     prompt: PromptTexts
     subject: str = ""
     is_estimable: bool = False
+    bypass: Bypass = field(default_factory=Bypass)
     _unsent: bytes = field(default=b"")  # whole events before an end that came too early
     _finishing: asyncio.Task[None] | None = field(default=None)
 
     async def run(self, sink: CallerSink) -> None:
         """Relay to the end. Raises AnswerCut when the connection must be broken off."""
         caller = Recipient(sink, self.shared.times.write_seconds)
+        if isinstance(self.reader, StreamReader):
+            self.bypass.taker = _taker(self.reader, caller)
         keeping_alive = asyncio.create_task(self._keep_alive(caller))
         is_whole = False
         try:
@@ -277,3 +282,17 @@ class StreamRelay:
         if is_refused or not reader.reports_usage or (is_over and not self.is_estimable):
             return None
         return await self.shared.estimator.usage(self.prompt, self.reader.seen)
+
+
+def _taker(reader: StreamReader, caller: Recipient) -> Callable[[bytes], bool]:
+    """Takes the chunks that are plain and that the caller takes at once."""
+
+    def take(chunk: bytes) -> bool:
+        put = caller.sink.put
+        if put is None or caller.is_gone or not reader.passes(chunk):
+            return False
+        caller.writes += 1
+        put(chunk)
+        return True
+
+    return take

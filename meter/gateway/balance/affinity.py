@@ -71,7 +71,10 @@ class Owners:
             self._remember(self._makers, item, owner)
 
     async def learn_from(self, chunks: AsyncIterator[bytes], owner: Owner) -> AsyncIterator[bytes]:
-        """The chunks of an answer; the reasoning items in it are learned as they pass."""
+        """The chunks of an answer; the reasoning items in it are learned as they pass.
+
+        What takes the answer's bypass is plain: it has none.
+        """
         finder = ReasoningFinder()
         async for chunk in chunks:
             self.learn_made(finder.feed(chunk), owner)

@@ -72,6 +72,7 @@ def plain_delta(frame: bytes) -> bytes | None:
         found is not None
         and find(_USAGE) < 0
         and find(b'"background"') < 0
+        and find(b'"encrypted_content"') < 0
         and find(b".completed") < 0
         and find(b".incomplete") < 0
         and find(b".failed") < 0

@@ -16,6 +16,7 @@ from meter.adapters.upstream.answer import (
     Answer,
 )
 from meter.errors import UpstreamBroken
+from meter.waiting.bypass import Bypass
 from tests.fakes.virtual_time import VirtualTimeLoop
 
 OK = b"HTTP/1.1 200 OK\r\n"
@@ -310,6 +311,57 @@ async def test_a_reader_that_is_cancelled_loses_nothing() -> None:
     answer.feed(b"2\r\n{}\r\n0\r\n\r\n")
 
     assert await body(answer) == b"{}"
+
+
+def bypass_to(taken: list[bytes], *, refuses: bytes = b"") -> Bypass:
+    """An open bypass that takes all parts but one."""
+
+    def take(part: bytes) -> bool:
+        if part == refuses:
+            return False
+        taken.append(part)
+        return True
+
+    bypass = Bypass(taker=take)
+    bypass.open()
+    return bypass
+
+
+async def test_a_part_that_is_awaited_takes_the_bypass() -> None:
+    """What it does not take goes to the reader, in order."""
+    answer, taken = fed(CHUNKED), list[bytes]()
+    bypass = bypass_to(taken, refuses=b"b")
+    reading = asyncio.ensure_future(anext(answer.chunks(bypass)))
+    await asyncio.sleep(0)
+    for part in (b"1\r\na\r\n", b"1\r\nb\r\n"):
+        answer.feed(part)
+
+    assert (taken, await reading) == ([b"a"], b"b")
+
+
+async def test_a_part_passes_none_that_came_before_it() -> None:
+    """While the reader is busy all parts are kept; and several that arrive at once are one chunk."""
+    answer, taken = fed(CHUNKED), list[bytes]()
+    chunks = answer.chunks(bypass_to(taken))
+    reading = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    answer.feed(b"1\r\na\r\n1\r\nb\r\n")
+    first = await reading
+    for part in (b"1\r\nc\r\n", b"1\r\nd\r\n"):
+        answer.feed(part)
+
+    assert (first, await anext(chunks), taken) == (b"ab", b"cd", [])
+
+
+async def test_the_last_part_is_the_readers() -> None:
+    """It comes with the end, which the reader waits for."""
+    answer, taken = fed(CHUNKED), list[bytes]()
+    chunks = answer.chunks(bypass_to(taken))
+    reading = asyncio.ensure_future(anext(chunks))
+    await asyncio.sleep(0)
+    answer.feed(b"1\r\na\r\n0\r\n\r\n")
+
+    assert (await reading, [chunk async for chunk in chunks], taken) == (b"a", [], [])
 
 
 async def test_an_unread_answer_that_is_closed_is_dropped() -> None:

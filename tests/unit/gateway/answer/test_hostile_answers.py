@@ -167,6 +167,8 @@ async def test_a_caller_that_does_not_read_is_taken_for_gone() -> None:
     """Its stream is drained and counted like any other that was left."""
 
     class Stuck:
+        put = None
+
         async def write(self, data: bytes) -> None:
             await asyncio.Event().wait()
 

@@ -295,6 +295,8 @@ async def test_a_caller_that_does_not_read_comments_is_taken_for_gone() -> None:
     """The write's time limit holds for comments too."""
 
     class Stuck:
+        put = None
+
         async def write(self, data: bytes) -> None:
             await asyncio.Event().wait()
 
@@ -315,6 +317,8 @@ async def test_a_late_relay_that_is_broken_off_counts_its_call_first(
     """Cancelled as the server ends, or by a fault of it: the call is cut, and all is given back."""
 
     class Breaking:
+        put = None
+
         async def write(self, data: bytes) -> None:
             raise fault
 
@@ -357,6 +361,8 @@ async def test_a_caller_that_is_gone_is_written_to_once() -> None:
     tries = 0
 
     class Leaving:
+        put = None
+
         async def write(self, data: bytes) -> None:
             nonlocal tries
             tries += 1

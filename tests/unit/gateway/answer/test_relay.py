@@ -9,12 +9,16 @@ import pytest
 from meter.errors import AnswerCut, UpstreamBroken
 from meter.gateway.answer.estimate import Estimator
 from meter.gateway.answer.follow import StreamReader
+from meter.gateway.answer.opening import Chunks
 from meter.gateway.answer.relay import DrainLimits, Drains, Ending, Relays, RelayTimes, StreamRelay
+from meter.gateway.stream_failure import StreamFailure
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
+from meter.waiting.bypass import Bypass
 from tests.fakes.gateway import FakeAnswer, FakeCaller, Part, stream_answer
 from tests.support.gateway import DONE_FRAME, TEXT_FRAME, USAGE_FRAME
 
 REPORTED = TokenUsage(prompt_tokens=3, completion_tokens=4, total_tokens=7)
+OTHER_TEXT = TEXT_FRAME.replace(b"hi", b"there")
 ERROR_FRAME = b'data: {"error":{"code":"500","message":"x"}}\n\n'
 
 
@@ -63,6 +67,46 @@ async def test_a_stream_that_ends_is_relayed_whole_and_reported() -> None:
     assert caller.received == TEXT_FRAME + USAGE_FRAME + DONE_FRAME
     assert ends.counted == [(Outcome.SERVED, UsageSource.REPORTED, REPORTED)]
     assert answer.times_closed == 1
+
+
+async def passed(caller: FakeCaller, *parts: Part) -> Ends:
+    """A chat stream's ending, its parts passed on where they can be."""
+    answer, ends, bypass = stream_answer(*parts), Ends(), Bypass()
+    made = relay(answer, ends, hides=True)
+    made.reader = StreamReader(hides_usage=True, failure=StreamFailure(has_choices=True))
+    made.chunks, made.bypass = Chunks(answer.chunks(bypass), bypass).rest(TEXT_FRAME), bypass
+    await made.run(caller)
+    return ends
+
+
+async def test_chunks_that_say_nothing_but_text_take_the_bypass() -> None:
+    """All others are the pump's: the first one, which names the model, and what ends the stream."""
+    caller = FakeCaller()
+    ends = await passed(caller, OTHER_TEXT, TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
+
+    assert caller.puts == [OTHER_TEXT, TEXT_FRAME]
+    assert caller.received == TEXT_FRAME + OTHER_TEXT + TEXT_FRAME + DONE_FRAME
+    assert ends.counted == [(Outcome.SERVED, UsageSource.REPORTED, REPORTED)]
+
+
+async def test_a_caller_without_room_is_waited_for() -> None:
+    """By the pump, which writes the same bytes."""
+    caller = FakeCaller(room=iter([False, True]))
+    ends = await passed(caller, OTHER_TEXT, TEXT_FRAME, USAGE_FRAME, DONE_FRAME)
+
+    assert caller.puts == [TEXT_FRAME]
+    assert caller.received == TEXT_FRAME + OTHER_TEXT + TEXT_FRAME + DONE_FRAME
+    assert ends.counted == [(Outcome.SERVED, UsageSource.REPORTED, REPORTED)]
+
+
+async def test_what_took_the_bypass_was_said_to_the_caller() -> None:
+    """The estimate of a stream that breaks off counts it."""
+    caller = FakeCaller()
+    with pytest.raises(AnswerCut):
+        await passed(caller, OTHER_TEXT, UpstreamBroken("a"))
+
+    assert caller.puts == [OTHER_TEXT]
+    assert caller.received.startswith(TEXT_FRAME + OTHER_TEXT + b'data: {"error": ')
 
 
 async def test_the_usage_frame_we_asked_for_is_read_and_hidden() -> None:
@@ -306,8 +350,8 @@ async def test_an_empty_stream_is_counted_once() -> None:
 class SlowAnswer(FakeAnswer):
     """An answer that is silent before each of its parts."""
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        async for chunk in super().chunks():
+    async def chunks(self, bypass: Bypass | None = None) -> AsyncIterator[bytes]:
+        async for chunk in super().chunks(bypass):
             await asyncio.sleep(0.05)
             yield chunk
 

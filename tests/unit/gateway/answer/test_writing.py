@@ -12,6 +12,8 @@ class NotReading:
     def __init__(self) -> None:
         self.was_cancelled = False
 
+    put = None
+
     async def write(self, data: bytes) -> None:
         try:
             await asyncio.Event().wait()
