@@ -1,8 +1,8 @@
 """A way past the task that awaits the parts of an answer, for those that it would only pass on.
 
-Resuming a task for each frame of a stream takes it through three coroutines and two asynchronous
-generators, and as many on the way to the caller: half of a frame's bytecode instructions. Nearly every frame
-needs none of them: it says nothing but text, and its caller takes it at once.
+Resuming a task for each frame of a stream takes it through coroutines and asynchronous generators to the
+reader, and through four more coroutines to the caller: a fifth of a stream's bytecode instructions. Nearly
+every frame needs none of them: it says nothing but text, and its caller takes it at once.
 """
 
 from collections.abc import Callable

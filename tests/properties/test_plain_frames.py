@@ -77,7 +77,7 @@ CHUNKS = changed(
     usage=USAGES,
     service_tier=TIERS,
     error=ERRORS,
-    obfuscation=st.sampled_from(["", "aB3"]),
+    obfuscation=st.sampled_from(["", "aB3", "usage", "error"]),
     type=st.sampled_from(["chunk", "response.output_text.delta"]),
 )
 KINDS = st.sampled_from(
@@ -89,6 +89,7 @@ KINDS = st.sampled_from(
 )
 EVENTS = changed(
     {"type": "response.output_text.delta", "sequence_number": 5, "delta": "a"},
+    sequence_number=st.integers(0, 12),
     type=KINDS,
     delta=WORDS,
     text=WORDS,

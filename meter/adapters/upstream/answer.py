@@ -216,7 +216,7 @@ class Answer:
         return bool(framing)
 
     def _is_taken_at_once(self) -> bool:
-        """Whether the bypass has taken what arrived: a part by itself, short enough not to pause for."""
+        """Whether the bypass has taken what arrived: a part by itself."""
         if (
             self._bypass is None
             or len(self._parts) != 1
@@ -224,7 +224,8 @@ class Answer:
             or not self._bypass.take(self._parts[0])
         ):
             return False
-        self._take()
+        self._parts.clear()
+        self._held_bytes = 0
         return True
 
     def _take(self) -> bytes:

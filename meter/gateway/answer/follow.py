@@ -155,9 +155,7 @@ class StreamReader:
         return b"".join(relayed)
 
     def passes(self, chunk: bytes) -> bool:
-        """Whether a chunk is what nearly all are: one plain frame, before the stream's end. Then it is
-        taken, and to be relayed as it is.
-        """
+        """Whether a chunk is what nearly all are: a plain frame before the end. It is read, then."""
         return self._may_pass and len(chunk) <= self._plain_bytes and self._is_plain(chunk)
 
     def take_held(self) -> bytes:
@@ -226,25 +224,27 @@ class StreamReader:
 
     def _is_plain(self, frame: bytes) -> bool:
         """Whether a frame has nothing to read but its text, which is kept."""
-        if self.failure.has_choices:
-            if self._likeness.is_shared(frame):
-                self._content.add(frame[6:-2])
-                return True
-            data = plain_chunk(frame)
-        else:
-            data = None if self.failure.response_id is None else plain_delta(frame)
-        if (
-            data is None
-            or (self.model is None and data.find(_MODEL_KEY) >= 0)
-            or (data.find(_TIER_KEY) >= 0 and not (self._tier_text and self._tier_text in data))
-        ):
-            return False
-        if self.failure.has_choices:
-            self._likeness.learn(frame)
-        else:
+        data = self._likeness.data_of(frame)
+        if data is None:
+            data = self._plain_data(frame)
+            if data is None:
+                return False
+            self._likeness.learn(frame, data)
+        if not self.failure.has_choices:
             self.failure.note(data, is_named=frame.startswith(b"event"))
         self._content.add(data)
         return True
+
+    def _plain_data(self, frame: bytes) -> bytes | None:
+        if self.failure.has_choices:
+            data = plain_chunk(frame)
+        else:
+            data = None if self.failure.response_id is None else plain_delta(frame)
+        is_news = data is not None and (
+            (self.model is None and data.find(_MODEL_KEY) >= 0)
+            or (data.find(_TIER_KEY) >= 0 and not (self._tier_text and self._tier_text in data))
+        )
+        return None if is_news else data
 
     def _is_hidden(self, frame: bytes) -> bool:
         error = error_in_frame(frame, has_output=not self._content.is_empty)

@@ -4,48 +4,77 @@ All that is read of a stream besides its text stands behind a few words: usage, 
 the names of events. A frame without them need not be read. Looking for them takes about a tenth of the
 time that reading takes. A frame that is not recognised costs that time, and never a count.
 
-Nearly every chunk of chat is the one before it but for its text. Once one was recognised, the bytes around
-its text are kept (`Likeness`), and the next is compared with them: 8 % of a stream's bytecode instructions.
+Nearly every frame is the one before it but for its text. Once one was recognised, the bytes around its text
+are kept (`Likeness`), and the next is compared with them: 8 % of a stream's bytecode instructions, and 35 %
+of the time that reading a padded chunk takes.
 """
 
-from dataclasses import dataclass
+import re
+
+from msgspec import Struct, field
 
 from meter.patterns import lazy_pattern
 
 _USAGE, _NO_USAGE = b'"usage"', b'"usage":null'
 _REASON, _NO_REASON = b'"finish_reason"', b'"finish_reason":null'
 _INDEX, _FIRST_INDEX = b'"index"', b'"index":0'
+_FRAME_END = b"\n\n"
 _KIND = rb"response\.(?!error)[a-z_.]+\.delta"
 _DELTA = lazy_pattern(
     rb"(?:event: " + _KIND + rb'\n)?data: (\{"type":"' + _KIND + rb'"[^\r\n]*+)\n\n'
 )
-_TEXT = lazy_pattern(rb'"content":"([^"\\\x00-\x1f]+)"')
-# None that would be a word that frames are read for.
-_OTHER_TEXT = lazy_pattern(
-    rb'(?!(?:usage|index|finish_reason|model|service_tier)")[^"\\\x00-\x1f]++(?<!rror)'
+# What varies from one to the next. None of it may be, or end in, a word that frames are read for.
+_TEXT = rb'(?:[^"\\\x00-\x1f]++|\\[^\x00-\x1f])++'
+_PADDING = rb"[A-Za-z0-9+/=_-]*+"
+_NUMBER = rb"[0-9]++"
+_WORDS = (
+    *(b"usage", b"index", b"finish_reason", b"model", b"service_tier", b"background"),
+    *(b"choices", b"encrypted_content", b"response", b"type"),
 )
+_NO_WORD = rb"(?<!rror)" + b"".join(rb'(?<!"%b)' % word for word in _WORDS)
+_VARYING = lazy_pattern(
+    rb'"(?:(?:content|text|arguments|delta)":"(?P<text>%b)"' % _TEXT
+    + rb'|obfuscation":"(?P<padding>%b)"' % _PADDING
+    + rb'|sequence_number":(?P<number>%b)[,}])' % _NUMBER
+)
+_OTHERS = {
+    "text": lazy_pattern(_TEXT + _NO_WORD),
+    "padding": lazy_pattern(_PADDING + _NO_WORD),
+    "number": lazy_pattern(_NUMBER),
+}
 
 
-@dataclass(slots=True)
-class Likeness:
-    """The bytes around the text of a chunk that said nothing else; none before there was one."""
+class Likeness(Struct):
+    """The bytes around what varies in a frame that said nothing but text; none before there was one.
 
-    _before: bytes = b""
-    _after: bytes = b""
+    Besides the text that is the number of a response's event, and the padding by which Azure hides how long
+    the text is.
+    """
 
-    def learn(self, frame: bytes) -> None:
-        """Keep what is around the text of a chunk that was recognised, if it has just one."""
-        found = _TEXT.search(frame)
-        if found is not None:
-            self._before, self._after = frame[: found.start(1)], frame[found.end(1) :]
+    _pieces: list[tuple[bytes, re.Pattern[bytes]]] = field(default_factory=list)
+    _end: bytes = b""
+    _data_at: int = 0
 
-    def is_shared(self, frame: bytes) -> bool:
-        """Whether a frame is that chunk with another text: a string without escapes."""
-        before = self._before
-        if not before or not frame.startswith(before):
-            return False
-        text = _OTHER_TEXT.match(frame, len(before))
-        return text is not None and frame[text.end() :] == self._after
+    def learn(self, frame: bytes, data: bytes) -> None:
+        """Keep what is around the varying parts of a frame that was recognised, and where its data begin."""
+        self._pieces, at = [], 0
+        for found in _VARYING.finditer(frame):
+            kind = str(found.lastgroup)
+            self._pieces.append((frame[at : found.start(kind)], _OTHERS[kind]))
+            at = found.end(kind)
+        self._end, self._data_at = frame[at:], len(frame) - len(data) - len(_FRAME_END)
+
+    def data_of(self, frame: bytes) -> bytes | None:
+        """The data of a frame that differs from that one in those parts alone; None for all others."""
+        at = 0
+        for before, other in self._pieces:
+            if not frame.startswith(before, at):
+                return None
+            found = other.match(frame, at + len(before))
+            if found is None:
+                return None
+            at = found.end()
+        return frame[self._data_at : -2] if at and frame[at:] == self._end else None
 
 
 def plain_chunk(frame: bytes) -> bytes | None:

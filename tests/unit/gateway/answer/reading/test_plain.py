@@ -81,52 +81,111 @@ def test_an_event_is_read_for_its_name(name: bytes) -> None:
     assert plain_delta(b"event: %b\ndata: %b\n\n" % (name, DELTA)) is None
 
 
-def like(text: bytes) -> bytes:
-    return b"data: %b\n\n" % CHUNK.replace(b"a\\n", text)
+def like(text: bytes, padding: bytes = b"aB") -> bytes:
+    return b"data: %b\n\n" % CHUNK.replace(b"a\\n", text).replace(b'"aB"', b'"%b"' % padding)
+
+
+def event(text: bytes, *, number: int = 5, padding: bytes = b"aB") -> bytes:
+    data = DELTA.replace(b":5", b":%d" % number).replace(b'"a"', b'"%b"' % text)
+    return NAMED % data.replace(b"}", b',"logprobs":[],"obfuscation":"%b"}' % padding)
 
 
 def learned(frame: bytes) -> Likeness:
     likeness = Likeness()
-    likeness.learn(frame)
+    data = plain_chunk(frame) or plain_delta(frame) or b"{}"
+    likeness.learn(frame, data)
     return likeness
 
 
-@pytest.mark.parametrize(
-    "text", [b"a", b" word", "日本 é".encode(), b"data: {", b"usage: 1", b"[DONE]"]
-)
-def test_a_chunk_like_the_last_is_known_by_what_is_around_its_text(text: bytes) -> None:
-    """Whatever that was."""
-    assert learned(like(b"b")).is_shared(like(text))
+TEXTS = [
+    b"a",
+    b" word",
+    "日本 é".encode(),
+    b"data: {",
+    b"usage: 1",
+    b"[DONE]",
+    rb"a\n",
+    rb"\\\"a",
+    rb"\u0022",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("padding", [b"", b"a", b"Za09+/=_-"])
+def test_a_chunk_like_the_last_is_known_by_what_is_around_its_text(
+    text: bytes, padding: bytes
+) -> None:
+    """Whatever that was, and however it is padded."""
+    frame = like(text, padding)
+
+    assert learned(like(b"b")).data_of(frame) == plain_chunk(frame)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("number", [0, 6, 12_345])
+def test_an_event_like_the_last_is_known_by_what_is_around_its_text(
+    text: bytes, number: int
+) -> None:
+    """Its number varies, too."""
+    frame = event(text, number=number, padding=b"c0")
+
+    assert learned(event(b"b")).data_of(frame) == plain_delta(frame)
 
 
 @pytest.mark.parametrize(
     "frame",
     [
-        *(like(text) for text in (b"", b"\\n", b'"', b"\\", b"a\nb", b"a\rb", b"a\x00")),
+        *(like(text) for text in (b"", b'"', b"\\", b"a\nb", b"a\rb", b"a\x00", b"a\\\n")),
         *(like(text) for text in (b"usage", b"index", b"finish_reason", b"an error", b"model")),
+        *(like(text) for text in (rb"\"usage", rb"{\"index", rb"\"response")),
+        *(like(b"a", padding) for padding in (b"usage", b"error", b'"', b"a b", rb"\n", b"{}")),
         like(b'a","role":"assistant'),
         like(b"a") + like(b"a"),
         like(b"a")[:-1],
         like(b"a") + b"\n",
         like(b"a").replace(b"null", b'"stop"', 1),
         like(b"a").replace(b'"id":"c"', b'"id":"d"'),
+        like(b"a").replace(b'"aB"}', b'"}'),
+        like(b"a").replace(b',"obfuscation":"aB"', b""),
+        event(b"a"),
         b"",
     ],
 )
 def test_any_other_chunk_is_looked_at(frame: bytes) -> None:
-    """Escapes, words that frames are read for, another end, several frames."""
-    assert not learned(like(b"b")).is_shared(frame)
+    """Words that frames are read for, also behind an escape; another end, several frames."""
+    assert learned(like(b"b")).data_of(frame) is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        event(b"a").replace(b":5", b":"),
+        event(b"a").replace(b":5", b":-5"),
+        event(b"a").replace(b":5", b':"5"'),
+        event(b"a").replace(b":5", b':5,"usage":{}'),
+        event(b"a").replace(b"output_text", b"refusal"),
+        event(b"a").partition(b"\n")[2],
+        event(b"usage"),
+        event(rb"\"background"),
+        event(rb"\"encrypted_content"),
+    ],
+)
+def test_any_other_event_is_looked_at(frame: bytes) -> None:
+    """Other kinds, no number, another member."""
+    assert learned(event(b"b")).data_of(frame) is None
 
 
 def test_nothing_is_like_no_chunk() -> None:
     """Before one was seen, or where it has no text."""
-    assert not Likeness().is_shared(like(b"a"))
-    assert not learned(b"data: {}\n\n").is_shared(b"data: {}\n\n")
+    assert Likeness().data_of(like(b"a")) is None
+    assert learned(b"data: {}\n\n").data_of(b"data: {}\n\n") is None
 
 
 @given(
     st.text(st.sampled_from('a"\\\n\r\0{},:é'), max_size=8)
-    | st.sampled_from(["usage", "index", "finish_reason", "error", "model"]),
+    | st.sampled_from(
+        ["usage", "index", "finish_reason", "error", "model", '\\"usage', '\\"index']
+    ),
     st.text(st.sampled_from('a"\\{},:'), max_size=4),
     st.booleans(),
 )
@@ -136,7 +195,6 @@ def test_what_is_like_a_plain_chunk_is_one(text: str, first: str, is_whole: bool
         b"data: %b\n\n" % CHUNK.replace(b"a\\n", each.encode()) for each in (first, text)
     )
     other = other if is_whole else other[:-3]
+    data = None if plain_chunk(known) is None else learned(known).data_of(other)
 
-    assert not learned(known).is_shared(other) or (
-        (plain_chunk(other) is None) == (plain_chunk(known) is None)
-    )
+    assert data is None or data == plain_chunk(other)
