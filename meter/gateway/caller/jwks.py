@@ -101,7 +101,10 @@ class KeyRing:
         return bool(keys) and entry.keys is keys and is_fresh
 
     def _entry(self, issuer: str) -> "_IssuerKeys":
-        return self._issuers.setdefault(issuer, _IssuerKeys())
+        entry = self._issuers.get(issuer)
+        if entry is None:
+            entry = self._issuers[issuer] = _IssuerKeys()
+        return entry
 
     async def _refresh_if_due(self, issuer: str, entry: "_IssuerKeys") -> None:
         """Refresh an old key set, so that a removed key is noticed; wait only for an overdue one."""
