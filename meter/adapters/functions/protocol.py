@@ -27,6 +27,7 @@ from meter.adapters.clock import new_call_id
 from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
 from meter.errors import BadRequest, CallerError, TooLarge
 from meter.gateway.http import RequestLimits, error_answer, marked
+from meter.waiting.alarms import Alarms
 
 MAX_URL_BYTES = 8_192  # as Kestrel, which stands in front of a Functions worker
 HEAD_SECONDS = 30.0
@@ -56,9 +57,12 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """One connection. `limits` are the class's, and so is the set of connections that drop a rest."""
+    """One connection. `limits` are the class's, and so is the set of connections that drop a rest, and
+    the deadlines of those that wait for a next request.
+    """
 
     limits = ConnectionLimits()
+    deadlines: ClassVar[Alarms] = Alarms()
     rests: ClassVar[set["BoundedHttp"]] = set()
     _arriving: ArrivingBody  # of the request whose head came last
 
@@ -78,6 +82,7 @@ class BoundedHttp(HttpToolsProtocol):
         self._watch: asyncio.TimerHandle | None = None
         self._is_receiving = False
         self._starting: tuple[RequestResponseCycle, Any] | None = None
+        self._alarm = 0  # that ends a connection without a next request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
         """Take the connection; its first head is awaited from now on."""
@@ -89,6 +94,7 @@ class BoundedHttp(HttpToolsProtocol):
         """Forget it."""
         if self._watch is not None:
             self._watch.cancel()
+        self._unset_keepalive_if_required()
         self._end_rest()
         if self._is_answering:
             self._arriving.leave()
@@ -180,10 +186,27 @@ class BoundedHttp(HttpToolsProtocol):
             self._keep_or_close()
 
     def on_response_complete(self) -> None:
-        """The request is answered, in part or whole."""
-        super().on_response_complete()
-        if self._has_rest and not self.transport.is_closing():
+        """The request is answered, in part or whole: go on with the next, if it is there already."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        elif self._has_rest:
             self._drop_rest()
+        else:
+            self._await_next()
+
+    def _await_next(self) -> None:
+        """As uvicorn does, whose timer would be one more per call."""
+        self._unset_keepalive_if_required()
+        until = self.loop.time() + self.timeout_keep_alive
+        self._alarm = self.deadlines.set(until, self.timeout_keep_alive_handler)
+
+    def _unset_keepalive_if_required(self) -> None:
+        """Something has come, or is to be dropped."""
+        self.deadlines.clear(self._alarm)
 
     def close_after_the_body(self) -> None:
         """Close the connection; behind a whole answer only when the request has come to its end."""
@@ -231,9 +254,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self.cycle.keep_alive:
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._await_next()
         else:
             self.transport.close()
 
@@ -319,7 +340,9 @@ def connection_limits(
 
 def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
     """The protocol class with these bounds."""
-    return type("BoundedHttp", (BoundedHttp,), {"limits": limits, "rests": set()})
+    return type(
+        "BoundedHttp", (BoundedHttp,), {"limits": limits, "rests": set(), "deadlines": Alarms()}
+    )
 
 
 def bound_server(receive: Callable[..., object], limits: ConnectionLimits) -> None:

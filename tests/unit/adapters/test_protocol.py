@@ -340,6 +340,22 @@ async def test_a_connection_is_kept_no_longer_after_a_dropped_body() -> None:
         assert await reader.read() == b""
 
 
+async def test_a_connection_is_kept_for_a_time_behind_each_answer() -> None:
+    """uvicorn's own: it ends then, and not before."""
+    async with serving(Served()) as (connect, server):
+        server.config.timeout_keep_alive = 1
+        reader, writer = await connect()
+        loop = asyncio.get_running_loop()
+        for _ in range(3):
+            writer.write(GET + b"\r\n")
+            await reader.readuntil(b"ok")
+            answered_at = loop.time()
+            await asyncio.sleep(0.5)
+
+        assert await reader.read() == b""
+        assert 0.9 < loop.time() - answered_at < 5
+
+
 class Reading(Served):
     """An app that answers the first request at once, and then each body slowly: when it is told to."""
 
