@@ -116,7 +116,7 @@ class MemoryStore:
         for row in (*insert, *update):
             if self.keeps_markers or not row.key.startswith(CALL_PREFIX):
                 before = stored[row.key].columns if row.etag else {}
-                columns = {**before, **row.columns}
+                columns = {**before, **dict(row.columns.items())}
                 stored[row.key] = replace(row, columns=columns, etag=str(self._etag))
         for row in delete:
             stored.pop(row.key, None)

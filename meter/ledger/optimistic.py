@@ -30,7 +30,7 @@ type _Key = tuple[str, str, str]
 
 
 class _Kept(Struct, frozen=True, gc=False):
-    """What is remembered of a row; rows with columns of the same names share these."""
+    """What is remembered of a row; None stands for a column that it does not have."""
 
     etag: str | None
     names: tuple[str, ...]
@@ -43,15 +43,18 @@ def _size(key: _Key, row: _Kept) -> int:
 
 @dataclass(slots=True, kw_only=True)
 class OptimisticRows:
-    """Changes rows of one kind. `remembers` names the columns that builders read; None means all."""
+    """Changes rows of one kind. `remembers` names the columns that builders read; None means all.
+
+    `values_of` reads these from columns, or None for one that is not there, faster than by name.
+    """
 
     store: RowStore
-    remembers: frozenset[str] | None = None
+    remembers: tuple[str, ...] | None = None
+    values_of: Callable[[Mapping[str, object]], tuple[object, ...]] | None = None
     asks_before_skipping: bool = False
     expects_new: bool = False
     most_bytes: int = MAX_KNOWN_BYTES
     _known: Memory[_Key, _Kept] = field(init=False)
-    _names: dict[tuple[str, ...], tuple[str, ...]] = field(default_factory=dict)
     _learned: dict[tuple[str, str], int] = field(default_factory=dict)
     """How many rows partitions had when they were learned last."""
 
@@ -94,7 +97,7 @@ class OptimisticRows:
             table,
             first_partition=partition,
             last_partition=partition,
-            columns=None if self.remembers is None else sorted(self.remembers),
+            columns=self.remembers,
         )
         count, found = 0, {}
         async for _, row in rows:
@@ -130,9 +133,7 @@ class OptimisticRows:
     def _remembered(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
         found = ((key, self._known.get((table, partition, key))) for key in keys)
         return {
-            key: Row(
-                key=key, columns=dict(zip(kept.names, kept.values, strict=True)), etag=kept.etag
-            )
+            key: Row(key=key, columns=_columns(kept), etag=kept.etag)
             for key, kept in found
             if kept is not None
         }
@@ -179,13 +180,32 @@ class OptimisticRows:
         etags: Mapping[str, str] | None = None,
     ) -> None:
         for row in rows:
-            key, columns = (table, partition, row.key), row.columns
-            if self.remembers is not None:
-                columns = {name: columns[name] for name in self.remembers if name in columns}
-            etag = row.etag if etags is None else etags[row.key]
-            if etags is not None and row.etag is not None and (before := self._known.get(key)):
-                # What is written is merged into the row.
-                columns = {**dict(zip(before.names, before.values, strict=True)), **columns}
-            names = tuple(columns)
-            names = self._names.setdefault(names, names)
-            self._known.put(key, _Kept(etag, names, tuple(columns.values())))
+            key = (table, partition, row.key)
+            if etags is None:
+                kept = self._kept(row.columns, row.etag, None)
+            else:  # what is written is merged into the row
+                before = None if row.etag is None else self._known.get(key)
+                kept = self._kept(row.columns, etags[row.key], before)
+            self._known.put(key, kept)
+
+    def _kept(self, columns: Mapping[str, object], etag: str | None, before: _Kept | None) -> _Kept:
+        names = self.remembers
+        if names is None:
+            if before is not None:
+                columns = {**_columns(before), **columns}
+            return _Kept(etag, tuple(columns), tuple(columns.values()))
+        if self.values_of is not None:
+            values = self.values_of(columns)
+        else:
+            values = tuple([columns.get(name) for name in names])
+        if before is not None and None in values:
+            both = zip(values, before.values, strict=True)
+            values = tuple([old if new is None else new for new, old in both])
+        return _Kept(etag, names, values)
+
+
+def _columns(kept: _Kept) -> dict[str, object]:
+    columns = dict(zip(kept.names, kept.values, strict=True))
+    if None in kept.values:
+        return {name: value for name, value in columns.items() if value is not None}
+    return columns

@@ -15,7 +15,7 @@
 | Revision                                | Int64    | how often the sum was written; only grows     |
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, ItemsView, Iterator, Mapping
 from datetime import datetime
 from itertools import compress
 from operator import attrgetter
@@ -43,7 +43,7 @@ def _column(field_name: str) -> str:
 
 
 _DIMENSION_COLUMNS = {name: _column(name) for name in DIMENSION_NAMES}
-_KEY_COLUMNS = (*_DIMENSION_COLUMNS.values(), "WindowStart")
+KEY_COLUMNS = (*_DIMENSION_COLUMNS.values(), "WindowStart")
 DIMENSION_COLUMNS = frozenset(_DIMENSION_COLUMNS.values())
 PLACE_COLUMNS = ("Region", "DeploymentType")
 _CALL_COLUMNS = {
@@ -68,10 +68,10 @@ SUM_COLUMNS = frozenset(
 )
 
 
-_COUNT_COLUMNS = (*_CALL_COLUMNS.values(), *_TOKEN_COLUMNS.values())
-_VIEW_COLUMNS = (*_KEY_COLUMNS, *_COUNT_COLUMNS, *PLACE_COLUMNS)
-COUNT_COLUMNS = ADJUSTMENT_COLUMNS | set(_COUNT_COLUMNS)
-_ZEROS: dict[str, object] = dict.fromkeys(_COUNT_COLUMNS, 0)
+METERED_COLUMNS = (*_CALL_COLUMNS.values(), *_TOKEN_COLUMNS.values())
+_VIEW_COLUMNS = (*KEY_COLUMNS, *METERED_COLUMNS, *PLACE_COLUMNS)
+COUNT_COLUMNS = ADJUSTMENT_COLUMNS | set(METERED_COLUMNS)
+_ZEROS: dict[str, object] = dict.fromkeys(METERED_COLUMNS, 0)
 _calls_of: Callable[[Sums], tuple[int, ...]] = attrgetter(*_CALL_COLUMNS)
 
 MOST_REPAIRS = 10_000  # revisions of a sum that added nothing to it
@@ -86,6 +86,7 @@ class Place(NamedTuple):
 
 
 _UNNAMED = Place("?", "?", "?")
+_NOTHING: Mapping[str, str] = {}
 
 
 class SumRow(Struct, frozen=True, kw_only=True, gc=False):
@@ -98,13 +99,13 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
     def columns(self) -> dict[str, object]:
         """The columns of a new view row. Most have no adjustments, and then no columns of them."""
         sums = self.sums
-        values = (*self._key_values(), *_counts_of(sums), *sums.place)
+        values = (*self._key_values(), *counts_of(sums), *sums.place)
         columns: dict[str, object] = dict(zip(_VIEW_COLUMNS, values, strict=True))
         return _with_rest(columns, sums, self.revision)
 
     def ledger_columns(self) -> dict[str, object]:
         """The columns of a new ledger row: those of a view row, without counts of 0."""
-        columns: dict[str, object] = dict(zip(_KEY_COLUMNS, self._key_values(), strict=True))
+        columns: dict[str, object] = dict(zip(KEY_COLUMNS, self._key_values(), strict=True))
         columns |= self.changing_columns()
         return columns
 
@@ -117,11 +118,13 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
 
     def check_range(self) -> None:
         """Raise LedgerDamaged if a count is beyond what a column holds."""
-        adjusted = self.sums.adjusted
+        sums, adjusted = self.sums, self.sums.adjusted
+        calls = max(sums.calls, sums.failed_calls, sums.estimated_calls, sums.missing_calls)
         if (
-            max(_counts_of(self.sums)) in INT64
+            calls in INT64
+            and max(sums.tokens) in INT64
             and self.revision in INT64
-            and self.sums.adjustments in INT64
+            and sums.adjustments in INT64
             # Nearly all have none, and this runs for every row.
             and (adjusted is NO_USAGE or (max(adjusted) in INT64 and min(adjusted) in INT64))
         ):
@@ -134,18 +137,66 @@ class SumRow(Struct, frozen=True, kw_only=True, gc=False):
         return *self.key.dimensions, self.key.window.start
 
 
+class SumColumns(Mapping[str, object]):
+    """The columns of a sum's row, made only when one is asked for.
+
+    A store that knows them writes the sum itself (`adapters/odata/sums.py`). `of_key` are those of a
+    row that is new, `with_zeros` those of a view row; `opened` follow the others.
+    """
+
+    __slots__ = ("_made", "of_key", "opened", "row", "with_zeros")
+
+    def __init__(
+        self,
+        row: SumRow,
+        *,
+        of_key: bool,
+        with_zeros: bool = False,
+        opened: Mapping[str, str] = _NOTHING,
+    ) -> None:
+        self.row = row
+        self.of_key = of_key
+        self.with_zeros = with_zeros
+        self.opened = opened
+        self._made: Mapping[str, object] | None = None
+
+    def __getitem__(self, name: str) -> object:
+        return self._columns()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns())
+
+    def __len__(self) -> int:
+        return len(self._columns())
+
+    def items(self) -> ItemsView[str, object]:
+        """All of them, as a dict has them: `Mapping` asks for one after the other."""
+        return self._columns().items()
+
+    def _columns(self) -> Mapping[str, object]:
+        if self._made is None:
+            row = self.row
+            if self.with_zeros:
+                own = row.columns()
+            else:
+                own = row.ledger_columns() if self.of_key else row.changing_columns()
+            self._made = {**own, **self.opened} if self.opened else own
+        return self._made
+
+
 def changing_columns(sums: Sums, revision: int) -> dict[str, object]:
     """The columns of a sum without what it is of, and without counts of 0."""
-    counts = _counts_of(sums)
+    counts = counts_of(sums)
     # In two passes, since pairs of all 24 would be made first, and most counts are 0.
     columns: dict[str, object] = dict(
-        zip(compress(_COUNT_COLUMNS, counts), filter(None, counts), strict=True)
+        zip(compress(METERED_COLUMNS, counts), filter(None, counts), strict=True)
     )
     columns["Region"], columns["DeploymentType"] = sums.place
     return _with_rest(columns, sums, revision)
 
 
-def _counts_of(sums: Sums) -> tuple[int, ...]:
+def counts_of(sums: Sums) -> tuple[int, ...]:
+    """The counts of calls and of what was metered, in the order of METERED_COLUMNS."""
     calls = sums.calls, sums.failed_calls, sums.estimated_calls, sums.missing_calls
     return *calls, *sums.tokens
 
@@ -198,7 +249,7 @@ def _place_of(key: SumKey) -> Place:
 
 def key_columns(key: SumKey) -> dict[str, object]:
     """The dimensions and the window as columns."""
-    return dict(zip(_KEY_COLUMNS, (*key.dimensions, key.window.start), strict=True))
+    return dict(zip(KEY_COLUMNS, (*key.dimensions, key.window.start), strict=True))
 
 
 def sums_columns(sums: Sums) -> dict[str, object]:

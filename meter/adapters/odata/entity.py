@@ -94,9 +94,7 @@ def _template(names: tuple[str, ...], kinds: tuple[type, ...]) -> _Template:
             numbers.append(index)
         elif write is not None:
             writes.append((index, write))
-        pieces.append(f",{_literal(name)}:{_PLACES.get(edm or '', '%s')}")
-        if edm is not None:
-            pieces.append(f',{_literal(name + _TYPE)}:"{edm}"')
+        pieces.append(column(name, kind))
     return _Template(
         text="".join(pieces),
         pack=Struct(f"{len(numbers)}q").pack,
@@ -104,6 +102,13 @@ def _template(names: tuple[str, ...], kinds: tuple[type, ...]) -> _Template:
         writes=writes,
         absent=absent[::-1],
     )
+
+
+def column(name: str, kind: type) -> str:
+    """The text of a column of that type, with the place of its value. Raises TypeError."""
+    edm, _ = _writing(name, kind)
+    text = f",{_literal(name)}:{_PLACES.get(edm or '', '%s')}"
+    return text if edm is None else f'{text},{_literal(name + _TYPE)}:"{edm}"'
 
 
 _PLACES = {_INT64: '"%d"', _DATE_TIME: '"%s"', "Edm.Binary": '"%s"'}
@@ -118,7 +123,7 @@ def _writing(name: str, kind: type) -> tuple[str | None, _Convert | None]:
     if issubclass(kind, int):
         return _INT64, None
     if issubclass(kind, datetime):
-        return _DATE_TIME, partial(_write_moment, name)
+        return _DATE_TIME, partial(write_moment, name)
     if issubclass(kind, bytes):
         return "Edm.Binary", lambda value: b64encode(value).decode()
     if issubclass(kind, float):
@@ -126,7 +131,8 @@ def _writing(name: str, kind: type) -> tuple[str | None, _Convert | None]:
     raise TypeError(f"{name}: {kind.__name__} cannot be stored")
 
 
-def _write_moment(name: str, value: datetime) -> str:
+def write_moment(name: str, value: datetime) -> str:
+    """The text of a moment. Raises ValueError, which names the column, for a naive one."""
     if type(value) is not datetime and (text := getattr(value, "tables_service_value", "")):
         return str(text)  # as it was read, with one digit more than `datetime` has
     if value.tzinfo is UTC:

@@ -13,7 +13,8 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
-from meter.adapters.odata.entity import write_keys, write_row
+from meter.adapters.odata.entity import write_keys
+from meter.adapters.odata.sums import write_row
 from meter.patterns import lazy_pattern
 from meter.ports import MAX_TRANSACTION_ROWS, Row
 

@@ -34,6 +34,7 @@ from meter.ledger.keys import (
 )
 from meter.ledger.rows import (
     DIMENSION_COLUMNS,
+    SumColumns,
     SumRow,
     changing_columns,
     damaged_cell,
@@ -61,18 +62,20 @@ class Packed(Struct, frozen=True, gc=False):
 
     def new_row(self) -> Row:
         """The row to insert."""
-        columns = self.row.ledger_columns()
+        opened: dict[str, str] = {}
         for row in (self.day, self.hour):
             if row is not None:
-                columns |= open_column(row)
+                opened |= open_column(row)
+        columns = SumColumns(self.row, of_key=True, opened=opened)
         return Row(key=self.row.key.row_key, columns=columns)
 
     def changed_row(self, before: "Packed", etag: str) -> Row:
         """The row to merge into the stored one."""
-        columns = self.row.changing_columns()
+        opened: dict[str, str] = {}
         for row, earlier in ((self.day, before.day), (self.hour, before.hour)):
             if row is not None and row is not earlier:
-                columns |= open_column(row)
+                opened |= open_column(row)
+        columns = SumColumns(self.row, of_key=False, opened=opened)
         return Row(key=self.row.key.row_key, columns=columns, etag=etag)
 
     def sums(self) -> Iterator[SumRow]:
@@ -127,7 +130,7 @@ def nothing_open(key: SumKey) -> SumRow:
     return SumRow(key=key, sums=Sums(), revision=0)
 
 
-def open_column(row: SumRow) -> dict[str, object]:
+def open_column(row: SumRow) -> dict[str, str]:
     """The column of an open sum."""
     return {OPEN_COLUMNS[row.key.window.period]: _text(row.key.window, row.sums, row.revision)}
 

@@ -56,7 +56,7 @@ class SubjectWriter:
 
     def __init__(self, store: RowStore) -> None:
         self._rows = OptimisticRows(
-            store=store, remembers=frozenset({"FirstSeen", "LastSeen"}), expects_new=True
+            store=store, remembers=("FirstSeen", "LastSeen"), expects_new=True
         )
 
     async def record(self, seen: Iterable[Seen]) -> None:

@@ -26,7 +26,7 @@ from meter.ledger.optimistic import (
     ROWS_BY_RANGE,
     OptimisticRows,
 )
-from meter.ledger.rows import SumRow, read_revision
+from meter.ledger.rows import SumColumns, SumRow, read_revision
 from meter.ledger.views.shards import Shards
 from meter.ports import Row, RowStore
 from meter.window import Period, Window
@@ -43,7 +43,8 @@ class ViewWriter:
         self._shards = shards
         self._rows = OptimisticRows(
             store=store,
-            remembers=frozenset({"Revision", "WindowStart"}),
+            remembers=("Revision", "WindowStart"),
+            values_of=_shown,
             asks_before_skipping=True,
             expects_new=True,
             most_bytes=most_known_bytes,
@@ -99,9 +100,18 @@ def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
     for key, row in rows.items():
         before = stored.get(key)
         if before is None:
-            found.append(Row(key=key, columns=row.columns()))
+            columns = SumColumns(row, of_key=True, with_zeros=True)
+            found.append(Row(key=key, columns=columns))
         elif read_revision(before.columns) < row.revision:
             is_whole = "WindowStart" in before.columns  # or somebody else made it
-            columns = row.changing_columns() if is_whole else row.columns()
+            columns = SumColumns(row, of_key=not is_whole, with_zeros=not is_whole)
             found.append(Row(key=key, columns=columns, etag=before.etag))
     return found
+
+
+def _shown(columns: Mapping[str, object]) -> tuple[object, ...]:
+    """The revision and the window's start, of columns that were written without making them."""
+    if isinstance(columns, SumColumns):
+        row = columns.row
+        return row.revision, row.key.window.start if columns.of_key else None
+    return columns.get("Revision"), columns.get("WindowStart")

@@ -24,9 +24,7 @@ async def write_changes(
 
     Raises StorageUnavailable.
     """
-    rows = OptimisticRows(
-        store=store, remembers=frozenset({"Subject", *EDITABLE.values()}), expects_new=True
-    )
+    rows = OptimisticRows(store=store, remembers=("Subject", *EDITABLE.values()), expects_new=True)
     if len(changes) > 1:
         await rows.learn(SUBJECTS_TABLE, SUBJECTS_PARTITION)
     written = 0

@@ -124,7 +124,7 @@ async def test_many_rows_that_were_not_new_are_read_in_one_query(
 
 async def test_only_the_columns_that_matter_are_remembered(store: MemoryRowStore) -> None:
     """Of a view row the revision is enough; the table keeps all of it."""
-    rows = OptimisticRows(store=store, remembers=frozenset({"N"}))
+    rows = OptimisticRows(store=store, remembers=("N",))
     wide = Row(key="a", columns={"N": 1, "Text": "x" * 1000})
     known: list[Mapping[str, Row]] = []
 
