@@ -16,13 +16,14 @@ EXTENSION = "meter.arriving"  # among the scope's
 class ArrivingBody:
     """The pieces that the app has not taken. `event` wakes the app in uvicorn's `receive`.
 
-    `read_on` has the connection read again, as `receive` does.
+    `read_on` has the connection read again, as `receive` does. `came` is how many bytes have come.
     """
 
-    __slots__ = ("_event", "_is_ended", "_left", "_pieces", "_read_on", "_size", "is_gathered")
+    __slots__ = ("_event", "_is_ended", "_left", "_pieces", "_read_on", "_size", "came", "is_gathered")
 
     def __init__(self, event: asyncio.Event, read_on: Callable[[], None]) -> None:
         self.is_gathered = False
+        self.came = 0
         self._event = event
         self._read_on = read_on
         self._left: asyncio.Future[None] | None = None
@@ -34,6 +35,7 @@ class ArrivingBody:
         """A piece has come."""
         self._pieces.append(piece)
         self._size += len(piece)
+        self.came += len(piece)
 
     def end(self) -> None:
         """All has come."""

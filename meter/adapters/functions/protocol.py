@@ -167,11 +167,12 @@ class BoundedHttp(HttpToolsProtocol):
         if self.cycle.response_complete:
             return
         arriving = self._arriving
+        is_first = not arriving.came
         arriving.add(body)
         self.cycle.body = cast(bytearray, arriving)  # uvicorn asks for its length and its bytes
         if arriving.is_gathered:
             return
-        if len(arriving) > HIGH_WATER_LIMIT:
+        if len(arriving) > HIGH_WATER_LIMIT and not is_first:  # an app that is there has its turn
             self.flow.pause_reading()
         self.cycle.message_event.set()
 
