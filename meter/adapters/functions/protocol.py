@@ -21,10 +21,11 @@ import httptools
 import uvicorn
 from msgspec import Struct
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from meter.adapters.clock import new_call_id
 from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
+from meter.adapters.functions.receiving import ReceivingHttp, buffer
 from meter.errors import BadRequest, CallerError, TooLarge
 from meter.gateway.http import RequestLimits, error_answer, marked
 from meter.waiting.alarms import Alarms
@@ -56,7 +57,7 @@ class ConnectionLimits(Struct, frozen=True, kw_only=True):
         return fields + MAX_URL_BYTES
 
 
-class BoundedHttp(HttpToolsProtocol):
+class BoundedHttp(ReceivingHttp):
     """One connection. `limits` are the class's, and so is the set of connections that drop a rest, and
     the deadlines of those that wait for a next request.
     """
@@ -64,7 +65,6 @@ class BoundedHttp(HttpToolsProtocol):
     limits = ConnectionLimits()
     deadlines: ClassVar[Alarms] = Alarms()
     rests: ClassVar[set["BoundedHttp"]] = set()
-    _arriving: ArrivingBody  # of the request whose head came last
 
     def __init__(self, *args: Any, **options: Any) -> None:  # uvicorn's own
         super().__init__(*args, **options)
@@ -96,7 +96,7 @@ class BoundedHttp(HttpToolsProtocol):
             self._watch.cancel()
         self._unset_keepalive_if_required()
         self._end_rest()
-        if self._is_answering:
+        if self._is_answering and self._arriving is not None:
             self._arriving.leave()
         super().connection_lost(exc)
 
@@ -167,6 +167,7 @@ class BoundedHttp(HttpToolsProtocol):
         if self.cycle.response_complete:
             return
         arriving = self._arriving
+        assert arriving is not None  # its head has come
         is_first = not arriving.came
         arriving.add(body)
         self.cycle.body = cast(bytearray, arriving)  # uvicorn asks for its length and its bytes
@@ -179,8 +180,10 @@ class BoundedHttp(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is there."""
         self._has_progressed = True
+        self._bytes_without_body = 0
         self._is_in_message = False
-        self._arriving.end()
+        if self._arriving is not None:
+            self._arriving.end()
         super().on_message_complete()
         if self._rest_timer is not None:
             self._end_rest()
@@ -341,9 +344,13 @@ def connection_limits(
 
 def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
     """The protocol class with these bounds."""
-    return type(
-        "BoundedHttp", (BoundedHttp,), {"limits": limits, "rests": set(), "deadlines": Alarms()}
-    )
+    own = {
+        "limits": limits,
+        "rests": set(),
+        "deadlines": Alarms(),
+        "received": buffer(),
+    }
+    return type("BoundedHttp", (BoundedHttp,), own)
 
 
 def bound_server(receive: Callable[..., object], limits: ConnectionLimits) -> None:

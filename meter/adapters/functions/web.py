@@ -261,7 +261,7 @@ class _Body:
         arriving = self._arriving
         if arriving is None or not self._declared.isdigit():
             return await self._all_parts()  # its size is looked at as it comes
-        arriving.gather()
+        arriving.gather(int(self._declared))
         try:
             return await self._all_parts()
         finally:

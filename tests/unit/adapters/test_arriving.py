@@ -127,6 +127,45 @@ async def test_requests_behind_each_other_get_their_own_bodies() -> None:
     assert app.bodies == [b"a" * 100_000, b"b" * 200_000, b"c"]
 
 
+@pytest.mark.parametrize("size", [300_000, MIB, MIB + 1, 2 * MIB + 77])
+async def test_a_request_behind_a_gathered_body_begins_where_that_ends(size: int) -> None:
+    """The parser does not see the rest of a body; it must see all that follows it."""
+    app = Reader()
+    async with connected(app) as (reader, writer):
+        wire = declared(LARGE[:size]) + declared(b"next") + declared(LARGE[1:size])
+        writer.write(wire[:100])
+        await asyncio.sleep(0.01)
+        writer.write(wire[100:])
+        for _ in range(3):
+            await answered(reader)
+
+    assert app.bodies == [LARGE[:size], b"next", LARGE[1:size]]
+
+
+async def test_a_body_that_was_given_up_is_read_to_its_end() -> None:
+    """The request behind it is served; nothing of the body is taken for one."""
+    app = Reader(seconds=0.2)
+    async with connected(app) as (reader, writer):
+        wire = declared(LARGE)
+        writer.write(wire[:2_000_000])
+        given_up, _ = await answered(reader)
+        writer.write(wire[2_000_000:] + declared(b"next"))
+        answer = await answered(reader)
+
+    assert (given_up, answer) == (408, (200, b"4"))
+    assert app.bodies == [b"next"]
+
+
+async def test_a_request_that_would_upgrade_leaves_its_body_to_the_parser() -> None:
+    """Its connection speaks HTTP no more, so that there is no body."""
+    app = Reader(seconds=0.2)
+    async with connected(app) as (reader, writer):
+        writer.write(declared(b"body", b"connection: upgrade\r\nupgrade: h2c\r\n"))
+        answer = await answered(reader)
+
+    assert answer == (200, b"0")
+
+
 async def test_an_app_that_takes_parts_is_woken_for_each() -> None:
     """It relays them while more comes; what it has not taken stays within the server's bound."""
     app = Reader(in_parts=True)
