@@ -20,7 +20,7 @@ _ANSWERS = ("n", "best_of")
 DECISIVE = ("model", "stream", "stream_options", "background", "previous_response_id")
 MAX_VALUE_BYTES = 65_536
 MAX_PLAIN_DIGITS = 18
-SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn
+SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn, and sent in one piece
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BOOLEANS = {b"true": True, b"false": False, b"null": False}  # SDKs send null for what is not set

@@ -14,9 +14,9 @@ from meter.gateway.balance.reasoning import reasoning_items
 from meter.gateway.headers import IMAGE_DEPLOYMENT
 from meter.gateway.http import quoted, unknown_deployment
 from meter.gateway.limits.intake import Intake
+from meter.gateway.request.body import SHORT_BYTES, read_json, with_usage_asked
 from meter.gateway.request.body import JsonBody as JsonBody
-from meter.gateway.request.body import read_json, with_usage_asked
-from meter.gateway.request.form import PART_BYTES, FormBody, is_form
+from meter.gateway.request.form import FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
 from meter.gateway.request.prompt import texts_of
 from meter.gateway.request.route import Route, is_deployment_name
@@ -206,6 +206,6 @@ def _outgoing_json(body: JsonBody, model: str | None, *, asks_for_usage: bool) -
         members |= with_usage_asked(body)
     parts = body.spliced(members) if members else [body.raw]
     length = sum(map(len, parts))
-    if length <= PART_BYTES:
+    if length <= SHORT_BYTES:
         return OutgoingBody(content=b"".join(parts))
     return OutgoingBody(content=tuple(parts), length=length)
