@@ -227,8 +227,10 @@ class EventHubSender:
         lane.is_sending = False
 
     def _gathering_seconds(self) -> float:
-        """The more partitions are being sent to, the longer each gathers: a send costs half a millisecond
-        of CPU, for one event as for fifty."""
+        """How long a send gathers: longer the more partitions are in use.
+
+        A send takes half a millisecond of CPU, for one event as for fifty.
+        """
         sending = sum(lane.is_sending for lane in self._lanes.values())
         return min(self.linger_seconds * sending, MOST_LINGER_SECONDS)
 

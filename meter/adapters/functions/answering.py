@@ -1,7 +1,7 @@
 """A whole answer in one write, in place of the two messages that uvicorn writes one after the other.
 
 Each of its writes is a packet of its own, and a system call of 10 us; each message is a coroutine, and each
-header two searches. What can be in the way is rare, and goes uvicorn's own way then.
+header two searches. Anything unusual takes uvicorn's own path.
 """
 
 from collections.abc import Sequence
@@ -29,12 +29,10 @@ def send_whole(
 ) -> bool:
     """Send an answer, whose headers have its length, by the `send` of one of uvicorn's requests.
 
-    False where nothing was sent: of another server's, of a caller that has left or is slow, of a head that
-    must be looked at more closely.
+    False if nothing was sent: the server is another one, the caller has left or is slow, or the head needs
+    uvicorn's own checks.
     """
-    cycle: Any = getattr(
-        send, "__self__", None
-    )  # the types of what uvicorn takes are not those of ASGI
+    cycle: Any = getattr(send, "__self__", None)  # uvicorn's types are not those of ASGI
     if (
         not isinstance(cycle, RequestResponseCycle)
         or cycle.response_started

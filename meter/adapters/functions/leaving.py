@@ -1,7 +1,7 @@
 """Parts of a streamed answer, written without a coroutine where the caller is not waited for.
 
-uvicorn's `send` is one, gets a dictionary and looks at each part as if it could be the head: 3 us. What it
-does for a part in the middle of a chunked body is done here, if nothing stands between it and the app.
+uvicorn's `send` is a coroutine that takes a dictionary and checks for each part whether it is the head: 3 us.
+Parts in the middle of a chunked body are written here in the same way, unless a middleware wraps `send`.
 """
 
 from collections.abc import Callable

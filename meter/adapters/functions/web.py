@@ -260,7 +260,7 @@ class _Body:
     async def read(self) -> bytes:
         arriving = self._arriving
         if arriving is None or not self._declared.isdigit():
-            return await self._all_parts()  # its size is looked at as it comes
+            return await self._all_parts()  # its size is checked part by part
         arriving.gather(int(self._declared))
         try:
             return await self._all_parts()

@@ -14,7 +14,7 @@ def ended(program: Callable[[], int]) -> int:
 
     A reader that stopped reading (`| head -1`) ends it without a word, as it does usual tools.
     """
-    if sys.stdout is None or sys.stderr is None:  # closed by whoever started it
+    if sys.stdout is None or sys.stderr is None:  # the parent process closed it
         return 1
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

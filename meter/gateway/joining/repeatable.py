@@ -90,10 +90,10 @@ class Repeatable(Struct, kw_only=True, eq=False):
 def repeatable_of(
     event_id: UUID, principal: Principal, request: Request, route: Route, body: Payload
 ) -> Repeatable | None:
-    """What a request asks for; None where its answer is not to be had twice.
+    """What a request asks for; None if its answer cannot be given to two callers.
 
-    That is whatever has no body to compare (GET, DELETE, cancel), and whatever is relayed as it comes:
-    event streams, and speech.
+    It cannot without a body to compare (GET, DELETE, cancel), or if the answer is relayed as it arrives:
+    event streams and speech.
     """
     is_relayed = asks_for_events(body) or route.served.output is Output.AUDIO
     if body is None or is_relayed or "stream=true" in route.query.lower().split("&"):
