@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from meter.adapters.upstream.client import HttpUpstream
 from meter.adapters.upstream.connection import Connection
@@ -18,18 +18,18 @@ class AnsweringUpstream(HttpUpstream):
 
     async def _connect(self, address: Address, backend: str, seconds: float) -> Connection:  # noqa: ARG002
         connection = Connection(address, self._pool)
-        connection.connection_made(_Transport(connection.data_received, self._parts))
+        connection.connection_made(_Transport(connection, self._parts))
         return connection
 
 
 class _Transport(asyncio.Transport):
     """Takes the request for whole when its first bytes are written."""
 
-    def __init__(self, give: Callable[[bytes], None], parts: Sequence[bytes]) -> None:
+    def __init__(self, connection: Connection, parts: Sequence[bytes]) -> None:
         # The client polls a pooled connection's socket: this one is silent.
         self._silent, self._other = socket.socketpair()
         super().__init__({"socket": self._silent})
-        self._give = give
+        self._connection = connection
         self._parts = parts
 
     def write(self, _data: bytes | bytearray | memoryview) -> None:
@@ -52,6 +52,8 @@ class _Transport(asyncio.Transport):
         self._other.close()
 
     def _answer(self, number: int) -> None:
-        self._give(self._parts[number])
+        part = self._parts[number]
+        self._connection.get_buffer(-1)[: len(part)] = part
+        self._connection.buffer_updated(len(part))
         if number + 1 < len(self._parts):
             asyncio.get_running_loop().call_soon(self._answer, number + 1)

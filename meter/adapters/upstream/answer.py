@@ -122,8 +122,8 @@ class Answer:
             sending.cancel()
             await asyncio.wait({sending})
 
-    def feed(self, data: bytes) -> None:
-        """Take what arrived, and run on with who waits for it."""
+    def feed(self, data: bytes | memoryview) -> None:
+        """Take what arrived, of which nothing is kept, and run on with who waits for it."""
         if self._parser is None:
             return
         self._heard_at = self._loop.time()

@@ -11,6 +11,7 @@ KEEP_ALIVE_SECONDS = 15
 MAX_AGE_SECONDS = 300
 AGE_STEPS = 60
 CLOSE_SECONDS = 2
+RECEIVED_BYTES = 262_144  # as asyncio; at most so much is read at once
 
 
 class Pool:
@@ -22,6 +23,7 @@ class Pool:
         self._idle: dict[Address, list[Connection]] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._opened = 0
+        self.received = memoryview(bytearray(RECEIVED_BYTES))
         self._emptied: asyncio.Future[None] | None = None
         self.is_closed = False
 

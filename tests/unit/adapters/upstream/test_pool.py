@@ -48,6 +48,11 @@ def opened(pool: Pool, address: Address = HERE) -> tuple[Connection, FakeTranspo
     return connection, FakeTransport(connection)
 
 
+def arrives(connection: Connection, data: bytes) -> None:
+    connection.get_buffer(-1)[: len(data)] = data
+    connection.buffer_updated(len(data))
+
+
 def run(scenario: Coroutine[None, None, None]) -> None:
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         runner.run(scenario)
@@ -144,7 +149,7 @@ def test_what_arrives_on_an_idle_connection_ends_it() -> None:
         pool = Pool()
         connection, transport = opened(pool)
         pool.idle(connection)
-        connection.data_received(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+        arrives(connection, b"HTTP/1.1 408 Request Timeout\r\n\r\n")
         assert transport.is_aborted
         await pool.close()
 
