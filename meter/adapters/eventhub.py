@@ -29,6 +29,8 @@ from meter.errors import PublishFailed
 from meter.ports import MAX_SEND_BYTES, Clock, Dice, HubPartition
 from meter.publishing.circuit import backoff
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
+from meter.waiting.alarms import Alarms
+from meter.waiting.bounded import within
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.4
@@ -119,6 +121,7 @@ class EventHubSender:
         self._warming: asyncio.Task[None] | None = None
         self.linger_seconds = 0.0
         self._link = asyncio.Lock()
+        self._deadlines = Alarms()
         self._keep_alive_seconds = keep_alive_seconds
         self._next_keep_alive: asyncio.TimerHandle | None = None
 
@@ -153,7 +156,8 @@ class EventHubSender:
         lane.waiting.append(_Waiting(events=events, until=until, acknowledged=acknowledged))
         if not lane.is_sending:
             lane.is_sending = True
-            task = asyncio.create_task(self._send_lane(key, lane))
+            loop = asyncio.get_running_loop()
+            task = asyncio.Task(self._send_lane(key, lane), loop=loop, eager_start=True)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         await acknowledged
@@ -209,10 +213,12 @@ class EventHubSender:
                 await asyncio.sleep(pause)
 
     async def _send_lane(self, key: str, lane: _Lane) -> None:
-        while True:
+        while lane.waiting or self.linger_seconds:
             # Calls that end in this turn of the loop share a send, at least. Where a call waits for it,
             # waiting longer costs more than it saves.
-            await asyncio.sleep(self._gathering_seconds())
+            await asyncio.sleep(0)
+            if self.linger_seconds:
+                await asyncio.sleep(self._gathering_seconds())
             batch, refusal = await self._send_next(key, lane)
             if not batch:
                 break
@@ -249,8 +255,7 @@ class EventHubSender:
 
     async def _turn(self) -> bool:
         try:
-            async with asyncio.timeout(TURN_SECONDS):
-                return await self._link.acquire()
+            return await within(TURN_SECONDS, self._link.acquire())
         except TimeoutError:
             return False
 
@@ -259,7 +264,8 @@ class EventHubSender:
             events = [event for each in batch for event in each.events]
             parts = _packed(events)
             # The SDK's own timeout makes it reconnect; ours is for an SDK that does not return.
-            async with asyncio.timeout(self._send_timeout_seconds + REPLACE_SECONDS):
+            limit = self._send_timeout_seconds + REPLACE_SECONDS
+            with self._deadlines.limit(asyncio.get_running_loop().time() + limit):
                 await self._send_parts(parts, key)
         except Exception as exc:  # whatever the SDK raises, the waiting calls must get it
             return _refusal(exc)

@@ -23,6 +23,7 @@ from meter.publishing.circuit import Admission, HubCircuit
 from meter.publishing.loglines import without_apostrophes
 from meter.usage import UsageEvent, encode_event
 from meter.waiting.alarms import Alarms
+from meter.waiting.waking import Waker
 
 OUTBOX_PATIENCE = 5.0
 MAX_PENDING = 10_000  # bounds memory while both the hub and storage are down
@@ -42,11 +43,12 @@ class _Unkept(Struct, frozen=True):
     kept: asyncio.Future[None]
 
 
-class _Unawaited(Struct):
-    """An event on its way to the hub, for which no call waits. `end` gives up, at `until`."""
+class _Sending(Struct):
+    """An event on its way to the hub. `end` gives up, at `until`; `safe` is what its call waits for."""
 
     event: UsageEvent
     sending: asyncio.Task[None]
+    safe: Waker | None
     until: float = 0.0
     alarm: int = 0
     is_late: bool = False
@@ -82,7 +84,7 @@ class PublishingSink:
         self._waits = waits_for_acknowledgement
         self._tasks: set[asyncio.Task[Any]] = set()
         self._windows: set[asyncio.Timeout] = set()
-        self._unawaited: dict[asyncio.Task[None], _Unawaited] = {}
+        self._sendings: dict[asyncio.Task[None], _Sending] = {}
         self._deadlines = Alarms()
         self._unkept: list[_Unkept] = []
         self._writers = 0
@@ -93,11 +95,14 @@ class PublishingSink:
         if len(self._tasks) >= MAX_PENDING:
             self._log_in_full(event)
             return
-        if self._waits or len(self._tasks) >= MAX_UNAWAITED:
-            # Shielded: a caller that disconnects must not cancel its usage event.
-            await asyncio.shield(self._start(self._publish(event, self._has_published(event))))
-        elif self._circuit.is_open or not self._hand_over(event):
-            self._start(self._publish(event, self._has_published(event)))
+        waits = self._waits or len(self._tasks) >= MAX_UNAWAITED
+        # A caller that disconnects ends its own wait alone.
+        safe = Waker(asyncio.get_running_loop()) if waits else None
+        admission = self._circuit.admit()
+        if admission is not Admission.TRY or not self._hand_over(event, safe):
+            self._start_publishing(event, self._without_hub(event, admission), safe)
+        if safe is not None:
+            await safe
 
     def hurry(self, seconds: float) -> None:
         """Have pending and later events safe or in the log within that time."""
@@ -105,7 +110,7 @@ class PublishingSink:
         self._hub_seconds = min(self._hub_seconds, HUB_SHARE * seconds)
         self._outbox_seconds = min(self._outbox_seconds, OUTBOX_SHARE * seconds)
         hurried = loop.time() + self._hub_seconds
-        for each in self._unawaited.values():
+        for each in self._sendings.values():
             if each.until > hurried:
                 self._deadlines.clear(each.alarm)
                 each.until, each.alarm = hurried, self._deadlines.set(hurried, each.end)
@@ -147,9 +152,16 @@ class PublishingSink:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _hand_over(self, event: UsageEvent) -> bool:
-        """As `_publish` where no call waits and the circuit is closed, with one task and without a timer of
-        its own: 10 us less. False for an event that cannot be written.
+    def _start_publishing(
+        self, event: UsageEvent, work: Coroutine[Any, Any, bool], safe: Waker | None
+    ) -> None:
+        task = self._start(self._publish(event, work))
+        if safe is not None:
+            task.add_done_callback(lambda _: safe.wake())
+
+    def _hand_over(self, event: UsageEvent, safe: Waker | None) -> bool:
+        """Send the event where the circuit is closed: with one task, and without a timer of its own. False
+        for one that cannot be written.
         """
         try:
             encoded = encode_event(event)
@@ -159,17 +171,17 @@ class PublishingSink:
         sending = asyncio.Task(
             self._hub.send(event.subject, [encoded]), loop=loop, eager_start=True
         )
-        each = _Unawaited(event, sending, loop.time() + self._hub_seconds)
+        each = _Sending(event, sending, safe, loop.time() + self._hub_seconds)
         each.alarm = self._deadlines.set(each.until, each.end)
         self._tasks.add(sending)
-        self._unawaited[sending] = each
+        self._sendings[sending] = each
         sending.add_done_callback(self._sent)
         return True
 
     def _sent(self, sending: asyncio.Task[None]) -> None:
         """The hub has acknowledged the event, or it goes to the outbox."""
         self._tasks.discard(sending)
-        each = self._unawaited.pop(sending)
+        each = self._sendings.pop(sending)
         self._deadlines.clear(each.alarm)
         fault = TimeoutError() if sending.cancelled() else sending.exception()
         if fault is None:
@@ -177,8 +189,11 @@ class PublishingSink:
         elif sending.cancelling() > each.is_late:
             self._log_in_full(each.event)  # the process ends
         else:
-            refusal = self._failed(fault)
-            self._start(self._publish(each.event, self._kept_after(refusal, each.event)))
+            kept = self._kept_after(self._failed(fault), each.event)
+            self._start_publishing(each.event, kept, each.safe)
+            return
+        if each.safe is not None:
+            each.safe.wake()  # the call runs on here
 
     async def _publish(self, event: UsageEvent, work: Coroutine[Any, Any, bool]) -> None:
         """Do the work that makes the event safe, or log it."""
@@ -193,20 +208,13 @@ class PublishingSink:
         if not is_safe:
             self._log_in_full(event)
 
-    async def _has_published(self, event: UsageEvent) -> bool:
+    async def _without_hub(self, event: UsageEvent, admission: Admission) -> bool:
+        """Whether the outbox has stored the event, or else the hub, whose circuit is open, has taken it."""
         encoded = encode_event(event)
         probe: asyncio.Task[str | None] | None = None
-        match self._circuit.admit():
-            case Admission.TRY:
-                refusal = await self._send(event.subject, encoded)
-                if refusal is None:
-                    return True
-                return await self._kept_after(refusal, event)
-            case Admission.PROBE:
-                # Beside the outbox write: this call must not wait for a hub that may still be down.
-                probe = self._start(self._send(event.subject, encoded, is_probe=True))
-            case Admission.SKIP:
-                pass
+        if admission is Admission.PROBE:
+            # Beside the outbox write: this call must not wait for a hub that may still be down.
+            probe = self._start(self._send(event.subject, encoded, is_probe=True))
         if await self._keep(event):
             return True
         return await (probe or self._send(event.subject, encoded)) is None

@@ -70,6 +70,19 @@ async def test_calls_that_end_together_share_a_message(
     assert list(found.events) == [usage_event(number) for number in range(5)]
 
 
+async def test_an_event_is_sent_in_the_turn_after_its_calls_end(
+    producer: FakeProducer, sender: EventHubSender
+) -> None:
+    """The caller waits for each further turn, and each costs CPU."""
+    sending = asyncio.create_task(sender.send("alice", [b"1"]))
+    await asyncio.sleep(0)
+    before = list(producer.tries)
+    await asyncio.sleep(0)
+
+    assert (len(before), len(producer.tries)) == (0, 1)
+    await sending
+
+
 async def test_while_a_message_is_under_way_the_next_one_gathers(
     producer: FakeProducer, sender: EventHubSender
 ) -> None:
