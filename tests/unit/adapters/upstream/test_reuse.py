@@ -1,12 +1,15 @@
 """A request is sent once: only a pooled connection that is dead before any byte may be replaced."""
 
 import asyncio
+import gc
 import socket
 import struct
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -215,3 +218,23 @@ async def test_connections_over_tls_are_replaced_too(tmp_path: Path, *, closes: 
     listening.close()
 
     assert len(writers) == 1 + int(closes)
+
+
+async def test_connections_over_tls_receive_records_into_one_buffer(tmp_path: Path) -> None:
+    """asyncio would keep 256 KiB for each."""
+    server, client = tls(tmp_path)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.readuntil(BODY):
+            writer.write(OK)
+
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=server)
+    url = f"https://localhost:{listening.sockets[0].getsockname()[1]}"
+    async with upstream(make_context=lambda: client) as made:
+        await asyncio.gather(read(made, url), read(made, url))
+        secure: list[Any] = [each for each in gc.get_objects() if isinstance(each, SSLProtocol)]
+        buffers = [each._ssl_buffer for each in secure if not each._server_side]
+
+        assert len(buffers) == 2
+        assert buffers[0] is buffers[1]
+    listening.close()
