@@ -36,6 +36,7 @@ async def workloads() -> Mapping[str, Work]:
         "a whole answer": _call(whole(), [_JSON % len(ANSWER) + ANSWER]),
         "a stream, usage asked for": _stream(asks_usage=True),
         "a stream, usage injected": _stream(asks_usage=False),
+        "a stream in one burst, usage injected": _burst(),
         f"a batch of {EVENTS:,} events": _batches(),
     }
     for work in works.values():
@@ -50,6 +51,13 @@ def _stream(*, asks_usage: bool) -> Work:
     ask = streamed(Deployment.PACED, asks_usage=asks_usage)
     wire = [_STREAM + parts[0], *parts[1:-1], parts[-1] + b"0\r\n\r\n"]
     return _call(ask, wire, is_streamed=True)
+
+
+def _burst() -> Work:
+    """10 frames that arrive together, with the answer's head and end."""
+    parts = [b"%x\r\n%s\r\n" % (len(f), f) for f in frames(Deployment.SHORT, with_usage=True)]
+    ask = streamed(Deployment.SHORT, asks_usage=False)
+    return _call(ask, [b"".join([_STREAM, *parts, b"0\r\n\r\n"])], is_streamed=True)
 
 
 def _call(ask: Ask, parts: Sequence[bytes], *, is_streamed: bool = False) -> Work:

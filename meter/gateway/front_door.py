@@ -127,11 +127,12 @@ class FrontDoor(Struct, kw_only=True):
         try:
             if not call.is_streaming:
                 return await self.joins.own(repeatable, answering)
-            await asyncio.wait({answering}, timeout=self.first_keepalive_seconds)
+            deadlines = self.forwarder.deadlines
+            is_begun = await deadlines.is_done(answering, self.first_keepalive_seconds)
         except asyncio.CancelledError:
             self.detached.start(run_out(answering))
             raise
-        if answering.done():
+        if is_begun:
             return answering.result()
         failure = call.route.stream_failure(call.event_id, choices=call.choices)
         relay = LateRelay(answering, self.relays.times, failure)
@@ -160,7 +161,7 @@ class FrontDoor(Struct, kw_only=True):
                 await call.end(Ending(outcome=Outcome.FAILED, status=503))
             finally:
                 if isinstance(call.answer, StreamedAnswer):
-                    await call.answer.holds.aclose()
+                    await call.answer.holds.close()
             raise
 
     async def _fail(self, call: Call, exc: CallerError) -> Answer:

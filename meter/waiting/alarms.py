@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Self
 
+from meter.waiting.waking import Waker
+
 
 class Alarms:
     """Functions to be called at moments of the event loop's clock, unless they are cleared before. One
@@ -38,6 +40,27 @@ class Alarms:
     def limit(self, when: float) -> "Limit":
         """`with` which the present task has until that moment; TimeoutError then."""
         return Limit(self, when)
+
+    async def is_done(self, task: asyncio.Task[Any], seconds: float) -> bool:
+        """Whether the task is done, for which it has so many seconds; it is not cancelled then.
+
+        As `asyncio.wait`, in a third of its instructions and a turn earlier.
+        """
+        if not task.done():
+            loop = asyncio.get_running_loop()
+            waker = Waker(loop)
+
+            def end(_task: asyncio.Task[Any]) -> None:
+                waker.wake()
+
+            key = self.set(loop.time() + seconds, waker.wake)
+            task.add_done_callback(end)
+            try:
+                await waker
+            finally:
+                task.remove_done_callback(end)
+                self.clear(key)
+        return task.done()
 
     def _wake_at(self, when: float) -> None:
         if self._timer is not None:

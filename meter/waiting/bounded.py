@@ -5,17 +5,23 @@ the cancelled ones, too: 15 to 20 us a frame beside 64 streams. A call has six.
 """
 
 import asyncio
-from collections.abc import Awaitable, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any
 
 
-async def within[T](seconds: float | None, work: Awaitable[T]) -> T:
+async def within[T](
+    seconds: float | None,
+    work: Awaitable[T],
+    *,
+    beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> T:
     """The result of the work; TimeoutError if it still waits after so many seconds, None for no end.
 
     The first step is made without a timer, and nearly always it is the last: a body that is there, a
-    connection with room for what is written. Work that has to wait gets a timer then. As with
-    `asyncio.timeout`, no time at all is enough for work that does not wait.
+    connection with room for what is written. Work that has to wait gets a timer then, and what `beside`
+    makes goes on as long as it takes. As with `asyncio.timeout`, no time at all is enough for work that does
+    not wait.
     """
     steps = work.__await__()
     try:
@@ -23,8 +29,13 @@ async def within[T](seconds: float | None, work: Awaitable[T]) -> T:
     except StopIteration as done:
         result: T = done.value
         return result
-    async with asyncio.timeout(seconds):
-        return await _rest(steps, awaited)
+    other = None if beside is None else asyncio.create_task(beside())
+    try:
+        async with asyncio.timeout(seconds):
+            return await _rest(steps, awaited)
+    finally:
+        if other is not None:
+            other.cancel()
 
 
 @coroutine

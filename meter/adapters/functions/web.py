@@ -143,32 +143,37 @@ class StreamedResponse(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI 3
         """Send it."""
         caller = _Caller(send)
-        head = {"type": "http.response.start", "status": self.status_code}
         try:
-            await within(self._write_seconds, send({**head, "headers": self.raw_headers}))
+            await within(self._write_seconds, caller.begin(self.status_code, self.raw_headers))
         except (TimeoutError, OSError):
             caller.is_gone = True
         except BaseException:
             caller.is_gone = True
             self._detached.start(self._relay.run(caller))
             raise
-        task = self._detached.start(self._relay.run(caller))
-        watch = asyncio.create_task(caller.watch(receive))
+        task = self._detached.start(self._sent(caller))
+        watch = caller.watch(receive)
         try:
             await result_of(task)
         except AnswerCut:
             await _pause_before_cut()
             # Returning without a last body message makes the server break the connection off.
-            return
         except asyncio.CancelledError:
             caller.is_gone = True
             raise
         finally:
-            watch.cancel()
+            if watch is not None:
+                watch.cancel()
+
+    async def _sent(self, caller: "_Caller") -> None:
+        """Send the body and its end."""
+        await caller.outlet.gathering(self._relayed(caller))
+
+    async def _relayed(self, caller: "_Caller") -> None:
+        await self._relay.run(caller)
         if not caller.is_gone:
             with suppress(TimeoutError):
-                end = {"type": "http.response.body", "body": b"", "more_body": False}
-                await within(self._write_seconds, send(end))
+                await within(self._write_seconds, caller.end())
 
 
 async def _pause_before_cut() -> None:
@@ -197,28 +202,49 @@ class _Caller:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self._outlet = Outlet(send)
+        self.outlet = Outlet(send)
         self.is_gone = False
 
     @property
     def put(self) -> Callable[[bytes], None] | None:
-        return None if self.is_gone else self._outlet.put
+        return None if self.is_gone else self.outlet.put
+
+    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        if not self.outlet.begin(status, headers):
+            head = {"type": "http.response.start", "status": status, "headers": headers}
+            await self._send(head)
 
     async def write(self, data: bytes) -> None:
+        if self.outlet.is_left:
+            self.is_gone = True
         if self.is_gone:
             raise CallerGone
         try:
-            if len(data) <= PART_BYTES:
-                await self._send({"type": "http.response.body", "body": data, "more_body": True})
-            else:
+            if len(data) > PART_BYTES:
                 for start in range(0, len(data), PART_BYTES):
                     await self.write(data[start : start + PART_BYTES])
+            elif data and (put := self.outlet.put) is not None:
+                put(data)
+            else:
+                await self._send_part(data, more_body=True)
         except OSError:
             self.is_gone = True
         if self.is_gone:
             raise CallerGone
 
-    async def watch(self, receive: Receive) -> None:
+    async def end(self) -> None:
+        if not self.outlet.end():
+            await self._send_part(b"", more_body=False)
+
+    async def _send_part(self, data: bytes, *, more_body: bool) -> None:
+        self.outlet.let_go()  # it comes before
+        await self._send({"type": "http.response.body", "body": data, "more_body": more_body})
+
+    def watch(self, receive: Receive) -> asyncio.Task[None] | None:
+        """A task that notes when the caller leaves, where the connection does not tell by itself."""
+        return None if self.outlet.hears_of_leaving() else asyncio.create_task(self._watch(receive))
+
+    async def _watch(self, receive: Receive) -> None:
         while not self.is_gone:
             message = await receive()
             self.is_gone = message["type"] == "http.disconnect"

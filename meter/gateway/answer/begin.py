@@ -15,7 +15,6 @@ stream is one by its Content-Type or, where one was asked for, by how its body b
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
 from copy import replace
 
 from msgspec import Struct
@@ -41,6 +40,7 @@ from meter.gateway.answer.usage import (
 )
 from meter.gateway.backend import Backend
 from meter.gateway.headers import by_name, header
+from meter.gateway.limits.holds import AnswerHolds
 from meter.ports import Clock, Headers, UpstreamAnswer
 from meter.waiting.bypass import Bypass
 
@@ -115,7 +115,7 @@ class StreamedAnswer(Struct, frozen=True, kw_only=True):
     beginning: bytes
     chunks: AsyncIterator[bytes]
     bypass: Bypass
-    holds: AsyncExitStack
+    holds: AnswerHolds
     begun_at: float
     is_events: bool
     error: StatedError | None = None
@@ -259,9 +259,6 @@ async def _begin_events(
 def _streamed(
     backend: Backend, answer: UpstreamAnswer, chunks: Chunks, beginning: bytes, begun_at: float
 ) -> StreamedAnswer:
-    holds = AsyncExitStack()
-    holds.push_async_callback(answer.close)
-    holds.push_async_callback(chunks.close)
     return StreamedAnswer(
         backend=backend,
         status=answer.status,
@@ -269,7 +266,7 @@ def _streamed(
         beginning=beginning,
         chunks=chunks.rest(beginning),
         bypass=chunks.bypass,
-        holds=holds,
+        holds=AnswerHolds(answer.close, chunks.close),
         begun_at=begun_at,
         is_events=False,
     )

@@ -19,6 +19,7 @@ stream has no place for comments and error frames: it is cut short of its length
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec import Struct
 
@@ -34,6 +35,7 @@ from meter.gateway.http import CallerSink
 from meter.gateway.limits.quota import Quota
 from meter.gateway.stream_failure import StreamFailure
 from meter.usage import NO_USAGE, Outcome, TokenUsage, UsageSource
+from meter.waiting.bounded import within
 from meter.waiting.bypass import Bypass
 from meter.waiting.waking import result_of
 
@@ -127,7 +129,7 @@ class Relays(Struct, kw_only=True):
         return StreamRelay(
             chunks=answer.chunks,
             bypass=answer.bypass,
-            close=answer.holds.aclose,
+            close=answer.holds.close,
             reader=self._reader(answer, failure),
             shared=self,
             deadline=deadline,
@@ -174,16 +176,15 @@ class StreamRelay:
         caller = Recipient(sink, self.shared.times.write_seconds)
         if isinstance(self.reader, StreamReader):
             self.bypass.taker = _taker(self.reader, caller)
-        keeping_alive = asyncio.create_task(self._keep_alive(caller))
+        left = self.deadline - asyncio.get_running_loop().time()
         is_whole = False
         try:
-            async with asyncio.timeout_at(self.deadline):
-                is_whole = await self._pump(caller)
+            pumping = self._pump(caller)
+            is_whole = await within(left, pumping, beside=partial(self._keep_alive, caller))
         except TimeoutError:
             # An incomplete stream ends like one that the backend cut.
             is_whole = self.reader.is_complete
         finally:
-            keeping_alive.cancel()
             try:
                 await self.close()
             finally:

@@ -111,7 +111,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
         if asks and _refuses_what_was_added(begun):
             # Old api-versions and `data_sources` do.
             if isinstance(begun, StreamedAnswer):
-                await begun.holds.aclose()
+                await begun.holds.close()
             begun = await self._attempt(asks_for_usage=False)
             if isinstance(begun, StreamedAnswer):
                 begun = replace(begun, is_usage_refused=True)
@@ -151,7 +151,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
             if not isinstance(begun, StreamedAnswer):
                 await answer.close()
             elif outcome is not begun:
-                await begun.holds.aclose()
+                await begun.holds.close()
         if isinstance(outcome, Failover):
             return _without_secrets(outcome, self.backend, credentials)
         return outcome

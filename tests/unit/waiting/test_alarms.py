@@ -162,3 +162,37 @@ async def test_a_limit_within_another_ends_alone() -> None:
         with pytest.raises(TimeoutError), alarms.limit(loop.time() + 0.01):
             await asyncio.Event().wait()
         await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize(("takes", "is_done"), [(0, True), (1, True), (3, False)])
+def test_a_task_is_waited_for_as_long_as_it_has(takes: float, is_done: bool) -> None:
+    """And runs on where it takes longer."""
+
+    async def run() -> tuple[bool, float, bool]:
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        task = asyncio.Task(asyncio.sleep(takes), eager_start=takes == 0, loop=loop)
+        found = await Alarms().is_done(task, 2)
+        waited = loop.time() - start
+        await task
+        return found, waited, task.cancelled()
+
+    found, waited, is_cancelled = asyncio.run(run(), loop_factory=VirtualTimeLoop)
+
+    assert (found, is_cancelled) == (is_done, False)
+    assert waited == pytest.approx(min(takes, 2))
+
+
+async def test_waiting_for_a_task_can_be_given_up() -> None:
+    """The task runs on, and nothing rings later."""
+    alarms, event = Alarms(), asyncio.Event()
+    task = asyncio.create_task(event.wait())
+    waiting = asyncio.create_task(alarms.is_done(task, 0.01))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    await asyncio.sleep(0.02)
+    event.set()
+
+    assert waiting.cancelled()
+    assert await task

@@ -218,3 +218,39 @@ async def test_generators_inside_the_work_are_cleaned_up() -> None:
         await within(0.01, holding())
 
     assert seen == ["given back"]
+
+
+class Beside:
+    """Goes on until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+
+    async def run(self) -> None:
+        self.begun += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.ended += 1
+
+
+async def test_what_goes_on_beside_work_begins_when_that_waits() -> None:
+    """And ends with it; beside work that does not wait it never begins."""
+    beside, event = Beside(), asyncio.Event()
+    await within(1, Work(set_event()).run(), beside=beside.run)
+    without_waiting = beside.begun
+    asyncio.get_running_loop().call_later(0.01, event.set)
+    await within(1, Work(event).run(), beside=beside.run)
+    await asyncio.sleep(0)
+
+    assert (without_waiting, beside.begun, beside.ended) == (0, 1, 1)
+
+
+async def test_what_goes_on_beside_work_ends_with_its_time() -> None:
+    """As the work does."""
+    beside = Beside()
+    with pytest.raises(TimeoutError):
+        await within(0.01, Work(asyncio.Event()).run(), beside=beside.run)
+    await asyncio.sleep(0)
+
+    assert (beside.begun, beside.ended) == (1, 1)

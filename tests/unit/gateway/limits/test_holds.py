@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from meter.gateway.limits.holds import Holds
+from meter.gateway.limits.holds import AnswerHolds, Holds
 
 
 class Returned:
@@ -70,3 +70,23 @@ def test_what_is_taken_while_it_is_closed_is_given_back() -> None:
     holds.close()
 
     assert returned.names == ["late"]
+
+
+async def test_what_an_answer_holds_is_given_back_in_order() -> None:
+    """Whether it takes a wait or not, once, and the rest behind a fault."""
+    returned = Returned()
+
+    async def connection() -> None:
+        returned.giving("connection")()
+
+    async def chunks() -> None:
+        returned.giving("chunks", ValueError("chunks"))()
+
+    holds = AnswerHolds(connection, chunks)
+    holds.callback(returned.giving("lease"))
+    with pytest.raises(ValueError, match="chunks"):
+        async with holds:
+            pass
+    await holds.close()
+
+    assert returned.names == ["lease", "chunks", "connection"]
