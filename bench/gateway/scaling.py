@@ -40,7 +40,7 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
         found = {
             width: await field.by_turns(
                 lambda server, width=width: server.load(  # type: ignore[misc]
-                    whole(), connections=width, seconds=options.seconds
+                    whole(), connections=width, seconds=_seconds(width, options)
                 ),
                 rounds=options.fewer_rounds,
             )
@@ -54,7 +54,17 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
             for name in names
         ]
         lines.append(f"| {width} | {' | '.join(cells)} |")
-    return [*lines, "", *not_measured(found[CONNECTIONS])]
+    said = [
+        f"With {width} connections: {line}" if line else line
+        for width, turns in found.items()
+        for line in not_measured(turns)
+    ]
+    return [*lines, "", *said]
+
+
+def _seconds(width: int, options: Options) -> float:
+    """Long enough for several calls per connection: opening one costs a third of a call."""
+    return options.seconds * max(1, width // (2 * CONNECTIONS))
 
 
 async def _backends(ground: Ground, options: Options) -> list[str]:
