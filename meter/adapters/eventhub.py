@@ -22,13 +22,13 @@ from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import ClientClosedError, EventHubError
 from msgspec import Struct, field
 
+from meter.adapters.hub.message import message_of
 from meter.adapters.hub.reader import partitions_of
 from meter.adapters.partition_key import keys_by_partition
 from meter.bucket import hub_partition_of
 from meter.errors import PublishFailed
 from meter.ports import MAX_SEND_BYTES, Clock, Dice, HubPartition
 from meter.publishing.circuit import backoff
-from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 from meter.waiting.alarms import Alarms
 from meter.waiting.bounded import within
 
@@ -276,9 +276,11 @@ class EventHubSender:
         if len(parts) == 1 and sum(map(len, parts[0])) <= MAX_MESSAGE_BYTES:
             # Alone, a message costs 0.7 of what it does in the SDK's batch, which encodes it twice more to
             # see whether it fits.
-            await self._producer.send_event(_message(parts[0]), partition_key=key, timeout=seconds)
+            await self._producer.send_event(
+                message_of(parts[0]), partition_key=key, timeout=seconds
+            )
             return
-        messages: list[EventData | AmqpAnnotatedMessage] = [_message(part) for part in parts]
+        messages: list[EventData | AmqpAnnotatedMessage] = [message_of(part) for part in parts]
         await self._producer.send_batch(messages, partition_key=key, timeout=seconds)
 
     async def _retry_or_fail(
@@ -333,9 +335,3 @@ def _packed(events: Iterable[bytes]) -> list[list[bytes]]:
             size = len(event) + 1
         messages[-1].append(event)
     return messages
-
-
-def _message(events: Sequence[bytes]) -> EventData:
-    message = EventData(encode_batch(events))
-    message.content_type = BATCH_CONTENT_TYPE
-    return message

@@ -18,7 +18,9 @@ from local.eventhubs import Endpoint
 from meter.adapters.clients import PRODUCER_OPTIONS, hub_trust
 from meter.adapters.clock import SystemClock
 from meter.adapters.eventhub import EventHubSender
+from meter.adapters.hub.message import message_of
 from meter.errors import PublishFailed
+from meter.usage import BATCH_CONTENT_TYPE
 from tests.fakes.publishing import FakeProducer, busy
 from tests.local.eventhubs.test_harness import (
     CONFIG,
@@ -235,6 +237,25 @@ async def test_a_connection_that_went_silent_is_replaced(hub: Hub) -> None:
     server.close()
 
     assert sorted(set(await hub.numbers(2))) == [0, 1]
+
+
+async def test_a_message_is_as_the_sdk_makes_one(hub: Hub) -> None:
+    """What is left out of a message, the SDK would leave out as it sends it."""
+    own = EventData("[1]")
+    own.content_type = BATCH_CONTENT_TYPE
+    producer = producer_at(hub.port)
+    for message in (own, message_of([b"1"])):
+        await producer.send_event(message, partition_key="key", timeout=5)
+    await producer.close()
+
+    events = await receive_async(Served(port=hub.port).async_consumer(HUB), 2)
+    assert [event.content_type for event in events] == [BATCH_CONTENT_TYPE] * 2
+    assert [event.partition_key for event in events] == [b"key"] * 2
+    own_parts, parts = (event.raw_amqp_message for event in events)
+    assert parts.header == own_parts.header
+    assert parts.properties == own_parts.properties
+    assert parts.application_properties == own_parts.application_properties
+    assert list(parts.body) == list(own_parts.body)
 
 
 async def test_the_fake_says_busy_as_the_sdk_does(hub: Hub) -> None:
