@@ -2,11 +2,10 @@
 
 from collections.abc import Mapping
 from copy import replace
-from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from meter.errors import CallerError
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
@@ -16,7 +15,8 @@ from meter.gateway.background import Background, publish_all
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.gateway.balance.forward import Attempts, Candidates, Forwarder
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
-from meter.gateway.billing import Billing, Charge
+from meter.gateway.billing import Billing
+from meter.gateway.billing import Charge as Charge
 from meter.gateway.headers import (
     IMAGE_DEPLOYMENT,
     TRACEPARENT,
@@ -56,14 +56,14 @@ class Way(Struct, frozen=True, kw_only=True, gc=False):
     reasoning: tuple[str, ...]
 
 
-@dataclass(slots=True, kw_only=True)
-class Call:
+class Call(Struct, kw_only=True, eq=False):
     """A verified and routed call. `end` ends it exactly once, however it ends.
 
     `deployment` is the public name that usage is counted under. `headers` are the caller's, with its
     trace as it goes on; `named` are the first of each name, as they came. `answer` is the backend's
     once it has begun. `reasoning` has the digests of the reasoning items that the call carries. `holds`
-    gives back the slot and the spool.
+    gives back the slot and the spool. `is_kept_alive`: its answer can begin before a backend has answered
+    (`answer/late.py`).
     """
 
     event_id: UUID
@@ -84,14 +84,15 @@ class Call:
     started_at: datetime
     started: float
     long_context_tokens: int
+    charge: Charge
     attempts: Attempts = field(default_factory=Attempts)
     answer: WholeAnswer | StreamedAnswer | None = None
-    charge: Charge = field(init=False)
-    trace: Trace = field(init=False)
+    trace: Trace = Trace(())
+    is_kept_alive: bool = False
     _is_ended: bool = False
 
     def __post_init__(self) -> None:
-        self.charge = Charge(self.route.served)
+        self.is_kept_alive = isinstance(self.body, JsonBody) and self.body.is_streaming
         self.trace = self.telemetry.begin(
             traced(self.headers),
             started_at=self.started_at,
@@ -105,11 +106,6 @@ class Call:
         """Whether the caller asked for an event stream, or the answer is one."""
         is_begun = isinstance(self.answer, StreamedAnswer) and self.answer.is_events
         return self.is_kept_alive or is_begun
-
-    @property
-    def is_kept_alive(self) -> bool:
-        """Whether its answer can begin before a backend has answered (`answer/late.py`)."""
-        return isinstance(self.body, JsonBody) and self.body.is_streaming
 
     @property
     def expects_events(self) -> bool:

@@ -16,7 +16,7 @@ from meter.gateway.answer.late import LATE_HEADERS, LateRelay, run_out
 from meter.gateway.answer.relay import Ending, Relays
 from meter.gateway.background import Background
 from meter.gateway.balance.forward import Forwarder
-from meter.gateway.call import Call, way_of
+from meter.gateway.call import Call, Charge, way_of
 from meter.gateway.detached import Detached, start_now
 from meter.gateway.http import (
     INTERNAL_ERROR,
@@ -104,6 +104,7 @@ class FrontDoor(Struct, kw_only=True):
                     candidates=way.candidates,
                     reasoning=way.reasoning,
                     body=body,
+                    charge=Charge(route.served),
                     headers=request.headers,
                     named=request.named,
                     background=self.background,

@@ -9,6 +9,8 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from meter.gateway.balance.reasoning import ReasoningFinder
 from meter.usage import Principal
 
@@ -16,16 +18,20 @@ MAX_REMEMBERED = 50_000
 UNKNOWN_DEPLOYMENT = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Struct, frozen=True, eq=False, gc=False):
     """The backend that stores a response, and the public name of the deployment that made it.
 
-    `maker` is the caller that it was made for, where this instance saw it made.
+    `maker` is the caller that it was made for, where this instance saw it made. It is not compared.
     """
 
     backend: str
     deployment: str
-    maker: Principal | None = field(default=None, compare=False)
+    maker: Principal | None = None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Owner):
+            return NotImplemented
+        return (self.backend, self.deployment) == (other.backend, other.deployment)
 
 
 @dataclass(slots=True)

@@ -99,9 +99,8 @@ class Forwarder:
             provisioned = [
                 each for each in backends if each.tier_of(call.deployment) is Tier.PROVISIONED
             ]
-            call.attempts.preferred_provisioned = min(
-                provisioned, key=lambda each: each.priority, default=None
-            )
+            if provisioned:
+                call.attempts.preferred_provisioned = min(provisioned, key=_priority)
         elsewhere: list[WholeAnswer] = []
         for group in _groups(backends, owner):
             answer = await self._forward_among(group, call, elsewhere)
@@ -175,6 +174,10 @@ class Forwarder:
         if self.is_for_callers:
             self.exhausted.refused(call.deployment, refusal)
         return refusal
+
+
+def _priority(backend: Backend) -> int:
+    return backend.priority
 
 
 def _groups(backends: Sequence[Backend], owner: str | None) -> Iterable[Sequence[Backend]]:

@@ -94,18 +94,16 @@ class TokenVerifier(Struct):
             raise _refuse("token_too_long_or_not_ascii")
         digest = hashlib.sha256(token.encode()).digest()
         known = self._cache.get(digest)
-        if known is not None and await self._holds(known, now):
-            self._cache.move_to_end(digest)
-            return known.principal
+        if known is not None and known.not_before <= now < known.expires_at:
+            issuer, keys = known.principal.issuer, known.keys
+            if self.keys.is_fresh(issuer, keys) or await self.keys.is_current(issuer, keys):
+                self._cache.move_to_end(digest)
+                return known.principal
         verified = await self._verify(token, now)
         self._cache[digest] = verified
         if len(self._cache) > MAX_CACHED_TOKENS:
             self._cache.popitem(last=False)
         return verified.principal
-
-    async def _holds(self, known: _Verified, now: float) -> bool:
-        in_time = known.not_before <= now < known.expires_at
-        return in_time and await self.keys.is_current(known.principal.issuer, known.keys)
 
     async def _verify(self, token: str, now: float) -> _Verified:
         algorithm, kid = _read_header(token, self.rules.algorithms)

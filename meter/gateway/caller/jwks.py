@@ -93,6 +93,13 @@ class KeyRing:
             await self._fetch_if_allowed(issuer, entry)
         return await self.is_current(issuer, entry.keys)
 
+    def is_fresh(self, issuer: str, keys: KeySet) -> bool:
+        """Whether `is_current` would say so without a refresh, as for nearly every call."""
+        entry = self._issuers.get(issuer)
+        if entry is None or entry.keys is not keys or not keys:
+            return False
+        return entry.age_seconds(self.clock.monotonic()) <= ROUTINE_REFRESH_SECONDS
+
     async def is_current(self, issuer: str, keys: KeySet) -> bool:
         """Whether that key set is still the issuer's newest, so that tokens it verified are still valid."""
         entry = self._entry(issuer)
