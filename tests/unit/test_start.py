@@ -14,6 +14,7 @@ LATER = (
     "azure.data.tables",
     "azure.identity",
     "azure.storage",
+    "cryptography.x509.name",  # of the package, which loads at its first use
     "h11",
     "jinja2",
     "meter.adapters.tables",
@@ -53,6 +54,17 @@ def test_a_start_does_not_import_what_its_first_call_does_not_need(
         "meter.reports.pricing",
         "meter.reports.pricing.configured",
     }
+
+
+def test_certificates_load_at_their_first_use() -> None:
+    """Other libraries find the whole module, by whichever way they import it."""
+    first = "meter.gateway.caller.auth"
+
+    assert "cryptography.x509.name" in imported(first, "cryptography.x509 as x; x.Name")
+    assert "cryptography.x509.name" in imported(first, "os; from cryptography.x509 import Name")
+    assert "cryptography.x509.name" in imported(
+        first, "os; from cryptography import x509; x509.Name"
+    )
 
 
 def test_the_front_door_is_imported_while_the_hub_connects() -> None:

@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from uuid import UUID
 
-import jwt
 from msgspec import Struct, field
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.jwks import KeyRing, KeySet
+from meter.gateway.caller.pyjwt import jwt
 from meter.gateway.headers import names_of
 from meter.patterns import lazy_pattern
 from meter.ports import Clock, Headers

@@ -20,11 +20,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import jwt
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from meter.errors import KeysUnavailable
+from meter.gateway.caller.pyjwt import jwt
 from meter.ports import Clock, KeySetSource
 
 MIN_RSA_BITS = 2048
