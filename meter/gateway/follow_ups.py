@@ -24,7 +24,7 @@ from msgspec import Struct
 
 from meter.errors import CallerError, ErrorKind, Overloaded, UpstreamBroken
 from meter.gateway.answer.begin import WholeAnswer
-from meter.gateway.answer.follow import ByteReader
+from meter.gateway.answer.reading.byte_reader import ByteReader
 from meter.gateway.answer.usage import NOTHING_READ, BackgroundResponse, Reading
 from meter.gateway.backend import Backend
 from meter.gateway.balance.demand import NO_DEMAND

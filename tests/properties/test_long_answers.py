@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from meter.gateway.answer.follow import ByteReader
+from meter.gateway.answer.reading.byte_reader import ByteReader
 from meter.gateway.answer.reading.members import MAX_NAME_BYTES, MemberReader
 
 COUNTS = st.integers(min_value=0, max_value=10**9)

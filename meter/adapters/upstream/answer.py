@@ -216,13 +216,12 @@ class Answer:
         return bool(framing)
 
     def _is_taken_at_once(self) -> bool:
-        """Whether the bypass has taken what arrived: a part by itself."""
-        if (
-            self._bypass is None
-            or len(self._parts) != 1
-            or not self._news.is_awaited
-            or not self._bypass.take(self._parts[0])
-        ):
+        """Whether the bypass has taken what arrived."""
+        if self._bypass is None or not self._parts or not self._news.is_awaited:
+            return False
+        if len(self._parts) > 1:
+            self._parts = [b"".join(self._parts)]
+        if not self._bypass.take(self._parts[0]):
             return False
         self._parts.clear()
         self._held_bytes = 0

@@ -4,14 +4,21 @@ Only frames that can matter are parsed as JSON: usage, errors, the closing frame
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import copy, replace
 from dataclasses import dataclass, field
 from typing import cast
 
 from meter.gateway.answer.error_shapes import error_in_document, error_in_frame
+from meter.gateway.answer.reading.byte_reader import ByteReader as ByteReader
 from meter.gateway.answer.reading.members import MemberReader
-from meter.gateway.answer.reading.plain import Likeness, plain_chunk, plain_delta
+from meter.gateway.answer.reading.plain import (
+    Likeness,
+    plain_chunk,
+    plain_chunks,
+    plain_delta,
+    plain_run,
+)
 from meter.gateway.answer.seen import SeenContent, UnreadContent, is_typed
 from meter.gateway.answer.sse import (
     DEFAULT_MAX_FRAME_BYTES,
@@ -138,6 +145,15 @@ class StreamReader:
         """Take the next bytes of the stream; return those to relay now."""
         if self.passes(chunk):
             return chunk
+        second = chunk.find(b"\n\n") + 2
+        if not 2 <= second < len(chunk):
+            return self._feed(chunk)
+        # However a stream is split, the same bytes are relayed. The first frame may name the model.
+        first, rest = self._feed(chunk[:second]), chunk[second:]
+        size = self._read_run(rest)
+        return b"".join([first, rest[:size], self._feed(rest[size:])])
+
+    def _feed(self, chunk: bytes) -> bytes:
         relayed: list[bytes] = []
         for piece in self._cutter.feed(chunk):
             if self._closed_image and _continues(piece):
@@ -155,8 +171,26 @@ class StreamReader:
         return b"".join(relayed)
 
     def passes(self, chunk: bytes) -> bool:
-        """Whether a chunk is what nearly all are: a plain frame before the end. It is read, then."""
-        return self._may_pass and len(chunk) <= self._plain_bytes and self._is_plain(chunk)
+        """Whether a chunk is what nearly all are: plain frames before the end. They are read, then."""
+        if not self._may_pass or len(chunk) > self._plain_bytes:
+            return False
+        if chunk.find(b"\n\n") + 2 >= len(chunk):
+            return self._is_plain(chunk)
+        return self.failure.has_choices and self._are_read(plain_chunks(chunk), chunk)
+
+    def _read_run(self, chunk: bytes) -> int:
+        """How many bytes at its beginning are plain frames, which are read."""
+        if not self._may_pass or len(chunk) > self._plain_bytes or not self.failure.has_choices:
+            return 0
+        datas, size = plain_run(chunk)
+        return size if self._are_read(datas, chunk[:size]) else 0
+
+    def _are_read(self, datas: Sequence[bytes], frames: bytes) -> bool:
+        """Whether plain chunks say nothing but text, which is kept then."""
+        if not datas or self._is_news(frames):
+            return False
+        self._content.add_all(datas)
+        return True
 
     def take_held(self) -> bytes:
         """The closing frame and all after it, once the usage event is safe."""
@@ -240,11 +274,20 @@ class StreamReader:
             data = plain_chunk(frame)
         else:
             data = None if self.failure.response_id is None else plain_delta(frame)
-        is_news = data is not None and (
-            (self.model is None and data.find(_MODEL_KEY) >= 0)
-            or (data.find(_TIER_KEY) >= 0 and not (self._tier_text and self._tier_text in data))
-        )
-        return None if is_news else data
+        return None if data is None or self._is_news(data) else data
+
+    def _is_news(self, data: bytes) -> bool:
+        """Whether plain frames may name another service tier, or a model that is not a plain name."""
+        if self.model is None and data.find(_MODEL_KEY) >= 0 and not self._note_model(data):
+            return True
+        tiers = data.count(_TIER_KEY)
+        return tiers > 0 and not (self._tier_text and data.count(self._tier_text) == tiers)
+
+    def _note_model(self, data: bytes) -> bool:
+        named = _MODEL.search(data)
+        if named is not None:
+            self.model = named[1].decode(errors="replace")
+        return named is not None
 
     def _is_hidden(self, frame: bytes) -> bool:
         error = error_in_frame(frame, has_output=not self._content.is_empty)
@@ -253,8 +296,8 @@ class StreamReader:
         if data == b"[DONE]":
             self.is_over = True
             return False
-        if self.model is None and (named := _MODEL.search(data)):
-            self.model = named[1].decode(errors="replace")
+        if self.model is None:
+            self._note_model(data)
         if data:
             is_asked = self.failure.response_id is not None and not self.failure.is_named
             self.failure.note(data, is_named=is_asked and bool(event_name(frame)))
@@ -324,56 +367,6 @@ class StreamReader:
         self.error = self.error or error
         self.failure.note(json.dumps(members).encode(), is_named=bool(name))
         self._note(document, kind)
-
-
-@dataclass(slots=True)
-class ByteReader:
-    """Follows an answer that is no event stream: audio, JSON too long to hold, encoded bytes.
-
-    Its last byte is held until the usage event is safe, so no caller has a whole answer that is not
-    counted. The usage of JSON is read as it passes.
-    """
-
-    reports_usage: bool
-    is_over: bool = False
-    is_complete: bool = False
-    has_error: bool = False
-    is_broken: bool = False
-    is_cut_short: bool = False
-    takes_comments: bool = False
-    seen: SeenContent = field(default_factory=SeenContent)
-    _held: bytes = b""
-    _members: MemberReader = field(default_factory=MemberReader)
-
-    @property
-    def reading(self) -> Reading:
-        """What the answer has reported so far."""
-        return read_document(self._members.document) if self.reports_usage else NOTHING_READ
-
-    def feed(self, chunk: bytes) -> bytes:
-        """Take the next bytes; return those to relay now."""
-        if not chunk:
-            return b""
-        if self.reports_usage:
-            self._members.feed(chunk)
-        relayed, self._held = self._held + chunk[:-1], chunk[-1:]
-        return relayed
-
-    def take_held(self) -> bytes:
-        """Nothing: there is no closing frame."""
-        return b""
-
-    def drop_rest(self) -> None:
-        """At a break: the last byte has nothing to say."""
-
-    def take_rest(self) -> bytes:
-        """The last byte."""
-        rest, self._held = self._held, b""
-        return rest
-
-    def cut_notice(self) -> bytes:
-        """Nothing: a cut answer is short of its length or its last chunk."""
-        return b""
 
 
 def _is_whole(data: bytes) -> bool:

@@ -23,7 +23,7 @@ from msgspec import Struct, field
 
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.error_shapes import error_in_frame, has_output
-from meter.gateway.answer.sse import FrameCutter, PieceKind, event_name, frame_data
+from meter.gateway.answer.sse import FrameCutter, Piece, PieceKind, event_name, frame_data
 from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import json_object
 from meter.patterns import lazy_pattern
@@ -162,14 +162,21 @@ class _OpeningReader(Struct):
     def feed(self, chunk: bytes) -> bool:
         """Take the next bytes; whether the opening has ended."""
         self.opening.data += chunk
-        for piece in self._cutter.feed(chunk):
-            is_over = piece.kind in {PieceKind.OVERSIZE, PieceKind.OVERSIZE_END}
-            if is_over or (piece.kind is PieceKind.FRAME and self._ends_with(piece.data)):
+        at = 0
+        while at < len(chunk):  # a frame at a time: behind the first output there may be many
+            end = chunk.find(b"\n\n", at) + 2
+            end = end if end >= 2 else len(chunk)
+            if any(map(self._is_output, self._cutter.feed(chunk[at:end]))):
                 self.has_event = True
                 return True
+            at = end
         now = self.clock.monotonic()
         is_late = now >= (self._settles_at or self.started + COMMENTS_SECONDS)
         return is_late or len(self.opening.data) > MAX_OPENING_BYTES
+
+    def _is_output(self, piece: Piece) -> bool:
+        is_over = piece.kind in {PieceKind.OVERSIZE, PieceKind.OVERSIZE_END}
+        return is_over or (piece.kind is PieceKind.FRAME and self._ends_with(piece.data))
 
     def end(self) -> None:
         """The stream has ended, perhaps within a frame."""
@@ -206,13 +213,19 @@ def _kind_of(frame: bytes) -> tuple[_Kind, StatedError | None]:
 
 def _is_chat_preamble(data: bytes) -> bool:
     """Whether a chat chunk has no choices and no usage, or a role and nothing that was generated."""
-    if len(data) > _MAX_PREAMBLE_CHUNK_BYTES:
+    if len(data) > _MAX_PREAMBLE_CHUNK_BYTES or _has_choice_without_role(data):
         return False
     document = json_object(data) or {}
     choices = document.get("choices")
     if not isinstance(choices, list) or document.get("usage"):
         return False
     return all(map(_has_role_only, choices))
+
+
+def _has_choice_without_role(data: bytes) -> bool:
+    """Whether it has choices, and none says who speaks: so it is, as it stands, for nearly every chunk."""
+    find = data.find
+    return find(b'"role"') < 0 and find(b'"choices":[{') > 0 and data.count(b'"choices"') == 1
 
 
 def _has_role_only(choice: object) -> bool:

@@ -1,5 +1,7 @@
 """Keeps what a stream has said so far, so that its tokens can be estimated if it never reports them."""
 
+from collections.abc import Sequence
+
 from msgspec import Struct, field
 
 from meter.gateway.answer.reading.members import decoded_json
@@ -74,6 +76,13 @@ class UnreadContent(Struct):
         """Keep a frame's data."""
         self._frames.append(data)
         self._bytes += len(data) + _FRAME_BYTES
+        if self._bytes > MAX_UNREAD_BYTES:
+            self.read()
+
+    def add_all(self, datas: Sequence[bytes]) -> None:
+        """Keep the data of some frames."""
+        self._frames += datas
+        self._bytes += sum(map(len, datas)) + _FRAME_BYTES * len(datas)
         if self._bytes > MAX_UNREAD_BYTES:
             self.read()
 

@@ -22,6 +22,7 @@ MAX_VALUE_BYTES = 65_536
 MAX_PLAIN_DIGITS = 18
 SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn, and sent in one piece
 
+_USAGE_ASKED = '{"include_usage": true}'
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BOOLEANS = {b"true": True, b"false": False, b"null": False}  # SDKs send null for what is not set
 # Letters that are an ASCII letter in another case, to parsers that ignore case.
@@ -74,14 +75,14 @@ class JsonBody(Struct, kw_only=True):
             yield from (raw[item.start : item.end] for item in children(raw, start))
 
     def spliced(self, values: Mapping[str, str]) -> list[bytes | memoryview]:
-        """The bytes with top-level members set to the given JSON texts, in parts.
+        """The bytes with top-level members, of plain names, set to the given JSON texts, in parts.
 
         The value of an existing member is replaced in place, new members are put first, and all
         other bytes stay the same.
         """
         raw, at = memoryview(self.raw), 0
         parts: list[bytes | memoryview] = []
-        added = [f"{json.dumps(n)}:{v}" for n, v in values.items() if n not in self.spans]
+        added = [f'"{n}":{v}' for n, v in values.items() if n not in self.spans]
         if added:
             at = self.raw.index(b"{") + 1
             parts = [raw[:at], ",".join(added).encode(), b"," if self.spans else b""]
@@ -129,7 +130,9 @@ def read_json(raw: bytes) -> Generator[None, None, JsonBody]:
 
 def with_usage_asked(body: JsonBody) -> dict[str, str]:
     """The member that makes the backend report usage at the end of a stream, as JSON text."""
-    options = body.stream_options if isinstance(body.stream_options, dict) else {}
+    options = body.stream_options
+    if not (options and isinstance(options, dict)):
+        return {"stream_options": _USAGE_ASKED}
     return {"stream_options": json.dumps({**options, "include_usage": True})}
 
 

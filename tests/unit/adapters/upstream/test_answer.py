@@ -342,7 +342,7 @@ async def test_a_part_that_is_awaited_takes_the_bypass() -> None:
 async def test_a_part_passes_none_that_came_before_it() -> None:
     """While the reader is busy all parts are kept; and several that arrive at once are one chunk."""
     answer, taken = fed(CHUNKED), list[bytes]()
-    chunks = answer.chunks(bypass_to(taken))
+    chunks = answer.chunks(bypass_to(taken, refuses=b"ab"))
     reading = asyncio.ensure_future(anext(chunks))
     await asyncio.sleep(0)
     answer.feed(b"1\r\na\r\n1\r\nb\r\n")
@@ -351,6 +351,17 @@ async def test_a_part_passes_none_that_came_before_it() -> None:
         answer.feed(part)
 
     assert (first, await anext(chunks), taken) == (b"ab", b"cd", [])
+
+
+async def test_parts_that_arrive_at_once_take_the_bypass_together() -> None:
+    """As the reader would get them."""
+    answer, taken = fed(CHUNKED), list[bytes]()
+    reading = asyncio.ensure_future(anext(answer.chunks(bypass_to(taken, refuses=b"c"))))
+    await asyncio.sleep(0)
+    answer.feed(b"1\r\na\r\n1\r\nb\r\n")
+    answer.feed(b"1\r\nc\r\n")
+
+    assert (taken, await reading) == ([b"ab"], b"c")
 
 
 async def test_the_last_part_is_the_readers() -> None:

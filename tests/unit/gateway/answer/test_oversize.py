@@ -6,7 +6,8 @@ import json
 import pytest
 
 from meter.errors import AnswerCut, UpstreamBroken
-from meter.gateway.answer.follow import ByteReader, StreamReader
+from meter.gateway.answer.follow import StreamReader
+from meter.gateway.answer.reading.byte_reader import ByteReader
 from meter.gateway.http import StreamingAnswer
 from meter.usage import Outcome, UsageSource
 from tests.fakes.gateway import FakeCaller, FakeSink, Part, stream_answer

@@ -89,6 +89,16 @@ async def test_chunks_that_say_nothing_but_text_take_the_bypass() -> None:
     assert ends.counted == [(Outcome.SERVED, UsageSource.REPORTED, REPORTED)]
 
 
+async def test_frames_that_come_together_take_the_bypass_together() -> None:
+    """The last ones are the pump's, with what ends the stream."""
+    caller = FakeCaller()
+    ends = await passed(caller, OTHER_TEXT + TEXT_FRAME, OTHER_TEXT + USAGE_FRAME + DONE_FRAME)
+
+    assert caller.puts == [OTHER_TEXT + TEXT_FRAME]
+    assert caller.received == TEXT_FRAME + OTHER_TEXT + TEXT_FRAME + OTHER_TEXT + DONE_FRAME
+    assert ends.counted == [(Outcome.SERVED, UsageSource.REPORTED, REPORTED)]
+
+
 async def test_a_caller_without_room_is_waited_for() -> None:
     """By the pump, which writes the same bytes."""
     caller = FakeCaller(room=iter([False, True]))

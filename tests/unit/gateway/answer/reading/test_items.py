@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.gateway.answer.follow import ByteReader, StreamReader
+from meter.gateway.answer.follow import StreamReader
+from meter.gateway.answer.reading.byte_reader import ByteReader
 from meter.gateway.answer.reading.items import MAX_CONTAINERS, Items, hosted_calls
 from meter.gateway.answer.reading.members import MemberReader
 from meter.gateway.answer.usage import MAX_PARSED_BYTES, Reading, read_answer

@@ -4,7 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from meter.gateway.answer.reading.plain import Likeness, plain_chunk, plain_delta
+from meter.gateway.answer.reading.plain import (
+    Likeness,
+    plain_chunk,
+    plain_chunks,
+    plain_delta,
+    plain_run,
+)
 
 CHUNK = (
     b'{"choices":[{"content_filter_results":{},"delta":{"content":"a\\n"},"finish_reason":null,'
@@ -198,3 +204,49 @@ def test_what_is_like_a_plain_chunk_is_one(text: str, first: str, is_whole: bool
     data = None if plain_chunk(known) is None else learned(known).data_of(other)
 
     assert data is None or data == plain_chunk(other)
+
+
+PLAIN = b"data: %b\n\n" % CHUNK
+LAST = b"data: %b\n\n" % CHUNK.replace(b'"finish_reason":null', b'"finish_reason":"stop"')
+USAGE = b"data: %b\n\n" % CHUNK.replace(b'"usage":null', b'"usage":{"total_tokens":1}')
+DONE = b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize("count", [1, 2, 40])
+@pytest.mark.parametrize("others", [b"", DONE, USAGE + DONE, LAST + USAGE + DONE, b"data: {"])
+def test_frames_that_come_together_are_recognised_together(count: int, others: bytes) -> None:
+    """As far as they say nothing but text; behind them a few may end the stream, or one be begun."""
+    assert plain_run(PLAIN * count + others) == ([CHUNK] * count, len(PLAIN) * count)
+    assert plain_chunks(PLAIN * count + others) == ([CHUNK] * count if not others else [])
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *([PLAIN] * 8 + [LAST, USAGE, DONE, b"\n", b"\n\n", b"\r\n", b": comment\n\n"]),
+                *(b"event: error\n" + PLAIN, PLAIN.replace(b'"choices"', b'"c"'), PLAIN[:-1]),
+                PLAIN.replace(b'"id"', b'"choices":[],"id"'),
+                PLAIN.replace(b'"id"', b'"error":1,"id"'),
+                PLAIN.replace(b"a", b"data: {"),
+            ]
+        ),
+        max_size=12,
+    ).map(b"".join)
+)
+def test_each_frame_of_a_run_would_be_recognised_alone(chunk: bytes) -> None:
+    """No frame is taken for a plain one because of its neighbours."""
+    datas, size = plain_run(chunk)
+    frames = [frame + b"\n\n" for frame in chunk[:size].split(b"\n\n")[:-1]]
+
+    assert [plain_chunk(frame) for frame in frames] == datas
+    assert plain_chunks(chunk) in ([], datas)
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"", b"\n\n", b"\n\n\n\n", DONE * 9, b"data: {", PLAIN[:-1], PLAIN[:-2]]
+)
+def test_a_chunk_without_whole_plain_frames_has_no_run(chunk: bytes) -> None:
+    """Nothing of it, whatever its length."""
+    assert plain_run(chunk) == ([], 0)
+    assert plain_chunks(chunk) == []
