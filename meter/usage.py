@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from copy import replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from itertools import compress
 from operator import add
 from typing import NamedTuple
 from unicodedata import category
@@ -106,7 +105,7 @@ class TokenUsage(NamedTuple):  # made and added for every event, which a tuple d
 
     def nonzero(self) -> dict[str, int]:
         """The counts that are not 0, by name; `TokenUsage(**document)` reads them back."""
-        return dict(zip(compress(COUNT_NAMES, self), filter(None, self), strict=True))
+        return {name: count for name, count in zip(COUNT_NAMES, self, strict=True) if count}
 
 
 COUNT_NAMES = TokenUsage._fields

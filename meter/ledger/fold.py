@@ -18,7 +18,7 @@ type Place = tuple[str, str]
 NO_PLACE: Place = ("", "")
 
 
-class Sums(Struct, frozen=True, kw_only=True, gc=False):
+class Sums(Struct, frozen=True, kw_only=True, cache_hash=True, gc=False):
     """The counts under one key.
 
     Adjustments are apart, so that the metered counts stay visible; `adjusted` may be negative.

@@ -61,6 +61,11 @@ class Dimensions(_Dimensions):
         """All of them, escaped, as in row keys. What is remembered of sums shares this text."""
         return "|".join(map(escape, self))
 
+    @cached_property
+    def partition(self) -> str:
+        """The ledger partition of their subject."""
+        return ledger_partition(self.subject)
+
 
 DIMENSION_NAMES = Dimensions._fields
 
@@ -74,8 +79,8 @@ class SumKey(Struct, frozen=True, cache_hash=True, gc=False):
     @property
     def place(self) -> "SumPlace":
         """Where the sum is stored."""
-        subject = self.dimensions.subject
-        return SumPlace(ledger_partition(subject), self.window.name, self.dimensions.name)
+        dimensions = self.dimensions
+        return SumPlace(dimensions.partition, self.window.name, dimensions.name)
 
     @property
     def row_key(self) -> str:

@@ -14,9 +14,10 @@ another one.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from operator import attrgetter
 
 from meter.errors import StorageUnavailable, TableMissing
 from meter.ledger.keys import (
@@ -25,7 +26,6 @@ from meter.ledger.keys import (
     SumKey,
     earlier,
     ledger_month,
-    ledger_partition,
     ledger_table,
 )
 from meter.ports import Clock, Row, RowStore, Written
@@ -36,6 +36,9 @@ IDLE_SECONDS = 60.0  # a mark that is needed again soon is not removed first
 
 type Place = tuple[str, str]
 """A ledger's table and its partition."""
+
+_window_and_partition: Callable[[SumKey], tuple[Window, str]]
+_window_and_partition = attrgetter("window", "dimensions.partition")
 
 
 @dataclass(slots=True)
@@ -185,7 +188,7 @@ def window_of_mark(row: Row, month: Window) -> Window:
 
 def _by_place(keys: Iterable[SumKey]) -> dict[tuple[Window, Place], int]:
     """How many sums there are of each window and place."""
-    counts = Counter((key.window, ledger_partition(key.dimensions.subject)) for key in keys)
+    counts = Counter(map(_window_and_partition, keys))
     return {
         (window, (ledger_table(window.month), partition)): number
         for (window, partition), number in counts.items()

@@ -121,22 +121,23 @@ class OptimisticRows:
             known = self._remembered(table, partition, keys)
             stored = known if expects_new else await self._stored(table, partition, keys, known)
             rows = build(stored)
-            if self.asks_before_skipping and (unsure := known.keys() - {row.key for row in rows}):
-                self.forget(table, partition, unsure)
-                stored = await self._stored(table, partition, keys, {})
-                rows = build(stored)
+            if known and self.asks_before_skipping:
+                if unsure := known.keys() - {row.key for row in rows}:
+                    self.forget(table, partition, unsure)
+                    stored = await self._stored(table, partition, keys, {})
+                    rows = build(stored)
             if not rows or await self._write(table, partition, keys, rows, creates_table):
                 return rows
             expects_new = False
         raise StorageUnavailable(f"{table}: {MAX_CONFLICTS} conflicts in a row in one partition")
 
     def _remembered(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
-        found = ((key, self._known.get((table, partition, key))) for key in keys)
-        return {
-            key: Row(key=key, columns=_columns(kept), etag=kept.etag)
-            for key, kept in found
-            if kept is not None
-        }
+        found, get = {}, self._known.get
+        for key in keys:  # by hand, since most rows of a large batch are new
+            kept = get((table, partition, key))
+            if kept is not None:
+                found[key] = Row(key=key, columns=_columns(kept), etag=kept.etag)
+        return found
 
     async def _stored(
         self, table: str, partition: str, keys: Sequence[str], known: Mapping[str, Row]
@@ -169,7 +170,8 @@ class OptimisticRows:
             self.forget(table, partition, keys)
             return False
         known = set(keys)
-        self._remember(table, partition, (row for row in rows if row.key in known), result.etags)
+        written = [row for row in rows if row.key in known]
+        self._remember(table, partition, written, result.etags)
         return True
 
     def _remember(

@@ -136,14 +136,15 @@ def write_moment(name: str, value: datetime) -> str:
     if type(value) is not datetime and (text := getattr(value, "tables_service_value", "")):
         return str(text)  # as it was read, with one digit more than `datetime` has
     if value.tzinfo is UTC:
-        return _write_utc(value)
+        return write_utc(value)
     if value.tzinfo is None:
         raise ValueError(f"{name}: a moment must be aware, got {value.isoformat()}")
-    return _write_utc(value.astimezone(UTC))
+    return write_utc(value.astimezone(UTC))
 
 
 @lru_cache(MAX_WRITTEN_MOMENTS)
-def _write_utc(value: datetime) -> str:
+def write_utc(value: datetime) -> str:
+    """The text of a moment in UTC."""
     return f"{value.isoformat(timespec='microseconds')[:-6]}Z"
 
 

@@ -7,15 +7,15 @@ its hour, day and month. The bytes are those of `entity.py`, which also writes w
 refuses what cannot be stored.
 """
 
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import compress
 from json.encoder import encode_basestring_ascii as quote_json
 from struct import Struct, error
 
 from meter.adapters.odata import entity
-from meter.ledger.fold import Sums
+from meter.ledger.fold import Place, Sums
 from meter.ledger.keys import Dimensions
 from meter.ledger.rows import KEY_COLUMNS, METERED_COLUMNS, PLACE_COLUMNS, SumColumns, counts_of
 from meter.ports import Row
@@ -24,60 +24,61 @@ from meter.window import Window
 # The rows of an hour, its day and its month are written by turns, a hundred of each.
 MAX_SHARED = 1_024
 
+_DIMENSIONS = "".join([entity.column(name, str) for name in KEY_COLUMNS[:-1]])
+_PLACE = "".join([entity.column(name, str) for name in PLACE_COLUMNS])
+_MOMENTS = [entity.column(name, datetime) for name in ("FirstCallAt", "LastCallAt")]
+_REST = "".join([*_MOMENTS, entity.column("Revision", int)])
+
 
 class _Unusual(Exception):
     """`entity.py` writes it, or refuses it."""
 
 
-def write_row(row: Row) -> str:
-    """As `entity.write_row`, with the same errors."""
+def row_pieces(row: Row) -> Sequence[bytes]:
+    """What `entity.write_row` gives, with the same errors, in pieces: rows of 2 KB are joined once."""
     columns = row.columns
     if type(columns) is SumColumns:
         try:
-            return f"{quote_json(row.key)}{_sum(columns)}}}"
+            return quote_json(row.key).encode(), *_sum(columns), b"}"
         except (_Unusual, error):
             pass
-    return entity.write_row(row)
+    return (entity.write_row(row).encode("ascii"),)
 
 
-def _sum(columns: SumColumns) -> str:
+def _sum(columns: SumColumns) -> Iterable[bytes]:
     row = columns.row
     sums = row.sums
-    first, last = sums.first_call_at, sums.last_call_at
-    if sums.adjustments or type(first) is not datetime or type(last) is not datetime:
-        raise _Unusual  # as is a moment that was read: it has a digit more than those equal to it
-    if columns.with_zeros:
-        text = _whole(sums, first, last, row.revision)
-    else:
-        text = _counted(sums, first, last, row.revision)
+    if sums.adjustments or not (_is_usual(sums.first_call_at) and _is_usual(sums.last_call_at)):
+        raise _Unusual
+    text = _whole(sums, row.revision) if columns.with_zeros else _counted(sums, row.revision)
     if columns.of_key:
-        text = f"{_dimensions(row.key.dimensions)}{_window(row.key.window)}{text}"
+        pieces = [_dimensions(row.key.dimensions), _window(row.key.window), text]
+    else:
+        pieces = [text]
     for name, value in columns.opened.items():
-        text += _text_column(name) % quote_json(value)
-    return text
+        pieces.append((_text_column(name) % quote_json(value)).encode())
+    return pieces
 
 
-def _counted(
-    sums: Sums, first: datetime, last: datetime, revision: int, *, with_zeros: bool = False
-) -> str:
+def _is_usual(moment: datetime | None) -> bool:
+    """One that was read is not: it has a digit more than those equal to it."""
+    return type(moment) is datetime and moment.tzinfo is UTC
+
+
+def _counted(sums: Sums, revision: int, *, with_zeros: bool = False) -> bytes:
     counts = counts_of(sums)
     text, pack = _form(tuple(compress(METERED_COLUMNS, counts)), with_zeros)
     numbers = tuple(filter(None, counts))
     pack(*numbers, revision)
-    region, deployment_type = sums.place
-    return text % (
-        *numbers,
-        quote_json(region),
-        quote_json(deployment_type),
-        entity.write_moment("FirstCallAt", first),
-        entity.write_moment("LastCallAt", last),
-        revision,
-    )
+    first, last = sums.first_call_at, sums.last_call_at
+    assert first is not None and last is not None, "a usual sum has both"
+    moments = entity.write_utc(first), entity.write_utc(last)
+    return f"{text % numbers}{_place(sums.place)}{_REST % (*moments, revision)}".encode()
 
 
 @lru_cache(MAX_SHARED)
-def _whole(sums: Sums, first: datetime, last: datetime, revision: int) -> str:
-    return _counted(sums, first, last, revision, with_zeros=True)
+def _whole(sums: Sums, revision: int) -> bytes:
+    return _counted(sums, revision, with_zeros=True)
 
 
 @lru_cache(entity.MAX_SHAPES)
@@ -89,24 +90,23 @@ def _form(names: tuple[str, ...], with_zeros: bool) -> tuple[str, Callable[..., 
         if with_zeros or name in names
         for column in (entity.column(name, int),)
     ]
-    texts = [entity.column(name, str) for name in PLACE_COLUMNS]
-    moments = [entity.column(name, datetime) for name in ("FirstCallAt", "LastCallAt")]
-    text = "".join([*counts, *texts, *moments, entity.column("Revision", int)])
-    return text, Struct(f"{len(names) + 1}q").pack
+    return "".join(counts), Struct(f"{len(names) + 1}q").pack
 
 
 @lru_cache(MAX_SHARED)
-def _dimensions(dimensions: Dimensions) -> str:
-    names = KEY_COLUMNS[:-1]
-    return "".join(
-        [_text_column(n) % quote_json(v) for n, v in zip(names, dimensions, strict=True)]
-    )
+def _dimensions(dimensions: Dimensions) -> bytes:
+    return (_DIMENSIONS % tuple(map(quote_json, dimensions))).encode()
 
 
 @lru_cache(MAX_SHARED)
-def _window(window: Window) -> str:
+def _place(place: Place) -> str:
+    return _PLACE % tuple(map(quote_json, place))
+
+
+@lru_cache(MAX_SHARED)
+def _window(window: Window) -> bytes:
     name = KEY_COLUMNS[-1]
-    return entity.column(name, datetime) % entity.write_moment(name, window.start)
+    return (entity.column(name, datetime) % entity.write_moment(name, window.start)).encode()
 
 
 @lru_cache(MAX_SHARED)

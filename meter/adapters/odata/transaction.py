@@ -7,14 +7,13 @@ HTTP requests, answered by as many HTTP responses, or by one that says why nothi
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from msgspec import Struct
 
 from meter.adapters.odata.entity import write_keys
-from meter.adapters.odata.sums import write_row
+from meter.adapters.odata.sums import row_pieces
 from meter.patterns import lazy_pattern
 from meter.ports import MAX_TRANSACTION_ROWS, Row
 
@@ -74,22 +73,22 @@ def encode(
         raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ROWS} rows, got {count}")
     place = f"{account_url}/{quote(table, safe='')}"
     at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
-    keys, part = write_keys(partition), f"--changeset_{transaction}\r\n{_PART}"
-    post = f"{part}POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}"
-    patch, delete_at = f"{part}PATCH {at}", f"{part}DELETE {at}"
-    parts = chain(
-        (f"{post}{write_row(r)}" for r in insert),
-        (
-            f"{patch}{_quoted(r.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(r)}\r\n\r\n"
-            f"{keys}{write_row(r)}"
-            for r in update
-        ),
-        (
-            f"{delete_at}{_quoted(r.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(r)}\r\n\r\n"
-            for r in delete
-        ),
-    )
-    return f"multipart/mixed; boundary=batch_{transaction}", _body(parts, transaction)
+    batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
+    part, keys = f"\r\n{changeset}\r\n{_PART}", write_keys(partition)
+    post = f"{part}POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}".encode("ascii")
+    head = f"{batch}\r\nContent-Type: multipart/mixed; boundary={changeset[2:]}\r\n"
+    # No line of a part can begin with a boundary but its first: the JSON is one line of ASCII.
+    pieces = [head.encode("ascii")]
+    for row in insert:
+        pieces += (post, *row_pieces(row))
+    for row in update:
+        to = f"{part}PATCH {at}{_quoted(row.key)}') HTTP/1.1\r\n{_JSON}\r\n{_if_match(row)}"
+        pieces += (f"{to}\r\n\r\n{keys}".encode("ascii"), *row_pieces(row))
+    for row in delete:
+        to = f"{part}DELETE {at}{_quoted(row.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(row)}"
+        pieces.append(f"{to}\r\n\r\n".encode("ascii"))
+    pieces.append(f"\r\n{changeset}--\r\n{batch}--\r\n".encode("ascii"))
+    return f"multipart/mixed; boundary=batch_{transaction}", b"".join(pieces)
 
 
 def decode(content_type: str, body: bytes) -> list[Part]:
@@ -145,16 +144,6 @@ def error_code(header: str | None, body: str) -> str | None:
         if isinstance(error, dict):
             found = error.get("code", header)
     return found if isinstance(found, str) and _CODE.fullmatch(found) else None
-
-
-def _body(parts: Iterable[str], transaction: str) -> bytes:
-    """No line of a part can begin with a boundary but its first: the JSON is one line of ASCII."""
-    batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
-    head = f"{batch}\r\nContent-Type: multipart/mixed; boundary={changeset[2:]}\r\n"
-    # Encoded one by one, since large texts take fresh memory each time, which costs more than to fill it.
-    encoded = [part.encode("ascii") for part in parts]
-    ends = f"{changeset}--\r\n{batch}--\r\n".encode("ascii")
-    return b"\r\n".join([head.encode("ascii"), *encoded, ends])
 
 
 def _quoted(key: str) -> str:

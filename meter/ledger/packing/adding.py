@@ -12,6 +12,9 @@ from meter.ports import Row
 from meter.window import Window
 
 
+_NOTHING = Sums()
+
+
 @dataclass(slots=True, kw_only=True)
 class Change:
     """What some events change.
@@ -24,11 +27,21 @@ class Change:
     months: list[tuple[Packed, Known | None]] = field(default_factory=list)
     closed: list[SumRow] = field(default_factory=list)
     late: dict[SumKey, Sums] = field(default_factory=dict)
+    _latest: tuple[Sums, Sums, Sums] = (_NOTHING, _NOTHING, _NOTHING)
 
     def keys(self) -> list[SumKey]:
         """The keys of all rows that change."""
         months = (packed.row.key for packed, _ in self.months)
         return [*months, *(row.key for row in self.closed), *self.late]
+
+    def added(self, before: SumRow | None, key: SumKey, sums: Sums) -> SumRow:
+        """The sum with these added. While an hour, its day and its month are the same, they share it."""
+        if before is None:
+            return SumRow(key=key, sums=sums, revision=1)
+        if self._latest[0] is not before.sums or self._latest[1] is not sums:
+            self._latest = before.sums, sums, before.sums + sums
+        # Under the key that is remembered: with its texts another takes half a kilobyte.
+        return SumRow(key=before.key, sums=self._latest[2], revision=next_revision(before))
 
     def written(self, known: Mapping[SumKey, Known]) -> list[tuple[Packed, Row]]:
         """The rows to write, and what is in them then. `known` has the rows of what is late.
@@ -38,11 +51,14 @@ class Change:
         rows = self.months[:]
         for key, added in self.late.items():
             before = known.get(key)
-            row = _added(None if before is None else before.packed.row, key, added)
+            row = self.added(None if before is None else before.packed.row, key, added)
             self.sums[key] = row
             rows.append((Packed(row), before))
+        checked: Sums | None = None
         for row in self.sums.values():
-            row.check_range()
+            if row.sums is not checked or row.revision > 1:  # a new hour's sum is its day's, too
+                row.check_range()
+                checked = row.sums
         found = [(Packed(row), Packed(row).new_row()) for row in self.closed]
         for packed, before in rows:
             row_of = (
@@ -66,23 +82,21 @@ def changed(entries: Iterable[Entry], known: Mapping[SumKey, Known]) -> Change:
 
 
 def _add(change: Change, key: SumKey, parts: list[Entry], before: Known | None) -> None:
-    parts.sort(key=_hour_of)
-    if before is None:
-        packed = None
-        month = SumRow(key=key, sums=total_sums([sums for _, sums in parts]), revision=1)
-    else:
-        packed = before.packed
-        month = _added(packed.row, key, total_sums([sums for _, sums in parts]))
-    change.sums[month.key] = month
-    hours = [(keys[0], sums) for keys, sums in parts]
     days: Sequence[tuple[SumKey, Sums]]
     if len(parts) == 1:
-        days = [(keys[1], sums) for keys, sums in parts]
+        ((hour_key, day_key, _), total) = parts[0]
+        hours, days = [(hour_key, total)], [(day_key, total)]
     else:
+        parts.sort(key=_hour_of)
+        hours = [(keys[0], sums) for keys, sums in parts]
         by_day: defaultdict[SumKey, list[Sums]] = defaultdict(list)
         for keys, sums in parts:
             by_day[keys[1]].append(sums)
         days = [(day, total_sums(of)) for day, of in by_day.items()]
+        total = total_sums([sums for _, sums in parts])
+    packed = None if before is None else before.packed
+    month = change.added(None if packed is None else packed.row, key, total)
+    change.sums[month.key] = month
     day = _advanced(change, None if packed is None else packed.day, days)
     hour = _advanced(change, None if packed is None else packed.hour, hours)
     change.months.append((Packed(month, day, hour), before))
@@ -100,19 +114,12 @@ def _advanced(
                     change.closed.append(opened)
             opened = SumRow(key=key, sums=sums, revision=1)
         elif key.window == opened.key.window and opened.revision:
-            opened = _added(opened, key, sums)
+            opened = change.added(opened, key, sums)
         else:
             change.late[key] = sums
             continue
         change.sums[key] = opened
     return opened
-
-
-def _added(before: SumRow | None, key: SumKey, added: Sums) -> SumRow:
-    if before is None:
-        return SumRow(key=key, sums=added, revision=1)
-    # Under the key that is remembered: with its texts another takes half a kilobyte.
-    return SumRow(key=before.key, sums=before.sums + added, revision=next_revision(before))
 
 
 def _hour_of(entry: Entry) -> str:

@@ -47,7 +47,8 @@ from meter.ports import Row
 from meter.usage import NO_USAGE, TokenUsage
 from meter.window import Period, Window, parse_window
 
-OPEN_COLUMNS = {Period.DAY: "OpenDay", Period.HOUR: "OpenHour"}
+_OPEN_DAY, _OPEN_HOUR = "OpenDay", "OpenHour"
+OPEN_COLUMNS = {Period.DAY: _OPEN_DAY, Period.HOUR: _OPEN_HOUR}
 
 
 class Packed(Struct, frozen=True, gc=False):
@@ -62,19 +63,15 @@ class Packed(Struct, frozen=True, gc=False):
 
     def new_row(self) -> Row:
         """The row to insert."""
-        opened: dict[str, str] = {}
-        for row in (self.day, self.hour):
-            if row is not None:
-                opened |= open_column(row)
-        columns = SumColumns(self.row, of_key=True, opened=opened)
+        columns = SumColumns(self.row, of_key=True, opened=_open_columns(self.day, self.hour))
         return Row(key=self.row.key.row_key, columns=columns)
 
     def changed_row(self, before: "Packed", etag: str) -> Row:
         """The row to merge into the stored one."""
-        opened: dict[str, str] = {}
-        for row, earlier in ((self.day, before.day), (self.hour, before.hour)):
-            if row is not None and row is not earlier:
-                opened |= open_column(row)
+        opened = _open_columns(
+            None if self.day is before.day else self.day,
+            None if self.hour is before.hour else self.hour,
+        )
         columns = SumColumns(self.row, of_key=False, opened=opened)
         return Row(key=self.row.key.row_key, columns=columns, etag=etag)
 
@@ -107,7 +104,7 @@ class Unpacked(NamedTuple):
     latest: dict[Period, Window]
 
 
-class _Open(Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+class _Open(Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, gc=False):
     window: str
     revision: Annotated[int, Meta(ge=0)] = 0
     calls: int = 0
@@ -132,7 +129,8 @@ def nothing_open(key: SumKey) -> SumRow:
 
 def open_column(row: SumRow) -> dict[str, str]:
     """The column of an open sum."""
-    return {OPEN_COLUMNS[row.key.window.period]: _text(row.key.window, row.sums, row.revision)}
+    window = row.key.window
+    return {OPEN_COLUMNS[window.period]: _text(_open(window, row.sums, row.revision))}
 
 
 def with_revision(row: Row, revision: int) -> Row:
@@ -140,7 +138,7 @@ def with_revision(row: Row, revision: int) -> Row:
     if not isinstance(row, OpenSum):
         return Row(key=row.key, columns={"Revision": revision}, etag=row.etag)
     window = Window(row.key.split("|", 2)[1])
-    text = _text(window, read_sums(row.columns), revision)
+    text = _text(_open(window, read_sums(row.columns), revision))
     return Row(key=row.home, columns={OPEN_COLUMNS[window.period]: text}, etag=row.etag)
 
 
@@ -219,8 +217,27 @@ def _with_open(own: SumRow, partition: str, row: Row) -> Packed:
     return Packed(own, day, hour)
 
 
-def _text(window: Window, sums: Sums, revision: int) -> str:
-    text = _Open(
+def _open_columns(day: SumRow | None, hour: SumRow | None) -> dict[str, str]:
+    """The columns of these open sums: of a sum that is new, the same but for their windows."""
+    columns: dict[str, str] = {}
+    if day is not None:
+        found = _open(day.key.window, day.sums, day.revision)
+        columns[_OPEN_DAY] = _text(found)
+    if hour is not None:
+        if day is not None and hour.sums is day.sums:
+            found.window, found.revision = hour.key.window.name, hour.revision
+        else:
+            found = _open(hour.key.window, hour.sums, hour.revision)
+        columns[_OPEN_HOUR] = _text(found)
+    return columns
+
+
+def _text(opened: _Open) -> str:
+    return _ENCODER.encode(opened).decode()
+
+
+def _open(window: Window, sums: Sums, revision: int) -> _Open:
+    return _Open(
         window=window.name,
         revision=revision,
         calls=sums.calls,
@@ -234,7 +251,6 @@ def _text(window: Window, sums: Sums, revision: int) -> str:
         adjustments=sums.adjustments,
         adjusted=sums.adjusted.nonzero() if sums.adjustments else {},
     )
-    return _ENCODER.encode(text).decode()
 
 
 def _read(partition: str, row: Row, month: Window, period: Period) -> tuple[Window, Sums, int]:

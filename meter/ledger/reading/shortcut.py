@@ -10,8 +10,9 @@ from functools import lru_cache
 from typing import Annotated
 from uuid import UUID
 
-from msgspec import DecodeError, Meta, Struct
+from msgspec import DecodeError, Meta, Struct, defstruct
 from msgspec.json import Decoder
+from msgspec.structs import astuple
 
 from meter.ledger.reading.careful import MAX_URI_CHARS, merged
 from meter.strict import FIRST_YEAR, MAX_TOKENS
@@ -42,7 +43,6 @@ _Subject = Annotated[str, Meta(min_length=1, max_length=MAX_SUBJECT_CHARS)]
 _Uri = Annotated[str, Meta(min_length=1, max_length=MAX_URI_CHARS)]
 _Label = Annotated[str, Meta(max_length=MAX_NAME_CHARS)]
 _Count = Annotated[int, Meta(ge=0, le=MAX_TOKENS)]
-_Counts = dict[str, _Count]
 
 # Of any other depth or size, the backend's own text is read with care.
 _Leaf = bool | Annotated[int, Meta(ge=-MAX_TOKENS, le=MAX_TOKENS)] | float | str | None
@@ -56,6 +56,19 @@ class _Plain(Struct, forbid_unknown_fields=True, gc=False):
     """Members that all must be known, or they could mean anything."""
 
 
+# The mandatory ones have no default. In the order of `TokenUsage`, whose values they are.
+_Counts: type[Struct] = defstruct(
+    "_Counts",
+    [
+        (name, _Count) if name in MANDATORY_COUNTS else (name, _Count, 0)
+        for name in COUNT_NAMES
+    ],
+    bases=(_Plain,),
+    kw_only=True,
+    gc=False,
+)
+
+
 class _Attempt(_Plain):
     backend: _Name
     duration_ms: _Count
@@ -64,7 +77,7 @@ class _Attempt(_Plain):
 
 class _Tool(_Plain):
     deployment: _Name
-    usage: _Counts
+    usage: _Counts  # type: ignore[valid-type]
     model: _Subject | None = None
     deployment_type: _Label | None = None
 
@@ -84,7 +97,7 @@ class _Data(_Plain):
     outcome: Outcome
     status: _Count
     streaming: bool
-    usage: _Counts
+    usage: _Counts  # type: ignore[valid-type]
     usage_source: UsageSource
     attempts: list[_Attempt]
     started_at: _Name
@@ -121,7 +134,6 @@ class _NotPlain(Exception):
 
 
 _MESSAGE = Decoder(list[_Event])
-_COUNTS = frozenset(COUNT_NAMES)
 _label = lru_cache(MAX_LABELS)(clean_name)
 
 
@@ -155,7 +167,7 @@ def _usage_event(event: _Event, data: _Data) -> UsageEvent:
         outcome=data.outcome,
         status=data.status,
         streaming=data.streaming,
-        usage=_usage(data.usage),
+        usage=TokenUsage._make(astuple(data.usage)),
         tool_usage=_tools(data.tool_usage) if data.tool_usage else (),
         usage_source=data.usage_source,
         usage_raw=data.usage_raw,
@@ -186,19 +198,13 @@ def _moment(text: str) -> datetime:
     return moment
 
 
-def _usage(counts: _Counts) -> TokenUsage:
-    if not MANDATORY_COUNTS <= counts.keys() <= _COUNTS:
-        raise _NotPlain
-    return TokenUsage(**counts)
-
-
 def _tools(tools: list[_Tool]) -> tuple[ToolUsage, ...]:
     found = merged(
         ToolUsage(
             deployment=tool.deployment,
             model=tool.model,
             deployment_type=_label(tool.deployment_type),
-            usage=_usage(tool.usage),
+            usage=TokenUsage._make(astuple(tool.usage)),
         )
         for tool in tools
     )
