@@ -321,7 +321,10 @@ def _senders(
 
 
 def _failed(parts: Sequence[Part]) -> Part | None:
-    return next((part for part in parts if not part.is_done), None)
+    for part in parts:
+        if not part.is_done:
+            return part
+    return None
 
 
 def _outcome(

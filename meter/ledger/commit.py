@@ -172,7 +172,7 @@ class Committer:
         items = [_Item(k, e, entries_of(k[0], e)) for k, e in reversed(unique.items())]
         items.sort(key=lambda item: item.entries[0][0][0].dimensions)  # a sum's in one transaction
         async with self._marks.lock(share.place):
-            for chunk in _chunks(items, Opened(self._sums.remembered)):
+            for chunk in _chunks(items, Opened(self._sums.recall)):
                 if share.result.failed and not splits:
                     share.fail(chunk, next(iter(share.result.failed.values())))
                 else:

@@ -80,7 +80,7 @@ def sums_of(call: Counted) -> Sums:
         return Sums(place=_place_of(call), adjustments=1, adjusted=call.usage)
     return Sums(
         calls=1,
-        failed_calls=int(call.outcome in {Outcome.REFUSED, Outcome.FAILED}),
+        failed_calls=int(call.outcome is Outcome.REFUSED or call.outcome is Outcome.FAILED),
         estimated_calls=int(call.usage_source is UsageSource.ESTIMATED),
         missing_calls=int(call.usage_source is UsageSource.MISSING),
         tokens=call.usage,
@@ -92,7 +92,7 @@ def sums_of(call: Counted) -> Sums:
 
 def dimensions_of(subject: str, call: Counted) -> Dimensions:
     """What the call, or the adjustment of a call, counts under."""
-    return Dimensions(
+    values = (
         subject,
         call.client_app or UNKNOWN,
         call.deployment,
@@ -101,6 +101,7 @@ def dimensions_of(subject: str, call: Counted) -> Dimensions:
         str(call.tier),
         str(call.context),
     )
+    return tuple.__new__(Dimensions, values)  # half the time of its constructor, which is in Python
 
 
 def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:

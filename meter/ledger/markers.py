@@ -21,7 +21,7 @@ from msgspec import UNSET, Struct, UnsetType
 from msgspec.json import Encoder
 
 from meter.adjustment import Adjustment, Countable, CountedAdjustment
-from meter.ledger.keys import call_row_key, escape, is_hashed, subject_key, unescape
+from meter.ledger.keys import call_row_key, is_hashed, subject_key, unescape
 from meter.ports import Row
 from meter.usage import (
     Context,
@@ -108,9 +108,11 @@ def marker_row(event: Countable) -> Row:
     call = _adjustment(event) if isinstance(event, Adjustment) else _call(event)
     text = _JSON.encode(call).decode()
     columns: dict[str, object] = {"At": event.time, "Call": text}
-    if is_hashed(escape(event.subject)):
-        columns["Subject"] = event.subject
-    return Row(key=call_row_key(event.id, event.subject), columns=columns)
+    subject = event.subject
+    key = call_row_key(event.id, subject)
+    if is_hashed(key):
+        columns["Subject"] = subject
+    return Row(key=key, columns=columns)
 
 
 def subject_of(row: Row) -> str:

@@ -121,11 +121,11 @@ class OptimisticRows:
             known = self._remembered(table, partition, keys)
             stored = known if expects_new else await self._stored(table, partition, keys, known)
             rows = build(stored)
-            if known and self.asks_before_skipping:
-                if unsure := known.keys() - {row.key for row in rows}:
-                    self.forget(table, partition, unsure)
-                    stored = await self._stored(table, partition, keys, {})
-                    rows = build(stored)
+            asks = self.asks_before_skipping and known
+            if asks and (unsure := known.keys() - {row.key for row in rows}):
+                self.forget(table, partition, unsure)
+                stored = await self._stored(table, partition, keys, {})
+                rows = build(stored)
             if not rows or await self._write(table, partition, keys, rows, creates_table):
                 return rows
             expects_new = False
@@ -181,14 +181,14 @@ class OptimisticRows:
         rows: Iterable[Row],
         etags: Mapping[str, str] | None = None,
     ) -> None:
+        put = self._known.put
         for row in rows:
             key = (table, partition, row.key)
             if etags is None:
-                kept = self._kept(row.columns, row.etag, None)
+                put(key, self._kept(row.columns, row.etag, None))
             else:  # what is written is merged into the row
                 before = None if row.etag is None else self._known.get(key)
-                kept = self._kept(row.columns, etags[row.key], before)
-            self._known.put(key, kept)
+                put(key, self._kept(row.columns, etags[row.key], before))
 
     def _kept(self, columns: Mapping[str, object], etag: str | None, before: _Kept | None) -> _Kept:
         names = self.remembers

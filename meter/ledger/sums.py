@@ -8,7 +8,7 @@ few, by window where they are many. What is remembered may be outdated: every wr
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 from meter.errors import LedgerDamaged
@@ -39,6 +39,11 @@ class KnownSums:
         self._store = store
         self._known: Memory[SumKey, Known] = Memory(most_bytes, _size)
         self._rows: dict[tuple[Place, Window], int] = {}  # when they were read by range last
+
+    @property
+    def recall(self) -> Callable[[SumKey], Known | None]:
+        """What gives a row, if it is remembered."""
+        return self._known.get
 
     def remembered(self, keys: Iterable[SumKey]) -> dict[SumKey, Known]:
         """Those of the rows that are remembered."""

@@ -48,13 +48,13 @@ def row_pieces(row: Row) -> Sequence[bytes]:
 def _sum(columns: SumColumns) -> Iterable[bytes]:
     row = columns.row
     sums = row.sums
-    if sums.adjustments or not (_is_usual(sums.first_call_at) and _is_usual(sums.last_call_at)):
+    first, last = sums.first_call_at, sums.last_call_at
+    if sums.adjustments or not (_is_usual(first) and (last is first or _is_usual(last))):
         raise _Unusual
     text = _whole(sums, row.revision) if columns.with_zeros else _counted(sums, row.revision)
+    pieces = [text]
     if columns.of_key:
         pieces = [_dimensions(row.key.dimensions), _window(row.key.window), text]
-    else:
-        pieces = [text]
     for name, value in columns.opened.items():
         pieces.append((_text_column(name) % quote_json(value)).encode())
     return pieces
@@ -71,9 +71,12 @@ def _counted(sums: Sums, revision: int, *, with_zeros: bool = False) -> bytes:
     numbers = tuple(filter(None, counts))
     pack(*numbers, revision)
     first, last = sums.first_call_at, sums.last_call_at
-    assert first is not None and last is not None, "a usual sum has both"
-    moments = entity.write_utc(first), entity.write_utc(last)
-    return f"{text % numbers}{_place(sums.place)}{_REST % (*moments, revision)}".encode()
+    assert first is not None, "a usual sum has both"
+    assert last is not None
+    from_then = entity.write_utc(first)
+    to_then = from_then if last is first else entity.write_utc(last)
+    rest = _REST % (from_then, to_then, revision)
+    return f"{text % numbers}{_place(sums.place)}{rest}".encode()
 
 
 @lru_cache(MAX_SHARED)

@@ -11,7 +11,6 @@ from meter.ledger.rows import SumRow, next_revision
 from meter.ports import Row
 from meter.window import Window
 
-
 _NOTHING = Sums()
 
 
@@ -129,8 +128,8 @@ def _hour_of(entry: Entry) -> str:
 class Opened:
     """Which rows events change, as far as it is remembered: a month that is not is taken for new."""
 
-    def __init__(self, remembered: Callable[[Iterable[SumKey]], Mapping[SumKey, Known]]) -> None:
-        self._remembered = remembered
+    def __init__(self, recall: Callable[[SumKey], Known | None]) -> None:
+        self._recall = recall
         self._windows: dict[SumKey, tuple[Window | None, Window | None]] = {}
 
     def rows_of(self, entries: Iterable[Entry]) -> set[SumKey]:
@@ -140,7 +139,7 @@ class Opened:
             found.add(month)
             windows = self._windows.get(month)
             if windows is None:
-                known = self._remembered((month,)).get(month)
+                known = self._recall(month)
                 windows = hour.window, day.window
                 if known is not None:
                     windows = _window(known.packed.hour), _window(known.packed.day)

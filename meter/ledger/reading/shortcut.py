@@ -7,6 +7,7 @@ leaves the whole message to the careful reader, which alone refuses events.
 
 from datetime import UTC, datetime
 from functools import lru_cache
+from sys import intern
 from typing import Annotated
 from uuid import UUID
 
@@ -59,10 +60,7 @@ class _Plain(Struct, forbid_unknown_fields=True, gc=False):
 # The mandatory ones have no default. In the order of `TokenUsage`, whose values they are.
 _Counts: type[Struct] = defstruct(
     "_Counts",
-    [
-        (name, _Count) if name in MANDATORY_COUNTS else (name, _Count, 0)
-        for name in COUNT_NAMES
-    ],
+    [(name, _Count) if name in MANDATORY_COUNTS else (name, _Count, 0) for name in COUNT_NAMES],
     bases=(_Plain,),
     kw_only=True,
     gc=False,
@@ -154,10 +152,10 @@ def _usage_event(event: _Event, data: _Data) -> UsageEvent:
         time=_moment(event.time),
         principal=_principal(event.subject, data.principal),
         operation=data.operation,
-        deployment=data.deployment,
-        model=data.model,
+        deployment=intern(data.deployment),
+        model=None if data.model is None else intern(data.model),
         api_version=data.api_version,
-        backend=data.backend,
+        backend=None if data.backend is None else intern(data.backend),
         region=None if data.region is None else _label(data.region),
         deployment_type=None if data.deployment_type is None else _label(data.deployment_type),
         tier=data.tier or Tier.STANDARD,

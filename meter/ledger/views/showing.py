@@ -79,9 +79,8 @@ class _Queue[K, T]:
             # What is added meanwhile waits for the next time, or its end might never come.
             left = list(self.waiting)
             while left:
-                some = {
-                    key: self.waiting[key] for key in left[:ROWS_AT_ONCE] if key in self.waiting
-                }
+                now = ((key, self.waiting.get(key)) for key in left[:ROWS_AT_ONCE])
+                some = {key: row for key, row in now if row is not None}
                 await self._write(some)
                 done = [key for key, row in some.items() if self.waiting.get(key) is row]
                 for key in done:
@@ -151,7 +150,12 @@ class Showing:
 
     def add(self, sums: Iterable[SumRow]) -> None:
         """Keep committed sums until they are shown."""
-        self.marks.add([row.key for row in sums if self._window(row.key.window).add(row.key, row)])
+        news = []
+        for row in sums:
+            queue = self._windows.get(row.key.window) or self._begin(row.key.window)
+            if queue.add(row.key, row):
+                news.append(row.key)
+        self.marks.add(news)
 
     def note(self, events: Iterable[Countable]) -> None:
         """Keep the callers of these events until they are recorded."""
@@ -195,17 +199,17 @@ class Showing:
     def _queues(self) -> "Sequence[_Queue[SumKey, SumRow] | _Queue[str, Seen]]":
         return [*self._windows.values(), self._subjects]
 
-    def _window(self, window: Window) -> _Queue[SumKey, SumRow]:
-        if window not in self._windows:
-            self._windows[window] = _Queue(
-                name=window.name,
-                clock=self.clock,
-                write=self._views.write,
-                newer=_highest,
-                written=self.marks.discard,
-                left=self.marks.left,
-            )
-        return self._windows[window]
+    def _begin(self, window: Window) -> _Queue[SumKey, SumRow]:
+        queue = _Queue[SumKey, SumRow](
+            name=window.name,
+            clock=self.clock,
+            write=self._views.write,
+            newer=_highest,
+            written=self.marks.discard,
+            left=self.marks.left,
+        )
+        self._windows[window] = queue
+        return queue
 
     def _is_due(self) -> bool:
         is_full = 2 * self.waiting_rows >= self.most_waiting

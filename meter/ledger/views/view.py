@@ -110,8 +110,7 @@ def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
 
 
 def _shown(columns: Mapping[str, object]) -> tuple[object, ...]:
-    """The revision and the window's start, of columns that were written without making them."""
-    if isinstance(columns, SumColumns):
-        row = columns.row
-        return row.revision, row.key.window.start if columns.of_key else None
+    """The revision, and whether there is a window's start, of columns that were written unmade."""
+    if type(columns) is SumColumns:
+        return columns.row.revision, columns.of_key or None
     return columns.get("Revision"), columns.get("WindowStart")

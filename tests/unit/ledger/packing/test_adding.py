@@ -127,7 +127,7 @@ def test_rows_are_counted_as_far_as_they_are_remembered() -> None:
     known = {before.row.key: Known("e", before)}
 
     def rows(hours: list[int], memory: dict[SumKey, Known]) -> int:
-        opened_of = Opened(lambda keys: {key: memory[key] for key in keys if key in memory})
+        opened_of = Opened(memory.get)
         found: set[SumKey] = set()
         for event in at(*hours):
             found |= opened_of.rows_of(entries_of(event.subject, event))
