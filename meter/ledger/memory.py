@@ -1,7 +1,8 @@
 """What a process remembers of rows, the least recently used forgotten first, bounded in bytes."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import islice
 
 # For all that an aggregator remembers. A subject who calls three deployments on two backends has 6 rows of
 # sums, of 2.5 KB, and 18 view rows, of 0.5 KB: enough for 13,000 such subjects of a process.
@@ -56,3 +57,64 @@ class Memory[K, V]:
         """Forget these values."""
         for key in keys:
             self.drop(key)
+
+
+class RowMemory[V]:
+    """Values by partition and row key, of at most `most_bytes` by the estimate of `size_of`.
+
+    Forgotten first is, of the partition that was used longest ago, what was put there longest ago. A
+    partition's rows are put together: with one `Memory` of all rows that took three times as long.
+    """
+
+    def __init__(self, most_bytes: int, size_of: Callable[[str, V], int]) -> None:
+        self._most_bytes = most_bytes
+        self._size_of = size_of
+        self._values: OrderedDict[tuple[str, str], dict[str, V]] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return sum(map(len, self._values.values()))
+
+    @property
+    def bytes(self) -> int:
+        """The estimated size of all that is remembered."""
+        return self._bytes
+
+    def of(self, table: str, partition: str) -> Mapping[str, V]:
+        """The values of a partition, which must not be kept."""
+        found = self._values.get((table, partition))
+        if found is None:
+            return {}
+        self._values.move_to_end((table, partition))
+        return found
+
+    def put(self, table: str, partition: str, values: Iterable[tuple[str, V]]) -> None:
+        """Remember the values, in place of earlier ones of their keys."""
+        if self._most_bytes <= 0:
+            return
+        size_of, grown = self._size_of, 0
+        of_partition = self._values.setdefault((table, partition), {})
+        self._values.move_to_end((table, partition))
+        for key, value in values:
+            before = of_partition.pop(key, None)
+            if before is not None:
+                grown -= size_of(key, before)
+            of_partition[key] = value
+            grown += size_of(key, value)
+        self._bytes += grown
+        while self._bytes > self._most_bytes:
+            place, oldest = next(iter(self._values.items()))
+            # Some at a time: the first of a dict is found past all that was taken from it.
+            self.drop(*place, list(islice(oldest, max(1, len(oldest) // 16))))
+
+    def drop(self, table: str, partition: str, keys: Iterable[str]) -> None:
+        """Forget the values, as far as they are remembered."""
+        of_partition = self._values.get((table, partition))
+        if of_partition is None:
+            return
+        for key in keys:
+            value = of_partition.pop(key, None)
+            if value is not None:
+                self._bytes -= self._size_of(key, value)
+        if not of_partition:
+            del self._values[table, partition]

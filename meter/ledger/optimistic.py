@@ -14,19 +14,17 @@ from dataclasses import dataclass, field
 from msgspec import Struct
 
 from meter.errors import MeterError, StorageUnavailable
-from meter.ledger.memory import Memory
+from meter.ledger.memory import RowMemory
 from meter.ports import Conflict, Row, RowStore
 
 MAX_TRANSACTION_ROWS = 100  # the limit of 4 MiB is out of reach: our rows are under 4 KB each
 MAX_CONFLICTS = 10
 MAX_KNOWN_BYTES = 48 * 1024 * 1024
 # Objects in CPython 3.13: of a row with its etag, and of a column with its value.
-_ROW_BYTES, _COLUMN_BYTES = 320, 30
+_ROW_BYTES, _COLUMN_BYTES = 250, 30
 # With more rows of a partition to read, the whole partition is read instead, unless it is very large. A
 # query reads so many rows in the time of one read by key.
 ROWS_BY_RANGE, ROWS_A_READ = 20, 50
-
-type _Key = tuple[str, str, str]
 
 
 class _Kept(Struct, frozen=True, gc=False):
@@ -37,8 +35,8 @@ class _Kept(Struct, frozen=True, gc=False):
     values: tuple[object, ...]
 
 
-def _size(key: _Key, row: _Kept) -> int:
-    return _ROW_BYTES + len(key[2]) + _COLUMN_BYTES * len(row.names)
+def _size(key: str, row: _Kept) -> int:
+    return _ROW_BYTES + len(key) + _COLUMN_BYTES * len(row.names)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,12 +52,12 @@ class OptimisticRows:
     asks_before_skipping: bool = False
     expects_new: bool = False
     most_bytes: int = MAX_KNOWN_BYTES
-    _known: Memory[_Key, _Kept] = field(init=False)
+    _known: RowMemory[_Kept] = field(init=False)
     _learned: dict[tuple[str, str], int] = field(default_factory=dict)
     """How many rows partitions had when they were learned last."""
 
     def __post_init__(self) -> None:
-        self._known = Memory(self.most_bytes, _size)
+        self._known = RowMemory(self.most_bytes, _size)
 
     async def change(
         self,
@@ -85,7 +83,7 @@ class OptimisticRows:
 
     def forget(self, table: str, partition: str, keys: Iterable[str]) -> None:
         """Read these rows from storage next time."""
-        self._known.drop_all((table, partition, key) for key in keys)
+        self._known.drop(table, partition, keys)
 
     async def learn(self, table: str, partition: str) -> None:
         """Read a partition and remember its rows, as far as there is room. Raises StorageUnavailable."""
@@ -100,11 +98,16 @@ class OptimisticRows:
             columns=self.remembers,
         )
         count, found = 0, {}
+        learned: list[Row] = []
         async for _, row in rows:
             count += 1
-            self._remember(table, partition, [row])
+            learned.append(row)
+            if len(learned) == ROWS_A_READ:
+                self._remember(table, partition, learned)
+                learned.clear()
             if row.key in wanted:
                 found[row.key] = row
+        self._remember(table, partition, learned)
         self._learned[table, partition] = count
         return found
 
@@ -132,9 +135,9 @@ class OptimisticRows:
         raise StorageUnavailable(f"{table}: {MAX_CONFLICTS} conflicts in a row in one partition")
 
     def _remembered(self, table: str, partition: str, keys: Sequence[str]) -> dict[str, Row]:
-        found, get = {}, self._known.get
-        for key in keys:  # by hand, since most rows of a large batch are new
-            kept = get((table, partition, key))
+        found, get = {}, self._known.of(table, partition).get
+        for key in keys:  # most rows of a large batch are new
+            kept = get(key)
             if kept is not None:
                 found[key] = Row(key=key, columns=_columns(kept), etag=kept.etag)
         return found
@@ -181,14 +184,22 @@ class OptimisticRows:
         rows: Iterable[Row],
         etags: Mapping[str, str] | None = None,
     ) -> None:
-        put = self._known.put
-        for row in rows:
-            key = (table, partition, row.key)
-            if etags is None:
-                put(key, self._kept(row.columns, row.etag, None))
-            else:  # what is written is merged into the row
-                before = None if row.etag is None else self._known.get(key)
-                put(key, self._kept(row.columns, etags[row.key], before))
+        if etags is None:
+            kept = [(row.key, self._kept(row.columns, row.etag, None)) for row in rows]
+        else:  # what is written is merged into the row
+            known = self._known.of(table, partition).get
+            kept = [
+                (
+                    row.key,
+                    self._kept(
+                        row.columns,
+                        etags[row.key],
+                        None if row.etag is None else known(row.key),
+                    ),
+                )
+                for row in rows
+            ]
+        self._known.put(table, partition, kept)
 
     def _kept(self, columns: Mapping[str, object], etag: str | None, before: _Kept | None) -> _Kept:
         names = self.remembers
