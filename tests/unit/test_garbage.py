@@ -29,4 +29,4 @@ def test_calls_streams_and_batches_leave_no_cycles() -> None:
     left = asyncio.run(_left(), loop_factory=StandingLoop)
 
     assert set(left.values()) == {0}, left
-    assert len(left) == 4
+    assert len(left) == 5
