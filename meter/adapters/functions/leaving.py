@@ -7,7 +7,7 @@ What a task writes until it next waits goes out in one write: each is a system c
 that comes in one burst, head, frames and end are four, and each wakes the caller.
 """
 
-from collections.abc import Awaitable, Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator
 from types import coroutine
 from typing import Any
 
@@ -15,6 +15,8 @@ from starlette.types import Send
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from meter.adapters.functions.answering import begun_head, end_response
+from meter.gateway.headers import names_of
+from meter.ports import Headers
 
 MOST_GATHERED_BYTES = 65_536  # as much as the server takes at once
 
@@ -47,7 +49,7 @@ class Outlet:
         cycle.flow.resume_reading()
         return True
 
-    def begin(self, status: int, headers: Sequence[tuple[bytes, bytes]]) -> bool:
+    def begin(self, status: int, headers: Headers) -> bool:
         """Write the head of a chunked body, with the first part or when `gathering` first waits. False if it
         is `send`'s.
         """
@@ -131,6 +133,6 @@ class Outlet:
             self.let_go()
 
 
-def _is_measured(headers: Sequence[tuple[bytes, bytes]]) -> bool:
+def _is_measured(headers: Headers) -> bool:
     """Whether the body has a length, so that it is not chunked."""
-    return b"content-length" in [name for name, _ in headers]
+    return "content-length" in names_of(headers)

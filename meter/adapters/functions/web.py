@@ -6,6 +6,7 @@ Bodies are read within bounds. Whole answers are sent in parts, streams as they 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
+from functools import cached_property
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from meter.adapters.functions.answering import send_whole
+from meter.adapters.functions.answering import encoded, send_whole
 from meter.adapters.functions.arriving import ArrivingBody, arriving_in
 from meter.adapters.functions.leaving import Outlet
 from meter.adapters.functions.protocol import bound_server, connection_limits
@@ -91,16 +92,22 @@ class GatewayResponse(Response):
         self.status_code = answer.status
         self.background = None
         self.body = answer.body
-        self.raw_headers = _raw(answer.headers)
+        self._sent_headers = answer.headers
         self._delivered, self._release = answer.delivered, answer.release
         self._write_seconds = write_seconds
-        if answer.status != HTTPStatus.NO_CONTENT:
-            self.raw_headers.append((b"content-length", str(len(answer.body)).encode()))
+
+    @cached_property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]  # if asked for
+        """Its headers with its length, for servers that do not take them as they are."""
+        raw = _raw(self._sent_headers)
+        if self.status_code != HTTPStatus.NO_CONTENT:
+            raw.append((b"content-length", str(len(self.body)).encode()))
+        return raw
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI 3
         """Send it."""
         try:
-            if not send_whole(send, self.status_code, self.raw_headers, bytes(self.body)):
+            if not send_whole(send, self.status_code, self._sent_headers, bytes(self.body)):
                 await self._send_in_parts(send)
             self._delivered()
         except (TimeoutError, OSError):
@@ -138,13 +145,18 @@ class StreamedResponse(Response):
         self.status_code = answer.status
         self.background = None
         self.body = b""
-        self.raw_headers = _raw(answer.headers)
+        self._sent_headers = answer.headers
+
+    @cached_property
+    def raw_headers(self) -> list[tuple[bytes, bytes]]:  # type: ignore[override]  # if asked for
+        """Its headers, for servers that do not take them as they are."""
+        return _raw(self._sent_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002  # ASGI 3
         """Send it."""
         caller = _Caller(send)
         try:
-            await within(self._write_seconds, caller.begin(self.status_code, self.raw_headers))
+            await within(self._write_seconds, caller.begin(self.status_code, self._sent_headers))
         except (TimeoutError, OSError):
             caller.is_gone = True
         except BaseException:
@@ -190,11 +202,7 @@ async def _pause_before_cut() -> None:
 
 
 def _raw(headers: Headers) -> list[tuple[bytes, bytes]]:
-    # The upstream client reads headers as UTF-8 with surrogates for other bytes: this writes the same bytes.
-    return [
-        (name.encode("latin-1"), value.encode("utf-8", "surrogateescape"))
-        for name, value in headers
-    ]
+    return [(name.encode("latin-1"), encoded(value)) for name, value in headers]
 
 
 class _Caller:
@@ -209,9 +217,9 @@ class _Caller:
     def put(self) -> Callable[[bytes], None] | None:
         return None if self.is_gone else self.outlet.put
 
-    async def begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+    async def begin(self, status: int, headers: Headers) -> None:
         if not self.outlet.begin(status, headers):
-            head = {"type": "http.response.start", "status": status, "headers": headers}
+            head = {"type": "http.response.start", "status": status, "headers": _raw(headers)}
             await self._send(head)
 
     async def write(self, data: bytes) -> None:
