@@ -9,18 +9,21 @@ it is handed over, bypassing the parser, which would copy it: that saves a copy 
 import asyncio
 import io
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import Any
 
 EXTENSION = "meter.arriving"  # among the scope's
 MOST_AT_ONCE = 1_048_576
 MOST_GROWTH = 4_194_304  # new memory takes up to half a millisecond per megabyte
+
+_NONE: Mapping[str, object] = {}
 
 
 class ArrivingBody:
     """The pieces that the app has not taken. `event` wakes the app in uvicorn's `receive`.
 
     `read_on` has the connection read again, as `receive` does. `came` is how many bytes have come, and
-    `unparsed` how many are still to come around the parser.
+    `unparsed` how many are still to come around the parser. `is_asked_for`: its caller may wait for leave to
+    send it, which `receive` gives (RFC 9110 section 10.1.1).
     """
 
     __slots__ = (
@@ -32,12 +35,13 @@ class ArrivingBody:
         "_read_on",
         "_size",
         "came",
+        "is_asked_for",
         "is_gathered",
         "unparsed",
     )
 
     def __init__(self, event: asyncio.Event, read_on: Callable[[], None]) -> None:
-        self.is_gathered = False
+        self.is_gathered = self.is_asked_for = False
         self.came = self.unparsed = 0
         self._event = event
         self._read_on = read_on
@@ -56,6 +60,19 @@ class ArrivingBody:
     def end(self) -> None:
         """All has come."""
         self._is_ended = True
+
+    def whole(self, most: int) -> bytes | None:
+        """All that the app has not taken, at most so many bytes, if all has come; `receive` has no more to
+        say then, until the caller leaves. None where it is to be asked.
+
+        It is a coroutine that makes a dictionary, and who asks it sets a deadline: 300 instructions, while
+        nearly every body has come with its head.
+        """
+        if not self._is_ended or self._size > most or self.is_asked_for or self._left is not None:
+            return None
+        self._event.clear()
+        self._read_on()
+        return self._take()
 
     def gather(self, declared: int) -> None:
         """Wake the app only at the end. Its caller has room for all that is announced, `declared` bytes."""
@@ -150,6 +167,6 @@ class _Place:
 
 def arriving_in(scope: Mapping[str, object]) -> ArrivingBody | None:
     """The body of a request that the bounded server has taken; None with another server."""
-    extensions = cast(Mapping[str, object], scope.get("extensions", {}))
+    extensions: Any = scope.get("extensions", _NONE)
     found = extensions.get(EXTENSION)
     return found if isinstance(found, ArrivingBody) else None

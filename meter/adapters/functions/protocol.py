@@ -148,8 +148,9 @@ class BoundedHttp(ReceivingHttp):
             self._fail(_NO_HOST)
         self._head_since = None
         super().on_headers_complete()
-        self._arriving = ArrivingBody(self.cycle.message_event, self.flow.resume_reading)
-        self.scope["extensions"] = {EXTENSION: self._arriving}  # type: ignore[dict-item]  # ours
+        self._arriving = arriving = ArrivingBody(self.cycle.message_event, self.flow.resume_reading)
+        arriving.is_asked_for = self.expect_100_continue
+        self.scope["extensions"] = {EXTENSION: arriving}  # type: ignore[dict-item]  # ours
         if not self.url.startswith(b"/"):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
         if self.parser.should_upgrade():

@@ -6,8 +6,9 @@ Bodies are read within bounds. Whole answers are sent in parts, streams as they 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, lru_cache
 from http import HTTPStatus
+from operator import itemgetter, methodcaller
 from typing import Any
 
 from starlette.requests import Request
@@ -20,7 +21,7 @@ from meter.adapters.functions.leaving import Outlet
 from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
-from meter.gateway.headers import by_name
+from meter.gateway.headers import header
 from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
 from meter.gateway.http import Request as GatewayRequest
 from meter.ports import Headers
@@ -32,6 +33,7 @@ PART_BYTES = 65_536
 WRITE_SECONDS = 60.0
 CUT_PAUSE_SECONDS = 0.2  # a busy proxy needs more than the 5 ms of an idle one
 MOST_CUT_PAUSES = 5
+MAX_CACHED_LISTS = 128  # of names: each kind of client has its own
 
 
 async def live(
@@ -56,12 +58,10 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
     """The core's view of a Starlette request."""
     scope = request.scope
     raw_path = scope.get("raw_path") or scope["path"].encode()
-    headers = tuple(
-        [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
-    )
-    arriving = arriving_in(scope)
-    declared = by_name(headers).get("content-length", "")
-    body = _Body(request.receive, arriving, declared, limits)
+    found = scope["headers"]
+    names = _texts(tuple(map(_name_of, found)))
+    headers = tuple(zip(names, map(_text, map(_value_of, found)), strict=True))
+    body = _Body(request.receive, arriving_in(scope), headers, limits)
     return GatewayRequest(
         method=scope["method"],
         raw_path=raw_path.partition(b"?")[0].decode("latin-1"),
@@ -70,6 +70,12 @@ def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
         body=body,
         left=body.left,
     )
+
+
+@lru_cache(MAX_CACHED_LISTS)
+def _texts(names: tuple[bytes, ...]) -> tuple[str, ...]:
+    """Names of headers: those of a kind of client are the same in each request."""
+    return tuple(map(_text, names))
 
 
 def response_of(
@@ -261,22 +267,22 @@ class _Caller:
 class _Body:
     """`meter.gateway.http.RequestBody` of one ASGI request."""
 
+    _deadline: float | None = None
+    _size = 0
+    _is_ended = False
+    _at_end: asyncio.Event | None = None
+
     def __init__(
         self,
         receive: Receive,
         arriving: ArrivingBody | None,
-        declared: str,
+        headers: Headers,
         limits: RequestLimits,
     ) -> None:
         self._receive = receive
         self._arriving = arriving
-        self._declared = declared
-        self._max_bytes = limits.max_body_bytes
-        self._timeout_seconds = limits.read_timeout_seconds
-        self._deadline: float | None = None
-        self._size = 0
-        self._is_ended = False
-        self._at_end: asyncio.Event | None = None
+        self._headers = headers
+        self._limits = limits
 
     def left(self) -> Awaitable[None]:
         """Wait until the caller has closed its connection, which the server says behind the body."""
@@ -293,9 +299,15 @@ class _Body:
 
     async def read(self) -> bytes:
         arriving = self._arriving
-        if arriving is None or not self._declared.isdigit():
+        if arriving is None:
+            return await self._all_parts()
+        whole = arriving.whole(self._limits.max_body_bytes - self._size)
+        if whole is not None:
+            self._count(whole, is_last=True)
+            return whole
+        if (declared := self._declared()) is None:
             return await self._all_parts()  # its size is checked part by part
-        arriving.gather(int(self._declared))
+        arriving.gather(declared)
         try:
             return await self._all_parts()
         finally:
@@ -310,35 +322,50 @@ class _Body:
     async def next_part(self) -> bytes:
         if self._is_ended:
             return b""  # most bodies are one part: their end costs no timer
-        if self._declared.isdigit() and int(self._declared) > self._max_bytes:
+        if (self._declared() or 0) > self._limits.max_body_bytes:
             raise self._too_large()
         loop = asyncio.get_running_loop()
+        seconds = self._limits.read_timeout_seconds
         if self._deadline is None:
-            self._deadline = loop.time() + self._timeout_seconds
+            self._deadline = loop.time() + seconds
         try:
             return await within(self._deadline - loop.time(), self._next_part())
         except TimeoutError as exc:
-            text = f"The request body was not sent within {self._timeout_seconds:g} seconds."
+            text = f"The request body was not sent within {seconds:g} seconds."
             raise TooLarge(text, status=408, code="RequestTimeout") from exc
 
     async def _next_part(self) -> bytes:
         while not self._is_ended:
-            if self._size > self._max_bytes:
+            if self._size > self._limits.max_body_bytes:
                 raise self._too_large()
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 text = "The request body was not sent to its end."
                 raise TooLarge(text, status=400, code="BadRequest")
             part: bytes = message.get("body", b"")
-            self._size += len(part)
-            if self._size > self._max_bytes:
-                raise self._too_large()
-            self._is_ended = not message.get("more_body", False)
-            if self._is_ended and self._at_end is not None:
-                self._at_end.set()
+            self._count(part, is_last=not message.get("more_body", False))
             if part:
                 return part
         return b""
 
+    def _count(self, part: bytes, *, is_last: bool) -> None:
+        """Take note of what has come."""
+        self._size += len(part)
+        if self._size > self._limits.max_body_bytes:
+            raise self._too_large()
+        self._is_ended = is_last
+        if is_last and self._at_end is not None:
+            self._at_end.set()
+
+    def _declared(self) -> int | None:
+        """The body's length, if the caller says it."""
+        length = header(self._headers, "content-length") or ""
+        return int(length) if length.isdigit() else None
+
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"The request body is larger than {self._max_bytes} bytes.")
+        return TooLarge(f"The request body is larger than {self._limits.max_body_bytes} bytes.")
+
+
+_name_of: Callable[[tuple[bytes, bytes]], bytes] = itemgetter(0)
+_value_of: Callable[[tuple[bytes, bytes]], bytes] = itemgetter(1)
+_text: Callable[[bytes], str] = methodcaller("decode", "latin-1")

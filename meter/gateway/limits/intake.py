@@ -59,11 +59,12 @@ class BoundedBody(Struct):
 
     async def read(self) -> bytes:
         """All of it. Where its length is declared, that is held before it comes."""
-        if self.declared_bytes is not None:
-            self._hold(self.declared_bytes)
+        declared = self.declared_bytes
+        if declared is not None:
+            self._hold(declared)
             whole = await self.source.read()
-            self._size += len(whole)
-            self._hold(self._size)
+            if len(whole) > declared:
+                self._hold(len(whole))
             return whole
         parts: list[bytes] = []
         while part := await self.next_part():

@@ -1,6 +1,7 @@
 """How a body comes to the app under the bounded server, over real sockets."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -224,6 +225,39 @@ async def test_a_caller_that_waits_for_leave_to_send_gets_it() -> None:
 
     assert leave.startswith(b"HTTP/1.1 100 ")
     assert answer == (200, b"3145728")
+
+
+CHUNKED = b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n%b"
+
+
+@pytest.mark.parametrize(
+    ("wire", "is_asked"),
+    [
+        (declared(b"body"), False),
+        (declared(b""), False),
+        (declared(bytes(1_000)), False),
+        (CHUNKED % b"4\r\nbody\r\n0\r\n\r\n", False),
+        (CHUNKED % b"2\r\nbo\r\n2\r\ndy\r\n0\r\na: b\r\n\r\n", False),
+        (declared(b"body") + declared(b"other") + declared(bytes(1_001)), False),
+        (declared(b"body", b"expect: 100-continue\r\n"), True),
+        (declared(b"body", b"expect: 100-Continue\r\nexpect: x\r\n"), True),
+        (declared(bytes(1_001)), False),
+        (CHUNKED % b"3e9\r\n%b\r\n0\r\n\r\n" % bytes(1_001), True),
+    ],
+)
+async def test_a_body_that_has_come_is_read_as_one_in_parts(wire: bytes, is_asked: bool) -> None:
+    """The caller gets the same bytes, leave to send included; the server is asked only where it has to be."""
+    got, asked = [], []
+    for in_parts in (False, True):
+        app = Reader(in_parts=in_parts, most=1_000)
+        async with connected(app) as (reader, writer):
+            writer.write(wire)
+            writer.write_eof()
+            got.append((re.sub(rb"date: [^\r]*", b"", await reader.read()), app.bodies))
+        asked.append(bool(app.messages))
+
+    assert got[0] == got[1]
+    assert asked[0] is is_asked
 
 
 def test_another_servers_requests_have_no_arriving_body() -> None:
