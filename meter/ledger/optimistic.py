@@ -184,37 +184,35 @@ class OptimisticRows:
         rows: Iterable[Row],
         etags: Mapping[str, str] | None = None,
     ) -> None:
-        if etags is None:
-            kept = [(row.key, self._kept(row.columns, row.etag, None)) for row in rows]
-        else:  # what is written is merged into the row
-            known = self._known.of(table, partition).get
-            kept = [
-                (
-                    row.key,
-                    self._kept(
-                        row.columns,
-                        etags[row.key],
-                        None if row.etag is None else known(row.key),
-                    ),
-                )
-                for row in rows
-            ]
+        names, values_of = self.remembers, self.values_of
+        known = self._known.of(table, partition).get
+        kept: list[tuple[str, _Kept]] = []
+        for row in rows:
+            key, etag = row.key, row.etag
+            # What is written is merged into the row.
+            before = None if etags is None or etag is None else known(key)
+            etag = etag if etags is None else etags[key]
+            if names is None or values_of is None:
+                kept.append((key, self._kept(row.columns, etag, before)))
+                continue
+            values = values_of(row.columns)
+            if before is not None and None in values:
+                values = _merged(before.values, values)
+            kept.append((key, _Kept(etag, names, values)))
         self._known.put(table, partition, kept)
 
     def _kept(self, columns: Mapping[str, object], etag: str | None, before: _Kept | None) -> _Kept:
-        names = self.remembers
-        if names is None:
+        if (names := self.remembers) is None:
             if before is not None:
                 columns = {**_columns(before), **columns}
             return _Kept(etag, tuple(columns), tuple(columns.values()))
-        if self.values_of is not None:
-            values = self.values_of(columns)
-        else:
-            values = tuple([columns.get(name) for name in names])
-        if before is not None and None in values:
-            both = zip(values, before.values, strict=True)
-            values = tuple([old if new is None else new for new, old in both])
-        return _Kept(etag, names, values)
+        values = tuple([columns.get(name) for name in names])
+        return _Kept(etag, names, values if before is None else _merged(before.values, values))
+
+
+def _merged(before: tuple[object, ...], values: tuple[object, ...]) -> tuple[object, ...]:
+    both = zip(values, before, strict=True)
+    return tuple([old if new is None else new for new, old in both])
 
 
 def _columns(kept: _Kept) -> dict[str, object]:

@@ -7,7 +7,7 @@ its hour, day and month. The bytes are those of `entity.py`, which also writes w
 refuses what cannot be stored.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import compress
@@ -45,24 +45,26 @@ def row_pieces(row: Row) -> Sequence[bytes]:
     return (entity.write_row(row).encode("ascii"),)
 
 
-def _sum(columns: SumColumns) -> Iterable[bytes]:
+def _sum(columns: SumColumns) -> list[bytes]:
     row = columns.row
     sums = row.sums
     first, last = sums.first_call_at, sums.last_call_at
-    if sums.adjustments or not (_is_usual(first) and (last is first or _is_usual(last))):
+    if (
+        sums.adjustments
+        # A moment that was read is unusual: it has a digit more than those equal to it.
+        or type(first) is not datetime
+        or first.tzinfo is not UTC
+        or (last is not first and (type(last) is not datetime or last.tzinfo is not UTC))
+    ):
         raise _Unusual
-    text = _whole(sums, row.revision) if columns.with_zeros else _counted(sums, row.revision)
-    pieces = [text]
+    counted = _whole if columns.with_zeros else _counted
+    pieces = [counted(sums, row.revision)]
     if columns.of_key:
-        pieces = [_dimensions(row.key.dimensions), _window(row.key.window), text]
+        key = row.key
+        pieces = [_dimensions(key.dimensions), _window(key.window), pieces[0]]
     for name, value in columns.opened.items():
         pieces.append((_text_column(name) % quote_json(value)).encode())
     return pieces
-
-
-def _is_usual(moment: datetime | None) -> bool:
-    """One that was read is not: it has a digit more than those equal to it."""
-    return type(moment) is datetime and moment.tzinfo is UTC
 
 
 def _counted(sums: Sums, revision: int, *, with_zeros: bool = False) -> bytes:

@@ -47,11 +47,6 @@ class Part(Struct, frozen=True, gc=False):
     etag: str | None = None
     error_code: str | None = None
 
-    @property
-    def is_done(self) -> bool:
-        """Whether or not the operation succeeded."""
-        return 200 <= self.status < 300
-
 
 def encode(
     account_url: str,

@@ -60,11 +60,10 @@ class _Queue[K, T]:
     due_at: float = 0.0
     task: asyncio.Task[None] | None = None
 
-    def add(self, key: K, row: T) -> bool:
-        """Keep the row; gives whether none of its key waited."""
+    def add(self, key: K, row: T) -> None:
+        """Keep the row."""
         known = self.waiting.get(key)
         self.waiting[key] = row if known is None else self.newer(known, row)
-        return known is None
 
     def start(self) -> asyncio.Task[None] | None:
         """Begin to write what waits, unless that is under way or too early after a failure."""
@@ -77,14 +76,15 @@ class _Queue[K, T]:
     async def _run(self) -> None:
         try:
             # What is added meanwhile waits for the next time, or its end might never come.
-            left = list(self.waiting)
+            waiting = self.waiting
+            left = list(waiting)
             while left:
-                now = ((key, self.waiting.get(key)) for key in left[:ROWS_AT_ONCE])
-                some = {key: row for key, row in now if row is not None}
+                now = left[:ROWS_AT_ONCE]
+                some = {key: row for key in now if (row := waiting.get(key)) is not None}
                 await self._write(some)
-                done = [key for key, row in some.items() if self.waiting.get(key) is row]
+                done = [key for key, row in some.items() if waiting.get(key) is row]
                 for key in done:
-                    del self.waiting[key]
+                    del waiting[key]
                 self.written(done)
                 del left[:ROWS_AT_ONCE]
             self.failures = 0
@@ -150,11 +150,15 @@ class Showing:
 
     def add(self, sums: Iterable[SumRow]) -> None:
         """Keep committed sums until they are shown."""
-        news = []
+        windows, news = self._windows, []
         for row in sums:
-            queue = self._windows.get(row.key.window) or self._begin(row.key.window)
-            if queue.add(row.key, row):
-                news.append(row.key)
+            key = row.key
+            queue = windows.get(key.window) or self._begin(key.window)
+            if key in queue.waiting:
+                queue.add(key, row)
+            else:  # nearly always
+                queue.waiting[key] = row
+                news.append(key)
         self.marks.add(news)
 
     def note(self, events: Iterable[Countable]) -> None:
