@@ -10,8 +10,10 @@ from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any, Protocol
 
+from msgspec import Struct, field
 
-class Waker:
+
+class Waker(Struct, eq=False):
     """What one task at a time awaits, as often as it likes. News that nobody waits for are forgotten.
     Awaiting it raises RuntimeError while another task does.
 
@@ -19,13 +21,10 @@ class Waker:
     `get_loop`, `add_done_callback`, `cancel`, and `result` of what their step is run with.
     """
 
-    __slots__ = ("_asyncio_future_blocking", "_context", "_loop", "_step")
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._asyncio_future_blocking = False
-        self._loop = loop
-        self._step: Callable[[Settled], object] | None = None
-        self._context: Context | None = None
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    _asyncio_future_blocking: bool = False
+    _step: "Callable[[Settled], object] | None" = None
+    _context: Context | None = None
 
     def __await__(self) -> Generator[Any]:
         if self._step is not None:
@@ -111,7 +110,7 @@ async def result_of[T](task: asyncio.Task[T]) -> T:
     As `asyncio.shield`, which makes another future, wakes it and then its task, each in a turn of the loop.
     """
     if not task.done():
-        waker = Waker(asyncio.get_running_loop())
+        waker = Waker()
 
         def end(task: asyncio.Task[Any]) -> None:
             if not task.cancelled():

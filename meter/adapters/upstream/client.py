@@ -48,9 +48,9 @@ class HttpUpstream:
     ) -> UpstreamAnswer:
         """Send and wait for the answer's head; time spent on the caller's body does not count."""
         seconds = min(first_byte_timeout_seconds, self._idle_seconds)
-        deadline = asyncio.get_running_loop().time() + seconds
+        now = asyncio.get_running_loop().time()
         address, head = _encoded(request)
-        connection = self._pool.take(address) or await self._connect(
+        connection = self._pool.take(address, now) or await self._connect(
             address, request.backend, seconds
         )
         answer = Answer(
@@ -59,7 +59,8 @@ class HttpUpstream:
             is_for_head=request.method == "HEAD",
             idle_timeout_seconds=self._idle_seconds,
         )
-        patience = Patience(answer, self._deadlines, deadline, seconds)
+        alarm = self._deadlines.set(now + seconds, answer.run_out)
+        patience = Patience(answer, self._deadlines, alarm, seconds)
         try:
             _write(connection, request, head, answer, patience)
             await answer.begun()

@@ -163,7 +163,8 @@ class Connection(asyncio.BufferedProtocol):
             and not transport.is_closing()
             and transport.get_write_buffer_size() == 0
         ):
-            transport.resume_reading()
+            if answer.is_paused:
+                transport.resume_reading()
             self._keeper.idle(self)
         else:
             self.drop()

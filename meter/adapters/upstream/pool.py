@@ -27,12 +27,9 @@ class Pool:
         self._emptied: asyncio.Future[None] | None = None
         self.is_closed = False
 
-    def take(self, address: Address) -> Connection | None:
-        """An idle connection that is fit for a request."""
+    def take(self, address: Address, now: float) -> Connection | None:
+        """An idle connection that is fit for a request at that moment of the event loop's clock."""
         connections = self._idle.get(address)
-        if not connections:
-            return None
-        now = asyncio.get_running_loop().time()
         while connections:
             connection = connections.pop()
             if connection.is_fit(

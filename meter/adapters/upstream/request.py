@@ -1,7 +1,9 @@
 """A request as bytes: where it goes, its head, and how its body is framed (RFC 9112)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from functools import lru_cache
+from itertools import compress
+from operator import itemgetter
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -16,6 +18,8 @@ _FRAMING = frozenset({"content-length", "host", "transfer-encoding"})
 _DEFAULTS = {"accept": "*/*", "user-agent": "aoai-meter"}
 # RFC 9110 section 8.6: a body could be expected of the others.
 _BODILESS = frozenset({"GET", "HEAD", "DELETE", "OPTIONS", "TRACE"})
+MAX_CACHED_LISTS = 128  # of headers' names: each kind of client has its own
+MAX_CACHED_URLS = 256  # of at most 10 KB each: those of calls to deployments are few
 
 
 class InvalidAddress(ValueError):
@@ -38,6 +42,7 @@ class Head(Struct, frozen=True, gc=False):
     body_bytes: int | None
 
 
+@lru_cache(MAX_CACHED_URLS)
 def locate(url: str) -> tuple[Address, str]:
     """The server of a URL, and the request target there, unchanged. Raises InvalidAddress."""
     slash = url.find("/", url.find("://") + 3)
@@ -66,14 +71,13 @@ def _address(origin: str) -> Address:
 
 def encode_head(request: UpstreamRequest, address: Address, target: str) -> Head:
     """The request's head; the framing is ours. Raises ValueError for what no header can hold."""
-    fields: Sequence[tuple[str, str]] = request.headers
-    names = {name for name, _ in fields}
-    if not names.isdisjoint(_FRAMING):
-        fields = [pair for pair in fields if pair[0] not in _FRAMING]
-    if not names.issuperset(_DEFAULTS):
-        fields = [*fields, *(pair for pair in _DEFAULTS.items() if pair[0] not in names)]
-    start = f"{request.method} {target} HTTP/1.1"
-    lines = [start, f"host: {address.authority}", *map(": ".join, fields)]
+    fields = request.headers
+    are_sent, defaults = _sent(tuple(map(_name_of, fields)))
+    lines = [
+        f"{request.method} {target} HTTP/1.1\r\nhost: {address.authority}",
+        *map(": ".join, compress(fields, are_sent)),
+        *defaults,
+    ]
     size = _body_bytes(request)
     if size is None:
         lines.append("transfer-encoding: chunked")
@@ -81,9 +85,19 @@ def encode_head(request: UpstreamRequest, address: Address, target: str) -> Head
         lines.append(f"content-length: {size}")
     text = "\r\n".join(lines)
     # A line break in a value would begin another header, or another request.
-    if "\0" in text or not text.count("\r") == text.count("\n") == len(lines) - 1:
+    if "\0" in text or not text.count("\r") == text.count("\n") == len(lines):
         raise ValueError("a header holds a line break or NUL")
     return Head(f"{text}\r\n\r\n".encode("latin-1"), size)
+
+
+_name_of: Callable[[tuple[str, str]], str] = itemgetter(0)
+
+
+@lru_cache(MAX_CACHED_LISTS)
+def _sent(names: tuple[str, ...]) -> tuple[tuple[bool, ...], tuple[str, ...]]:
+    """Which of the headers are sent, and the lines of those that are not among them and must be."""
+    defaults = [": ".join(pair) for pair in _DEFAULTS.items() if pair[0] not in names]
+    return tuple(name not in _FRAMING for name in names), tuple(defaults)
 
 
 def _body_bytes(request: UpstreamRequest) -> int | None:

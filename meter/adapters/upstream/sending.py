@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 
+from msgspec import Struct
+
 from meter.adapters.upstream.answer import Answer
 from meter.adapters.upstream.connection import Connection
 from meter.waiting.alarms import Alarms
@@ -12,39 +14,33 @@ PIECES_AT_ONCE = 5
 SHORT_BYTES = 16_384  # parts of that size are sent in one piece with what follows them
 
 
-class Patience:
+class Patience(Struct, eq=False):
     """Fails an answer whose head is not here in time; pauses while the caller is waited for.
 
-    A slow caller must not look like a slow backend.
+    A slow caller must not look like a slow backend. `alarm` is that for the answer, set already.
     """
 
-    __slots__ = ("_alarm", "_alarms", "_answer", "_is_stopped", "_seconds")
-
-    def __init__(self, answer: Answer, alarms: Alarms, deadline: float, seconds: float) -> None:
-        self._answer = answer
-        self._seconds = seconds
-        self._alarms = alarms
-        self._alarm = alarms.set(deadline, self._run_out)
-        self._is_stopped = False
+    answer: Answer
+    alarms: Alarms
+    alarm: int
+    seconds: float
+    _is_stopped: bool = False
 
     def pause(self) -> None:
         """The caller's turn."""
-        self._alarms.clear(self._alarm)
+        self.alarms.clear(self.alarm)
 
     def restart(self) -> None:
         """The backend's turn, from the beginning."""
         if not self._is_stopped:
-            self._alarms.clear(self._alarm)
-            until = asyncio.get_running_loop().time() + self._seconds
-            self._alarm = self._alarms.set(until, self._run_out)
+            self.alarms.clear(self.alarm)
+            until = asyncio.get_running_loop().time() + self.seconds
+            self.alarm = self.alarms.set(until, self.answer.run_out)
 
     def stop(self) -> None:
         """Nobody's turn: the head is here, or the call has ended."""
-        self._alarms.clear(self._alarm)
+        self.alarms.clear(self.alarm)
         self._is_stopped = True
-
-    def _run_out(self) -> None:
-        self._answer.fail(TimeoutError("no head in time"))
 
 
 def in_pieces(parts: Sequence[bytes | memoryview]) -> Iterator[bytes | memoryview]:

@@ -251,6 +251,18 @@ async def test_header_bytes_survive() -> None:
     ]
 
 
+@given(st.lists(st.binary(max_size=8).filter(lambda value: not set(value) & set(b"\r\n\0"))))
+@example([b"\xe2\x82", b"\xac", b""])  # a character cut in two
+async def test_values_are_read_together_as_each_alone(values: list[bytes]) -> None:
+    """Whatever bytes they are: neither sees what is next to it."""
+    head = b"".join([b"x-%d: %b\r\n" % pair for pair in enumerate(values)])
+    answer = fed(OK + head + b"content-length: 0\r\n\r\n")
+
+    assert [value for _, value in answer.headers[:-1]] == [
+        each.strip(b" \t").decode("utf-8", "surrogateescape") for each in values
+    ]
+
+
 @pytest.mark.parametrize(
     ("begin", "more"),
     [

@@ -48,6 +48,10 @@ def opened(pool: Pool, address: Address = HERE) -> tuple[Connection, FakeTranspo
     return connection, FakeTransport(connection)
 
 
+def take(pool: Pool, address: Address = HERE) -> Connection | None:
+    return pool.take(address, asyncio.get_running_loop().time())
+
+
 def arrives(connection: Connection, data: bytes) -> None:
     connection.get_buffer(-1)[: len(data)] = data
     connection.buffer_updated(len(data))
@@ -66,8 +70,8 @@ def test_the_connection_used_last_is_used_next() -> None:
         first, second = opened(pool)[0], opened(pool)[0]
         pool.idle(first)
         pool.idle(second)
-        assert pool.take(THERE) is None
-        assert [pool.take(HERE) for _ in range(3)] == [second, first, None]
+        assert take(pool, THERE) is None
+        assert [take(pool) for _ in range(3)] == [second, first, None]
         await pool.close()
 
     run(scenario())
@@ -81,7 +85,7 @@ def test_idle_connections_are_dropped_in_time() -> None:
         connection, transport = opened(pool)
         pool.idle(connection)
         await asyncio.sleep(KEEP_ALIVE_SECONDS - 1)
-        assert pool.take(HERE) is connection
+        assert take(pool) is connection
         pool.idle(connection)
         other, later = opened(pool)
         await asyncio.sleep(KEEP_ALIVE_SECONDS - 1)
@@ -105,7 +109,7 @@ def test_a_connection_that_is_too_old_is_replaced() -> None:
             pool.idle(connection)
         ends: list[int] = []
         for second in range(MAX_AGE_SECONDS + 2):
-            taken = list(iter(lambda: pool.take(HERE), None))
+            taken = list(iter(lambda: take(pool), None))
             ends += [second] * (len(made) - len(taken) - len(ends))
             for connection in taken:
                 pool.idle(connection)
@@ -136,7 +140,7 @@ def test_a_connection_that_ended_is_not_given_out(ending: str) -> None:
             case "aborts":
                 transport.abort()
                 await asyncio.sleep(0)
-        assert pool.take(HERE) is None
+        assert take(pool) is None
         await pool.close()
 
     run(scenario())
@@ -168,7 +172,7 @@ def test_closing_waits_until_every_connection_is_gone() -> None:
         assert [each.mine.fileno() for each in transports] == [-1, -1, -1]
         late, transport = opened(pool)
         pool.idle(busy)
-        assert (pool.take(HERE), transport.is_aborted) == (None, True)
+        assert (take(pool), transport.is_aborted) == (None, True)
         await asyncio.sleep(0)
         del late
 
