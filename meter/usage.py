@@ -9,16 +9,15 @@ are in C, and take a fifth of the time of a frozen dataclass's. An event with `u
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from copy import replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import compress
-from operator import add
+from operator import add, attrgetter
 from typing import NamedTuple
 from unicodedata import category
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Raw, Struct, convert
 from msgspec.json import Encoder
 
 EVENT_TYPE = "aoai.meter.usage.v1"
@@ -117,6 +116,10 @@ MANDATORY_COUNTS = frozenset(
 )
 _ZEROS = {name: 0 for name in COUNT_NAMES if name in MANDATORY_COUNTS}
 NO_USAGE = TokenUsage()
+
+# Of a UUIDv7: the random bits before and behind the variant; version and variant.
+_RANDOM_A, _RANDOM_B = 0xFFF << 64, (1 << 62) - 1
+_VERSION_7 = 0x7 << 76 | 0b10 << 62
 
 
 def total_usage(usages: Sequence[TokenUsage]) -> TokenUsage:
@@ -241,12 +244,10 @@ def new_event_id(at: datetime, entropy: bytes) -> UUID:
 
     `entropy` is 10 random bytes. Ids sort by time, so one batch's ids lie close together.
     """
-    milliseconds = int(at.timestamp() * 1000)
-    random_bits = int.from_bytes(entropy[:10])
-    value = (milliseconds & ((1 << 48) - 1)) << 80
-    value |= 0x7 << 76 | (random_bits >> 62 & 0xFFF) << 64
-    value |= 0b10 << 62 | random_bits & ((1 << 62) - 1)
-    return UUID(int=value)
+    milliseconds = int(at.timestamp() * 1000) & ((1 << 48) - 1)
+    bits = int.from_bytes(entropy[:10])
+    value = milliseconds << 80 | bits << 2 & _RANDOM_A | bits & _RANDOM_B | _VERSION_7
+    return convert(value.to_bytes(16), UUID)  # which msgspec makes in C
 
 
 def encode_event(event: UsageEvent) -> bytes:
@@ -256,12 +257,11 @@ def encode_event(event: UsageEvent) -> bytes:
     is not valid as JSON in UTF-8, or makes the event longer than MAX_EVENT_BYTES.
     """
     try:
-        _check_numbers(event.usage_raw)
-        encoded = _encode(event)
+        encoded = _encode(event, _as_it_came(event.usage_raw))
     except (ValueError, RecursionError):
         encoded = b""
     if not 0 < len(encoded) <= MAX_EVENT_BYTES:
-        encoded = _encode(replace(event, usage_raw=None))
+        encoded = _encode(event, None)
     return encoded
 
 
@@ -335,55 +335,52 @@ def _moment(moment: datetime) -> object:
     return moment if moment.tzinfo is UTC and moment.microsecond else format_time(moment)
 
 
-def _check_numbers(usage_raw: object) -> None:
-    """Raise ValueError for NaN and infinities, as which JSON has nothing and msgspec writes null."""
-    if usage_raw is not None and b"null" in _JSON.encode(usage_raw):
+def _as_it_came(usage_raw: Mapping[str, object] | None) -> Raw | None:
+    """The backend's own text as JSON. Raises ValueError for what JSON or UTF-8 cannot say.
+
+    NaN and infinities are of that kind: msgspec writes them as null.
+    """
+    if usage_raw is None:
+        return None
+    encoded = _JSON.encode(usage_raw)
+    if b"null" in encoded:
         json.dumps(usage_raw, allow_nan=False)
+    return Raw(encoded)
 
 
-def _encode(event: UsageEvent) -> bytes:
+def _encode(event: UsageEvent, usage_raw: Raw | None) -> bytes:
     return encode_envelope(
         EVENT_TYPE,
         event.source,
         event.id,
         event.principal.subject,
         event.time,
-        _data(event),
+        _data(event, usage_raw),
         traceparent=event.traceparent,
     )
 
 
-def _data(event: UsageEvent) -> dict[str, object]:
-    principal = event.principal
-    return {
-        "principal": {
-            "issuer": principal.issuer,
-            "tenant": principal.tenant,
-            "object_id": principal.object_id,
-            "client_app": principal.client_app,
-            "name": principal.name,
-        },
-        "operation": event.operation,
-        "deployment": event.deployment,
-        "model": event.model,
-        "api_version": event.api_version,
-        "backend": event.backend,
-        "region": event.region,
-        "deployment_type": event.deployment_type,
-        "tier": event.tier,
-        "service_tier": event.service_tier,
-        "context": event.context,
-        "spilled_from": event.spilled_from,
-        "outcome": event.outcome,
-        "status": event.status,
-        "streaming": event.streaming,
-        "usage": usage_document(event.usage),
-        "tool_usage": [tool.as_document(usage_document(tool.usage)) for tool in event.tool_usage],
-        "usage_source": event.usage_source,
-        "usage_raw": event.usage_raw,
-        "attempts": event.attempts,
-        "started_at": _moment(event.started_at),
-        "duration_ms": event.duration_ms,
-        "time_to_first_byte_ms": event.time_to_first_byte_ms,
-        "client_retry_count": event.client_retry_count,
-    }
+def _data(event: UsageEvent, usage_raw: Raw | None) -> dict[str, object]:
+    data: dict[str, object] = dict(zip(_FIELDS, _values_of(event), strict=True))
+    data["principal"] = dict(zip(_CLAIMS, _claims_of(event.principal), strict=True))
+    data["usage"] = usage_document(event.usage)
+    if event.tool_usage:
+        data["tool_usage"] = [
+            tool.as_document(usage_document(tool.usage)) for tool in event.tool_usage
+        ]
+    data["usage_raw"] = usage_raw
+    data["started_at"] = _moment(event.started_at)
+    return data
+
+
+# An event's `data`, in this order; so named in `UsageEvent`, too.
+_FIELDS = (
+    *("principal", "operation", "deployment", "model", "api_version", "backend", "region"),
+    *("deployment_type", "tier", "service_tier", "context", "spilled_from", "outcome", "status"),
+    *("streaming", "usage", "tool_usage", "usage_source", "usage_raw", "attempts", "started_at"),
+    *("duration_ms", "time_to_first_byte_ms", "client_retry_count"),
+)
+_CLAIMS = ("issuer", "tenant", "object_id", "client_app", "name")
+# All values in one step of C.
+_values_of = attrgetter(*_FIELDS)
+_claims_of = attrgetter(*_CLAIMS)
