@@ -110,8 +110,7 @@ class Call(Struct, kw_only=True, eq=False):
     @property
     def expects_events(self) -> bool:
         """Whether the caller asked for an event stream."""
-        words = self.route.query.lower().split("&")
-        return asks_for_events(self.body) or "stream=true" in words
+        return self.route.asks_for_events or asks_for_events(self.body)
 
     @property
     def answers_in_text(self) -> bool:

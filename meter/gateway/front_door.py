@@ -5,6 +5,7 @@
 
 import asyncio
 import logging
+from datetime import datetime
 from functools import partial
 from uuid import UUID
 
@@ -27,12 +28,12 @@ from meter.gateway.http import (
     error_answer,
     marked,
 )
-from meter.gateway.joining.joins import Joiner, Joins, Repeatable
-from meter.gateway.limits.admission import Admission, Holds
-from meter.gateway.request.dispatch import Dispatcher
-from meter.gateway.request.prepare import prompt_of, read_body
+from meter.gateway.joining.joins import Joins, Repeatable
+from meter.gateway.limits.admission import Admission, Intake
+from meter.gateway.request.dispatch import Dispatcher, Route, check_encoding
+from meter.gateway.request.prepare import Payload, prompt_of, read_body
 from meter.ports import NO_TELEMETRY, Clock, Dice, Headers, Telemetry, UsageSink
-from meter.usage import Outcome, UsageSource, new_event_id
+from meter.usage import Outcome, Principal, UsageSource, new_event_id
 
 log = logging.getLogger(__name__)
 
@@ -58,69 +59,97 @@ class FrontDoor(Struct, kw_only=True):
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
         """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
-        event_id = new_event_id(self.clock.now(), self.dice.randbytes(10))
-        return marked(await self._answered(request, event_id), event_id)
-
-    async def _answered(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
+        now = self.clock.now()
+        event_id = new_event_id(now, self.dice.randbytes(10))
         try:
-            return await self._handle(request, event_id)
+            answer = await self._handle(request, event_id, now)
         except CallerError as exc:
-            return self._rejected(exc)
+            answer = self._rejected(exc)
         except KeysUnavailable:
-            return self._rejected(NO_KEYS)
+            answer = self._rejected(NO_KEYS)
         except Exception:
             # Last resort: an internal error still gets an answer that callers can parse.
             log.exception("call_failed_unexpectedly event_id=%s", event_id)
-            return error_answer(INTERNAL_ERROR)
+            answer = error_answer(INTERNAL_ERROR)
+        return marked(answer, event_id)
 
     def _rejected(self, error: CallerError) -> Answer:
         """The answer to a call that no backend has seen."""
         self.telemetry.rejected(error.status, error.kind)
         return error_answer(error)
 
-    async def _handle(self, request: Request, event_id: UUID) -> Answer | StreamingAnswer:
-        if (own := await self.dispatcher.answer_before_entry(request, event_id)) is not None:
-            return own
-        started_at, started = self.clock.now(), self.clock.monotonic()
-        principal = await self.admission.identify(request.headers, event_id)
-        route = await self.dispatcher.dispatch(request, principal, self.forwarder.pool.backends)
-        if isinstance(route, Answer):
-            return route
+    async def _handle(
+        self, request: Request, event_id: UUID, now: datetime
+    ) -> Answer | StreamingAnswer:
+        dispatcher, pool = self.dispatcher, self.forwarder.pool
+        known = dispatcher.known(request)
+        if known is None:
+            own = await dispatcher.answer_before_entry(request, event_id)
+            if own is not None:
+                return own
+        started, admission = self.clock.monotonic(), self.admission
+        principal = admission.known(request, now)
+        if principal is None:
+            principal = await admission.identify(request.headers, event_id)
+        if known is None:
+            route = await dispatcher.dispatch(request, principal, pool.backends)
+            if isinstance(route, Answer):
+                return route
+        else:
+            check_encoding(route := known, request)
         if route.deployment is not None:
-            self.forwarder.pool.serving(route.deployment)  # before a byte of the body is taken
-        with Holds() as holds:
-            body = await read_body(route, self.admission.enter(principal, request, holds))
+            pool.serving(route.deployment)  # before a byte of the body is taken
+        intake = admission.enter(principal, request)
+        try:
+            body = await read_body(route, intake)
             repeatable = self.joins.repeatable(event_id, principal, request, route, body)
-            if (joiner := await self.joins.find(repeatable)) is None:
-                self.background.check_room(principal.subject, route, body)
-                owners = self.background.owners
-                way = way_of(route, body, request.headers, principal, self.forwarder, owners)
-                call = Call(
-                    event_id=event_id,
-                    source=self.source,
-                    principal=principal,
-                    route=route,
-                    deployment=way.deployment,
-                    candidates=way.candidates,
-                    reasoning=way.reasoning,
-                    body=body,
-                    charge=Charge(route.served),
-                    headers=request.headers,
-                    named=request.named,
-                    background=self.background,
-                    sink=self.sink,
-                    clock=self.clock,
-                    telemetry=self.telemetry,
-                    holds=holds.pop_all(),
-                    started_at=started_at,
-                    started=started,
-                    long_context_tokens=self.long_context_tokens,
-                )
-        return await (self._answer(call, repeatable) if joiner is None else self._join(joiner))
-
-    async def _join(self, joiner: Joiner) -> Answer:
+            joiner = None if repeatable is None else await self.joins.find(repeatable)
+            if joiner is None:
+                call = self._call(request, event_id, principal, route, body, intake, now, started)
+        except BaseException:
+            intake.holds.close()
+            raise
+        if joiner is None:
+            return await self._answer(call, repeatable)
+        intake.holds.close()
         self.telemetry.joined()
         return await joiner.answer()
+
+    def _call(
+        self,
+        request: Request,
+        event_id: UUID,
+        principal: Principal,
+        route: Route,
+        body: Payload,
+        intake: Intake,
+        now: datetime,
+        started: float,
+    ) -> Call:
+        background = self.background
+        background.check_room(principal.subject, route, body)
+        way = way_of(route, body, request.headers, principal, self.forwarder, background.owners)
+        return Call(
+            event_id=event_id,
+            source=self.source,
+            principal=principal,
+            route=route,
+            deployment=way.deployment,
+            candidates=way.candidates,
+            reasoning=way.reasoning,
+            body=body,
+            charge=Charge(route.served),
+            headers=request.headers,
+            named=request.named,
+            background=background,
+            sink=self.sink,
+            clock=self.clock,
+            telemetry=self.telemetry,
+            holds=intake.holds,
+            started_at=now,
+            started=started,
+            long_context_tokens=self.long_context_tokens,
+        )
 
     async def _answer(self, call: Call, repeatable: Repeatable | None) -> Answer | StreamingAnswer:
         # A task of its own: cancelling the request must not cancel the call's usage event.
@@ -171,7 +200,8 @@ class FrontDoor(Struct, kw_only=True):
         return answer
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
-        with call.holds.pop_all() as held:
+        held = call.holds.pop_all()  # until it is sent
+        try:
             ending = await call.read(answer)
             await call.end(ending)
             headers = self._headers(call, answer)
@@ -183,8 +213,11 @@ class FrontDoor(Struct, kw_only=True):
                 headers=headers,
                 body=answer.body,
                 is_served=ending.outcome is Outcome.SERVED and answer.status < 400,
-                release=held.pop_all().close,
+                release=held.close,
             )
+        except BaseException:
+            held.close()
+            raise
 
     def _relay(self, call: Call, answer: StreamedAnswer, deadline: float) -> StreamingAnswer:
         relay = self.relays.relay(

@@ -50,6 +50,7 @@ _FORBIDDEN_HEADERS = frozenset({"jwk", "jku", "x5u", "x5c", "crit", "zip", "b64"
 _COMPACT = lazy_pattern(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 # How base64url writes `{` and what may follow it: no key of Azure's has the dots of a token.
 _BEGINNINGS = ("ey", "ew")
+_USUAL = "Bearer ey"  # what has been verified has the dots, too
 _MAX_KID_CHARS = 255  # RFC 7515, section 4.1.4: any string; the bound is ours
 
 log = logging.getLogger(__name__)
@@ -87,18 +88,46 @@ class TokenVerifier(Struct):
     clock: Clock
     _cache: OrderedDict[bytes, _Verified] = field(default_factory=OrderedDict)
 
+    def known(self, headers: Headers, named: Mapping[str, str], now: datetime) -> Principal | None:
+        """The principal of nearly every call: its token, in the usual place, was verified before, is valid
+        now, and its keys need no refresh. None for any other, whose headers `token_in` and `verify` judge.
+
+        `named` are the first of each name: as many as `headers` where none is given twice.
+        """
+        value = named.get("authorization", "")
+        if not value.startswith(_USUAL) or len(named) != len(headers):
+            return None
+        return self._known(value[len("Bearer ") :].strip(), now)
+
+    def _known(self, token: str, moment: datetime) -> Principal | None:
+        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+            return None
+        digest = hashlib.sha256(token.encode()).digest()
+        known = self._cache.get(digest)
+        if known is None or not known.not_before <= moment.timestamp() < known.expires_at:
+            return None
+        if not self.keys.is_fresh(known.principal.issuer, known.keys):
+            return None
+        self._cache.move_to_end(digest)
+        return known.principal
+
     async def verify(self, token: str) -> Principal:
         """The token's principal. Raises Unauthenticated, Forbidden or KeysUnavailable."""
-        now = self.clock.now().timestamp()
+        moment = self.clock.now()
+        if (principal := self._known(token, moment)) is not None:
+            return principal
+        now = moment.timestamp()
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
             raise _refuse("token_too_long_or_not_ascii")
         digest = hashlib.sha256(token.encode()).digest()
         known = self._cache.get(digest)
-        if known is not None and known.not_before <= now < known.expires_at:
-            issuer, keys = known.principal.issuer, known.keys
-            if self.keys.is_fresh(issuer, keys) or await self.keys.is_current(issuer, keys):
-                self._cache.move_to_end(digest)
-                return known.principal
+        if (
+            known is not None
+            and known.not_before <= now < known.expires_at
+            and await self.keys.is_current(known.principal.issuer, known.keys)
+        ):
+            self._cache.move_to_end(digest)
+            return known.principal
         verified = await self._verify(token, now)
         self._cache[digest] = verified
         if len(self._cache) > MAX_CACHED_TOKENS:

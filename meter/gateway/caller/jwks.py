@@ -98,7 +98,7 @@ class KeyRing:
         entry = self._issuers.get(issuer)
         if entry is None or entry.keys is not keys or not keys:
             return False
-        return entry.age_seconds(self.clock.monotonic()) <= ROUTINE_REFRESH_SECONDS
+        return self.clock.monotonic() - entry.loaded_at <= ROUTINE_REFRESH_SECONDS
 
     async def is_current(self, issuer: str, keys: KeySet) -> bool:
         """Whether that key set is still the issuer's newest, so that tokens it verified are still valid."""

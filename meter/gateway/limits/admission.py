@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct
@@ -9,9 +10,10 @@ from msgspec import Struct
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
 from meter.gateway.http import Request
-from meter.gateway.limits.holds import Holds as Holds
-from meter.gateway.limits.intake import BodyLimits, Intake
-from meter.gateway.limits.quota import Quota
+from meter.gateway.limits.holds import Holds
+from meter.gateway.limits.intake import BodyLimits
+from meter.gateway.limits.intake import Intake as Intake
+from meter.gateway.limits.quota import Holding, Quota
 from meter.gateway.limits.turns import Turns
 from meter.ports import Headers, Spool
 from meter.usage import Principal
@@ -48,6 +50,10 @@ class Admission:
         self.slots.resize(limits.max_concurrent_calls, percent)
         self.body_bytes.resize(limits.body_budget_bytes, percent)
 
+    def known(self, request: Request, now: datetime) -> Principal | None:
+        """The caller, if its token is known and valid now; None where `identify` must look."""
+        return self.verifier.known(request.headers, request.named, now)
+
     async def identify(self, headers: Headers, event_id: UUID) -> Principal:
         """The caller. Raises Unauthenticated, Forbidden or KeysUnavailable."""
         try:
@@ -56,25 +62,23 @@ class Admission:
             log_refusal(exc, event_id)
             raise
 
-    def enter(self, principal: Principal, request: Request, holds: Holds) -> Intake:
-        """Take a slot until `holds` is closed. Raises Overloaded.
+    def enter(self, principal: Principal, request: Request) -> Intake:
+        """Take a slot until the intake's `holds` are closed. Raises Overloaded.
 
         What the call's body takes through the intake is given back then, too.
         """
-        slot = self.slots.holding(principal.subject)
+        subject = principal.subject
+        slot, held = Holding(self.slots, subject), Holding(self.body_bytes, subject)
         slot.take(
             1,
             share="You have as many calls under way as one caller may have on this instance.",
             full="This instance is at its limit of concurrent calls.",
         )
-        holds.callback(slot.give_back)
-        held = self.body_bytes.holding(principal.subject)
-        holds.callback(held.give_back)
         return Intake(
             request=request,
             limits=self.limits.bodies,
             held=held,
             turns=self.turns,
             new_spool=self.new_spool,
-            holds=holds,
+            holds=Holds(slot.give_back, held.give_back),
         )

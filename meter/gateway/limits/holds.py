@@ -12,8 +12,8 @@ class Holds:
 
     __slots__ = ("_held",)
 
-    def __init__(self) -> None:
-        self._held: list[Callable[[], object]] = []
+    def __init__(self, *held: Callable[[], object]) -> None:
+        self._held = [*held]
 
     def callback(self, give_back: Callable[[], object]) -> None:
         """Call this when all is given back."""

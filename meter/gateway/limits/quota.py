@@ -51,13 +51,6 @@ class Quota(Struct):
         """What a subject holds."""
         return self._held.get(subject, 0)
 
-    def _change(self, subject: str, held: int, amount: int) -> None:
-        self.used += amount
-        if held:
-            self._held[subject] = held
-        else:
-            del self._held[subject]
-
 
 class Holding(Struct):
     """What one call holds of a quota, until it is given back."""
@@ -69,21 +62,24 @@ class Holding(Struct):
     def grow(self, amount: int) -> Refusal | None:
         """Take so much more, all of it or nothing."""
         quota = self.quota
-        if quota.used + amount > quota.total:
+        used = quota.used + amount
+        if used > quota.total:
             return Refusal.FULL
-        held = quota.held_by(self.subject)
+        held = quota._held.get(self.subject, 0)
         if held != self.size and held + amount > quota.share:
             return Refusal.SHARE
         if amount:
-            quota._change(self.subject, held + amount, amount)
+            quota.used = used
+            quota._held[self.subject] = held + amount
             self.size += amount
         return None
 
     def take(self, amount: int, *, share: str, full: str) -> None:
         """Take so much more. Raises Overloaded with the one text or the other where it is not given."""
-        match self.grow(amount) if amount else None:
-            case None:
-                return
+        refusal = self.grow(amount) if amount else None
+        if refusal is None:
+            return
+        match refusal:
             case Refusal.SHARE:
                 raise Overloaded(f"{share} {_AGAIN}", retry_after_seconds=1, kind=ErrorKind.SHARE)
             case Refusal.FULL:
@@ -91,7 +87,13 @@ class Holding(Struct):
 
     def give_back(self) -> None:
         """Give all of it back, once."""
-        if self.size:
-            held = self.quota.held_by(self.subject) - self.size
-            self.quota._change(self.subject, held, -self.size)
-            self.size = 0
+        size, quota = self.size, self.quota
+        if not size:
+            return
+        self.size = 0
+        quota.used -= size
+        left = quota._held[self.subject] - size
+        if left:
+            quota._held[self.subject] = left
+        else:
+            del quota._held[self.subject]

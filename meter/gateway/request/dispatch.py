@@ -16,7 +16,8 @@ from meter.gateway.own_usage import PATH as OWN_USAGE_PATH
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.models import answer_models, is_about_models
 from meter.gateway.request.operations import Body
-from meter.gateway.request.route import Route, Routes
+from meter.gateway.request.route import MAX_CACHED_ROUTES, Routes
+from meter.gateway.request.route import Route as Route
 from meter.gateway.request.unserved import not_served
 from meter.ports import Headers
 from meter.usage import Principal
@@ -46,6 +47,15 @@ class Dispatcher(Struct, frozen=True, kw_only=True):
     own_usage: OwnUsage | None = None
     opencode: OpenCode = field(default_factory=OpenCode)
     operators: OperatorPage | None = None
+    _to_backends: dict[tuple[str, str, str], Route] = field(default_factory=dict)
+
+    def known(self, request: Request) -> Route | None:
+        """The route of a request line that `dispatch` has sent to a backend before, as nearly every call's.
+
+        None for any other, and for GET, which may be a handshake: else the line alone decides. The
+        caller's token, and `check_encoding`, are still to come.
+        """
+        return self._to_backends.get((request.method, request.raw_path, request.query))
 
     def answer_to_anyone(self, request: Request) -> Answer | None:
         """The answer to a request that needs no token; None where it needs one.
@@ -79,7 +89,12 @@ class Dispatcher(Struct, frozen=True, kw_only=True):
         """
         if self.own_usage is not None and request.raw_path == OWN_USAGE_PATH:
             return await self.own_usage.answer(request, principal)
-        return dispatch(request, self.routes, backends)
+        found = dispatch(request, self.routes, backends)
+        if isinstance(found, Route) and request.method != "GET":
+            if len(self._to_backends) >= MAX_CACHED_ROUTES:
+                self._to_backends.clear()
+            self._to_backends[request.method, request.raw_path, request.query] = found
+        return found
 
 
 def dispatch(request: Request, routes: Routes, backends: Iterable[Backend]) -> Answer | Route:
@@ -91,14 +106,13 @@ def dispatch(request: Request, routes: Routes, backends: Iterable[Backend]) -> A
         allow = ", ".join(routes.methods(request.raw_path, request.query))
         return Answer(status=204, headers=(("allow", allow),), body=b"")
     route = routes.route(request.method, request.raw_path, request.query)
-    if route.served.body is not Body.NONE:
-        _check_encoding(request)
+    check_encoding(route, request)
     return answer_models(route, backends) if is_about_models(route) else route
 
 
-def _check_encoding(request: Request) -> None:
+def check_encoding(route: Route, request: Request) -> None:
     """Refuse a packed body: it could not be metered, nor bounded before it is unpacked."""
-    if "content-encoding" not in request.named:
+    if "content-encoding" not in request.named or route.served.body is Body.NONE:
         return
     for name, value in request.headers:
         if name == "content-encoding" and value.strip().lower() not in {"", "identity"}:

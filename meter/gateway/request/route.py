@@ -26,24 +26,27 @@ MAX_QUERY_CHARS = 2_048
 
 
 class Route(Struct, frozen=True, kw_only=True):
-    """A known request line. `deployment` is None where the body names it, or no deployment is named."""
+    """A known request line. `deployment` is None where the body names it, or no deployment is named.
+
+    `before` and `after` are what a backend's path has around its own name for the deployment; `after` is
+    None where that is not in it.
+    """
 
     served: Served
+    operation: Operation
     deployment: str | None
     stored_id: str | None
     api_version: str | None
     v1: bool
     query: str
+    asks_for_events: bool
+    before: str
+    after: str | None
 
     @property
     def sets_model(self) -> bool:
         """Whether the body must name the deployment because the address did, and now does not."""
         return self.v1 and self.deployment is not None
-
-    @property
-    def operation(self) -> Operation:
-        """The operation."""
-        return self.served.operation
 
     def stream_failure(self, event_id: UUID, *, choices: int = 1) -> StreamFailure:
         """How an event stream would say that it cannot be finished.
@@ -61,16 +64,7 @@ class Route(Struct, frozen=True, kw_only=True):
 
     def upstream_path(self, deployment: str) -> str:
         """The path and query to send to a backend, with that backend's deployment name."""
-        tail = self.served.tail
-        if self.stored_id is not None:
-            tail = tail.replace("{id}", self.stored_id)
-        if self.v1:
-            path = f"/openai/v1/{tail}"
-        elif self.deployment is None:
-            path = f"/openai/{tail}"
-        else:
-            path = f"/openai/deployments/{deployment}/{tail}"
-        return f"{path}?{self.query}" if self.query else path
+        return self.before if self.after is None else f"{self.before}{deployment}{self.after}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +110,21 @@ def parse_route(method: str, address: Address) -> Route:
     found = next((served for served in parsed.served if served.method == wanted), None)
     if found is None:
         raise MethodNotAllowed(_methods(parsed.served))
-    api_version = address.api_version
+    api_version, query = address.api_version, address.query
     if parsed.deployment is not None and api_version is None:
         raise _without_api_version(found)
+    before, after = _around_the_name(parsed, found.tail, query)
     return Route(
         served=found,
+        operation=found.operation,
         deployment=address.model or parsed.deployment,
         stored_id=parsed.stored_id,
         api_version=None if api_version is None else api_version[:64],
         v1=parsed.v1,
-        query=address.query,
+        query=query,
+        asks_for_events="stream=true" in query.lower().split("&"),
+        before=before,
+        after=after,
     )
 
 
@@ -154,6 +153,18 @@ def _parse_address(address: Address) -> _Parsed:
     if not rows:
         raise not_served(address.asked)
     return _Parsed(rows, deployment, stored_id, is_v1)
+
+
+def _around_the_name(parsed: _Parsed, tail: str, query: str) -> tuple[str, str | None]:
+    """What a backend's path and query have around the deployment's name; None where it is not in them."""
+    if parsed.stored_id is not None:
+        tail = tail.replace("{id}", parsed.stored_id)
+    rest = f"{tail}?{query}" if query else tail
+    if parsed.v1:
+        return f"/openai/v1/{rest}", None
+    if parsed.deployment is None:
+        return f"/openai/{rest}", None
+    return "/openai/deployments/", f"/{rest}"
 
 
 def _without_api_version(served: Served) -> NotServed:

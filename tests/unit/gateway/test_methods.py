@@ -2,11 +2,13 @@
 
 import json
 import logging
+from copy import replace
 
 import pytest
 
 from meter.gateway.backend import Backend, Deployment
 from meter.gateway.http import Answer
+from meter.gateway.request import dispatch
 from meter.gateway.request.operations import NOT_SERVED
 from tests.fakes.gateway import FakeUpstream, json_answer
 from tests.support.gateway import SERVED, Door, backend, bearer, door, error_of, headers_of
@@ -204,3 +206,26 @@ async def test_whoever_looks_whether_something_is_there_makes_no_noise(
 
     assert [answer.status for answer in answers] == [401, 404]
     assert caplog.records == []
+
+
+async def test_a_line_that_was_served_before_is_judged_as_a_new_one() -> None:
+    """Its token, its body's encoding, and whether its deployment is still served."""
+    made = door(json_answer(200, SERVED), json_answer(200, SERVED))
+    served = [(await made.answer()).status for _ in range(2)]
+
+    packed = await made.answer(headers=(*bearer(), ("content-encoding", "gzip")))
+    unknown = await made.answer(headers=())
+    made.pool.replace([replace(backend(), deployments={"other": Deployment("other")})])
+    gone = await made.answer()
+
+    assert (served, packed.status, unknown.status, gone.status) == ([200, 200], 415, 401, 404)
+
+
+async def test_no_more_lines_are_remembered_than_routes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Callers name stored responses as they like."""
+    monkeypatch.setattr(dispatch, "MAX_CACHED_ROUTES", 2)
+    made = door()
+    for number in range(5):
+        await ask(made, "DELETE", f"/openai/v1/responses/resp_{number}")
+
+    assert len(made.front_door.dispatcher._to_backends) <= 2

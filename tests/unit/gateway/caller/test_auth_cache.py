@@ -8,6 +8,8 @@ import pytest
 
 from meter.errors import Unauthenticated
 from meter.gateway.caller import auth
+from meter.gateway.headers import by_name
+from meter.ports import Headers
 from tests.fakes.gateway import FakeClock, FakeKeySource
 from tests.support.gateway import ISSUER, NOW, claims, jwk, rsa_key, token, verifier
 
@@ -85,6 +87,70 @@ async def test_a_refresh_that_changes_nothing_forgets_nothing() -> None:
 
     assert len(source.fetched) == 2
     assert await made.verify(text) is first
+
+
+GOOD, OTHER = token(), token(payload=claims(sub="bob"))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (("authorization", f"Bearer {GOOD}"),),
+        (("authorization", f"Bearer   {GOOD} "), ("accept", "*/*")),
+        (("authorization", f"bearer {GOOD}"),),
+        (("api-key", GOOD),),
+        (("authorization", f"Bearer {GOOD}"), ("api-key", OTHER)),
+        (("authorization", f"Bearer {GOOD}"), ("api-key", "a, b")),
+        (("authorization", f"Bearer {GOOD}"), ("accept", "a"), ("accept", "b")),
+        (("authorization", "Bearer eyJ"), ("api-key", OTHER)),
+        (("authorization", "Bearer IHsi"), ("api-key", OTHER)),
+    ],
+)
+async def test_a_known_caller_is_the_one_that_its_headers_name(headers: Headers) -> None:
+    """Where it is found without a look at all headers, it is whom they name."""
+    made = verifier(FakeClock())
+    for text in (GOOD, OTHER):
+        await made.verify(text)
+
+    known = made.known(headers, by_name(headers), FakeClock().now())
+
+    assert known in (None, await made.verify(auth.token_in(headers)))
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (("authorization", f"Bearer {GOOD}"), ("authorization", f"Bearer {GOOD}")),
+        (("authorization", f"Bearer {GOOD}, {GOOD}"),),
+        (("authorization", f"Bearer {GOOD}"), ("authorization", f"Bearer {OTHER}")),
+        (("authorization", "Bearer ey\u00e9.\u00e9.\u00e9"),),
+        (("authorization", "Bearer ey" + "a" * 20_000),),
+    ],
+)
+async def test_nobody_is_known_by_headers_that_are_refused(headers: Headers) -> None:
+    """No credential, two of them, or what is no token: the call is judged as any other."""
+    made = verifier(FakeClock())
+    for text in (GOOD, OTHER):
+        await made.verify(text)
+
+    assert made.known(headers, by_name(headers), FakeClock().now()) is None
+
+
+async def test_a_caller_is_known_only_while_its_token_and_keys_hold() -> None:
+    """To the end of the token, and while its keys need no refresh."""
+    clock = FakeClock()
+    made = verifier(clock)
+    texts = [token(payload=claims(exp=NOW + seconds)) for seconds in (100, 86_400)]
+    short, long = [await made.verify(text) for text in texts]
+    sent = [(("authorization", f"Bearer {text}"),) for text in texts]
+
+    found = []
+    for seconds in (159, 1, 3_440, 1):
+        clock.advance(seconds)
+        found.append([made.known(each, by_name(each), clock.now()) for each in sent])
+
+    assert found == [[short, long], [None, long], [None, long], [None, None]]
 
 
 async def test_the_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
