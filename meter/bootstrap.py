@@ -94,10 +94,16 @@ class App:
 
     async def answer(self, request: Request) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
-        if _is_open(request):
+        if request.scope["path"] in _OPEN and _is_open(request):
             return GatewayResponse(marked(await self._open(request), new_call_id()))
         try:
-            return await _answer(await self._built(), request)
+            gateway = self._gateway or await self._built()
+            limits, door = gateway.settings.requests, gateway.front_door
+            limited = gateway_request(request, limits)
+            limited.check_headers(limits)
+            write_seconds = gateway.settings.limits.times.write_seconds
+            answer = await door.handle(limited)
+            return response_of(answer, door.detached, write_seconds=write_seconds)
         except InvalidSettings as exc:
             event_id = new_call_id()
             problems = "; ".join(exc.problems)
@@ -282,7 +288,7 @@ def _asgi(app: App) -> ASGIApp:
         if scope["type"] == "lifespan":
             collect_rarely()
             await app.stored.fetch()  # `start` cannot wait for blobs
-            await live(receive, send, start=start, close=app.close)
+            await live(receive, send, start=start, close=app.close, app=run)
         elif scope["type"] == "http":
             response = await app.answer(Request(scope, receive))
             await response(scope, receive, send)
@@ -305,18 +311,6 @@ async def _warm(gateway: "Gateway") -> None:
             log.warning("warmup_failed reason=%s", result)
 
 
-async def _answer(gateway: "Gateway", request: Request) -> Response:
-    limits = gateway.settings.requests
-    limited = gateway_request(request, limits)
-    limited.check_headers(limits)
-    door = gateway.front_door
-    return response_of(
-        await door.handle(limited),
-        door.detached,
-        write_seconds=gateway.settings.limits.times.write_seconds,
-    )
-
-
 async def _close(gateway: "Gateway", seconds: float) -> None:
     """End the calls under way and publish their events, in about that time."""
     gateway.front_door.relays.estimator.hurry()
@@ -332,12 +326,11 @@ async def _close(gateway: "Gateway", seconds: float) -> None:
 
 
 def _is_open(request: Request) -> bool:
-    """Whether a request needs no token. At the root only reading methods do not.
+    """Whether a request at such an address needs no token. At the root only reading methods do not.
 
     A WebSocket handshake is the front door's to refuse, at any address.
     """
-    path = request.scope["path"]
-    is_open = path in _OPEN and (path != "/" or request.method in _OPEN_METHODS)
+    is_open = request.scope["path"] != "/" or request.method in _OPEN_METHODS
     return is_open and _refused_upgrade(request) is None
 
 

@@ -18,6 +18,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
+from meter.adapters.clock import new_call_id
+from meter.errors import CallerError
+from meter.gateway.http import error_answer, marked
 from meter.ports import Headers
 
 MAX_BODY_BYTES = 65_536  # as much as the server takes at once; head and body are copied together
@@ -86,6 +89,19 @@ def end_response(cycle: Any) -> None:
     if not cycle.keep_alive:
         cycle.transport.close()
     cycle.on_response()
+
+
+def refusal_on_the_wire(refusal: CallerError) -> bytes:
+    """The answer to what the app never sees, behind which the connection is closed."""
+    answer = marked(error_answer(refusal), new_call_id())
+    headers = (
+        *answer.headers,
+        ("content-length", str(len(answer.body))),
+        ("connection", "close"),
+    )
+    phrase = HTTPStatus(answer.status).phrase
+    lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
+    return "\r\n".join([*lines, "", ""]).encode() + answer.body
 
 
 @lru_cache(MAX_CACHED_LISTS)

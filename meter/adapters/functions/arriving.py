@@ -51,11 +51,13 @@ class ArrivingBody:
         self._place: _Place | None = None
         self._size = 0
 
-    def add(self, piece: bytes) -> None:
-        """A piece has come."""
+    def add(self, piece: bytes) -> int:
+        """A piece has come; how many bytes are to be taken now."""
+        size = len(piece)
         self._pieces.append(piece)
-        self._size += len(piece)
-        self.came += len(piece)
+        self._size += size
+        self.came += size
+        return self._size
 
     def end(self) -> None:
         """All has come."""

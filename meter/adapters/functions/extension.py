@@ -163,6 +163,7 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
             access_log=False,  # it would print query strings, and costs as much as the request
             log_level="warning",
             server_header=False,
+            proxy_headers=False,  # nobody reads what is made of them
             timeout_keep_alive=HOST_POOL_SECONDS,
         )
         await uvicorn.Server(config).serve()

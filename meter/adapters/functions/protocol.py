@@ -14,20 +14,20 @@ reset the connection elsewhere (RFC 9112 section 9.6).
 
 import asyncio
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Any, ClassVar, cast
 
 import httptools
 import uvicorn
 from msgspec import Struct
+from starlette.types import ASGIApp
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-from meter.adapters.clock import new_call_id
-from meter.adapters.functions.arriving import EXTENSION, ArrivingBody
-from meter.adapters.functions.receiving import ReceivingHttp, buffer
+from meter.adapters.functions.answering import refusal_on_the_wire
+from meter.adapters.functions.receiving import ReceivingHttp, buffer, name_of
 from meter.errors import BadRequest, CallerError, TooLarge
-from meter.gateway.http import RequestLimits, error_answer, marked
+from meter.gateway.http import RequestLimits
 from meter.waiting.alarms import Alarms
 
 MAX_URL_BYTES = 8_192  # as Kestrel, which stands in front of a Functions worker
@@ -71,7 +71,7 @@ class BoundedHttp(ReceivingHttp):
         self.ws_protocol_class = None  # handshakes go to the app, which answers 426
         self._refusal: CallerError | None = None
         self._is_refused = False
-        self._fields = 0
+        self._trailers = 0
         self._bytes_without_body = 0
         self._has_progressed = False
         self._head_since: float | None = None
@@ -109,11 +109,12 @@ class BoundedHttp(ReceivingHttp):
             self._is_receiving = True
             super().data_received(data)
             self._is_receiving = False
-        self._bytes_without_body = (
-            0 if self._has_progressed else self._bytes_without_body + len(data)
-        )
-        if self._bytes_without_body > self.limits.max_bytes:
-            self.transport.close() if self._is_refused else self._refuse(_TOO_LARGE)
+        if self._has_progressed:
+            self._bytes_without_body = 0
+        else:
+            self._bytes_without_body += len(data)
+            if self._bytes_without_body > self.limits.max_bytes:
+                self.transport.close() if self._is_refused else self._refuse(_TOO_LARGE)
         starting, self._starting = self._starting, None
         if starting is not None:
             self._start(*starting)
@@ -121,36 +122,37 @@ class BoundedHttp(ReceivingHttp):
     def on_message_begin(self) -> None:
         """A request begins, perhaps in the same bytes as the last one ended."""
         self._unset_keepalive_if_required()
-        super().on_message_begin()
-        self._fields = 0
+        self.url = b""
+        self.headers = []
+        self._trailers = 0
         self._is_in_message = True
         if self._head_since is None:
             self._head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request's address."""
-        super().on_url(url)
+        self.url += url
         if len(self.url) > MAX_URL_BYTES:
             self._fail(_URL_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header; or a trailer, which is dropped: the app has the headers already."""
-        self._fields += 1
-        if self._fields > self.limits.max_headers:
+        if self._head_since is None:
+            self._trailers += 1
+        else:
+            self.headers.append((name.lower(), value))
+        if len(self.headers) + self._trailers > self.limits.max_headers:
             self._fail(_TOO_LARGE)
-        if self._head_since is not None:
-            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         """The head is there: hand the request to the app."""
-        hosts = sum(name == b"host" for name, _ in self.headers)
-        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+        names = list(map(name_of, self.headers))
+        version = self.parser.get_http_version()
+        hosts = names.count(b"host")
+        if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._fail(_NO_HOST)
         self._head_since = None
-        super().on_headers_complete()
-        self._arriving = arriving = ArrivingBody(self.cycle.message_event, self.flow.resume_reading)
-        arriving.is_asked_for = self.expect_100_continue
-        self.scope["extensions"] = {EXTENSION: arriving}  # type: ignore[dict-item]  # ours
+        self.begin_request(names, version)
         if not self.url.startswith(b"/"):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
         if self.parser.should_upgrade():
@@ -165,18 +167,18 @@ class BoundedHttp(ReceivingHttp):
             self._dropped_bytes += len(body)
             if self._dropped_bytes > MAX_DROPPED_BYTES:
                 self.transport.close()
-        if self.cycle.response_complete:
+        cycle, arriving = self.cycle, self._arriving
+        if cycle.response_complete:
             return
-        arriving = self._arriving
         assert arriving is not None  # its head has come
-        is_first = not arriving.came
-        arriving.add(body)
-        self.cycle.body = cast(bytearray, arriving)  # uvicorn asks for its length and its bytes
+        held = arriving.add(body)
+        cycle.body = cast(bytearray, arriving)  # uvicorn asks for its length and its bytes
         if arriving.is_gathered:
             return
-        if len(arriving) > HIGH_WATER_LIMIT and not is_first:  # an app that is there has its turn
+        # An app that is there has its turn behind the first bytes.
+        if held > HIGH_WATER_LIMIT and arriving.came > len(body):
             self.flow.pause_reading()
-        self.cycle.message_event.set()
+        cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         """The request is there."""
@@ -185,7 +187,10 @@ class BoundedHttp(ReceivingHttp):
         self._is_in_message = False
         if self._arriving is not None:
             self._arriving.end()
-        super().on_message_complete()
+        cycle = self.cycle
+        if not cycle.response_complete:
+            cycle.more_body = False
+            cycle.message_event.set()
         if self._rest_timer is not None:
             self._end_rest()
             self._keep_or_close()
@@ -205,13 +210,14 @@ class BoundedHttp(ReceivingHttp):
 
     def _await_next(self) -> None:
         """As uvicorn does, whose timer would be one more per call."""
-        self._unset_keepalive_if_required()
         until = self.loop.time() + self.timeout_keep_alive
         self._alarm = self.deadlines.set(until, self.timeout_keep_alive_handler)
 
     def _unset_keepalive_if_required(self) -> None:
         """Something has come, or is to be dropped."""
-        self.deadlines.clear(self._alarm)
+        if self._alarm:
+            self.deadlines.clear(self._alarm)
+            self._alarm = 0
 
     def close_after_the_body(self) -> None:
         """Close the connection; behind a whole answer only when the request has come to its end."""
@@ -239,7 +245,8 @@ class BoundedHttp(ReceivingHttp):
         try:
             await cycle.run_asgi(app)
         finally:
-            self.tasks.discard(cast("asyncio.Task[None]", asyncio.current_task(self.loop)))
+            task: Any = asyncio.current_task(self.loop)
+            self.tasks.discard(task)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: uvicorn would log two lines for each handshake."""
@@ -286,7 +293,7 @@ class BoundedHttp(ReceivingHttp):
         if is_answered or self._has_rest:
             self.transport.close()  # there is no room for another answer
             return
-        self.transport.write(_response(refusal))
+        self.transport.write(refusal_on_the_wire(refusal))
         if self.transport.can_write_eof():
             self.transport.write_eof()
         else:
@@ -360,11 +367,15 @@ def bounded_http(limits: ConnectionLimits) -> type[BoundedHttp]:
     return type("BoundedHttp", (BoundedHttp,), own)
 
 
-def bound_server(receive: Callable[..., object], limits: ConnectionLimits) -> None:
+def bound_server(
+    receive: Callable[..., object], limits: ConnectionLimits, app: ASGIApp | None = None
+) -> None:
     """Have the uvicorn that runs this app use the bounded protocol for connections from now on.
 
     `receive` is that of the app's lifespan, which uvicorn calls before it listens. A server that was
-    given a protocol of its own, or that is no uvicorn, is left alone.
+    given a protocol of its own, or that is no uvicorn, is left alone. `app` is one that does not read where
+    a request came from: uvicorn looks each time what proxies say of that, 140 instructions, for its own
+    log of requests otherwise.
     """
     config = getattr(getattr(receive, "__self__", None), "config", None)
     if not isinstance(config, uvicorn.Config):
@@ -372,18 +383,9 @@ def bound_server(receive: Callable[..., object], limits: ConnectionLimits) -> No
     # By name: importing uvicorn's other protocol takes as long as all of Starlette.
     if config.http_protocol_class.__name__ in {"HttpToolsProtocol", "H11Protocol"}:
         config.http_protocol_class = bounded_http(limits)
-
-
-def _response(refusal: CallerError) -> bytes:
-    answer = marked(error_answer(refusal), new_call_id())
-    headers = (
-        *answer.headers,
-        ("content-length", str(len(answer.body))),
-        ("connection", "close"),
-    )
-    phrase = HTTPStatus(answer.status).phrase
-    lines = [f"HTTP/1.1 {answer.status} {phrase}", *(f"{name}: {value}" for name, value in headers)]
-    return "\r\n".join([*lines, "", ""]).encode() + answer.body
+    loaded = config.loaded_app
+    if isinstance(loaded, ProxyHeadersMiddleware) and loaded.app is app and not config.access_log:
+        config.loaded_app = app
 
 
 _TOO_LARGE = TooLarge("The request has too many or too large headers.", status=431)

@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.adapters.functions.answering import encoded, send_whole
 from meter.adapters.functions.arriving import ArrivingBody, arriving_in
@@ -42,13 +42,15 @@ async def live(
     *,
     close: Callable[[], Awaitable[None]],
     start: Callable[[], RequestLimits | None] = lambda: None,
+    app: ASGIApp | None = None,
 ) -> None:
     """An ASGI app's lifespan: start with the server, close before the process ends.
 
-    What `start` returns bounds the heads of requests, where the server is uvicorn.
+    What `start` returns bounds the heads of requests, where the server is uvicorn. `app` is called by it as
+    it is (`bound_server`).
     """
     while (await receive())["type"] == "lifespan.startup":
-        bound_server(receive, connection_limits(start()))
+        bound_server(receive, connection_limits(start()), app)
         await send({"type": "lifespan.startup.complete"})
     await close()
     await send({"type": "lifespan.shutdown.complete"})
