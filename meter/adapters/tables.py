@@ -36,7 +36,7 @@ from meter.adapters.odata.query import (
     rows_of,
 )
 from meter.adapters.odata.sending import ACCEPTED, ERROR, SendTransaction, transaction_sender
-from meter.adapters.odata.transaction import Part, decode, encode, error_code
+from meter.adapters.odata.transaction import Part, decode, encode, error_code, read_etags
 from meter.adapters.upstream.client import HttpUpstream
 from meter.errors import (
     AccessDenied,
@@ -194,19 +194,17 @@ class TablesRowStore:
             )
         except (ValueError, TypeError) as exc:
             raise RowsRefused(f"{what}: {type(exc).__name__}: {exc}") from exc
-        parts = await self._submit(what, transaction, content_type, body)
-        failed = _failed(parts)
+        etags, failed = await self._submit(what, transaction, content_type, body)
         if failed and failed.error_code == "TableNotFound":
             if not creates_table:
                 raise TableMissing(table)
             await self._create(table)
-            parts = await self._submit(what, transaction, content_type, body)
-            failed = _failed(parts)
-        if failed:
-            if failed.error_code in _CONFLICTS:
-                return Conflict(exists=failed.error_code == _EXISTS)
-            raise _refusal(what, failed.status, failed.error_code)
-        return _written(what, parts, written=[*insert, *update], deleted=len(delete))
+            etags, failed = await self._submit(what, transaction, content_type, body)
+        if failed is None:
+            return _written(what, etags, written=[*insert, *update], deleted=len(delete))
+        if failed.error_code in _CONFLICTS:
+            return Conflict(exists=failed.error_code == _EXISTS)
+        raise _refusal(what, failed.status, failed.error_code)
 
     async def scan(
         self,
@@ -301,11 +299,16 @@ class TablesRowStore:
 
     async def _submit(
         self, what: str, transaction: str, content_type: str, body: bytes
-    ) -> list[Part]:
+    ) -> tuple[Sequence[str | None], Part | None]:
+        """The new etags, operation by operation, and the first that failed."""
         with _translated(what):
             answer = await self._send_transaction(transaction, content_type, body)
             if answer.status == ACCEPTED:
-                return decode(answer.content_type, answer.content)
+                if etags := read_etags(answer.content_type, answer.content):
+                    return etags, None
+                parts = decode(answer.content_type, answer.content)
+                failed = (part for part in parts if not 200 <= part.status < 300)
+                return [part.etag for part in parts], next(failed, None)
         code = error_code(answer.error_code, answer.content.decode(errors="replace"))
         raise _refusal(what, answer.status, code)
 
@@ -326,18 +329,16 @@ def _senders(
         ) from exc
 
 
-def _failed(parts: Sequence[Part]) -> Part | None:
-    # By its code alone: no property or call for each of the rows.
-    return next((part for part in parts if not 200 <= part.status < 300), None)
-
-
-def _written(what: str, parts: Sequence[Part], *, written: Sequence[Row], deleted: int) -> Written:
-    if len(parts) != (sent := len(written) + deleted):
-        raise StorageUnavailable(f"{what}: {len(parts)} answers to {sent} rows")
-    etags = {row.key: part.etag for row, part in zip(written, parts, strict=False) if part.etag}
-    if len(etags) != len(written):
+def _written(
+    what: str, etags: Sequence[str | None], *, written: Sequence[Row], deleted: int
+) -> Written:
+    if len(etags) != (sent := len(written) + deleted):
+        raise StorageUnavailable(f"{what}: {len(etags)} answers to {sent} rows")
+    by_key = dict(zip([row.key for row in written], etags, strict=False))
+    found = {key: etag for key, etag in by_key.items() if etag}
+    if len(found) != len(written):
         raise StorageUnavailable(f"{what}: an answer without an etag")
-    return Written(etags)
+    return Written(found)
 
 
 @contextmanager

@@ -39,13 +39,13 @@ def row_pieces(row: Row) -> Sequence[bytes]:
     columns = row.columns
     if type(columns) is SumColumns:
         try:
-            return quote_json(row.key).encode(), *_sum(columns), b"}"
+            return _sum(row.key, columns)
         except (_Unusual, error):
             pass
     return (entity.write_row(row).encode("ascii"),)
 
 
-def _sum(columns: SumColumns) -> list[bytes]:
+def _sum(key: str, columns: SumColumns) -> list[bytes]:
     row = columns.row
     sums = row.sums
     first, last = sums.first_call_at, sums.last_call_at
@@ -57,13 +57,14 @@ def _sum(columns: SumColumns) -> list[bytes]:
         or (last is not first and (type(last) is not datetime or last.tzinfo is not UTC))
     ):
         raise _Unusual
-    counted = _whole if columns.with_zeros else _counted
-    pieces = [counted(sums, row.revision)]
+    pieces = [quote_json(key).encode()]
     if columns.of_key:
-        key = row.key
-        pieces = [_dimensions(key.dimensions), _window(key.window), pieces[0]]
+        pieces += (_dimensions(row.key.dimensions), _window(row.key.window))
+    counted = _whole if columns.with_zeros else _counted
+    pieces.append(counted(sums, row.revision))
     for name, value in columns.opened.items():
         pieces.append((_text_column(name) % quote_json(value)).encode())
+    pieces.append(b"}")
     return pieces
 
 

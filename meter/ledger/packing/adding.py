@@ -8,7 +8,7 @@ from meter.ledger.fold import Entry, Sums, compacted, total_sums
 from meter.ledger.keys import SumKey
 from meter.ledger.packing.packed import Known, Packed
 from meter.ledger.rows import SumRow, next_revision
-from meter.ports import Row
+from meter.ports import INT64, Row
 from meter.window import Window
 
 _NOTHING = Sums()
@@ -55,7 +55,8 @@ class Change:
             rows.append((Packed(row), before))
         checked: Sums | None = None
         for row in self.sums.values():
-            if row.sums is not checked or row.revision > 1:  # a new hour's sum is its day's, too
+            # An hour, its day and its month often share a sum, but not its revision.
+            if row.sums is not checked or row.revision not in INT64:
                 row.check_range()
                 checked = row.sums
         found = [(Packed(row), Packed(row).new_row()) for row in self.closed]

@@ -110,7 +110,7 @@ def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
 
 
 def _shown(columns: Mapping[str, object]) -> tuple[object, ...]:
-    """The revision, and whether there is a window's start, of columns that were written unmade."""
+    """The revision, and whether there is a window's start: there is in a row that was written here."""
     if type(columns) is SumColumns:
-        return columns.row.revision, columns.of_key or None
+        return columns.row.revision, True
     return columns.get("Revision"), columns.get("WindowStart")
