@@ -175,6 +175,9 @@ class Upstream(Protocol):
 class BackendCredentials(Protocol):
     """Authenticates the gateway to each backend."""
 
+    def at_hand(self, backend: str) -> Headers | None:
+        """The header that does; None where it has to be waited for."""
+
     async def headers_for(self, backend: str) -> Headers:
         """The header that authenticates the gateway to that backend. Raises UpstreamError."""
 

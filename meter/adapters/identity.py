@@ -78,22 +78,29 @@ class ConfiguredCredentials:
         if self._identity is not None:
             await self._identity.close()
 
-    async def headers_for(self, backend: str) -> Headers:
-        """The header that authenticates the gateway. Raises UpstreamError."""
-        match self._auth[backend]:
-            case ApiKey(value):
-                return (("api-key", value),)
-            case ManagedIdentity():
-                return (("authorization", f"Bearer {await self._identity_token()}"),)
-
-    async def _identity_token(self) -> str:
+    def at_hand(self, backend: str) -> Headers | None:
+        """The header that authenticates the gateway; None where a token has to be waited for."""
+        auth = self._auth[backend]
+        if isinstance(auth, ApiKey):
+            return (("api-key", auth.value),)
         now = self._clock.now().timestamp()
         if now >= self._expires_at:
-            # Shielded: a caller that leaves must not cancel the request of the others.
-            await asyncio.shield(self._renewal())
-        elif now >= self._renew_at:
+            return None
+        if now >= self._renew_at:
             self._renewal()
-        return self._token
+        return self._with_token()
+
+    async def headers_for(self, backend: str) -> Headers:
+        """The header that authenticates the gateway. Raises UpstreamError."""
+        headers = self.at_hand(backend)
+        if headers is not None:
+            return headers
+        # Shielded: a caller that leaves must not cancel the request of the others.
+        await asyncio.shield(self._renewal())
+        return self._with_token()
+
+    def _with_token(self) -> Headers:
+        return (("authorization", f"Bearer {self._token}"),)
 
     def _renewal(self) -> asyncio.Task[None]:
         if self._renewing is None:

@@ -94,7 +94,7 @@ class Call(Struct, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         self.is_kept_alive = isinstance(self.body, JsonBody) and self.body.is_streaming
         self.trace = self.telemetry.begin(
-            traced(self.headers),
+            traced(self.headers, self.named),
             started_at=self.started_at,
             operation=self.route.operation,
             deployment=self.deployment,
@@ -327,12 +327,13 @@ class Call(Struct, kw_only=True, eq=False):
         if not self.route.served.is_charged:
             return None
         native = _native_spillover(self._headers_at(ending)) if billing.is_spilled else None
-        preferred, used = self.attempts.preferred_provisioned, billing.backend
-        if native is not None or preferred is None or used is None:
+        used = billing.backend
+        if native is not None or used is None or not self.attempts.may_spill:
             return native
-        is_standard = billing.own_tier is Tier.STANDARD
-        has_spilled = is_standard and preferred.priority < used.priority
-        return preferred.name if has_spilled else None
+        preferred = self.candidates.preferred_to(used, self.deployment)
+        if preferred is None or billing.own_tier is not Tier.STANDARD:
+            return None
+        return preferred.name
 
     def _elapsed_ms(self, until: float) -> int:
         return round((until - self.started) * 1000)

@@ -109,20 +109,21 @@ def lasting_headers(caller: Headers) -> Headers:
 
 def retry_count(caller: Mapping[str, str]) -> int:
     """How often the caller's SDK has retried, by its headers' `by_name`."""
-    text = caller.get(RETRY_COUNT, "")
+    text = caller.get(RETRY_COUNT)
+    if text is None:
+        return 0
     return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else 0
 
 
-def traced(headers: Headers) -> Headers:
+def traced(headers: Headers, named: Mapping[str, str]) -> Headers:
     """The caller's headers, less those of a trace that cannot be continued: its parent is not valid.
 
-    Of two parents neither is (W3C Trace Context, section 3.2).
+    Of two parents neither is (W3C Trace Context, section 3.2). `named` are the headers' `by_name`.
     """
-    names = names_of(headers)
-    parents = names.count(TRACEPARENT)
-    if parents == 1 and valid_traceparent(header(headers, TRACEPARENT)):
+    parent = named.get(TRACEPARENT)
+    if parent is None and TRACESTATE not in named:
         return headers
-    if not parents and TRACESTATE not in names:
+    if valid_traceparent(parent) and names_of(headers).count(TRACEPARENT) == 1:
         return headers
     return tuple(each for each in headers if each[0] not in {TRACEPARENT, TRACESTATE})
 
@@ -188,7 +189,7 @@ def _crossing(headers: Headers, may_cross: Callable[[str], bool]) -> list[tuple[
     names = tuple(map(_name_of, headers))
     kept = list(compress(headers, _which_cross(names, may_cross)))
     hops = _connection_named(headers) if "connection" in names else frozenset()
-    if hops.isdisjoint(names) and _is_sendable("".join([value for _, value in kept])):
+    if hops.isdisjoint(names) and _is_sendable("".join(chain.from_iterable(kept))):
         return kept
     return [(name, value) for name, value in kept if name not in hops and _is_sendable(value)]
 

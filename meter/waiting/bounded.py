@@ -11,12 +11,13 @@ from typing import Any
 
 
 async def within[T](
-    seconds: float | None,
+    seconds: float | Callable[[], float] | None,
     work: Awaitable[T],
     *,
     beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
 ) -> T:
-    """The result of the work; TimeoutError if it still waits after so many seconds, None for no end.
+    """The result of the work; TimeoutError if it still waits after so many seconds, None for no end. A
+    function says how many once the work waits.
 
     The first step is made without a timer, and nearly always it is the last: a body that is there, a
     connection with room for what is written. Work that has to wait gets a timer then, and what `beside`
@@ -29,6 +30,8 @@ async def within[T](
     except StopIteration as done:
         result: T = done.value
         return result
+    if callable(seconds):
+        seconds = seconds()
     other = None if beside is None else asyncio.create_task(beside())
     try:
         async with asyncio.timeout(seconds):

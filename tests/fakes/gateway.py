@@ -239,6 +239,9 @@ class FakeCredentials:
 
     refused: frozenset[str] = frozenset()
 
+    def at_hand(self, backend: str) -> Headers | None:
+        return None if backend in self.refused else (("api-key", f"key-of-{backend}"),)
+
     async def headers_for(self, backend: str) -> Headers:
         if backend in self.refused:
             raise UpstreamError("the managed identity gave no token")

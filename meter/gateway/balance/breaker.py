@@ -71,12 +71,13 @@ EVERYTHING = Scope()
 class Circuit(Struct):
     """Whether one backend may be called. Times are monotonic seconds. One event loop owns it.
 
-    `recovered_at` is when it last closed after it was open; None when it never was.
+    `failures` are those since it last closed; with none it holds back no call. `recovered_at` is when it
+    last closed after it was open; None when it never was.
     """
 
     usual: UsualDemand = field(default_factory=UsualDemand)
+    failures: int = 0
     recovered_at: float | None = None
-    _failures: int = 0
     _opened_at: float = 0.0
     _open_until: float = 0.0
     _ask_again_at: float = 0.0
@@ -85,21 +86,16 @@ class Circuit(Struct):
     _scope: Scope = EVERYTHING
     _refused: Demand = NO_DEMAND
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing has failed since it last closed: then it holds back no call."""
-        return not self._failures
-
     def may_call(self, demand: Demand, now: float) -> bool:
         """Whether a call may be sent now. Changes nothing."""
-        if not self._failures:
+        if not self.failures:
             return True
         is_over = self._open_until <= now and self._probing_until <= now
         return is_over or not self._holds(demand)
 
     def is_open(self, now: float) -> bool:
         """Whether it holds back any calls."""
-        return self._failures > 0 and max(self._open_until, self._probing_until) > now
+        return self.failures > 0 and max(self._open_until, self._probing_until) > now
 
     def is_throttled(self, demand: Demand, now: float) -> bool:
         """Whether the call is held back for a wait that the backend itself asked for."""
@@ -133,7 +129,7 @@ class Circuit(Struct):
     def answered(self, demand: Demand, *, started_at: float, now: float) -> None:
         """A call sent at `started_at` was answered: the circuit closes if it held that call back."""
         if self._holds(demand) and self._opened_at <= started_at:
-            self._failures = 0
+            self.failures = 0
             self._is_throttled = False
             self.recovered_at = now
 
@@ -143,10 +139,10 @@ class Circuit(Struct):
             return  # it was under way when the circuit opened: the same failure seen again
         is_open = self._is_throttled and (self._open_until > now or self._holds(demand))
         self._scope = self._scope_after(failover, demand, is_open=is_open)
-        self._failures += 1
+        self.failures += 1
         self._opened_at = now
         self._is_throttled = failover.fault is Fault.THROTTLED
-        wait = max(_cooldown_seconds(failover, self._failures), MIN_COOLDOWN_SECONDS)
+        wait = max(_cooldown_seconds(failover, self.failures), MIN_COOLDOWN_SECONDS)
         self._open_until = now + min(wait, MAX_COOLDOWN_SECONDS)
         if not is_open:
             self._ask_again_at = now + min(wait, FIRST_ASK_SECONDS)
@@ -154,7 +150,7 @@ class Circuit(Struct):
         self._refused = demand
 
     def _holds(self, demand: Demand) -> bool:
-        return self._failures > 0 and self._scope.has(demand)
+        return self.failures > 0 and self._scope.has(demand)
 
     def _scope_after(self, failover: Failover, demand: Demand, *, is_open: bool) -> Scope:
         if failover.fault is not Fault.THROTTLED:

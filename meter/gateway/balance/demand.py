@@ -5,7 +5,7 @@ answer may have. A request that is larger than the quota is refused however idle
 so a refusal of a call much larger than usual is about that call.
 """
 
-import math
+from math import exp, log
 
 from msgspec import Struct
 
@@ -31,18 +31,18 @@ class UsualDemand(Struct):
     """
 
     _served: int = 0
-    _log: float = math.log(FIRST_USUAL_TOKENS)
+    _log: float = log(FIRST_USUAL_TOKENS)
 
     @property
     def most_tokens(self) -> int:
         """The demand above which a call is much larger than usual."""
-        return round(LARGE * math.exp(self._log))
+        return round(LARGE * exp(self._log))
 
     def served(self, demand: Demand) -> None:
         """A backend served a call."""
-        self._served += 1
-        weight = max(SMOOTHING, 1 / (self._served + 1))
-        self._log += weight * (math.log(max(demand.tokens, 1)) - self._log)
+        self._served = served = self._served + 1
+        weight = max(SMOOTHING, 1 / (served + 1))
+        self._log += weight * (log(max(demand.tokens, 1)) - self._log)
 
     def is_exceeded_by(self, demand: Demand) -> bool:
         """Whether the call is much larger than usual."""

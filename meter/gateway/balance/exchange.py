@@ -5,6 +5,7 @@ the gateway added is asked again without it.
 """
 
 import math
+from collections.abc import Awaitable
 from copy import replace
 from datetime import datetime
 from typing import Protocol
@@ -50,13 +51,14 @@ class ForwardLimits(Struct, frozen=True, kw_only=True):
 class Attempts(Struct):
     """What has been tried for one call; kept also when the call fails.
 
-    No answer is waited for after `give_up_at` (monotonic seconds).
+    No answer is waited for after `give_up_at` (monotonic seconds). `may_spill`: it went to the backends
+    in the order of their priorities, not to the one that stores what it refers to.
     """
 
     made: list[Attempt] = field(default_factory=list)
     failovers: list[Failover] = field(default_factory=list)
     last_backend: Backend | None = None
-    preferred_provisioned: Backend | None = None
+    may_spill: bool = True
     give_up_at: float = math.inf
 
 
@@ -104,17 +106,23 @@ class Exchange(Struct, frozen=True, kw_only=True):
     clock: Clock
     limits: ForwardLimits
 
-    async def run(self) -> Begun | Failover:
+    def run(self) -> Awaitable[Begun | Failover]:
         """What the caller gets, or why the next backend is tried. Raises UpstreamError."""
-        asks = self.call.must_ask_for_usage
-        begun = await self._attempt(asks_for_usage=asks)
-        if asks and _refuses_what_was_added(begun):
+        if self.call.must_ask_for_usage:
+            return self._asking_for_usage()
+        return self._attempt(asks_for_usage=False)
+
+    async def _asking_for_usage(self) -> Begun | Failover:
+        begun = await self._attempt(asks_for_usage=True)
+        if _refuses_what_was_added(begun):
             # Old api-versions and `data_sources` do.
             if isinstance(begun, StreamedAnswer):
                 await begun.holds.close()
             begun = await self._attempt(asks_for_usage=False)
             if isinstance(begun, StreamedAnswer):
                 begun = replace(begun, is_usage_refused=True)
+        elif isinstance(begun, StreamedAnswer):
+            begun = replace(begun, asked_for_usage=True)
         return begun
 
     async def _attempt(self, *, asks_for_usage: bool) -> Begun | Failover:
@@ -122,27 +130,23 @@ class Exchange(Struct, frozen=True, kw_only=True):
         started = self.clock.monotonic()
         status: int | None = None
         try:
-            begun = await self._ask(asks_for_usage=asks_for_usage)
+            begun = await self._ask(started, asks_for_usage=asks_for_usage)
             status = begun.status
         finally:
             seconds = self.clock.monotonic() - started
             self.call.attempts.made.append(
                 Attempt(backend=self.backend.name, status=status, duration_ms=round(seconds * 1000))
             )
-        if isinstance(begun, StreamedAnswer):
-            return replace(begun, asked_for_usage=asks_for_usage)
         return begun
 
-    async def _ask(self, *, asks_for_usage: bool) -> Begun | Failover:
-        try:
-            asking = self.credentials.headers_for(self.backend.name)
-            credentials = await within(self._patience(), asking)
-        except TimeoutError as exc:
-            raise UpstreamTimeout(self.backend.name) from exc
-        answer = await self.upstream.send(
-            self.call.request_for(self.backend, credentials, asks_for_usage=asks_for_usage),
-            first_byte_timeout_seconds=self._patience(),
-        )
+    async def _ask(self, now: float, *, asks_for_usage: bool) -> Begun | Failover:
+        seconds = self._patience(now)
+        credentials = self.credentials.at_hand(self.backend.name)
+        if credentials is None:
+            credentials = await self._credentials(seconds)
+            seconds = self._patience(self.clock.monotonic())
+        request = self.call.request_for(self.backend, credentials, asks_for_usage=asks_for_usage)
+        answer = await self.upstream.send(request, first_byte_timeout_seconds=seconds)
         begun: Begun | None = None
         outcome: Begun | Failover
         try:
@@ -155,6 +159,12 @@ class Exchange(Struct, frozen=True, kw_only=True):
         if isinstance(outcome, Failover):
             return _without_secrets(outcome, self.backend, credentials)
         return outcome
+
+    async def _credentials(self, seconds: float) -> Headers:
+        try:
+            return await within(seconds, self.credentials.headers_for(self.backend.name))
+        except TimeoutError as exc:
+            raise UpstreamTimeout(self.backend.name) from exc
 
     async def _judged(self, answer: UpstreamAnswer) -> tuple[Begun | None, Begun | Failover]:
         """The answer as far as it was received, and what comes of it."""
@@ -186,7 +196,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
 
     async def _begun(self, answer: UpstreamAnswer) -> Begun:
         # A stream may think for long after its head, while its caller is kept alive.
-        seconds = None if self.call.is_kept_alive else self._patience()
+        seconds = None if self.call.is_kept_alive else self._patience_now
         try:
             beginning = begin_answer(
                 self.backend,
@@ -200,8 +210,11 @@ class Exchange(Struct, frozen=True, kw_only=True):
         except TimeoutError as exc:
             raise UpstreamTimeout(self.backend.name) from exc
 
-    def _patience(self) -> float:
-        left = self.call.attempts.give_up_at - self.clock.monotonic()
+    def _patience_now(self) -> float:
+        return self._patience(self.clock.monotonic())
+
+    def _patience(self, now: float) -> float:
+        left = self.call.attempts.give_up_at - now
         return max(0.0, min(self.limits.first_byte_timeout_seconds, left))
 
 

@@ -52,6 +52,15 @@ class Candidates(Struct, frozen=True, kw_only=True, gc=False):
     demand: Demand = NO_DEMAND
     owner: str | None = None
 
+    def preferred_to(self, used: Backend, deployment: str) -> Backend | None:
+        """The provisioned backend that comes before the used one, from which calls spill over to it."""
+        before = [
+            each
+            for each in self.backends
+            if each.priority < used.priority and each.tier_of(deployment) is Tier.PROVISIONED
+        ]
+        return min(before, key=_priority) if before else None
+
 
 class Forwarded(Asking, Protocol):
     """What forwarding needs of a call (`gateway/call.py`)."""
@@ -90,68 +99,44 @@ class Forwarder:
         Raises Overloaded when all candidates are cooling down or throttle, the caller's own error
         when its body breaks off, and a CallerError with 502, 503 or 504 when they fail otherwise.
         """
+        attempts, owner = call.attempts, call.candidates.owner
         if not call.is_kept_alive:
-            most = self.limits.attempts_timeout_seconds
-            call.attempts.give_up_at = self.clock.monotonic() + most
-        backends, owner = call.candidates.backends, call.candidates.owner
-        if owner is None:
-            # Calls should go there first: from it they spill over.
-            provisioned = [
-                each for each in backends if each.tier_of(call.deployment) is Tier.PROVISIONED
-            ]
-            if provisioned:
-                call.attempts.preferred_provisioned = min(provisioned, key=_priority)
+            attempts.give_up_at = self.clock.monotonic() + self.limits.attempts_timeout_seconds
+        attempts.may_spill = owner is None
         elsewhere: list[WholeAnswer] = []
-        for group in _groups(backends, owner):
-            answer = await self._forward_among(group, call, elsewhere)
-            if answer is not None:
-                return answer
+        for group in _groups(call.candidates.backends, owner):
+            tried: set[str] = set()
+            while (lease := self._lease(group, call, tried)) is not None:
+                answer = await self._try(call, lease)
+                if isinstance(answer, Failover):
+                    continue
+                if answer.status < 400 or isinstance(answer, StreamedAnswer):
+                    return answer
+                if not call.is_elsewhere(answer):
+                    return answer
+                elsewhere.append(answer)
+                attempts.may_spill = False  # a call for its owner has not spilled over
+            # A backend that could not be tried may store what the others do not.
+            known = {answer.backend.name for answer in elsewhere}
+            if rest := [backend for backend in group if backend.name not in known]:
+                raise self._give_up(rest, call)
         return elsewhere[-1]
 
-    async def _forward_among(
-        self, group: Sequence[Backend], call: Forwarded, elsewhere: list[WholeAnswer]
-    ) -> Begun | None:
-        """The answer of one of the group; None when none stores what the call refers to."""
+    def _lease(self, group: Sequence[Backend], call: Forwarded, tried: set[str]) -> Lease | None:
+        """The next backend, if it would get the time for an answer; the first always does."""
         attempts, candidates = call.attempts, call.candidates
-        tried: set[str] = set()
-        while self._has_time(call) and (
-            lease := self.pool.lease(group, candidates.load_key, candidates.demand, tried=tried)
-        ):
+        if attempts.made:
+            left = attempts.give_up_at - self.clock.monotonic()
+            if left < LEAST_ATTEMPT_SECONDS:
+                return None
+        lease = self.pool.lease(group, candidates.load_key, candidates.demand, tried=tried)
+        if lease is not None:
             tried.add(lease.backend.name)
-            answer = await self._try(call, lease)
-            if isinstance(answer, WholeAnswer) and call.is_elsewhere(answer):
-                elsewhere.append(answer)
-                attempts.preferred_provisioned = None  # a call for its owner has not spilled over
-            elif not isinstance(answer, Failover):
-                return answer
-        # A backend that could not be tried may store what the others do not.
-        known = {answer.backend.name for answer in elsewhere}
-        rest = [backend for backend in group if backend.name not in known]
-        if rest:
-            raise self._give_up(rest, call)
-        return None
+        return lease
 
     async def _try(self, call: Forwarded, lease: Lease) -> Begun | Failover:
-        call.attempts.last_backend = lease.backend
-        with lease:
-            try:
-                begun = await self._exchange(call, lease.backend).run()
-            except UpstreamError as exc:
-                if (error := call.body_error) is not None:
-                    raise error from exc  # the caller's side broke, and the backend's with it
-                begun = _failover_after(exc)
-            if isinstance(begun, Failover):
-                call.attempts.failovers.append(begun)
-                lease.failed(begun)
-                _log_failover(call, lease.backend, begun)
-                return begun
-            lease.answered(begun.begun_at, is_served=begun.status < 400)
-            if isinstance(begun, StreamedAnswer):
-                begun.holds.callback(lease.keep())
-            return begun
-
-    def _exchange(self, call: Forwarded, backend: Backend) -> Exchange:
-        return Exchange(
+        backend = call.attempts.last_backend = lease.backend
+        exchange = Exchange(
             call=call,
             backend=backend,
             upstream=self.upstream,
@@ -159,11 +144,22 @@ class Forwarder:
             clock=self.clock,
             limits=self.limits,
         )
-
-    def _has_time(self, call: Forwarded) -> bool:
-        """Whether another backend would get the time for an answer; the first always does."""
-        left = call.attempts.give_up_at - self.clock.monotonic()
-        return not call.attempts.made or left >= LEAST_ATTEMPT_SECONDS
+        with lease:
+            try:
+                begun = await exchange.run()
+            except UpstreamError as exc:
+                if (error := call.body_error) is not None:
+                    raise error from exc  # the caller's side broke, and the backend's with it
+                begun = _failover_after(exc)
+            if isinstance(begun, Failover):
+                call.attempts.failovers.append(begun)
+                lease.failed(begun)
+                _log_failover(call, backend, begun)
+                return begun
+            lease.answered(begun.begun_at, is_served=begun.status < 400)
+            if isinstance(begun, StreamedAnswer):
+                begun.holds.callback(lease.keep())
+            return begun
 
     def _give_up(self, group: Sequence[Backend], call: Forwarded) -> CallerError:
         load_key, demand = call.candidates.load_key, call.candidates.demand

@@ -6,7 +6,7 @@ measurements fade, so that a backend that recovered is noticed (peak EWMA, as in
 Finagle and Envoy).
 """
 
-import math
+from math import exp
 
 from msgspec import Struct
 
@@ -42,10 +42,12 @@ class Load(Struct):
         latency, other_latency = self._latency(now), other._latency(now)
         if latency > SLOWER * other_latency:
             return True
+        if not self.in_flight:
+            return False
         work = latency * (self.in_flight + 1) / weight
         other_work = other_latency * (other.in_flight + 1) / other_weight
-        return self.in_flight > 0 and work > BUSIER * other_work
+        return work > BUSIER * other_work
 
     def _latency(self, now: float) -> float:
-        faded = self._seconds * math.exp((self._measured_at - now) / FADE_SECONDS)
-        return max(faded, MIN_SECONDS)
+        faded = self._seconds * exp((self._measured_at - now) / FADE_SECONDS)
+        return faded if faded > MIN_SECONDS else MIN_SECONDS

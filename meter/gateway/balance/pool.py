@@ -66,6 +66,8 @@ class Target:
 
     def may_call(self, demand: Demand, now: float) -> bool:
         """Whether a call may be sent while another backend can serve it as well."""
+        if not (self.circuit.failures or self.large.failures):
+            return True  # nearly always
         return self.circuit.may_call(demand, now) and self.large.may_call(demand, now)
 
     def is_throttled(self, demand: Demand, now: float) -> bool:
@@ -87,7 +89,7 @@ class Target:
     def start(self, demand: Demand, now: float) -> None:
         """A call is being sent."""
         self.load.in_flight += 1
-        if self.circuit.is_closed and self.large.is_closed:
+        if not (self.circuit.failures or self.large.failures):
             return  # nearly always
         is_throttled = self.is_throttled(demand, now)
         for circuit in (self.circuit, self.large):
@@ -117,8 +119,8 @@ class Lease(Struct):
     def answered(self, begun_at: float, *, is_served: bool = True) -> None:
         """The backend's answer is the caller's; it began at that moment (monotonic)."""
         target = self.target
-        for circuit in (target.circuit, target.large):
-            if not circuit.is_closed:
+        if target.circuit.failures or target.large.failures:
+            for circuit in (target.circuit, target.large):
                 circuit.answered(self.demand, started_at=self.started_at, now=begun_at)
         target.load.first_byte(seconds=begun_at - self.started_at, now=begun_at)
         if is_served:
@@ -150,6 +152,14 @@ class Lease(Struct):
             self.close()
 
 
+class _Met(Struct, frozen=True):
+    """The candidates of a load key's calls, and what is known of each. `is_level`: of one priority."""
+
+    candidates: Sequence[Backend]
+    targets: list[Target]
+    is_level: bool
+
+
 @dataclass(slots=True)
 class Pool:
     """The backends with their circuits and loads. One event loop owns it.
@@ -164,6 +174,7 @@ class Pool:
     _targets: dict[tuple[str, str, str], Target] = field(default_factory=dict)
     _usual: dict[str, UsualDemand] = field(default_factory=dict)
     _serving: dict[str, Sequence[Backend]] = field(default_factory=dict)
+    _met: dict[str, _Met] = field(default_factory=dict)  # the latest of each load key
 
     def replace(self, backends: Sequence[Backend]) -> None:
         """Have later calls choose among these. What is known of accounts that stay is kept."""
@@ -174,7 +185,7 @@ class Pool:
             if _stays(target, current.get((name, url)), key)
         }
         self.backends = tuple(backends)
-        self._serving = {}
+        self._serving, self._met = {}, {}
 
     def serving(self, deployment: str) -> Sequence[Backend]:
         """The backends that serve the public deployment name. Raises NotServed when none does."""
@@ -200,14 +211,16 @@ class Pool:
         single-probe rule applies only while another backend is available.
         """
         now = self.clock.monotonic()
-        untried = [
-            self.target(backend, load_key) for backend in candidates if backend.name not in tried
-        ]
+        met = self._met.get(load_key)
+        if met is None or met.candidates is not candidates:
+            met = self._meet(candidates, load_key)
+        untried = met.targets
+        if tried:
+            untried = [target for target in untried if target.backend.name not in tried]
         free = [target for target in untried if target.may_call(demand, now)]
         if free:
-            priorities = {target.backend.priority for target in free}
-            if len(priorities) > 1:
-                first = min(priorities)
+            if not met.is_level:
+                first = min(target.backend.priority for target in free)
                 free = [target for target in free if target.backend.priority == first]
             chosen = self._choose(free, now)
         else:
@@ -220,6 +233,13 @@ class Pool:
             )
         chosen.start(demand, now)
         return Lease(chosen, demand, self.clock, now)
+
+    def _meet(self, candidates: Sequence[Backend], load_key: str) -> _Met:
+        """What is known of the candidates: a load key's calls have the same ones until they change."""
+        targets = [self.target(backend, load_key) for backend in candidates]
+        is_level = len({backend.priority for backend in candidates}) == 1
+        met = self._met[load_key] = _Met(candidates, targets, is_level)
+        return met
 
     def any_throttles(self, candidates: Sequence[Backend], load_key: str, demand: Demand) -> bool:
         """Whether a backend named a wait that is not over, so that waiting helps."""
@@ -249,9 +269,8 @@ class Pool:
         if target is None:
             usual = self._usual.setdefault(load_key, UsualDemand())
             target = self._targets[key] = Target.of(backend, usual)
-        elif (
-            target.backend is not backend
-        ):  # its settings have changed, or are those of an older call
+        elif target.backend is not backend:
+            # Its settings have changed, or are those of an older call.
             target = self._targets[key] = target.seen_as(backend)
         return target
 

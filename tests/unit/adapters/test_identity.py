@@ -65,6 +65,19 @@ async def test_a_token_is_kept_until_shortly_before_its_end() -> None:
     assert identity.asked == 1
 
 
+async def test_a_token_is_at_hand_while_it_holds() -> None:
+    """Nothing has to be waited for then; before the first one it has."""
+    identity = Identity(3600, 3600)
+    made = made_with(identity)
+    before = made.at_hand("a")
+    await made.headers_for("a")
+    during = made.at_hand("a")
+    identity.clock.advance(3600)
+
+    assert (before, during) == (None, (("authorization", "Bearer token-1"),))
+    assert made.at_hand("a") is None
+
+
 async def test_a_token_that_still_holds_is_used_when_no_new_one_can_be_had() -> None:
     """A hiccup of the identity endpoint near the token's end costs no call."""
     made = made_with(Identity(200))

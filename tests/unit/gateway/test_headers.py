@@ -11,6 +11,7 @@ from hypothesis.strategies import text as texts
 from meter.errors import TooLarge
 from meter.gateway.headers import (
     MAX_ANSWER_BYTES,
+    by_name,
     downstream_headers,
     header,
     subject_header,
@@ -403,7 +404,7 @@ def test_a_valid_trace_goes_on_as_it_is() -> None:
     """Untouched, whatever its state says."""
     caller = (("accept", "*/*"), PARENT, STATE, ("tracestate", "other=2"))
 
-    assert traced(caller) == caller
+    assert traced(caller, by_name(caller)) == caller
 
 
 @pytest.mark.parametrize(
@@ -413,4 +414,6 @@ def test_a_valid_trace_goes_on_as_it_is() -> None:
 )
 def test_without_one_valid_parent_there_is_no_trace(parents: tuple[tuple[str, str], ...]) -> None:
     """A state without its parent means nothing; other headers stay."""
-    assert traced((("accept", "*/*"), *parents, STATE)) == (("accept", "*/*"),)
+    caller = (("accept", "*/*"), *parents, STATE)
+
+    assert traced(caller, by_name(caller)) == (("accept", "*/*"),)

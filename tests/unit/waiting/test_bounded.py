@@ -62,6 +62,22 @@ async def test_work_that_waits_has_not_any_time_where_none_is_left(seconds: floa
     assert isinstance(work.thrown, asyncio.CancelledError)
 
 
+@pytest.mark.parametrize(("events", "asked"), [((), 0), ((asyncio.Event(),), 1)])
+async def test_how_long_work_may_wait_is_asked_once_it_waits(
+    events: tuple[asyncio.Event, ...], asked: int
+) -> None:
+    """Nearly none does."""
+    times = []
+
+    def seconds() -> float:
+        times.append(1)
+        return 0.0
+
+    outcome, *_ = await asyncio.gather(within(seconds, Work(*events).run()), return_exceptions=True)
+
+    assert (len(times), isinstance(outcome, TimeoutError)) == (asked, bool(asked))
+
+
 @pytest.mark.parametrize("seconds", [30, None])
 @pytest.mark.parametrize("fault", [None, ZeroDivisionError()])
 async def test_work_that_waits_goes_on_as_if_it_were_awaited(
