@@ -173,13 +173,14 @@ class FrontDoor(Struct, kw_only=True):
         deadline = asyncio.get_running_loop().time() + self.relays.times.total_seconds
         try:
             with self.forwarder.deadlines.limit(deadline):
-                await self.background.prepare(call.route)
-                call.answer = await self.forwarder.forward(call)
-            call.answer = call.learn(call.answer)
-            await call.settle_body(call.answer)
-            if isinstance(call.answer, StreamedAnswer):
-                return self._relay(call, call.answer, deadline)
-            return await self._answer_whole(call, call.answer)
+                if call.route.stored_id is not None:
+                    await self.background.prepare(call.route)
+                answer = call.answer = await self.forwarder.forward(call)
+            answer = call.answer = call.learn(answer)
+            await call.settle_body(answer)
+            if isinstance(answer, StreamedAnswer):
+                return self._relay(call, answer, deadline)
+            return await self._answer_whole(call, answer)
         except CallerError as exc:
             return await self._fail(call, exc)
         except TimeoutError:

@@ -32,7 +32,8 @@ class Group(Struct):
         self.calls.pop(call, None)
         if call.request_id is not None and self._by_id.get(call.request_id) is call:
             del self._by_id[call.request_id]
-        self.tell()
+        if self._news is not None:
+            self.tell()
 
     def candidates(self, asked: Repeatable, now: float) -> Sequence[SharedCall]:
         """The calls that a request may join, the one that it repeats most likely first."""

@@ -114,16 +114,17 @@ class Joins:
         if asked is None:
             return await result_of(answering)
         call = self._share(asked, answering)
-        taker = Taker(call=call, left=asked.left)
+        taker = Taker(call, asked.left)
         try:
             answer = await result_of(answering)
         except BaseException:
             answering.add_done_callback(call.settle_on)  # without this request, it runs on
             taker.leave()
             raise
-        call.settle_on(answering)
         if isinstance(answer, Answer):
+            call.answered(answer)
             return taker.hand(answer)
+        call.end()
         taker.leave()
         return answer
 
@@ -150,24 +151,28 @@ class Joins:
 
     def remove(self, call: SharedCall) -> None:
         """The call is over."""
-        self.kept.drop(call, call.key.subject)
-        group = self._groups.get(call.key)
-        if group is not None and call in group.calls:
-            group.remove(call)
-            if not group.calls:
-                del self._groups[call.key]
+        if call.is_kept:
+            self.kept.drop(call, call.key.subject)
+        group = self._groups[call.key]
+        group.remove(call)
+        if not group.calls:
+            del self._groups[call.key]
 
     def _share(self, asked: Repeatable, answering: Answering) -> SharedCall:
+        key, groups = asked.key, self._groups
         call = SharedCall(
             registry=self,
             event_id=asked.event_id,
-            key=asked.key,
+            key=key,
             request_id=asked.request_id,
-            started=self.now(),
+            started=self.clock.monotonic(),
             asked=asked,
             answering=answering,
         )
-        self._groups.setdefault(asked.key, Group()).add(call)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group()
+        group.add(call)
         return call
 
     async def _joinable(self, group: Group, asked: Repeatable) -> SharedCall | None:
@@ -204,7 +209,7 @@ class Joins:
         )
         return Joiner(
             asked=asked,
-            taker=Taker(call=call, left=asked.left),
+            taker=Taker(call, asked.left),
             place=place,
             clock=self.clock,
             joined_at=self.now(),

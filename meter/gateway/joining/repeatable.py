@@ -9,9 +9,8 @@ caller has left.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from typing import NamedTuple
 from uuid import UUID
 
 from msgspec import Struct
@@ -36,7 +35,7 @@ SHORT_BYTES = 16_384
 AT_ONCE_BYTES = 262_144  # a digest of more is computed in a thread
 
 
-class RequestKey(NamedTuple):  # a dictionary's key for every call, which a tuple is fast as
+class RequestKey(Struct, frozen=True, gc=False):
     """What a request and its repeat have in common, but for headers and the bytes of a long body or form.
 
     `object_id` is the person, where `METER_SUBJECT_CLAIM` bills several as one subject. `size` is None
@@ -57,19 +56,28 @@ class RequestKey(NamedTuple):  # a dictionary's key for every call, which a tupl
 class Repeatable(Struct, kw_only=True, eq=False):
     """One request for a whole answer.
 
-    `is_retry`: its SDK says that it is a repeat. `request_id` is its client's id, which repeats keep.
-    `headers` are all of the caller's; `left` returns once the caller has closed its connection.
+    `headers` are all of the caller's, `named` the first of each name; `left` returns once the caller has
+    closed its connection.
     """
 
     event_id: UUID
     key: RequestKey
     headers: Headers
+    named: Mapping[str, str]
     body: JsonBody | FormBody
-    is_retry: bool
-    request_id: str | None
     left: Callable[[], Awaitable[None]]
     digest: bytes | None = None
     _lasting: Headers | None = None
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether its SDK says that it is a repeat."""
+        return retry_count(self.named) > 0
+
+    @property
+    def request_id(self) -> str | None:
+        """Its client's id, which repeats keep."""
+        return self.named.get(REQUEST_ID) or None
 
     def lasting_headers(self) -> Headers:
         """Those that a repeat has, too, in an order that no proxy changes."""
@@ -95,8 +103,9 @@ def repeatable_of(
     It cannot without a body to compare (GET, DELETE, cancel), or if the answer is relayed as it arrives:
     event streams and speech.
     """
-    is_relayed = asks_for_events(body) or route.served.output is Output.AUDIO
-    if body is None or is_relayed or "stream=true" in route.query.lower().split("&"):
+    if body is None or route.asks_for_events or asks_for_events(body):
+        return None
+    if route.served.output is Output.AUDIO:
         return None
     digest: bytes | None = None
     if isinstance(body, JsonBody):
@@ -107,20 +116,19 @@ def repeatable_of(
     return Repeatable(
         event_id=event_id,
         key=RequestKey(
-            issuer=principal.issuer,
-            tenant=principal.tenant,
-            subject=principal.subject,
-            object_id=principal.object_id,
-            client_app=principal.client_app,
-            path=request.raw_path,
-            query=request.query,
-            size=size,
-            digest=digest or b"",
+            principal.issuer,
+            principal.tenant,
+            principal.subject,
+            principal.object_id,
+            principal.client_app,
+            request.raw_path,
+            request.query,
+            size,
+            digest or b"",
         ),
         headers=request.headers,
+        named=request.named,
         body=body,
-        is_retry=retry_count(request.named) > 0,
-        request_id=request.named.get(REQUEST_ID) or None,
         left=request.left,
         digest=digest,
     )

@@ -14,7 +14,6 @@ shared: the call is over, and those that joined are told to ask again.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from typing import Protocol
 from uuid import UUID
 
@@ -114,7 +113,14 @@ class SharedCall(Struct, kw_only=True, eq=False):
         """Take the answer, which is there now."""
         has_failed = answering.cancelled() or answering.exception() is not None
         answer = None if has_failed else answering.result()
-        if isinstance(answer, Answer) and answer.is_served:
+        if isinstance(answer, Answer):
+            self.answered(answer)
+        else:
+            self.end()
+
+    def answered(self, answer: Answer) -> None:
+        """Take the answer."""
+        if answer.is_served:
             self.answer = answer
             self._settle()
         else:
@@ -147,25 +153,24 @@ class SharedCall(Struct, kw_only=True, eq=False):
         return self._headers if self.asked is None else self.asked.lasting_headers()
 
 
-@dataclass(slots=True, kw_only=True, eq=False)
 class Taker:
-    """One request that a shared call's answer is for, until it has it or its caller leaves."""
+    """One request that a shared call's answer is for, until it has it or its caller leaves.
 
-    call: SharedCall
-    left: Callable[[], Awaitable[None]]
-    watch: asyncio.Future[None] = field(init=False)
-    is_settled: bool = False
-    _is_delivered: bool = False
-    _learning: asyncio.Task[None] | None = None
+    `left` returns once the caller has closed its connection, which `watch` waits for.
+    """
 
-    def __post_init__(self) -> None:
-        self.call.waiting += 1
-        left = self.left()
-        if isinstance(left, asyncio.Future):
-            self.watch = left
-            left.add_done_callback(self._told)
+    __slots__ = ("_is_delivered", "_learning", "_release", "call", "is_settled", "watch")
+
+    def __init__(self, call: SharedCall, left: Callable[[], Awaitable[None]]) -> None:
+        self.call = call
+        self.is_settled = self._is_delivered = False
+        call.waiting += 1
+        leaving = left()
+        if isinstance(leaving, asyncio.Future):
+            self.watch: asyncio.Future[None] = leaving
+            leaving.add_done_callback(self._told)
         else:
-            self.watch = start_now(self._watch(left))
+            self.watch = start_now(self._watch(leaving))
 
     def leave(self) -> None:
         """Give the answer up."""
@@ -175,19 +180,14 @@ class Taker:
 
     def hand(self, answer: Answer) -> Answer:
         """The answer for this request, which is watched until it is sent or the caller leaves."""
-        release = answer.release
-
-        def settle() -> None:
-            self._sent()
-            release()
-
+        self._release = answer.release
         return Answer(  # which is faster than to replace
             status=answer.status,
             headers=answer.headers,
             body=answer.body,
             is_served=answer.is_served,
             delivered=self._deliver,
-            release=settle,
+            release=self._sent,
         )
 
     async def _watch(self, left: Awaitable[None]) -> None:
@@ -217,11 +217,11 @@ class Taker:
         self._is_delivered = True
 
     def _sent(self) -> None:
-        if self.is_settled:
-            return  # it left before: the answer went nowhere
-        self._watch_no_more()
-        self.is_settled = True
-        if self._is_delivered:
-            self.call.delivered()
-        else:
-            self.call.leave()
+        if not self.is_settled:  # else it left before: the answer went nowhere
+            self._watch_no_more()
+            self.is_settled = True
+            if self._is_delivered:
+                self.call.delivered()
+            else:
+                self.call.leave()
+        self._release()

@@ -36,13 +36,14 @@ NOTHING_ASKED = Asked()
 
 async def asked_of(served: Served, body: Payload) -> Asked:
     """What a request asks for. The length of a long text is counted in a thread."""
-    if not isinstance(body, JsonBody):
+    output = served.output
+    if output is Output.TEXT or not isinstance(body, JsonBody):
         return NOTHING_ASKED
-    if served.output is Output.IMAGE:
+    if output is Output.IMAGE:
         return Asked(images=_images(body))
     start, end = body.spans.get("input", (0, 0))
     raw = body.raw
-    if served.output is not Output.AUDIO or raw[start : start + 1] != b'"':
+    if raw[start : start + 1] != b'"':
         return NOTHING_ASKED
     if end - start <= MOST_AT_ONCE:
         return Asked(characters=characters(raw, start, end))

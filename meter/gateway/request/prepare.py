@@ -84,13 +84,9 @@ async def _read_form(route: Route, intake: Intake) -> FormBody:
 
 def asks_for_events(body: Payload) -> bool:
     """Whether a body asks for an event stream, as far as it is known."""
-    match body:
-        case JsonBody():
-            return body.is_streaming
-        case FormBody():
-            return body.asks_for_stream
-        case None:
-            return False
+    if isinstance(body, JsonBody):
+        return body.is_streaming
+    return body is not None and body.asks_for_stream
 
 
 def error_of(body: Payload) -> CallerError | None:
@@ -170,29 +166,28 @@ def outgoing_body(
 
     `sets_model`: JSON names that deployment whatever it named before.
     """
-    match body:
-        case JsonBody():
-            is_named = body.model == deployment or sets_model
-            name = backend.own_name(deployment) if is_named else body.model
-            model = None if name == body.model else str(name)
-            return _outgoing_json(body, model, asks_for_usage=asks_for_usage)
-        case FormBody():
-            own_name = backend.own_name(deployment)
-            model = own_name if body.model == deployment != own_name else None
-            return OutgoingBody(content=lambda: body.parts(model), length=body.length(model))
-        case None:
-            return OutgoingBody(content=b"")
+    if body is None:
+        return OutgoingBody(content=b"")
+    if isinstance(body, FormBody):
+        own_name = backend.own_name(deployment)
+        model = own_name if body.model == deployment != own_name else None
+        return OutgoingBody(content=lambda: body.parts(model), length=body.length(model))
+    named, model = body.model, None
+    if named == deployment or sets_model:
+        own_name = backend.own_name(deployment)
+        model = None if own_name == named else own_name
+    if model is None and not asks_for_usage and len(body.raw) <= SHORT_BYTES:
+        return OutgoingBody(content=body.raw)  # as it came
+    return _outgoing_json(body, model, asks_for_usage=asks_for_usage)
 
 
 def demand_of(body: Payload, caller: str) -> Demand:
     """What a call asks of its backend, from what is known of its body without reading the prompt."""
-    match body:
-        case JsonBody():
-            return Demand(body.size // BYTES_PER_TOKEN + body.output_tokens, caller)
-        case FormBody():
-            return Demand((body.declared_bytes or 0) // BYTES_PER_TOKEN, caller)
-        case None:
-            return Demand(caller=caller)
+    if isinstance(body, JsonBody):
+        return Demand(body.size // BYTES_PER_TOKEN + body.output_tokens, caller)
+    if body is None:
+        return Demand(caller=caller)
+    return Demand((body.declared_bytes or 0) // BYTES_PER_TOKEN, caller)
 
 
 def prompt_of(body: Payload) -> Sequence[PromptPart]:
