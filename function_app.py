@@ -37,7 +37,7 @@ replace_time_reading()
 @app.route(route="{*path}")  # all methods: the gateway refuses others itself
 async def front_door(req: Request) -> Response:
     """Verify, balance, relay and meter an HTTP request."""
-    return await _app.answer(req)
+    return await _app.answer(req.scope, req.receive)
 
 
 @app.function_name("aggregator")

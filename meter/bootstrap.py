@@ -92,14 +92,14 @@ class App:
         self._warming: asyncio.Task[None] | None = None
         self._stored: StoredSettings | None = None
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, scope: Scope, receive: Receive) -> Response:
         """The answer to an HTTP request; 503 where the front door is not configured."""
-        if request.scope["path"] in _OPEN and _is_open(request):
+        if scope["path"] in _OPEN and _is_open(request := Request(scope)):
             return GatewayResponse(marked(await self._open(request), new_call_id()))
         try:
             gateway = self._gateway or await self._built()
             limits, door = gateway.settings.requests, gateway.front_door
-            limited = gateway_request(request, limits)
+            limited = gateway_request(scope, receive, limits)
             limited.check_headers(limits)
             write_seconds = gateway.settings.limits.times.write_seconds
             answer = await door.handle(limited)
@@ -108,7 +108,7 @@ class App:
             event_id = new_call_id()
             problems = "; ".join(exc.problems)
             log.error("settings_invalid event_id=%s problems=%s", event_id, problems)
-            error: CallerError = _refused_upgrade(request) or NOT_CONFIGURED
+            error: CallerError = _refused_upgrade(Request(scope)) or NOT_CONFIGURED
         except TooLarge as exc:
             event_id, error = new_call_id(), exc
         except Exception:
@@ -285,13 +285,13 @@ def _asgi(app: App) -> ASGIApp:
         return app.warm()
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
+        if scope["type"] == "http":
+            response = await app.answer(scope, receive)
+            await response(scope, receive, send)
+        elif scope["type"] == "lifespan":
             collect_rarely()
             await app.stored.fetch()  # `start` cannot wait for blobs
             await live(receive, send, start=start, close=app.close, app=run)
-        elif scope["type"] == "http":
-            response = await app.answer(Request(scope, receive))
-            await response(scope, receive, send)
 
     return run
 

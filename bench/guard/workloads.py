@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from copy import replace
 from itertools import batched
 
-from starlette.requests import Request
 from starlette.types import Message as Asgi
 
 from bench.gateway.content import ANSWER, Ask, Deployment, frames, streamed, whole
@@ -72,10 +71,11 @@ def _call(ask: Ask, parts: Sequence[bytes], *, is_streamed: bool = False) -> Wor
     async def work() -> None:
         before = sink.published
         caller = ServedCaller(scope, ask.body) if is_streamed else _Caller(ask.body)
-        request = Request({**scope, "extensions": _arriving(ask.body)}, caller.receive)
-        answer = await door.front_door.handle(gateway_request(request, limits))
+        asked = {**scope, "extensions": _arriving(ask.body)}
+        request = gateway_request(asked, caller.receive, limits)
+        answer = await door.front_door.handle(request)
         response = response_of(answer, door.front_door.detached)
-        await response(request.scope, caller.receive, caller.send)
+        await response(asked, caller.receive, caller.send)
         if bytes(caller.body) != ask.expected or sink.published != before + 1:
             raise RuntimeError("the caller needs the backend's bytes, the hub an event")
 

@@ -3,12 +3,11 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from functools import cached_property
 from typing import Protocol
 from uuid import UUID
 
-from msgspec import Struct, to_builtins
-from msgspec.structs import replace
+from msgspec import Struct, field, to_builtins
+from msgspec.structs import force_setattr, replace
 
 from meter.errors import (
     MAX_TOLD_SECONDS,
@@ -60,8 +59,8 @@ async def _never() -> None:
     await asyncio.get_running_loop().create_future()
 
 
-class Request(Struct, frozen=True, kw_only=True, dict=True):  # `dict` is for the cached property
-    """A caller's HTTP request. `raw_path` is undecoded.
+class Request(Struct, frozen=True, kw_only=True):
+    """A caller's HTTP request. `raw_path` is undecoded, `named` has the first header of each name.
 
     `left` returns once the caller has closed its connection, and says nothing before the body's end.
     """
@@ -72,11 +71,10 @@ class Request(Struct, frozen=True, kw_only=True, dict=True):  # `dict` is for th
     headers: Headers
     body: RequestBody
     left: Callable[[], Awaitable[None]] = _never
+    named: Mapping[str, str] = field(default_factory=dict)
 
-    @cached_property
-    def named(self) -> Mapping[str, str]:
-        """The first header of each name."""
-        return by_name(self.headers)
+    def __post_init__(self) -> None:
+        force_setattr(self, "named", by_name(self.headers))
 
     def check_headers(self, limits: RequestLimits) -> None:
         """Raise TooLarge (431, RFC 6585 section 5) for more or larger headers than are accepted."""

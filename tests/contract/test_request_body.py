@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from starlette.requests import Request
 from starlette.types import Message
 
 from meter.adapters.functions.web import gateway_request
@@ -33,9 +32,8 @@ def adapted(
 
     headers = [] if length is None else [(b"content-length", length.encode())]
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": headers}
-    request = Request(scope, receive)
     return gateway_request(
-        request, request_limits(max_body_bytes=most, read_timeout_seconds=seconds)
+        scope, receive, request_limits(max_body_bytes=most, read_timeout_seconds=seconds)
     ).body
 
 

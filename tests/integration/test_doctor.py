@@ -182,7 +182,7 @@ async def test_the_app_examines_itself_for_operators(
     tokens = [stack.token("ada", *options) for options in ((), ("--role", "Meter.Operate"))]
     try:
         answers = [
-            await app.answer(asked("GET", "/doctor", *headers))
+            await app.answer(*asked("GET", "/doctor", *headers))
             for headers in (
                 (),
                 *(((b"authorization", f"Bearer {each}".encode()),) for each in tokens),

@@ -48,7 +48,7 @@ async def test_blobs_are_read_before_the_first_call_and_again(
     caplog.set_level(logging.INFO, logger="meter.reloading")
     app = app_on(blobs, azurite)
     try:
-        refused = await app.answer(asked("GET", "/openai/v1/models"))
+        refused = await app.answer(*asked("GET", "/openai/v1/models"))
         gateway = app.gateway()
         pool, door = gateway.front_door.forwarder.pool, gateway.front_door
         first = [backend.name for backend in pool.backends], door.admission.slots.total
@@ -82,7 +82,7 @@ async def test_a_blob_that_is_not_there_is_told_and_tried_again(
     app = app_on(blobs, azurite)
     try:
         answers = [
-            await app.answer(asked("GET", path)) for path in ("/openai/v1/models", "/readyz")
+            await app.answer(*asked("GET", path)) for path in ("/openai/v1/models", "/readyz")
         ]
     finally:
         await app.close()
@@ -98,7 +98,7 @@ async def test_never_is_a_choice(blobs: ContainerClient, azurite: str, never: st
     """Then nothing runs, and what was read at the start is used."""
     app = app_on(blobs, azurite, METER_RELOAD_SECONDS=never)
     try:
-        await app.answer(asked("GET", "/openai/v1/models"))
+        await app.answer(*asked("GET", "/openai/v1/models"))
         await put(blobs, "limits.json", {"METER_MAX_CONCURRENT_CALLS": 9})
         await app.stored.check()
         total = app.gateway().front_door.admission.slots.total

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
-from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.functions.invocations import HttpInvocations
@@ -50,7 +49,7 @@ async def served(door: Door) -> AsyncIterator[Address]:
     """The address of a front door. At the end it must have released everything that it held."""
 
     async def app(scope: Scope, receive: Receive, respond: Send) -> None:
-        request = gateway_request(Request(scope, receive), request_limits())
+        request = gateway_request(scope, receive, request_limits())
         response = response_of(await door.front_door.handle(request), door.front_door.detached)
         await response(scope, receive, respond)
 

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Message, Receive, Scope
 
 from meter.adapters.functions.garbage import GC_ALLOCATIONS
 from meter.bootstrap import App
@@ -17,7 +17,7 @@ from tests.unit.config.test_environment import REQUIRED
 HUB = "Endpoint=sb://127.0.0.1:1;SharedAccessKeyName=n;SharedAccessKey=a2V5;UseDevelopmentEmulator=true"
 
 
-def asked(method: str, path: str, *headers: tuple[bytes, bytes]) -> Request:
+def asked(method: str, path: str, *headers: tuple[bytes, bytes]) -> tuple[Scope, Receive]:
     scope = {
         "type": "http",
         "method": method,
@@ -26,11 +26,15 @@ def asked(method: str, path: str, *headers: tuple[bytes, bytes]) -> Request:
         "query_string": b"",
         "headers": list(headers),
     }
-    return Request(scope)
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    return scope, receive
 
 
 async def answered(method: str, path: str) -> Response:
-    return await App(dict).answer(asked(method, path))
+    return await App(dict).answer(*asked(method, path))
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -86,8 +90,8 @@ async def test_every_answer_has_an_id_and_is_kept_by_no_cache(
 async def test_a_websocket_handshake_is_refused_at_any_address(path: str) -> None:
     """Coding agents fall back at once upon 426; other protocols are nobody's to refuse."""
     app = App(lambda: REQUIRED | {"EventHubConnection": HUB})
-    websocket = await app.answer(asked("GET", path, (b"upgrade", b"WebSocket")))
-    other = await app.answer(asked("GET", path, (b"upgrade", b"h2c")))
+    websocket = await app.answer(*asked("GET", path, (b"upgrade", b"WebSocket")))
+    other = await app.answer(*asked("GET", path, (b"upgrade", b"h2c")))
     await app.close()
 
     assert (websocket.status_code, len(websocket.headers["x-meter-event-id"])) == (426, 36)
@@ -100,7 +104,7 @@ async def test_a_websocket_handshake_is_refused_without_settings_too(
     path: str, header: tuple[bytes, bytes]
 ) -> None:
     """426 is true whatever the settings are: no wait makes an agent's handshake succeed."""
-    answer = await App(dict).answer(asked("GET", path, header))
+    answer = await App(dict).answer(*asked("GET", path, header))
 
     assert (answer.status_code, answer.headers["x-meter-error"]) == (426, "upgrade")
     assert answer.headers["upgrade"] == "HTTP/1.1"

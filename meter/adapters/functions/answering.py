@@ -69,7 +69,10 @@ def begun_head(cycle: Any, status: int, headers: Headers, length: bytes = b"") -
     form = _form(tuple(map(_name_of, headers)))
     values = tuple(map(_value_of, headers))
     usual = _usual_lines(tuple(cycle.default_headers))
-    if form is None or usual is None or HEADER_VALUE_RE.search(encoded("".join(values))):
+    text = "".join(values)
+    if form is None or usual is None:
+        return None
+    if not text.isprintable() and HEADER_VALUE_RE.search(encoded(text)):
         return None
     cycle.response_started = True
     cycle.waiting_for_100_continue = False

@@ -128,8 +128,11 @@ class ArrivingBody:
 
     def _take(self) -> bytes:
         pieces, place = self._pieces, self._place
-        self._pieces, self._place, self._size = [], None, 0
-        return b"".join(pieces) if place is None else place.taken()  # of a single piece no copy
+        self._pieces, self._size = [], 0
+        if place is None:
+            return b"".join(pieces)  # of a single piece no copy
+        self._place = None
+        return place.taken()
 
 
 class _Place:

@@ -167,12 +167,13 @@ class BoundedHttp(ReceivingHttp):
             self._dropped_bytes += len(body)
             if self._dropped_bytes > MAX_DROPPED_BYTES:
                 self.transport.close()
-        cycle, arriving = self.cycle, self._arriving
+        cycle: Any = self.cycle
+        arriving = self._arriving
         if cycle.response_complete:
             return
         assert arriving is not None  # its head has come
         held = arriving.add(body)
-        cycle.body = cast(bytearray, arriving)  # uvicorn asks for its length and its bytes
+        cycle.body = arriving  # uvicorn asks for its length and its bytes
         if arriving.is_gathered:
             return
         # An app that is there has its turn behind the first bytes.

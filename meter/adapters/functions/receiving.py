@@ -89,7 +89,8 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
         """Take what has been received."""
         arriving = self._arriving
         if arriving is None or not arriving.unparsed:
-            self.data_received(cast(bytes, self.received[:nbytes]))  # the parser takes either
+            data: Any = self.received[:nbytes]  # the parser takes either
+            self.data_received(data)
         elif not self.transport.is_closing():
             self._take_unparsed(arriving, nbytes)
 

@@ -11,7 +11,6 @@ from http import HTTPStatus
 from operator import itemgetter, methodcaller
 from typing import Any
 
-from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -22,8 +21,7 @@ from meter.adapters.functions.protocol import bound_server, connection_limits
 from meter.errors import AnswerCut, CallerGone, TooLarge
 from meter.gateway.detached import Detached
 from meter.gateway.headers import header
-from meter.gateway.http import Answer, RequestLimits, StreamingAnswer
-from meter.gateway.http import Request as GatewayRequest
+from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
 from meter.ports import Headers
 from meter.waiting.bounded import within
 from meter.waiting.waking import result_of
@@ -56,15 +54,14 @@ async def live(
     await send({"type": "lifespan.shutdown.complete"})
 
 
-def gateway_request(request: Request, limits: RequestLimits) -> GatewayRequest:
-    """The core's view of a Starlette request."""
-    scope = request.scope
+def gateway_request(scope: Scope, receive: Receive, limits: RequestLimits) -> Request:
+    """The core's view of an ASGI request."""
     raw_path = scope.get("raw_path") or scope["path"].encode()
     found = scope["headers"]
     names = _texts(tuple(map(_name_of, found)))
     headers = tuple(zip(names, map(_text, map(_value_of, found)), strict=True))
-    body = _Body(request.receive, arriving_in(scope), headers, limits)
-    return GatewayRequest(
+    body = _Body(receive, arriving_in(scope), headers, limits)
+    return Request(
         method=scope["method"],
         raw_path=raw_path.partition(b"?")[0].decode("latin-1"),
         query=scope["query_string"].decode("latin-1"),

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
 
 from meter.adapters.functions.arriving import ArrivingBody, arriving_in
@@ -44,7 +43,7 @@ class Reader:
         self.arriving = arriving_in(scope)
         status, answer = 200, b""
         try:
-            body = await self._read(gateway_request(Request(scope, watched), limits).body)
+            body = await self._read(gateway_request(scope, watched, limits).body)
         except TooLarge as exc:
             status = exc.status
         else:
@@ -272,7 +271,7 @@ async def test_a_caller_that_leaves_before_its_answer_is_told_of() -> None:
     begun = asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:  # ASGI 3
-        request = gateway_request(Request(scope, receive), request_limits())
+        request = gateway_request(scope, receive, request_limits())
         await request.body.read()
         left = asyncio.ensure_future(request.left())
         await asyncio.sleep(0)
@@ -299,7 +298,7 @@ async def test_a_caller_that_leaves_is_told_of_behind_a_body_of_several_reads(
     told, begun = asyncio.Event(), asyncio.Event()
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:  # ASGI 3
-        request = gateway_request(Request(scope, receive), request_limits(max_body_bytes=MIB))
+        request = gateway_request(scope, receive, request_limits(max_body_bytes=MIB))
         while await request.body.next_part():
             pass
         begun.set()

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import uvicorn
-from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from meter.adapters.functions.web import gateway_request, response_of
@@ -102,7 +101,7 @@ async def serving(
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         limits = request_limits(max_body_bytes=MOST, read_timeout_seconds=read_seconds)
-        request = gateway_request(Request(scope, receive), limits)
+        request = gateway_request(scope, receive, limits)
         response = response_of(
             await made.front_door.handle(request),
             made.front_door.detached,

@@ -6,7 +6,7 @@ from copy import replace
 from typing import Any
 
 import pytest
-from starlette.requests import Request
+from starlette.types import Receive, Scope
 
 from meter.adapters.functions.web import GatewayResponse, gateway_request, response_of
 from meter.errors import TooLarge, UpstreamBroken
@@ -52,7 +52,7 @@ def part(body: bytes, *, more: bool) -> Message:
     return {"type": "http.request", "body": body, "more_body": more}
 
 
-def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Request:
+def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> tuple[Scope, Receive]:
     scope = {
         "type": "http",
         "method": "POST",
@@ -61,12 +61,12 @@ def asked(wire: Wire, *headers: tuple[bytes, bytes]) -> Request:
         "query_string": b"a=%20&b",
         "headers": headers,
     }
-    return Request(scope, wire.receive)
+    return scope, wire.receive
 
 
 async def read(wire: Wire, *headers: tuple[bytes, bytes]) -> bytes:
     request = gateway_request(
-        asked(wire, *headers), request_limits(max_body_bytes=4, read_timeout_seconds=0.05)
+        *asked(wire, *headers), request_limits(max_body_bytes=4, read_timeout_seconds=0.05)
     )
     return await request.body.read()
 
@@ -74,7 +74,7 @@ async def read(wire: Wire, *headers: tuple[bytes, bytes]) -> bytes:
 def test_the_core_sees_the_request_as_it_was_sent() -> None:
     """The undecoded path without the query, the raw query, every header."""
     request = gateway_request(
-        asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), request_limits(max_body_bytes=4)
+        *asked(Wire(), (b"x-a", b"\xe9"), (b"x-a", b"2")), request_limits(max_body_bytes=4)
     )
 
     assert (request.method, request.raw_path) == ("POST", "/openai/v1/%72esponses")
@@ -255,7 +255,7 @@ async def test_a_body_that_is_sent_too_slowly_is_refused() -> None:
         raise AssertionError("never")
 
     scope = {"type": "http", "method": "POST", "path": "/", "query_string": b"", "headers": []}
-    request = gateway_request(Request(scope, receive), request_limits(read_timeout_seconds=0.01))
+    request = gateway_request(scope, receive, request_limits(read_timeout_seconds=0.01))
     with pytest.raises(TooLarge) as refused:
         await request.body.read()
 
@@ -350,7 +350,7 @@ async def test_an_answer_is_delivered_once_the_server_has_all_of_it() -> None:
 async def test_a_caller_has_left_when_the_server_says_so_behind_its_body() -> None:
     """Until the body has come, its reader alone may take the server's messages."""
     wire = Wire(part(b"ab", more=True), part(b"cd", more=False), {"type": "http.disconnect"})
-    request = gateway_request(asked(wire), request_limits())
+    request = gateway_request(*asked(wire), request_limits())
     left = asyncio.ensure_future(request.left())
     await asyncio.sleep(0)
     body = await request.body.read()
