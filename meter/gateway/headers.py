@@ -177,6 +177,7 @@ def size_of(headers: Iterable[tuple[str, str]]) -> int:
     return sum(map(len, chain.from_iterable(headers)))
 
 
+_NO_NAMES: frozenset[str] = frozenset()
 _name_of: Callable[[tuple[str, str]], str] = itemgetter(0)
 
 
@@ -188,8 +189,8 @@ def _crossing(headers: Headers, may_cross: Callable[[str], bool]) -> list[tuple[
     """
     names = tuple(map(_name_of, headers))
     kept = list(compress(headers, _which_cross(names, may_cross)))
-    hops = _connection_named(headers) if "connection" in names else frozenset()
-    if hops.isdisjoint(names) and _is_sendable("".join(chain.from_iterable(kept))):
+    hops = _connection_named(headers) if "connection" in names else _NO_NAMES
+    if (not hops or hops.isdisjoint(names)) and _is_sendable("".join(chain.from_iterable(kept))):
         return kept
     return [(name, value) for name, value in kept if name not in hops and _is_sendable(value)]
 

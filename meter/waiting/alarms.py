@@ -9,6 +9,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Self
 
+from msgspec import Struct
+
 from meter.waiting.waking import Waker
 
 
@@ -85,20 +87,19 @@ class Alarms:
         ring()
 
 
-class Limit:
+class Limit(Struct, eq=False):
     """As `asyncio.timeout_at`: cancels its task at the moment, and makes a TimeoutError of that."""
 
-    __slots__ = ("_alarms", "_before", "_is_over", "_key", "_task", "_when")
-
-    def __init__(self, alarms: Alarms, when: float) -> None:
-        self._alarms = alarms
-        self._when = when
-        self._is_over = False
+    _alarms: Alarms
+    _when: float
+    _is_over: bool = False
+    _before: int = 0
+    _key: int = 0
+    _task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> Self:
-        task = asyncio.current_task()
+        self._task = task = asyncio.current_task()
         assert task is not None
-        self._task: asyncio.Task[Any] = task
         self._before = task.cancelling()
         self._key = self._alarms.set(self._when, self._end)
         return self
@@ -108,6 +109,7 @@ class Limit:
         # Cancelled by others, too, it stays cancelled.
         if (
             self._is_over
+            and self._task is not None
             and self._task.uncancel() <= self._before
             and isinstance(error, asyncio.CancelledError)
         ):
@@ -115,7 +117,8 @@ class Limit:
 
     def _end(self) -> None:
         self._is_over = True
-        self._task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
 
 def _nothing() -> None:

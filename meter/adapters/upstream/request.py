@@ -78,7 +78,8 @@ def encode_head(request: UpstreamRequest, address: Address, target: str) -> Head
         *map(": ".join, compress(fields, are_sent)),
         *defaults,
     ]
-    size = _body_bytes(request)
+    body = request.body
+    size = len(body) if isinstance(body, bytes) else _body_bytes(request)
     if size is None:
         lines.append("transfer-encoding: chunked")
     elif size or request.method not in _BODILESS:
@@ -101,8 +102,6 @@ def _sent(names: tuple[str, ...]) -> tuple[tuple[bool, ...], tuple[str, ...]]:
 
 
 def _body_bytes(request: UpstreamRequest) -> int | None:
-    if isinstance(request.body, bytes):
-        return len(request.body)
     if isinstance(request.body, tuple):
         return sum(map(len, request.body))
     declared = [value for name, value in request.headers if name == "content-length"]

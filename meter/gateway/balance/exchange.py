@@ -148,9 +148,15 @@ class Exchange(Struct, frozen=True, kw_only=True):
         request = self.call.request_for(self.backend, credentials, asks_for_usage=asks_for_usage)
         answer = await self.upstream.send(request, first_byte_timeout_seconds=seconds)
         begun: Begun | None = None
-        outcome: Begun | Failover
+        outcome: Begun | Failover | None = None
         try:
-            begun, outcome = await self._judged(answer)
+            if not 200 <= answer.status < 300:
+                outcome = await self._failover(answer)
+            if outcome is None:
+                begun = await self._beginning(answer)
+                outcome = begun if begun.error is None else self._judged(begun, begun.error)
+        except TimeoutError as exc:
+            raise UpstreamTimeout(self.backend.name) from exc
         finally:
             if not isinstance(begun, StreamedAnswer):
                 await answer.close()
@@ -166,26 +172,28 @@ class Exchange(Struct, frozen=True, kw_only=True):
         except TimeoutError as exc:
             raise UpstreamTimeout(self.backend.name) from exc
 
-    async def _judged(self, answer: UpstreamAnswer) -> tuple[Begun | None, Begun | Failover]:
-        """The answer as far as it was received, and what comes of it."""
+    async def _failover(self, answer: UpstreamAnswer) -> Failover | None:
+        """Why the next backend is tried, where the answer's status says that one is."""
         now = self.clock.now()
-        if (failover := judge(answer.status, answer.headers, now)) is not None:
-            error = await read_error(answer)
-            failover = self._judge(answer.status, answer.headers, now, error) or failover
-            refuses = error is not None and error.refuses_an_option(answer.status)
-            return None, replace(failover, refuses_option=refuses)
-        begun = await self._begun(answer)
-        if begun.error is None or (
-            isinstance(begun, WholeAnswer) and self.call.is_elsewhere(begun)
-        ):
-            return begun, begun
-        status = begun.status if begun.status >= 400 else begun.error.likely_status
-        failover = self._judge(status, answer.headers, now, begun.error)
+        failover = judge(answer.status, answer.headers, now)
+        if failover is None:
+            return None
+        error = await read_error(answer)
+        failover = self._judge(answer.status, answer.headers, now, error) or failover
+        refuses = error is not None and error.refuses_an_option(answer.status)
+        return replace(failover, refuses_option=refuses)
+
+    def _judged(self, begun: Begun, error: StatedError) -> Begun | Failover:
+        """What comes of an answer that states an error."""
+        if isinstance(begun, WholeAnswer) and self.call.is_elsewhere(begun):
+            return begun
+        status = begun.status if begun.status >= 400 else error.likely_status
+        failover = self._judge(status, begun.headers, self.clock.now(), error)
         if failover is None and isinstance(begun, StreamedAnswer):
-            refusal = begun.as_refusal(begun.error, status)
+            refusal = begun.as_refusal(error, status)
             if self.call.is_elsewhere(refusal):
-                return begun, refusal
-        return begun, failover or begun
+                return refusal
+        return failover or begun
 
     def _judge(
         self, status: int, headers: Headers, now: datetime, error: StatedError | None
@@ -194,21 +202,17 @@ class Exchange(Struct, frozen=True, kw_only=True):
         own_name = self.backend.own_name(name) if self.backend.serves(name) else name
         return judge(status, headers, now, error, own_name=own_name)
 
-    async def _begun(self, answer: UpstreamAnswer) -> Begun:
+    def _beginning(self, answer: UpstreamAnswer) -> Awaitable[Begun]:
+        beginning = begin_answer(
+            self.backend,
+            answer,
+            clock=self.clock,
+            max_buffered_bytes=self.limits.max_buffered_bytes,
+            expects_events=self.call.expects_events,
+            may_be_text=self.call.answers_in_text,
+        )
         # A stream may think for long after its head, while its caller is kept alive.
-        seconds = None if self.call.is_kept_alive else self._patience_now
-        try:
-            beginning = begin_answer(
-                self.backend,
-                answer,
-                clock=self.clock,
-                max_buffered_bytes=self.limits.max_buffered_bytes,
-                expects_events=self.call.expects_events,
-                may_be_text=self.call.answers_in_text,
-            )
-            return await within(seconds, beginning)
-        except TimeoutError as exc:
-            raise UpstreamTimeout(self.backend.name) from exc
+        return within(None if self.call.is_kept_alive else self._patience_now, beginning)
 
     def _patience_now(self) -> float:
         return self._patience(self.clock.monotonic())

@@ -131,11 +131,11 @@ class Forwarder:
                 return None
         lease = self.pool.lease(group, candidates.load_key, candidates.demand, tried=tried)
         if lease is not None:
-            tried.add(lease.backend.name)
+            tried.add(lease.target.backend.name)
         return lease
 
     async def _try(self, call: Forwarded, lease: Lease) -> Begun | Failover:
-        backend = call.attempts.last_backend = lease.backend
+        backend = call.attempts.last_backend = lease.target.backend
         exchange = Exchange(
             call=call,
             backend=backend,

@@ -101,7 +101,7 @@ class Target:
 class Lease(Struct):
     """One backend for one attempt, from when it is chosen until its answer has ended.
 
-    A context manager that closes it at the end, unless it is kept for a stream.
+    A context manager that closes it at the end, unless the backend is kept for a stream.
     """
 
     target: Target
@@ -109,7 +109,6 @@ class Lease(Struct):
     clock: Clock
     started_at: float
     _is_open: bool = True
-    _is_kept: bool = False
 
     @property
     def backend(self) -> Backend:
@@ -134,11 +133,11 @@ class Lease(Struct):
         circuit.failed(failover, self.demand, started_at=self.started_at, now=now)
 
     def keep(self) -> Callable[[], None]:
-        """Keep the lease beyond its context; the stream that uses it calls the result at its end."""
-        self._is_kept = True
-        return self.close
+        """Keep the backend beyond this context; the stream that uses it calls the result at its end."""
+        self._is_open = False
+        return Lease(self.target, self.demand, self.clock, self.started_at).close
 
-    def close(self) -> None:
+    def close(self, *_error: object) -> None:
         """Give the backend back. Only the first time counts."""
         if self._is_open:
             self._is_open = False
@@ -147,9 +146,7 @@ class Lease(Struct):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_error: object) -> None:
-        if not self._is_kept:
-            self.close()
+    __exit__ = close
 
 
 class _Met(Struct, frozen=True):
