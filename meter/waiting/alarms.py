@@ -49,13 +49,12 @@ class Alarms:
         As `asyncio.wait`, in a third of its instructions and a turn earlier.
         """
         if not task.done():
-            loop = asyncio.get_running_loop()
-            waker = Waker(loop)
+            waker = Waker()
 
             def end(_task: asyncio.Task[Any]) -> None:
                 waker.wake()
 
-            key = self.set(loop.time() + seconds, waker.wake)
+            key = self.set(asyncio.get_running_loop().time() + seconds, waker.wake)
             task.add_done_callback(end)
             try:
                 await waker

@@ -57,6 +57,12 @@ class Waker(Struct, eq=False):
         """Have the step of the task that waits run in the next turn, as a future does."""
         self._run_soon(self)
 
+    def ended(self, task: asyncio.Task[Any]) -> None:
+        """Wake who waits for the task, which is done; it is one of its callbacks."""
+        if not task.cancelled():
+            task.exception()  # it is known: who waited may have been cancelled
+        self.wake()
+
     # What asyncio's tasks call.
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -111,12 +117,6 @@ async def result_of[T](task: asyncio.Task[T]) -> T:
     """
     if not task.done():
         waker = Waker()
-
-        def end(task: asyncio.Task[Any]) -> None:
-            if not task.cancelled():
-                task.exception()  # it is known: who waited may have been cancelled
-            waker.wake()
-
-        task.add_done_callback(end)
+        task.add_done_callback(waker.ended)
         await waker
     return task.result()
