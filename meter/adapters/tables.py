@@ -334,11 +334,10 @@ def _written(
 ) -> Written:
     if len(etags) != (sent := len(written) + deleted):
         raise StorageUnavailable(f"{what}: {len(etags)} answers to {sent} rows")
-    by_key = dict(zip([row.key for row in written], etags, strict=False))
-    found = {key: etag for key, etag in by_key.items() if etag}
+    found = [etag for etag in etags[: len(written)] if etag]
     if len(found) != len(written):
         raise StorageUnavailable(f"{what}: an answer without an etag")
-    return Written(found)
+    return Written(dict(zip([row.key for row in written], found, strict=True)))
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Adds up calls; the result does not depend on their order or grouping."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import datetime
 
 from msgspec import Struct
@@ -104,14 +104,16 @@ def dimensions_of(subject: str, call: Counted) -> Dimensions:
     return tuple.__new__(Dimensions, values)  # half the time of its constructor, which is in Python
 
 
-def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:
+def parts_of(subject: str, call: Counted) -> list[tuple[Dimensions, Sums]]:
     """What is counted of a call, by dimensions: the call, and the tokens of other models for it.
 
     A tool's model is bought by the token, whatever tier the call has, and has no long context.
     """
     dimensions = dimensions_of(subject, call)
-    yield dimensions, sums_of(call)
-    for tool in () if isinstance(call, CountedAdjustment) else call.tool_usage:
+    parts = [(dimensions, sums_of(call))]
+    if isinstance(call, CountedAdjustment):
+        return parts
+    for tool in call.tool_usage:
         own = dimensions._replace(
             deployment=tool.deployment,
             model=tool.model or UNKNOWN,
@@ -120,7 +122,8 @@ def parts_of(subject: str, call: Counted) -> Iterator[tuple[Dimensions, Sums]]:
         )
         region, deployment_type = _place_of(call)
         place = region, tool.deployment_type or deployment_type
-        yield own, Sums(tokens=tool.usage, place=place)
+        parts.append((own, Sums(tokens=tool.usage, place=place)))
+    return parts
 
 
 type Entry = tuple[tuple[SumKey, SumKey, SumKey], Sums]

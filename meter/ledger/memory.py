@@ -1,7 +1,7 @@
 """What a process remembers of rows, the least recently used forgotten first, bounded in bytes."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from itertools import islice
 
 # For all that an aggregator remembers. A subject who calls three deployments on two backends has 6 rows of
@@ -63,10 +63,10 @@ class RowMemory[V]:
     """Values by partition and row key, of at most `most_bytes` by the estimate of `size_of`.
 
     Forgotten first is, of the partition that was used longest ago, what was put there longest ago. The
-    rows of a transaction are looked up and put together, in 0.5 to 0.7 of a `Memory`'s time.
+    rows of a transaction are looked up, put and sized together, without a loop in Python.
     """
 
-    def __init__(self, most_bytes: int, size_of: Callable[[str, V], int]) -> None:
+    def __init__(self, most_bytes: int, size_of: Callable[[Mapping[str, V]], int]) -> None:
         self._most_bytes = most_bytes
         self._size_of = size_of
         self._values: OrderedDict[tuple[str, str], dict[str, V]] = OrderedDict()
@@ -88,20 +88,15 @@ class RowMemory[V]:
         self._values.move_to_end((table, partition))
         return found
 
-    def put(self, table: str, partition: str, values: Iterable[tuple[str, V]]) -> None:
+    def put(self, table: str, partition: str, values: Mapping[str, V]) -> None:
         """Remember the values, in place of earlier ones of their keys."""
         if self._most_bytes <= 0:
             return
-        size_of, grown = self._size_of, 0
         of_partition = self._values.setdefault((table, partition), {})
         self._values.move_to_end((table, partition))
-        for key, value in values:
-            before = of_partition.pop(key, None)
-            if before is not None:
-                grown -= size_of(key, before)
-            of_partition[key] = value
-            grown += size_of(key, value)
-        self._bytes += grown
+        self._take(of_partition, of_partition.keys() & values.keys())  # to be the latest again
+        of_partition |= values
+        self._bytes += self._size_of(values)
         while self._bytes > self._most_bytes:
             place, oldest = next(iter(self._values.items()))
             # Some at a time: the first of a dict is found past all that was taken from it.
@@ -112,9 +107,9 @@ class RowMemory[V]:
         of_partition = self._values.get((table, partition))
         if of_partition is None:
             return
-        for key in keys:
-            value = of_partition.pop(key, None)
-            if value is not None:
-                self._bytes -= self._size_of(key, value)
+        self._take(of_partition, of_partition.keys() & set(keys))
         if not of_partition:
             del self._values[table, partition]
+
+    def _take(self, of_partition: dict[str, V], keys: Set[str]) -> None:
+        self._bytes -= self._size_of({key: of_partition.pop(key) for key in keys})

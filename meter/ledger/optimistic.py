@@ -35,15 +35,12 @@ class _Kept(Struct, frozen=True, gc=False):
     values: tuple[object, ...]
 
 
-def _size(key: str, row: _Kept) -> int:
-    return _ROW_BYTES + len(key) + _COLUMN_BYTES * len(row.names)
-
-
 @dataclass(slots=True, kw_only=True)
 class OptimisticRows:
     """Changes rows of one kind. `remembers` names the columns that builders read; None means all.
 
-    `values_of` reads these from columns, or None for one that is not there, faster than by name.
+    `values_of` reads these from columns, or None for one that is not there, faster than by name; of
+    columns that are written it gives them all, whichever the row had before.
     """
 
     store: RowStore
@@ -57,7 +54,7 @@ class OptimisticRows:
     """How many rows partitions had when they were learned last."""
 
     def __post_init__(self) -> None:
-        self._known = RowMemory(self.most_bytes, _size)
+        self._known = RowMemory(self.most_bytes, self._size)
 
     async def change(
         self,
@@ -173,46 +170,51 @@ class OptimisticRows:
             self.forget(table, partition, keys)
             return False
         known = set(keys)
-        written = [row for row in rows if row.key in known]
-        self._remember(table, partition, written, result.etags)
+        self._note(table, partition, [row for row in rows if row.key in known], result.etags)
         return True
 
-    def _remember(
-        self,
-        table: str,
-        partition: str,
-        rows: Iterable[Row],
-        etags: Mapping[str, str] | None = None,
+    def _note(
+        self, table: str, partition: str, rows: Iterable[Row], etags: Mapping[str, str]
     ) -> None:
+        """Remember what was written, which is merged into the rows."""
         names, values_of = self.remembers, self.values_of
-        known = self._known.of(table, partition).get
-        kept: list[tuple[str, _Kept]] = []
-        for row in rows:
-            key, etag = row.key, row.etag
-            # What is written is merged into the row.
-            before = None if etags is None or etag is None else known(key)
-            etag = etag if etags is None else etags[key]
-            if names is None or values_of is None:
-                kept.append((key, self._kept(row.columns, etag, before)))
-                continue
-            values = values_of(row.columns)
-            if before is not None and None in values:
-                values = _merged(before.values, values)
-            kept.append((key, _Kept(etag, names, values)))
+        if names is not None and values_of is not None:
+            kept = {row.key: _Kept(etags[row.key], names, values_of(row.columns)) for row in rows}
+        else:
+            known = self._known.of(table, partition).get
+            kept = {
+                row.key: self._kept(
+                    row.columns, etags[row.key], None if row.etag is None else known(row.key)
+                )
+                for row in rows
+            }
+        self._known.put(table, partition, kept)
+
+    def _remember(self, table: str, partition: str, rows: Iterable[Row]) -> None:
+        kept = {row.key: self._kept(row.columns, row.etag, None) for row in rows}
         self._known.put(table, partition, kept)
 
     def _kept(self, columns: Mapping[str, object], etag: str | None, before: _Kept | None) -> _Kept:
-        if (names := self.remembers) is None:
+        names = self.remembers
+        if names is None:
             if before is not None:
                 columns = {**_columns(before), **columns}
             return _Kept(etag, tuple(columns), tuple(columns.values()))
-        values = tuple([columns.get(name) for name in names])
-        return _Kept(etag, names, values if before is None else _merged(before.values, values))
+        if self.values_of is not None:
+            values = self.values_of(columns)
+        else:
+            values = tuple([columns.get(name) for name in names])
+        if before is not None:
+            both = zip(values, before.values, strict=True)
+            values = tuple([old if new is None else new for new, old in both])
+        return _Kept(etag, names, values)
 
-
-def _merged(before: tuple[object, ...], values: tuple[object, ...]) -> tuple[object, ...]:
-    both = zip(values, before, strict=True)
-    return tuple([old if new is None else new for new, old in both])
+    def _size(self, rows: Mapping[str, _Kept]) -> int:
+        if self.remembers is None:
+            columns = sum(len(row.names) for row in rows.values())
+        else:
+            columns = len(rows) * len(self.remembers)
+        return _ROW_BYTES * len(rows) + _COLUMN_BYTES * columns + sum(map(len, rows))
 
 
 def _columns(kept: _Kept) -> dict[str, object]:

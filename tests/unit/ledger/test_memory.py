@@ -1,7 +1,7 @@
 """Memory: bounded in bytes, the least recently used goes first, and large enough for a company."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from copy import replace
 from datetime import timedelta
 
@@ -18,6 +18,10 @@ from tests.support.ledger import aggregator_on
 
 def by_length(key: str, value: str) -> int:
     return len(key) + len(value)
+
+
+def by_lengths(values: Mapping[str, str]) -> int:
+    return sum(by_length(*each) for each in values.items())
 
 
 def test_the_least_recently_used_is_forgotten_first() -> None:
@@ -65,12 +69,12 @@ def test_replaced_and_dropped_values_free_their_room() -> None:
 
 def test_of_the_partition_used_longest_ago_the_oldest_row_is_forgotten_first() -> None:
     """Looking at a partition is use, whichever of its rows is looked for."""
-    memory = RowMemory(9, by_length)
-    memory.put("t", "p", [("a", "xx"), ("b", "xx")])
-    memory.put("t", "q", [("a", "xx")])
+    memory = RowMemory(9, by_lengths)
+    memory.put("t", "p", {"a": "xx", "b": "xx"})
+    memory.put("t", "q", {"a": "xx"})
     memory.of("t", "p")
-    memory.put("t", "r", [("a", "xx")])
-    memory.put("t", "p", [("a", "yy"), ("c", "xx")])
+    memory.put("t", "r", {"a": "xx"})
+    memory.put("t", "p", {"a": "yy", "c": "xx"})
 
     kept = {partition: dict(memory.of("t", partition)) for partition in "pqr"}
     assert kept == {"p": {"b": "xx", "a": "yy", "c": "xx"}, "q": {}, "r": {}}
@@ -79,9 +83,9 @@ def test_of_the_partition_used_longest_ago_the_oldest_row_is_forgotten_first() -
 
 def test_rows_are_forgotten_until_the_rest_fits() -> None:
     """Also those of the partition that grew; a bound that is below a row keeps none."""
-    memory, none = RowMemory(30, by_length), RowMemory(0, by_length)
-    memory.put("t", "p", [(f"{number:02}", "x") for number in range(40)])
-    none.put("t", "p", [("a", "")])
+    memory, none = RowMemory(30, by_lengths), RowMemory(0, by_lengths)
+    memory.put("t", "p", {f"{number:02}": "x" for number in range(40)})
+    none.put("t", "p", {"a": ""})
 
     kept = list(memory.of("t", "p"))
     assert kept == [f"{number:02}" for number in range(40 - len(kept), 40)]
@@ -105,12 +109,12 @@ def test_rows_are_counted_as_they_are(
     steps: list[tuple[str, list[tuple[str, str]], bool]], most: int
 ) -> None:
     """Whatever is put, replaced and dropped: the size is that of what is there, and within the bound."""
-    memory = RowMemory(most, by_length)
+    memory = RowMemory(most, by_lengths)
     for partition, rows, drops in steps:
         if drops:
             memory.drop("t", partition, [key for key, _ in rows])
         else:
-            memory.put("t", partition, rows)
+            memory.put("t", partition, dict(rows))
         there = [row for each in "pqr" for row in memory.of("t", each).items()]
         assert memory.bytes == sum(by_length(*row) for row in there) <= most
         assert len(memory) == len(there)
