@@ -4,8 +4,9 @@ Every event of a subject goes to one hub partition, in the order of the calls to
 is under way, for any partition, the next batches gather: calls that end within a few milliseconds
 share one message, a CloudEvents batch, since the SDK and the Functions host cost per message.
 
-All events share one link, by partition key: to send by partition id, the SDK opens a connection per
-partition, which takes half a second, and the connections of a namespace are limited.
+The SDK opens the link, renews its token and reconnects; what is ordinary is sent over it without the SDK
+(`hub/link.py`). All events share one link, by partition key: to send by partition id, the SDK opens a
+connection per partition, which takes half a second, and the connections of a namespace are limited.
 
 The SDK's own retries are off (`clients.py`): they begin after 0.8 s, and errors that the service
 answers, `com.microsoft:server-busy` among them, are not retried at all.
@@ -22,6 +23,7 @@ from azure.eventhub.amqp import AmqpAnnotatedMessage
 from azure.eventhub.exceptions import ClientClosedError, EventHubError
 from msgspec import Struct, field
 
+from meter.adapters.hub.link import HubLink
 from meter.adapters.hub.message import message_of
 from meter.adapters.hub.reader import partitions_of
 from meter.adapters.partition_key import keys_by_partition
@@ -45,7 +47,6 @@ KEEP_ALIVE_SECONDS = 60.0
 TURN_SECONDS = 0.2
 MOST_LINGER_SECONDS = 0.1
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
-ALL_PARTITIONS = "all-partitions"  # the SDK's name for the link that sends by key
 # Errors that retrying will not fix, without the vendor's prefix.
 _DENIED = {"unauthorized-access", "not-allowed", "not-implemented", "publisher-revoked-error"}
 _GONE = {"not-found", "resource-deleted", "entity-disabled"}
@@ -120,8 +121,15 @@ class EventHubSender:
         self._tasks: set[asyncio.Task[None]] = set()
         self._warming: asyncio.Task[None] | None = None
         self.linger_seconds = 0.0
-        self._link = asyncio.Lock()
+        self._free = asyncio.Lock()
         self._deadlines = Alarms()
+        self._limit_seconds = send_timeout_seconds + REPLACE_SECONDS
+        self._link = HubLink(
+            producer,
+            deadlines=self._deadlines,
+            send_timeout_seconds=send_timeout_seconds,
+            limit_seconds=self._limit_seconds,
+        )
         self._keep_alive_seconds = keep_alive_seconds
         self._next_keep_alive: asyncio.TimerHandle | None = None
 
@@ -196,7 +204,7 @@ class EventHubSender:
         """Use the link while no call does: the first call after a pause must not reconnect."""
         self._keep_alive_later()
         if not any(lane.is_sending for lane in self._lanes.values()):
-            task = asyncio.create_task(_keep_alive(self._producer))
+            task = asyncio.create_task(self._link.keep_alive())
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -235,7 +243,7 @@ class EventHubSender:
     def _gathering_seconds(self) -> float:
         """How long a send gathers: longer the more partitions are in use.
 
-        A send takes half a millisecond of CPU, for one event as for fifty.
+        A send costs nearly as much for one event as for fifty.
         """
         sending = sum(lane.is_sending for lane in self._lanes.values())
         return min(self.linger_seconds * sending, MOST_LINGER_SECONDS)
@@ -251,27 +259,28 @@ class EventHubSender:
             return batch, await self._send_batch(key, batch) if batch else None
         finally:
             if is_ours:
-                self._link.release()
+                self._free.release()
 
     async def _turn(self) -> bool:
         try:
-            return await within(TURN_SECONDS, self._link.acquire())
+            return await within(TURN_SECONDS, self._free.acquire())
         except TimeoutError:
             return False
 
     async def _send_batch(self, key: str, batch: Sequence[_Waiting]) -> _Refusal | None:
+        parts = _packed([event for each in batch for event in each.events])
         try:
-            events = [event for each in batch for event in each.events]
-            parts = _packed(events)
-            # The SDK's own timeout makes it reconnect; ours is for an SDK that does not return.
-            limit = self._send_timeout_seconds + REPLACE_SECONDS
-            with self._deadlines.limit(asyncio.get_running_loop().time() + limit):
-                await self._send_parts(parts, key)
+            if len(parts) > 1 or not await self._link.send(parts[0], key):
+                # The SDK's own timeout makes it reconnect; ours is for an SDK that does not return.
+                until = asyncio.get_running_loop().time() + self._limit_seconds
+                with self._deadlines.limit(until):
+                    await self._send_parts(parts, key)
         except Exception as exc:  # whatever the SDK raises, the waiting calls must get it
             return _refusal(exc)
         return None
 
     async def _send_parts(self, parts: Sequence[Sequence[bytes]], key: str) -> None:
+        """Have the SDK send messages."""
         seconds = self._send_timeout_seconds
         if len(parts) == 1 and sum(map(len, parts[0])) <= MAX_MESSAGE_BYTES:
             # Alone, a message costs 0.7 of what it does in the SDK's batch, which encodes it twice more to
@@ -301,18 +310,6 @@ class EventHubSender:
         lane.waiting[:0] = again  # in front, so that a subject's events stay in order
         if lane.waiting:
             await asyncio.sleep(pause)
-
-
-async def _keep_alive(producer: EventHubProducerClient) -> None:
-    """Have the SDK renew the link's token, send a frame if one is due, and read what has come.
-
-    Its option `keep_alive` does so, too, but delays each reconnect and close by up to a second. The
-    attributes are private: without them nothing is done, and a test fails when they change.
-    """
-    link = getattr(producer, "_producers", {}).get(ALL_PARTITIONS)
-    if (handler := getattr(link, "_handler", None)) is not None:
-        with suppress(Exception):  # a broken link is replaced by the next send
-            await handler.do_work_async()
 
 
 def _refusal(exc: Exception) -> _Refusal:
