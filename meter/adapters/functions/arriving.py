@@ -26,30 +26,16 @@ class ArrivingBody:
     send it, which `receive` gives (RFC 9110 section 10.1.1).
     """
 
-    __slots__ = (
-        "_event",
-        "_is_ended",
-        "_left",
-        "_pieces",
-        "_place",
-        "_read_on",
-        "_size",
-        "came",
-        "is_asked_for",
-        "is_gathered",
-        "unparsed",
-    )
+    # As nearly every request has them: the class's until they change, not set each time.
+    is_gathered = is_asked_for = _is_ended = False
+    came = unparsed = _size = 0
+    _left: asyncio.Future[None] | None = None
+    _place: "_Place | None" = None
 
     def __init__(self, event: asyncio.Event, read_on: Callable[[], None]) -> None:
-        self.is_gathered = self.is_asked_for = False
-        self.came = self.unparsed = 0
         self._event = event
         self._read_on = read_on
-        self._left: asyncio.Future[None] | None = None
-        self._is_ended = False
         self._pieces: list[bytes] = []
-        self._place: _Place | None = None
-        self._size = 0
 
     def add(self, piece: bytes) -> int:
         """A piece has come; how many bytes are to be taken now."""

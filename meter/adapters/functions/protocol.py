@@ -71,7 +71,6 @@ class BoundedHttp(ReceivingHttp):
         self.ws_protocol_class = None  # handshakes go to the app, which answers 426
         self._refusal: CallerError | None = None
         self._is_refused = False
-        self._trailers = 0
         self._bytes_without_body = 0
         self._has_progressed = False
         self._head_since: float | None = None
@@ -121,27 +120,25 @@ class BoundedHttp(ReceivingHttp):
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps in the same bytes as the last one ended."""
-        self._unset_keepalive_if_required()
+        if self._alarm:
+            self._unset_keepalive_if_required()
         self.url = b""
         self.headers = []
-        self._trailers = 0
         self._is_in_message = True
         if self._head_since is None:
             self._head_since = self.loop.time()
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request's address."""
-        self.url += url
-        if len(self.url) > MAX_URL_BYTES:
+        self.url = url = self.url + url
+        if len(url) > MAX_URL_BYTES:
             self._fail(_URL_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header; or a trailer, which is dropped: the app has the headers already."""
-        if self._head_since is None:
-            self._trailers += 1
-        else:
-            self.headers.append((name.lower(), value))
-        if len(self.headers) + self._trailers > self.limits.max_headers:
+        """A header; or a trailer, which the app is not told of."""
+        headers = self.headers
+        headers.append((name.lower(), value))
+        if len(headers) > self.limits.max_headers:
             self._fail(_TOO_LARGE)
 
     def on_headers_complete(self) -> None:
@@ -153,6 +150,7 @@ class BoundedHttp(ReceivingHttp):
             self._fail(_NO_HOST)
         self._head_since = None
         self.begin_request(names, version)
+        self.headers = self.headers.copy()  # trailers are counted with them; the request's stay
         if not self.url.startswith(b"/"):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
         if self.parser.should_upgrade():

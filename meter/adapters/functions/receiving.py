@@ -44,13 +44,15 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.on_response_complete,
         )
         self._arriving = arriving = ArrivingBody(cycle.message_event, self.flow.resume_reading)
-        arriving.is_asked_for = self.expect_100_continue
+        if self.expect_100_continue:
+            arriving.is_asked_for = True
         scope["extensions"] = {EXTENSION: arriving}
+        app = self.app if self.limit_concurrency is None else self._app(self.limit_concurrency)
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, self._app())
+            self._start_asgi_task(cycle, app)
         else:
             self.flow.pause_reading()
-            self.pipeline.appendleft((cycle, self._app()))
+            self.pipeline.appendleft((cycle, app))
 
     def _scope(self, version: str) -> Any:  # uvicorn's type is not ASGI's
         address = httptools.parse_url(self.url)
@@ -71,9 +73,8 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
             "state": self.app_state.copy(),
         }
 
-    def _app(self) -> Any:
-        most = self.limit_concurrency
-        if most is None or (len(self.connections) < most and len(self.tasks) < most):
+    def _app(self, most: int) -> Any:
+        if len(self.connections) < most and len(self.tasks) < most:
             return self.app
         self.logger.warning("Exceeded concurrency limit.")
         return service_unavailable

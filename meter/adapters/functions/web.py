@@ -302,7 +302,7 @@ class _Body:
             return await self._all_parts()
         whole = arriving.whole(self._limits.max_body_bytes - self._size)
         if whole is not None:
-            self._count(whole, is_last=True)
+            self._end()
             return whole
         if (declared := self._declared()) is None:
             return await self._all_parts()  # its size is checked part by part
@@ -342,18 +342,18 @@ class _Body:
                 text = "The request body was not sent to its end."
                 raise TooLarge(text, status=400, code="BadRequest")
             part: bytes = message.get("body", b"")
-            self._count(part, is_last=not message.get("more_body", False))
+            self._size += len(part)
+            if self._size > self._limits.max_body_bytes:
+                raise self._too_large()
+            if not message.get("more_body", False):
+                self._end()
             if part:
                 return part
         return b""
 
-    def _count(self, part: bytes, *, is_last: bool) -> None:
-        """Take note of what has come."""
-        self._size += len(part)
-        if self._size > self._limits.max_body_bytes:
-            raise self._too_large()
-        self._is_ended = is_last
-        if is_last and self._at_end is not None:
+    def _end(self) -> None:
+        self._is_ended = True
+        if self._at_end is not None:
             self._at_end.set()
 
     def _declared(self) -> int | None:
