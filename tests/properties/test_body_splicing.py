@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from meter.errors import BadRequest
-from meter.gateway.request.body import DECISIVE, parse_body
+from meter.gateway.request.body import DECISIVE, JsonBody, json_at_once, parse_body, read_json
 from meter.gateway.request.members import Member, NotJson, members_at_once
 from meter.gateway.request.scan import long_members
 from tests.support.json_members import members_of
@@ -72,6 +72,60 @@ def test_replacing_a_member_keeps_every_other_character(
     sent = _spliced(text.encode(), {"model": '"new"'})
 
     assert sent.decode() == before + _object(replaced) + after
+
+
+def _carefully(raw: bytes) -> JsonBody | str:
+    """What is read in steps, or the refusal."""
+    steps = read_json(raw)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as end:
+        body: JsonBody = end.value
+        return body
+    except BadRequest as exc:
+        return exc.message
+
+
+def _at_once(raw: bytes) -> JsonBody | str | None:
+    try:
+        return json_at_once(raw)
+    except BadRequest as exc:
+        return exc.message
+
+
+DECIDING = st.sampled_from(
+    [f'"{name}"' for name in (*DECISIVE, "Model", "STREAM", "\u017ftream", r"\u017ftream", "n")]
+)
+DECIDED = st.one_of(VALUES, st.sampled_from(["true", '"gpt"', '{"include_usage":true}', '{"a":1}']))
+ASKED = st.lists(st.tuples(SPACE, st.one_of(DECIDING, NAMES), SPACE, DECIDED), max_size=6)
+
+
+@given(SPACE, ASKED, SPACE)
+@example("", [("", '"stream"', "", "1")], "")
+@example("", [("", '"stream_options"', "", '{"include_usage":1,"include_usage":2}')], "")
+@example("", [("", '"model"', "", '"a"'), ("", r'"mod\u0065l"', "", '"b"')], "")
+@example("", [("", '"n"', "", "1"), ("", '"n"', "", "2")], "")
+@example("", [("", '"1"', "", "1"), ("", '"n"', "", "{")], "")
+def test_an_ordinary_body_is_read_at_once_as_in_steps(
+    before: str, members: list[tuple[str, str, str, str]], after: str
+) -> None:
+    """With the same values, or the same refusal, where it is not left to the steps."""
+    raw = (before + _object(members) + after).encode()
+    at_once, carefully = _at_once(raw), _carefully(raw)
+    if isinstance(at_once, JsonBody) and isinstance(carefully, JsonBody):
+        at_once.on_drop = carefully.on_drop
+
+    assert at_once is None or at_once == carefully
+
+
+def test_a_small_request_is_read_at_once() -> None:
+    """As SDKs send it; in other letters, with a name twice or after a byte order mark it is not."""
+    raw = b'{"model":"gpt","messages":[{"role":"user","content":"Hi"}],"stream":true}'
+    others = [b"\xef\xbb\xbf{}", b'{"a":1,"a":2}', b'{"Model":1}', '{"a":"é"}'.encode(), b"{"]
+
+    assert json_at_once(raw) is not None
+    assert [json_at_once(other) for other in others] == [None] * 5
 
 
 @given(SPACE, PLAIN.filter(lambda m: all(json.loads(n[1]) != "added" for n in m)), SPACE)

@@ -14,7 +14,7 @@ from meter.gateway.balance.reasoning import reasoning_items
 from meter.gateway.headers import IMAGE_DEPLOYMENT
 from meter.gateway.http import quoted, unknown_deployment
 from meter.gateway.limits.intake import Intake
-from meter.gateway.request.body import SHORT_BYTES, read_json, with_usage_asked
+from meter.gateway.request.body import SHORT_BYTES, json_at_once, read_json, with_usage_asked
 from meter.gateway.request.body import JsonBody as JsonBody
 from meter.gateway.request.form import FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
@@ -49,7 +49,9 @@ async def read_body(route: Route, intake: Intake) -> Payload:
     if route.served.body is Body.FORM and is_form(intake.request.named.get("content-type")):
         return await _read_form(route, intake)
     raw = await intake.json().read()
-    body = await intake.turns.run(read_json(raw))
+    body = json_at_once(raw)
+    if body is None:
+        body = await intake.turns.run(read_json(raw))
     body.on_drop = intake.held.give_back
     if route.operation is Operation.RESPONSES:
         _check_background(body)
