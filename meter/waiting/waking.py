@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 class Waker(Struct, eq=False):
     """What one task at a time awaits, as often as it likes. News that nobody waits for are forgotten.
-    Awaiting it raises RuntimeError while another task does.
+    Awaiting it raises RuntimeError while another task does. `step` is that of the task that waits, if any.
 
     For asyncio's tasks it is a future: of the protocol that `_asyncio_future_blocking` stands for they use
     `get_loop`, `add_done_callback`, `cancel`, and `result` of what their step is run with.
@@ -23,33 +23,28 @@ class Waker(Struct, eq=False):
 
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     _asyncio_future_blocking: bool = False
-    _step: "Callable[[Settled], object] | None" = None
+    step: "Callable[[Settled], object] | None" = None
     _context: Context | None = None
 
     def __await__(self) -> Generator[Any]:
-        if self._step is not None:
+        if self.step is not None:
             raise RuntimeError("another task waits already")
         self._asyncio_future_blocking = True
         # A generator would have to be resumed only to end.
         return iter((self,))  # type: ignore[return-value]  # `await` needs no more than an iterator
-
-    @property
-    def is_awaited(self) -> bool:
-        """Whether a task waits."""
-        return self._step is not None
 
     def wake(self) -> None:
         """Run the step of the task that waits: at once, or in the next turn if another task runs now.
 
         It may do whatever a task may, so it belongs at the end of a callback.
         """
-        step = self._step
+        step = self.step
         if step is None:
             return
         if asyncio.current_task(self._loop) is not None:  # tasks do not nest
             self.wake_soon()
             return
-        self._step = None
+        self.step = None
         assert self._context is not None  # it came with the step
         self._context.run(step, self)
 
@@ -73,11 +68,11 @@ class Waker(Struct, eq=False):
         self, step: Callable[["Settled"], object], *, context: Context | None
     ) -> None:
         """Keep the step of the task that waits."""
-        self._step, self._context = step, context
+        self.step, self._context = step, context
 
     def cancel(self, msg: object = None) -> bool:
         """Have the task cancelled in the next turn; false if it has been woken."""
-        is_waiting = self._step is not None
+        is_waiting = self.step is not None
         self._run_soon(_Cancelled(msg))
         return is_waiting
 
@@ -85,7 +80,7 @@ class Waker(Struct, eq=False):
         """Nothing: the task looks itself what is new."""
 
     def _run_soon(self, settled: "Settled") -> None:
-        step, self._step = self._step, None
+        step, self.step = self.step, None
         if step is not None:
             self._loop.call_soon(step, settled, context=self._context)
 

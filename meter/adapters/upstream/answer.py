@@ -216,8 +216,8 @@ class Answer(Struct, eq=False):
             raise Malformed("a body after an answer without one")
         self._framing_bytes = 0
         self._parts.append(part)
-        self._held_bytes += len(part)
-        if self._held_bytes > MAX_HELD_BYTES and not self.is_paused:
+        self._held_bytes = held = self._held_bytes + len(part)
+        if held > MAX_HELD_BYTES and not self.is_paused:
             self.is_paused = True
             self._line.pause_reading()
 
@@ -228,13 +228,12 @@ class Answer(Struct, eq=False):
 
     def _is_taken_at_once(self) -> bool:
         """Whether the bypass has taken what arrived."""
-        if self._bypass is None or not self._parts or not self._news.is_awaited:
+        bypass, parts = self._bypass, self._parts
+        if bypass is None or not parts or self._news.step is None:
             return False
-        if len(self._parts) > 1:
-            self._parts = [b"".join(self._parts)]
-        if not self._bypass.take(self._parts[0]):
+        if not bypass.take(parts[0] if len(parts) == 1 else b"".join(parts)):
             return False
-        self._parts.clear()
+        parts.clear()
         self._held_bytes = 0
         return True
 
