@@ -188,16 +188,21 @@ def _crossing(headers: Headers, may_cross: Callable[[str], bool]) -> list[tuple[
     once, and the values all together, which takes a third of judging each header.
     """
     names = tuple(map(_name_of, headers))
-    kept = list(compress(headers, _which_cross(names, may_cross)))
-    hops = _connection_named(headers) if "connection" in names else _NO_NAMES
-    if (not hops or hops.isdisjoint(names)) and _is_sendable("".join(chain.from_iterable(kept))):
+    which, connection = _which_cross(names, may_cross)
+    kept = list(compress(headers, which))
+    hops = _NO_NAMES if connection is None else _listed(compress(headers, connection))
+    if hops.isdisjoint(names) and _is_sendable("".join(chain.from_iterable(kept))):
         return kept
     return [(name, value) for name, value in kept if name not in hops and _is_sendable(value)]
 
 
 @lru_cache(MAX_CACHED_LISTS)
-def _which_cross(names: tuple[str, ...], may_cross: Callable[[str], bool]) -> tuple[bool, ...]:
-    return tuple(map(may_cross, names))
+def _which_cross(
+    names: tuple[str, ...], may_cross: Callable[[str], bool]
+) -> tuple[tuple[bool, ...], tuple[bool, ...] | None]:
+    """Which of the headers may cross, and which are `connection`, if any is."""
+    connection = tuple(name == "connection" for name in names)
+    return tuple(map(may_cross, names)), connection if any(connection) else None
 
 
 def _passed(caller: Headers) -> list[tuple[str, str]]:
@@ -239,6 +244,7 @@ def _is_sendable(value: str) -> bool:
     return value.isascii() and not value.encode().translate(None, _PRINTABLE)
 
 
-def _connection_named(headers: Headers) -> frozenset[str]:
-    listed = ",".join([value for name, value in headers if name == "connection"])
+def _listed(connection: Iterable[tuple[str, str]]) -> frozenset[str]:
+    """The names that the `connection` headers list."""
+    listed = ",".join([value for _, value in connection])
     return frozenset(map(str.strip, listed.lower().split(",")))

@@ -190,8 +190,6 @@ class Answer(Struct, eq=False):
         parser = self._parser
         assert parser is not None
         status = parser.get_status_code()
-        if status < 100 or status == _SWITCHING_PROTOCOLS:
-            raise Malformed(f"status {status}")
         fields, self._fields = self._fields, []
         names, is_framed, is_coded = _read_names(tuple(fields[::2]))
         # Bytes that are not UTF-8 become surrogates, which are the same bytes when written again.
@@ -200,11 +198,14 @@ class Answer(Struct, eq=False):
             raise Malformed("NUL in a header")
         headers = tuple(zip(names, map(_trimmed, values), strict=False))
         if status < 200:
+            if status < 100 or status == _SWITCHING_PROTOCOLS:
+                raise Malformed(f"status {status}")
             return  # RFC 9110 section 15.2: the answer is still to come
         if is_coded and [value.lower() for name, value in headers if name == _CODING] != _CHUNKED:
             raise Malformed("a transfer coding that was not asked for")  # RFC 9112 section 6.1
         has_body = not (self.is_for_head or status in _NO_BODY)
-        self._is_until_end = has_body and not is_framed
+        if not is_framed:
+            self._is_until_end = has_body
         self.status, self.headers = status, headers
         self.may_reuse = parser.should_keep_alive()
         if not has_body:
