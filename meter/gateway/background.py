@@ -146,11 +146,8 @@ class Background:
         )
 
 
-async def publish_all(sink: UsageSink, events: tuple[UsageEvent, ...]) -> None:
-    """Publish the events together. Cancelling the wait for several cancels none of them."""
-    if len(events) == 1:
-        await sink.publish(events[0])
-        return
+async def publish_together(sink: UsageSink, events: tuple[UsageEvent, ...]) -> None:
+    """Publish several events at once. Cancelling the wait cancels none of them."""
     await asyncio.gather(*[start_now(sink.publish(event)) for event in events])
 
 

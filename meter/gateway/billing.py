@@ -1,6 +1,7 @@
 """What Azure bills a call by: its counts, and the deployment and the words that decide its rates."""
 
 from copy import replace
+from typing import Any
 
 from msgspec import Struct
 
@@ -34,6 +35,11 @@ class Charge(Struct):
     served: Served
     asked: Asked | None = None
 
+    @property
+    def depends_on_the_request(self) -> bool:
+        """Whether it may be charged by what it asked for: text never is."""
+        return self.served.output is not Output.TEXT
+
     async def note(self, body: Payload) -> None:
         """Count what the request asks for, which may be charged: its answer is no error."""
         self.asked = await asked_of(self.served, body)
@@ -45,16 +51,17 @@ class Charge(Struct):
         without details consist of what the operation makes. Lists of other operations than Responses
         may repeat calls of tools that were counted before.
         """
-        if not self.served.is_charged:
-            return ending.free()
-        if self.served.makes_responses:
-            return ending
-        if self.served.output is Output.TEXT and not ending.reading.has_tools:
+        served, reading = self.served, ending.reading
+        if served.is_charged_as_reported and reading.output is None and reading.tool_usage is None:
             return ending  # nearly every call
-        reading = replace(ending.reading, output=None, tool_usage=None)
+        if not served.is_charged:
+            return ending.free()
+        if served.makes_responses:
+            return ending
+        reading = replace(reading, output=None, tool_usage=None)
         usage, source = ending.usage, ending.usage_source
         if source is UsageSource.REPORTED and reading.reported is not None:
-            usage = reading.usage_of(self.served.output) or NO_USAGE
+            usage = reading.usage_of(served.output) or NO_USAGE
         is_zero = source is UsageSource.REPORTED and usage == NO_USAGE
         is_unreported = source is UsageSource.MISSING and not reading.reported
         if (is_zero or is_unreported) and ending.outcome in _COUNTED:
@@ -77,80 +84,77 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
     """How the calls of a deployment are billed on a backend, which is None where none was tried.
 
     `image_deployment` is the public name that the caller gave for the image tool of Responses.
-    `is_spilled`: Azure's own spillover has moved the call to a standard deployment.
+    `spilled_from`: the deployment from which Azure's own spillover has moved the call to a standard one.
     """
 
     backend: Backend | None
     deployment: str
     image_deployment: str | None = None
-    is_spilled: bool = False
+    spilled_from: str | None = None
     long_context_tokens: int
-
-    @property
-    def region(self) -> str | None:
-        """Where the backend is, if it says so."""
-        return None if self.backend is None else self.backend.region
-
-    @property
-    def deployment_type(self) -> str | None:
-        """The deployment's type on the backend, if that says so."""
-        return None if self.backend is None else self.backend.deployment_type_of(self.deployment)
 
     @property
     def own_tier(self) -> Tier:
         """The tier that the deployment has, whatever the answer says; of a spilled call standard."""
-        if self.backend is None or self.is_spilled:
+        if self.backend is None or self.spilled_from is not None:
             return Tier.STANDARD
         return self.backend.tier_of(self.deployment)
 
-    def tier(self, service_tier: str | None) -> Tier:
-        """The tier as billed: of a call that is paid by the token, the answer's own word decides."""
-        own = self.own_tier
-        if self.is_spilled or own is Tier.PROVISIONED or service_tier is None:
-            return own
-        return _CHOSEN_PER_CALL.get(service_tier.lower(), Tier.STANDARD)
+    def billed(self, reading: Reading, usage: TokenUsage) -> dict[str, Any]:
+        """The fields of an event that say what is billed, and at which rates, for an answer with this usage.
 
-    def context(self, usage: TokenUsage) -> Context:
-        """Whether the prompt is so long that the whole call is billed at other rates."""
-        return Context.LONG if usage.prompt_tokens > self.long_context_tokens else Context.SHORT
-
-    def model(self, reading: Reading) -> str | None:
-        """The answer's model, else the one that is configured for the deployment."""
-        if reading.model is not None or self.backend is None:
-            return reading.model
-        return self.backend.model_of(self.deployment)
-
-    def tools(self, reading: Reading) -> tuple[ToolUsage, ...]:
-        """What the answer's tools used of other models, under the names of these."""
-        usage, model = reading.image_usage, reading.image_model
-        if usage == NO_USAGE:
-            return ()
-        named = self.image_deployment
-        if model is None and named is not None and self.backend is not None:
-            model = self.backend.model_of(named)
-        deployment, own_type = named or model or IMAGE_TOOL, None
-        if self.backend is not None:
-            own_type = self.backend.deployment_type_of(deployment)
-        tool = ToolUsage(
-            deployment=deployment,
-            model=model,
-            deployment_type=None if own_type == self.deployment_type else own_type,
-            usage=usage,
-        )
-        return (tool,)
+        The model is the answer's, else the one that is configured for the deployment. The whole call is
+        billed at other rates where the prompt is long.
+        """
+        backend, deployment = self.backend, self.deployment
+        model, region, own_type = reading.model, None, None
+        if backend is not None:
+            region, own_type = backend.region, backend.deployment_type_of(deployment)
+            model = backend.model_of(deployment) if model is None else model
+        is_long = usage.prompt_tokens > self.long_context_tokens
+        service_tier = reading.service_tier
+        return {
+            "deployment": deployment,
+            "model": model,
+            "region": region,
+            "deployment_type": own_type,
+            "tier": self._tier(service_tier),
+            "service_tier": service_tier,
+            "context": Context.LONG if is_long else Context.SHORT,
+            "usage": usage,
+            "tool_usage": self._tools(reading, own_type),
+            "usage_raw": reading.usage_raw,
+        }
 
     def applied(self, event: UsageEvent, reading: Reading, usage: TokenUsage) -> UsageEvent:
         """The event with the usage, and at the rates, that an answer of this deployment shows."""
-        return replace(
-            event,
-            deployment=self.deployment,
-            model=self.model(reading),
-            region=self.region,
-            deployment_type=self.deployment_type,
-            tier=self.tier(reading.service_tier),
-            service_tier=reading.service_tier,
-            context=self.context(usage),
+        return replace(event, **self.billed(reading, usage))
+
+    def _tier(self, service_tier: str | None) -> Tier:
+        """The tier as billed: of a call that is paid by the token, the answer's own word decides."""
+        own = self.own_tier
+        if service_tier is None or own is Tier.PROVISIONED or self.spilled_from is not None:
+            return own
+        return _CHOSEN_PER_CALL.get(service_tier.lower(), Tier.STANDARD)
+
+    def _tools(self, reading: Reading, own_type: str | None) -> tuple[ToolUsage, ...]:
+        """What the answer's tools used of other models, under the names of these. `own_type` is the type of
+        the call's deployment.
+        """
+        if reading.tool_usage is None:
+            return ()
+        usage, model, named = reading.image_usage, reading.image_model, self.image_deployment
+        if usage == NO_USAGE:
+            return ()
+        if model is None and named is not None and self.backend is not None:
+            model = self.backend.model_of(named)
+        deployment, tools_type = named or model or IMAGE_TOOL, None
+        if self.backend is not None:
+            tools_type = self.backend.deployment_type_of(deployment)
+        tool = ToolUsage(
+            deployment=deployment,
+            model=model,
+            deployment_type=None if tools_type == own_type else tools_type,
             usage=usage,
-            tool_usage=self.tools(reading),
-            usage_raw=reading.usage_raw,
         )
+        return (tool,)

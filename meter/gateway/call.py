@@ -11,7 +11,7 @@ from meter.errors import CallerError
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.relay import Ending
 from meter.gateway.backend import Backend
-from meter.gateway.background import Background, publish_all
+from meter.gateway.background import Background, publish_together
 from meter.gateway.balance.affinity import Owner, Owners
 from meter.gateway.balance.forward import Attempts, Candidates, Forwarder
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
@@ -20,6 +20,7 @@ from meter.gateway.billing import Charge as Charge
 from meter.gateway.headers import (
     IMAGE_DEPLOYMENT,
     TRACEPARENT,
+    by_name,
     downstream_headers,
     header,
     retry_count,
@@ -29,7 +30,6 @@ from meter.gateway.headers import (
 from meter.gateway.limits.holds import Holds
 from meter.gateway.request.prepare import (
     JsonBody,
-    OutgoingBody,
     Payload,
     asks_for_events,
     demand_of,
@@ -49,11 +49,14 @@ MAX_CHOICES = 128  # of one chat; for more a backend does not answer
 
 
 class Way(Struct, frozen=True, kw_only=True, gc=False):
-    """Where a call goes: the public deployment name, its backends, the digests of its reasoning items."""
+    """Where a call goes: the public deployment name, its backends, the digests of its reasoning items, and
+    the public name of the deployment that draws for its image tool, if it names one.
+    """
 
     deployment: str
     candidates: Candidates
     reasoning: tuple[str, ...]
+    image_deployment: str | None
 
 
 class Call(Struct, kw_only=True, eq=False):
@@ -61,7 +64,7 @@ class Call(Struct, kw_only=True, eq=False):
 
     `deployment` is the public name that usage is counted under. `headers` are the caller's, with its
     trace as it goes on; `named` are the first of each name, as they came. `answer` is the backend's
-    once it has begun. `reasoning` has the digests of the reasoning items that the call carries. `holds`
+    once it has begun. `candidates`, `reasoning` and `image_deployment` are those of its `Way`. `holds`
     gives back the slot and the spool. `is_kept_alive`: its answer can begin before a backend has answered
     (`answer/late.py`).
     """
@@ -76,6 +79,7 @@ class Call(Struct, kw_only=True, eq=False):
     named: Mapping[str, str]
     candidates: Candidates
     reasoning: tuple[str, ...]
+    image_deployment: str | None
     background: Background
     sink: UsageSink
     clock: Clock
@@ -104,8 +108,8 @@ class Call(Struct, kw_only=True, eq=False):
     @property
     def is_streaming(self) -> bool:
         """Whether the caller asked for an event stream, or the answer is one."""
-        is_begun = isinstance(self.answer, StreamedAnswer) and self.answer.is_events
-        return self.is_kept_alive or is_begun
+        answer = self.answer
+        return self.is_kept_alive or (isinstance(answer, StreamedAnswer) and answer.is_events)
 
     @property
     def expects_events(self) -> bool:
@@ -121,8 +125,9 @@ class Call(Struct, kw_only=True, eq=False):
     def must_ask_for_usage(self) -> bool:
         """Whether the gateway adds the option that makes a stream report its usage."""
         body = self.body
-        is_streaming = isinstance(body, JsonBody) and body.is_streaming and not body.asks_for_usage
-        return is_streaming and self.route.served.takes_stream_options
+        if not self.is_kept_alive or not self.route.served.takes_stream_options:
+            return False
+        return isinstance(body, JsonBody) and not body.asks_for_usage
 
     @property
     def is_text(self) -> bool:
@@ -140,50 +145,36 @@ class Call(Struct, kw_only=True, eq=False):
         asked = self.body.member("n") if isinstance(self.body, JsonBody) else None
         return asked if isinstance(asked, int) and 1 <= asked <= MAX_CHOICES else 1
 
-    def path_for(self, backend: Backend) -> str:
-        """The path and query to send to a backend."""
-        name = self.deployment
-        return self.route.upstream_path(backend.own_name(name) if backend.serves(name) else name)
-
-    def body_for(self, backend: Backend, *, asks_for_usage: bool) -> OutgoingBody:
-        """The body to send to a backend, with the usage option where it is asked for."""
-        return outgoing_body(
-            self.body,
-            self.deployment,
-            backend,
-            asks_for_usage=asks_for_usage,
-            sets_model=self.route.sets_model,
-        )
-
     def request_for(
         self, backend: Backend, credentials: Headers, *, asks_for_usage: bool
     ) -> UpstreamRequest:
-        """The request to send to a backend."""
-        body = self.body_for(backend, asks_for_usage=asks_for_usage)
-        length = () if body.length is None else (("content-length", str(body.length)),)
+        """The request to send to a backend, with the usage option where it is asked for."""
+        route, name = self.route, self.deployment
+        body = outgoing_body(
+            self.body, name, backend, asks_for_usage=asks_for_usage, sets_model=route.sets_model
+        )
+        headers = upstream_headers(self.headers, self.principal.subject, credentials)
+        if (
+            self.image_deployment is not None
+        ):  # by the backend's own name; what came is not passed on
+            headers = (*headers, (IMAGE_DEPLOYMENT, backend.own_name(self.image_deployment)))
+        if body.length is not None:
+            headers = (*headers, ("content-length", str(body.length)))
+        own_name = backend.own_name(name) if backend.serves(name) else name
         return UpstreamRequest(
             backend=backend.name,
-            method=self.route.served.method,
-            url=backend.url + self.path_for(backend),
-            headers=(
-                *upstream_headers(self.headers, self.principal.subject, credentials),
-                *self._image_header(backend),
-                *length,
-            ),
+            method=route.served.method,
+            url=backend.url + route.upstream_path(own_name),
+            headers=headers,
             body=body.content,
         )
-
-    def _image_header(self, backend: Backend) -> Headers:
-        """The image tool's deployment by the backend's own name; its header is not passed on."""
-        name = image_deployment_of(self.route, self.headers)
-        return () if name is None else ((IMAGE_DEPLOYMENT, backend.own_name(name)),)
 
     async def settle_body(self, answer: WholeAnswer | StreamedAnswer) -> None:
         """Note what the request asks for, and give up a JSON body that nobody will need again.
 
         No backend will, and no estimate but that of an event stream.
         """
-        if answer.status < 400:
+        if answer.status < 400 and self.charge.depends_on_the_request:
             await self.charge.note(self.body)
         is_needed = isinstance(answer, StreamedAnswer) and answer.is_events
         if isinstance(self.body, JsonBody) and not is_needed:
@@ -191,6 +182,8 @@ class Call(Struct, kw_only=True, eq=False):
 
     def is_elsewhere(self, answer: WholeAnswer) -> bool:
         """Whether the answer says that this backend does not have what the call refers to."""
+        if answer.status not in {400, 404}:
+            return False
         if self.route.served.is_by_id:
             return answer.status == 404
         if self.reasoning and answer.status == 400 and refuses_reasoning(answer.body):
@@ -209,12 +202,13 @@ class Call(Struct, kw_only=True, eq=False):
 
     async def read(self, answer: WholeAnswer) -> Ending:
         """The ending of a call whose answer is whole, with what the request says of its usage."""
-        reading = await answer.read(may_be_text=self.answers_in_text)
+        served = self.route.served
+        reading = await answer.read(may_be_text=served.answers_in_text)
         is_error = answer.status < 400 and answer.error is not None
         # A read shows a response as it is stored, also a failed one.
-        has_failed = is_error or (reading.has_failed and self.route.served.is_charged)
+        has_failed = is_error or (reading.has_failed and served.is_charged)
         ending = Ending.of_whole(reading, has_failed=has_failed)
-        return self.charge.of(ending) if self.route.served.is_charged else ending
+        return self.charge.of(ending) if served.is_charged else ending
 
     def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:
         """The reasoning items that the answer's backend can read: those sent, and those it made."""
@@ -227,9 +221,9 @@ class Call(Struct, kw_only=True, eq=False):
 
         Of the answer that is returned, reasoning is learned as it passes.
         """
-        if answer.status >= 400:
-            return answer
         owners, served = self.background.owners, self.route.served
+        if answer.status >= 400 or not served.is_about_responses:
+            return answer
         maker = self.principal if served.is_charged else None
         owner = Owner(answer.backend.name, self.deployment, maker)
         owners.learn(self.response_id(answer), owner)
@@ -257,79 +251,70 @@ class Call(Struct, kw_only=True, eq=False):
         if self._is_ended:
             return
         self._is_ended = True
-        with self.holds:
+        try:
             events = self._events(ending) if self.attempts.made else ()
-        if events:
-            self.telemetry.ended(self.trace, events)
-        await publish_all(self.sink, events)
+        finally:
+            self.holds.close()
+        if not events:
+            return
+        self.telemetry.ended(self.trace, events)
+        if len(events) == 1:
+            await self.sink.publish(events[0])
+        else:
+            await publish_together(self.sink, events)
 
     def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
         """The call's event, and that of the background response that it shows, if any."""
-        billing = self._billing(ending)
+        # A status of its own: the call did not end with the backend's answer.
+        answer = self.answer if ending.status is None else None
+        billing = Billing(
+            backend=self.attempts.last_backend,
+            deployment=self.deployment,
+            image_deployment=self.image_deployment,
+            spilled_from=None if answer is None else _native_spillover(answer),
+            long_context_tokens=self.long_context_tokens,
+        )
         event = self._event(self.charge.of(ending), billing)
         return self.background.events_of(event, ending.reading, self.route, billing)
 
-    def _billing(self, ending: Ending) -> Billing:
-        return Billing(
-            backend=self.attempts.last_backend,
-            deployment=self.deployment,
-            image_deployment=image_deployment_of(self.route, self.headers),
-            is_spilled=_native_spillover(self._headers_at(ending)) is not None,
-            long_context_tokens=self.long_context_tokens,
-        )
-
-    def _headers_at(self, ending: Ending) -> Headers:
-        """Those of the backend's answer, where that is what the call ended with."""
-        return () if self.answer is None or ending.status is not None else self.answer.headers
-
     def _event(self, ending: Ending, billing: Billing) -> UsageEvent:
         """The usage event. An error that was relayed whole is `refused`."""
-        answer, backend, reading = self.answer, billing.backend, ending.reading
+        answer, backend, route = self.answer, billing.backend, self.route
         answered = 0 if answer is None else answer.status
         status = answered if ending.status is None else ending.status
         is_refused = ending.outcome is Outcome.SERVED and status >= 400
         return UsageEvent(
+            **billing.billed(ending.reading, ending.usage),
             id=self.event_id,
             source=self.source,
             time=self.clock.now(),
             principal=self.principal,
-            operation=self.route.operation,
-            deployment=self.deployment,
-            model=billing.model(reading),
-            api_version=self.route.api_version,
+            operation=route.operation,
+            api_version=route.api_version,
             backend=backend.name if backend else None,
-            region=billing.region,
-            deployment_type=billing.deployment_type,
-            tier=billing.tier(reading.service_tier),
-            service_tier=reading.service_tier,
-            context=billing.context(ending.usage),
-            spilled_from=self._spilled_from(ending, billing),
+            spilled_from=self._spilled_from(billing),
             outcome=Outcome.REFUSED if is_refused else ending.outcome,
             status=status,
             streaming=self.is_streaming,
-            usage=ending.usage,
-            tool_usage=billing.tools(reading),
             usage_source=ending.usage_source,
-            usage_raw=reading.usage_raw,
             attempts=tuple(self.attempts.made),
             started_at=self.started_at,
             duration_ms=self._elapsed_ms(self.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
             client_retry_count=retry_count(self.named),
-            traceparent=header(self.headers, TRACEPARENT),
+            traceparent=by_name(self.headers).get(TRACEPARENT),
         )
 
-    def _spilled_from(self, ending: Ending, billing: Billing) -> str | None:
+    def _spilled_from(self, billing: Billing) -> str | None:
         """What it spilled over from: Azure's provisioned deployment, or our provisioned backend.
 
         Operations on stored responses go where these are stored.
         """
+        used = billing.backend
         if not self.route.served.is_charged:
             return None
-        native = _native_spillover(self._headers_at(ending)) if billing.is_spilled else None
-        used = billing.backend
-        if native is not None or used is None or not self.attempts.may_spill:
-            return native
+        if billing.spilled_from is not None or used is None or not self.attempts.may_spill:
+            return billing.spilled_from
         preferred = self.candidates.preferred_to(used, self.deployment)
         if preferred is None or billing.own_tier is not Tier.STANDARD:
             return None
@@ -348,21 +333,32 @@ def way_of(
     owners: Owners,
 ) -> Way:
     """Where a call goes. Raises BadRequest or NotServed."""
-    reasoning = reasoning_of(route, body)
-    owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
-    deployment, pool = deployment_of(route, body, owner), forwarder.pool
-    is_by_id = route.served.is_by_id
+    served, pool = route.served, forwarder.pool
+    reasoning: tuple[str, ...] = ()
+    owner: Owner | None = None
+    if served.is_about_responses:
+        reasoning = reasoning_of(route, body)
+        owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
+    deployment, image_deployment = deployment_of(route, body, owner), None
+    if served.is_by_id:
+        backends, load_key = pool.backends, f"/{served.operation}"  # no deployment begins with /
+    else:
+        backends, load_key = pool.serving(deployment), deployment
+        image_deployment = image_deployment_of(route, headers)
     candidates = Candidates(
-        backends=pool.backends
-        if is_by_id
-        else drawing_too(pool.serving(deployment), route, headers),
-        load_key=f"/{route.operation}" if is_by_id else deployment,  # no deployment begins with /
+        backends=drawing_too(backends, image_deployment),
+        load_key=load_key,
         demand=demand_of(body, principal.subject),
         owner=owner.backend if owner else None,
     )
-    return Way(deployment=deployment, candidates=candidates, reasoning=reasoning)
+    return Way(
+        deployment=deployment,
+        candidates=candidates,
+        reasoning=reasoning,
+        image_deployment=image_deployment,
+    )
 
 
-def _native_spillover(headers: Headers) -> str | None:
-    named = header(headers, "x-ms-spillover-from-deployment")
+def _native_spillover(answer: WholeAnswer | StreamedAnswer) -> str | None:
+    named = answer.named.get("x-ms-spillover-from-deployment")
     return named if is_deployment_name(named) else None

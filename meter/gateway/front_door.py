@@ -137,6 +137,7 @@ class FrontDoor(Struct, kw_only=True):
             deployment=way.deployment,
             candidates=way.candidates,
             reasoning=way.reasoning,
+            image_deployment=way.image_deployment,
             body=body,
             charge=Charge(route.served),
             headers=request.headers,

@@ -57,7 +57,7 @@ class HubCircuit:
 
     def admit(self) -> Admission:
         """Whether the next event is sent, is the probe, or is skipped."""
-        if not self.is_open:
+        if not self._pauses:
             return Admission.TRY
         now = self._clock.monotonic()
         if now < self._open_until:
@@ -67,7 +67,7 @@ class HubCircuit:
 
     def acknowledged(self) -> None:
         """The hub acknowledged an event."""
-        if self.is_open:
+        if self._pauses:
             log.warning("hub_circuit_closed")
         self._failures = self._pauses = 0
 

@@ -16,6 +16,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from copy import replace
+from functools import lru_cache
 
 from msgspec import Struct
 
@@ -47,23 +48,56 @@ from meter.waiting.bypass import Bypass
 MAX_READ_AT_ONCE = 262_144
 MAX_ERROR_BYTES = 65_536
 ERROR_SECONDS = 0.5
+MAX_CACHED_KINDS = 128
 
 _EVENTS = "text/event-stream"
 _MEDIA = ("audio/", "image/", "video/")
 _BYTES = "application/octet-stream"
 
 
+class Kind(Struct, frozen=True, kw_only=True, gc=False):
+    """What an answer is by its status, Content-Type and Content-Encoding.
+
+    `is_events`: an event stream that can be read; one in an unknown encoding is just bytes: nothing can be
+    read of it or put into it. `may_be_events`: it may be one without saying so. `is_bytes`: it is relayed as
+    it comes. `is_text`: it says that it is something else than JSON.
+    """
+
+    encoding: str | None
+    is_encoded: bool
+    is_decodable: bool
+    is_events: bool
+    may_be_events: bool
+    is_bytes: bool
+    is_json: bool
+    is_text: bool
+
+    @classmethod
+    def of(cls, status: int, named: Mapping[str, str]) -> "Kind":
+        """The kind of an answer with these headers."""
+        return _kind_of(status == 200, named.get("content-type"), named.get("content-encoding"))
+
+    def content(self, body: bytes) -> bytes:
+        """A body of this kind, decoded if it can be."""
+        return decoded(body, self.encoding) if self.is_decodable else body
+
+    def may_be_json(self, *, may_be_text: bool) -> bool:
+        """Whether it is JSON, or does not say what it is, where it cannot be the caller's own words."""
+        return self.is_json or not (may_be_text or self.is_text)
+
+
 class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds).
 
-    `named` are the first headers of each name. `error` is the one that it states; None where it is
-    served, or is too long to be one.
+    `named` are the first headers of each name, and `kind` is what they say. `error` is the one that it
+    states; None where it is served, or is too long to be one.
     """
 
     backend: Backend
     status: int
     headers: Headers
     named: Mapping[str, str]
+    kind: Kind
     body: bytes
     begun_at: float
     error: StatedError | None = None
@@ -76,7 +110,7 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def content(self) -> bytes:
         """The body, decoded if it can be."""
-        return decoded(self.body, self.named.get("content-encoding"))
+        return self.kind.content(self.body)
 
     async def read(self, *, may_be_text: bool = False) -> Reading:
         """What the answer reports of its tokens and its model, if it is JSON; a long one that is not
@@ -85,26 +119,23 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
         Without a Content-Type it is taken for JSON, but where the operation answers in text, too: a
         transcript is the caller's own words, which must not choose what it is charged with.
         """
-        kind = self.named.get("content-type")
-        if may_be_text if not kind else not is_json(kind):
+        if not self.kind.may_be_json(may_be_text=may_be_text):
             return NOTHING_READ
         if len(self.body) <= MAX_READ_AT_ONCE:
-            return self._read()
-        if not is_encoded(self.named.get("content-encoding")):
+            return read_answer(self.content)
+        if not self.kind.is_encoded:
             reading = read_ordinary(self.body)
             if reading is not None:
                 return reading
-        return await asyncio.to_thread(self._read)
-
-    def _read(self) -> Reading:
-        return read_answer(self.content)
+        return await asyncio.to_thread(lambda: read_answer(self.content))
 
 
 class StreamedAnswer(Struct, frozen=True, kw_only=True):
     """A backend's answer that is relayed as a stream. `chunks` starts with `beginning`.
 
-    `bypass` is theirs. `holds` owns the connection and the lease; close it when the stream ends. `is_events`
-    is false for long answers that are no event stream. `error` is the one that an event stream begins with.
+    `bypass` is theirs. `named` are the first headers of each name, as they came. `holds` owns the
+    connection and the lease; close it when the stream ends. `is_events` is false for long answers that
+    are no event stream. `error` is the one that an event stream begins with.
     `asked_for_usage`: the gateway added the option that asks for usage; `is_usage_refused`: the
     backend refused that option.
     """
@@ -112,6 +143,7 @@ class StreamedAnswer(Struct, frozen=True, kw_only=True):
     backend: Backend
     status: int
     headers: Headers
+    named: Mapping[str, str]
     beginning: bytes
     chunks: AsyncIterator[bytes]
     bypass: Bypass
@@ -137,11 +169,13 @@ class StreamedAnswer(Struct, frozen=True, kw_only=True):
         }
         others = tuple(pair for pair in self.headers if pair[0].lower() != "content-type")
         headers = (*others, ("content-type", "application/json"))
+        named = by_name(headers)
         return WholeAnswer(
             backend=self.backend,
             status=status,
             headers=headers,
-            named=by_name(headers),
+            named=named,
+            kind=Kind.of(status, named),
             body=json.dumps({"error": members}).encode(),
             begun_at=self.begun_at,
             error=error,
@@ -163,31 +197,31 @@ async def begin_answer(
     `expects_events`: an event stream was asked for. `may_be_text`: of the caller's own words.
     """
     begun_at = clock.monotonic()
-    named = by_name(answer.headers)
-    kind, encoding = named.get("content-type"), named.get("content-encoding")
-    is_events, is_bytes, may_be_events = _kind_of(answer.status, kind, encoding)
-    is_text = may_be_text and _says_text(kind)
-    chunks, headers, first = Chunks.of(answer), answer.headers, b""
-    if is_events and is_encoded(encoding):
-        chunks = Chunks(decoded_parts(answer.chunks(), encoding))
-        headers = without_encoding(headers)
-    elif not is_events and may_be_events and expects_events and not is_text:
+    headers, named = answer.headers, by_name(answer.headers)
+    kind = Kind.of(answer.status, named)
+    if kind.is_events:
+        return await _begin_events(backend, answer, named, clock)
+    chunks, first = None, b""
+    if expects_events and kind.may_be_events and not (may_be_text and kind.is_text):
+        chunks = Chunks.of(answer)
         first, is_events = await looks_like_events(chunks)
-        headers = _as_events(headers) if is_events else headers
-    if is_events:
-        return await _begin_events(backend, answer, chunks, first, headers, clock)
-    body, is_whole = await _first_bytes(chunks, first, most=0 if is_bytes else max_buffered_bytes)
+        if is_events:
+            return await _opened(backend, answer, named, chunks, first, _as_events(headers), clock)
+    parts = answer.chunks() if chunks is None else chunks.source
+    most = 0 if kind.is_bytes else max_buffered_bytes
+    body, is_whole = await _first_bytes(parts, first, most=most)
     if not is_whole:
-        return _streamed(backend, answer, chunks, body, begun_at)
-    whole = WholeAnswer(
+        return _streamed(backend, answer, named, chunks or Chunks(parts), body, begun_at)
+    return WholeAnswer(
         backend=backend,
         status=answer.status,
         headers=headers,
         named=named,
+        kind=kind,
         body=body,
         begun_at=begun_at,
+        error=_error_in(answer.status, kind, body, may_be_text=may_be_text),
     )
-    return _with_error(whole, may_be_text=may_be_text)
 
 
 async def read_error(answer: UpstreamAnswer) -> StatedError | None:
@@ -196,52 +230,59 @@ async def read_error(answer: UpstreamAnswer) -> StatedError | None:
     parts = decoded_parts(answer.chunks(), encoding) if is_decodable(encoding) else answer.chunks()
     try:
         async with asyncio.timeout(ERROR_SECONDS):
-            body, is_whole = await _first_bytes(Chunks(parts), b"", most=MAX_ERROR_BYTES)
+            body, is_whole = await _first_bytes(parts, b"", most=MAX_ERROR_BYTES)
     except (TimeoutError, UpstreamBroken):
         return None
     return error_in_body(body) if is_whole else None
 
 
-def _with_error(answer: WholeAnswer, *, may_be_text: bool) -> WholeAnswer:
-    """The answer with the error that it states, if any."""
-    error = _error_of(answer, may_be_text=may_be_text)
-    return answer if error is None else replace(answer, error=error)
-
-
-def _error_of(answer: WholeAnswer, *, may_be_text: bool) -> StatedError | None:
-    content = answer.content if len(answer.body) <= MAX_ERROR_BYTES else b""
+def _error_in(status: int, kind: Kind, body: bytes, *, may_be_text: bool) -> StatedError | None:
+    """The error that a whole answer states, if any."""
+    if len(body) > MAX_ERROR_BYTES:
+        return None
+    content = kind.content(body)
     if not content or len(content) > MAX_ERROR_BYTES:
         return None
-    if answer.status >= 400:
+    if status >= 400:
         return error_in_body(content)
-    is_json_alone = not may_be_text or is_json(answer.named.get("content-type"))
-    return error_in_served(content) if is_json_alone else None
+    return error_in_served(content) if kind.is_json or not may_be_text else None
 
 
-def _says_text(kind: str | None) -> bool:
-    return bool(kind) and not is_json(kind)
-
-
-def _kind_of(status: int, kind: str | None, encoding: str | None) -> tuple[bool, bool, bool]:
-    """Whether it is an event stream; other bytes that are relayed as they come; perhaps a stream.
-
-    An event stream in an unknown encoding is just bytes: nothing can be read of it or put into it.
-    """
-    kind = (kind or "").lower() if status == 200 else ""
-    is_stream, is_media = kind.startswith(_EVENTS), kind.startswith(_MEDIA)
-    is_plain = not is_encoded(encoding)
-    is_readable = is_plain or is_decodable(encoding)
-    may_be_events = status == 200 and not is_media and is_plain
-    return (
-        is_stream and is_readable,
-        is_stream or is_media or kind.startswith(_BYTES),
-        may_be_events,
+@lru_cache(MAX_CACHED_KINDS)
+def _kind_of(is_ok: bool, content_type: str | None, encoding: str | None) -> Kind:
+    says = (content_type or "").lower() if is_ok else ""
+    is_stream, is_media = says.startswith(_EVENTS), says.startswith(_MEDIA)
+    can_decode, is_coded, has_json = (
+        is_decodable(encoding),
+        is_encoded(encoding),
+        is_json(content_type),
+    )
+    return Kind(
+        encoding=encoding,
+        is_encoded=is_coded,
+        is_decodable=can_decode,
+        is_events=is_stream and (can_decode or not is_coded),
+        may_be_events=is_ok and not is_media and not is_coded,
+        is_bytes=is_stream or is_media or says.startswith(_BYTES),
+        is_json=has_json,
+        is_text=bool(content_type) and not has_json,
     )
 
 
 async def _begin_events(
+    backend: Backend, answer: UpstreamAnswer, named: Mapping[str, str], clock: Clock
+) -> StreamedAnswer:
+    chunks, headers, encoding = Chunks.of(answer), answer.headers, named.get("content-encoding")
+    if is_encoded(encoding):
+        chunks = Chunks(decoded_parts(answer.chunks(), encoding))
+        headers = without_encoding(headers)
+    return await _opened(backend, answer, named, chunks, b"", headers, clock)
+
+
+async def _opened(
     backend: Backend,
     answer: UpstreamAnswer,
+    named: Mapping[str, str],
     chunks: Chunks,
     first: bytes,
     headers: Headers,
@@ -252,17 +293,23 @@ async def _begin_events(
     except BaseException:
         await chunks.close()
         raise
-    streamed = _streamed(backend, answer, chunks, bytes(opening.data), opening.begun_at)
+    streamed = _streamed(backend, answer, named, chunks, bytes(opening.data), opening.begun_at)
     return replace(streamed, headers=headers, error=opening.error, is_events=True)
 
 
 def _streamed(
-    backend: Backend, answer: UpstreamAnswer, chunks: Chunks, beginning: bytes, begun_at: float
+    backend: Backend,
+    answer: UpstreamAnswer,
+    named: Mapping[str, str],
+    chunks: Chunks,
+    beginning: bytes,
+    begun_at: float,
 ) -> StreamedAnswer:
     return StreamedAnswer(
         backend=backend,
         status=answer.status,
         headers=answer.headers,
+        named=named,
         beginning=beginning,
         chunks=chunks.rest(beginning),
         bypass=chunks.bypass,
@@ -272,16 +319,18 @@ def _streamed(
     )
 
 
-async def _first_bytes(chunks: Chunks, first: bytes, *, most: int) -> tuple[bytes, bool]:
+async def _first_bytes(
+    chunks: AsyncIterator[bytes], first: bytes, *, most: int
+) -> tuple[bytes, bool]:
     """A body, or its beginning when it is longer than `most`; and whether it is complete."""
     parts, size = [first], len(first)
-    while size <= most:
-        chunk = await chunks.next()
-        if chunk is None:
-            return b"".join(parts), True
-        parts.append(chunk)
-        size += len(chunk)
-    return b"".join(parts), False
+    if size <= most:
+        async for chunk in chunks:
+            parts.append(chunk)
+            size += len(chunk)
+            if size > most:
+                break
+    return b"".join(parts), size <= most
 
 
 def _as_events(headers: Headers) -> Headers:

@@ -14,7 +14,7 @@ from msgspec import Struct
 from meter.gateway.answer.reading.counts import MAX_COUNT, Output, read_usage
 from meter.gateway.answer.reading.items import Items, hosted_calls
 from meter.gateway.answer.reading.members import decoded_json, read_members
-from meter.gateway.answer.reading.ordinary import ordinary_members
+from meter.gateway.answer.reading.ordinary import Members, ordinary_members
 from meter.patterns import lazy_pattern
 from meter.usage import NO_USAGE, TokenUsage, clean_name, is_writable
 
@@ -73,15 +73,10 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
     def usage_of(self, output: Output) -> TokenUsage | None:
         """The counts of an operation whose completions consist of `output`."""
         usage = None if self.reported is None else read_usage(self.reported, output=output)
-        if usage is None or not self.has_tools:
+        if usage is None or (self.output is None and self.tool_usage is None):
             return usage
         calls = hosted_calls(self.output, self.tool_usage)
         return usage._replace(**calls) if calls else usage
-
-    @property
-    def has_tools(self) -> bool:
-        """Whether it may report calls of tools."""
-        return self.output is not None or self.tool_usage is not None
 
     @property
     def image_usage(self) -> TokenUsage:
@@ -100,8 +95,12 @@ class Reading(Struct, frozen=True, kw_only=True, gc=False):
     @property
     def usage_raw(self) -> Mapping[str, object] | None:
         """Those of `usage`, `tool_usage` and `service_tier` that came, as they came."""
-        came = {"usage": self.reported, "tool_usage": self.tool_usage, "service_tier": self.tier}
-        return {name: value for name, value in came.items() if value is not None} or None
+        came: dict[str, object] = {} if self.reported is None else {"usage": self.reported}
+        if self.tool_usage is not None:
+            came["tool_usage"] = self.tool_usage
+        if self.tier is not None:
+            came["service_tier"] = self.tier
+        return came or None
 
     def followed_by(self, later: "Reading") -> "Reading":
         """What holds of two frames of one stream: the later, where it says something.
@@ -132,36 +131,41 @@ def is_json(content_type: str | None) -> bool:
 
 def read_answer(body: bytes) -> Reading:
     """Read a whole JSON answer; a long one is not parsed, only looked through."""
-    if len(body) > MAX_PARSED_BYTES:
-        return read_document(read_members(body))
-    return read_ordinary(body) or read_document(json_object(body) or {})
+    reading = read_ordinary(body)
+    if reading is not None:
+        return reading
+    is_long = len(body) > MAX_PARSED_BYTES
+    return read_document(read_members(body) if is_long else json_object(body) or {})
 
 
 def read_ordinary(body: bytes) -> Reading | None:
     """Read an ordinary JSON answer, in a millisecond per MiB; None for one that is long or odd."""
-    document = ordinary_members(body) if len(body) <= MAX_PARSED_BYTES else None
-    return None if document is None else read_document(document)
+    members = ordinary_members(body) if len(body) <= MAX_PARSED_BYTES else None
+    return None if members is None else _reading(members)
 
 
 def read_document(document: Mapping[str, object]) -> Reading:
-    """Read an answer's JSON object, or what `MemberReader` keeps of it.
+    """Read an answer's JSON object, or what `MemberReader` keeps of it."""
+    return _reading(Members.of(document))
 
-    Whisper reports the length of its audio as `duration`, beside the text and without usage.
-    """
-    usage, duration = _object(document.get("usage")), document.get("duration")
-    if duration is not None and (usage is None or read_usage(usage) is None):
-        usage = {"duration": duration}
-    output, tool_usage = document.get("output"), _object(document.get("tool_usage"))
+
+def _reading(told: Members) -> Reading:
+    """Whisper reports the length of its audio as `duration`, beside the text and without usage."""
+    usage, tool_usage, output = told.usage, told.tool_usage, told.output
+    usage = usage if isinstance(usage, dict) else None
+    tool_usage = tool_usage if isinstance(tool_usage, dict) else None
+    if told.duration is not None and (usage is None or read_usage(usage) is None):
+        usage = {"duration": told.duration}
     return Reading(
         reported=usage,
         tool_usage=tool_usage,
-        tier=document.get("service_tier"),
+        tier=told.service_tier,
         output=None if output is None else _items(output),
-        image_model=None if tool_usage is None else _image_model(document.get("tools")),
-        images=_count_of(document.get("data")),
-        model=model_name(document.get("model")),
-        background=_background(document),
-        has_failed=document.get("object") == "response" and document.get("status") == "failed",
+        image_model=None if tool_usage is None else _image_model(told.tools),
+        images=None if told.data is None else _count_of(told.data),
+        model=model_name(told.model),
+        background=_background(told) if told.background is True else None,
+        has_failed=told.object == "response" and told.status == "failed",
     )
 
 
@@ -201,15 +205,13 @@ def json_object(text: bytes) -> dict[str, object] | None:
 
 def model_name(name: object) -> str | None:
     """The name, where it can be a model's name."""
-    is_name = isinstance(name, str) and 0 < len(name) <= MAX_MODEL_CHARS and is_writable(name)
-    return str(name) if is_name else None
-
-
-def _background(document: Mapping[str, object]) -> BackgroundResponse | None:
-    if document.get("background") is not True:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_MODEL_CHARS:
         return None
-    response_id, status = document.get("id"), document.get("status")
-    created_at = _moment(document.get("created_at"))
+    return name if is_writable(name) else None
+
+
+def _background(told: Members) -> BackgroundResponse | None:
+    response_id, status, created_at = told.id, told.status, _moment(told.created_at)
     is_named = isinstance(response_id, str) and _RESPONSE_ID.fullmatch(response_id) is not None
     if not is_named or created_at is None:
         return None
@@ -227,10 +229,6 @@ def _moment(value: object) -> datetime | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return datetime.fromtimestamp(int(value), UTC) if _FIRST <= value < _LAST else None
-
-
-def _object(value: object) -> Mapping[str, object] | None:
-    return cast(Mapping[str, object], value) if isinstance(value, dict) else None
 
 
 def _image_model(tools: object) -> str | None:

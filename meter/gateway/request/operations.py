@@ -86,6 +86,11 @@ class Served:
         return Output.IMAGE if self.operation.startswith("images/") else Output.TEXT
 
     @cached_property
+    def is_charged_as_reported(self) -> bool:
+        """Whether its answer's usage is all that it costs, but where it tells of tools."""
+        return self.is_charged and self.output is Output.TEXT and not self.makes_responses
+
+    @cached_property
     def makes_responses(self) -> bool:
         """Whether its answer is a new response, which may be stored."""
         return self.operation is Operation.RESPONSES
@@ -114,6 +119,11 @@ class Served:
     def is_by_id(self) -> bool:
         """Whether it is about an answer that one backend stores."""
         return "{id}" in self.tail
+
+    @cached_property
+    def is_about_responses(self) -> bool:
+        """Whether it makes, reads or follows what one backend stores or alone can read."""
+        return self.has_reasoning or self.is_by_id
 
     @cached_property
     def may_follow_a_response(self) -> bool:

@@ -140,9 +140,8 @@ def image_deployment_of(route: Route, headers: Headers) -> str | None:
     return None
 
 
-def drawing_too(backends: Sequence[Backend], route: Route, headers: Headers) -> Sequence[Backend]:
+def drawing_too(backends: Sequence[Backend], name: str | None) -> Sequence[Backend]:
     """Those of the backends that serve the image tool's deployment as well. Raises NotServed."""
-    name = image_deployment_of(route, headers)
     if name is None:
         return backends
     found = [backend for backend in backends if backend.serves(name)]

@@ -43,7 +43,7 @@ async def test_a_defect_of_our_own_still_counts_the_call_and_gives_all_back(
     made = Door(FakeUpstream({"a": [json_answer(200, SERVED)]}), [backend("a")])
     made.front_door.background.owners = BrokenOwners()
 
-    answer = await made.answer()
+    answer = await made.call(b'{"model":"gpt"}', path="/openai/v1/responses")
 
     event = made.sink.events[0]
     assert (event.outcome, event.status, len(made.sink.events)) == (Outcome.FAILED, 503, 1)

@@ -5,7 +5,7 @@ of. It gives the same values as `decoded_json`, or none: what it does not take (
 control characters, bytes that are no UTF-8, lists of another kind) is read as before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import DecodeError, Raw, Struct
@@ -30,16 +30,16 @@ class _Item(Struct, gc=False):
     model: Any = None
 
 
-class _Answer(Struct, gc=False):
-    """What is read of an answer; of `data` only its length, and `tools` where they were used."""
+class Members(Struct, gc=False):
+    """The members that are read of an answer: of `data` only its length, and `tools` where they were used."""
 
     usage: Any = None
     duration: Any = None
-    output: list[_Item | list[Raw] | str | int | float | bool | None] | None = None
+    output: Any = None
     tool_usage: Any = None
     service_tier: Any = None
-    tools: Raw = Raw(b"null")
-    data: list[Raw] | None = None
+    tools: Any = None
+    data: Any = None
     model: Any = None
     id: Any = None
     created_at: Any = None
@@ -47,33 +47,39 @@ class _Answer(Struct, gc=False):
     object: Any = None
     status: Any = None
 
+    @classmethod
+    def of(cls, document: Mapping[str, object]) -> "Members":
+        """Those of a JSON object, or of what `MemberReader` keeps of it."""
+        return cls(*map(document.get, _NAMES))
 
-_ANSWER = Decoder(_Answer)
+
+_NAMES = Members.__struct_fields__
 
 
-def ordinary_members(text: bytes) -> dict[str, object] | None:
-    """The members of an answer, as `read_document` takes them; None where it is not plain."""
+class _Ordinary(Members, gc=False):
+    """Members of the kinds that they nearly always are of."""
+
+    output: list[_Item | list[Raw] | str | int | float | bool | None] | None = None
+    tools: Raw = Raw(b"null")
+    data: list[Raw] | None = None
+
+
+_ORDINARY = Decoder(_Ordinary)
+
+
+def ordinary_members(text: bytes) -> Members | None:
+    """The members of an answer; None where it is not plain."""
     if has_long_number(text):
         return None
     try:
-        answer = _ANSWER.decode(text)
+        members: Members = _ORDINARY.decode(text)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    return {
-        "usage": answer.usage,
-        "duration": answer.duration,
-        "output": None if answer.output is None else _items(answer.output),
-        "tool_usage": answer.tool_usage,
-        "service_tier": answer.service_tier,
-        "tools": decoded_json(bytes(answer.tools)) if isinstance(answer.tool_usage, dict) else None,
-        "data": answer.data,
-        "model": answer.model,
-        "id": answer.id,
-        "created_at": answer.created_at,
-        "background": answer.background,
-        "object": answer.object,
-        "status": answer.status,
-    }
+    if members.output is not None:
+        members.output = _items(members.output)
+    is_used = isinstance(members.tool_usage, dict)
+    members.tools = decoded_json(bytes(members.tools)) if is_used else None
+    return members
 
 
 def has_long_number(text: bytes) -> bool:

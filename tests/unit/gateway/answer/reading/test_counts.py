@@ -1,5 +1,8 @@
 """Usage is read as each API writes it, and what makes no sense is missing, never invented."""
 
+from collections.abc import Sequence
+from typing import cast
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -445,3 +448,50 @@ def test_a_part_of_a_token_is_no_count(tokens: float) -> None:
 def test_seconds_are_rounded_up(seconds: float, expected: int) -> None:
     """Begun seconds count as whole ones."""
     assert read_usage({"seconds": seconds}) == TokenUsage(seconds=expected)
+
+
+_SIDES = ("prompt_tokens", "input_tokens", "input_token", "completion_tokens", "output_tokens")
+_SHARES = (
+    "cached_tokens",
+    "audio_tokens",
+    "image_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+_ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-2, 12),
+    st.sampled_from([5.0, 5.5, float("nan"), MAX_COUNT, MAX_COUNT + 1, 2**70, "7", [], {}]),
+)
+
+
+def _members(names: Sequence[str], values: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.dictionaries(st.sampled_from(names), values)
+
+
+@st.composite
+def _usages(draw: st.DrawFn) -> dict[str, object]:
+    """Usage objects, most of them plain."""
+    small = st.integers(0, 12)
+    sides = draw(st.sampled_from([("prompt_tokens", "completion_tokens"), _SIDES[1::3]]))
+    raw: dict[str, object] = {side: draw(small) for side in sides}
+    for side in sides:
+        names = draw(st.sampled_from([("cached_tokens", "reasoning_tokens"), _SHARES]))
+        raw[f"{side}_details"] = draw(_members(names, st.one_of(st.none(), small)))
+    others = [*_SIDES, *(f"{side}_details" for side in _SIDES), "total_tokens", "cached_tokens"]
+    more = draw(st.one_of(st.just({}), _members(others, st.one_of(_ODD, _members(_SHARES, _ODD)))))
+    return raw | cast(dict[str, object], more)
+
+
+@given(_usages())
+@example({"prompt_tokens": 5, "completion_tokens": 7})
+@example(
+    {"prompt_tokens": 5, "completion_tokens": 7, "prompt_tokens_details": {"cached_tokens": 6}}
+)
+@example({"prompt_tokens": None, "input_tokens": 5, "completion_tokens": True, "output_tokens": 7})
+@example({"input_tokens": 5, "output_tokens": 7, "input_tokens_details": {"cached_tokens": None}})
+@example({"prompt_tokens": 5, "completion_tokens": 7, "input_token_details": {"audio_tokens": 2}})
+def test_plain_usage_is_read_as_any_other(raw: dict[str, object]) -> None:
+    """In one step, to the same counts: seconds that are none say nothing, but are not plain."""
+    assert read_usage(raw) == read_usage({**raw, "seconds": "?"})
