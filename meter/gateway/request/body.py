@@ -18,6 +18,7 @@ MAX_OUTPUT_TOKENS = 10_000_000
 _OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _ANSWERS = ("n", "best_of")
 DECISIVE = ("model", "stream", "stream_options", "background", "previous_response_id")
+_DECIDING = frozenset(DECISIVE)
 MAX_VALUE_BYTES = 65_536
 MAX_PLAIN_DIGITS = 18
 SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn, and sent in one piece
@@ -56,9 +57,11 @@ class JsonBody(Struct, kw_only=True):
     def output_tokens(self) -> int:
         """The most tokens that the answers may have; 0 where the caller does not say."""
         spans = self.spans
+        if spans.keys().isdisjoint(_OUTPUT_LIMITS):
+            return 0
         limits = [_whole_number(self.member(name)) for name in _OUTPUT_LIMITS if name in spans]
         answers = [_whole_number(self.member(name)) for name in _ANSWERS if name in spans]
-        return min(max(limits, default=0) * max([1, *answers]), MAX_OUTPUT_TOKENS)
+        return min(max(limits) * max([1, *answers]), MAX_OUTPUT_TOKENS)
 
     def member(self, name: str) -> object:
         """The value of a top-level member; None where it is absent, long or dropped."""
@@ -154,10 +157,11 @@ def with_usage_asked(body: JsonBody) -> dict[str, str]:
 
 
 def _body(raw: bytes, spans: Mapping[str, tuple[int, int]]) -> JsonBody:
-    values = {name: raw[slice(*spans[name])] for name in DECISIVE if name in spans}
-    for name, text in values.items():
-        if len(text) > MAX_VALUE_BYTES:
-            raise BadRequest(f"The request body's `{name}` is too long.")
+    values = {name: raw[slice(*spans[name])] for name in spans.keys() & _DECIDING}
+    if len(raw) > MAX_VALUE_BYTES:
+        for name in DECISIVE:
+            if len(values.get(name, b"")) > MAX_VALUE_BYTES:
+                raise BadRequest(f"The request body's `{name}` is too long.")
     stream = values.get("stream", b"null")
     if stream not in _BOOLEANS:
         raise BadRequest("The request body's `stream` must be true or false.")
