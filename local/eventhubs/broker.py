@@ -3,6 +3,7 @@
 import fcntl
 import os
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import Final, Protocol
@@ -13,6 +14,7 @@ from local.eventhubs.message import LastEnqueued, Message
 from local.eventhubs.performatives import Condition, Refusal
 from meter.adapters.partition_key import choose_partition
 
+_choose: Final = lru_cache(maxsize=256)(choose_partition)  # a sender's keys are few
 MAX_READERS: Final = 5  # without an owner level, per partition and consumer group
 
 
@@ -122,9 +124,7 @@ class Hub:
         """Return the key's partition; without a key, the next one in turn."""
         total = len(self.partitions)
         number = (
-            next(self._turn) % total
-            if partition_key is None
-            else choose_partition(partition_key, total)
+            next(self._turn) % total if partition_key is None else _choose(partition_key, total)
         )
         return self.partitions[str(number)]
 

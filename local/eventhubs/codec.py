@@ -174,18 +174,12 @@ def encode(value: Value) -> bytes:
 
 def _decode(buffer: bytes, position: int, depth: int) -> tuple[Value, int]:
     constructor = buffer[position]
-    position += 1
-    if constructor in _FIXED:
-        pack, kind = _FIXED[constructor]
-        return kind(pack.unpack_from(buffer, position)[0]), position + pack.size
-    if constructor in _CONSTANTS:
-        return _CONSTANTS[constructor], position
-    if constructor in _VARIABLE:
-        start, end = _span(buffer, position, constructor)
-        return _VARIABLE[constructor](buffer[start:end]), end
+    read = _SCALARS[constructor]
+    if read is not None:
+        return read(buffer, position + 1)
     if depth == 0:
         raise CodecError(f"values nest deeper than {MAX_DEPTH}")
-    return _decode_nested(buffer, position, constructor, depth - 1)
+    return _decode_nested(buffer, position + 1, constructor, depth - 1)
 
 
 def _decode_nested(buffer: bytes, position: int, constructor: int, depth: int) -> tuple[Value, int]:
@@ -221,7 +215,11 @@ def _decode_list(
     for _ in range(count):
         if start >= end:
             raise CodecError(f"a compound declares {count} values and holds {len(items)}")
-        item, start = _decode(buffer, start, depth)
+        read = _SCALARS[buffer[start]]
+        if read is not None:  # without a further call: most items are one
+            item, start = read(buffer, start + 1)
+        else:
+            item, start = _decode(buffer, start, depth)
         items.append(item)
     if start != end:
         raise CodecError("a compound's size and its values disagree")
@@ -293,6 +291,29 @@ def _skip(buffer: bytes, position: int) -> int:
     if category in (0xB, 0xD, 0xF):
         return position + 5 + int(_U32.unpack_from(buffer, position + 1)[0])
     raise CodecError(f"unknown constructor 0x{constructor:02x}")
+
+
+def _scalar(constructor: int) -> Callable[[bytes, int], tuple[Value, int]] | None:
+    """What reads a value of this constructor, of whose bytes the first is at a position."""
+    if constructor in _CONSTANTS:
+        constant = _CONSTANTS[constructor]
+        return lambda _, position: (constant, position)
+    if constructor in _FIXED:
+        pack, kind = _FIXED[constructor]
+        unpack, size = pack.unpack_from, pack.size
+        return lambda buffer, position: (kind(unpack(buffer, position)[0]), position + size)
+    if constructor in _VARIABLE:
+        read = _VARIABLE[constructor]
+
+        def variable(buffer: bytes, position: int) -> tuple[Value, int]:
+            start, end = _span(buffer, position, constructor)
+            return read(buffer[start:end]), end
+
+        return variable
+    return None
+
+
+_SCALARS: Final = [_scalar(constructor) for constructor in range(0x100)]
 
 
 def _fixed(constructor: int) -> Callable[[Value], bytes]:

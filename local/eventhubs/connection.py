@@ -42,6 +42,7 @@ from local.eventhubs.performatives import (
     ProtocolError,
     Refusal,
     SaslInit,
+    Transfer,
     read_performative,
 )
 from local.eventhubs.session import Session
@@ -117,6 +118,7 @@ class Connection(asyncio.Protocol):
         """Handle every whole frame; an invalid one ends this connection and no other."""
         self._input += data
         self._heard_at = self._loop.time()
+        self._is_flush_due = True  # below, without a further turn of the loop
         try:
             self._handle_input()
         except ProtocolError as exc:
@@ -196,6 +198,9 @@ class Connection(asyncio.Protocol):
             self.shut(None)
 
     def _on_performative(self, channel: int, performative: Performative) -> None:
+        if type(performative) is Transfer:  # nearly all are
+            self._session(channel).on_frame(performative)
+            return
         match performative, self._stage:
             case SaslInit(), _Stage.SASL:
                 self._on_sasl_init(performative)

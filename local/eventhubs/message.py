@@ -6,6 +6,7 @@ other section is the sender's and is never decoded. Source: OASIS AMQP 1.0, part
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from local.eventhubs.codec import CodecError, Described, Symbol, Timestamp, Value
@@ -24,6 +25,7 @@ DATA: Final = 0x75
 VALUE: Final = 0x77
 
 MAX_KEY_BYTES: Final = 0xFFFE
+MAX_REMEMBERED_BYTES: Final = 256
 
 _PARTITION_KEY: Final = Symbol("x-opt-partition-key")
 _SEQUENCE_NUMBER: Final = Symbol("x-opt-sequence-number")
@@ -115,16 +117,26 @@ def _split(message: bytes, inherited_key: str | None) -> Message:
         if code == HEADER:
             header = message[start:end]
         elif code == MESSAGE_ANNOTATIONS:
-            own = _mapping(message[value:end])
-            key = _read_key(own.get(_PARTITION_KEY), inherited_key)
-            for name in _BROKER_ANNOTATIONS:
-                own.pop(name, None)
-            annotations = encode_value(own) if own else b""
+            read = _read_annotations if end - value <= MAX_REMEMBERED_BYTES else _annotations
+            key, annotations = read(message[value:end], inherited_key)
         elif code != DELIVERY_ANNOTATIONS:  # delivery annotations are for this hop only
             body.append(message[start:end])
     if len(header) > 0xFFFF:
         raise CodecError(f"header section of {len(header)} bytes, at most 65535 are kept")
     return Message(header=header, annotations=annotations, partition_key=key, body=b"".join(body))
+
+
+def _annotations(encoded: bytes, inherited_key: str | None) -> tuple[str | None, bytes]:
+    """The key in a sender's annotations, and those of them that are kept."""
+    own = _mapping(encoded)
+    key = _read_key(own.get(_PARTITION_KEY), inherited_key)
+    for name in _BROKER_ANNOTATIONS:
+        own.pop(name, None)
+    return key, encode_value(own) if own else b""
+
+
+# A sender's messages have few keys, and mostly nothing else here.
+_read_annotations: Final = lru_cache(maxsize=1024)(_annotations)
 
 
 def _spans(message: bytes) -> Iterator[tuple[int, int, int, int]]:

@@ -3,6 +3,7 @@
 Source: OASIS AMQP 1.0, part 2 (transport), section 2.7, and part 5 (security), section 5.3.3.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -137,6 +138,13 @@ class SaslInit:
     initial_response: bytes
 
 
+# A transfer that is a whole delivery, unsettled, as the Python SDK writes it: nearly all frames are one, and
+# this reads them in a third of the instructions. Handle, id, tag, format 0, two booleans, and nulls.
+_UINT: Final = rb"(C|R.|p.{4})"
+_WHOLE_DELIVERY: Final = re.compile(
+    rb"\0S\x14\xc0.\x0b" + _UINT + _UINT + rb"\xa0\x04.{4}CV\0V\0@{5}", re.DOTALL
+)
+
 type Performative = (
     Open | Begin | Attach | Flow | Transfer | Disposition | Detach | End | Close | SaslInit
 )
@@ -144,6 +152,18 @@ type Performative = (
 
 def read_performative(body: bytes) -> Performative:
     """Parse the body of a frame. Raises `ProtocolError` and `CodecError`."""
+    found = _WHOLE_DELIVERY.match(body)
+    if found is not None and found.end() == 5 + body[4]:  # the list's declared end
+        handle, delivery_id = found.groups()
+        return Transfer(
+            handle=_number(handle),
+            delivery_id=_number(delivery_id),
+            message_format=0,
+            settled=False,
+            more=False,
+            aborted=False,
+            payload=body[found.end() :],
+        )
     described, end = decode_value(body)
     if not isinstance(described, Described) or not isinstance(described.value, list):
         raise ProtocolError(Condition.DECODE_ERROR, "a frame body must be a described list")
@@ -152,6 +172,11 @@ def read_performative(body: bytes) -> Performative:
     if reader is None:
         raise ProtocolError(Condition.DECODE_ERROR, f"unknown performative {descriptor!r}")
     return reader(_Fields(described.value), body[end:])
+
+
+def _number(encoded: bytes) -> int:
+    """Of a uint in any of its forms: 0 without bytes, else one or four after their constructor."""
+    return int.from_bytes(encoded[1:])
 
 
 class _Fields:

@@ -34,8 +34,9 @@ from local.eventhubs.codec import (
     encode,
     skip,
 )
+from local.eventhubs.frames import disposition_body
 from local.eventhubs.message import BATCH_FORMAT, DATA, section, split_delivery
-from local.eventhubs.performatives import ProtocolError, read_performative
+from local.eventhubs.performatives import ProtocolError, Transfer, read_performative
 from meter.adapters.partition_key import choose_partition
 
 
@@ -173,3 +174,46 @@ def test_an_array_of_nothing_cannot_ask_for_memory() -> None:
     value, _ = decode(bomb)
 
     assert value == Opaque(0xF0, bomb[1:])
+
+
+_UINTS = st.integers(0, 2**32 - 1)
+
+
+def _uint(value: int, *, is_short: bool) -> bytes:
+    return encode(UInt(value)) if is_short else b"p" + value.to_bytes(4)
+
+
+@given(_UINTS, _UINTS, st.binary(min_size=4, max_size=4), st.binary(max_size=300), st.booleans())
+def test_a_whole_delivery_is_read_as_any_transfer_is(
+    handle: int, delivery_id: int, tag: bytes, payload: bytes, is_short: bool
+) -> None:
+    """The bytes that nearly all transfers begin with are known; other bytes for the same are decoded."""
+    numbers = _uint(handle, is_short=is_short) + _uint(delivery_id, is_short=is_short)
+    fields = numbers + b"\xa0\x04" + tag + b"CV\0V\0@@@@@"
+    known = b"\0S\x14\xc0" + bytes([len(fields) + 1, 11]) + fields + payload
+    size = (len(fields) + 4).to_bytes(4)
+    decoded = b"\0S\x14\xd0" + size + (11).to_bytes(4) + fields + payload
+
+    read = read_performative(known)
+    assert read == read_performative(decoded)
+    assert isinstance(read, Transfer)
+    assert (read.handle, read.delivery_id, read.payload) == (handle, delivery_id, payload)
+
+
+def test_a_whole_delivery_of_another_length_is_refused() -> None:
+    """A list that ends elsewhere than it says is not read on."""
+    fields = b"R\x01R\x02\xa0\x04tag!CV\0V\0@@@@@"
+    with pytest.raises(CodecError):
+        read_performative(b"\0S\x14\xc0" + bytes([len(fields), 11]) + fields + b"payload")
+
+
+@given(_UINTS)
+def test_an_acceptance_is_written_as_any_disposition_is(delivery_id: int) -> None:
+    """The settled verdict of the receiving side."""
+    number = UInt(delivery_id)
+    expected = Described(
+        ULong(0x15), [True, number, number, True, Described(ULong(0x24), []), False]
+    )
+    body = disposition_body(delivery_id, None)
+
+    assert decode(body) == (expected, len(body))
