@@ -8,8 +8,9 @@ tried (`affinity.py`).
 """
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Protocol
 from uuid import UUID
 
@@ -36,6 +37,7 @@ from meter.usage import Tier
 from meter.waiting.alarms import Alarms
 
 LEAST_ATTEMPT_SECONDS = 1.0
+_priority: Callable[[Backend], int] = attrgetter("priority")
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +56,14 @@ class Candidates(Struct, frozen=True, kw_only=True, gc=False):
 
     def preferred_to(self, used: Backend, deployment: str) -> Backend | None:
         """The provisioned backend that comes before the used one, from which calls spill over to it."""
+        if used.priority == min(map(_priority, self.backends), default=used.priority):
+            return None  # nearly always
         before = [
             each
             for each in self.backends
             if each.priority < used.priority and each.tier_of(deployment) is Tier.PROVISIONED
         ]
-        return min(before, key=_priority) if before else None
+        return min(before, key=_priority, default=None)
 
 
 class Forwarded(Asking, Protocol):
@@ -170,10 +174,6 @@ class Forwarder:
         if self.is_for_callers:
             self.exhausted.refused(call.deployment, refusal)
         return refusal
-
-
-def _priority(backend: Backend) -> int:
-    return backend.priority
 
 
 def _groups(backends: Sequence[Backend], owner: str | None) -> Iterable[Sequence[Backend]]:
