@@ -54,8 +54,9 @@ class Background:
 
     def check_room(self, subject: str, route: Route, body: Payload) -> None:
         """Raise Overloaded for a call that makes a response which could not be followed up."""
-        is_one = isinstance(body, JsonBody) and body.background is True
-        if is_one and route.operation is Operation.RESPONSES:
+        if route.operation is not Operation.RESPONSES:
+            return
+        if isinstance(body, JsonBody) and body.background is True:
             self.follow_ups.check_room(subject)
 
     async def prepare(self, route: Route) -> None:

@@ -169,13 +169,8 @@ class Call(Struct, kw_only=True, eq=False):
             body=body.content,
         )
 
-    async def settle_body(self, answer: WholeAnswer | StreamedAnswer) -> None:
-        """Note what the request asks for, and give up a JSON body that nobody will need again.
-
-        No backend will, and no estimate but that of an event stream.
-        """
-        if answer.status < 400 and self.charge.depends_on_the_request:
-            await self.charge.note(self.body)
+    def settle_body(self, answer: WholeAnswer | StreamedAnswer) -> None:
+        """Give up a JSON body that nobody will need again: no backend, and no estimate but a stream's."""
         is_needed = isinstance(answer, StreamedAnswer) and answer.is_events
         if isinstance(self.body, JsonBody) and not is_needed:
             self.body.drop()

@@ -103,7 +103,7 @@ class FrontDoor(Struct, kw_only=True):
         try:
             body = await read_body(route, intake)
             repeatable = self.joins.repeatable(event_id, principal, request, route, body)
-            joiner = None if repeatable is None else await self.joins.find(repeatable)
+            joiner = await self.joins.find(repeatable) if self.joins.has_like(repeatable) else None
             if joiner is None:
                 call = self._call(request, event_id, principal, route, body, intake, now, started)
         except BaseException:
@@ -178,7 +178,9 @@ class FrontDoor(Struct, kw_only=True):
                     await self.background.prepare(call.route)
                 answer = call.answer = await self.forwarder.forward(call)
             answer = call.answer = call.learn(answer)
-            await call.settle_body(answer)
+            if answer.status < 400 and call.charge.depends_on_the_request:
+                await call.charge.note(call.body)
+            call.settle_body(answer)
             if isinstance(answer, StreamedAnswer):
                 return self._relay(call, answer, deadline)
             return await self._answer_whole(call, answer)

@@ -248,6 +248,9 @@ BYTES = st.lists(
 @example('{"a":"\u00e9"}', [(6, 0xC0)])
 @example('{"\u00e9":1}', [(2, 0xFF)])
 @example('{"a":1,"a":[2],"b":3}', [])
+@example('{"a":12,"a":1}', [])
+@example('{"a":[1],"b":2,"a":[1]}', [])
+@example('{"a":"","b":1,"a":"","b":1}', [])
 def test_members_found_at_once_are_those_that_json_finds(
     text: str, changes: list[tuple[int, int]]
 ) -> None:

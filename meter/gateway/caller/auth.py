@@ -6,13 +6,13 @@ it reveals nothing: the token has expired, is not valid yet, or is for another a
 """
 
 import base64
-import hashlib
 import json
 import logging
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from uuid import UUID
 
 from msgspec import Struct, field
@@ -100,9 +100,7 @@ class TokenVerifier(Struct):
         return self._known(value[len("Bearer ") :].strip(), now)
 
     def _known(self, token: str, moment: datetime) -> Principal | None:
-        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
-            return None
-        digest = hashlib.sha256(token.encode()).digest()
+        digest = sha256(token.encode()).digest()
         known = self._cache.get(digest)
         if known is None or not known.not_before <= moment.timestamp() < known.expires_at:
             return None
@@ -113,13 +111,12 @@ class TokenVerifier(Struct):
 
     async def verify(self, token: str) -> Principal:
         """The token's principal. Raises Unauthenticated, Forbidden or KeysUnavailable."""
+        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
+            raise _refuse("token_too_long_or_not_ascii")
         moment = self.clock.now()
         if (principal := self._known(token, moment)) is not None:
             return principal
-        now = moment.timestamp()
-        if len(token) > MAX_TOKEN_CHARS or not token.isascii():
-            raise _refuse("token_too_long_or_not_ascii")
-        digest = hashlib.sha256(token.encode()).digest()
+        now, digest = moment.timestamp(), sha256(token.encode()).digest()
         known = self._cache.get(digest)
         if (
             known is not None

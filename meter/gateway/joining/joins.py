@@ -98,6 +98,10 @@ class Joins:
         """Whether there is no call to join, and nothing is kept."""
         return not self._groups and not self.kept.quota.used
 
+    def has_like(self, asked: Repeatable | None) -> bool:
+        """Whether there is a call for `find` to look at: one with the same key, as few requests have."""
+        return asked is not None and asked.key in self._groups
+
     async def find(self, asked: Repeatable | None) -> "Joiner | None":
         """The request as one that has joined the call that it repeats; None where there is none.
 
