@@ -130,11 +130,10 @@ class OpenTelemetryCalls:
     def _count_tokens(self, event: UsageEvent) -> None:
         if event.usage_source is UsageSource.MISSING:
             return
-        common = names.call_attributes(event.operation, event.deployment, event.model, None)
-        usage = event.usage
+        call, usage = (event.operation, event.deployment, event.model), event.usage
         for kind, count in (("input", usage.prompt_tokens), ("output", usage.completion_tokens)):
             if count:
-                self._tokens.record(count, (*common, ("gen_ai.token.type", kind)))
+                self._tokens.record(count, names.token_attributes(*call, kind))
 
     def _measure(self, event: UsageEvent, common: names.Attributes) -> None:
         error = names.error_type(event)
@@ -142,20 +141,13 @@ class OpenTelemetryCalls:
         self._durations.record(event.duration_ms / 1000, attributes)
         if event.streaming and error is None and event.time_to_first_byte_ms is not None:
             self._first_tokens.record(event.time_to_first_byte_ms / 1000, common)
-        self._calls[
-            (names.OUTCOME, event.outcome.value),
-            (names.BACKEND, event.backend or ""),
-            (names.DEPLOYMENT, event.deployment),
-            (names.TIER, event.tier.value),
-            (names.USAGE_SOURCE, event.usage_source.value),
-        ] += 1
+        backend = event.backend or ""
+        counted = names.ending_attributes(
+            event.outcome, backend, event.deployment, event.tier, event.usage_source
+        )
+        self._calls[counted] += 1
         for attempt in event.attempts:
-            found: names.Attributes = (
-                (names.BACKEND, attempt.backend),
-                (names.ATTEMPT_OUTCOME, names.attempt_outcome(attempt)),
-            )
-            if attempt.status is not None:
-                found = (*found, (names.STATUS, attempt.status))
+            found = names.attempt_attributes(attempt.backend, attempt.status)
             self._attempts.record(attempt.duration_ms / 1000, found)
 
     def _end(self, span: Span, event: UsageEvent, common: names.Attributes) -> None:

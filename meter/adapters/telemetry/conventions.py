@@ -8,7 +8,7 @@ spans. Azure OpenAI's deployment is what a request calls its model.
 from functools import lru_cache
 from urllib.parse import urlsplit
 
-from meter.usage import Attempt, Outcome, UsageEvent
+from meter.usage import Outcome, Tier, UsageEvent, UsageSource
 
 PROVIDER = "azure.ai.openai"
 TOKEN_USAGE = "gen_ai.client.token.usage"  # noqa: S105  # a name
@@ -88,6 +88,34 @@ def call_attributes(
     return tuple(found)
 
 
+@lru_cache(4_096)
+def token_attributes(operation: str, deployment: str, model: str | None, kind: str) -> Attributes:
+    """Those of a count of tokens, which are `input` or `output`."""
+    common = call_attributes(operation, deployment, model, None)
+    return (*common, ("gen_ai.token.type", kind))
+
+
+@lru_cache(4_096)
+def ending_attributes(
+    outcome: Outcome, backend: str, deployment: str, tier: Tier, source: UsageSource
+) -> Attributes:
+    """Those that calls are counted by."""
+    return (
+        (OUTCOME, outcome.value),
+        (BACKEND, backend),
+        (DEPLOYMENT, deployment),
+        (TIER, tier.value),
+        (USAGE_SOURCE, source.value),
+    )
+
+
+@lru_cache(4_096)
+def attempt_attributes(backend: str, status: int | None) -> Attributes:
+    """Those of one request to a backend; its status is None where it did not answer."""
+    found: Attributes = ((BACKEND, backend), (ATTEMPT_OUTCOME, _attempt_outcome(status)))
+    return found if status is None else (*found, (STATUS, status))
+
+
 def error_type(event: UsageEvent) -> str | None:
     """The kind of error that a call ended with; None where it ended well, or its caller left."""
     if event.outcome in {Outcome.SERVED, Outcome.DISCONNECTED}:
@@ -95,9 +123,7 @@ def error_type(event: UsageEvent) -> str | None:
     return str(event.status) if event.status >= 400 else str(event.outcome)
 
 
-def attempt_outcome(attempt: Attempt) -> str:
-    """What came of one request to a backend."""
-    status = attempt.status
+def _attempt_outcome(status: int | None) -> str:
     if status is None:
         return "unanswered"
     if status == 429:
