@@ -32,6 +32,7 @@ WRITE_SECONDS = 60.0
 CUT_PAUSE_SECONDS = 0.2  # a busy proxy needs more than the 5 ms of an idle one
 MOST_CUT_PAUSES = 5
 MAX_CACHED_LISTS = 128  # of names: each kind of client has its own
+MAX_CACHED_BYTES = 2_048  # of a list: SDKs send 300, and anybody may send them
 
 
 async def live(
@@ -58,8 +59,9 @@ def gateway_request(scope: Scope, receive: Receive, limits: RequestLimits) -> Re
     """The core's view of an ASGI request."""
     raw_path = scope.get("raw_path") or scope["path"].encode()
     found = scope["headers"]
-    names = _texts(tuple(map(_name_of, found)))
-    headers = tuple(zip(names, map(_text, map(_value_of, found)), strict=True))
+    names = tuple(map(_name_of, found))
+    texts = _texts(names) if len(b"".join(names)) <= MAX_CACHED_BYTES else map(_text, names)
+    headers = tuple(zip(texts, map(_text, map(_value_of, found)), strict=True))
     body = _Body(receive, arriving_in(scope), headers, limits)
     return Request(
         method=scope["method"],

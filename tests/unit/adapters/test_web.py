@@ -1,6 +1,7 @@
 """The web adapter: what the core is told of a request, and what of its answer is put on the wire."""
 
 import asyncio
+import tracemalloc
 from collections.abc import Iterator, MutableMapping
 from copy import replace
 from typing import Any
@@ -85,6 +86,22 @@ def test_the_core_sees_the_request_as_it_was_sent() -> None:
 async def test_a_body_is_read_to_its_end() -> None:
     """In however many parts it comes, up to the limit and not beyond."""
     assert await read(Wire(part(b"ab", more=True), part(b"cd", more=False))) == b"abcd"
+
+
+def test_names_that_only_one_request_has_are_not_kept() -> None:
+    """Whoever has no token may send headers, too."""
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            name = b"x-%d-" % number + b"a" * 60_000
+            request = gateway_request(*asked(Wire(), (name, b"1")), request_limits())
+            assert request.headers == ((name.decode(), "1"),)
+        del request, name
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept < 1_000_000
 
 
 @pytest.mark.parametrize("declared", [(), ((b"content-length", b"5"),)])
