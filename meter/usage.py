@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import compress
-from operator import add, attrgetter
+from operator import add
 from typing import NamedTuple
 from unicodedata import category
 from uuid import UUID
@@ -361,26 +361,38 @@ def _encode(event: UsageEvent, usage_raw: Raw | None) -> bytes:
 
 
 def _data(event: UsageEvent, usage_raw: Raw | None) -> dict[str, object]:
-    data: dict[str, object] = dict(zip(_FIELDS, _values_of(event), strict=True))
-    data["principal"] = dict(zip(_CLAIMS, _claims_of(event.principal), strict=True))
-    data["usage"] = usage_document(event.usage)
-    if event.tool_usage:
-        data["tool_usage"] = [
-            tool.as_document(usage_document(tool.usage)) for tool in event.tool_usage
-        ]
-    data["usage_raw"] = usage_raw
-    data["started_at"] = _moment(event.started_at)
-    return data
-
-
-# An event's `data`, in this order; so named in `UsageEvent`, too.
-_FIELDS = (
-    *("principal", "operation", "deployment", "model", "api_version", "backend", "region"),
-    *("deployment_type", "tier", "service_tier", "context", "spilled_from", "outcome", "status"),
-    *("streaming", "usage", "tool_usage", "usage_source", "usage_raw", "attempts", "started_at"),
-    *("duration_ms", "time_to_first_byte_ms", "client_retry_count"),
-)
-_CLAIMS = ("issuer", "tenant", "object_id", "client_app", "name")
-# All values in one step of C.
-_values_of = attrgetter(*_FIELDS)
-_claims_of = attrgetter(*_CLAIMS)
+    principal = (
+        event.principal
+    )  # by `attrgetter` it is half of the instructions, but 1.6 times as long
+    return {
+        "principal": {
+            "issuer": principal.issuer,
+            "tenant": principal.tenant,
+            "object_id": principal.object_id,
+            "client_app": principal.client_app,
+            "name": principal.name,
+        },
+        "operation": event.operation,
+        "deployment": event.deployment,
+        "model": event.model,
+        "api_version": event.api_version,
+        "backend": event.backend,
+        "region": event.region,
+        "deployment_type": event.deployment_type,
+        "tier": event.tier,
+        "service_tier": event.service_tier,
+        "context": event.context,
+        "spilled_from": event.spilled_from,
+        "outcome": event.outcome,
+        "status": event.status,
+        "streaming": event.streaming,
+        "usage": usage_document(event.usage),
+        "tool_usage": [tool.as_document(usage_document(tool.usage)) for tool in event.tool_usage],
+        "usage_source": event.usage_source,
+        "usage_raw": usage_raw,
+        "attempts": event.attempts,
+        "started_at": _moment(event.started_at),
+        "duration_ms": event.duration_ms,
+        "time_to_first_byte_ms": event.time_to_first_byte_ms,
+        "client_retry_count": event.client_retry_count,
+    }

@@ -198,7 +198,9 @@ class Call(Struct, kw_only=True, eq=False):
     async def read(self, answer: WholeAnswer) -> Ending:
         """The ending of a call whose answer is whole, with what the request says of its usage."""
         served = self.route.served
-        reading = await answer.read(may_be_text=served.answers_in_text)
+        reading = answer.read_at_once(may_be_text=served.answers_in_text)
+        if reading is None:
+            reading = await answer.read_in_thread()
         is_error = answer.status < 400 and answer.error is not None
         # A read shows a response as it is stored, also a failed one.
         has_failed = is_error or (reading.has_failed and served.is_charged)

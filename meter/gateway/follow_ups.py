@@ -260,7 +260,7 @@ class _Question:
 async def _read(begun: Begun) -> Reading:
     """Read an answer to its end. Raises UpstreamBroken or TimeoutError."""
     if isinstance(begun, WholeAnswer):
-        return await begun.read()
+        return begun.read_at_once() or await begun.read_in_thread()
     reader = ByteReader(reports_usage=True)
     async with begun.holds, asyncio.timeout(ASK_SECONDS):
         async for chunk in begun.chunks:

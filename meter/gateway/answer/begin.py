@@ -112,9 +112,9 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
         """The body, decoded if it can be."""
         return self.kind.content(self.body)
 
-    async def read(self, *, may_be_text: bool = False) -> Reading:
-        """What the answer reports of its tokens and its model, if it is JSON; a long one that is not
-        plain is read in a thread.
+    def read_at_once(self, *, may_be_text: bool = False) -> Reading | None:
+        """What the answer reports of its tokens and its model, if it is JSON; None for a long one that is
+        not plain, which `read_in_thread` takes.
 
         Without a Content-Type it is taken for JSON, but where the operation answers in text, too: a
         transcript is the caller's own words, which must not choose what it is charged with.
@@ -123,10 +123,10 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
             return NOTHING_READ
         if len(self.body) <= MAX_READ_AT_ONCE:
             return read_answer(self.content)
-        if not self.kind.is_encoded:
-            reading = read_ordinary(self.body)
-            if reading is not None:
-                return reading
+        return None if self.kind.is_encoded else read_ordinary(self.body)
+
+    async def read_in_thread(self) -> Reading:
+        """What it reports, where reading that takes a while."""
         return await asyncio.to_thread(lambda: read_answer(self.content))
 
 
