@@ -1,7 +1,7 @@
 """Adds up calls; the result does not depend on their order or grouping."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -40,9 +40,8 @@ class Sums(Struct, frozen=True, kw_only=True, cache_hash=True, gc=False):
         return total_sums((self, other))
 
 
-def total_sums(given: Iterable[Sums]) -> Sums:
+def total_sums(parts: Sequence[Sums]) -> Sums:
     """All of them added up."""
-    parts = given if isinstance(given, list | tuple) else list(given)
     if len(parts) == 1:
         return parts[0]
     calls = failed_calls = estimated_calls = missing_calls = adjustments = 0

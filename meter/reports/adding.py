@@ -143,7 +143,7 @@ class Groups:
             UsageRow(
                 window=window,
                 names=names,
-                sums=total_sums(part.sums() for part in parts.values()),
+                sums=total_sums([part.sums() for part in parts.values()]),
                 charge=None
                 if self.prices is None
                 else _charge(self.prices.book, parts, shares.get(names)),

@@ -52,7 +52,7 @@ class ReadMonth:
             self.reasons.append(f"the ledger, {name}: {kinds}: {command}")
         if bucket.root is None:
             return
-        of_month = (sums for key, sums in bucket.sums.items() if key.window == month)
+        of_month = [sums for key, sums in bucket.sums.items() if key.window == month]
         if counts_of_sums(total_sums(of_month)) != bucket.root.counts:
             self.final.append(f"{name}: its sums do not add up to its calls, a defect: report it")
         columns: dict[str, object] = {
