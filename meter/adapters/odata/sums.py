@@ -30,25 +30,13 @@ _MOMENTS = [entity.column(name, datetime) for name in ("FirstCallAt", "LastCallA
 _REST = "".join([*_MOMENTS, entity.column("Revision", int)])
 
 
-class _Unusual(Exception):
-    """`entity.py` writes it, or refuses it."""
-
-
 def row_pieces(row: Row) -> Sequence[bytes]:
     """What `entity.write_row` gives, with the same errors, in pieces: rows of 2 KB are joined once."""
     columns = row.columns
-    if type(columns) is SumColumns:
-        try:
-            return _sum(row.key, columns)
-        except (_Unusual, error):
-            pass
-    return (entity.write_row(row).encode("ascii"),)
-
-
-def _sum(key: str, columns: SumColumns) -> list[bytes]:
-    row = columns.row
-    sums = row.sums
-    first, last = sums.first_call_at, sums.last_call_at
+    if type(columns) is not SumColumns:
+        return (entity.write_row(row).encode("ascii"),)
+    found = columns.row
+    sums, first, last = found.sums, found.sums.first_call_at, found.sums.last_call_at
     if (
         sums.adjustments
         # A moment that was read is unusual: it has a digit more than those equal to it.
@@ -56,12 +44,15 @@ def _sum(key: str, columns: SumColumns) -> list[bytes]:
         or first.tzinfo is not UTC
         or (last is not first and (type(last) is not datetime or last.tzinfo is not UTC))
     ):
-        raise _Unusual
-    pieces = [quote_json(key).encode()]
+        return (entity.write_row(row).encode("ascii"),)
+    try:
+        text = (_whole if columns.with_zeros else _counted)(sums, found.revision)
+    except error:
+        return (entity.write_row(row).encode("ascii"),)
+    pieces = [quote_json(row.key).encode()]
     if columns.of_key:
-        pieces += (_dimensions(row.key.dimensions), _window(row.key.window))
-    counted = _whole if columns.with_zeros else _counted
-    pieces.append(counted(sums, row.revision))
+        pieces += (_dimensions(found.key.dimensions), _window(found.key.window))
+    pieces.append(text)
     for name, value in columns.opened.items():
         pieces.append((_text_column(name) % quote_json(value)).encode())
     pieces.append(b"}")

@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from itertools import islice
 
 from meter.adjustment import Countable
@@ -207,7 +208,7 @@ class Showing:
         queue = _Queue[SumKey, SumRow](
             name=window.name,
             clock=self.clock,
-            write=self._views.write,
+            write=partial(self._views.write_window, window),
             newer=_highest,
             written=self.marks.discard,
             left=self.marks.left,

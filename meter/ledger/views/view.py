@@ -53,10 +53,15 @@ class ViewWriter:
 
     async def write(self, rows: Iterable[SumRow]) -> int:
         """Copy the sums to their views; gives the number of rows written. Raises StorageUnavailable."""
-        places = await self._by_place(rows)
-        written = await asyncio.gather(*(self._write(*at, of) for at, of in places.items()))
-        for window in {window for window, _ in places}:
-            await self._shards.note_rows(window, self._added[window])
+        windows = _by_window(rows)
+        return sum(await asyncio.gather(*(self.write_window(*of) for of in windows.items())))
+
+    async def write_window(self, window: Window, rows: Sequence[SumRow]) -> int:
+        """The same for sums of one window."""
+        await self._shards.read()
+        places = self._shards.split(window, rows)
+        written = await asyncio.gather(*(self._write(window, *of) for of in places.items()))
+        await self._shards.note_rows(window, self._added[window])
         return sum(written)
 
     async def learn(self, rows: Iterable[SumRow]) -> None:
@@ -64,22 +69,11 @@ class ViewWriter:
 
         For a process that has not written them itself. Raises StorageUnavailable.
         """
-        for (window, partition), some in (await self._by_place(rows)).items():
-            if len(some) >= ROWS_BY_RANGE:
-                await self._rows.learn(VIEW_TABLES[window.period], partition)
-
-    async def _by_place(
-        self, rows: Iterable[SumRow]
-    ) -> Mapping[tuple[Window, str], Sequence[SumRow]]:
         await self._shards.read()
-        windows: defaultdict[Window, list[SumRow]] = defaultdict(list)
-        for row in rows:
-            windows[row.key.window].append(row)
-        return {
-            (window, partition): some
-            for window, of in windows.items()
-            for partition, some in self._shards.split(window, of).items()
-        }
+        for window, of in _by_window(rows).items():
+            for partition, some in self._shards.split(window, of).items():
+                if len(some) >= ROWS_BY_RANGE:
+                    await self._rows.learn(VIEW_TABLES[window.period], partition)
 
     async def _write(self, window: Window, partition: str, rows: Sequence[SumRow]) -> int:
         written = 0
@@ -92,6 +86,13 @@ class ViewWriter:
             written += len(changed)
             self._added[window] += len([row for row in changed if row.etag is None])
         return written
+
+
+def _by_window(rows: Iterable[SumRow]) -> Mapping[Window, Sequence[SumRow]]:
+    windows: defaultdict[Window, list[SumRow]] = defaultdict(list)
+    for row in rows:
+        windows[row.key.window].append(row)
+    return windows
 
 
 def _newer(rows: Mapping[str, SumRow], stored: Mapping[str, Row]) -> list[Row]:
