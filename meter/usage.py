@@ -105,11 +105,12 @@ class TokenUsage(NamedTuple):  # made and added for every event, which a tuple d
 
     def nonzero(self) -> dict[str, int]:
         """The counts that are not 0, by name; `TokenUsage(**document)` reads them back."""
-        # In two passes, without a loop in Python: made for every event and sum, and most counts are 0.
-        return dict(zip(compress(COUNT_NAMES, self), filter(None, self), strict=True))
+        # Most are 0, which are passed over in C: half of the time of a look at each.
+        return {COUNT_NAMES[place]: self[place] for place in compress(_PLACES, self)}
 
 
 COUNT_NAMES = TokenUsage._fields
+_PLACES = tuple(range(len(COUNT_NAMES)))
 # Mandatory in an event's `usage`. A reader takes any other count as 0 where it is absent.
 MANDATORY_COUNTS = frozenset(
     {"prompt_tokens", "completion_tokens", "total_tokens", "cached_tokens", "reasoning_tokens"}
