@@ -1,6 +1,6 @@
 """What the core needs from the outside, as small protocols; adapters implement them."""
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -279,10 +279,11 @@ class Tables(Protocol):
 class Hub(Protocol):
     """Sends encoded events to the hub."""
 
-    async def send(self, subject: str, events: Sequence[bytes]) -> None:
-        """Return when the hub has acknowledged all of them, or none. Raises PublishFailed.
+    def send(self, subject: str, events: Sequence[bytes]) -> Awaitable[None]:
+        """Ends when the hub has acknowledged all of them, or none. Raises PublishFailed.
 
-        Together they are at most `MAX_SEND_BYTES`, or a single event.
+        Together they are at most `MAX_SEND_BYTES`, or a single event. A future, where nothing is to be
+        awaited before they are on their way, spares who waits for many a task for each.
         """
 
 

@@ -14,7 +14,7 @@ answers, `com.microsoft:server-busy` among them, are not retried at all.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 
 from azure.eventhub import EventData
@@ -153,22 +153,35 @@ class EventHubSender:
         """The hub's partitions, as they are now. Raises HubUnavailable."""
         return await partitions_of(self._producer, answer_seconds=CONNECT_TIMEOUT_SECONDS)
 
-    async def send(self, subject: str, events: Sequence[bytes]) -> None:
-        """Return when the hub has acknowledged the events. Raises PublishFailed."""
+    def send(self, subject: str, events: Sequence[bytes]) -> Awaitable[None]:
+        """Ends when the hub has acknowledged the events; a future on a hub that is known.
+
+        Raises PublishFailed.
+        """
         until = self._clock.monotonic() + self._patience_seconds
-        if not self._keys:
-            await self._warm_until(until)
+        return (
+            self._hand(subject, events, until)
+            if self._keys
+            else self._learn_and_send(subject, events, until)
+        )
+
+    async def _learn_and_send(self, subject: str, events: Sequence[bytes], until: float) -> None:
+        await self._warm_until(until)
+        await self._hand(subject, events, until)
+
+    def _hand(self, subject: str, events: Sequence[bytes], until: float) -> asyncio.Future[None]:
+        """Have the events sent with what gathers for their partition."""
         key = self._keys[hub_partition_of(subject, len(self._keys))]
-        acknowledged = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        acknowledged: asyncio.Future[None] = loop.create_future()
         lane = self._lanes.setdefault(key, _Lane())
         lane.waiting.append(_Waiting(events=events, until=until, acknowledged=acknowledged))
         if not lane.is_sending:
             lane.is_sending = True
-            loop = asyncio.get_running_loop()
             task = asyncio.Task(self._send_lane(key, lane), loop=loop, eager_start=True)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        await acknowledged
+        return acknowledged
 
     async def close(self) -> None:
         """Send pending events, then disconnect; both in bounded time."""

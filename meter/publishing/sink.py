@@ -12,7 +12,7 @@
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Coroutine
 from copy import replace
 from typing import Any
 
@@ -47,7 +47,7 @@ class _Sending(Struct):
     """An event on its way to the hub. `end` gives up, at `until`; `safe` is what its call waits for."""
 
     event: UsageEvent
-    sending: asyncio.Task[None]
+    sending: asyncio.Future[None]
     safe: Waker | None
     until: float = 0.0
     alarm: int = 0
@@ -82,9 +82,9 @@ class PublishingSink:
         # Long enough for a retry of a slow write; the caller waits meanwhile.
         self._outbox_seconds = OUTBOX_PATIENCE * acknowledge_timeout_seconds
         self._waits = waits_for_acknowledgement
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: set[asyncio.Future[Any]] = set()
         self._windows: set[asyncio.Timeout] = set()
-        self._sendings: dict[asyncio.Task[None], _Sending] = {}
+        self._sendings: dict[asyncio.Future[None], _Sending] = {}
         self._deadlines = Alarms()
         self._unkept: list[_Unkept] = []
         self._writers = 0
@@ -160,17 +160,16 @@ class PublishingSink:
             task.add_done_callback(lambda _: safe.wake())
 
     def _hand_over(self, event: UsageEvent, safe: Waker | None) -> bool:
-        """Send the event where the circuit is closed: with one task, and without a timer of its own. False
-        for one that cannot be written.
+        """Send the event where the circuit is closed: without a task or a timer of its own. False for one
+        that cannot be written.
         """
         try:
-            encoded = encode_event(event)
+            sending = self._hub.send(event.subject, [encode_event(event)])
         except Exception:
             return False  # what is tried next logs it
         loop = asyncio.get_running_loop()
-        sending = asyncio.Task(
-            self._hub.send(event.subject, [encoded]), loop=loop, eager_start=True
-        )
+        if not isinstance(sending, asyncio.Future):
+            sending = asyncio.Task(_ended(sending), loop=loop, eager_start=True)
         each = _Sending(event, sending, safe, loop.time() + self._hub_seconds)
         each.alarm = self._deadlines.set(each.until, each.end)
         self._tasks.add(sending)
@@ -178,7 +177,7 @@ class PublishingSink:
         sending.add_done_callback(self._sent)
         return True
 
-    def _sent(self, sending: asyncio.Task[None]) -> None:
+    def _sent(self, sending: asyncio.Future[None]) -> None:
         """The hub has acknowledged the event, or it goes to the outbox."""
         self._tasks.discard(sending)
         each = self._sendings.pop(sending)
@@ -186,7 +185,7 @@ class PublishingSink:
         fault = TimeoutError() if sending.cancelled() else sending.exception()
         if fault is None:
             self._circuit.acknowledged()
-        elif sending.cancelling() > each.is_late:
+        elif sending.cancelled() and not each.is_late:
             self._log_in_full(each.event)  # the process ends
         else:
             kept = self._kept_after(self._failed(fault), each.event)
@@ -281,6 +280,10 @@ class PublishingSink:
         live = [each for each in self._unkept if not each.kept.done()]
         self._unkept = live[MAX_KEPT_TOGETHER:]
         return live[:MAX_KEPT_TOGETHER]
+
+
+async def _ended(work: Awaitable[None]) -> None:
+    await work
 
 
 def _log_in_full(event: UsageEvent) -> None:

@@ -157,7 +157,7 @@ async def test_a_hub_that_restarts_is_connected_to_again(hub: Hub) -> None:
     async with sender_at(hub.port, patience_seconds=30) as sender:
         await sender.send("alice", [b"0"])
         await hub.stop()
-        sends = [asyncio.create_task(sender.send("alice", [b"%d" % n])) for n in range(1, 6)]
+        sends = [asyncio.ensure_future(sender.send("alice", [b"%d" % n])) for n in range(1, 6)]
         await asyncio.wait(sends, timeout=0.3)
         were_waiting = [not send.done() for send in sends]
         await hub.start()

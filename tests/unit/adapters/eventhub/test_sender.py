@@ -74,8 +74,7 @@ async def test_an_event_is_sent_in_the_turn_after_its_calls_end(
     producer: FakeProducer, sender: EventHubSender
 ) -> None:
     """The caller waits for each further turn, and each costs CPU."""
-    sending = asyncio.create_task(sender.send("alice", [b"1"]))
-    await asyncio.sleep(0)
+    sending = asyncio.ensure_future(sender.send("alice", [b"1"]))
     before = list(producer.tries)
     await asyncio.sleep(0)
 
@@ -88,9 +87,9 @@ async def test_while_a_message_is_under_way_the_next_one_gathers(
 ) -> None:
     """Load makes messages larger, not more."""
     producer.takes_seconds = 0.1
-    first = asyncio.create_task(sender.send("alice", [b"1"]))
+    first = asyncio.ensure_future(sender.send("alice", [b"1"]))
     await asyncio.sleep(0.05)
-    rest = [asyncio.create_task(sender.send("alice", [b"2"])) for _ in range(9)]
+    rest = [asyncio.ensure_future(sender.send("alice", [b"2"])) for _ in range(9)]
     await asyncio.gather(first, *rest)
 
     assert [len(json.loads(body)) for body in producer.bodies] == [1, 9]
@@ -102,11 +101,11 @@ async def test_while_another_partition_is_sent_to_the_next_message_gathers(
     """The SDK sends one batch at a time: a message that was made before its turn would wait unfilled."""
     producer.takes_seconds = 0.1
     names = [_subject_of(partition) for partition in (0, 1)]
-    first = asyncio.create_task(sender.send(names[0], [b"1"]))
+    first = asyncio.ensure_future(sender.send(names[0], [b"1"]))
     await asyncio.sleep(0.01)
     rest = []
     for _ in range(9):
-        rest.append(asyncio.create_task(sender.send(names[1], [b"2"])))
+        rest.append(asyncio.ensure_future(sender.send(names[1], [b"2"])))
         await asyncio.sleep(0.005)
     await asyncio.gather(first, *rest)
 
@@ -120,7 +119,7 @@ async def test_where_no_call_waits_a_send_gathers_for_some_time(
     sender.linger_seconds = 0.02
     sends = []
     for _ in range(8):
-        sends.append(asyncio.create_task(sender.send("alice", [b"1"])))
+        sends.append(asyncio.ensure_future(sender.send("alice", [b"1"])))
         await asyncio.sleep(0.005)
     await asyncio.gather(*sends)
 
@@ -261,7 +260,7 @@ async def test_what_is_tried_again_stays_before_what_came_later(
     producer.failures = [busy(), busy()]
     sends = []
     for number in range(10):
-        sends.append(asyncio.create_task(sender.send("alice", [b"%d" % number])))
+        sends.append(asyncio.ensure_future(sender.send("alice", [b"%d" % number])))
         await asyncio.sleep(0.01)
     await asyncio.gather(*sends)
 
@@ -274,10 +273,10 @@ async def test_an_event_that_no_call_waits_for_is_not_sent(
 ) -> None:
     """Its call has put it into the outbox meanwhile."""
     producer.takes_seconds = 0.5
-    under_way = asyncio.create_task(sender.send("alice", [b"1"]))
+    under_way = asyncio.ensure_future(sender.send("alice", [b"1"]))
     await asyncio.sleep(0.1)
-    left = asyncio.create_task(sender.send("alice", [b"2"]))
-    stays = asyncio.create_task(sender.send("alice", [b"3"]))
+    left = asyncio.ensure_future(sender.send("alice", [b"2"]))
+    stays = asyncio.ensure_future(sender.send("alice", [b"3"]))
     await asyncio.sleep(0.1)
     left.cancel()
     await asyncio.gather(under_way, stays)
@@ -355,10 +354,10 @@ async def test_a_partition_that_is_stuck_does_not_hold_up_the_others(
 ) -> None:
     """Each partition has its own queue."""
     producer.takes_seconds = 30.0
-    stuck = asyncio.create_task(sender.send("alice", [b'"stuck"']))
+    stuck = asyncio.ensure_future(sender.send("alice", [b'"stuck"']))
     await asyncio.sleep(0.1)
     producer.takes_seconds = 0.0
-    others = [asyncio.create_task(sender.send(f"s{n}", [b'"free"'])) for n in range(40)]
+    others = [asyncio.ensure_future(sender.send(f"s{n}", [b'"free"'])) for n in range(40)]
     done, waiting = await asyncio.wait(others, timeout=0.5)
 
     assert done
@@ -418,7 +417,7 @@ async def test_closing_sends_what_is_pending_then_disconnects(producer: FakeProd
     sender = sender_on(producer)
     await sender.warm()
     producer.takes_seconds = 0.5
-    sending = asyncio.create_task(sender.send("alice", [b"1"]))
+    sending = asyncio.ensure_future(sender.send("alice", [b"1"]))
     await asyncio.sleep(0.1)
     await sender.close()
     await sending
@@ -432,7 +431,7 @@ async def test_closing_does_not_wait_for_a_hub_that_hangs(producer: FakeProducer
     sender = sender_on(producer)
     await sender.warm()
     producer.takes_seconds = 30.0
-    sending = asyncio.create_task(sender.send("alice", [b"1"]))
+    sending = asyncio.ensure_future(sender.send("alice", [b"1"]))
     await asyncio.sleep(0.1)
     begun = seconds()
     await sender.close()
