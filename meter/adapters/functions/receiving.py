@@ -76,7 +76,7 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
     def _app(self, most: int) -> Any:
         if len(self.connections) < most and len(self.tasks) < most:
             return self.app
-        self.logger.warning("Exceeded concurrency limit.")
+        self.logger.warning("concurrency_limit_exceeded")
         return service_unavailable
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's own
