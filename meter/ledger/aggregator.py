@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -94,7 +95,8 @@ class _Counted:
 class Aggregator:
     """Counts batches. One event loop owns it. `writer` is an id that no other process has.
 
-    `observers` are told what `handle` counts. It remembers rows of `most_known_bytes` in all.
+    `observers` are told what `handle` counts. It remembers rows of `most_known_bytes` in all. `lull` is
+    entered for each batch that `handle` counts.
     """
 
     store: RowStore
@@ -103,6 +105,7 @@ class Aggregator:
     writer: str
     observers: Sequence[CountObserver] = ()
     most_known_bytes: int = MOST_KNOWN_BYTES
+    lull: AbstractContextManager[None] = field(default_factory=nullcontext)
     committer: Committer = field(init=False)
     floor: Floor = field(init=False)
     showing: Showing = field(init=False)
@@ -126,6 +129,10 @@ class Aggregator:
 
     async def handle(self, messages: Sequence[Message]) -> BatchReport:
         """Count a batch. Raises StorageUnavailable; the batch must then be delivered again."""
+        with self.lull:
+            return await self._handle(messages)
+
+    async def _handle(self, messages: Sequence[Message]) -> BatchReport:
         may_be_repeats = await self.positions.receive(messages)
         decoded = self.decode(messages)
         enqueued = (m.enqueued_at for m in messages if m.enqueued_at is not None)
