@@ -97,34 +97,27 @@ class TokenVerifier(Struct):
         value = named.get("authorization", "")
         if not value.startswith(_USUAL) or len(named) != len(headers):
             return None
-        return self._known(value[len("Bearer ") :].strip(), now)
-
-    def _known(self, token: str, moment: datetime) -> Principal | None:
-        digest = sha256(token.encode()).digest()
-        known = self._cache.get(digest)
-        if known is None or not known.not_before <= moment.timestamp() < known.expires_at:
-            return None
-        if not self.keys.is_fresh(known.principal.issuer, known.keys):
+        digest = sha256(value[len("Bearer ") :].strip().encode()).digest()
+        known = self._valid(digest, now.timestamp())
+        if known is None or not self.keys.is_fresh(known.principal.issuer, known.keys):
             return None
         self._cache.move_to_end(digest)
         return known.principal
+
+    def _valid(self, digest: bytes, now: float) -> _Verified | None:
+        known = self._cache.get(digest)
+        return known if known and known.not_before <= now < known.expires_at else None
 
     async def verify(self, token: str) -> Principal:
         """The token's principal. Raises Unauthenticated, Forbidden or KeysUnavailable."""
         if len(token) > MAX_TOKEN_CHARS or not token.isascii():
             raise _refuse("token_too_long_or_not_ascii")
-        moment = self.clock.now()
-        if (principal := self._known(token, moment)) is not None:
-            return principal
-        now, digest = moment.timestamp(), sha256(token.encode()).digest()
-        known = self._cache.get(digest)
-        if (
-            known is not None
-            and known.not_before <= now < known.expires_at
-            and await self.keys.is_current(known.principal.issuer, known.keys)
-        ):
-            self._cache.move_to_end(digest)
-            return known.principal
+        now, digest = self.clock.now().timestamp(), sha256(token.encode()).digest()
+        if (known := self._valid(digest, now)) is not None:
+            issuer, keys = known.principal.issuer, known.keys
+            if self.keys.is_fresh(issuer, keys) or await self.keys.is_current(issuer, keys):
+                self._cache.move_to_end(digest)
+                return known.principal
         verified = await self._verify(token, now)
         self._cache[digest] = verified
         if len(self._cache) > MAX_CACHED_TOKENS:
