@@ -5,7 +5,6 @@ Refused are all other names that begin with `METER_` or `MeterStorage`, and thos
 """
 
 from collections.abc import Collection
-from difflib import get_close_matches
 
 from meter.config.reader import Reader
 
@@ -41,16 +40,32 @@ def refuse_unknown(reader: Reader, known: Collection[str]) -> None:
     connections = {name for name in known if name.startswith(_CONNECTIONS)} | _OF_THE_HOST
     for name in sorted(reader.environment.keys() - known - reader.asked - connections):
         whole, _, _ = name.partition("__")  # another member of a connection is not like it
-        near = _nearest(name, connections - {whole}, 0, _MUCH_LIKE)
+        near = nearest(name, connections - {whole}, 0, _MUCH_LIKE)
         if near is None and name.upper().startswith(PREFIX):
-            near = _nearest(name, settings, len(PREFIX), 0.6)
+            near = nearest(name, settings, len(PREFIX), 0.6)
         if near or name.lower().startswith(_OURS):
             hint = _LISTED if near is None else f": did you mean {near}?"
             reader.problem(name, f"is not a setting{hint}")
 
 
-def _nearest(name: str, names: Collection[str], prefix: int, cutoff: float) -> str | None:
+def nearest(name: str, names: Collection[str], prefix: int, cutoff: float) -> str | None:
     """The name that is most like it but for its first letters and any case."""
-    by_text = {each[prefix:].lower(): each for each in sorted(names)}
-    found = get_close_matches(name[prefix:].lower(), by_text, n=1, cutoff=cutoff)
+    text = name[prefix:].lower()
+    alike = (each for each in names if _may_be_like(text, each[prefix:].lower(), cutoff))
+    by_text = {each[prefix:].lower(): each for each in sorted(alike)}
+    if not by_text:
+        return None
+    # Only where names are alike: a start compares each name of its environment with 30 others.
+    from difflib import get_close_matches
+
+    found = get_close_matches(text, by_text, n=1, cutoff=cutoff)
     return by_text[found[0]] if found else None
+
+
+def _may_be_like(one: str, other: str, cutoff: float) -> bool:
+    """Whether enough letters of each are in the other for that ratio, wherever they stand."""
+    letters = len(one) + len(other)
+    return 2 * min(len(one), len(other)) / letters >= cutoff and (
+        2 * min(sum(map(other.__contains__, one)), sum(map(one.__contains__, other))) / letters
+        >= cutoff
+    )

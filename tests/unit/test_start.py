@@ -15,6 +15,7 @@ LATER = (
     "azure.identity",
     "azure.storage",
     "cryptography.x509.name",  # of the package, which loads at its first use
+    "difflib",
     "h11",
     "jinja2",
     "meter.adapters.tables",
