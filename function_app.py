@@ -11,13 +11,13 @@ collect_rarely()  # first: what the imports make is no garbage
 
 from typing import List  # noqa: UP035  # `list[...]` fails the runtime's indexing
 
-import azure.functions as func
 from starlette.requests import Request
 from starlette.responses import Response
 
 from meter.adapters.functions.console import log_to_console
 from meter.adapters.functions.extension import configure_worker
 from meter.adapters.functions.hub_times import replace_time_reading
+from meter.adapters.libraries.functions import func
 from meter.bootstrap import App
 
 app = func.FunctionApp(http_auth_level=func.AuthLevel.ANONYMOUS)

@@ -252,8 +252,8 @@ class App:
         self._gateway = self._publisher = self._ready = None
 
     def _publisher_of(self) -> Publisher:
-        settings = load_publish_settings(self._environment())
         if self._publisher is None:
+            settings = load_publish_settings(self._environment())
             self._publisher = build_publisher(settings, self._observation.monitoring())
         return self._publisher
 

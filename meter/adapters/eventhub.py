@@ -17,15 +17,18 @@ import logging
 from collections.abc import Awaitable, Iterable, Sequence
 from contextlib import suppress
 
-from azure.eventhub import EventData
-from azure.eventhub.aio import EventHubProducerClient
-from azure.eventhub.amqp import AmqpAnnotatedMessage
-from azure.eventhub.exceptions import ClientClosedError, EventHubError
 from msgspec import Struct, field
 
 from meter.adapters.hub.link import HubLink
 from meter.adapters.hub.message import message_of
 from meter.adapters.hub.reader import partitions_of
+from meter.adapters.libraries.eventhub import (
+    AmqpAnnotatedMessage,
+    ClientClosedError,
+    EventData,
+    EventHubError,
+    EventHubProducerClient,
+)
 from meter.adapters.partition_key import keys_by_partition
 from meter.bucket import hub_partition_of
 from meter.errors import PublishFailed

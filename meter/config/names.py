@@ -63,9 +63,9 @@ def nearest(name: str, names: Collection[str], prefix: int, cutoff: float) -> st
 
 
 def _may_be_like(one: str, other: str, cutoff: float) -> bool:
-    """Whether enough letters of each are in the other for that ratio, wherever they stand."""
+    """Whether they share enough letters for that ratio, wherever these stand."""
     letters = len(one) + len(other)
-    return 2 * min(len(one), len(other)) / letters >= cutoff and (
-        2 * min(sum(map(other.__contains__, one)), sum(map(one.__contains__, other))) / letters
-        >= cutoff
-    )
+    if 2 * min(len(one), len(other)) / letters < cutoff:
+        return False
+    shared = sum(min(one.count(each), other.count(each)) for each in set(one))
+    return 2 * shared / letters >= cutoff

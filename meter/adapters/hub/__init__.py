@@ -1,1 +1,4 @@
-"""Reading along on the hub."""
+"""Reading along on the hub, and its link."""
+
+# First: it says what the SDK imports.
+from meter.adapters.libraries import eventhub as eventhub

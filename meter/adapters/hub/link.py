@@ -36,11 +36,14 @@ from azure.eventhub._pyamqp.constants import (
 from azure.eventhub._pyamqp.error import ErrorCondition, MessageException
 from azure.eventhub._pyamqp.message import _MessageDelivery
 from azure.eventhub._tracing import is_tracing_enabled
-from azure.eventhub.aio import EventHubProducerClient
-from azure.eventhub.exceptions import EventHubError, OperationTimeoutError
 from msgspec import Struct as Values
 
 from meter.adapters.hub.message import message_of
+from meter.adapters.libraries.eventhub import (
+    EventHubError,
+    EventHubProducerClient,
+    OperationTimeoutError,
+)
 from meter.usage import encode_batch
 from meter.waiting.alarms import Alarms
 

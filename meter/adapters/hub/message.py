@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from azure.eventhub import EventData
-
+from meter.adapters.libraries.eventhub import EventData
 from meter.usage import BATCH_CONTENT_TYPE, encode_batch
 
 

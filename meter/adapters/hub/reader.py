@@ -8,15 +8,16 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from azure.core.exceptions import AzureError
-from azure.eventhub import EventData
-from azure.eventhub.aio import EventHubConsumerClient, EventHubProducerClient, PartitionContext
-from azure.eventhub.exceptions import EventHubError
 
+from meter.adapters.libraries.eventhub import EventData, EventHubError, EventHubProducerClient
 from meter.errors import HubUnavailable
 from meter.ports import HubPartition
+
+if TYPE_CHECKING:
+    from azure.eventhub.aio import EventHubConsumerClient, PartitionContext
 
 GROUP = "$Default"
 ANSWER_SECONDS = 30.0
@@ -29,7 +30,7 @@ class EventHubReader:
 
     def __init__(
         self,
-        consumer: EventHubConsumerClient,
+        consumer: "EventHubConsumerClient",
         *,
         name: str,
         answer_seconds: float = ANSWER_SECONDS,
@@ -58,10 +59,10 @@ class EventHubReader:
         # A batch waits until the one before it was taken: what is read does not pile up.
         batches: asyncio.Queue[list[EventData] | Exception] = asyncio.Queue(maxsize=1)
 
-        async def take(_: PartitionContext, events: list[EventData]) -> None:
+        async def take(_: "PartitionContext", events: list[EventData]) -> None:
             await batches.put(events)
 
-        async def fail(_: PartitionContext, error: Exception) -> None:
+        async def fail(_: "PartitionContext", error: Exception) -> None:
             await batches.put(error)
 
         receiving = asyncio.create_task(
@@ -94,7 +95,7 @@ class EventHubReader:
 
 
 async def partitions_of(
-    client: EventHubConsumerClient | EventHubProducerClient, *, answer_seconds: float
+    client: "EventHubConsumerClient | EventHubProducerClient", *, answer_seconds: float
 ) -> Sequence[HubPartition]:
     """The partitions of a client's hub, as they are now. Raises HubUnavailable."""
     with _translated():

@@ -1,0 +1,1 @@
+"""Libraries whose packages import more than the app uses, imported in part."""
