@@ -84,7 +84,6 @@ _ORIGIN = frozenset(
 )
 _ORIGIN_PREFIXES = ("azureml-model-",)
 _TOKEN = lazy_pattern(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", re.ASCII)  # RFC 9110 section 5.6.2
-_PRINTABLE = bytes(range(0x20, 0x7F))
 _REQUEST_ID = lazy_pattern(r"[A-Za-z0-9._:/+=-]{1,128}", re.ASCII)
 # What is sent as it is holds no `%`, and what is encoded always does: no two subjects look alike.
 _PLAIN_SUBJECT = lazy_pattern(
@@ -190,7 +189,7 @@ def _crossing(headers: Headers, may_cross: Callable[[str], bool]) -> list[tuple[
     names = tuple(map(_name_of, headers))
     which, connection = _which_cross(names, may_cross)
     kept = list(compress(headers, which))
-    hops = _NO_NAMES if connection is None else _listed(compress(headers, connection))
+    hops = _NO_NAMES if connection is None else _listed(tuple(compress(headers, connection)))
     if hops.isdisjoint(names) and _is_sendable("".join(chain.from_iterable(kept))):
         return kept
     return [(name, value) for name, value in kept if name not in hops and _is_sendable(value)]
@@ -241,10 +240,11 @@ def _size(header: tuple[str, str]) -> int:
 
 def _is_sendable(value: str) -> bool:
     """Whether HTTP clients and the Functions host take the value: they refuse a message for others."""
-    return value.isascii() and not value.encode().translate(None, _PRINTABLE)
+    return value.isascii() and value.isprintable()
 
 
-def _listed(connection: Iterable[tuple[str, str]]) -> frozenset[str]:
+@lru_cache(MAX_CACHED_LISTS)
+def _listed(connection: Headers) -> frozenset[str]:
     """The names that the `connection` headers list."""
     listed = ",".join([value for _, value in connection])
     return frozenset(map(str.strip, listed.lower().split(",")))

@@ -11,7 +11,14 @@ from itertools import islice
 from msgspec import Struct, field
 
 from meter.errors import BadRequest
-from meter.gateway.request.members import MAX_REMEMBERED, NotJson, PlainMember, members_at_once
+from meter.gateway.request.members import (
+    MAX_FEW_BYTES,
+    MAX_REMEMBERED,
+    NotJson,
+    PlainMember,
+    few_at_once,
+    members_at_once,
+)
 from meter.gateway.request.scan import check_text, children, long_members
 
 MAX_OUTPUT_TOKENS = 10_000_000
@@ -118,15 +125,12 @@ def json_at_once(raw: bytes) -> JsonBody | None:
     """Read an ordinary object, in one step: short, in ASCII, its names in lower case and all different. None
     for any other body, which `read_json` reads or refuses. Raises BadRequest as it does.
 
-    Without taking turns, and a careful look at each name, that saves 170 of 400 instructions.
+    Without taking turns, and a careful look at each name, that saves half of 400 instructions.
     """
-    if len(raw) > SHORT_BYTES or not raw.isascii() or (members := members_at_once(raw)) is None:
+    if len(raw) > MAX_FEW_BYTES or not raw.isascii() or (spans := few_at_once(raw)) is None:
         return None
-    spans = {name: (start, end) for name, start, end in members}
     names = "".join(spans)
-    if len(spans) < len(members) or not (names.islower() and names.isascii()):
-        return None
-    return _body(raw, spans)
+    return _body(raw, spans) if names.islower() and names.isascii() else None
 
 
 def read_json(raw: bytes) -> Generator[None, None, JsonBody]:

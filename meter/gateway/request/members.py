@@ -42,6 +42,9 @@ class Member(NamedTuple):
 type PlainMember = tuple[str, int, int]
 """A `Member`, of which some are made for every call: a tuple without names takes a fifth of the time."""
 
+type Spans = dict[str, tuple[int, int]]
+"""Where the values of members begin and end, by the members' names."""
+
 
 def members_at_once(raw: bytes) -> list[PlainMember] | None:
     """The members of an object, in order; None where `long_members` must look at the text.
@@ -49,7 +52,8 @@ def members_at_once(raw: bytes) -> list[PlainMember] | None:
     Whether strings are UTF-8 is not checked.
     """
     if len(raw) <= MAX_FEW_BYTES:
-        return None if has_long_number(raw) else _few_at_once(raw)
+        few = few_at_once(raw)
+        return None if few is None else [(name, *span) for name, span in few.items()]
     if len(raw) > MAX_AT_ONCE_BYTES or has_long_number(raw) or _is_dense(raw):
         return None
     _names.left = MAX_REMEMBERED
@@ -68,28 +72,31 @@ def members_at_once(raw: bytes) -> list[PlainMember] | None:
     return found
 
 
-def _few_at_once(raw: bytes) -> list[PlainMember] | None:
-    """The members of a short object; None where a name is repeated, too, of which msgspec keeps one.
+def few_at_once(raw: bytes) -> Spans | None:
+    """The members of an object of at most `MAX_FEW_BYTES`; None where a name is repeated, too, of which
+    msgspec keeps one.
 
     Without a call of `_names` for each, which is a third of the work. Whether all members are found shows
     as they are followed through the text: each value stands where it should, and the object's end behind
     the last.
     """
+    if has_long_number(raw):
+        return None
     try:
         values = _DISTINCT.decode(raw)
     except (DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if len(values) > MAX_REMEMBERED:
         return None
-    found: list[PlainMember] = []
+    spans: Spans = {}
     at = 0
     for name, value in values.items():
         named = _NAMED.match(raw, at)
         if named is None or not raw.startswith(value, start := named.end()):
             return None
         at = start + len(value)
-        found.append((name, start, at))
-    return found if _END.fullmatch(raw, at) is not None else None
+        spans[name] = start, at
+    return spans if _END.fullmatch(raw, at) is not None else None
 
 
 def _is_dense(raw: bytes) -> bool:
