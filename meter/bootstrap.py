@@ -319,7 +319,7 @@ async def _close(gateway: "Gateway", seconds: float) -> None:
     await detached.finish(RELAYS_SHARE * seconds, cut_seconds=CUT_SHARE * seconds)
     if (page := gateway.front_door.dispatcher.operators) is not None:
         await page.close()
-    await gateway.front_door.background.follow_ups.close()
+    await gateway.front_door.instance.background.follow_ups.close()
     await gateway.sink.close(SINK_SHARE * seconds)
     await gateway.upstream.close()
     await gateway.credentials.close()

@@ -53,7 +53,7 @@ def _names_of(backend: Backend) -> BackendNames:
         resource_id=backend.resource_id,
         deployments={name: backend.own_name(name) for name in backend.deployments},
         provisioned=frozenset(
-            name for name in backend.deployments if backend.tier_of(name) is Tier.PROVISIONED
+            name for name in backend.deployments if backend.terms_of(name).tier is Tier.PROVISIONED
         ),
     )
 

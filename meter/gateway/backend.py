@@ -39,6 +39,21 @@ class Deployment:
     deployment_type: str | None = None
 
 
+class Terms(Struct, frozen=True, kw_only=True, gc=False):
+    """What Azure prices a deployment's calls by, its backend's own where it has none.
+
+    `model` is named as answers name it; None where none is configured.
+    """
+
+    model: str | None = None
+    tier: Tier
+    region: str | None = None
+    deployment_type: str | None = None
+
+
+NO_TERMS = Terms(tier=Tier.STANDARD)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
     """One AOAI account.
@@ -57,6 +72,13 @@ class Backend:
     deployment_type: str | None = None
     deployments: Mapping[str, Deployment] = field(default_factory=dict, hash=False)
     resource_id: str | None = None
+    _terms: Mapping[str, Terms] = field(init=False, repr=False, compare=False)
+    _other_terms: Terms = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        terms = {name: self._terms_of(known) for name, known in self.deployments.items()}
+        object.__setattr__(self, "_terms", terms)
+        object.__setattr__(self, "_other_terms", self._terms_of(Deployment("")))
 
     def serves(self, deployment: str) -> bool:
         """Whether this account serves the public deployment name."""
@@ -66,19 +88,14 @@ class Backend:
         """This account's name for the public deployment name, which it must serve."""
         return self.deployments[deployment].name
 
-    def model_of(self, deployment: str) -> str | None:
-        """The model configured for the public deployment name; None where none is."""
-        known = self.deployments.get(deployment)
-        return None if known is None else known.model
+    def terms_of(self, deployment: str) -> Terms:
+        """What calls of the public deployment name are priced by here, also of one that is not served."""
+        return self._terms.get(deployment, self._other_terms)
 
-    def tier_of(self, deployment: str) -> Tier:
-        """How the public deployment name is billed here: its own tier, else the backend's."""
-        known = self.deployments.get(deployment)
-        return self.tier if known is None else known.tier or self.tier
-
-    def deployment_type_of(self, deployment: str) -> str | None:
-        """Where the public deployment name is processed: its own type, else the backend's."""
-        known = self.deployments.get(deployment)
-        return (
-            self.deployment_type if known is None else known.deployment_type or self.deployment_type
+    def _terms_of(self, known: Deployment) -> Terms:
+        return Terms(
+            model=known.model,
+            tier=known.tier or self.tier,
+            region=self.region,
+            deployment_type=known.deployment_type or self.deployment_type,
         )

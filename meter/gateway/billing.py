@@ -8,10 +8,9 @@ from msgspec import Struct
 from meter.gateway.answer.reading.counts import Output
 from meter.gateway.answer.relay import Ending
 from meter.gateway.answer.usage import Reading
-from meter.gateway.backend import Backend
-from meter.gateway.request.asked import Asked, asked_of
+from meter.gateway.backend import NO_TERMS, Backend, Terms
+from meter.gateway.request.asked import Asked as Asked
 from meter.gateway.request.operations import Served
-from meter.gateway.request.prepare import Payload
 from meter.usage import (
     NO_USAGE,
     Context,
@@ -29,57 +28,6 @@ _CHOSEN_PER_CALL = {"priority": Tier.PRIORITY, "flex": Tier.FLEX}
 _COUNTED = frozenset({Outcome.SERVED, Outcome.DISCONNECTED})
 
 
-class Charge(Struct):
-    """What a call is charged with, by what its answer reports and by what it asked for."""
-
-    served: Served
-    asked: Asked | None = None
-
-    @property
-    def depends_on_the_request(self) -> bool:
-        """Whether it may be charged by what it asked for: text never is."""
-        return self.served.output is not Output.TEXT
-
-    async def note(self, body: Payload) -> None:
-        """Count what the request asks for, which may be charged: its answer is no error."""
-        self.asked = await asked_of(self.served, body)
-
-    def of(self, ending: Ending) -> Ending:
-        """The ending with all that the call is charged with; of a charged one the same.
-
-        Operations on stored responses cost nothing, whatever usage their text repeats. Completions
-        without details consist of what the operation makes. Lists of other operations than Responses
-        may repeat calls of tools that were counted before.
-        """
-        served, reading = self.served, ending.reading
-        if served.is_charged_as_reported and reading.output is None and reading.tool_usage is None:
-            return ending  # nearly every call
-        if not served.is_charged:
-            return ending.free()
-        if served.makes_responses:
-            return ending
-        reading = replace(reading, output=None, tool_usage=None)
-        usage, source = ending.usage, ending.usage_source
-        if source is UsageSource.REPORTED and reading.reported is not None:
-            usage = reading.usage_of(served.output) or NO_USAGE
-        is_zero = source is UsageSource.REPORTED and usage == NO_USAGE
-        is_unreported = source is UsageSource.MISSING and not reading.reported
-        if (is_zero or is_unreported) and ending.outcome in _COUNTED:
-            asked = self._asked_usage(reading.images)
-            usage, source = (usage, source) if asked is None else (asked, UsageSource.REPORTED)
-        return replace(ending, usage=usage, usage_source=source, reading=reading)
-
-    def _asked_usage(self, images: int | None) -> TokenUsage | None:
-        """The usage of an answer without tokens; None where it is not known."""
-        output, asked = self.served.output, self.asked
-        if output is Output.IMAGE and asked is not None:
-            images = asked.images if images is None else images
-            return None if images is None else TokenUsage(images=images)
-        if output is Output.AUDIO and asked is not None and asked.characters is not None:
-            return TokenUsage(characters=asked.characters)
-        return None
-
-
 class Billing(Struct, frozen=True, kw_only=True, gc=False):
     """How the calls of a deployment are billed on a backend, which is None where none was tried.
 
@@ -94,11 +42,12 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
     long_context_tokens: int
 
     @property
-    def own_tier(self) -> Tier:
-        """The tier that the deployment has, whatever the answer says; of a spilled call standard."""
-        if self.backend is None or self.spilled_from is not None:
-            return Tier.STANDARD
-        return self.backend.tier_of(self.deployment)
+    def terms(self) -> Terms:
+        """What the deployment is priced by, whatever the answer says; a spilled call is standard."""
+        if self.backend is None:
+            return NO_TERMS
+        terms = self.backend.terms_of(self.deployment)
+        return terms if self.spilled_from is None else replace(terms, tier=Tier.STANDARD)
 
     def billed(self, reading: Reading, usage: TokenUsage) -> dict[str, Any]:
         """The fields of an event that say what is billed, and at which rates, for an answer with this usage.
@@ -106,23 +55,18 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
         The model is the answer's, else the one that is configured for the deployment. The whole call is
         billed at other rates where the prompt is long.
         """
-        backend, deployment = self.backend, self.deployment
-        model, region, own_type = reading.model, None, None
-        if backend is not None:
-            region, own_type = backend.region, backend.deployment_type_of(deployment)
-            model = backend.model_of(deployment) if model is None else model
+        terms, service_tier = self.terms, reading.service_tier
         is_long = usage.prompt_tokens > self.long_context_tokens
-        service_tier = reading.service_tier
         return {
-            "deployment": deployment,
-            "model": model,
-            "region": region,
-            "deployment_type": own_type,
-            "tier": self._tier(service_tier),
+            "deployment": self.deployment,
+            "model": terms.model if reading.model is None else reading.model,
+            "region": terms.region,
+            "deployment_type": terms.deployment_type,
+            "tier": self._tier(terms.tier, service_tier),
             "service_tier": service_tier,
             "context": Context.LONG if is_long else Context.SHORT,
             "usage": usage,
-            "tool_usage": self._tools(reading, own_type),
+            "tool_usage": self._tools(reading, terms.deployment_type),
             "usage_raw": reading.usage_raw,
         }
 
@@ -130,9 +74,8 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
         """The event with the usage, and at the rates, that an answer of this deployment shows."""
         return replace(event, **self.billed(reading, usage))
 
-    def _tier(self, service_tier: str | None) -> Tier:
+    def _tier(self, own: Tier, service_tier: str | None) -> Tier:
         """The tier as billed: of a call that is paid by the token, the answer's own word decides."""
-        own = self.own_tier
         if service_tier is None or own is Tier.PROVISIONED or self.spilled_from is not None:
             return own
         return _CHOSEN_PER_CALL.get(service_tier.lower(), Tier.STANDARD)
@@ -147,10 +90,10 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
         if usage == NO_USAGE:
             return ()
         if model is None and named is not None and self.backend is not None:
-            model = self.backend.model_of(named)
+            model = self.backend.terms_of(named).model
         deployment, tools_type = named or model or IMAGE_TOOL, None
         if self.backend is not None:
-            tools_type = self.backend.deployment_type_of(deployment)
+            tools_type = self.backend.terms_of(deployment).deployment_type
         tool = ToolUsage(
             deployment=deployment,
             model=model,
@@ -158,3 +101,40 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
             usage=usage,
         )
         return (tool,)
+
+
+def charged(ending: Ending, served: Served, asked: Asked | None) -> Ending:
+    """The ending with all that the call is charged with, also by what it asked for; of a charged one the
+    same.
+
+    Operations on stored responses cost nothing, whatever usage their text repeats. Completions
+    without details consist of what the operation makes. Lists of other operations than Responses
+    may repeat calls of tools that were counted before.
+    """
+    reading = ending.reading
+    if served.is_charged_as_reported and reading.output is None and reading.tool_usage is None:
+        return ending  # nearly every call
+    if not served.is_charged:
+        return ending.free()
+    if served.makes_responses:
+        return ending
+    reading = replace(reading, output=None, tool_usage=None)
+    usage, source = ending.usage, ending.usage_source
+    if source is UsageSource.REPORTED and reading.reported is not None:
+        usage = reading.usage_of(served.output) or NO_USAGE
+    is_zero = source is UsageSource.REPORTED and usage == NO_USAGE
+    is_unreported = source is UsageSource.MISSING and not reading.reported
+    if (is_zero or is_unreported) and ending.outcome in _COUNTED and asked is not None:
+        found = _asked_usage(served.output, asked, reading.images)
+        usage, source = (usage, source) if found is None else (found, UsageSource.REPORTED)
+    return replace(ending, usage=usage, usage_source=source, reading=reading)
+
+
+def _asked_usage(output: Output, asked: Asked, images: int | None) -> TokenUsage | None:
+    """The usage of an answer without tokens; None where it is not known."""
+    if output is Output.IMAGE:
+        images = asked.images if images is None else images
+        return None if images is None else TokenUsage(images=images)
+    if output is Output.AUDIO and asked.characters is not None:
+        return TokenUsage(characters=asked.characters)
+    return None

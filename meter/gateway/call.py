@@ -1,8 +1,6 @@
 """One call, from its request to its single end, which makes the usage event."""
 
-from collections.abc import Mapping
 from copy import replace
-from datetime import datetime
 from uuid import UUID
 
 from msgspec import Struct, field
@@ -12,11 +10,10 @@ from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.relay import Ending
 from meter.gateway.backend import Backend
 from meter.gateway.background import Background, publish_together
-from meter.gateway.balance.affinity import Owner, Owners
+from meter.gateway.balance.affinity import Owner
 from meter.gateway.balance.forward import Attempts, Candidates, Forwarder
 from meter.gateway.balance.reasoning import reasoning_items, refuses_reasoning
-from meter.gateway.billing import Billing
-from meter.gateway.billing import Charge as Charge
+from meter.gateway.billing import Asked, Billing, charged
 from meter.gateway.headers import (
     IMAGE_DEPLOYMENT,
     TRACEPARENT,
@@ -27,83 +24,82 @@ from meter.gateway.headers import (
     traced,
     upstream_headers,
 )
+from meter.gateway.http import Arrival
 from meter.gateway.limits.holds import Holds
 from meter.gateway.request.prepare import (
     JsonBody,
     Payload,
+    Route,
     asks_for_events,
     demand_of,
     deployment_of,
     drawing_too,
     error_of,
     image_deployment_of,
+    is_deployment_name,
     outgoing_body,
     reasoning_of,
     response_id_of,
 )
-from meter.gateway.request.route import Route, is_deployment_name
 from meter.ports import Clock, Headers, Telemetry, Trace, UpstreamRequest, UsageSink
-from meter.usage import Outcome, Principal, Tier, UsageEvent
+from meter.usage import Outcome, Tier, UsageEvent
 
 MAX_CHOICES = 128  # of one chat; for more a backend does not answer
 
 
-class Way(Struct, frozen=True, kw_only=True, gc=False):
-    """Where a call goes: the public deployment name, its backends, the digests of its reasoning items, and
-    the public name of the deployment that draws for its image tool, if it names one.
-    """
+class Instance(Struct, kw_only=True):
+    """What the calls of one instance share. `source` names it in their events, which `sink` takes."""
 
-    deployment: str
-    candidates: Candidates
-    reasoning: tuple[str, ...]
-    image_deployment: str | None
+    source: str
+    long_context_tokens: int
+    forwarder: Forwarder
+    background: Background
+    sink: UsageSink
+    clock: Clock
+    telemetry: Telemetry
 
 
 class Call(Struct, kw_only=True, eq=False):
     """A verified and routed call. `end` ends it exactly once, however it ends.
 
-    `deployment` is the public name that usage is counted under. `headers` are the caller's, with its
-    trace as it goes on; `named` are the first of each name, as they came. `answer` is the backend's
-    once it has begun. `candidates`, `reasoning` and `image_deployment` are those of its `Way`. `holds`
-    gives back the slot and the spool. `is_kept_alive`: its answer can begin before a backend has answered
-    (`answer/late.py`).
+    `deployment` is the public name that usage is counted under, `reasoning` are the digests of the reasoning
+    items that it sends, and `image_deployment` is the public name of the deployment that draws for its image
+    tool, if it names one. `trace` has the caller's headers, with its trace as it goes on. `answer` is the
+    backend's once it has begun. `holds` gives back the slot and the spool. `is_kept_alive`: its answer can
+    begin before a backend has answered (`answer/late.py`). `asked` is what it asks for, where that may be
+    charged.
     """
 
-    event_id: UUID
-    source: str
-    principal: Principal
+    arrival: Arrival
     route: Route
     deployment: str
     body: Payload
-    headers: Headers
-    named: Mapping[str, str]
     candidates: Candidates
     reasoning: tuple[str, ...]
     image_deployment: str | None
-    background: Background
-    sink: UsageSink
-    clock: Clock
-    telemetry: Telemetry
+    instance: Instance
     holds: Holds
-    started_at: datetime
-    started: float
-    long_context_tokens: int
-    charge: Charge
     attempts: Attempts = field(default_factory=Attempts)
-    answer: WholeAnswer | StreamedAnswer | None = None
+    asked: Asked | None = None
     trace: Trace = Trace(())
     is_kept_alive: bool = False
+    answer: WholeAnswer | StreamedAnswer | None = None
     _is_ended: bool = False
 
     def __post_init__(self) -> None:
-        self.is_kept_alive = isinstance(self.body, JsonBody) and self.body.is_streaming
-        self.trace = self.telemetry.begin(
-            traced(self.headers, self.named),
-            started_at=self.started_at,
-            operation=self.route.operation,
+        arrival, served, body = self.arrival, self.route.served, self.body
+        self.is_kept_alive = isinstance(body, JsonBody) and body.is_streaming
+        self.trace = self.instance.telemetry.begin(
+            traced(arrival.request.headers, arrival.request.named),
+            started_at=arrival.came_at,
+            operation=served.operation,
             deployment=self.deployment,
         )
-        self.headers = self.trace.headers
+
+    @property
+    def event_id(self) -> UUID:
+        """The id of its event."""
+        return self.arrival.event_id
 
     @property
     def is_streaming(self) -> bool:
@@ -153,7 +149,7 @@ class Call(Struct, kw_only=True, eq=False):
         body = outgoing_body(
             self.body, name, backend, asks_for_usage=asks_for_usage, sets_model=route.sets_model
         )
-        headers = upstream_headers(self.headers, self.principal.subject, credentials)
+        headers = upstream_headers(self.trace.headers, self.arrival.principal.subject, credentials)
         if (
             self.image_deployment is not None
         ):  # by the backend's own name; what came is not passed on
@@ -205,7 +201,7 @@ class Call(Struct, kw_only=True, eq=False):
         # A read shows a response as it is stored, also a failed one.
         has_failed = is_error or (reading.has_failed and served.is_charged)
         ending = Ending.of_whole(reading, has_failed=has_failed)
-        return self.charge.of(ending) if served.is_charged else ending
+        return charged(ending, served, self.asked) if served.is_charged else ending
 
     def reasoning_in(self, answer: WholeAnswer | StreamedAnswer) -> tuple[str, ...]:
         """The reasoning items that the answer's backend can read: those sent, and those it made."""
@@ -218,10 +214,10 @@ class Call(Struct, kw_only=True, eq=False):
 
         Of the answer that is returned, reasoning is learned as it passes.
         """
-        owners, served = self.background.owners, self.route.served
+        owners, served = self.instance.background.owners, self.route.served
         if answer.status >= 400 or not served.is_about_responses:
             return answer
-        maker = self.principal if served.is_charged else None
+        maker = self.arrival.principal if served.is_charged else None
         owner = Owner(answer.backend.name, self.deployment, maker)
         owners.learn(self.response_id(answer), owner)
         owners.learn_made(self.reasoning_in(answer), owner)
@@ -254,11 +250,12 @@ class Call(Struct, kw_only=True, eq=False):
             self.holds.close()
         if not events:
             return
-        self.telemetry.ended(self.trace, events)
+        instance = self.instance
+        instance.telemetry.ended(self.trace, events)
         if len(events) == 1:
-            await self.sink.publish(events[0])
+            await instance.sink.publish(events[0])
         else:
-            await publish_together(self.sink, events)
+            await publish_together(instance.sink, events)
 
     def _events(self, ending: Ending) -> tuple[UsageEvent, ...]:
         """The call's event, and that of the background response that it shows, if any."""
@@ -269,37 +266,38 @@ class Call(Struct, kw_only=True, eq=False):
             deployment=self.deployment,
             image_deployment=self.image_deployment,
             spilled_from=None if answer is None else _native_spillover(answer),
-            long_context_tokens=self.long_context_tokens,
+            long_context_tokens=self.instance.long_context_tokens,
         )
-        event = self._event(self.charge.of(ending), billing)
-        return self.background.events_of(event, ending.reading, self.route, billing)
+        event = self._event(charged(ending, self.route.served, self.asked), billing)
+        return self.instance.background.events_of(event, ending.reading, self.route, billing)
 
     def _event(self, ending: Ending, billing: Billing) -> UsageEvent:
         """The usage event. An error that was relayed whole is `refused`."""
         answer, backend, route = self.answer, billing.backend, self.route
+        arrival, instance = self.arrival, self.instance
         answered = 0 if answer is None else answer.status
         status = answered if ending.status is None else ending.status
         is_refused = ending.outcome is Outcome.SERVED and status >= 400
         return UsageEvent(
-            **billing.billed(ending.reading, ending.usage),
-            id=self.event_id,
-            source=self.source,
-            time=self.clock.now(),
-            principal=self.principal,
+            id=arrival.event_id,
+            source=instance.source,
+            time=instance.clock.now(),
+            principal=arrival.principal,
             operation=route.operation,
             api_version=route.api_version,
             backend=backend.name if backend else None,
             spilled_from=self._spilled_from(billing),
+            **billing.billed(ending.reading, ending.usage),
             outcome=Outcome.REFUSED if is_refused else ending.outcome,
             status=status,
             streaming=self.is_streaming,
             usage_source=ending.usage_source,
             attempts=tuple(self.attempts.made),
-            started_at=self.started_at,
-            duration_ms=self._elapsed_ms(self.clock.monotonic()),
+            started_at=arrival.came_at,
+            duration_ms=self._elapsed_ms(instance.clock.monotonic()),
             time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
-            client_retry_count=retry_count(self.named),
-            traceparent=by_name(self.headers).get(TRACEPARENT),
+            client_retry_count=retry_count(arrival.request.named),
+            traceparent=by_name(self.trace.headers).get(TRACEPARENT),
         )
 
     def _spilled_from(self, billing: Billing) -> str | None:
@@ -313,46 +311,47 @@ class Call(Struct, kw_only=True, eq=False):
         if billing.spilled_from is not None or used is None or not self.attempts.may_spill:
             return billing.spilled_from
         preferred = self.candidates.preferred_to(used, self.deployment)
-        if preferred is None or billing.own_tier is not Tier.STANDARD:
+        if preferred is None or billing.terms.tier is not Tier.STANDARD:
             return None
         return preferred.name
 
     def _elapsed_ms(self, until: float) -> int:
-        return round((until - self.started) * 1000)
+        return round((until - self.arrival.came) * 1000)
 
 
-def way_of(
-    route: Route,
-    body: Payload,
-    headers: Headers,
-    principal: Principal,
-    forwarder: Forwarder,
-    owners: Owners,
-) -> Way:
-    """Where a call goes. Raises BadRequest or NotServed."""
-    served, pool = route.served, forwarder.pool
+def begin_call(
+    arrival: Arrival, route: Route, body: Payload, holds: Holds, instance: Instance
+) -> Call:
+    """The call of a request that was let in. Raises BadRequest, NotServed or Overloaded."""
+    served, subject, background = route.served, arrival.principal.subject, instance.background
+    background.check_room(subject, route, body)
     reasoning: tuple[str, ...] = ()
     owner: Owner | None = None
     if served.is_about_responses:
-        reasoning = reasoning_of(route, body)
+        owners, reasoning = background.owners, reasoning_of(route, body)
         owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
     deployment, image_deployment = deployment_of(route, body, owner), None
+    pool = instance.forwarder.pool
     if served.is_by_id:
         backends, load_key = pool.backends, f"/{served.operation}"  # no deployment begins with /
     else:
         backends, load_key = pool.serving(deployment), deployment
-        image_deployment = image_deployment_of(route, headers)
-    candidates = Candidates(
-        backends=drawing_too(backends, image_deployment),
-        load_key=load_key,
-        demand=demand_of(body, principal.subject),
-        owner=owner.backend if owner else None,
-    )
-    return Way(
+        image_deployment = image_deployment_of(route, arrival.request.headers)
+    return Call(
+        arrival=arrival,
+        route=route,
         deployment=deployment,
-        candidates=candidates,
+        body=body,
+        candidates=Candidates(
+            backends=drawing_too(backends, image_deployment),
+            load_key=load_key,
+            demand=demand_of(body, subject),
+            owner=owner.backend if owner else None,
+        ),
         reasoning=reasoning,
         image_deployment=image_deployment,
+        instance=instance,
+        holds=holds,
     )
 
 

@@ -15,25 +15,26 @@ from meter.errors import CallerError, KeysUnavailable
 from meter.gateway.answer.begin import StreamedAnswer, WholeAnswer
 from meter.gateway.answer.late import LATE_HEADERS, LateRelay, run_out
 from meter.gateway.answer.relay import Ending, Relays
-from meter.gateway.background import Background
-from meter.gateway.balance.forward import Forwarder
-from meter.gateway.call import Call, Charge, way_of
+from meter.gateway.call import Call, begin_call
+from meter.gateway.call import Instance as Instance
 from meter.gateway.detached import Detached, start_now
 from meter.gateway.http import (
     INTERNAL_ERROR,
     NO_KEYS,
     Answer,
+    Arrival,
     Request,
     StreamingAnswer,
     error_answer,
     marked,
 )
 from meter.gateway.joining.joins import Joins, Repeatable
-from meter.gateway.limits.admission import Admission, Intake
-from meter.gateway.request.dispatch import Dispatcher, Route, check_encoding
-from meter.gateway.request.prepare import Payload, prompt_of, read_body
-from meter.ports import NO_TELEMETRY, Clock, Dice, Headers, Telemetry, UsageSink
-from meter.usage import Outcome, Principal, UsageSource, new_event_id
+from meter.gateway.limits.admission import Admission
+from meter.gateway.request.asked import asked_of
+from meter.gateway.request.dispatch import Dispatcher, check_encoding
+from meter.gateway.request.prepare import prompt_of, read_body
+from meter.ports import Dice, Headers
+from meter.usage import Outcome, UsageSource, new_event_id
 
 log = logging.getLogger(__name__)
 
@@ -42,24 +43,18 @@ class FrontDoor(Struct, kw_only=True):
     """Handles calls. One event loop owns it."""
 
     admission: Admission
-    forwarder: Forwarder
-    sink: UsageSink
-    clock: Clock
+    instance: Instance
     dice: Dice
     relays: Relays
-    background: Background
     joins: Joins
     first_keepalive_seconds: float
-    source: str
-    long_context_tokens: int
     exposes_backend: bool = False
     dispatcher: Dispatcher = field(default_factory=Dispatcher)
     detached: Detached = field(default_factory=Detached)
-    telemetry: Telemetry = NO_TELEMETRY
 
     async def handle(self, request: Request) -> Answer | StreamingAnswer:
         """Answer one call. Failures become answers in AOAI's error shape, with the call's id."""
-        now = self.clock.now()
+        now = self.instance.clock.now()
         event_id = new_event_id(now, self.dice.randbytes(10))
         try:
             answer = await self._handle(request, event_id, now)
@@ -75,19 +70,19 @@ class FrontDoor(Struct, kw_only=True):
 
     def _rejected(self, error: CallerError) -> Answer:
         """The answer to a call that no backend has seen."""
-        self.telemetry.rejected(error.status, error.kind)
+        self.instance.telemetry.rejected(error.status, error.kind)
         return error_answer(error)
 
     async def _handle(
         self, request: Request, event_id: UUID, now: datetime
     ) -> Answer | StreamingAnswer:
-        dispatcher, pool = self.dispatcher, self.forwarder.pool
+        dispatcher, pool = self.dispatcher, self.instance.forwarder.pool
         known = dispatcher.known(request)
         if known is None:
             own = await dispatcher.answer_before_entry(request, event_id)
             if own is not None:
                 return own
-        started, admission = self.clock.monotonic(), self.admission
+        came, admission = self.instance.clock.monotonic(), self.admission
         principal = admission.known(request, now)
         if principal is None:
             principal = await admission.identify(request.headers, event_id)
@@ -99,58 +94,24 @@ class FrontDoor(Struct, kw_only=True):
             check_encoding(route := known, request)
         if route.deployment is not None:
             pool.serving(route.deployment)  # before a byte of the body is taken
-        intake = admission.enter(principal, request)
+        arrival = Arrival(
+            event_id=event_id, request=request, principal=principal, came_at=now, came=came
+        )
+        intake = admission.enter(arrival)
         try:
             body = await read_body(route, intake)
-            repeatable = self.joins.repeatable(event_id, principal, request, route, body)
+            repeatable = self.joins.repeatable(arrival, route, body)
             joiner = await self.joins.find(repeatable) if self.joins.has_like(repeatable) else None
             if joiner is None:
-                call = self._call(request, event_id, principal, route, body, intake, now, started)
+                call = begin_call(arrival, route, body, intake.holds, self.instance)
         except BaseException:
             intake.holds.close()
             raise
         if joiner is None:
             return await self._answer(call, repeatable)
         intake.holds.close()
-        self.telemetry.joined()
+        self.instance.telemetry.joined()
         return await joiner.answer()
-
-    def _call(
-        self,
-        request: Request,
-        event_id: UUID,
-        principal: Principal,
-        route: Route,
-        body: Payload,
-        intake: Intake,
-        now: datetime,
-        started: float,
-    ) -> Call:
-        background = self.background
-        background.check_room(principal.subject, route, body)
-        way = way_of(route, body, request.headers, principal, self.forwarder, background.owners)
-        return Call(
-            event_id=event_id,
-            source=self.source,
-            principal=principal,
-            route=route,
-            deployment=way.deployment,
-            candidates=way.candidates,
-            reasoning=way.reasoning,
-            image_deployment=way.image_deployment,
-            body=body,
-            charge=Charge(route.served),
-            headers=request.headers,
-            named=request.named,
-            background=background,
-            sink=self.sink,
-            clock=self.clock,
-            telemetry=self.telemetry,
-            holds=intake.holds,
-            started_at=now,
-            started=started,
-            long_context_tokens=self.long_context_tokens,
-        )
 
     async def _answer(self, call: Call, repeatable: Repeatable | None) -> Answer | StreamingAnswer:
         # A task of its own: cancelling the request must not cancel the call's usage event.
@@ -158,7 +119,7 @@ class FrontDoor(Struct, kw_only=True):
         try:
             if not call.is_streaming:
                 return await self.joins.own(repeatable, answering)
-            deadlines = self.forwarder.deadlines
+            deadlines = self.instance.forwarder.deadlines
             is_begun = await deadlines.is_done(answering, self.first_keepalive_seconds)
         except asyncio.CancelledError:
             self.detached.start(run_out(answering))
@@ -173,13 +134,14 @@ class FrontDoor(Struct, kw_only=True):
         # The host's limit counts from the call's start, so one deadline is for answer and stream.
         deadline = asyncio.get_running_loop().time() + self.relays.times.total_seconds
         try:
-            with self.forwarder.deadlines.limit(deadline):
+            with self.instance.forwarder.deadlines.limit(deadline):
                 if call.route.stored_id is not None:
-                    await self.background.prepare(call.route)
-                answer = call.answer = await self.forwarder.forward(call)
+                    await self.instance.background.prepare(call.route)
+                answer = call.answer = await self.instance.forwarder.forward(call)
             answer = call.answer = call.learn(answer)
-            if answer.status < 400 and call.charge.depends_on_the_request:
-                await call.charge.note(call.body)
+            served = call.route.served
+            if served.may_be_charged_as_asked and answer.status < 400:
+                call.asked = await asked_of(served, call.body)
             call.settle_body(answer)
             if isinstance(answer, StreamedAnswer):
                 return self._relay(call, answer, deadline)
@@ -230,7 +192,7 @@ class FrontDoor(Struct, kw_only=True):
             end=call.end,
             prompt=partial(prompt_of, call.body),
             is_text=call.is_text,
-            subject=call.principal.subject,
+            subject=call.arrival.principal.subject,
             failure=call.route.stream_failure(call.event_id, choices=call.choices),
         )
         return StreamingAnswer(

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from meter.errors import (
 )
 from meter.gateway.headers import by_name, size_of
 from meter.ports import Headers
+from meter.usage import Principal
 
 MAX_QUOTED = 100
 
@@ -81,6 +83,16 @@ class Request(Struct, frozen=True, kw_only=True):
         size = size_of(self.headers)
         if len(self.headers) > limits.max_headers or size > limits.max_header_bytes:
             raise TooLarge("The request has too many or too large headers.", status=431)
+
+
+class Arrival(Struct, frozen=True, kw_only=True):
+    """The request of a verified caller: the id of its call, and when it came, also in monotonic seconds."""
+
+    event_id: UUID
+    request: Request
+    principal: Principal
+    came_at: datetime
+    came: float
 
 
 class CallerSink(Protocol):

@@ -12,7 +12,7 @@ from meter.gateway.background import Background
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
 from meter.gateway.caller.jwks import KeyRing
-from meter.gateway.front_door import FrontDoor
+from meter.gateway.front_door import FrontDoor, Instance
 from meter.reports.pricing.configured import ConfiguredBook
 from meter.wiring.entrance import (
     Surroundings,
@@ -48,26 +48,27 @@ def build_gateway(settings: Settings, publisher: Publisher, surroundings: Surrou
     sink = build_sink(publisher, settings)
     upstream = _upstream(gateway)
     credentials = ConfiguredCredentials(gateway.auth, scope=gateway.token_scope)
-    keys = build_keys(gateway, clock)
-    pool = Pool(gateway.backends, clock, dice)
+    keys, pool = build_keys(gateway, clock), Pool(gateway.backends, clock, dice)
     book = build_book(settings.prices, surroundings.documents)
     operators = build_operators(gateway, keys, surroundings, clock)
     forwarder = Forwarder(pool, upstream, credentials, clock, gateway.limits.forwarding)
     front_door = FrontDoor(
         admission=build_admission(gateway, keys, clock),
-        forwarder=forwarder,
-        sink=sink,
-        clock=clock,
+        instance=Instance(
+            source=gateway.source,
+            long_context_tokens=gateway.long_context_tokens,
+            forwarder=forwarder,
+            background=Background(forwarder, sink, dice, gateway.limits.drains.share_percent),
+            sink=sink,
+            clock=clock,
+            telemetry=publisher.monitoring.calls,
+        ),
         dice=dice,
         relays=build_relays(gateway),
-        background=Background(forwarder, sink, dice, gateway.limits.drains.share_percent),
         first_keepalive_seconds=gateway.limits.first_keepalive_seconds,
         joins=build_joins(gateway, clock),
-        source=gateway.source,
-        long_context_tokens=gateway.long_context_tokens,
         exposes_backend=gateway.exposes_backend,
         dispatcher=build_dispatcher(gateway, publisher.store, book, operators, clock),
-        telemetry=publisher.monitoring.calls,
     )
     publisher.monitoring.watch(gauges_of(front_door, sink), partial(url_of, front_door))
     return Gateway(

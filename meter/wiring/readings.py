@@ -12,7 +12,7 @@ from meter.publishing.sink import PublishingSink
 
 def gauges_of(front_door: FrontDoor, sink: PublishingSink) -> list[Gauge]:
     """The gauges of a front door and its sink."""
-    pool = front_door.forwarder.pool
+    pool = front_door.instance.forwarder.pool
     admission, drains = front_door.admission, front_door.relays.drains
     return [
         Gauge(names.CIRCUIT_OPEN, "1", lambda: _circuits(pool)),
@@ -28,7 +28,9 @@ def gauges_of(front_door: FrontDoor, sink: PublishingSink) -> list[Gauge]:
 
 def url_of(front_door: FrontDoor, backend: str) -> str | None:
     """A backend's address; None for one that is gone."""
-    return next((b.url for b in front_door.forwarder.pool.backends if b.name == backend), None)
+    return next(
+        (b.url for b in front_door.instance.forwarder.pool.backends if b.name == backend), None
+    )
 
 
 def _quota(name: str, unit: str, quota: Quota) -> Iterator[Gauge]:

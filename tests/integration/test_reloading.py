@@ -50,7 +50,7 @@ async def test_blobs_are_read_before_the_first_call_and_again(
     try:
         refused = await app.answer(*asked("GET", "/openai/v1/models"))
         gateway = app.gateway()
-        pool, door = gateway.front_door.forwarder.pool, gateway.front_door
+        pool, door = gateway.front_door.instance.forwarder.pool, gateway.front_door
         first = [backend.name for backend in pool.backends], door.admission.slots.total
         await put(blobs, "backends.json", [BACKEND, {**BACKEND, "name": "us"}])
         await put(blobs, "limits.json", {"METER_MAX_CONCURRENT_CALLS": 4})

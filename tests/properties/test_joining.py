@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from copy import replace
 from dataclasses import dataclass, field
 from hashlib import sha256
-from uuid import UUID
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -18,7 +17,7 @@ from meter.gateway.request.route import Routes
 from meter.ports import Headers, UpstreamRequest
 from meter.usage import Principal
 from tests.fakes.gateway import FakeAnswer, json_answer
-from tests.support.gateway import bearer, claims, request, token
+from tests.support.gateway import arrival_of, bearer, claims, request, token
 from tests.support.joining import SECOND_TRY, Asker, in_virtual_time, slow_door
 
 PATHS = ("/openai/v1/chat/completions", "/openai/v1/responses", "/prefix/openai/v1/responses")
@@ -64,7 +63,7 @@ class Sent:
         """As the front door sees it."""
         sent = request(self.body, path=self.path, query=self.query, headers=self.headers)
         route = Routes().route("POST", "/openai/v1/responses", "")
-        found = repeatable_of(UUID(int=1), self.principal, sent, route, parse_body(self.body))
+        found = repeatable_of(arrival_of(sent, self.principal), route, parse_body(self.body))
         assert found is not None
         return found
 
@@ -188,7 +187,7 @@ def test_whatever_happens_each_request_gets_its_own_answer_for_one_bill(
     async def run() -> None:
         echo, loop = Echo(durations), asyncio.get_running_loop()
         made = slow_door(max_concurrent_calls=1_000)
-        made.front_door.forwarder.upstream = echo
+        made.front_door.instance.forwarder.upstream = echo
         askers: list[tuple[Asker, str]] = []
         must_join: list[Asker] = []
         for step in steps:

@@ -21,10 +21,11 @@ from meter.gateway.balance.demand import Demand
 from meter.gateway.balance.exchange import ForwardLimits
 from meter.gateway.balance.forward import Forwarder
 from meter.gateway.balance.pool import Pool
+from meter.gateway.call import Instance
 from meter.gateway.caller.auth import TokenRules, TokenVerifier
 from meter.gateway.caller.jwks import KeyRing
 from meter.gateway.front_door import FrontDoor
-from meter.gateway.http import Answer, Request, RequestLimits, StreamingAnswer
+from meter.gateway.http import Answer, Arrival, Request, RequestLimits, StreamingAnswer
 from meter.gateway.joining.joins import JoinLimits, Joins
 from meter.gateway.limits.admission import Admission, AdmissionLimits
 from meter.gateway.limits.intake import BodyLimits
@@ -32,7 +33,7 @@ from meter.gateway.request.dispatch import Dispatcher
 from meter.gateway.request.route import Routes
 from meter.gateway.request.spelling import Spellings
 from meter.ports import NO_TELEMETRY, Headers, Telemetry, TokenCounter
-from meter.usage import Tier
+from meter.usage import Principal, Tier
 from tests.fakes.gateway import (
     START,
     FakeAnswer,
@@ -162,6 +163,13 @@ def backend(name: str = "a", *, priority: int = 1, weight: int = 1, own: str = "
     )
 
 
+def arrival_of(
+    sent: Request, principal: Principal, *, event_id: UUID = EVENT_ID, came: float = 0.0
+) -> Arrival:
+    """A caller's request that has come."""
+    return Arrival(event_id=event_id, request=sent, principal=principal, came_at=START, came=came)
+
+
 @dataclass
 class Door:
     """A front door on fakes, and the fakes."""
@@ -226,9 +234,17 @@ class Door:
                 ),
                 new_spool=self.new_spool,
             ),
-            forwarder=forwarder,
-            sink=self.sink,
-            clock=self.clock,
+            instance=Instance(
+                source="/aoai-meter/test",
+                long_context_tokens=272_000,
+                forwarder=forwarder,
+                background=Background(
+                    forwarder, self.sink, FixedDice(), self.subject_share_percent
+                ),
+                sink=self.sink,
+                clock=self.clock,
+                telemetry=self.telemetry,
+            ),
             dice=FixedDice(),
             relays=Relays(
                 times=RelayTimes(
@@ -240,7 +256,6 @@ class Door:
                 estimator=Estimator(self.counter),
                 max_frame_bytes=self.max_frame_bytes,
             ),
-            background=Background(forwarder, self.sink, FixedDice(), self.subject_share_percent),
             joins=Joins(
                 clock=self.clock,
                 limits=JoinLimits(
@@ -252,11 +267,8 @@ class Door:
                 else None,
             ),
             first_keepalive_seconds=self.first_keepalive_seconds,
-            source="/aoai-meter/test",
-            long_context_tokens=272_000,
             exposes_backend=self.exposes_backend,
             dispatcher=Dispatcher(routes=Routes(Spellings(self.prefixes))),
-            telemetry=self.telemetry,
         )
 
     async def call(

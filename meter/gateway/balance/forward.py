@@ -61,7 +61,7 @@ class Candidates(Struct, frozen=True, kw_only=True, gc=False):
         before = [
             each
             for each in self.backends
-            if each.priority < used.priority and each.tier_of(deployment) is Tier.PROVISIONED
+            if each.priority < used.priority and each.terms_of(deployment).tier is Tier.PROVISIONED
         ]
         return min(before, key=_priority, default=None)
 
@@ -69,9 +69,12 @@ class Candidates(Struct, frozen=True, kw_only=True, gc=False):
 class Forwarded(Asking, Protocol):
     """What forwarding needs of a call (`gateway/call.py`)."""
 
-    event_id: UUID
     deployment: str
     candidates: Candidates
+
+    @property
+    def event_id(self) -> UUID:
+        """The id of its event."""
 
     @property
     def body_error(self) -> CallerError | None:

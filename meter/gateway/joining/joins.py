@@ -17,13 +17,12 @@ import logging
 from copy import replace
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 from msgspec import Struct
 
 from meter.errors import CallerError, ErrorKind
 from meter.gateway.headers import REQUEST_ID
-from meter.gateway.http import Answer, Request, StreamingAnswer, error_answer
+from meter.gateway.http import Answer, Arrival, StreamingAnswer, error_answer
 from meter.gateway.joining.group import Group
 from meter.gateway.joining.kept import Kept, kept_bytes
 from meter.gateway.joining.repeatable import Repeatable as Repeatable
@@ -33,7 +32,6 @@ from meter.gateway.limits.quota import Holding, Quota
 from meter.gateway.request.prepare import Payload, asks_for_events
 from meter.gateway.request.route import Route
 from meter.ports import Clock, Headers
-from meter.usage import Principal
 from meter.waiting.waking import result_of
 
 NEWS_SECONDS = 0.25
@@ -83,15 +81,9 @@ class Joins:
             self.joined.resize(limits.most_joined, limits.subject_share_percent)
             self.kept.quota.resize(limits.kept_bytes, limits.subject_share_percent)
 
-    def repeatable(
-        self, event_id: UUID, principal: Principal, request: Request, route: Route, body: Payload
-    ) -> Repeatable | None:
+    def repeatable(self, arrival: Arrival, route: Route, body: Payload) -> Repeatable | None:
         """What a request asks for, if it can join a call, or be joined."""
-        return (
-            None
-            if self.limits is None
-            else repeatable_of(event_id, principal, request, route, body)
-        )
+        return None if self.limits is None else repeatable_of(arrival, route, body)
 
     @property
     def is_empty(self) -> bool:
@@ -118,7 +110,7 @@ class Joins:
         if asked is None:
             return await result_of(answering)
         call = self._share(asked, answering)
-        taker = Taker(call, asked.left)
+        taker = Taker(call, asked.arrival.request.left)
         try:
             answer = await result_of(answering)
         except BaseException:
@@ -166,7 +158,7 @@ class Joins:
         key, groups = asked.key, self._groups
         call = SharedCall(
             registry=self,
-            event_id=asked.event_id,
+            event_id=asked.arrival.event_id,
             key=key,
             request_id=asked.request_id,
             started=self.clock.monotonic(),
@@ -213,7 +205,7 @@ class Joins:
         )
         return Joiner(
             asked=asked,
-            taker=Taker(call, asked.left),
+            taker=Taker(call, asked.arrival.request.left),
             place=place,
             clock=self.clock,
             joined_at=self.now(),
@@ -266,7 +258,7 @@ class Joiner(Struct, kw_only=True):
     def _log(self, answer: Answer) -> None:
         log.info(
             "call_joined event_id=%s joined=%s outcome=%s waited_ms=%d",
-            self.asked.event_id,
+            self.asked.arrival.event_id,
             self.taker.call.event_id,
             "left" if self.taker.is_settled else f"status_{answer.status}",
             round((self.clock.monotonic() - self.joined_at) * 1000),

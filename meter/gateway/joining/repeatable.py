@@ -9,9 +9,7 @@ caller has left.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
 from hashlib import sha256
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -23,13 +21,12 @@ from meter.gateway.headers import (
     lasting_headers,
     retry_count,
 )
-from meter.gateway.http import Request
+from meter.gateway.http import Arrival
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
 from meter.gateway.request.prepare import Payload, asks_for_events
 from meter.gateway.request.route import Route
 from meter.ports import Headers
-from meter.usage import Principal
 
 SHORT_BYTES = 16_384
 AT_ONCE_BYTES = 262_144  # a digest of more is computed in a thread
@@ -54,35 +51,28 @@ class RequestKey(Struct, frozen=True, gc=False):
 
 
 class Repeatable(Struct, kw_only=True, eq=False):
-    """One request for a whole answer.
+    """One request for a whole answer."""
 
-    `headers` are all of the caller's, `named` the first of each name; `left` returns once the caller has
-    closed its connection.
-    """
-
-    event_id: UUID
+    arrival: Arrival
     key: RequestKey
-    headers: Headers
-    named: Mapping[str, str]
     body: JsonBody | FormBody
-    left: Callable[[], Awaitable[None]]
     digest: bytes | None = None
     _lasting: Headers | None = None
 
     @property
     def is_retry(self) -> bool:
         """Whether its SDK says that it is a repeat."""
-        return retry_count(self.named) > 0
+        return retry_count(self.arrival.request.named) > 0
 
     @property
     def request_id(self) -> str | None:
         """Its client's id, which repeats keep."""
-        return self.named.get(REQUEST_ID) or None
+        return self.arrival.request.named.get(REQUEST_ID) or None
 
     def lasting_headers(self) -> Headers:
         """Those that a repeat has, too, in an order that no proxy changes."""
         if self._lasting is None:
-            self._lasting = _headers(self.headers)
+            self._lasting = _headers(self.arrival.request.headers)
         return self._lasting
 
     async def learn_digest(self, *, waits: bool) -> bytes | None:
@@ -95,9 +85,7 @@ class Repeatable(Struct, kw_only=True, eq=False):
         return self.digest
 
 
-def repeatable_of(
-    event_id: UUID, principal: Principal, request: Request, route: Route, body: Payload
-) -> Repeatable | None:
+def repeatable_of(arrival: Arrival, route: Route, body: Payload) -> Repeatable | None:
     """What a request asks for; None if its answer cannot be given to two callers.
 
     It cannot without a body to compare (GET, DELETE, cancel), or if the answer is relayed as it arrives:
@@ -113,8 +101,9 @@ def repeatable_of(
         digest = sha256(body.raw).digest() if body.size <= SHORT_BYTES else None
     else:
         size = body.declared_bytes
+    principal, request = arrival.principal, arrival.request
     return Repeatable(
-        event_id=event_id,
+        arrival=arrival,
         key=RequestKey(
             principal.issuer,
             principal.tenant,
@@ -126,10 +115,7 @@ def repeatable_of(
             size,
             digest or b"",
         ),
-        headers=request.headers,
-        named=request.named,
         body=body,
-        left=request.left,
         digest=digest,
     )
 

@@ -9,10 +9,9 @@ from msgspec import Struct
 
 from meter.errors import Forbidden, Unauthenticated
 from meter.gateway.caller.auth import TokenVerifier, log_refusal, token_in
-from meter.gateway.http import Request
+from meter.gateway.http import Arrival, Request
 from meter.gateway.limits.holds import Holds
-from meter.gateway.limits.intake import BodyLimits
-from meter.gateway.limits.intake import Intake as Intake
+from meter.gateway.limits.intake import BodyLimits, Intake
 from meter.gateway.limits.quota import Holding, Quota
 from meter.gateway.limits.turns import Turns
 from meter.ports import Headers, Spool
@@ -62,12 +61,12 @@ class Admission:
             log_refusal(exc, event_id)
             raise
 
-    def enter(self, principal: Principal, request: Request) -> Intake:
+    def enter(self, arrival: Arrival) -> Intake:
         """Take a slot until the intake's `holds` are closed. Raises Overloaded.
 
         What the call's body takes through the intake is given back then, too.
         """
-        subject = principal.subject
+        subject = arrival.principal.subject
         slot, held = Holding(self.slots, subject), Holding(self.body_bytes, subject)
         slot.take(
             1,
@@ -75,7 +74,7 @@ class Admission:
             full="This instance is at its limit of concurrent calls.",
         )
         return Intake(
-            request=request,
+            request=arrival.request,
             limits=self.limits.bodies,
             held=held,
             turns=self.turns,

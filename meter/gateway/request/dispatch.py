@@ -16,8 +16,7 @@ from meter.gateway.own_usage import PATH as OWN_USAGE_PATH
 from meter.gateway.own_usage import OwnUsage
 from meter.gateway.request.models import answer_models, is_about_models
 from meter.gateway.request.operations import Body
-from meter.gateway.request.route import MAX_CACHED_ROUTES, Routes
-from meter.gateway.request.route import Route as Route
+from meter.gateway.request.route import MAX_CACHED_ROUTES, Route, Routes
 from meter.gateway.request.unserved import not_served
 from meter.ports import Headers
 from meter.usage import Principal

@@ -86,6 +86,11 @@ class Served:
         return Output.IMAGE if self.operation.startswith("images/") else Output.TEXT
 
     @cached_property
+    def may_be_charged_as_asked(self) -> bool:
+        """Whether it may be charged by what it asks for: text never is."""
+        return self.output is not Output.TEXT
+
+    @cached_property
     def is_charged_as_reported(self) -> bool:
         """Whether its answer's usage is all that it costs, but where it tells of tools."""
         return self.is_charged and self.output is Output.TEXT and not self.makes_responses

@@ -19,7 +19,8 @@ from meter.gateway.request.body import JsonBody as JsonBody
 from meter.gateway.request.form import FormBody, is_form
 from meter.gateway.request.operations import Body, Operation
 from meter.gateway.request.prompt import texts_of
-from meter.gateway.request.route import Route, is_deployment_name
+from meter.gateway.request.route import Route as Route
+from meter.gateway.request.route import is_deployment_name as is_deployment_name
 from meter.ports import Headers
 
 type Payload = JsonBody | FormBody | None

@@ -81,8 +81,10 @@ def _use(found: Dimensions, place: tuple[str, str], backend: Backend | None) -> 
     model, (region, deployment_type) = found.model, place
     if backend is not None:
         if model == UNKNOWN:
-            model = backend.model_of(found.deployment) or UNKNOWN
-        deployment_type = deployment_type or backend.deployment_type_of(found.deployment) or ""
+            model = backend.terms_of(found.deployment).model or UNKNOWN
+        deployment_type = (
+            deployment_type or backend.terms_of(found.deployment).deployment_type or ""
+        )
     return Use(model, found.deployment, deployment_type, region, found.tier, found.context)
 
 

@@ -93,7 +93,8 @@ def _has_units(backend: Backend, entry: Entry) -> bool:
     if entry.backend:
         return backend.name == entry.backend
     return (
-        backend.serves(entry.deployment) and backend.tier_of(entry.deployment) is Tier.PROVISIONED
+        backend.serves(entry.deployment)
+        and backend.terms_of(entry.deployment).tier is Tier.PROVISIONED
     )
 
 

@@ -106,7 +106,7 @@ class Applying(Struct, kw_only=True):
     async def backends(self, texts: Mapping[str, str]) -> str:
         """Have later calls use these backends. Raises InvalidSettings."""
         found, auth = await asyncio.to_thread(load_backends, self.environment(), texts)
-        pool = self.front_door.forwarder.pool
+        pool = self.front_door.instance.forwarder.pool
         before, has_new_auth = tuple(pool.backends), self.credentials.replace(auth)
         if found != before:
             pool.replace(found)
@@ -120,11 +120,11 @@ class Applying(Struct, kw_only=True):
             return ""
         door, self.limits = self.front_door, limits
         door.admission.limit(limits.admission)
-        door.forwarder.limits = limits.forwarding
+        door.instance.forwarder.limits = limits.forwarding
         door.relays.times = limits.times
         door.relays.drains.limit(limits.drains)
         door.joins.limit(join_limits(limits.admission))
-        door.background.follow_ups.limit(limits.forwarding, limits.drains.share_percent)
+        door.instance.background.follow_ups.limit(limits.forwarding, limits.drains.share_percent)
         door.first_keepalive_seconds = limits.first_keepalive_seconds
         return "limits"
 

@@ -243,7 +243,7 @@ async def real(
     made = door()
     made.backends = [replace(backend(own=own), url=f"http://127.0.0.1:{port}")]
     made = replace(made)
-    made.front_door.forwarder.upstream = upstream
+    made.front_door.instance.forwarder.upstream = upstream
     made.front_door.admission.new_spool = FileSpool
     try:
         yield made

@@ -20,21 +20,21 @@ BACKEND = Backend(
 def test_a_deployment_has_its_own_facts() -> None:
     """An account may have provisioned deployments beside those that are paid by the token."""
     assert BACKEND.own_name("mini") == "mini-eu"
-    assert BACKEND.model_of("mini") == "gpt-4o-mini"
-    assert BACKEND.tier_of("mini") is Tier.STANDARD
-    assert BACKEND.deployment_type_of("mini") == "global"
+    assert BACKEND.terms_of("mini").model == "gpt-4o-mini"
+    assert BACKEND.terms_of("mini").tier is Tier.STANDARD
+    assert BACKEND.terms_of("mini").deployment_type == "global"
 
 
 def test_a_deployment_without_facts_has_its_backends() -> None:
     """But for the model, which no account has as a whole."""
     assert BACKEND.own_name("gpt") == "gpt-ptu"
-    assert BACKEND.model_of("gpt") is None
-    assert BACKEND.tier_of("gpt") is Tier.PROVISIONED
-    assert BACKEND.deployment_type_of("gpt") == "regional"
+    assert BACKEND.terms_of("gpt").model is None
+    assert BACKEND.terms_of("gpt").tier is Tier.PROVISIONED
+    assert BACKEND.terms_of("gpt").deployment_type == "regional"
 
 
 def test_a_deployment_that_is_not_known_has_its_backends_facts() -> None:
     """A stored response may be of a deployment that the document no longer names."""
-    assert BACKEND.model_of("gone") is None
-    assert BACKEND.tier_of("gone") is Tier.PROVISIONED
-    assert BACKEND.deployment_type_of("gone") == "regional"
+    assert BACKEND.terms_of("gone").model is None
+    assert BACKEND.terms_of("gone").tier is Tier.PROVISIONED
+    assert BACKEND.terms_of("gone").deployment_type == "regional"

@@ -224,7 +224,7 @@ async def test_a_long_prompt_makes_a_call_of_long_context(tokens: int, context: 
 async def test_where_context_is_long_is_a_setting() -> None:
     """Models differ."""
     door = made(chat())
-    door.front_door.long_context_tokens = 2
+    door.front_door.instance.long_context_tokens = 2
 
     assert (await event_of(door)).context is Context.LONG
 

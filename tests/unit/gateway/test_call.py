@@ -41,7 +41,7 @@ async def test_a_defect_of_our_own_still_counts_the_call_and_gives_all_back(
 ) -> None:
     """A backend was reached, so there is an event; the answer and the log line have its id."""
     made = Door(FakeUpstream({"a": [json_answer(200, SERVED)]}), [backend("a")])
-    made.front_door.background.owners = BrokenOwners()
+    made.front_door.instance.background.owners = BrokenOwners()
 
     answer = await made.call(b'{"model":"gpt"}', path="/openai/v1/responses")
 

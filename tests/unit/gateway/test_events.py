@@ -282,7 +282,7 @@ async def test_the_answer_waits_for_the_acknowledgement() -> None:
         async def publish(self, event: UsageEvent) -> None:
             order.append("acknowledged")
 
-    made.front_door.sink = Slow()
+    made.front_door.instance.sink = Slow()
     await made.call()
     order.append("answered")
 

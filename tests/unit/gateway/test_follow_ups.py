@@ -152,7 +152,7 @@ class Instance:
 
     @property
     def open(self) -> int:
-        return len(self.door.front_door.background.follow_ups._open)
+        return len(self.door.front_door.instance.background.follow_ups._open)
 
 
 def headers(subject: str) -> tuple[tuple[str, str], ...]:
@@ -577,7 +577,7 @@ def test_a_subject_that_leaves_too_many_may_make_no_more_of_them() -> None:
 
     async def scenario() -> tuple[list[Answer | None], list[object], Instance]:
         made = Instance(in_turn(running), subject_share_percent=100)
-        made.door.front_door.background.follow_ups.quota = Quota(4, 50)
+        made.door.front_door.instance.background.follow_ups.quota = Quota(4, 50)
         own = await make_many(made, 3)
         others = [
             await made.make(frame("created", id="resp_b"), WORDS, WORDS, subject="bob"),
@@ -644,7 +644,7 @@ def test_a_backend_whose_reads_are_throttled_is_not_asked() -> None:
     async def scenario() -> Instance:
         made = Instance(in_turn(lambda: json_answer(429, b"{}", ("retry-after", "30")), whole))
         await made.make()
-        made.door.front_door.background.owners.learn("resp_1", Owner("a", "gpt"))
+        made.door.front_door.instance.background.owners.learn("resp_1", Owner("a", "gpt"))
         for caller in ("alice", "bob"):
             made.account.read = 0
             await made.call("GET", subject=caller)
@@ -667,7 +667,7 @@ def test_an_end_of_the_process_leaves_the_rest_to_later_reads(
     async def scenario() -> Instance:
         made = Instance()
         await make_many(made, 3)
-        await made.door.front_door.background.follow_ups.close()
+        await made.door.front_door.instance.background.follow_ups.close()
         await asyncio.sleep(4_000)
         return made
 

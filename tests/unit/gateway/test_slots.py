@@ -331,7 +331,7 @@ async def test_a_defect_right_after_a_stream_has_begun_gives_everything_back() -
             raise RuntimeError
 
     made = door(stream_answer(TEXT_FRAME, DONE_FRAME))
-    made.front_door.background.owners = Defective()
+    made.front_door.instance.background.owners = Defective()
     answer = await made.call(b'{"model":"gpt","stream":true}', path="/openai/v1/responses")
 
     assert answer.status == 500

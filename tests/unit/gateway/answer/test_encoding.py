@@ -274,7 +274,7 @@ async def test_a_stored_response_is_learned_from_compressed_text_too() -> None:
 
     await made.call(STREAM_BODY, path="/openai/v1/responses")
 
-    assert made.front_door.background.owners.of("resp_1") is not None
+    assert made.front_door.instance.background.owners.of("resp_1") is not None
 
 
 def _split(body: bytes, size: int) -> Iterator[bytes]:

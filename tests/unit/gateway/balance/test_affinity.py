@@ -52,7 +52,7 @@ def unknown(mark: str = "") -> FakeAnswer:
 
 
 def knowing(made: Door, owner: str) -> Door:
-    made.front_door.background.owners.learn("resp_1", Owner(owner, "gpt"))
+    made.front_door.instance.background.owners.learn("resp_1", Owner(owner, "gpt"))
     return made
 
 
@@ -230,7 +230,7 @@ async def test_what_is_no_response_id_is_not_learned(body: bytes) -> None:
     made = three(a=[json_answer(200, body)])
     await create(made)
 
-    assert made.front_door.background.owners.of("resp_1") is None
+    assert made.front_door.instance.background.owners.of("resp_1") is None
 
 
 async def test_an_error_teaches_nothing() -> None:
@@ -238,7 +238,7 @@ async def test_an_error_teaches_nothing() -> None:
     made = three(a=[json_answer(400, STORED)])
     await create(made)
 
-    assert made.front_door.background.owners.of("resp_1") is None
+    assert made.front_door.instance.background.owners.of("resp_1") is None
 
 
 async def test_a_chat_completion_teaches_nothing() -> None:
@@ -246,7 +246,7 @@ async def test_a_chat_completion_teaches_nothing() -> None:
     made = three(a=[found()])
     await made.call()
 
-    assert made.front_door.background.owners.of("resp_1") is None
+    assert made.front_door.instance.background.owners.of("resp_1") is None
 
 
 async def test_a_follow_up_goes_to_the_backend_that_stores_what_it_follows() -> None:
@@ -445,5 +445,5 @@ async def test_an_id_of_any_length_is_asked_for_as_it_is() -> None:
     await create(made)
     await ask(made, path=f"{V1_RESPONSES_PATH}/{name}")
 
-    assert made.front_door.background.owners.of(name) == Owner("a", "gpt")
+    assert made.front_door.instance.background.owners.of(name) == Owner("a", "gpt")
     assert made.upstream.requests[1].url == f"https://a.example{V1_RESPONSES_PATH}/{name}"

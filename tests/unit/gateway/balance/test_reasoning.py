@@ -200,8 +200,12 @@ async def test_the_maker_is_learned_from_its_stream(size: int) -> None:
 async def test_the_latest_item_decides() -> None:
     """A conversation may have moved."""
     to = door(a=[ok()], b=[ok()], c=[ok()])
-    to.front_door.background.owners.learn_made(reasoning_items(body(FIRST)), Owner("b", "gpt"))
-    to.front_door.background.owners.learn_made(reasoning_items(body(SECOND)), Owner("c", "gpt"))
+    to.front_door.instance.background.owners.learn_made(
+        reasoning_items(body(FIRST)), Owner("b", "gpt")
+    )
+    to.front_door.instance.background.owners.learn_made(
+        reasoning_items(body(SECOND)), Owner("c", "gpt")
+    )
 
     await ask(to, body(FIRST, SECOND))
 
@@ -211,7 +215,9 @@ async def test_the_latest_item_decides() -> None:
 async def test_the_maker_alone_is_asked_while_it_throttles_or_fails() -> None:
     """As for stored responses: nobody else can read what it made."""
     to = door(a=[ok()], b=[json_answer(429, b"{}", ("retry-after", "2"))], c=[ok()])
-    to.front_door.background.owners.learn_made(reasoning_items(body(FIRST)), Owner("b", "gpt"))
+    to.front_door.instance.background.owners.learn_made(
+        reasoning_items(body(FIRST)), Owner("b", "gpt")
+    )
 
     answer = await ask(to, body(FIRST))
 
@@ -224,8 +230,8 @@ async def test_an_error_teaches_nothing() -> None:
     to = door(a=[json_answer(400, made(FIRST))])
     await ask(to, body(SECOND))
 
-    assert to.front_door.background.owners.maker(reasoning_items(body(FIRST))) is None
-    assert to.front_door.background.owners.maker(reasoning_items(body(SECOND))) is None
+    assert to.front_door.instance.background.owners.maker(reasoning_items(body(FIRST))) is None
+    assert to.front_door.instance.background.owners.maker(reasoning_items(body(SECOND))) is None
 
 
 async def test_no_content_is_kept() -> None:
@@ -233,7 +239,7 @@ async def test_no_content_is_kept() -> None:
     to = door(a=[ok(FIRST)])
     await ask(to, body(SECOND))
 
-    assert "thought" not in repr(to.front_door.background.owners)
+    assert "thought" not in repr(to.front_door.instance.background.owners)
 
 
 def test_what_is_remembered_is_bounded() -> None:

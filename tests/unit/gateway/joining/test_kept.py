@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import tracemalloc
+from copy import replace
 from uuid import UUID
 
 from meter.gateway.http import Answer, StreamingAnswer
@@ -14,7 +15,7 @@ from meter.gateway.request.route import Routes
 from meter.usage import Principal
 from tests.fakes.gateway import json_answer
 from tests.fakes.virtual_time import LoopClock
-from tests.support.gateway import CHAT_BODY, SERVED, request
+from tests.support.gateway import CHAT_BODY, SERVED, arrival_of, request
 from tests.support.joining import SECOND_TRY, Asker, in_virtual_time, served_after, slow_door
 
 LEAVERS = 10_000
@@ -36,15 +37,11 @@ async def one_that_leaves(joins: Joins, number: int, subject: str) -> None:
     gone = asyncio.Event()
     body = b'{"model":"gpt","input":"%06d"}' % number
     sent = request(body, headers=(("user-agent", f"an SDK {number}"),))
-    asked = joins.repeatable(
-        UUID(int=number),
-        Principal(subject=subject, issuer="issuer"),
-        sent,
-        ROUTE,
-        parse_body(body),
-    )
+    sent = replace(sent, left=gone.wait)  # type: ignore[arg-type]  # its result is of no use
+    principal = Principal(subject=subject, issuer="issuer")
+    arrival = arrival_of(sent, principal, event_id=UUID(int=number))
+    asked = joins.repeatable(arrival, ROUTE, parse_body(body))
     assert asked is not None
-    asked.left = gone.wait  # type: ignore[assignment]  # its result is of no use
     assert await joins.find(asked) is None
     ready = asyncio.Event()
 

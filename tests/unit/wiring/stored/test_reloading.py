@@ -129,7 +129,10 @@ async def test_limits_change() -> None:
     door = made.front_door
 
     assert said == ["limits", ""]
-    assert (door.admission.slots.total, door.forwarder.limits.first_byte_timeout_seconds) == (
+    assert (
+        door.admission.slots.total,
+        door.instance.forwarder.limits.first_byte_timeout_seconds,
+    ) == (
         2,
         1.5,
     )
@@ -147,7 +150,7 @@ async def test_one_callers_share_changes_everywhere() -> None:
 
     assert (door.joins.joined.total, door.joins.joined.share) == (40, 4)
     assert (door.joins.kept.quota.total, door.joins.kept.quota.share) == (2_000, 200)
-    assert door.background.follow_ups.quota.share == 500
+    assert door.instance.background.follow_ups.quota.share == 500
 
 
 async def test_answers_to_follow_ups_have_the_new_bound() -> None:
@@ -155,7 +158,7 @@ async def test_answers_to_follow_ups_have_the_new_bound() -> None:
     made = running()
     text = '{"METER_MAX_BUFFERED_ANSWER_BYTES": 70000, "METER_FIRST_BYTE_TIMEOUT_SECONDS": 2}'
     await applying_to(made).change_limits({"limits.json": text})
-    limits = made.front_door.background.follow_ups.forwarder.limits
+    limits = made.front_door.instance.background.follow_ups.forwarder.limits
 
     assert (limits.max_buffered_bytes, limits.first_byte_timeout_seconds) == (70_000, 10.0)
 
