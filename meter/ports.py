@@ -159,6 +159,11 @@ class UpstreamAnswer(Protocol):
         is cut.
         """
 
+    def arrived(self) -> bytes | None:
+        """All of the body, to be asked for before `chunks`, which has none of it then. None, and `chunks` has
+        it all, where it has not arrived to a clean end.
+        """
+
     async def close(self) -> None:
         """Release the connection, or drop it when the body was not read to its end."""
 

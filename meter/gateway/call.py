@@ -42,7 +42,7 @@ from meter.gateway.request.prepare import (
     response_id_of,
 )
 from meter.ports import Clock, Headers, Telemetry, Trace, UpstreamRequest, UsageSink
-from meter.usage import Outcome, Tier, UsageEvent
+from meter.usage import Outcome, Tier, UsageEvent, UsageSource
 
 MAX_CHOICES = 128  # of one chat; for more a backend does not answer
 
@@ -105,7 +105,9 @@ class Call(Struct, kw_only=True, eq=False):
     def is_streaming(self) -> bool:
         """Whether the caller asked for an event stream, or the answer is one."""
         answer = self.answer
-        return self.is_kept_alive or (isinstance(answer, StreamedAnswer) and answer.is_events)
+        if self.is_kept_alive or answer is None:
+            return self.is_kept_alive
+        return answer.is_events if isinstance(answer, StreamedAnswer) else answer.stream is not None
 
     @property
     def expects_events(self) -> bool:
@@ -193,6 +195,13 @@ class Call(Struct, kw_only=True, eq=False):
 
     async def read(self, answer: WholeAnswer) -> Ending:
         """The ending of a call whose answer is whole, with what the request says of its usage."""
+        if (stream := answer.stream) is not None:
+            return Ending(
+                outcome=Outcome.SERVED,
+                reading=stream.reading,
+                usage=stream.usage,
+                usage_source=UsageSource.REPORTED,
+            )
         served = self.route.served
         reading = answer.read_at_once(may_be_text=served.answers_in_text)
         if reading is None:

@@ -171,13 +171,14 @@ class FrontDoor(Struct, kw_only=True):
             ending = await call.read(answer)
             await call.end(ending)
             headers = self._headers(call, answer)
-            if ending.usage_source is UsageSource.REPORTED:
+            if ending.usage_source is UsageSource.REPORTED and answer.stream is None:
                 total = ending.usage.total_tokens if call.route.served.is_charged else 0
                 headers = (*headers, ("total-tokens", str(total)))
             return Answer(
                 status=answer.status,
                 headers=headers,
                 body=answer.body,
+                is_events=answer.stream is not None,
                 is_served=ending.outcome is Outcome.SERVED and answer.status < 400,
                 release=held.close,
             )

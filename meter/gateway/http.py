@@ -114,7 +114,8 @@ class Relay(Protocol):
 
 
 class Answer(Struct, frozen=True, kw_only=True):
-    """An answer whose body is complete; `is_served` says that a backend served it, without an error.
+    """An answer whose body is complete; `is_served` says that a backend served it, without an error, and
+    `is_events` that it is an event stream.
 
     Who sends it calls `delivered` once the connection has taken all of it, and `release` behind that,
     or when it never will be sent: until then its call holds its slot.
@@ -124,6 +125,7 @@ class Answer(Struct, frozen=True, kw_only=True):
     headers: Headers
     body: bytes
     is_served: bool = False
+    is_events: bool = False
     delivered: Callable[[], None] = _nothing
     release: Callable[[], None] = _nothing
 

@@ -83,6 +83,8 @@ class FakeKeySource:
 class FakeAnswer:
     """A backend's answer: parts are bytes to give, an exception to raise or an event to wait for."""
 
+    has_arrived = False  # to its end, when its head did
+
     def __init__(self, status: int, headers: Headers, parts: Sequence[Part]) -> None:
         self.status = status
         self.headers = headers
@@ -103,6 +105,12 @@ class FakeAnswer:
             else:
                 self.is_waiting.set()
                 await part.wait()
+
+    def arrived(self) -> bytes | None:
+        if not self.has_arrived:
+            return None
+        parts, self._parts = [part for part in self._parts if isinstance(part, bytes)], ()
+        return b"".join(parts)
 
     async def close(self) -> None:
         self.times_closed += 1

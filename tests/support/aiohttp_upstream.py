@@ -187,6 +187,9 @@ class _Answer:
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
             raise UpstreamBroken(str(self._response.url.host)) from exc
 
+    def arrived(self) -> bytes | None:
+        return None
+
     async def close(self) -> None:
         # Returns the connection to the pool if the body was read to its end, else drops it.
         if self._response.content.at_eof():

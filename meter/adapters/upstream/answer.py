@@ -118,6 +118,10 @@ class Answer(Struct, eq=False):
         if self.error is not None:
             raise UpstreamBroken(self._backend) from self.error
 
+    def arrived(self) -> bytes | None:
+        """All of the body, if it has arrived to a clean end."""
+        return self._take() if self.is_over and self.error is None else None
+
     async def close(self) -> None:
         """Drop the connection, unless the answer was received to its end; nothing is sent on."""
         if not self.is_over:

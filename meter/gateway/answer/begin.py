@@ -3,6 +3,8 @@
 | answer                        | received before the backend is settled on               | relayed    |
 |-------------------------------|---------------------------------------------------------|------------|
 | event stream (status 200)     | all before its first output (`opening.py`)              | streamed   |
+| event stream of chat that was | all of it (`reading/arrived.py`)                        | whole      |
+| asked for, there with its head|                                                         |            |
 | audio, image, video           | the first bytes                                         | streamed   |
 | event stream, encoded for good| the first bytes                                         | streamed   |
 | anything else                 | all of it, up to `max_buffered_bytes`, usage included   | whole      |
@@ -30,6 +32,7 @@ from meter.gateway.answer.encoding import (
 )
 from meter.gateway.answer.error_shapes import error_in_body, error_in_served
 from meter.gateway.answer.opening import Chunks, looks_like_events, read_opening
+from meter.gateway.answer.reading.arrived import ArrivedChat, read_arrived
 from meter.gateway.answer.stated_error import StatedError
 from meter.gateway.answer.usage import (
     NOTHING_READ,
@@ -90,7 +93,8 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     """A complete answer of a backend; `begun_at` is when its head arrived (monotonic seconds).
 
     `named` are the first headers of each name, and `kind` is what they say. `error` is the one that it
-    states; None where it is served, or is too long to be one.
+    states; None where it is served, or is too long to be one. `stream` is what it reports where it is an
+    event stream that has arrived to its end.
     """
 
     backend: Backend
@@ -101,6 +105,7 @@ class WholeAnswer(Struct, frozen=True, kw_only=True, gc=False):
     body: bytes
     begun_at: float
     error: StatedError | None = None
+    stream: ArrivedChat | None = None
 
     @property
     def response_id(self) -> str | None:
@@ -190,38 +195,37 @@ async def begin_answer(
     max_buffered_bytes: int,
     expects_events: bool = False,
     may_be_text: bool = False,
+    asked_for_usage: bool = False,
 ) -> WholeAnswer | StreamedAnswer:
     """Wait for what the table says. Raises UpstreamBroken.
 
     A stream closes its answer itself; all other answers are the caller's of this function to close.
     `expects_events`: an event stream was asked for. `may_be_text`: of the caller's own words.
+    `asked_for_usage`: the gateway added the option that asks for usage.
     """
-    begun_at = clock.monotonic()
-    headers, named = answer.headers, by_name(answer.headers)
+    begun_at, named = clock.monotonic(), by_name(answer.headers)
     kind = Kind.of(answer.status, named)
+    arrived = None if kind.is_encoded else answer.arrived()
+    chunks, first = None, arrived or b""
     if kind.is_events:
-        return await _begin_events(backend, answer, named, clock)
-    chunks, first = None, b""
+        stream = read_arrived(first, hides_usage=asked_for_usage) if expects_events else None
+        if stream is None:
+            return await _begin_events(backend, answer, named, first, clock)
+        return _whole(backend, answer, named, kind, stream.relayed, begun_at, stream=stream)
     if expects_events and kind.may_be_events and not (may_be_text and kind.is_text):
         chunks = Chunks.of(answer)
-        first, is_events = await looks_like_events(chunks)
+        first, is_events = await looks_like_events(chunks, first)
         if is_events:
-            return await _opened(backend, answer, named, chunks, first, _as_events(headers), clock)
+            headers = _as_events(answer.headers)
+            return await _opened(backend, answer, named, chunks, first, headers, clock)
     parts = answer.chunks() if chunks is None else chunks.source
-    most = 0 if kind.is_bytes else max_buffered_bytes
-    body, is_whole = await _first_bytes(parts, first, most=most)
-    if not is_whole:
+    body, most = arrived, 0 if kind.is_bytes else max_buffered_bytes
+    if body is None:
+        body = await _first_bytes(parts, first, most=most)
+    if len(body) > most:
         return _streamed(backend, answer, named, chunks or Chunks(parts), body, begun_at)
-    return WholeAnswer(
-        backend=backend,
-        status=answer.status,
-        headers=headers,
-        named=named,
-        kind=kind,
-        body=body,
-        begun_at=begun_at,
-        error=_error_in(answer.status, kind, body, may_be_text=may_be_text),
-    )
+    error = _error_in(answer.status, kind, body, may_be_text=may_be_text)
+    return _whole(backend, answer, named, kind, body, begun_at, error=error)
 
 
 async def read_error(answer: UpstreamAnswer) -> StatedError | None:
@@ -230,10 +234,10 @@ async def read_error(answer: UpstreamAnswer) -> StatedError | None:
     parts = decoded_parts(answer.chunks(), encoding) if is_decodable(encoding) else answer.chunks()
     try:
         async with asyncio.timeout(ERROR_SECONDS):
-            body, is_whole = await _first_bytes(parts, b"", most=MAX_ERROR_BYTES)
+            body = await _first_bytes(parts, b"", most=MAX_ERROR_BYTES)
     except (TimeoutError, UpstreamBroken):
         return None
-    return error_in_body(body) if is_whole else None
+    return error_in_body(body) if len(body) <= MAX_ERROR_BYTES else None
 
 
 def _error_in(status: int, kind: Kind, body: bytes, *, may_be_text: bool) -> StatedError | None:
@@ -269,14 +273,38 @@ def _kind_of(is_ok: bool, content_type: str | None, encoding: str | None) -> Kin
     )
 
 
+def _whole(
+    backend: Backend,
+    answer: UpstreamAnswer,
+    named: Mapping[str, str],
+    kind: Kind,
+    body: bytes,
+    begun_at: float,
+    *,
+    error: StatedError | None = None,
+    stream: ArrivedChat | None = None,
+) -> WholeAnswer:
+    return WholeAnswer(
+        backend=backend,
+        status=answer.status,
+        headers=answer.headers,
+        named=named,
+        kind=kind,
+        body=body,
+        begun_at=begun_at,
+        error=error,
+        stream=stream,
+    )
+
+
 async def _begin_events(
-    backend: Backend, answer: UpstreamAnswer, named: Mapping[str, str], clock: Clock
+    backend: Backend, answer: UpstreamAnswer, named: Mapping[str, str], first: bytes, clock: Clock
 ) -> StreamedAnswer:
     chunks, headers, encoding = Chunks.of(answer), answer.headers, named.get("content-encoding")
     if is_encoded(encoding):
         chunks = Chunks(decoded_parts(answer.chunks(), encoding))
         headers = without_encoding(headers)
-    return await _opened(backend, answer, named, chunks, b"", headers, clock)
+    return await _opened(backend, answer, named, chunks, first, headers, clock)
 
 
 async def _opened(
@@ -319,10 +347,8 @@ def _streamed(
     )
 
 
-async def _first_bytes(
-    chunks: AsyncIterator[bytes], first: bytes, *, most: int
-) -> tuple[bytes, bool]:
-    """A body, or its beginning when it is longer than `most`; and whether it is complete."""
+async def _first_bytes(chunks: AsyncIterator[bytes], first: bytes, *, most: int) -> bytes:
+    """A body, or its beginning when it is longer than `most`: then the beginning is, too."""
     parts, size = [first], len(first)
     if size <= most:
         async for chunk in chunks:
@@ -330,7 +356,7 @@ async def _first_bytes(
             size += len(chunk)
             if size > most:
                 break
-    return b"".join(parts), size <= most
+    return b"".join(parts)
 
 
 def _as_events(headers: Headers) -> Headers:

@@ -73,7 +73,7 @@ class LateRelay(Struct):
             await answer.relay.run(_Nobody() if caller.is_gone else sink)
             return
         document = _document(answer)
-        ending = self._ending(document)
+        ending = self._ending(answer, document)
         try:
             await caller.write(ending or self._error(document))
         finally:
@@ -81,8 +81,12 @@ class LateRelay(Struct):
         if ending is None:
             raise AnswerCut
 
-    def _ending(self, document: Mapping[str, object]) -> bytes | None:
+    def _ending(
+        self, answer: Answer | StreamingAnswer, document: Mapping[str, object]
+    ) -> bytes | None:
         """A whole answer as the end of a stream; None for what ends none."""
+        if isinstance(answer, Answer) and answer.is_events:
+            return answer.body
         if self.failure.response_id is not None:
             kind = f"response.{document.get('status')}"
             is_ended = document.get("object") == "response" and kind in RESPONSE_ENDS

@@ -114,14 +114,17 @@ class Opening(Struct, kw_only=True):
     error: StatedError | None = None
 
 
-async def looks_like_events(chunks: Chunks) -> tuple[bytes, bool]:
-    """The beginning of a body, and whether it is one of an event stream (WHATWG HTML, 9.2.5)."""
-    data = b""
-    while (chunk := await chunks.next()) is not None:
+async def looks_like_events(chunks: Chunks, first: bytes = b"") -> tuple[bytes, bool]:
+    """The beginning of a body, whose first bytes are known, and whether it is one of an event stream (WHATWG
+    HTML, 9.2.5).
+    """
+    data, chunk = b"", first or await chunks.next()
+    while chunk is not None:
         data += chunk
         text = data.lstrip(b"\xef\xbb\xbf\r\n")
         if len(text) >= _LONGEST_FIELD or b"\n" in text or b":" in text:
             return data, _FIELD.match(text) is not None
+        chunk = await chunks.next()
     return data, False
 
 

@@ -153,7 +153,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
             if not 200 <= answer.status < 300:
                 outcome = await self._failover(answer)
             if outcome is None:
-                begun = await self._beginning(answer)
+                begun = await self._beginning(answer, asks_for_usage=asks_for_usage)
                 outcome = begun if begun.error is None else self._judged(begun, begun.error)
         except TimeoutError as exc:
             raise UpstreamTimeout(self.backend.name) from exc
@@ -202,7 +202,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
         own_name = self.backend.own_name(name) if self.backend.serves(name) else name
         return judge(status, headers, now, error, own_name=own_name)
 
-    def _beginning(self, answer: UpstreamAnswer) -> Awaitable[Begun]:
+    def _beginning(self, answer: UpstreamAnswer, *, asks_for_usage: bool) -> Awaitable[Begun]:
         beginning = begin_answer(
             self.backend,
             answer,
@@ -210,6 +210,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
             max_buffered_bytes=self.limits.max_buffered_bytes,
             expects_events=self.call.expects_events,
             may_be_text=self.call.answers_in_text,
+            asked_for_usage=asks_for_usage,
         )
         # A stream may think for long after its head, while its caller is kept alive.
         return within(None if self.call.is_kept_alive else self._patience_now, beginning)

@@ -7,7 +7,9 @@ import pytest
 
 from meter.errors import AnswerCut, TooLarge, UpstreamBroken, UpstreamTimeout
 from meter.gateway.http import Answer, StreamingAnswer
+from meter.usage import Outcome
 from tests.fakes.gateway import (
+    FakeAnswer,
     FakeCaller,
     FakeRequestBody,
     FakeUpstream,
@@ -269,6 +271,68 @@ async def test_a_stream_is_asked_for_its_usage_which_the_caller_does_not_see(
     assert made.upstream.requests[0].body == sent
     assert caller.received == TEXT_FRAME + DONE_FRAME
     assert made.sink.events[0].usage.total_tokens == 7
+
+
+async def test_a_stream_that_arrives_at_once_is_answered_whole() -> None:
+    """The same bytes, headers and event: nothing of it is to be waited for."""
+    source = stream_answer(TEXT_FRAME + USAGE_FRAME + DONE_FRAME)
+    source.has_arrived = True
+    made = door(source)
+
+    answer = await made.answer(STREAM_BODY)
+
+    assert (answer.body, answer.is_events) == (TEXT_FRAME + DONE_FRAME, True)
+    assert "total-tokens" not in headers_of(answer)
+    event = made.sink.events[0]
+    assert (event.streaming, event.usage.total_tokens, event.outcome) == (True, 7, Outcome.SERVED)
+    assert (made.is_idle, source.times_closed) == (True, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("application/json", SERVED),
+        ("application/json", b""),
+        ("application/json", SERVED + b" " * 2_000),
+        ("audio/mpeg", b"sound"),
+        ("application/json", TEXT_FRAME + USAGE_FRAME + DONE_FRAME),
+        ("text/event-stream", TEXT_FRAME + DONE_FRAME),
+        ("text/event-stream", TEXT_FRAME + b'data: {"error":{"code":"500"}}\n\n'),
+        ("text/event-stream", b""),
+    ],
+)
+@pytest.mark.parametrize("asked", [CHAT_BODY, STREAM_BODY])
+async def test_an_answer_that_is_there_with_its_head_is_told_as_any_other(
+    kind: str, body: bytes, asked: bytes
+) -> None:
+    """Whatever it is, and however long: its caller gets the same, and its event is the same."""
+    told = []
+    for has_arrived in (False, True):
+        source, caller, is_cut = (
+            FakeAnswer(200, (("content-type", kind),), [body]),
+            FakeCaller(),
+            False,
+        )
+        source.has_arrived = has_arrived
+        made = door(source, max_buffered_bytes=2_000)
+        answer = await made.call(asked)
+        if isinstance(answer, StreamingAnswer):
+            try:
+                await answer.relay.run(caller)
+            except AnswerCut:
+                is_cut = True
+        got = answer.body if isinstance(answer, Answer) else caller.received
+        told.append((answer.status, answer.headers, got, is_cut, made.sink.events, made.is_idle))
+
+    assert told[0] == told[1]
+
+
+async def test_a_stream_that_nobody_asked_for_is_relayed() -> None:
+    """Also when it arrives at once: whoever asks again is not given an event stream."""
+    source = stream_answer(TEXT_FRAME + USAGE_FRAME + DONE_FRAME)
+    source.has_arrived = True
+
+    assert isinstance(await door(source).call(), StreamingAnswer)
 
 
 async def test_a_caller_that_asks_for_usage_gets_it() -> None:

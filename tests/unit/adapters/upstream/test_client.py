@@ -3,7 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ssl import SSLContext
 
 import pytest
@@ -97,6 +97,32 @@ async def test_an_answer_comes_with_its_status_headers_and_bytes() -> None:
 
     assert (answer.status, body) == (200, b"abc")
     assert answer.headers == (("x-a", "1"), ("x-a", "2"), ("content-length", "3"))
+
+
+@pytest.mark.parametrize(
+    ("framed", "arrived", "left"),
+    [
+        (b"content-length: 3\r\n\r\nabc", b"abc", b""),
+        (b"transfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\n\r\n", b"abc", b""),
+        (b"content-length: 0\r\n\r\n", b"", b""),
+        (b"content-length: 4\r\n\r\nabc", None, b"abc"),
+        (b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n", None, b"abc"),
+        (b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n", None, b"abc"),
+    ],
+)
+async def test_a_body_that_is_there_with_its_head_need_not_be_waited_for(
+    framed: bytes, arrived: bytes | None, left: bytes
+) -> None:
+    """Its clean end, too: a part of one is read as it comes, and so is one that is broken off."""
+    async with serving(Server(OK + framed, hangs=True)) as url, upstream(idle_seconds=0.2) as made:
+        answer = await send(made, url)
+        found, rest = answer.arrived(), b""
+        with suppress(UpstreamBroken):
+            async for chunk in answer.chunks():
+                rest += chunk
+        await answer.close()
+
+    assert (found, rest) == (arrived, left)
 
 
 async def test_an_error_status_is_an_answer() -> None:

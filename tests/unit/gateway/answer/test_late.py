@@ -69,6 +69,19 @@ def after_comments(caller: FakeCaller) -> bytes:
     return received
 
 
+async def test_a_stream_that_arrives_at_once_follows_the_comments() -> None:
+    """As any other stream, without the frame that only the gateway asked for."""
+    source = stream_answer(TEXT_FRAME + USAGE_FRAME + DONE_FRAME)
+    source.has_arrived = True
+    made, caller = held(source), FakeCaller()
+
+    await relayed(made, caller)
+
+    assert after_comments(caller) == TEXT_FRAME + DONE_FRAME
+    assert made.sink.events[0].usage.total_tokens == 7
+    assert made.is_idle
+
+
 async def test_encoded_bytes_cannot_follow_comments() -> None:
     """The answer was begun without their Content-Encoding: an error event says so."""
     source = stream_answer(b"\x0b\x02\x80", headers=(("content-encoding", "br"),))
