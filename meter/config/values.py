@@ -85,8 +85,7 @@ class ReconcileSettings(Struct, frozen=True, kw_only=True):
     storage: StorageSettings
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishSettings:
+class PublishSettings(Struct, frozen=True, kw_only=True):
     """The settings of publishing, and of the outbox timer."""
 
     hub: HubSettings
@@ -94,13 +93,12 @@ class PublishSettings:
     timeout_seconds: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings(PublishSettings):
+class Settings(PublishSettings, frozen=True, kw_only=True):
     """All settings. `warnings` are of such that are valid, and dangerous."""
 
     gateway: GatewaySettings
-    prices: PriceSettings = field(default_factory=PriceSettings)
-    telemetry: TelemetrySettings = field(default_factory=TelemetrySettings)
+    prices: PriceSettings = PriceSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     warnings: tuple[str, ...] = ()
 
 

@@ -1,7 +1,8 @@
 """Builds the parts that usage events pass through."""
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from meter.adapters.clients import build_producer, build_store, full_name
 from meter.adapters.clock import SystemClock, system_dice
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from meter.upkeep.hub_backlog import HubBacklog
 
 
-@dataclass(slots=True, kw_only=True)
-class Publisher:
+class Publisher(Struct, kw_only=True):
     """Where usage events go: one warm link to the hub, and the outbox; and what observes them."""
 
     sender: EventHubSender
@@ -28,7 +28,7 @@ class Publisher:
     store: LateRowStore
     hub: str
     monitoring: Monitoring = NO_MONITORING
-    _backlog: "HubBacklog | None" = field(default=None, init=False)
+    _backlog: "HubBacklog | None" = None
 
     async def log_hub_backlog(self) -> None:
         """Log what the hub holds and the ledger has not counted. A start does not need what measures it."""

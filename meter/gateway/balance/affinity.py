@@ -7,9 +7,8 @@ wrong ones answer that they know no such response, or cannot read the item. So n
 
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
-from dataclasses import dataclass, field
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from meter.gateway.balance.reasoning import ReasoningFinder
 from meter.usage import Principal
@@ -34,8 +33,7 @@ class Owner(Struct, frozen=True, eq=False, gc=False):
         return (self.backend, self.deployment) == (other.backend, other.deployment)
 
 
-@dataclass(slots=True)
-class Owners:
+class Owners(Struct):
     """The latest responses by id, and reasoning items by digest (`reasoning.py`).
 
     A wrong entry only costs one more attempt.

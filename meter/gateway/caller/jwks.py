@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from msgspec import Struct
 
 from meter.errors import KeysUnavailable
 from meter.gateway.caller.pyjwt import jwt
@@ -63,14 +64,13 @@ def parse_key_set(documents: Sequence[Mapping[str, object]]) -> KeySet:
     return keys
 
 
-@dataclass(slots=True)
-class KeyRing:
+class KeyRing(Struct):
     """The key sets of all trusted issuers. One event loop owns it."""
 
     source: KeySetSource
     clock: Clock
     min_refresh_seconds: float
-    _issuers: dict[str, "_IssuerKeys"] = field(default_factory=dict)
+    _issuers: dict[str, "_IssuerKeys"] = {}
 
     async def key_for(self, issuer: str, kid: str) -> tuple[VerificationKey, KeySet] | None:
         """The issuer's key with that id and its key set; None when there is none.
@@ -152,11 +152,10 @@ class KeyRing:
             entry.fetching = None
 
 
-@dataclass(slots=True)
-class _IssuerKeys:
+class _IssuerKeys(Struct):
     """One issuer's key set; empty until it is loaded, and when the issuer has withdrawn its keys."""
 
-    keys: KeySet = field(default_factory=dict)
+    keys: KeySet = {}
     loaded_at: float = 0.0
     tried_at: float = float("-inf")
     fetching: "asyncio.Task[None] | None" = None

@@ -5,7 +5,8 @@ room is not kept, and its repeat is a call of its own.
 """
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from meter.gateway.headers import size_of
 from meter.gateway.http import Answer
@@ -19,8 +20,7 @@ def kept_bytes(answer: Answer) -> int:
     return len(answer.body) + size_of(answer.headers) + OVERHEAD_BYTES
 
 
-@dataclass(slots=True)
-class Kept[C: Hashable]:
+class Kept[C: Hashable](Struct):
     """The bytes that are kept for calls, whose own answers the calls hold."""
 
     quota: Quota

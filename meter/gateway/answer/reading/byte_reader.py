@@ -1,14 +1,13 @@
 """Follows an answer that is no event stream, as its bytes pass."""
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from meter.gateway.answer.reading.members import MemberReader
 from meter.gateway.answer.seen import SeenContent
 from meter.gateway.answer.usage import NOTHING_READ, Reading, read_document
 
 
-@dataclass(slots=True)
-class ByteReader:
+class ByteReader(Struct):
     """Follows audio, JSON too long to hold, encoded bytes.
 
     Its last byte is held until the usage event is safe, so no caller has a whole answer that is not

@@ -87,8 +87,7 @@ _OPENING = b"{["
 _SPACE = b" \t\r\n"
 
 
-@dataclass(slots=True)
-class MemberReader:
+class MemberReader(Struct):
     """Reads one JSON object from pieces of its text; a text of another kind has no members.
 
     `members` are the values that are kept, `lists` the items of the object's lists and, under
@@ -96,12 +95,12 @@ class MemberReader:
     Bytes outside of strings that are no JSON, such as the field names of event frames, are ignored.
     """
 
-    members: dict[str, object] = field(default_factory=dict)
-    lists: dict[str, object] = field(default_factory=dict)
+    members: dict[str, object] = {}
+    lists: dict[str, object] = {}
     _text: bytes = b""  # what is not read yet, or belongs to the value that is being read
     _at: int = 0  # where in it to go on
     _level: int = 0
-    _places: list[_Place] = field(default_factory=list)
+    _places: list[_Place] = []
     _is_in_string: bool = False  # a long one, of which nothing is kept
     _is_escaped: bool = False
     _name: bytes | None = None  # of the member whose value is being read
