@@ -17,10 +17,10 @@ stream is one by its Content-Type or, where one was asked for, by how its body b
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
-from copy import replace
 from functools import lru_cache
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from meter.errors import UpstreamBroken
 from meter.gateway.answer.encoding import (

@@ -5,9 +5,11 @@ Only frames that can matter are parsed as JSON: usage, errors, the closing frame
 
 import json
 from collections.abc import Mapping, Sequence
-from copy import copy, replace
+from copy import copy
 from dataclasses import dataclass, field
 from typing import cast
+
+from msgspec.structs import replace
 
 from meter.gateway.answer.error_shapes import error_in_document, error_in_frame
 from meter.gateway.answer.reading.byte_reader import ByteReader as ByteReader

@@ -6,12 +6,12 @@ the gateway added is asked again without it.
 
 import math
 from collections.abc import Awaitable
-from copy import replace
 from datetime import datetime
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from msgspec import Struct, field
+from msgspec.structs import replace
 
 from meter.errors import UpstreamTimeout
 from meter.gateway.answer.begin import (
