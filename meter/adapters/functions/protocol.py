@@ -148,8 +148,8 @@ class BoundedHttp(ReceivingHttp):
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and version == "1.1"):
             self._fail(_NO_HOST)
-        self._head_since = None
         self.begin_request(names, version)
+        self._head_since = None
         self.headers = self.headers.copy()  # trailers are counted with them; the request's stay
         if not self.url.startswith(b"/"):
             self.scope["raw_path"] = self.url  # no address of ours, whatever path it holds
@@ -287,11 +287,14 @@ class BoundedHttp(ReceivingHttp):
         self._is_refused = True
         self._bytes_without_body = 0
         is_answered = self._is_answering and (
-            self.cycle.response_started or self._head_since is not None
+            self.cycle.response_started or self._head_since is not None or bool(self.pipeline)
         )
         if is_answered or self._has_rest:
             self.transport.close()  # there is no room for another answer
             return
+        if self._is_answering:  # the rest of its body cannot be read
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self.transport.write(refusal_on_the_wire(refusal))
         if self.transport.can_write_eof():
             self.transport.write_eof()

@@ -112,6 +112,10 @@ def status_of(answer: bytes) -> int:
         ([b"GET / HTTP/1.1\r\n\r\n"], 400),
         ([GET, b"host: y\r\n\r\n"], 400),
         ([b"nonsense\r\n\r\n"], 400),
+        ([b"GET http:// HTTP/1.1\r\nhost: x\r\n\r\n"], 400),
+        ([b"GET http://x:99999/ HTTP/1.1\r\nhost: x\r\n\r\n"], 400),
+        ([b"CONNECT x:80 HTTP/1.1\r\nhost: x\r\n\r\n"], 400),
+        ([POST, b"z\r\n"], 400),
         ([POST, b"0\r\n", b"a: " + b"x" * 100_000], 431),
         ([POST, b"0\r\n", *[b"a: b\r\n"] * 30], 431),
         ([POST, b"1;" + b"x" * 100_000], 431),
@@ -126,6 +130,10 @@ def status_of(answer: bytes) -> int:
         "no host",
         "two hosts",
         "no HTTP",
+        "no host in the address",
+        "no port",
+        "no path",
+        "no chunk",
         "long trailer",
         "many trailers",
         "long chunk extension",
@@ -418,7 +426,16 @@ async def test_a_websocket_handshake_reaches_the_app_as_a_request() -> None:
     assert app.scopes[0]["type"] == "http"
 
 
-async def test_a_request_behind_another_does_not_break_into_its_answer() -> None:
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"nonsense\r\n\r\n",
+        b"GET http:// HTTP/1.1\r\nhost: x\r\n\r\n",
+        POST + b"z\r\n",
+    ],
+    ids=["no HTTP", "no address", "no chunk"],
+)
+async def test_a_request_behind_another_does_not_break_into_its_answer(second: bytes) -> None:
     """The connection ends; what is wrong with the second is not said in the first one's place."""
     go_on = asyncio.Event()
 
@@ -431,12 +448,49 @@ async def test_a_request_behind_another_does_not_break_into_its_answer() -> None
     app = Slow()
     async with serving(app) as (connect, _):
         reader, writer = await connect()
-        writer.write(GET + b"\r\n" + b"nonsense\r\n\r\n")
+        writer.write(GET + b"\r\n" + second)
         async with asyncio.timeout(30):
             answer = await reader.read()
         go_on.set()
 
     assert answer == b""
+
+
+@pytest.mark.parametrize("pieces", [[POST + b"z\r\n"], [POST, b"z\r\n"]], ids=["at once", "later"])
+async def test_an_app_whose_request_was_refused_says_nothing_more(
+    pieces: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server has answered a body that is no body: to the app its caller is gone."""
+    is_answered, is_over = asyncio.Event(), asyncio.Event()
+    told: list[str] = []
+
+    class Answering(Served):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] != "http":
+                await super().__call__(scope, receive, send)
+                return
+            await is_answered.wait()
+            try:
+                await send({"type": "http.response.start", "status": 401, "headers": []})
+                await send({"type": "http.response.body", "body": b"no"})
+                told.append((await receive())["type"])
+            finally:
+                is_over.set()
+
+    async with serving(Answering()) as (connect, _):
+        reader, writer = await connect()
+        for piece in pieces:
+            writer.write(piece)
+            await asyncio.sleep(0)
+        async with asyncio.timeout(30):
+            answer = await reader.read()
+            is_answered.set()
+            await is_over.wait()
+
+    assert status_of(answer) == 400
+    assert answer.count(b"HTTP/1.1") == 1
+    assert told == ["http.disconnect"]
+    assert "Exception in ASGI application" not in caplog.text
 
 
 async def test_an_absolute_address_is_not_one_of_ours() -> None:
