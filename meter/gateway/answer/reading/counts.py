@@ -108,7 +108,7 @@ def _plain_usage(raw: Members) -> TokenUsage | None:
     """
     try:
         plain = convert(raw, _Plain)
-    except ValidationError:
+    except (ValidationError, UnicodeEncodeError):  # the latter for a name with a lone surrogate
         return None
     prompt, completion = plain.prompt_tokens, plain.completion_tokens
     prompt = plain.input_tokens if prompt is None else prompt

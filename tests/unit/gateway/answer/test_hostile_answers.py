@@ -26,6 +26,32 @@ async def test_an_event_is_json_whatever_a_backend_says(number: bytes) -> None:
     assert document["data"]["usage_raw"] is None
 
 
+@pytest.mark.parametrize(
+    "usage",
+    [
+        rb'{"prompt_tokens":3,"completion_tokens":4,"\ud800":1}',
+        rb'{"prompt_tokens":3,"completion_tokens":4,"prompt_tokens_details":{"\ud800":1}}',
+    ],
+)
+async def test_usage_with_a_name_that_is_no_text_is_counted(usage: bytes) -> None:
+    """JSON can write half of a surrogate pair, which UTF-8 cannot."""
+    body = b'{"usage":' + usage + b"}"
+    made = door(json_answer(200, body))
+    answer = await made.call()
+
+    document = json.loads(encode_event(made.sink.events[0]))
+    assert (answer.status, answer.body) == (200, body)
+    assert document["data"]["outcome"] == "served"
+    assert document["data"]["usage_source"] == "reported"
+    assert document["data"]["usage"] == {
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "cached_tokens": 0,
+        "reasoning_tokens": 0,
+    }
+
+
 async def test_usage_that_is_too_long_goes_without_its_raw_form() -> None:
     """Neither the hub nor a table row could hold it."""
     body = json.dumps({"usage": {"total_tokens": 7, "x": "y" * 1_500_000}}).encode()
