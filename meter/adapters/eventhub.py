@@ -35,7 +35,6 @@ from meter.errors import PublishFailed
 from meter.ports import MAX_SEND_BYTES, Clock, Dice, HubPartition
 from meter.publishing.circuit import backoff
 from meter.waiting.alarms import Alarms
-from meter.waiting.bounded import within
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.4
@@ -48,6 +47,9 @@ CLOSE_TIMEOUT_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 60.0
 # Of a send that does not end: the SDK then sees which of the others can be sent.
 TURN_SECONDS = 0.2
+SEND_TURNS = (
+    8  # of the loop: one that is late takes the time itself, and the SDK would take many turns more
+)
 MOST_LINGER_SECONDS = 0.1
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
 # Errors that retrying will not fix, without the vendor's prefix.
@@ -278,8 +280,12 @@ class EventHubSender:
                 self._free.release()
 
     async def _turn(self) -> bool:
+        if not self._free.locked():  # nearly always
+            return await self._free.acquire()
+        until = asyncio.get_running_loop().time() + TURN_SECONDS
         try:
-            return await within(TURN_SECONDS, self._free.acquire())
+            with self._deadlines.limit(until, SEND_TURNS):
+                return await self._free.acquire()
         except TimeoutError:
             return False
 

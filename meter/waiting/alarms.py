@@ -22,15 +22,18 @@ class Alarms:
     __slots__ = ("_at", "_last", "_set", "_timer")
 
     def __init__(self) -> None:
-        self._set: dict[int, tuple[float, Callable[[], object]]] = {}
+        self._set: dict[int, tuple[float, Callable[[], object], int]] = {}
         self._last = 0
         self._at = math.inf
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, when: float, ring: Callable[[], object]) -> int:
-        """Have a function called at that moment; gives what clears it."""
+    def set(self, when: float, ring: Callable[[], object], turns: int = 0) -> int:
+        """Have a function called at that moment; gives what clears it.
+
+        First the loop turns so many times more: what has come by then has been heard, however late it is.
+        """
         self._last = key = self._last + 1
-        self._set[key] = when, ring
+        self._set[key] = when, ring, turns
         if when < self._at:
             self._wake_at(when)
         return key
@@ -39,9 +42,9 @@ class Alarms:
         """Have it not called, if it has not been yet."""
         self._set.pop(key, None)
 
-    def limit(self, when: float) -> "Limit":
-        """`with` which the present task has until that moment; TimeoutError then."""
-        return Limit(self, when)
+    def limit(self, when: float, turns: int = 0) -> "Limit":
+        """`with` which the present task has until that moment, and so many turns; TimeoutError then."""
+        return Limit(self, when, turns)
 
     async def is_done(self, task: asyncio.Task[Any], seconds: float) -> bool:
         """Whether the task is done, for which it has so many seconds; it is not cancelled then.
@@ -74,16 +77,20 @@ class Alarms:
         loop = asyncio.get_running_loop()
         now = max(loop.time(), self._at)  # the loop's timers may be early by its clock's resolution
         self._at, self._timer = math.inf, None
-        for key, (when, _) in self._set.items():
+        for key, (when, _, _) in self._set.items():
             if when <= now:
                 loop.call_soon(self._ring, key)
-        later = [when for when, _ in self._set.values() if when > now]
+        later = [when for when, _, _ in self._set.values() if now < when < math.inf]
         if later:
             self._wake_at(min(later))
 
     def _ring(self, key: int) -> None:
-        _, ring = self._set.pop(key, (0.0, _nothing))
-        ring()
+        _, ring, turns = self._set.pop(key, (0.0, _nothing, 0))
+        if turns:
+            self._set[key] = math.inf, ring, turns - 1
+            asyncio.get_running_loop().call_soon(self._ring, key)
+        else:
+            ring()
 
 
 class Limit(Struct, eq=False):
@@ -91,6 +98,7 @@ class Limit(Struct, eq=False):
 
     _alarms: Alarms
     _when: float
+    _turns: int = 0
     _is_over: bool = False
     _before: int = 0
     _key: int = 0
@@ -100,7 +108,7 @@ class Limit(Struct, eq=False):
         self._task = task = asyncio.current_task()
         assert task is not None
         self._before = task.cancelling()
-        self._key = self._alarms.set(self._when, self._end)
+        self._key = self._alarms.set(self._when, self._end, self._turns)
         return self
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:

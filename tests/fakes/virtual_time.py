@@ -18,6 +18,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         """The loop's own seconds."""
         return self._selector_in_no_time.seconds
 
+    def pass_by(self, seconds: float) -> None:
+        """Be busy for so long: nothing else runs meanwhile."""
+        self._selector_in_no_time.seconds += seconds
+
 
 class _Selector(selectors.DefaultSelector):
     def __init__(self) -> None:

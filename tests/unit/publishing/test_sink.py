@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from meter.errors import PublishFailed
 from meter.ledger.decode import decode
-from meter.publishing.sink import MAX_PENDING, MAX_UNAWAITED, PublishingSink
+from meter.publishing.sink import HUB_TURNS, MAX_PENDING, MAX_UNAWAITED, PublishingSink
 from meter.usage import UsageEvent, encode_event
 from tests.fakes.gateway import FixedDice
 from tests.fakes.publishing import FakeHub, FakeOutbox
@@ -92,6 +92,33 @@ async def test_an_event_that_the_hub_is_slow_to_take_is_kept(
 
     assert took == TIMEOUT_SECONDS
     assert outbox.kept == [usage_event(1)]
+
+
+class HeardLate(FakeHub):
+    """Acknowledges at once, of which the event loop hears some turns later."""
+
+    async def send(self, subject: str, events: Sequence[bytes]) -> None:
+        for _ in range(HUB_TURNS // 2):
+            await asyncio.sleep(0)
+        await super().send(subject, events)
+
+
+async def test_an_answer_that_a_busy_loop_hears_late_is_no_fault_of_the_hubs(
+    outbox: FakeOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its seconds have passed, but not in waiting for the hub."""
+    hub = HeardLate()
+    sink = sink_on(hub, outbox, waits=False)
+    for number in range(10):
+        await sink.publish(usage_event(number))
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    loop.pass_by(5)
+    await asyncio.sleep(1)
+
+    assert hub.took == [encode_event(usage_event(number)) for number in range(10)]
+    assert outbox.kept == []
+    assert caplog.records == []
 
 
 async def test_while_the_hub_is_known_to_be_down_calls_do_not_wait_for_it(

@@ -62,6 +62,36 @@ async def test_one_cleared_as_it_is_due_does_not_ring() -> None:
     assert found == ["first"]
 
 
+@pytest.mark.parametrize("turns", [0, 1, 8])
+def test_one_rings_behind_its_turns(turns: int) -> None:
+    """Of a loop that found its moment past. One that is cleared meanwhile does not ring."""
+
+    async def run() -> list[int]:
+        loop, alarms, rang_in = asyncio.get_running_loop(), Alarms(), list[int]()
+        turn = 0
+
+        def ring() -> None:
+            rang_in.append(turn)
+
+        def count() -> None:
+            nonlocal turn
+            turn += 1
+            if turn == 10:
+                alarms.clear(cleared)
+            if turn < 30:
+                loop.call_soon(count)
+
+        alarms.set(loop.time() + 1, ring)
+        alarms.set(loop.time() + 1, ring, turns)
+        cleared = alarms.set(loop.time() + 1, ring, 15)
+        loop.call_at(loop.time() + 1, count)
+        await asyncio.sleep(10)
+        return rang_in
+
+    first, second = asyncio.run(run(), loop_factory=VirtualTimeLoop)
+    assert second - first == turns
+
+
 async def test_one_that_raises_keeps_no_other_from_ringing() -> None:
     """Those due at the same moment, and those due later."""
     alarms, rang = Alarms(), asyncio.Event()

@@ -25,7 +25,7 @@ from meter.ledger.decode import decode
 from meter.usage import BATCH_CONTENT_TYPE, encode_event
 from tests.fakes.gateway import FixedDice
 from tests.fakes.publishing import FakeProducer, busy
-from tests.fakes.virtual_time import LoopClock
+from tests.fakes.virtual_time import LoopClock, VirtualTimeLoop
 from tests.support.events import NOW, RETENTION, raw_message, usage_event
 
 PATIENCE_SECONDS = 1.0
@@ -364,6 +364,25 @@ async def test_a_partition_that_is_stuck_does_not_hold_up_the_others(
     assert set(producer.sent) == {0, 1, 2, 3} - {_partition_of_alice()}
     for task in (stuck, *waiting):
         task.cancel()
+
+
+async def test_a_send_that_a_busy_loop_is_late_to_end_goes_before_the_next(
+    producer: FakeProducer, sender: EventHubSender
+) -> None:
+    """It is not stuck: the loop had no turn for it. What waits for it gathers meanwhile."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    producer.takes_seconds = 0.1
+    names = [_subject_of(partition) for partition in (0, 1)]
+    first = asyncio.ensure_future(sender.send(names[0], [b"1"]))
+    await asyncio.sleep(0.05)
+    second = asyncio.ensure_future(sender.send(names[1], [b"2"]))
+    await asyncio.sleep(0.01)
+    loop.pass_by(5)
+    third = asyncio.ensure_future(sender.send(names[1], [b"3"]))
+    await asyncio.gather(first, second, third)
+
+    assert producer.bodies == [b"[1]", b"[2,3]"]
 
 
 def _partition_of_alice() -> int:
