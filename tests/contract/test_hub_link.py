@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from azure.eventhub._pyamqp._encode import encode_frame
+from azure.eventhub._pyamqp.outcomes import Accepted, Modified, Released
+from azure.eventhub._pyamqp.performatives import DispositionFrame
 from azure.eventhub.aio import EventHubProducerClient
 from azure.eventhub.exceptions import (
     EventDataSendError,
@@ -16,6 +19,7 @@ from azure.eventhub.exceptions import (
 from local.eventhubs.links import INTAKE_CREDIT
 from meter.adapters.hub.link import ALL_PARTITIONS, HubLink
 from meter.adapters.hub.message import message_of
+from meter.errors import PublishFailed
 from meter.usage import BATCH_CONTENT_TYPE
 from meter.waiting.alarms import Alarms
 from tests.contract.test_publisher import Hub, producer_at
@@ -240,12 +244,80 @@ async def test_a_connection_that_ended_is_the_same_error_and_is_replaced(hub: Hu
     assert errors[0] == errors[1]
 
 
+async def test_behind_another_who_waits_for_the_link_the_sdk_sends(hub: Hub) -> None:
+    """Until it has the link this one may be another, or without credit."""
+    async with sender_at(hub.port) as sender:
+        lock = sender.owner._lock
+        await lock.acquire()
+        waiting = asyncio.create_task(lock.acquire())
+        await asyncio.sleep(0)
+        lock.release()  # it has been given to who waits, who has not run yet
+        async with asyncio.timeout(5):
+            is_sent = await sender.link.send([b"1"], KEY)
+        await waiting
+        lock.release()
+
+        assert not is_sent
+        assert await sender.send(b"2")
+    assert await bodies(hub, 1) == ["[2]"]
+
+
+def disposition(sender: Sender, state: object, *, kind: int = 0, beside: int = 0) -> bytes:
+    """What settles the next message, or seems to."""
+    session = sender.owner._handler._link._session
+    [channel] = session._connection._incoming_endpoints
+    frame = DispositionFrame(
+        role=True,
+        first=session.next_outgoing_id,
+        last=None,
+        settled=True,
+        state=state,
+        batchable=None,
+    )
+    head, body = encode_frame(frame)
+    assert body is not None
+    return b"".join((head[:5], bytes([kind]), (channel + beside).to_bytes(2), body))
+
+
+@pytest.mark.parametrize("state", [Released(), Modified(None, None, None)])
+async def test_a_message_that_the_hub_gives_back_is_told_at_once(hub: Hub, state: object) -> None:
+    """The SDK, which does not know these answers, would wait for another one."""
+    async with relay_to(hub) as (relay, port), sender_at(port) as sender:
+        relay.answers = [disposition(sender, state)]
+        async with asyncio.timeout(3):
+            with pytest.raises(PublishFailed):
+                await sender.link.send([b"0"], KEY)
+
+        assert sender.sdk_sends == 0
+        assert await sender.send(b"1")
+    assert (await bodies(hub, 2))[-1] == "[1]"
+
+
+@pytest.mark.parametrize(
+    "other", [{"kind": 1}, {"beside": 7}], ids=["no frame of AMQP", "no session of ours"]
+)
+async def test_what_is_no_answer_to_the_message_is_not_taken_for_one(
+    hub: Hub, other: dict[str, int]
+) -> None:
+    """The SDK decides what to do with it."""
+    async with relay_to(hub) as (relay, port), sender_at(port, send_timeout_seconds=1.0) as sender:
+        relay.answers = [disposition(sender, Accepted(), **other)]
+        await sender.link.send([b"0"], KEY)
+
+        assert sender.sdk_sends == 1
+        assert await sender.send(b"1")
+
+
 class Relay:
-    """In front of the hub: hands its bytes over as they come, in pieces with pauses, or not at all."""
+    """In front of the hub: hands its bytes over as they come, in pieces with pauses, or not at all.
+
+    `answers` are handed to the caller in place of what the hub says next.
+    """
 
     def __init__(self, to: int) -> None:
         self._to = to
         self.pieces: list[int] = []
+        self.answers: list[bytes] = []
         self._silent: set[asyncio.StreamWriter] = set()
         self._sinks: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -277,6 +349,8 @@ class Relay:
         while data := await source.read(65_536):
             if sink in self._silent:
                 continue
+            if may_split and self.answers:
+                data = self.answers.pop(0)
             while may_split and self.pieces and data:
                 size = self.pieces.pop(0)
                 sink.write(data[:size])

@@ -44,6 +44,7 @@ from meter.adapters.libraries.eventhub import (
     EventHubProducerClient,
     OperationTimeoutError,
 )
+from meter.errors import PublishFailed
 from meter.usage import encode_batch
 from meter.waiting.alarms import Alarms
 
@@ -52,7 +53,7 @@ ALL_PARTITIONS = "all-partitions"  # the SDK's name for the link that sends by k
 FRAME_SECONDS = 0.2
 
 _FRAME = Struct(">IBBH")
-_DISPOSITION = 0x15
+_AMQP, _DISPOSITION = 0, 0x15
 # An unsettled transfer in one frame. Numbers have a fixed width, so that its list has a fixed size.
 _TRANSFER = Struct(">IBBH7sIcI2s4s10s")
 _TO_HANDLE, _TO_ID, _TO_TAG, _TO_PAYLOAD = (
@@ -101,7 +102,7 @@ class HubLink:
     async def send(self, events: Sequence[bytes], key: str) -> bool:
         """Return when the hub has accepted a message; False where nothing was sent, and the SDK must.
 
-        Raises what the SDK raises.
+        Raises what the SDK raises, and PublishFailed for a message that the hub gave back.
         """
         at = self._open()
         if at is None:
@@ -139,6 +140,7 @@ class HubLink:
             is_open = (
                 owner.running
                 and not owner._lock.locked()
+                and not owner._lock._waiters  # who was first may leave another link
                 and not handler._shutdown
                 and link.state is LinkState.ATTACHED
                 and link.current_link_credit > 0
@@ -164,7 +166,7 @@ class HubLink:
                 return False
             number = _write(at, size, head, body)
             frame = await self._next_frame(at.connection._transport)
-            if _is_accepted(frame, number):
+            if _is_accepted(at, frame, number):
                 at.connection._last_frame_received_time = time()
             else:
                 with self._deadlines.limit(until):
@@ -185,8 +187,10 @@ class HubLink:
         try:
             with self._deadlines.limit(asyncio.get_running_loop().time() + FRAME_SECONDS):
                 header = await transport.reader.readexactly(_FRAME.size)
-                size, words, _, channel = _FRAME.unpack(header)
+                size, words, kind, channel = _FRAME.unpack(header)
                 rest = await transport.reader.readexactly(size - _FRAME.size)
+            if kind != _AMQP:
+                raise ValueError(f"a frame of type {kind}")
             return channel, decode_frame(memoryview(rest)[4 * words - _FRAME.size :])
         except BaseException as exc:
             transport._read_buffer = BytesIO(header + rest)  # where the SDK reads on
@@ -209,7 +213,7 @@ class HubLink:
         try:
             if frame is not None:
                 await at.connection._process_incoming_frame(*frame)
-            while message.state not in MESSAGE_DELIVERY_DONE_STATES:
+            while message.state not in MESSAGE_DELIVERY_DONE_STATES and not delivery.settled:
                 if not await at.handler.do_work_async():
                     raise MessageException(
                         condition=ErrorCondition.ClientError, description="the link is closed"
@@ -221,6 +225,9 @@ class HubLink:
             raise await at.owner._handle_exception(timed_out) from exc
         except Exception as exc:
             raise await at.owner._handle_exception(exc) from exc
+        if message.state not in MESSAGE_DELIVERY_DONE_STATES:
+            # Released or modified, which the SDK does not know: it would wait for another answer.
+            raise PublishFailed("the hub has given a message back")
 
 
 def _is_plain(connection: Any) -> bool:
@@ -257,13 +264,14 @@ def _write(at: _Open, size: int, head: bytes, body: bytes) -> int:
     return number
 
 
-def _is_accepted(frame: _Frame | None, number: int) -> bool:
+def _is_accepted(at: _Open, frame: _Frame | None, number: int) -> bool:
     """Whether a frame settles just this delivery, as accepted."""
     if frame is None:
         return False
-    kind, fields = frame[1]
+    channel, (kind, fields) = frame
     return (
         kind == _DISPOSITION
+        and at.connection._incoming_endpoints.get(channel) is at.session
         and fields[1] == number == (fields[2] or number)
         and bool(fields[3])
         and SEND_DISPOSITION_ACCEPT in (fields[4] or ())
