@@ -90,7 +90,7 @@ class RowMemory[V]:
 
     def put(self, table: str, partition: str, values: Mapping[str, V]) -> None:
         """Remember the values, in place of earlier ones of their keys."""
-        if self._most_bytes <= 0:
+        if self._most_bytes <= 0 or not values:
             return
         of_partition = self._values.setdefault((table, partition), {})
         self._values.move_to_end((table, partition))

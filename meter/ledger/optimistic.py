@@ -181,12 +181,14 @@ class OptimisticRows:
         if names is not None and values_of is not None:
             kept = {row.key: _Kept(etags[row.key], names, values_of(row.columns)) for row in rows}
         else:
-            known = self._known.of(table, partition).get
+            known = self._known.of(table, partition)
             kept = {
                 row.key: self._kept(
-                    row.columns, etags[row.key], None if row.etag is None else known(row.key)
+                    row.columns, etags[row.key], None if row.etag is None else known[row.key]
                 )
                 for row in rows
+                # Of one that was forgotten meanwhile only the columns that were written are known.
+                if row.etag is None or row.key in known
             }
         self._known.put(table, partition, kept)
 

@@ -66,6 +66,26 @@ async def test_memory_is_bounded_in_bytes_not_in_partitions(store: MemoryRowStor
     assert {row.columns["N"] for row in store.tables[T].values()} == {2}
 
 
+@pytest.mark.parametrize("remembers", [None, ("N", "M")])
+async def test_a_row_forgotten_before_it_was_changed_is_read_whole_again(
+    store: MemoryRowStore, remembers: tuple[str, ...] | None
+) -> None:
+    """Only what was written is known of it then, and the columns beside that are not missing."""
+    await store.write(T, P, insert=[Row(key="a", columns={"N": 1, "M": 7})])
+    rows = OptimisticRows(store=store, remembers=remembers)
+    found: list[object] = []
+
+    def changed(stored: Mapping[str, Row]) -> list[Row]:
+        found.append(stored["a"].columns["M"])
+        rows.forget(T, P, ["a"])  # as to make room for other rows
+        return [Row(key="a", columns={"N": 2}, etag=stored["a"].etag)]
+
+    for _ in range(2):
+        await rows.change(T, P, ["a"], changed)
+
+    assert found == [7, 7]
+
+
 @pytest.mark.parametrize("most_bytes", [0, ONE_ROW_BYTES])
 async def test_a_change_of_more_rows_than_are_remembered_is_right(
     store: MemoryRowStore, most_bytes: int
