@@ -37,7 +37,7 @@ async def test_usage_with_a_name_that_is_no_text_is_counted(usage: bytes) -> Non
     """JSON can write half of a surrogate pair, which UTF-8 cannot."""
     body = b'{"usage":' + usage + b"}"
     made = door(json_answer(200, body))
-    answer = await made.call()
+    answer = await made.answer()
 
     document = json.loads(encode_event(made.sink.events[0]))
     assert (answer.status, answer.body) == (200, body)
