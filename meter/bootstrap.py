@@ -1,8 +1,13 @@
 """The app from its first use to its end: parts are built on demand, report health, and close.
 
-Importing this module does nothing: the Functions host imports the app on every cold start and
+Importing this module connects to nothing: the Functions host imports the app on every cold start and
 drops the whole app if that fails. Without valid settings, calls get 503 and `/readyz` the reasons.
 """
+
+# ruff: noqa: E402
+from meter.adapters.functions.garbage import collect_rarely, keep_what_is_there
+
+collect_rarely()  # first: what the imports make is no garbage
 
 import asyncio
 import json
@@ -18,7 +23,6 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from meter.adapters.clock import SystemClock, new_call_id
 from meter.adapters.functions.console import flush_console, log_to_console
-from meter.adapters.functions.garbage import collect_rarely, keep_what_is_there
 from meter.adapters.functions.web import GatewayResponse, gateway_request, live, response_of
 from meter.config.environment import (
     event_hub_name,
@@ -289,7 +293,6 @@ def _asgi(app: App) -> ASGIApp:
             response = await app.answer(scope, receive)
             await response(scope, receive, send)
         elif scope["type"] == "lifespan":
-            collect_rarely()
             await app.stored.fetch()  # `start` cannot wait for blobs
             await live(receive, send, start=start, close=app.close, app=run)
 
