@@ -14,8 +14,11 @@ are still tried, and those that throttle are asked at a bounded rate (`breaker.p
 """
 
 import math
+from bisect import bisect
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from operator import attrgetter
 from typing import Self
 
 from msgspec import Struct
@@ -32,8 +35,10 @@ from meter.ports import Clock, Dice
 SLOW_START_SECONDS = 10.0
 SLOW_START_SHARE = 0.1
 
+_failures_of: Callable[[Circuit], int] = attrgetter("failures")
 
-@dataclass(slots=True, kw_only=True)
+
+@dataclass(slots=True, kw_only=True, eq=False)
 class Target:
     """One backend as the calls of one load key meet it.
 
@@ -66,8 +71,6 @@ class Target:
 
     def may_call(self, demand: Demand, now: float) -> bool:
         """Whether a call may be sent while another backend can serve it as well."""
-        if not (self.circuit.failures or self.large.failures):
-            return True  # nearly always
         return self.circuit.may_call(demand, now) and self.large.may_call(demand, now)
 
     def is_throttled(self, demand: Demand, now: float) -> bool:
@@ -89,8 +92,6 @@ class Target:
     def start(self, demand: Demand, now: float) -> None:
         """A call is being sent."""
         self.load.in_flight += 1
-        if not (self.circuit.failures or self.large.failures):
-            return  # nearly always
         is_throttled = self.is_throttled(demand, now)
         for circuit in (self.circuit, self.large):
             circuit.start(demand, now)
@@ -150,11 +151,18 @@ class Lease(Struct):
 
 
 class _Met(Struct, frozen=True):
-    """The candidates of a load key's calls, and what is known of each. `is_level`: of one priority."""
+    """The candidates of a load key's calls, and what is known of each. `first` have the lowest priority."""
 
     candidates: Sequence[Backend]
     targets: list[Target]
-    is_level: bool
+    first: list[Target]
+    circuits: list[Circuit]
+
+    @classmethod
+    def of(cls, candidates: Sequence[Backend], targets: list[Target]) -> Self:
+        """What is known of these candidates, in their order."""
+        circuits = [circuit for each in targets for circuit in (each.circuit, each.large)]
+        return cls(candidates, targets, _first(targets), circuits)
 
 
 @dataclass(slots=True)
@@ -211,15 +219,14 @@ class Pool:
         met = self._met.get(load_key)
         if met is None or met.candidates is not candidates:
             met = self._meet(candidates, load_key)
-        untried = met.targets
-        if tried:
-            untried = [target for target in untried if target.backend.name not in tried]
-        free = [target for target in untried if target.may_call(demand, now)]
-        if free:
-            if not met.is_level:
-                first = min(target.backend.priority for target in free)
-                free = [target for target in free if target.backend.priority == first]
-            chosen = self._choose(free, now)
+        if met.first and not tried and not any(map(_failures_of, met.circuits)):
+            # Nearly always: no backend has failed, so none holds back any call.
+            chosen = self._choose(met.first, now)
+            chosen.load.in_flight += 1
+            return Lease(chosen, demand, self.clock, now)
+        untried = [target for target in met.targets if target.backend.name not in tried]
+        if free := [target for target in untried if target.may_call(demand, now)]:
+            chosen = self._choose(_first(free), now)
         else:
             askable = [target for target in untried if not target.ask_seconds(demand, now)]
             if not askable:
@@ -234,8 +241,7 @@ class Pool:
     def _meet(self, candidates: Sequence[Backend], load_key: str) -> _Met:
         """What is known of the candidates: a load key's calls have the same ones until they change."""
         targets = [self.target(backend, load_key) for backend in candidates]
-        is_level = len({backend.priority for backend in candidates}) == 1
-        met = self._met[load_key] = _Met(candidates, targets, is_level)
+        met = self._met[load_key] = _Met.of(candidates, targets)
         return met
 
     def any_throttles(self, candidates: Sequence[Backend], load_key: str, demand: Demand) -> bool:
@@ -273,9 +279,10 @@ class Pool:
 
     def _choose(self, group: list[Target], now: float) -> Target:
         first = self._draw(group, now)
-        rest = [target for target in group if target is not first]
-        if not rest:
+        if len(group) == 1:
             return first
+        rest = group.copy()
+        rest.remove(first)
         second = self._draw(rest, now)
         is_worse = first.load.is_worse_than(
             second.load,
@@ -289,13 +296,14 @@ class Pool:
         chance = self.dice.random()
         if len(targets) == 1:
             return targets[0]  # the second of two
-        weights = [target.weight(now) for target in targets]
-        point = chance * sum(weights)
-        for target, weight in zip(targets, weights, strict=True):
-            point -= weight
-            if point < 0:
-                return target
-        return targets[-1]
+        ends = list(accumulate([target.weight(now) for target in targets]))
+        return targets[min(bisect(ends, chance * ends[-1]), len(ends) - 1)]
+
+
+def _first(targets: list[Target]) -> list[Target]:
+    """Those of the lowest priority number."""
+    first = min([target.backend.priority for target in targets], default=0)
+    return [target for target in targets if target.backend.priority == first]
 
 
 def _stays(target: Target, backend: Backend | None, load_key: str) -> bool:
