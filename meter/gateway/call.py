@@ -18,8 +18,6 @@ from meter.gateway.headers import (
     IMAGE_DEPLOYMENT,
     TRACEPARENT,
     by_name,
-    downstream_headers,
-    header,
     retry_count,
     traced,
     upstream_headers,
@@ -234,16 +232,6 @@ class Call(Struct, kw_only=True, eq=False):
             owner = Owner(answer.backend.name, self.deployment)
             return replace(answer, chunks=owners.learn_from(answer.chunks, owner))
         return answer
-
-    def answer_headers(
-        self, answer: WholeAnswer | StreamedAnswer, *, with_origin: bool = False
-    ) -> Headers:
-        """The headers of the backend's answer that the caller gets."""
-        headers = downstream_headers(answer.headers, with_origin=with_origin)
-        if isinstance(answer, StreamedAnswer) and not answer.is_events:
-            size = header(answer.headers, "content-length")
-            return (*headers, ("content-length", size)) if size else headers  # shows a cut
-        return headers
 
     async def end(self, ending: Ending) -> None:
         """Make the call's usage events, give back what the call holds, and publish them.

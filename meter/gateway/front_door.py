@@ -18,6 +18,7 @@ from meter.gateway.answer.relay import Ending, Relays
 from meter.gateway.call import Call, begin_call
 from meter.gateway.call import Instance as Instance
 from meter.gateway.detached import Detached, start_now
+from meter.gateway.headers import downstream_headers
 from meter.gateway.http import (
     INTERNAL_ERROR,
     NO_KEYS,
@@ -170,7 +171,7 @@ class FrontDoor(Struct, kw_only=True):
         try:
             ending = await call.read(answer)
             await call.end(ending)
-            headers = self._headers(call, answer)
+            headers = self._headers(answer)
             if ending.usage_source is UsageSource.REPORTED and answer.stream is None:
                 total = ending.usage.total_tokens if call.route.served.is_charged else 0
                 headers = (*headers, ("total-tokens", str(total)))
@@ -196,12 +197,13 @@ class FrontDoor(Struct, kw_only=True):
             subject=call.arrival.principal.subject,
             failure=call.route.stream_failure(call.event_id, choices=call.choices),
         )
-        return StreamingAnswer(
-            status=answer.status, headers=self._headers(call, answer), relay=relay
-        )
+        headers, size = self._headers(answer), answer.named.get("content-length")
+        if size and not answer.is_events:
+            headers = (*headers, ("content-length", size))  # shows a cut
+        return StreamingAnswer(status=answer.status, headers=headers, relay=relay)
 
-    def _headers(self, call: Call, answer: WholeAnswer | StreamedAnswer) -> Headers:
-        headers = call.answer_headers(answer, with_origin=self.exposes_backend)
+    def _headers(self, answer: WholeAnswer | StreamedAnswer) -> Headers:
+        headers = downstream_headers(answer.headers, with_origin=self.exposes_backend)
         if self.exposes_backend:
             return (*headers, ("x-meter-backend", answer.backend.name))
         return headers

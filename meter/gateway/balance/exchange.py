@@ -127,41 +127,38 @@ class Exchange(Struct, frozen=True, kw_only=True):
 
     async def _attempt(self, *, asks_for_usage: bool) -> Begun | Failover:
         """One request and the beginning of its answer; an attempt however it ends."""
-        started = self.clock.monotonic()
-        status: int | None = None
+        started, status, name = self.clock.monotonic(), None, self.backend.name
         try:
-            begun = await self._ask(started, asks_for_usage=asks_for_usage)
-            status = begun.status
-        finally:
-            seconds = self.clock.monotonic() - started
-            self.call.attempts.made.append(
-                Attempt(backend=self.backend.name, status=status, duration_ms=round(seconds * 1000))
+            seconds = self._patience(started)
+            credentials = self.credentials.at_hand(name)
+            if credentials is None:
+                credentials = await self._credentials(seconds)
+                seconds = self._patience(self.clock.monotonic())
+            request = self.call.request_for(
+                self.backend, credentials, asks_for_usage=asks_for_usage
             )
-        return begun
-
-    async def _ask(self, now: float, *, asks_for_usage: bool) -> Begun | Failover:
-        seconds = self._patience(now)
-        credentials = self.credentials.at_hand(self.backend.name)
-        if credentials is None:
-            credentials = await self._credentials(seconds)
-            seconds = self._patience(self.clock.monotonic())
-        request = self.call.request_for(self.backend, credentials, asks_for_usage=asks_for_usage)
-        answer = await self.upstream.send(request, first_byte_timeout_seconds=seconds)
-        begun: Begun | None = None
-        outcome: Begun | Failover | None = None
-        try:
-            if not 200 <= answer.status < 300:
-                outcome = await self._failover(answer)
-            if outcome is None:
-                begun = await self._beginning(answer, asks_for_usage=asks_for_usage)
-                outcome = begun if begun.error is None else self._judged(begun, begun.error)
-        except TimeoutError as exc:
-            raise UpstreamTimeout(self.backend.name) from exc
+            answer = await self.upstream.send(request, first_byte_timeout_seconds=seconds)
+            begun: Begun | None = None
+            outcome: Begun | Failover | None = None
+            try:
+                if not 200 <= answer.status < 300:
+                    outcome = await self._failover(answer)
+                if outcome is None:
+                    begun = await self._beginning(answer, asks_for_usage=asks_for_usage)
+                    outcome = begun if begun.error is None else self._judged(begun, begun.error)
+            except TimeoutError as exc:
+                raise UpstreamTimeout(name) from exc
+            finally:
+                if not isinstance(begun, StreamedAnswer):
+                    await answer.close()
+                elif outcome is not begun:
+                    await begun.holds.close()
+            status = outcome.status
         finally:
-            if not isinstance(begun, StreamedAnswer):
-                await answer.close()
-            elif outcome is not begun:
-                await begun.holds.close()
+            milliseconds = round((self.clock.monotonic() - started) * 1000)
+            self.call.attempts.made.append(
+                Attempt(backend=name, status=status, duration_ms=milliseconds)
+            )
         if isinstance(outcome, Failover):
             return _without_secrets(outcome, self.backend, credentials)
         return outcome
