@@ -85,8 +85,9 @@ class Backend:
         return deployment in self.deployments
 
     def own_name(self, deployment: str) -> str:
-        """This account's name for the public deployment name, which it must serve."""
-        return self.deployments[deployment].name
+        """This account's name for the public deployment name; that itself where it does not serve it."""
+        known = self.deployments.get(deployment)
+        return deployment if known is None else known.name
 
     def terms_of(self, deployment: str) -> Terms:
         """What calls of the public deployment name are priced by here, also of one that is not served."""

@@ -1,5 +1,6 @@
 """One call, from its request to its single end, which makes the usage event."""
 
+from collections.abc import Mapping
 from copy import replace
 from uuid import UUID
 
@@ -146,8 +147,9 @@ class Call(Struct, kw_only=True, eq=False):
     ) -> UpstreamRequest:
         """The request to send to a backend, with the usage option where it is asked for."""
         route, name = self.route, self.deployment
+        own_name = backend.own_name(name)
         body = outgoing_body(
-            self.body, name, backend, asks_for_usage=asks_for_usage, sets_model=route.sets_model
+            self.body, name, own_name, asks_for_usage=asks_for_usage, sets_model=route.sets_model
         )
         headers = upstream_headers(self.trace.headers, self.arrival.principal.subject, credentials)
         if (
@@ -156,7 +158,6 @@ class Call(Struct, kw_only=True, eq=False):
             headers = (*headers, (IMAGE_DEPLOYMENT, backend.own_name(self.image_deployment)))
         if body.length is not None:
             headers = (*headers, ("content-length", str(body.length)))
-        own_name = backend.own_name(name) if backend.serves(name) else name
         return UpstreamRequest(
             backend=backend.name,
             method=route.served.method,
@@ -262,7 +263,7 @@ class Call(Struct, kw_only=True, eq=False):
             backend=self.attempts.last_backend,
             deployment=self.deployment,
             image_deployment=self.image_deployment,
-            spilled_from=None if answer is None else _native_spillover(answer),
+            spilled_from=None if answer is None else _native_spillover(answer.named),
             long_context_tokens=self.instance.long_context_tokens,
         )
         event = self._event(charged(ending, self.route.served, self.asked), billing)
@@ -321,10 +322,10 @@ def begin_call(
 ) -> Call:
     """The call of a request that was let in. Raises BadRequest, NotServed or Overloaded."""
     served, subject, background = route.served, arrival.principal.subject, instance.background
-    background.check_room(subject, route, body)
     reasoning: tuple[str, ...] = ()
     owner: Owner | None = None
     if served.is_about_responses:
+        background.check_room(subject, route, body)
         owners, reasoning = background.owners, reasoning_of(route, body)
         owner = owners.of(response_id_of(route, body)) or owners.maker(reasoning)
     deployment, image_deployment = deployment_of(route, body, owner), None
@@ -333,14 +334,16 @@ def begin_call(
         backends, load_key = pool.backends, f"/{served.operation}"  # no deployment begins with /
     else:
         backends, load_key = pool.serving(deployment), deployment
-        image_deployment = image_deployment_of(route, arrival.request.headers)
+        if served.makes_responses:
+            image_deployment = image_deployment_of(arrival.request.headers)
+            backends = drawing_too(backends, image_deployment)
     return Call(
         arrival=arrival,
         route=route,
         deployment=deployment,
         body=body,
         candidates=Candidates(
-            backends=drawing_too(backends, image_deployment),
+            backends=backends,
             load_key=load_key,
             demand=demand_of(body, subject),
             owner=owner.backend if owner else None,
@@ -352,6 +355,6 @@ def begin_call(
     )
 
 
-def _native_spillover(answer: WholeAnswer | StreamedAnswer) -> str | None:
-    named = answer.named.get("x-ms-spillover-from-deployment")
-    return named if is_deployment_name(named) else None
+def _native_spillover(headers: Mapping[str, str]) -> str | None:
+    named = headers.get("x-ms-spillover-from-deployment")
+    return named if named is not None and is_deployment_name(named) else None

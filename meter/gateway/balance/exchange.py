@@ -195,8 +195,7 @@ class Exchange(Struct, frozen=True, kw_only=True):
     def _judge(
         self, status: int, headers: Headers, now: datetime, error: StatedError | None
     ) -> Failover | None:
-        name = self.call.deployment
-        own_name = self.backend.own_name(name) if self.backend.serves(name) else name
+        own_name = self.backend.own_name(self.call.deployment)
         return judge(status, headers, now, error, own_name=own_name)
 
     def _beginning(self, answer: UpstreamAnswer, *, asks_for_usage: bool) -> Awaitable[Begun]:

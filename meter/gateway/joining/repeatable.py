@@ -24,7 +24,7 @@ from meter.gateway.headers import (
 from meter.gateway.http import Arrival
 from meter.gateway.request.body import JsonBody
 from meter.gateway.request.form import FormBody
-from meter.gateway.request.prepare import Payload, asks_for_events
+from meter.gateway.request.prepare import Payload
 from meter.gateway.request.route import Route
 from meter.ports import Headers
 
@@ -91,14 +91,18 @@ def repeatable_of(arrival: Arrival, route: Route, body: Payload) -> Repeatable |
     It cannot without a body to compare (GET, DELETE, cancel), or if the answer is relayed as it arrives:
     event streams and speech.
     """
-    if body is None or route.asks_for_events or asks_for_events(body):
+    if route.asks_for_events or route.served.output is Output.AUDIO:
         return None
-    if route.served.output is Output.AUDIO:
-        return None
+    size: int | None
     digest: bytes | None = None
     if isinstance(body, JsonBody):
-        size: int | None = body.size
-        digest = sha256(body.raw).digest() if body.size <= SHORT_BYTES else None
+        if body.is_streaming:
+            return None
+        size = body.size
+        if size <= SHORT_BYTES:
+            digest = sha256(body.raw).digest()
+    elif body is None or body.asks_for_stream:
+        return None
     else:
         size = body.declared_bytes
     principal, request = arrival.principal, arrival.request

@@ -124,13 +124,11 @@ def deployment_of(route: Route, body: Payload, owner: Owner | None) -> str:
     return str(body.model)
 
 
-def image_deployment_of(route: Route, headers: Headers) -> str | None:
+def image_deployment_of(headers: Headers) -> str | None:
     """The public name of the deployment that draws for the image tool of Responses, if any is named.
 
     Azure reads it from a header. Raises BadRequest for more than one, and NotServed for no name.
     """
-    if route.operation is not Operation.RESPONSES:
-        return None
     named = {value for name, value in headers if name == IMAGE_DEPLOYMENT}
     if len(named) > 1:
         raise BadRequest(f"The header {IMAGE_DEPLOYMENT} must name one deployment.")
@@ -159,24 +157,22 @@ def drawing_too(backends: Sequence[Backend], name: str | None) -> Sequence[Backe
 def outgoing_body(
     body: Payload,
     deployment: str,
-    backend: Backend,
+    own_name: str,
     *,
     asks_for_usage: bool,
     sets_model: bool = False,
 ) -> OutgoingBody:
-    """The body as one backend takes it: with its own deployment name, and the usage option.
+    """The body as one backend takes it: with its own name for the deployment, and the usage option.
 
     `sets_model`: JSON names that deployment whatever it named before.
     """
     if body is None:
         return OutgoingBody(content=b"")
     if isinstance(body, FormBody):
-        own_name = backend.own_name(deployment)
         model = own_name if body.model == deployment != own_name else None
         return OutgoingBody(content=lambda: body.parts(model), length=body.length(model))
     named, model = body.model, None
     if named == deployment or sets_model:
-        own_name = backend.own_name(deployment)
         model = None if own_name == named else own_name
     if model is None and not asks_for_usage and len(body.raw) <= SHORT_BYTES:
         return OutgoingBody(content=body.raw)  # as it came
