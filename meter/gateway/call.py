@@ -272,7 +272,7 @@ class Call(Struct, kw_only=True, eq=False):
     def _event(self, ending: Ending, billing: Billing) -> UsageEvent:
         """The usage event. An error that was relayed whole is `refused`."""
         answer, backend, route = self.answer, billing.backend, self.route
-        arrival, instance = self.arrival, self.instance
+        arrival, instance, came = self.arrival, self.instance, self.arrival.came
         answered = 0 if answer is None else answer.status
         status = answered if ending.status is None else ending.status
         is_refused = ending.outcome is Outcome.SERVED and status >= 400
@@ -292,8 +292,10 @@ class Call(Struct, kw_only=True, eq=False):
             usage_source=ending.usage_source,
             attempts=tuple(self.attempts.made),
             started_at=arrival.came_at,
-            duration_ms=self._elapsed_ms(instance.clock.monotonic()),
-            time_to_first_byte_ms=None if answer is None else self._elapsed_ms(answer.begun_at),
+            duration_ms=round((instance.clock.monotonic() - came) * 1000),
+            time_to_first_byte_ms=None
+            if answer is None
+            else round((answer.begun_at - came) * 1000),
             client_retry_count=retry_count(arrival.request.named),
             traceparent=by_name(self.trace.headers).get(TRACEPARENT),
         )
@@ -312,9 +314,6 @@ class Call(Struct, kw_only=True, eq=False):
         if preferred is None or billing.terms.tier is not Tier.STANDARD:
             return None
         return preferred.name
-
-    def _elapsed_ms(self, until: float) -> int:
-        return round((until - self.arrival.came) * 1000)
 
 
 def begin_call(

@@ -118,7 +118,7 @@ class FrontDoor(Struct, kw_only=True):
         # A task of its own: cancelling the request must not cancel the call's usage event.
         answering = start_now(self._forward(call))
         try:
-            if not call.is_streaming:
+            if not call.is_kept_alive:
                 return await self.joins.own(repeatable, answering)
             deadlines = self.instance.forwarder.deadlines
             is_begun = await deadlines.is_done(answering, self.first_keepalive_seconds)

@@ -32,7 +32,7 @@ SHORT_BYTES = 16_384
 AT_ONCE_BYTES = 262_144  # a digest of more is computed in a thread
 
 
-class RequestKey(Struct, frozen=True, gc=False):
+class RequestKey(Struct, frozen=True, gc=False, cache_hash=True):
     """What a request and its repeat have in common, but for headers and the bytes of a long body or form.
 
     `object_id` is the person, where `METER_SUBJECT_CLAIM` bills several as one subject. `size` is None
