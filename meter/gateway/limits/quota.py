@@ -92,8 +92,5 @@ class Holding(Struct):
             return
         self.size = 0
         quota.used -= size
-        left = quota._held[self.subject] - size
-        if left:
+        if left := quota._held.pop(self.subject) - size:
             quota._held[self.subject] = left
-        else:
-            del quota._held[self.subject]
