@@ -142,6 +142,7 @@ class TablesRowStore:
         self._send, self._send_transaction = _senders(
             service, self._client if sends_directly else None
         )
+        self._boundary = str(uuid4())
         self._reads = asyncio.Semaphore(MAX_CONCURRENT_READS)
 
     async def close(self) -> None:
@@ -190,7 +191,7 @@ class TablesRowStore:
         rows = {"insert": insert, "update": update, "delete": delete}
         try:
             content_type, body = encode(
-                self._service.url, table, partition, **rows, transaction=transaction
+                self._service.url, table, partition, **rows, boundary=self._boundary
             )
         except (ValueError, TypeError) as exc:
             raise RowsRefused(f"{what}: {type(exc).__name__}: {exc}") from exc

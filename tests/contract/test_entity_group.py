@@ -289,8 +289,8 @@ async def test_other_requests_keep_the_policies_of_the_sdk() -> None:
     assert all(each["x-ms-client-request-id"] for each in asked)
 
 
-async def test_each_transaction_has_boundaries_of_its_own() -> None:
-    """Boundaries are unique, as in the SDK."""
+async def test_each_store_has_boundaries_of_its_own() -> None:
+    """They cannot be foreseen; the SDK's are unique, but no line of a part begins with any."""
     rows = Rows(insert=[Row(key="a", columns={})])
     types = {(await of_ours(rows)).headers["Content-Type"] for _ in range(2)}
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
+from azure.core.pipeline import PipelineRequest
 from azure.core.pipeline.policies import AsyncHTTPPolicy
+from azure.core.rest import HttpRequest
 from azure.data.tables.aio import TableServiceClient
 
+from meter.adapters.odata.sending import SIGNED_SECONDS, SignedHead
 from meter.adapters.tables import TablesRowStore
 from meter.errors import AccessDenied, StorageUnavailable
 from meter.ports import Row, Written
@@ -157,3 +160,40 @@ async def test_with_a_policy_that_is_not_known_the_pipeline_sends_alone() -> Non
         await store.close()
 
     assert service.headers[0]["x-unknown"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "content_type", "signed"),
+    [(0.9, "a", 1), (SIGNED_SECONDS, "a", 2), (0.0, "b", 2)],
+    ids=["soon", "later", "other-type"],
+)
+async def test_a_head_is_signed_once_per_second_and_content_type(
+    seconds: float, content_type: str, signed: int
+) -> None:
+    """Transactions of a second share their head; the next second's are signed again."""
+    count = 0
+
+    def sign(request: PipelineRequest[HttpRequest]) -> None:
+        nonlocal count
+        count += 1
+        request.http_request.headers["Authorization"] = f"{count}"
+
+    signing = SignedHead([sign], "http://127.0.0.1/$batch", {"Accept": "application/json"})
+    await signing.at(10.0, "a")
+    head = await signing.at(10.0 + seconds, content_type)
+
+    assert dict(head.headers) == {
+        "accept": "application/json",
+        "content-type": content_type,
+        "authorization": f"{signed}",
+    }
+
+
+async def test_transactions_of_a_second_have_ids_of_their_own() -> None:
+    """The service's logs tell them apart by it."""
+    async with serving(http(202, GOOD), http(202, GOOD)) as (store, service):
+        await write(store)
+        await write(store)
+
+    first, second = [each["x-ms-client-request-id"] for each in service.headers]
+    assert first != second

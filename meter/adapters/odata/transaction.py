@@ -56,19 +56,20 @@ def encode(
     insert: Sequence[Row],
     update: Sequence[Row],
     delete: Sequence[Row],
-    transaction: str,
+    boundary: str,
 ) -> tuple[str, bytes]:
     """The content type and the body: rows to insert, to merge and to delete, in this order.
 
-    `account_url` has no query; `transaction` is a new id, of letters, digits and hyphens. Raises
-    ValueError for values that the service cannot store, and TypeError for types that it does not have.
+    `account_url` has no query; `boundary` is of letters, digits and hyphens, and transactions may share
+    it. Raises ValueError for values that the service cannot store, and TypeError for types that it does
+    not have.
     """
     count = len(insert) + len(update) + len(delete)
     if not 0 < count <= MAX_TRANSACTION_ROWS:
         raise ValueError(f"a transaction has 1 to {MAX_TRANSACTION_ROWS} rows, got {count}")
     place = f"{account_url}/{quote(table, safe='')}"
     at = f"{place}(PartitionKey='{_quoted(partition)}',RowKey='"
-    batch, changeset = f"--batch_{transaction}", f"--changeset_{transaction}"
+    batch, changeset = f"--batch_{boundary}", f"--changeset_{boundary}"
     part, keys = f"\r\n{changeset}\r\n{_PART}", write_keys(partition)
     post = f"{part}POST {place} HTTP/1.1\r\n{_INSERT}\r\n\r\n{keys}".encode("ascii")
     head = f"{batch}\r\nContent-Type: multipart/mixed; boundary={changeset[2:]}\r\n"
@@ -85,7 +86,7 @@ def encode(
         to = f"{part}DELETE {at}{_quoted(row.key)}') HTTP/1.1\r\n{_DELETE}\r\n{_if_match(row)}"
         pieces.append(f"{to}\r\n\r\n".encode("ascii"))
     pieces.append(f"\r\n{changeset}--\r\n{batch}--\r\n".encode("ascii"))
-    return f"multipart/mixed; boundary=batch_{transaction}", b"".join(pieces)
+    return f"multipart/mixed; boundary=batch_{boundary}", b"".join(pieces)
 
 
 def decode(content_type: str, body: bytes) -> list[Part]:

@@ -25,9 +25,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 
 
 def encoded(*insert: Row, update: list[Row] | None = None) -> bytes:
-    _, body = encode(
-        URL, "T", "p", insert=insert, update=update or [], delete=[], transaction="1-2"
-    )
+    _, body = encode(URL, "T", "p", insert=insert, update=update or [], delete=[], boundary="1-2")
     return body
 
 
