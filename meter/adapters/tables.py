@@ -335,10 +335,10 @@ def _written(
 ) -> Written:
     if len(etags) != (sent := len(written) + deleted):
         raise StorageUnavailable(f"{what}: {len(etags)} answers to {sent} rows")
-    found = [etag for etag in etags[: len(written)] if etag]
+    found = {row.key: etag for row, etag in zip(written, etags, strict=False) if etag}
     if len(found) != len(written):
         raise StorageUnavailable(f"{what}: an answer without an etag")
-    return Written(dict(zip([row.key for row in written], found, strict=True)))
+    return Written(found)
 
 
 @contextmanager

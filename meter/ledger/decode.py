@@ -68,6 +68,8 @@ class Decoded:
 
     def letters_of(self, refused: Mapping[tuple[str, UUID], Refusal]) -> list[DeadLetter]:
         """The dead letters of events that were refused later, given by subject and id."""
+        if not refused:
+            return []
         by_message: dict[int, tuple[Message, dict[int, Refusal]]] = {}
         for event, (message, index) in zip(self.events, self.places, strict=True):
             refusal = refused.get((event.subject, event.id))

@@ -42,12 +42,12 @@ class StoredMoment(datetime):
 class _Template:
     """The text of rows of some columns, and how to make its values.
 
-    `pack` fails if a whole number is out of range.
+    `pack` fails if a whole number is out of range; `numbers` is None where there are none.
     """
 
     text: str
     pack: Callable[..., object]
-    numbers: Callable[[Sequence[object]], Iterable[object]]
+    numbers: Callable[[Sequence[object]], Iterable[object]] | None
     writes: Sequence[tuple[int, _Convert]]
     absent: Sequence[int]
 
@@ -66,10 +66,11 @@ def write_row(row: Row) -> str:
     columns = row.columns
     values: list[Any] = [*columns.values()]
     template = _template(tuple(columns), tuple(map(type, values)))
-    try:
-        template.pack(*template.numbers(values))
-    except error:
-        raise _out_of_range(columns) from None
+    if template.numbers is not None:
+        try:
+            template.pack(*template.numbers(values))
+        except error:
+            raise _out_of_range(columns) from None
     for index, write in template.writes:
         values[index] = write(values[index])
     for index in template.absent:
@@ -98,7 +99,7 @@ def _template(names: tuple[str, ...], kinds: tuple[type, ...]) -> _Template:
     return _Template(
         text="".join(pieces),
         pack=Struct(f"{len(numbers)}q").pack,
-        numbers=_getter(numbers),
+        numbers=_getter(numbers) if numbers else None,
         writes=writes,
         absent=absent[::-1],
     )

@@ -7,7 +7,7 @@ its hour, day and month. The bytes are those of `entity.py`, which also writes w
 refuses what cannot be stored.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import compress
@@ -27,7 +27,7 @@ MAX_SHARED = 1_024
 _DIMENSIONS = "".join([entity.column(name, str) for name in KEY_COLUMNS[:-1]])
 _PLACE = "".join([entity.column(name, str) for name in PLACE_COLUMNS])
 _MOMENTS = [entity.column(name, datetime) for name in ("FirstCallAt", "LastCallAt")]
-_REST = "".join([*_MOMENTS, entity.column("Revision", int)])
+_REST = "".join(["%s", *_MOMENTS, entity.column("Revision", int)])
 
 
 def row_pieces(row: Row) -> Sequence[bytes]:
@@ -35,7 +35,7 @@ def row_pieces(row: Row) -> Sequence[bytes]:
     columns = row.columns
     if type(columns) is not SumColumns:
         return (entity.write_row(row).encode("ascii"),)
-    found = columns.row
+    found, opened = columns.row, columns.opened
     sums, first, last = found.sums, found.sums.first_call_at, found.sums.last_call_at
     if (
         sums.adjustments
@@ -46,20 +46,18 @@ def row_pieces(row: Row) -> Sequence[bytes]:
     ):
         return (entity.write_row(row).encode("ascii"),)
     try:
-        text = (_whole if columns.with_zeros else _counted)(sums, found.revision)
+        # The ledger's row has what is open, and is alone; those of views are three, one after the other.
+        counts = (_counted if opened else _shared_counted)(sums, found.revision, columns.with_zeros)
     except error:
         return (entity.write_row(row).encode("ascii"),)
-    pieces = [quote_json(row.key).encode()]
-    if columns.of_key:
-        pieces += (_dimensions(found.key.dimensions), _window(found.key.window))
-    pieces.append(text)
-    for name, value in columns.opened.items():
-        pieces.append((_text_column(name) % quote_json(value)).encode())
-    pieces.append(b"}")
-    return pieces
+    end = _opened(opened) if opened else b"}"
+    if not columns.of_key:
+        return quote_json(row.key).encode(), counts, end
+    names = (_names if opened else _shared_names)(row.key, found.key.dimensions)
+    return names, _window(found.key.window), counts, end
 
 
-def _counted(sums: Sums, revision: int, *, with_zeros: bool = False) -> bytes:
+def _counted(sums: Sums, revision: int, with_zeros: bool) -> bytes:
     counts = counts_of(sums)
     text, pack = _form(tuple(compress(METERED_COLUMNS, counts)), with_zeros)
     numbers = tuple(filter(None, counts))
@@ -69,30 +67,29 @@ def _counted(sums: Sums, revision: int, *, with_zeros: bool = False) -> bytes:
     assert last is not None
     from_then = entity.write_utc(first)
     to_then = from_then if last is first else entity.write_utc(last)
-    rest = _REST % (from_then, to_then, revision)
-    return f"{text % numbers}{_place(sums.place)}{rest}".encode()
+    return (text % (*numbers, _place(sums.place), from_then, to_then, revision)).encode()
 
 
-@lru_cache(MAX_SHARED)
-def _whole(sums: Sums, revision: int) -> bytes:
-    return _counted(sums, revision, with_zeros=True)
+_shared_counted = lru_cache(MAX_SHARED)(_counted)
 
 
 @lru_cache(entity.MAX_SHAPES)
 def _form(names: tuple[str, ...], with_zeros: bool) -> tuple[str, Callable[..., object]]:
-    """The text of the columns of a sum's counts, and what fails if one is out of range."""
+    """The text of the columns that change, and what fails if a number is out of range."""
     counts = [
         column if name in names else column % 0
         for name in METERED_COLUMNS
         if with_zeros or name in names
         for column in (entity.column(name, int),)
     ]
-    return "".join(counts), Struct(f"{len(names) + 1}q").pack
+    return "".join([*counts, _REST]), Struct(f"{len(names) + 1}q").pack
 
 
-@lru_cache(MAX_SHARED)
-def _dimensions(dimensions: Dimensions) -> bytes:
-    return (_DIMENSIONS % tuple(map(quote_json, dimensions))).encode()
+def _names(key: str, dimensions: Dimensions) -> bytes:
+    return f"{quote_json(key)}{_DIMENSIONS % tuple(map(quote_json, dimensions))}".encode()
+
+
+_shared_names = lru_cache(MAX_SHARED)(_names)
 
 
 @lru_cache(MAX_SHARED)
@@ -104,6 +101,11 @@ def _place(place: Place) -> str:
 def _window(window: Window) -> bytes:
     name = KEY_COLUMNS[-1]
     return (entity.column(name, datetime) % entity.write_moment(name, window.start)).encode()
+
+
+def _opened(opened: Mapping[str, str]) -> bytes:
+    texts = [_text_column(name) % quote_json(value) for name, value in opened.items()]
+    return f"{''.join(texts)}}}".encode()
 
 
 @lru_cache(MAX_SHARED)

@@ -122,11 +122,31 @@ def read_etags(content_type: str, body: bytes) -> list[str] | None:
     stop = len(text.rstrip("\r\n")) - len(end)
     if not text.startswith(end, stop):
         return None
-    parts = text[head.end() : stop + len("\r\n")].replace(f"{delimiter}\r\n", _MARK)
-    etags: list[str] = _DONE.findall(parts)
+    text = text[head.end() : stop + len("\r\n")]
+    if etags := _like_the_first(text, f"{delimiter}\r\n"):
+        return etags
+    parts = text.replace(f"{delimiter}\r\n", _MARK)
+    etags = _DONE.findall(parts)
     if not parts.startswith(_MARK) or len(etags) != parts.count(_MARK):
         return None
     return etags
+
+
+def _like_the_first(parts: str, delimiter: str) -> list[str] | None:
+    """The etags of parts that differ in nothing else, of which one is read: a fifth of the time."""
+    nothing, *pieces = parts.split(delimiter)
+    done = _DONE.fullmatch(f"{_MARK}{pieces[0]}") if pieces and not nothing else None
+    if done is None or not done[1]:
+        return None
+    before, behind = done.string[1 : done.start(1)], done.string[done.end(1) :]
+    # Each delimiter is behind one part and before another, or they are not alike.
+    alike = parts.count(f"{behind}{delimiter}{before}") == len(pieces) - 1
+    if not alike or not parts.endswith(behind):
+        return None
+    etags = [piece[len(before) : -len(behind)] for piece in pieces]
+    together = "".join(etags)
+    is_plain = together.isprintable() and " " not in together and all(etags)
+    return etags if is_plain else None
 
 
 def error_code(header: str | None, body: str) -> str | None:

@@ -17,7 +17,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import batched, compress, islice
+from operator import is_
 
 from meter.adjustment import Countable
 from meter.errors import RowsRefused, StorageUnavailable
@@ -78,16 +79,14 @@ class _Queue[K, T]:
         try:
             # What is added meanwhile waits for the next time, or its end might never come.
             waiting = self.waiting
-            left = list(waiting)
-            while left:
-                now = left[:ROWS_AT_ONCE]
-                some = {key: row for key in now if (row := waiting.get(key)) is not None}
+            for now in batched(list(waiting), ROWS_AT_ONCE, strict=False):
+                found = zip(now, map(waiting.get, now), strict=True)
+                some = {key: row for key, row in found if row is not None}
                 await self._write(some)
-                done = [key for key, row in some.items() if waiting.get(key) is row]
+                done = list(compress(some, map(is_, some.values(), map(waiting.get, some))))
                 for key in done:
                     del waiting[key]
                 self.written(done)
-                del left[:ROWS_AT_ONCE]
             self.failures = 0
         except StorageUnavailable as exc:
             self.failures += 1
