@@ -35,6 +35,7 @@ from meter.errors import PublishFailed
 from meter.ports import MAX_SEND_BYTES, Clock, Dice, HubPartition
 from meter.publishing.circuit import backoff
 from meter.waiting.alarms import Alarms
+from meter.waiting.waking import Acknowledgement
 
 FIRST_PAUSE_SECONDS = 0.05
 LONGEST_PAUSE_SECONDS = 0.4
@@ -67,7 +68,7 @@ class _Waiting(Struct, kw_only=True):
 
     events: Sequence[bytes]
     until: float
-    acknowledged: asyncio.Future[None]
+    acknowledged: Acknowledgement
 
 
 class _Lane(Struct):
@@ -178,7 +179,7 @@ class EventHubSender:
         """Have the events sent with what gathers for their partition."""
         key = self._keys[hub_partition_of(subject, len(self._keys))]
         loop = asyncio.get_running_loop()
-        acknowledged: asyncio.Future[None] = loop.create_future()
+        acknowledged = Acknowledgement(loop=loop)
         lane = self._lanes.setdefault(key, _Lane())
         lane.waiting.append(_Waiting(events=events, until=until, acknowledged=acknowledged))
         if not lane.is_sending:
@@ -251,8 +252,7 @@ class EventHubSender:
             if refusal is None:
                 lane.failures = 0
                 for each in batch:
-                    if not each.acknowledged.done():
-                        each.acknowledged.set_result(None)
+                    each.acknowledged.accept()
             else:
                 await self._retry_or_fail(lane, batch, refusal)
         lane.failures = 0

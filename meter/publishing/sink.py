@@ -23,7 +23,7 @@ from meter.publishing.circuit import Admission, HubCircuit
 from meter.publishing.loglines import without_apostrophes
 from meter.usage import UsageEvent, encode_event
 from meter.waiting.alarms import Alarms
-from meter.waiting.waking import Waker
+from meter.waiting.waking import Acknowledgement, Waker
 
 OUTBOX_PATIENCE = 5.0
 MAX_PENDING = 10_000  # bounds memory while both the hub and storage are down
@@ -178,7 +178,10 @@ class PublishingSink:
         each.alarm = self._deadlines.set(each.until, each.end, HUB_TURNS)
         self._tasks.add(sending)
         self._sendings[sending] = each
-        sending.add_done_callback(self._sent)
+        if isinstance(sending, Acknowledgement):
+            sending.tell(self._sent)
+        else:
+            sending.add_done_callback(self._sent)
         return True
 
     def _sent(self, sending: asyncio.Future[None]) -> None:

@@ -85,6 +85,32 @@ class Waker(Struct, eq=False):
             self._loop.call_soon(step, settled, context=self._context)
 
 
+class Acknowledgement(asyncio.Future[None]):
+    """A future of whose success one function is told at once; of a fault or a cancellation, in the next turn.
+
+    A callback of a future's is a handle, and a step of the loop: 120 instructions for each event that the
+    hub acknowledges, while a hundred are acknowledged together.
+    """
+
+    _told: "Callable[[Acknowledgement], object] | None" = None
+
+    def tell(self, told: "Callable[[Acknowledgement], object]") -> None:
+        """Call a function, which does not raise, once this is done; it is the only one."""
+        self._told = told
+        self.add_done_callback(told)
+
+    def accept(self) -> None:
+        """It has succeeded, unless it was done before."""
+        if self.done():
+            return
+        told = self._told
+        if told is not None:
+            self.remove_done_callback(told)
+        self.set_result(None)
+        if told is not None:
+            told(self)
+
+
 class Settled(Protocol):
     """What a step is run with."""
 

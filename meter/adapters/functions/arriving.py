@@ -159,5 +159,5 @@ class _Place:
 def arriving_in(scope: Mapping[str, object]) -> ArrivingBody | None:
     """The body of a request that the bounded server has taken; None with another server."""
     extensions: Any = scope.get("extensions", _NONE)
-    found = extensions.get(EXTENSION)
-    return found if isinstance(found, ArrivingBody) else None
+    found: ArrivingBody | None = extensions.get(EXTENSION)
+    return found

@@ -24,6 +24,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from meter.adapters.clock import new_call_id
 from meter.adapters.functions.protocol import bounded_http, connection_limits
+from meter.adapters.functions.receiving import name_of
 from meter.adapters.functions.rendezvous import (
     INVOCATION_WAIT_SECONDS,
     NoInvocation,
@@ -42,6 +43,7 @@ HOST_POOL_SECONDS = 120
 
 log = logging.getLogger(__name__)
 
+_INVOCATION_HEADER = INVOCATION_HEADER.encode()
 _NO_INVOCATION = BadRequest(
     "The header x-ms-invocation-id is the Functions host's own: do not send it."
 )
@@ -102,7 +104,7 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
         if self._endpoint is not None:
             response = await self._endpoint(request)
         else:
-            response = await self._answer(request)
+            response = await self._answer(request, scope)
         await response(scope, receive, send)
 
     async def _close(self) -> None:
@@ -116,12 +118,14 @@ class WebApp(BaseWebApp):  # type: ignore[misc]  # the base is untyped
         if isinstance(result, Response):
             self._lost.start(result({"type": "http"}, _leave, _refuse))
 
-    async def _answer(self, request: Request) -> Response:
-        ids = request.headers.getlist(INVOCATION_HEADER)
+    async def _answer(self, request: Request, scope: Scope) -> Response:
+        headers = scope["headers"]
+        names = list(map(name_of, headers))
         try:
-            if len(ids) != 1:
-                raise NoInvocation(f"{len(ids)} invocation ids")
-            result = await self._rendezvous.answer(ids[0], request)
+            if (count := names.count(_INVOCATION_HEADER)) != 1:
+                raise NoInvocation(f"{count} invocation ids")
+            _, invocation_id = headers[names.index(_INVOCATION_HEADER)]
+            result = await self._rendezvous.answer(invocation_id.decode("latin-1"), request)
         except NoInvocation as exc:
             event_id = new_call_id()
             log.warning("invocation_unknown event_id=%s reason=%s", event_id, exc)

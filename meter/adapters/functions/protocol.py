@@ -22,7 +22,6 @@ from msgspec import Struct
 from starlette.types import ASGIApp
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from meter.adapters.functions.answering import refusal_on_the_wire
 from meter.adapters.functions.receiving import ReceivingHttp, buffer, name_of
@@ -79,8 +78,6 @@ class BoundedHttp(ReceivingHttp):
         self._dropped_bytes = 0
         self._rest_timer: asyncio.TimerHandle | None = None
         self._watch: asyncio.TimerHandle | None = None
-        self._is_receiving = False
-        self._starting: tuple[RequestResponseCycle, Any] | None = None
         self._alarm = 0  # that ends a connection without a next request
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
@@ -105,18 +102,15 @@ class BoundedHttp(ReceivingHttp):
             return
         self._has_progressed = False
         if not self._is_refused:
-            self._is_receiving = True
             super().data_received(data)
-            self._is_receiving = False
         if self._has_progressed:
             self._bytes_without_body = 0
         else:
             self._bytes_without_body += len(data)
             if self._bytes_without_body > self.limits.max_bytes:
                 self.transport.close() if self._is_refused else self._refuse(_TOO_LARGE)
-        starting, self._starting = self._starting, None
-        if starting is not None:
-            self._start(*starting)
+        if self.begun is not None:
+            self.start_begun()
 
     def on_message_begin(self) -> None:
         """A request begins, perhaps in the same bytes as the last one ended."""
@@ -226,26 +220,6 @@ class BoundedHttp(ReceivingHttp):
     def send_400_response(self, msg: str) -> None:
         """Refuse what could not be parsed, or what a callback refused."""
         self._refuse(self._refusal or BadRequest(msg))
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:  # uvicorn's types
-        """Have the app begin with a request behind all bytes that came with it, without another turn."""
-        if self._is_receiving and not self.config.reset_contextvars:
-            self._starting = cycle, app
-        else:
-            super()._start_asgi_task(cycle, app)
-
-    def _start(self, cycle: RequestResponseCycle, app: Any) -> None:
-        task = asyncio.Task(self._run(cycle, app), loop=self.loop, eager_start=True)
-        if not task.done():
-            self.tasks.add(task)
-
-    async def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """As uvicorn does, whose callback at the task's end is 190 instructions, and a turn of the loop."""
-        try:
-            await cycle.run_asgi(app)
-        finally:
-            task: Any = asyncio.current_task(self.loop)
-            self.tasks.discard(task)
 
     def _unsupported_upgrade_warning(self) -> None:
         """Say nothing: uvicorn would log two lines for each handshake."""

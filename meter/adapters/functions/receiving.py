@@ -5,7 +5,8 @@ made here once its head is there, as uvicorn does in twice as many instructions.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextvars import Context
 from operator import itemgetter
 from typing import Any, ClassVar, cast
 from urllib.parse import unquote
@@ -23,10 +24,24 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
     """One connection. `received` is its server's: what it has is parsed before anything else is received."""
 
     received: ClassVar[memoryview]
+    begun: tuple[RequestResponseCycle, Any] | None = None  # a request, and the app that it is for
     _arriving: ArrivingBody | None = None  # of the request whose head came last
+    _of_all: Mapping[str, object]  # what the scopes of its requests have in common
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn
+        """Take the connection."""
+        super().connection_made(transport)
+        self._of_all = {
+            "type": "http",
+            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            "server": self.server,
+            "client": self.client,
+            "scheme": self.scheme,
+            "root_path": self.root_path,
+        }
 
     def begin_request(self, names: list[bytes], version: str) -> None:
-        """Make the request whose head has come, and hand it to the app behind those before it."""
+        """Make the request whose head has come, which is `begun` or waits behind those before it."""
         self.expect_100_continue = b"expect" in names and _asks_for_leave(self.headers)
         self.scope = scope = self._scope(version)
         before = self.cycle
@@ -49,22 +64,44 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
         scope["extensions"] = {EXTENSION: arriving}
         app = self.app if self.limit_concurrency is None else self._app(self.limit_concurrency)
         if before is None or before.response_complete:
-            self._start_asgi_task(cycle, app)
+            self.begun = cycle, app
         else:
             self.flow.pause_reading()
             self.pipeline.appendleft((cycle, app))
+
+    def start_begun(self) -> None:
+        """Have the app begin with the request in this turn, behind all bytes that came with it."""
+        assert self.begun is not None  # who calls this has seen it
+        work, self.begun = self._run(*self.begun), None
+        context = Context() if self.config.reset_contextvars else None
+        task = asyncio.Task(work, loop=self.loop, eager_start=True, context=context)
+        if not task.done():
+            self.tasks.add(task)
+
+    async def _run(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """As uvicorn does, whose callback at the task's end is 190 instructions, and a turn of the loop.
+
+        It has the word where an app does not end as it should.
+        """
+        try:
+            try:
+                result = await app(cycle.scope, cycle.receive, cycle.send)
+            except BaseException as exc:
+                await cycle.run_asgi(_ending(error=exc))
+            else:
+                if result is not None or not cycle.response_complete:
+                    await cycle.run_asgi(_ending(result))
+                cycle.on_response = _nothing  # they refer to each other
+        finally:
+            task: Any = asyncio.current_task(self.loop)
+            self.tasks.discard(task)
 
     def _scope(self, version: str) -> Any:  # uvicorn's type is not ASGI's
         address = httptools.parse_url(self.url)
         path = address.path.decode("ascii")
         return {
-            "type": "http",
-            "asgi": {"version": self.asgi_version, "spec_version": "2.3"},
+            **self._of_all,
             "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "root_path": self.root_path,
             "method": self.parser.get_method().decode("ascii"),
             "path": self.root_path + (unquote(path) if "%" in path else path),
             "raw_path": self.root_path.encode("ascii") + address.path,
@@ -107,6 +144,21 @@ class ReceivingHttp(HttpToolsProtocol, asyncio.BufferedProtocol):
             self.on_message_complete()
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
+
+def _ending(result: object = None, *, error: BaseException | None = None) -> Any:
+    """An app that ends as another one has."""
+
+    async def end(_scope: object, _receive: object, _send: object) -> object:
+        if error is not None:
+            raise error
+        return result
+
+    return end
+
+
+def _nothing() -> None:
+    """What an answer's end is told to once its app has ended."""
 
 
 def _asks_for_leave(headers: list[tuple[bytes, bytes]]) -> bool:

@@ -12,9 +12,12 @@ import logging
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
+
+from meter.waiting.alarms import Alarms
 
 INVOCATION_WAIT_SECONDS = 10.0
 CANCEL_SECONDS = 1.0
@@ -42,6 +45,11 @@ class _Call:
     answer: asyncio.Future[object]
     invocation: asyncio.Task[object] | None = None
 
+    def give_up(self) -> None:
+        """Its invocation has not come in time."""
+        if not self.is_taken and not self.answer.done():
+            self.answer.set_exception(NoInvocation("no invocation has this id"))
+
 
 class Rendezvous:
     """Pairs requests with invocations by id. One event loop owns it.
@@ -55,6 +63,7 @@ class Rendezvous:
         self._calls: dict[str, _Call] = {}
         self._invocations: dict[str, asyncio.Future[Request]] = {}
         self._cancelled: set[asyncio.Task[object]] = set()
+        self._deadlines = Alarms()
 
     @property
     def held(self) -> int:
@@ -73,11 +82,11 @@ class Rendezvous:
         is_awaited = invocation is not None and not invocation.done()
         call = _Call(request, is_taken=is_awaited, answer=loop.create_future())
         self._calls[invocation_id] = call
-        timer = None
+        alarm = 0
         if invocation is not None and is_awaited:
             invocation.set_result(request)
         else:
-            timer = loop.call_later(self._wait_seconds, _give_up, call)
+            alarm = self._deadlines.set(loop.time() + self._wait_seconds, call.give_up)
         try:
             return await call.answer
         except asyncio.CancelledError:
@@ -85,8 +94,7 @@ class Rendezvous:
             raise
         finally:
             del self._calls[invocation_id]
-            if timer is not None:
-                timer.cancel()
+            self._deadlines.clear(alarm)
             del call  # its failure refers to this frame: a cycle, with all that the frame holds
 
     async def take(self, invocation_id: str) -> Request:
@@ -100,8 +108,8 @@ class Rendezvous:
         loop = asyncio.get_running_loop()
         request: asyncio.Future[Request] = loop.create_future()
         self._invocations[invocation_id] = request
-        # Cheaper than a timeout's context manager, which this is for every call.
-        timer = loop.call_later(self._wait_seconds, self._end_wait, request)
+        until = loop.time() + self._wait_seconds
+        alarm = self._deadlines.set(until, partial(self._end_wait, request))
         try:
             taken = await request
             if (call := self._calls.get(invocation_id)) is not None:
@@ -116,7 +124,7 @@ class Rendezvous:
             )
             raise
         finally:
-            timer.cancel()
+            self._deadlines.clear(alarm)
             del self._invocations[invocation_id], request  # as in `answer`
 
     def _end_wait(self, request: asyncio.Future[Request]) -> None:
@@ -148,11 +156,6 @@ class Rendezvous:
             self._cancelled.add(call.invocation)
             call.invocation.add_done_callback(self._cancelled.discard)
             call.invocation.cancel()
-
-
-def _give_up(call: _Call) -> None:
-    if not call.is_taken and not call.answer.done():
-        call.answer.set_exception(NoInvocation("no invocation has this id"))
 
 
 def replace_coordinator(rendezvous: Rendezvous) -> bool:

@@ -6,6 +6,7 @@ import json
 import socket
 import sys
 import tracemalloc
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from copy import replace
@@ -362,6 +363,26 @@ async def test_a_connection_is_kept_for_a_time_behind_each_answer() -> None:
 
         assert await reader.read() == b""
         assert 0.9 < loop.time() - answered_at < 5
+
+
+async def test_a_connection_that_has_ended_is_no_garbage() -> None:
+    """It goes at once: garbage is looked for rarely."""
+    async with serving(Served()) as (connect, server):
+        reader, writer = await connect()
+        writer.write(GET + b"\r\n")
+        await reader.readuntil(b"ok")
+        gone = asyncio.Event()
+        [connection] = server.server_state.connections
+        weakref.finalize(connection, gone.set)
+        del connection
+        gc.collect()
+        gc.disable()
+        try:
+            writer.close()
+            async with asyncio.timeout(5):
+                await gone.wait()
+        finally:
+            gc.enable()
 
 
 class Reading(Served):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from meter.gateway.detached import start_now
 from meter.waiting.bounded import within
-from meter.waiting.waking import Waker, result_of
+from meter.waiting.waking import Acknowledgement, Waker, result_of
 
 
 class Sleeper:
@@ -401,3 +401,34 @@ async def test_who_waits_is_cancelled_with_the_task_that_ends_at_once() -> None:
 
     assert waiting[0].cancelled()
     assert waiting[1].result() == "done"
+
+
+async def test_an_acknowledgement_is_told_at_once() -> None:
+    """Once, however often it is accepted; who awaits it goes on, too."""
+    made, told = Acknowledgement(), list[bool]()
+    made.tell(lambda each: told.append(each.done()))
+    waiting = asyncio.create_task(_ended(made))
+    await asyncio.sleep(0)
+    made.accept()
+    made.accept()
+
+    assert told == [True]
+    await waiting
+    assert told == [True]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_a_fault_is_told_in_the_next_turn(is_cancelled: bool) -> None:
+    """Once, although it is accepted then."""
+    made, told = Acknowledgement(), list[bool]()
+    made.tell(lambda each: told.append(each.cancelled()))
+    made.cancel() if is_cancelled else made.set_exception(OSError())
+    made.accept()
+
+    assert told == []
+    await asyncio.sleep(0)
+    assert told == [is_cancelled]
+
+
+async def _ended(made: Acknowledgement) -> None:
+    await made
