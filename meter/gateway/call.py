@@ -64,7 +64,8 @@ class Call(Struct, kw_only=True, eq=False):
     `deployment` is the public name that usage is counted under, `reasoning` are the digests of the reasoning
     items that it sends, and `image_deployment` is the public name of the deployment that draws for its image
     tool, if it names one. `trace` has the caller's headers, with its trace as it goes on. `answer` is the
-    backend's once it has begun. `holds` gives back the slot and the spool. `is_kept_alive`: its answer can
+    backend's once it has begun. `holds` is given back at its end, or once its answer is sent
+    where `is_held_until_sent`. `is_kept_alive`: its answer can
     begin before a backend has answered (`answer/late.py`). `asked` is what it asks for, where that may be
     charged.
     """
@@ -78,6 +79,7 @@ class Call(Struct, kw_only=True, eq=False):
     image_deployment: str | None
     instance: Instance
     holds: Holds
+    is_held_until_sent: bool = False
     attempts: Attempts = field(default_factory=Attempts)
     asked: Asked | None = None
     trace: Trace = Trace(())
@@ -245,7 +247,8 @@ class Call(Struct, kw_only=True, eq=False):
         try:
             events = self._events(ending) if self.attempts.made else ()
         finally:
-            self.holds.close()
+            if not self.is_held_until_sent:
+                self.holds.close()
         if not events:
             return
         instance = self.instance
@@ -285,6 +288,7 @@ class Call(Struct, kw_only=True, eq=False):
             api_version=route.api_version,
             backend=backend.name if backend else None,
             spilled_from=self._spilled_from(billing),
+            # In the middle: of more than 15 keywords in a row, CPython adds each by an instruction.
             **billing.billed(ending.reading, ending.usage),
             outcome=Outcome.REFUSED if is_refused else ending.outcome,
             status=status,

@@ -167,7 +167,7 @@ class FrontDoor(Struct, kw_only=True):
         return answer
 
     async def _answer_whole(self, call: Call, answer: WholeAnswer) -> Answer:
-        held = call.holds.pop_all()  # until it is sent
+        call.is_held_until_sent = True
         try:
             ending = await call.read(answer)
             await call.end(ending)
@@ -181,10 +181,10 @@ class FrontDoor(Struct, kw_only=True):
                 body=answer.body,
                 is_events=answer.stream is not None,
                 is_served=ending.outcome is Outcome.SERVED and answer.status < 400,
-                release=held.close,
+                release=call.holds.close,
             )
         except BaseException:
-            held.close()
+            call.holds.close()
             raise
 
     def _relay(self, call: Call, answer: StreamedAnswer, deadline: float) -> StreamingAnswer:

@@ -106,6 +106,8 @@ ASKED = st.lists(st.tuples(SPACE, st.one_of(DECIDING, NAMES), SPACE, DECIDED), m
 @example("", [("", '"stream_options"', "", '{"include_usage":1,"include_usage":2}')], "")
 @example("", [("", '"model"', "", '"a"'), ("", r'"mod\u0065l"', "", '"b"')], "")
 @example("", [("", '"n"', "", "1"), ("", '"n"', "", "2")], "")
+@example("", [("", '"model"', "", '"gpt"'), ("", '"n"', "", "2")], "")
+@example("", [("", '"model"', "", r'"\ud800"')], "")
 @example("", [("", '"1"', "", "1"), ("", '"n"', "", "{")], "")
 def test_an_ordinary_body_is_read_at_once_as_in_steps(
     before: str, members: list[tuple[str, str, str, str]], after: str

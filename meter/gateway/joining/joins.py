@@ -197,12 +197,12 @@ class Joins:
 
     def _join(self, call: SharedCall, asked: Repeatable) -> "Joiner":
         place = self.joined.holding(call.key.subject)
-        place.take(
-            1,
-            share="You wait for as many answers of your earlier calls as one caller may on this "
-            "instance.",
-            full="This instance is at its limit of requests that wait for earlier calls.",
-        )
+        if (refusal := place.grow(1)) is not None:
+            raise refusal.error(
+                share="You wait for as many answers of your earlier calls as one caller may on this "
+                "instance.",
+                full="This instance is at its limit of requests that wait for earlier calls.",
+            )
         return Joiner(
             asked=asked,
             taker=Taker(call, asked.arrival.request.left),

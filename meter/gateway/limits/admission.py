@@ -67,17 +67,16 @@ class Admission:
         What the call's body takes through the intake is given back then, too.
         """
         subject = arrival.principal.subject
-        slot, held = Holding(self.slots, subject), Holding(self.body_bytes, subject)
-        slot.take(
-            1,
-            share="You have as many calls under way as one caller may have on this instance.",
-            full="This instance is at its limit of concurrent calls.",
-        )
+        slot, body = Holding(self.slots, subject), Holding(self.body_bytes, subject)
+        if (refusal := slot.grow(1)) is not None:
+            raise refusal.error(
+                share="You have as many calls under way as one caller may have on this instance.",
+                full="This instance is at its limit of concurrent calls.",
+            )
         return Intake(
             request=arrival.request,
             limits=self.limits.bodies,
-            held=held,
             turns=self.turns,
             new_spool=self.new_spool,
-            holds=Holds(slot.give_back, held.give_back),
+            holds=Holds(slot, body),
         )

@@ -28,7 +28,6 @@ class Intake(Struct, frozen=True, kw_only=True):
 
     request: Request
     limits: BodyLimits
-    held: Holding
     turns: Turns
     new_spool: Callable[[], Spool]
     holds: Holds
@@ -44,7 +43,7 @@ class Intake(Struct, frozen=True, kw_only=True):
     def _bounded(self, most: int, kind: str) -> "BoundedBody":
         length = self.request.named.get("content-length", "")
         declared = int(length[:18]) if length.isascii() and length.isdigit() else None
-        return BoundedBody(self.request.body, most, kind, declared, self.held)
+        return BoundedBody(self.request.body, most, kind, declared, self.holds.body)
 
 
 class BoundedBody(Struct):
@@ -84,11 +83,10 @@ class BoundedBody(Struct):
             raise TooLarge(
                 f"The request body is larger than {self.most} bytes, the limit for {self.kind}."
             )
-        if size <= self.held.size:
-            return
-        self.held.take(
-            size - self.held.size,
-            share="Your calls under way have as many bytes in their bodies as one caller may have on "
-            "this instance.",
-            full="This instance has no room for the request body now.",
-        )
+        held = self.held
+        if size > held.size and (refusal := held.grow(size - held.size)) is not None:
+            raise refusal.error(
+                share="Your calls under way have as many bytes in their bodies as one caller may have "
+                "on this instance.",
+                full="This instance has no room for the request body now.",
+            )

@@ -25,6 +25,14 @@ class Refusal(Enum):
     FULL = auto()  # the instance has no more
     SHARE = auto()  # the subject has its share
 
+    def error(self, *, share: str, full: str) -> Overloaded:
+        """What a caller is told, in the one text or the other."""
+        match self:
+            case Refusal.SHARE:
+                return Overloaded(f"{share} {_AGAIN}", retry_after_seconds=1, kind=ErrorKind.SHARE)
+            case Refusal.FULL:
+                return Overloaded(f"{full} {_AGAIN}", retry_after_seconds=1, status=503)
+
 
 class Quota(Struct):
     """So much of something. `used` is what is held, by all subjects together."""
@@ -73,17 +81,6 @@ class Holding(Struct):
             quota._held[self.subject] = held + amount
             self.size += amount
         return None
-
-    def take(self, amount: int, *, share: str, full: str) -> None:
-        """Take so much more. Raises Overloaded with the one text or the other where it is not given."""
-        refusal = self.grow(amount) if amount else None
-        if refusal is None:
-            return
-        match refusal:
-            case Refusal.SHARE:
-                raise Overloaded(f"{share} {_AGAIN}", retry_after_seconds=1, kind=ErrorKind.SHARE)
-            case Refusal.FULL:
-                raise Overloaded(f"{full} {_AGAIN}", retry_after_seconds=1, status=503)
 
     def give_back(self) -> None:
         """Give all of it back, once."""

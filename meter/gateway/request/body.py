@@ -26,6 +26,7 @@ _OUTPUT_LIMITS = ("max_completion_tokens", "max_output_tokens", "max_tokens")
 _ANSWERS = ("n", "best_of")
 DECISIVE = ("model", "stream", "stream_options", "background", "previous_response_id")
 _DECIDING = frozenset(DECISIVE)
+_MODEL_ALONE = frozenset({"model"})  # of what decides, as in most bodies for a whole answer
 MAX_VALUE_BYTES = 65_536
 MAX_PLAIN_DIGITS = 18
 SHORT_BYTES = 131_072  # of a body that is read without waiting for a turn, and sent in one piece
@@ -47,11 +48,11 @@ class JsonBody(Struct, kw_only=True):
     raw: bytes
     size: int
     spans: Mapping[str, tuple[int, int]]
-    model: object
-    is_streaming: bool
-    stream_options: object
-    background: object
-    previous_response_id: str | None
+    model: object = None
+    is_streaming: bool = False
+    stream_options: object = None
+    background: object = None
+    previous_response_id: str | None = None
     on_drop: Callable[[], None] = field(default=lambda: None)
 
     @property
@@ -130,7 +131,12 @@ def json_at_once(raw: bytes) -> JsonBody | None:
     if len(raw) > MAX_FEW_BYTES or not raw.isascii() or (spans := few_at_once(raw)) is None:
         return None
     names = "".join(spans)
-    return _body(raw, spans) if names.islower() and names.isascii() else None
+    if not (names.islower() and names.isascii()):
+        return None
+    if spans.keys() & _DECIDING != _MODEL_ALONE:
+        return _body(raw, spans)
+    start, end = spans["model"]
+    return JsonBody(raw=raw, size=len(raw), spans=spans, model=_value(raw[start:end]))
 
 
 def read_json(raw: bytes) -> Generator[None, None, JsonBody]:
@@ -225,10 +231,12 @@ def _whole_number(value: object) -> int:
 
 
 def _value(text: bytes | None) -> object:
-    if text is None or text in _BOOLEANS:
-        return _BOOLEANS[text] if text and text != b"null" else None
+    if text is None or text == b"null":
+        return None
     if text[:1] == b'"' and b"\\" not in text:  # as nearly all: the text is known to be JSON
         return text[1:-1].decode()
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
     if text.isdigit() and len(text) <= MAX_PLAIN_DIGITS:
         return int(text)
     try:

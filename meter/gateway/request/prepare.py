@@ -53,7 +53,7 @@ async def read_body(route: Route, intake: Intake) -> Payload:
     body = json_at_once(raw)
     if body is None:
         body = await intake.turns.run(read_json(raw))
-    body.on_drop = intake.held.give_back
+    body.on_drop = intake.holds.body.give_back
     if route.operation is Operation.RESPONSES:
         _check_background(body)
     return body
@@ -77,7 +77,7 @@ async def _read_form(route: Route, intake: Intake) -> FormBody:
         declared_bytes=source.declared_bytes,
         turns=intake.turns,
     )
-    intake.holds.callback(form.close)
+    intake.holds.close_form = form.close
     if route.deployment is None:
         await form.read_model(kinds[0])
     else:

@@ -38,3 +38,8 @@ def test_a_deployment_that_is_not_known_has_its_backends_facts() -> None:
     assert BACKEND.terms_of("gone").model is None
     assert BACKEND.terms_of("gone").tier is Tier.PROVISIONED
     assert BACKEND.terms_of("gone").deployment_type == "regional"
+
+
+def test_a_deployment_that_is_not_served_keeps_its_public_name() -> None:
+    """A stored response goes where it is stored, and an image tool may name what draws elsewhere."""
+    assert BACKEND.own_name("gone") == "gone"
