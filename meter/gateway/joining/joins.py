@@ -14,8 +14,10 @@ wait.
 
 import asyncio
 import logging
+from collections import defaultdict
 from copy import replace
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from msgspec import Struct
@@ -67,7 +69,7 @@ class Joins:
     limits: JoinLimits | None
     joined: Quota = field(init=False)
     kept: Kept[SharedCall] = field(init=False)
-    _groups: dict[RequestKey, Group] = field(default_factory=dict)
+    _groups: defaultdict[RequestKey, Group] = field(default_factory=partial(defaultdict, Group))
 
     def __post_init__(self) -> None:
         limits = self.limits or JoinLimits(most_joined=0, kept_bytes=0, subject_share_percent=100)
@@ -155,20 +157,16 @@ class Joins:
             del self._groups[call.key]
 
     def _share(self, asked: Repeatable, answering: Answering) -> SharedCall:
-        key, groups = asked.key, self._groups
         call = SharedCall(
             registry=self,
             event_id=asked.arrival.event_id,
-            key=key,
+            key=asked.key,
             request_id=asked.request_id,
             started=self.clock.monotonic(),
             asked=asked,
             answering=answering,
         )
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = Group()
-        group.add(call)
+        self._groups[asked.key].add(call)
         return call
 
     async def _joinable(self, group: Group, asked: Repeatable) -> SharedCall | None:

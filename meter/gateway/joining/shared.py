@@ -95,13 +95,8 @@ class SharedCall(Struct, kw_only=True, eq=False):
         self.registry.has_left(self)
         self._settle()
 
-    def delivered(self) -> None:
-        """A caller has got all of the answer."""
-        self.waiting -= 1
-        self.end()
-
     def end(self) -> None:
-        """Be over: no request can join any more."""
+        """Be over: no request can join any more. A caller has got all of the answer, or nobody can."""
         if not self.is_over:
             self.is_over = True
             self.asked = self.answer = None
@@ -159,11 +154,11 @@ class Taker:
     `left` returns once the caller has closed its connection, which `watch` waits for.
     """
 
-    __slots__ = ("_is_delivered", "_learning", "_release", "call", "is_settled", "watch")
+    __slots__ = ("_learning", "_release", "call", "is_settled", "watch")
 
     def __init__(self, call: SharedCall, left: Callable[[], Awaitable[None]]) -> None:
         self.call = call
-        self.is_settled = self._is_delivered = False
+        self.is_settled = False
         call.waiting += 1
         leaving = left()
         if isinstance(leaving, asyncio.Future):
@@ -175,8 +170,8 @@ class Taker:
     def leave(self) -> None:
         """Give the answer up."""
         if not self.is_settled:
-            self._watch_no_more()
-            self._leave()
+            self._settle()
+            self.call.leave()
 
     def hand(self, answer: Answer) -> Answer:
         """The answer for this request, which is watched until it is sent or the caller leaves."""
@@ -186,7 +181,7 @@ class Taker:
             headers=answer.headers,
             body=answer.body,
             is_served=answer.is_served,
-            delivered=self._deliver,
+            delivered=self._delivered,
             release=self._sent,
         )
 
@@ -194,7 +189,7 @@ class Taker:
         try:
             await left
         except asyncio.CancelledError:
-            # Only `_watch_no_more` cancels it. A task keeps what cancelled it, with the frames that lead
+            # Only `_settle` cancels it. A task keeps what cancelled it, with the frames that lead
             # back to the task: 45 objects of every call, which only the garbage collector would free.
             return
         self._told()
@@ -202,26 +197,22 @@ class Taker:
     def _told(self, _watch: object = None) -> None:
         """Its caller has left."""
         if not self.is_settled:
-            self._leave()
+            self.is_settled = True
+            self.call.leave()
             self._learning = start_now(self.call.learn_digest())
 
-    def _watch_no_more(self) -> None:
+    def _settle(self) -> None:
+        """Watch the caller no more."""
+        self.is_settled = True
         self.watch.remove_done_callback(self._told)
         self.watch.cancel()
 
-    def _leave(self) -> None:
-        self.is_settled = True
-        self.call.leave()
-
-    def _deliver(self) -> None:
-        self._is_delivered = True
+    def _delivered(self) -> None:
+        if not self.is_settled:  # else it left before: the answer went nowhere
+            self._settle()
+            self.call.end()
 
     def _sent(self) -> None:
-        if not self.is_settled:  # else it left before: the answer went nowhere
-            self._watch_no_more()
-            self.is_settled = True
-            if self._is_delivered:
-                self.call.delivered()
-            else:
-                self.call.leave()
+        if not self.is_settled:  # what was sent was not delivered
+            self.leave()
         self._release()

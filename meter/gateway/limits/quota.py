@@ -35,21 +35,21 @@ class Refusal(Enum):
 
 
 class Quota(Struct):
-    """So much of something. `used` is what is held, by all subjects together."""
+    """So much of something, of which one subject may hold `share`. `used` is what all hold together."""
 
     total: int
     share_percent: int = 100
     used: int = 0
+    share: int = 0
     _held: dict[str, int] = field(default_factory=dict)
 
-    @property
-    def share(self) -> int:
-        """What one subject may hold."""
-        return self.total * self.share_percent // 100
+    def __post_init__(self) -> None:
+        self.resize(self.total, self.share_percent)
 
     def resize(self, total: int, share_percent: int) -> None:
         """Change the bounds. What is held beyond them is held until it is given back."""
         self.total, self.share_percent = total, share_percent
+        self.share = total * share_percent // 100
 
     def holding(self, subject: str) -> "Holding":
         """A holding of nothing yet."""

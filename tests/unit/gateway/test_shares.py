@@ -120,8 +120,7 @@ async def test_a_body_beyond_the_budget_is_refused(kind: Kind, is_announced: boo
 async def test_a_callers_bodies_have_a_share_of_the_budget(kind: Kind) -> None:
     """429 with a wait, while others are served; one body is never more than a share."""
     made = door(json_answer(200, SERVED), json_answer(200, SERVED))
-    made.front_door.admission.body_bytes.total = len(kind[1]) * 3
-    made.front_door.admission.body_bytes.share_percent = 10
+    made.front_door.admission.body_bytes.resize(len(kind[1]) * 3, 10)
     first, go_on = await uploading(made, kind, length=len(kind[1]))
 
     second, other = await send(made, kind), await send(made, kind, "bob")
@@ -250,7 +249,7 @@ async def test_a_callers_abandoned_streams_have_a_share_of_the_drains() -> None:
     gate = asyncio.Event()
     answers = [stream_answer(TEXT_FRAME, TEXT_FRAME, gate, USAGE_FRAME + DONE_FRAME) for _ in "abc"]
     made = Door(FakeUpstream({"a": [*answers]}))
-    made.drains.quota.total, made.drains.quota.share_percent = 2, 50
+    made.drains.quota.resize(2, 50)
     running = []
     for subject in ("alice", "alice", "bob"):
         answer = await made.call(STREAM_BODY, headers=headers(subject, KINDS[0]))
