@@ -48,9 +48,8 @@ CLOSE_TIMEOUT_SECONDS = 2.0
 KEEP_ALIVE_SECONDS = 60.0
 # Of a send that does not end: the SDK then sees which of the others can be sent.
 TURN_SECONDS = 0.2
-SEND_TURNS = (
-    8  # of the loop: one that is late takes the time itself, and the SDK would take many turns more
-)
+# Of the loop, at least: a late one takes the time itself, and the SDK would take many turns more.
+SEND_TURNS = 8
 MOST_LINGER_SECONDS = 0.1
 MAX_MESSAGE_BYTES = 60_000  # Event Hubs bills a message of up to 64 KB as one
 # Errors that retrying will not fix, without the vendor's prefix.

@@ -104,8 +104,8 @@ class Billing(Struct, frozen=True, kw_only=True, gc=False):
 
 
 def charged(ending: Ending, served: Served, asked: Asked | None) -> Ending:
-    """The ending with all that the call is charged with, also by what it asked for; of a charged one the
-    same.
+    """The ending with all that the call is charged with, also by what it asked for. Charging it again
+    changes nothing.
 
     Operations on stored responses cost nothing, whatever usage their text repeats. Completions
     without details consist of what the operation makes. Lists of other operations than Responses

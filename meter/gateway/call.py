@@ -64,10 +64,9 @@ class Call(Struct, kw_only=True, eq=False):
     `deployment` is the public name that usage is counted under, `reasoning` are the digests of the reasoning
     items that it sends, and `image_deployment` is the public name of the deployment that draws for its image
     tool, if it names one. `trace` has the caller's headers, with its trace as it goes on. `answer` is the
-    backend's once it has begun. `holds` is given back at its end, or once its answer is sent
-    where `is_held_until_sent`. `is_kept_alive`: its answer can
-    begin before a backend has answered (`answer/late.py`). `asked` is what it asks for, where that may be
-    charged.
+    backend's once it has begun. `holds` is given back at its end, or once its answer is sent where
+    `is_held_until_sent`. `is_kept_alive`: its answer can begin before a backend has answered
+    (`answer/late.py`). `asked` is what it asks for, where that may be charged.
     """
 
     arrival: Arrival
@@ -154,9 +153,8 @@ class Call(Struct, kw_only=True, eq=False):
             self.body, name, own_name, asks_for_usage=asks_for_usage, sets_model=route.sets_model
         )
         headers = upstream_headers(self.trace.headers, self.arrival.principal.subject, credentials)
-        if (
-            self.image_deployment is not None
-        ):  # by the backend's own name; what came is not passed on
+        if self.image_deployment is not None:
+            # By the backend's own name; what came is not passed on.
             headers = (*headers, (IMAGE_DEPLOYMENT, backend.own_name(self.image_deployment)))
         if body.length is not None:
             headers = (*headers, ("content-length", str(body.length)))
