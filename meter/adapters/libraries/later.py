@@ -3,6 +3,7 @@
 Some libraries import all they have in the `__init__` of their package, where a start needs one of its
 modules. Such a package is put where the import system finds it, with its path, so that its modules can be
 imported; nothing is left out of it: whoever asks it for a name finds the whole package, as ever.
+`importlib.util.LazyLoader` runs a package as soon as one of its modules is imported.
 """
 
 import sys
