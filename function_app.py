@@ -5,7 +5,7 @@ here connects or reads settings that can be wrong. Annotations must be real at r
 """
 
 # ruff: noqa: E402
-from meter.adapters.functions.garbage import collect_rarely
+from meter.adapters.functions.memory import collect_rarely
 
 collect_rarely()  # first: what the imports make is no garbage
 

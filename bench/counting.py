@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bench.stores import Asked, CountingTables, MemoryStore
 from bench.traffic import Traffic, traffic
-from meter.adapters.functions.garbage import collect_rarely
+from meter.adapters.functions.memory import collect_rarely
 from meter.adjustment import Countable
 from meter.errors import StorageUnavailable
 from meter.ledger.aggregator import Aggregator

@@ -5,7 +5,7 @@ drops the whole app if that fails. Without valid settings, calls get 503 and `/r
 """
 
 # ruff: noqa: E402
-from meter.adapters.functions.garbage import collect_rarely, keep_what_is_there
+from meter.adapters.functions.memory import collect_rarely, keep_freed_memory, keep_what_is_there
 
 collect_rarely()  # first: what the imports make is no garbage
 
@@ -188,6 +188,7 @@ class App:
         if self._warming is not None:
             await self._warming
             keep_what_is_there()
+            keep_freed_memory()
 
     def aggregator(self) -> "Aggregator":
         """The aggregator. Raises InvalidSettings."""

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from meter.adapters.clients import build_store
 from meter.adapters.clock import SystemClock
-from meter.adapters.functions.garbage import Lull, collect_rarely
+from meter.adapters.functions.memory import Lull, collect_rarely
 from meter.config.environment import load_storage_settings
 from meter.config.memory import visible_memory_bytes
 from meter.config.values import StorageSettings

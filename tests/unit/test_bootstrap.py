@@ -10,7 +10,7 @@ import pytest
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope
 
-from meter.adapters.functions.garbage import GC_ALLOCATIONS
+from meter.adapters.functions.memory import GC_ALLOCATIONS
 from meter.bootstrap import App
 from tests.unit.config.test_environment import REQUIRED
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from meter.adapters.functions.garbage import GC_ALLOCATIONS
+from meter.adapters.functions.memory import GC_ALLOCATIONS
 from tests.support.running import REPOSITORY
 
 # What is imported where it is first used, and what that took of a start's CPU time is why.

@@ -2,7 +2,7 @@
 
 The library tries twelve formats, and the host's is the sixth. Each that fails raises an exception, and the
 last one stays in a variable of the frame that it refers to: a cycle per message. It holds the batch and all
-frames below it until a garbage collection, which is rare here (`garbage.py`).
+frames below it until a garbage collection, which is rare here (`memory.py`).
 """
 
 import logging

@@ -17,6 +17,7 @@ from meter.gateway.request.members import (
     NotJson,
     PlainMember,
     few_at_once,
+    is_sparse,
     members_at_once,
 )
 from meter.gateway.request.scan import check_text, children, long_members
@@ -123,12 +124,14 @@ def parse_body(raw: bytes) -> JsonBody:
 
 
 def json_at_once(raw: bytes) -> JsonBody | None:
-    """Read an ordinary object, in one step: short, in ASCII, its names in lower case and all different. None
-    for any other body, which `read_json` reads or refuses. Raises BadRequest as it does.
+    """Read an ordinary object, in one step: short or sparse, in ASCII, its names in lower case and all
+    different. None for any other body, which `read_json` reads or refuses. Raises BadRequest as it does.
 
     Without taking turns, and a careful look at each name, that saves half of 400 instructions.
     """
-    if len(raw) > MAX_FEW_BYTES or not raw.isascii() or (spans := few_at_once(raw)) is None:
+    if len(raw) > MAX_FEW_BYTES and not is_sparse(raw):
+        return None
+    if not raw.isascii() or (spans := few_at_once(raw)) is None:
         return None
     names = "".join(spans)
     if not (names.islower() and names.isascii()):
@@ -136,6 +139,8 @@ def json_at_once(raw: bytes) -> JsonBody | None:
     if spans.keys() & _DECIDING != _MODEL_ALONE:
         return _body(raw, spans)
     start, end = spans["model"]
+    if end - start > MAX_VALUE_BYTES:
+        return _body(raw, spans)  # which refuses it
     return JsonBody(raw=raw, size=len(raw), spans=spans, model=_value(raw[start:end]))
 
 

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from meter.adapters.functions.garbage import BATCH_ALLOCATIONS, Lull
+from meter.adapters.functions.memory import BATCH_ALLOCATIONS, Lull
 from meter.errors import StorageUnavailable
 from meter.wiring.counting import build_aggregator
 from tests.fakes.rows import MemoryRowStore

@@ -2,7 +2,7 @@
 
 import pytest
 
-from meter.gateway.request.body import read_json
+from meter.gateway.request.body import json_at_once, read_json
 from meter.gateway.request.members import members_at_once
 
 MIB = 1_048_576
@@ -44,6 +44,25 @@ def test_an_ordinary_long_body_is_read_at_once(unit: bytes) -> None:
     body = filled(b'{"model":"gpt","messages":[{"content":"', unit, b'"}]}', 2 * MIB)
 
     assert members_at_once(body) is not None
+
+
+def test_a_first_request_of_a_coding_agent_is_read_in_one_step() -> None:
+    """90 KB of code with a few members; with 131,072 bytes it may be, beyond that it is read in turns."""
+    code = b'\\tif word == \\"a\\\\b\\":\\n'
+    bodies = [
+        filled(b'{"model":"gpt","messages":[{"content":"', code, b'"}]}', size)
+        for size in (90_000, 131_072, 131_200)
+    ]
+
+    assert [json_at_once(body) is not None for body in bodies] == [True, True, False]
+
+
+def test_members_by_the_ten_thousand_are_not_read_in_one_step() -> None:
+    """They would take 4 ms, and be refused as too many in the end."""
+    members = ",".join(f'"{number:x}":0' for number in range(13_000))
+
+    assert json_at_once(f'{{"model":"gpt",{members}}}'.encode()) is None
+    assert members_at_once(f'{{"model":"gpt",{members}}}'.encode()) is None
 
 
 def test_no_body_is_laid_around_what_is_looked_at() -> None:

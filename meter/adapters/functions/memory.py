@@ -1,4 +1,6 @@
-"""Has Python look less often for garbage that refers to itself, and never among what a start has made."""
+"""Has Python look less often for garbage that refers to itself, and never among what a start has made; and
+has the C library keep the memory of a request's body for the next one.
+"""
 
 import gc
 
@@ -9,6 +11,9 @@ import gc
 GC_ALLOCATIONS = 50_000
 # A batch of 10,000 events holds 130,000 until it is counted, and leaves no cycles: this is several of them.
 BATCH_ALLOCATIONS = 500_000
+# glibc raises its threshold for memory of its own mappings to what it has seen freed, and keeps twice as much
+# at the heap's top (mallopt(3), M_MMAP_THRESHOLD). Its own 128 KiB are below a coding agent's first request.
+KEPT_BYTES = 4_194_304
 
 
 def collect_rarely() -> None:
@@ -19,6 +24,16 @@ def collect_rarely() -> None:
     up to a fourth of the aggregator's time.
     """
     gc.set_threshold(GC_ALLOCATIONS, *gc.get_threshold()[1:])
+
+
+def keep_freed_memory() -> None:
+    """Keep up to twice `KEPT_BYTES` that are free, in place of giving them back for each body to be had anew.
+
+    A stream's request of 90 KB found 39 of its pages new, which the kernel cleared: 10 to 17 % of a call's
+    CPU time. No page is touched here. With another C library, or thresholds that the operator has set,
+    nothing changes.
+    """
+    bytes(KEPT_BYTES)
 
 
 def keep_what_is_there() -> None:
