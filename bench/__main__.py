@@ -29,8 +29,8 @@ from bench.peers.known import PEERS
 from bench.servers import REPOSITORY
 
 RESULTS = Path(__file__).parent / "results.md"
-QUICK = Options(rounds=2, seconds=0.6)
-USUAL = Options(rounds=5, seconds=1.0)
+QUICK = Options(rounds=1, seconds=0.6)
+USUAL = Options(rounds=2, seconds=1.0)
 _PACKAGES = ("uvicorn", "httptools", "starlette", "msgspec", "aiohttp", "pyjwt", "cryptography")
 _SDKS = ("azure-eventhub", "azure-data-tables", "azure-functions-runtime")
 
@@ -152,10 +152,10 @@ def _about() -> list[str]:
         f"{os.cpu_count()} cores; load average at the start: {_load()}. {packages}.",
         "",
         "Gateways run on one core; backend, callers, hub and issuer on another. Everything is on "
-        "loopback. Gateways take turns, round by round: a cell is the median of the rounds with its "
-        "range, a ratio the median of the rounds' ratios. Each answer is compared, byte for byte, with what "
-        "the backend sends to a caller that asks the same. **Only ratios within a run count**; times "
-        "depend on the machine and on what else it does.",
+        "loopback. Gateways take turns, round by round, and each is started several times: a cell is the "
+        "median of the rounds with its range, a ratio the median of the rounds' ratios. Each answer is "
+        "compared, byte for byte, with what the backend sends to a caller that asks the same. "
+        "**Only ratios within a run count**; times depend on the machine and on what else it does.",
         "",
     ]
 

@@ -18,7 +18,7 @@ from bench.gateway.ground import Ground
 from bench.gateway.options import Options
 from bench.gateway.ours import APP, BACKGROUND, asgi
 from bench.gateway.servers import Running
-from bench.gateway.turns import Turns, not_measured, side_by_side, span, times
+from bench.gateway.turns import Run, Turns, not_measured, over_starts, side_by_side, span, times
 from bench.peers import bare_relay, envoy
 
 CONNECTIONS = 8
@@ -53,16 +53,8 @@ async def bodies(ground: Ground, options: Options) -> list[str]:
     """CPU beside the peers; then, with each callback timed, the longest that the loop stood still."""
     asks = _asks()
     specs = [asgi(_OURS, BACKGROUND), bare_relay.bare_relay(), envoy.envoy()]
-    async with side_by_side(ground, specs) as field:
-        found = {
-            title: await field.by_turns(
-                lambda server, ask=ask: server.load(  # type: ignore[misc]
-                    ask, connections=CONNECTIONS, seconds=options.seconds
-                ),
-                rounds=options.fewer_rounds,
-            )
-            for title, ask in asks.items()
-        }
+    runs = {title: _asked(ask, options) for title, ask in asks.items()}
+    found = await over_starts(ground, specs, runs, options)
     longest = await _longest(ground, asks, options)
     return [
         "## Large requests",
@@ -78,6 +70,10 @@ async def bodies(ground: Ground, options: Options) -> list[str]:
         "",
         *not_measured(next(iter(found.values()))),
     ]
+
+
+def _asked(ask: Ask, options: Options) -> Run:
+    return lambda server: server.load(ask, connections=CONNECTIONS, seconds=options.seconds)
 
 
 def _row(title: str, turns: Turns, longest: Mapping[str, list[float]]) -> str:

@@ -1,12 +1,14 @@
 """Whole answers of 2 KB: 64, 8 and one connection, TLS to the backends, the runtime, telemetry."""
 
+from collections.abc import Sequence
 from statistics import median
 
 from bench.gateway.content import whole
 from bench.gateway.ground import Ground
 from bench.gateway.options import Options
 from bench.gateway.ours import ACKNOWLEDGED, BACKGROUND, asgi, worker
-from bench.gateway.turns import ALONE, BASES, CONNECTIONS, Turns, side_by_side, table, times
+from bench.gateway.servers import Spec
+from bench.gateway.turns import ALONE, BASES, CONNECTIONS, Run, Turns, over_starts, table, times
 from bench.peers.bare_relay import bare_relay
 from bench.peers.envoy import envoy
 
@@ -33,30 +35,20 @@ async def calls(ground: Ground, options: Options) -> list[str]:
         "against the backend's.",
         "",
     ]
-    async with side_by_side(ground, specs) as field:
-        field.add_backend(ground)
-        for connections in _WIDTHS:
-            turns = await field.by_turns(
-                lambda server, width=connections: server.load(  # type: ignore[misc]
-                    whole(), connections=width, seconds=options.seconds
-                ),
-                rounds=options.rounds,
-            )
-            lines += [f"Connections: {connections}, each with one call after another.", ""]
-            lines += table(turns)
-            more = turns.ratio(_ACKNOWLEDGED, _BACKGROUND)
-            lines += [f"Acknowledged takes {times(more)} times the CPU of background.", ""]
-    return [*lines, *_added(turns)]
+    runs = {width: _whole(options, width) for width in _WIDTHS}
+    found = await over_starts(ground, specs, runs, options, with_backend=True)
+    for connections, turns in found.items():
+        lines += [f"Connections: {connections}, each with one call after another.", ""]
+        lines += table(turns)
+        more = turns.ratio(_ACKNOWLEDGED, _BACKGROUND)
+        lines += [f"Acknowledged takes {times(more)} times the CPU of background.", ""]
+    return [*lines, *_added(found[1])]
 
 
 async def with_tls(ground: Ground, options: Options) -> list[str]:
     """TLS between gateway and backends."""
     specs = [asgi(_BACKGROUND, BACKGROUND, tls=True), bare_relay(tls=True), envoy(tls=True)]
-    async with side_by_side(ground, specs) as field:
-        turns = await field.by_turns(
-            lambda server: server.load(whole(), connections=CONNECTIONS, seconds=options.seconds),
-            rounds=options.rounds,
-        )
+    turns = await _at_usual_width(ground, specs, options)
     return [
         "## TLS to the backends",
         "",
@@ -76,11 +68,7 @@ async def in_runtime(ground: Ground, options: Options) -> list[str]:
         bare_relay(),
         envoy(),
     ]
-    async with side_by_side(ground, specs) as field:
-        turns = await field.by_turns(
-            lambda server: server.load(whole(), connections=CONNECTIONS, seconds=options.seconds),
-            rounds=options.rounds,
-        )
+    turns = await _at_usual_width(ground, specs, options)
     return [
         "## In Microsoft's runtime",
         "",
@@ -100,11 +88,7 @@ async def with_telemetry(ground: Ground, options: Options) -> list[str]:
         asgi(off, BACKGROUND),
         asgi(on, {**BACKGROUND, "METER_TELEMETRY": "otlp", **receiver}),
     ]
-    async with side_by_side(ground, specs) as field:
-        turns = await field.by_turns(
-            lambda server: server.load(whole(), connections=CONNECTIONS, seconds=options.seconds),
-            rounds=options.rounds,
-        )
+    turns = await _at_usual_width(ground, specs, options)
     return [
         "## Telemetry",
         "",
@@ -113,6 +97,15 @@ async def with_telemetry(ground: Ground, options: Options) -> list[str]:
         "",
         *table(turns, bases=(off,)),
     ]
+
+
+def _whole(options: Options, connections: int) -> Run:
+    return lambda server: server.load(whole(), connections=connections, seconds=options.seconds)
+
+
+async def _at_usual_width(ground: Ground, specs: Sequence[Spec], options: Options) -> Turns:
+    runs = {CONNECTIONS: _whole(options, CONNECTIONS)}
+    return (await over_starts(ground, specs, runs, options))[CONNECTIONS]
 
 
 def _added(turns: Turns) -> list[str]:

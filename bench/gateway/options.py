@@ -9,14 +9,11 @@ from bench.gateway.servers import Spec
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How long and how often each gateway is loaded; other trees and other gateways to measure, too."""
+    """How long each gateway is loaded at a time, and how often with each start of it; other trees and
+    other gateways to measure, too.
+    """
 
     rounds: int
     seconds: float
     trees: Sequence[Tree] = ()
     peers: Sequence[Spec] = ()
-
-    @property
-    def fewer_rounds(self) -> int:
-        """For parts that have many windows."""
-        return min(self.rounds, 3)

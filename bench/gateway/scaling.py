@@ -12,6 +12,7 @@ from bench.peers import bare_relay, envoy
 WIDTHS = (1, 8, 64, 256, 512)
 BACKENDS = (1, 2, 30)
 SUBJECTS = (1, 100, 10_000)
+_ROUNDS = 3  # with one start: it is the same process that is looked at with more and more to do
 _NAMES = ("front door, background", "front door, acknowledged")
 
 
@@ -42,7 +43,7 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
                 lambda server, width=width: server.load(  # type: ignore[misc]
                     whole(), connections=width, seconds=_seconds(width, options)
                 ),
-                rounds=options.fewer_rounds,
+                rounds=_ROUNDS,
             )
             for width in WIDTHS
         }
@@ -73,7 +74,7 @@ async def _backends(ground: Ground, options: Options) -> list[str]:
     async with side_by_side(ground, specs) as field:
         turns = await field.by_turns(
             lambda server: server.load(whole(), connections=CONNECTIONS, seconds=options.seconds),
-            rounds=options.fewer_rounds,
+            rounds=_ROUNDS,
         )
     cells = [f"{_cell(turns, name)} x{times(turns.ratio(name, 'backends: 2'))}" for name in names]
     return _side_by_side(list(names), cells)
@@ -92,7 +93,7 @@ async def _subjects(ground: Ground, options: Options) -> list[str]:
                     whole(), connections=CONNECTIONS, seconds=options.seconds, tokens=part
                 )
                 known += window.calls
-            for _ in range(options.fewer_rounds):
+            for _ in range(_ROUNDS):
                 for number, some in tokens.items():
                     window = await server.load(
                         whole(), connections=CONNECTIONS, seconds=options.seconds, tokens=some

@@ -1,10 +1,10 @@
 """Streams of 100 frames, 10 ms apart, 64 at once: with usage that the caller asked for, and without."""
 
-from bench.gateway.content import FRAME_SECONDS, FRAMES, Deployment, streamed
+from bench.gateway.content import FRAME_SECONDS, FRAMES, Ask, Deployment, streamed
 from bench.gateway.ground import Ground
 from bench.gateway.options import Options
 from bench.gateway.ours import ACKNOWLEDGED, BACKGROUND, asgi
-from bench.gateway.turns import CONNECTIONS, side_by_side, table
+from bench.gateway.turns import CONNECTIONS, Run, over_starts, table
 from bench.peers.bare_relay import bare_relay
 from bench.peers.envoy import envoy
 
@@ -34,13 +34,11 @@ async def streams(ground: Ground, options: Options) -> list[str]:
         "that asks the same.",
         "",
     ]
-    async with side_by_side(ground, specs) as field:
-        for title, ask in _TITLES.items():
-            turns = await field.by_turns(
-                lambda server, ask=ask: server.load(  # type: ignore[misc]
-                    ask, connections=CONNECTIONS, seconds=options.seconds
-                ),
-                rounds=options.rounds,
-            )
-            lines += [title, "", *table(turns, streams=True)]
+    runs = {title: _paced(ask, options) for title, ask in _TITLES.items()}
+    for title, turns in (await over_starts(ground, specs, runs, options)).items():
+        lines += [title, "", *table(turns, streams=True)]
     return lines
+
+
+def _paced(ask: Ask, options: Options) -> Run:
+    return lambda server: server.load(ask, connections=CONNECTIONS, seconds=options.seconds)

@@ -9,12 +9,17 @@ from statistics import median
 
 from bench.gateway.ground import Ground
 from bench.gateway.load import Refused, Window
+from bench.gateway.options import Options
 from bench.gateway.servers import Launch, Running, Spec, Unavailable, in_turn, running
 from bench.peers import bare_relay, envoy
 
 CONNECTIONS = 64
 ALONE = "backend alone"
+STARTS = 3
 BASES = (bare_relay.NAME, envoy.NAME)
+
+
+type Run = Callable[[Running], Awaitable[Window]]
 
 
 @dataclass(slots=True)
@@ -30,9 +35,7 @@ class Field:
         port, pid = ground.ports[0], ground.backend_pid
         self.servers.append(Running(spec=spec, port=port, pid=pid, ground=ground))
 
-    async def by_turns(
-        self, run: Callable[[Running], Awaitable[Window]], *, rounds: int
-    ) -> "Turns":
+    async def by_turns(self, run: Run, *, rounds: int) -> "Turns":
         """Measure each in turn, so many times. One that fails is left out from then on."""
         turns = Turns(missing=self.missing)
         written = {server.spec.name: len(server.log_lines()) for server in self.servers}
@@ -68,6 +71,29 @@ async def side_by_side(ground: Ground, specs: Sequence[Spec]) -> AsyncIterator[F
         yield field
 
 
+async def over_starts[K](
+    ground: Ground,
+    specs: Sequence[Spec],
+    runs: Mapping[K, Run],
+    options: Options,
+    *,
+    with_backend: bool = False,
+) -> "Mapping[K, Turns]":
+    """Each of the runs by turns, with each of `STARTS` starts of all gateways.
+
+    Two processes of the same code take up to 15 % more or less CPU time than each other for as long as they
+    run, from where their memory happens to lie: more rounds do not show that.
+    """
+    found = {title: Turns() for title in runs}
+    for _ in range(STARTS):
+        async with side_by_side(ground, specs) as field:
+            if with_backend:
+                field.add_backend(ground)
+            for title, run in runs.items():
+                found[title].add(await field.by_turns(run, rounds=options.rounds))
+    return found
+
+
 @dataclass(slots=True)
 class Turns:
     """Windows by gateway, one per round, in the rounds' order."""
@@ -75,6 +101,15 @@ class Turns:
     windows: dict[str, list[Window]] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     said: dict[str, str] = field(default_factory=dict)
+
+    def add(self, later: "Turns") -> None:
+        """Add the rounds of another start; a gateway that is missing in one is missing."""
+        self.missing = {**self.missing, **later.missing}
+        self.said |= later.said
+        for name, windows in later.windows.items():
+            self.windows.setdefault(name, []).extend(windows)
+        for name in self.missing:
+            self.windows.pop(name, None)
 
     def cpu(self, name: str) -> list[float]:
         """CPU milliseconds per call of each round."""
