@@ -68,7 +68,7 @@ demo:
 AT_ONCE := --no-print-directory --keep-going --output-sync=target -j3
 
 test: setup $(OPENAI1)/.installed
-	@echo "testing: about 11 minutes on two cores"
+	@echo "testing: about 15 minutes on two cores"
 	@$(MAKE) $(AT_ONCE) test-stack test-parts test-code test-properties test-doubles
 
 STACK := tests/e2e

@@ -10,6 +10,7 @@ XlsxWriter writes rows as they come, in constant memory and half of openpyxl's t
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Context, Decimal
@@ -79,7 +80,17 @@ class Workbook:
             self._sink.cut()
             if isinstance(error, OSError) and error.filename is None:
                 error.filename = self._folder.name  # there rows wait for the end
+            self._drop_rows()
             self._folder.cleanup()
+
+    def _drop_rows(self) -> None:
+        """Close the files in which rows wait: the library does when it writes them, as after a failure it
+        never will.
+        """
+        for sheet in self._book.worksheets():
+            if sheet.row_data_fh is not None:
+                with suppress(OSError):  # what it still has to write is not wanted
+                    sheet.row_data_fh.close()
 
     def _close(self) -> None:
         for each in self._sheets:

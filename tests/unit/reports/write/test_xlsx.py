@@ -1,6 +1,7 @@
 """A usage report as an Excel workbook: types, formats, sums by group, and texts that stay texts."""
 
 import io
+import os
 import sys
 import zipfile
 from datetime import datetime
@@ -306,8 +307,14 @@ def left_behind() -> set[Path]:
     return set(Path(gettempdir()).glob("meter-xlsx-*"))
 
 
+def open_still() -> list[str]:
+    """The files of workbooks that this process has open."""
+    targets = [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    return [target for target in targets if "meter-xlsx-" in target]
+
+
 async def test_nothing_stays_behind_and_nothing_is_written_after_a_failure() -> None:
-    """Neither rows among temporary files, nor a workbook that lacks some."""
+    """Neither rows among temporary files, which are not open any more, nor a workbook that lacks some."""
 
     async def rows() -> Any:
         yield used("alice", "search")
@@ -316,11 +323,15 @@ async def test_nothing_stays_behind_and_nothing_is_written_after_a_failure() -> 
     before = left_behind()
     out = io.BytesIO()
     report = Report(query=BY_DAY, columns=usage_columns(BY_DAY), rows=rows())
-    with pytest.raises(StorageUnavailable):
+    with pytest.raises(StorageUnavailable) as failure:
         await write_report(report, Format.XLSX, out)
 
     assert out.getvalue() == b""
     assert left_behind() <= before
+    assert not open_still()
+    assert (
+        failure.value
+    )  # its frames have the workbook, so nothing of it was closed by being forgotten
 
 
 class Full(io.BytesIO):
