@@ -6,13 +6,22 @@ from bench.gateway.content import whole
 from bench.gateway.ground import Ground
 from bench.gateway.options import Options
 from bench.gateway.ours import ACKNOWLEDGED, BACKGROUND, asgi
-from bench.gateway.turns import CONNECTIONS, Turns, not_measured, side_by_side, span, times
+from bench.gateway.turns import (
+    CONNECTIONS,
+    STARTS,
+    Run,
+    Turns,
+    not_measured,
+    over_starts,
+    side_by_side,
+    span,
+    times,
+)
 from bench.peers import bare_relay, envoy
 
 WIDTHS = (1, 8, 64, 256, 512)
 BACKENDS = (1, 2, 30)
 SUBJECTS = (1, 100, 10_000)
-_ROUNDS = 3  # with one start: it is the same process that is looked at with more and more to do
 _NAMES = ("front door, background", "front door, acknowledged")
 
 
@@ -37,17 +46,9 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
         bare_relay.bare_relay(),
         envoy.envoy(),
     ]
-    async with side_by_side(ground, specs) as field:
-        found = {
-            width: await field.by_turns(
-                lambda server, width=width: server.load(  # type: ignore[misc]
-                    whole(), connections=width, seconds=_seconds(width, options)
-                ),
-                rounds=_ROUNDS,
-            )
-            for width in WIDTHS
-        }
-    names = [server.spec.name for server in field.servers]
+    runs = {width: _run(width, options) for width in WIDTHS}
+    found = await over_starts(ground, specs, runs, options)
+    names = [spec.name for spec in specs]
     lines = [f"| connections | {' | '.join(names)} |", f"|{'---|' * (1 + len(names))}"]
     for width, turns in found.items():
         cells = [
@@ -63,19 +64,17 @@ async def _connections(ground: Ground, options: Options) -> list[str]:
     return [*lines, "", *said]
 
 
-def _seconds(width: int, options: Options) -> float:
-    """Long enough for several calls per connection: opening one costs a third of a call."""
-    return options.seconds * max(1, width // (2 * CONNECTIONS))
+def _run(width: int, options: Options) -> Run:
+    # Long enough for several calls per connection: opening one costs a third of a call.
+    seconds = options.seconds * max(1, width // (2 * CONNECTIONS))
+    return lambda server: server.load(whole(), connections=width, seconds=seconds)
 
 
 async def _backends(ground: Ground, options: Options) -> list[str]:
     names = {f"backends: {number}": number for number in BACKENDS}
     specs = [asgi(name, BACKGROUND, backends=number) for name, number in names.items()]
-    async with side_by_side(ground, specs) as field:
-        turns = await field.by_turns(
-            lambda server: server.load(whole(), connections=CONNECTIONS, seconds=options.seconds),
-            rounds=_ROUNDS,
-        )
+    runs = {CONNECTIONS: _run(CONNECTIONS, options)}
+    turns = (await over_starts(ground, specs, runs, options))[CONNECTIONS]
     cells = [f"{_cell(turns, name)} x{times(turns.ratio(name, 'backends: 2'))}" for name in names]
     return _side_by_side(list(names), cells)
 
@@ -93,7 +92,7 @@ async def _subjects(ground: Ground, options: Options) -> list[str]:
                     whole(), connections=CONNECTIONS, seconds=options.seconds, tokens=part
                 )
                 known += window.calls
-            for _ in range(_ROUNDS):
+            for _ in range(STARTS * options.rounds):  # of one process, which knows all of them
                 for number, some in tokens.items():
                     window = await server.load(
                         whole(), connections=CONNECTIONS, seconds=options.seconds, tokens=some

@@ -18,7 +18,6 @@ ALONE = "backend alone"
 STARTS = 3
 BASES = (bare_relay.NAME, envoy.NAME)
 
-
 type Run = Callable[[Running], Awaitable[Window]]
 
 
@@ -85,8 +84,11 @@ async def over_starts[K](
     run, from where their memory happens to lie: more rounds do not show that.
     """
     found = {title: Turns() for title in runs}
+    missing: set[str] = set()
     for _ in range(STARTS):
-        async with side_by_side(ground, specs) as field:
+        had = [spec for spec in specs if spec.name not in missing]
+        async with side_by_side(ground, had) as field:
+            missing |= field.missing.keys()
             if with_backend:
                 field.add_backend(ground)
             for title, run in runs.items():
@@ -105,7 +107,8 @@ class Turns:
     def add(self, later: "Turns") -> None:
         """Add the rounds of another start; a gateway that is missing in one is missing."""
         self.missing = {**self.missing, **later.missing}
-        self.said |= later.said
+        for name, said in later.said.items():
+            self.said[name] = f"{self.said[name]}; then {said}" if name in self.said else said
         for name, windows in later.windows.items():
             self.windows.setdefault(name, []).extend(windows)
         for name in self.missing:
